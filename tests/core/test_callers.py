@@ -98,7 +98,7 @@ async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
     assert (found.job.state, post.verdict, post.session_id) == (
         JobState.SUBMITTED, VerdictKind.PLACED, "session-of-8x8",
     )  # fmt: skip
-    assert post.message == "a call action event came from it"
+    assert post.message == "a call action event came from this call"
     assert await Sessions(store).find(["session-of-8x8"]) == {"session-of-8x8": (in_doubt.id, 1)}
     revision = found.job.revision
     assert (await callers.find(event(in_doubt, "session-of-8x8"))).job == found.job

@@ -522,7 +522,7 @@ async def test_a_hook_that_was_away_for_too_long_is_told_so(store: Store, clock:
             await until(lambda: len(heard.told) == 2)
     assert heard.jobs[-1] == last.id
     assert hooks.counts["billing"].behind == 1
-    assert len([line for line in logs if "forgotten" in line["event"]]) == 1
+    assert len([line for line in logs if "deleted before" in line["event"]]) == 1
 
 
 async def test_a_call_that_was_deleted_before_its_hook_heard_is_parked(store: Store, clock: ManualClock) -> None:

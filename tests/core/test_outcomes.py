@@ -268,7 +268,7 @@ async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: Ma
     with capture_logs() as logs:
         [told] = await taken(calls.queue.outcomes(consumer="billing"), 1)
     assert told.job.id == kept.id
-    assert [line["reader"] for line in logs if "forgotten" in line["event"]] == ["stream/billing/default"]
+    assert [line["reader"] for line in logs if "deleted before" in line["event"]] == ["stream/billing/default"]
 
 
 async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
@@ -293,7 +293,7 @@ async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
     await calls.ended()
     with capture_logs() as logs:
         await taken(calls.queue.outcomes(consumer="billing"), 1)
-    assert [line["reader"] for line in logs if "forgotten" in line["event"]] == ["stream/billing/default"]
+    assert [line["reader"] for line in logs if "deleted before" in line["event"]] == ["stream/billing/default"]
 
 
 async def test_a_consumer_that_missed_nothing_is_told_nothing(store: Store, clock: ManualClock) -> None:
@@ -306,7 +306,7 @@ async def test_a_consumer_that_missed_nothing_is_told_nothing(store: Store, cloc
             await taken(stream, 1)
             clock.advance(timedelta(days=1))
             await sweeper.prune()
-    assert not [line for line in logs if "forgotten" in line["event"]]
+    assert not [line for line in logs if "deleted before" in line["event"]]
 
 
 async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(store: Store) -> None:

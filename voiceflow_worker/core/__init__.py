@@ -1,1 +1,1 @@
-"""The engine: queue, worker, submission, settling and sweep, on ports instead of drivers, for asyncio and trio."""
+"""The engine: queue, worker, sending, settling, sweep. It knows ports, never drivers; it runs on asyncio and trio."""

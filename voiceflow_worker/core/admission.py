@@ -37,11 +37,11 @@ from voiceflow_worker.model.records.data import checked_data
 class CallRequest:
     """One call to be enqueued.
 
-    A field that is None here is read from the flow's own body (`clientRequestId` is the unique key, `clientBatchId`,
-    `validUntil`). Times are aware; a larger `priority` (-1,000,000 to 1,000,000) goes first. `data` belongs to the
-    caller: menu handlers, hooks and reports get it, 8x8 never does. `menu` names the IVR menu that the call begins
-    with. `window` limits when the phone may ring, by the clocks of `time_zone`, else of the number's own zone if that
-    is certain. `redial` None means the policy of the queue.
+    If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
+    `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data`
+    belongs to the caller: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the IVR menu with
+    which the call begins. The phone rings only within `window`. Its hours are local time in `time_zone`, or else at the
+    number, if the zone of the number is certain. `redial` None means the policy of the queue.
     """
 
     flow: CallFlow
@@ -60,8 +60,9 @@ class CallRequest:
 class CheckedCall(NamedTuple):
     """A call whose flow keeps the rules of the 8x8 contract, encoded once.
 
-    `body` is what is stored and sent, and `digest` is that of the canonical body. `destination` is in the usual form of
-    its numbering plan. The other fields are those of `CallRequest`. A tuple, because files have millions of them.
+    `body` is the text that is stored and sent, and `digest` is the digest of the canonical body. `destination` is in
+    the usual form of its numbering plan. The other fields are those of `CallRequest`. This is a tuple, because files
+    have millions of calls.
     """
 
     source: str
@@ -81,7 +82,7 @@ class CheckedCall(NamedTuple):
 
     @classmethod
     def of(cls, request: CallRequest) -> Self:
-        """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for data."""
+        """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
         flow = request.flow.validated()
         if flow.destination is None or flow.source is None:  # pragma: no cover - a valid flow begins with makeCall
             raise InvalidInputError("a call needs a source and a destination")
@@ -111,10 +112,10 @@ def _options(call: CallRequest | CheckedCall) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionResult:
-    """The result for one call: `enqueued`, or the reason that it is refused.
+    """The result for one call: `enqueued`, or the reason why it was refused.
 
-    Reasons are `findings`, a `suppressed` number, or `owner_id`: the job that has its unique key, with another body. A
-    dry run leaves all of them empty for a call that could be enqueued.
+    The reason is `findings`, a `suppressed` number, or `owner_id`, the job that has the same unique key and another
+    body. In a dry run, a call that could be enqueued has an empty result.
     """
 
     enqueued: Enqueued | None = None
@@ -124,7 +125,7 @@ class AdmissionResult:
 
 
 class Admitter:
-    """Admits calls to one queue; `redial` is the policy of calls that have none."""
+    """Admits calls to one queue; `redial` is for calls without a redial policy of their own."""
 
     def __init__(self, store: Store, queue: str, *, redial: RedialPolicy | None) -> None:
         self._store = store
@@ -194,7 +195,7 @@ class Admitter:
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
         """The jobs with a number on the suppression list, by place; jobs whose key has an owner are left out.
 
-        A request with the key of an earlier call gets that call, also if it ended in an opt-out.
+        A request with the key of an earlier call gets that call, even if it ended in an opt-out.
         """
         listed = await self._suppression.standing([number for job in jobs.values() for number in job.parties])
         refused = {
@@ -209,7 +210,7 @@ class Admitter:
         return {place: number for place, number in refused.items() if jobs[place].unique_key not in owned}
 
     async def _name_batches(self, jobs: Iterable[Job]) -> None:
-        """Record the names of the jobs' batches. Raises InvalidInputError for a cancelled one."""
+        """Record the names of the jobs' batches. Raises InvalidInputError for a cancelled batch."""
         names = {job.batch_id for job in jobs if job.batch_id is not None}
         for gate in await self._store.control.gates(self._queue) if names else ():
             if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED and gate.name in names:
@@ -221,7 +222,7 @@ class Admitter:
 
 
 def new_job(call: CheckedCall, *, job_id: str, queue: str, at: datetime, redial: RedialPolicy | None = None) -> Job:
-    """The job of a checked call; `redial` is the policy of a call that has none.
+    """The job of a checked call; `redial` is for a call without a redial policy of its own.
 
     Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
     a time without a zone, a priority out of range.

@@ -12,8 +12,9 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 class WorkerOptions:
     """Less common options of a worker.
 
-    `lease`: how long a worker holds a job before others may take it; it must outlast a POST. `shutdown_grace`: how long
-    a stopping worker lets calls in flight finish. `batch_id`: send only this batch.
+    `lease` is the time for which a worker holds a job before others may take it; a POST must take less.
+    `shutdown_grace` is the time in which calls in flight may finish when a worker stops. With `batch_id`, only this
+    batch is sent.
     """
 
     burst: int = 1

@@ -36,10 +36,10 @@ _PAGE = 500
 
 
 class CallQueue:
-    """One queue of a store, named as everywhere by `queue`: a lane of calls to one sub-account.
+    """One queue of a store, with calls of one sub-account.
 
-    `redial` is the policy of calls without one of their own; the default is no redial.
-    `RedialPolicy(on=frozenset(), limit=0, after=timedelta())` excepts a single call.
+    `redial` is the policy of calls without a redial policy of their own; the default is no redial. To except a single
+    call, give it `RedialPolicy(on=frozenset(), limit=0, after=timedelta())`.
     """
 
     def __init__(
@@ -123,11 +123,11 @@ class CallQueue:
         after: str | None = None,
         limit: int | None = 100,
     ) -> Sequence[Job]:
-        """Jobs of this queue in the order of their creation; `newest` reverses it.
+        """Jobs of this queue in the order of their creation; `newest` reverses the order.
 
         `outcomes` are statuses of the newest session, such as `BUSY`. `since` leaves out jobs to which nothing has
-        happened since that aware time. `after` continues a listing after that job id. Raises `InvalidInputError` for a
-        `since` without a zone.
+        happened since that aware time. `after` continues a listing after the job with this id. Raises
+        `InvalidInputError` for a `since` without a zone.
         """
         if since is not None:
             checked_time("since", since)
@@ -153,7 +153,7 @@ class CallQueue:
         return found[:limit]
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person") -> Job:
-        """Cancel a job. Raises `TooLateError` once the call may have left, `JobNotFoundError`."""
+        """Cancel a job. Raises `TooLateError` once the call may have left, and `JobNotFoundError`."""
         now = self.store.clock.now()
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
         return (await self._changes.change(job_id, cancel)).new
@@ -171,7 +171,7 @@ class CallQueue:
     async def redial(self, job_id: str, *, note: str = "called again by a person", force: bool = False) -> Job:
         """Call again, with a new POST of the same job.
 
-        Jobs in doubt must be resolved first; completed and accepted ones need `force`. Raises `IllegalMoveError`,
+        Jobs in doubt must be resolved first; completed and accepted jobs need `force`. Raises `IllegalMoveError` and
         `JobNotFoundError`.
         """
         now = self.store.clock.now()
@@ -190,9 +190,9 @@ class CallQueue:
     ) -> RedialledBatch:
         """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
 
-        Left out are calls that the policies of `redial` refuse, numbers on the suppression list, calls that a person
-        cancelled, and calls that a person redialled `times` times before: so the same order, given twice or after an
-        interruption, redials nobody twice. A dry run counts. `at` leaves out calls that ended after it. Raises
+        A call is left out if `redial` would refuse it, if its number is on the suppression list, if a person cancelled
+        it, or if people have redialled it `times` times before. So an order that is repeated, or was interrupted,
+        redials nobody twice. A dry run only counts. With `at`, calls that ended after it are left out. Raises
         `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
         """
         if times < 1:
@@ -204,10 +204,10 @@ class CallQueue:
         )
 
     async def resolve(self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None) -> Job:
-        """Decide whether a call in doubt was placed. "Not placed" returns it to the queue.
+        """Decide whether a call in doubt was placed. A call that was not placed returns to the queue.
 
-        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`); the default is the store's clock.
-        Raises `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`, `JobNotFoundError`.
+        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`); the default is the store's clock. Raises
+        `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
         """
         now = self.store.clock.now()
         if witnessed is not None:
@@ -218,7 +218,7 @@ class CallQueue:
         return (await self._changes.change(job_id, resolve)).new
 
     async def hold(self, *, batch_id: str | None = None, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the queue, or one batch of it: nothing new is sent. Without `until` it lasts until `resume`.
+        """Hold the queue, or one batch of it: nothing new is sent. Without `until`, the hold lasts until `resume`.
 
         Raises `InvalidInputError` for an `until` without a zone.
         """
@@ -231,9 +231,10 @@ class CallQueue:
         return await self._order(GateState.OPEN, batch_id=batch_id, until=None, reason="")
 
     async def set_rate(self, rate: float | None) -> Limits:
-        """Change the calls per second of all workers, within a second, until `reset_rate`; None is unlimited.
+        """Change the rate of all workers together, in calls per second; None is unlimited.
 
-        Workers that start later keep this rate too, whatever their settings say. Raises `InvalidInputError`.
+        It changes within a second, and stays until `reset_rate`. Workers that start later keep it too, whatever their
+        settings say. Raises `InvalidInputError`.
         """
         if rate is not None and not 0 < rate < inf:
             raise InvalidInputError(f"a rate of {rate} calls per second is impossible: give a number above 0, or None")
@@ -246,8 +247,8 @@ class CallQueue:
     async def report(self, batch_id: str | None = None, *, totals_only: bool = False) -> Report:
         """The report of a batch, or of the whole queue; `print` shows it as tables.
 
-        Each call is looked at once. `totals_only` leaves out the breakdown by hour, country and attempt, and takes
-        milliseconds. Raises StoreError.
+        This reads every call once. With `totals_only` it takes milliseconds, and leaves out the breakdown by hour,
+        country and attempt. Raises StoreError.
         """
         build = build_report if totals_only else build_full_report
         return await build(self.store, self.name, batch_id)
@@ -259,9 +260,9 @@ class CallQueue:
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
         """Wait until the job has ended, and return it. All waiters of this queue share one look per 200 ms.
 
-        The wait goes on through redials, through doubts, and while the store is away. `accepted` ends it, although a
-        late summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
-        `JobNotFoundError`.
+        The wait continues through redials, through doubts, and while the store is away. A job that is `accepted` has
+        ended, although a late summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout`
+        has passed, and `JobNotFoundError`.
         """
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 
@@ -271,10 +272,10 @@ class CallQueue:
         """A stream of the outcomes of this queue: `async for outcome in queue.outcomes()`.
 
         Each outcome is delivered at least once, in order per call; its `id` is the same each time. The stream begins
-        now, or at the aware time `since`. A named `consumer` begins there once, and then continues at its last
-        position, also after a crash: an outcome counts as processed when the next one is requested. Of several
-        consumers with one name, one at a time is served. `attempts=False` leaves out attempts that are followed by a
-        redial. Outcomes are kept for the retention (30 days); a consumer that missed some finds a warning in the log.
+        now, or at the aware time `since`. A named `consumer` begins there the first time, and later continues at its
+        last position, even after a crash. An outcome counts as processed when the next one is requested. Of several
+        consumers with one name, one at a time receives outcomes. `attempts=False` leaves out attempts that are followed
+        by a redial. Outcomes are kept for the retention (30 days); if a consumer has missed some, an error is logged.
         Raises `InvalidInputError` for an invalid name, and for a `since` without a zone.
         """
         if consumer is not None:

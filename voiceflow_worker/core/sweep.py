@@ -1,4 +1,4 @@
-"""The sweep: moves overdue jobs on, and deletes what has been kept for its retention."""
+"""The sweep, which moves overdue jobs on, and deletes jobs and records after their retention."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 PAGE = 100
-"""The most jobs moved or deleted in one step: it blocks the store for some milliseconds."""
+"""The most jobs moved or deleted in one step, which blocks the store for some milliseconds."""
 BATCHES = 100
 """The most cancelled batches in one pass."""
 _QUEUED = frozenset({JobState.QUEUED})
@@ -44,8 +44,8 @@ class Swept:
 class _Pass:
     """One pass over all kinds of overdue jobs.
 
-    `again`: a page was full, and this sweep moved most of it. Where other sweepers moved most of a page, they also do
-    the rest.
+    `again` means that a page was full, and this sweep moved most of it. If other sweepers moved most of a page, they do
+    the rest too.
     """
 
     again: bool = False
@@ -58,8 +58,8 @@ class _Pass:
 class Sweeper:
     """Moves overdue jobs of one queue. Any number of sweepers may run, because each move is fenced.
 
-    `log_patience` is set when a `Reconciler` looks into the log of 8x8: jobs in doubt are then left to it, and jobs
-    with an overdue summary for that time. Without it the sweep decides at once.
+    `log_patience` is given if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to it, and jobs
+    with an overdue summary for this time. Otherwise the sweep decides at once.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Sweeper:
         self._parked_page = ""
 
     async def sweep(self) -> Swept:
-        """Move all overdue jobs, a page of each kind at a time. Before, hold the batches that reached a limit."""
+        """Hold the batches that reached a limit, then move all overdue jobs, a page of each kind at a time."""
         await self._stops.look()
         self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
         swept = Swept()
@@ -95,7 +95,7 @@ class Sweeper:
         return swept
 
     async def prune(self) -> int:
-        """Delete jobs that ended before the retention, old events, gates and records; gives the number of jobs."""
+        """Delete jobs after their retention, and old events, gates and records; returns the number of jobs."""
         now = self._store.clock.now()
         deleted = 0
         for state in FINAL_STATES:
@@ -156,7 +156,7 @@ class Sweeper:
         return one.note(found=len(jobs), moved=moved)
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
-        # A summary may be parked under the session's id, if a worker died before it looked.
+        # A summary may be parked under the session's id, if a worker died before it looked for one.
         looked = [await self._settler.apply_parked(job) for job in silent]
         left = [job for job in looked if job.state is JobState.SUBMITTED]
         moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))
@@ -164,7 +164,7 @@ class Sweeper:
         return moved
 
     async def _expire(self, one: _Pass, now: datetime) -> int:
-        """End queued jobs whose validity has passed, also behind a closed gate."""
+        """End queued jobs whose validity has passed, even behind a closed gate."""
         late = await self._store.jobs.find(
             Query(queue=self._queue, states=_QUEUED, valid_before=now, order=Order.ANY, limit=PAGE)
         )

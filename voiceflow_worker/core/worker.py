@@ -45,8 +45,8 @@ RATE_WINDOW = 5.0
 BATCHES_SHOWN = 50
 FREE_TOGETHER = 0.5
 LINGER = timedelta(milliseconds=20)
-"""The most that a worker without a rate waits until `FREE_TOGETHER` of its slots are free: a trip to the store costs
-the same for 25 calls as for 5."""
+"""The longest wait of a worker without a rate until the share `FREE_TOGETHER` of its slots is free. A trip to the store
+costs the same for 25 calls as for 5."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -129,19 +129,19 @@ class Worker:
         await self._work(None)
 
     async def drain(self) -> DrainResult:
-        """Work until nothing is due, leased or sending; gives the jobs that were left, and why.
+        """Work until nothing is due, leased or sending; returns the jobs that are left, and why.
 
-        With outcomes by webhook it also waits for summaries, within their deadline, while a receiver listens. Jobs for
-        later, and jobs behind a hold that a person must open, are left.
+        With outcomes by webhook, the worker also waits for summaries, within their deadline, while a receiver listens.
+        Jobs for later, and jobs behind a hold that a person must open, are left.
         """
         check = DrainCheck(self._store, queue=self.queue, batch_id=self._options.batch_id, policy=self._options.policy)
         await self._work(check)
         return await check.result()
 
     def stop(self) -> None:
-        """Take no new work, and finish the calls in flight within the grace; a second call stops at once.
+        """Take no new work, and finish the calls in flight within the grace; a second `stop` ends them at once.
 
-        A call that is not finished goes back to the queue if none of it had left, and is in doubt otherwise.
+        A call that is not finished goes back to the queue if no byte of it has left, and is in doubt otherwise.
         """
         if self._stopping:
             self._abort.set()
@@ -167,7 +167,7 @@ class Worker:
             background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), "the store is away; no heartbeat")
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
-                failed = "the log of 8x8 was not looked at; its turn comes again"
+                failed = "the log of 8x8 was not read; the worker tries again later"
                 background.start_soon(self._repeat, reconcile, LOOK_EVERY, failed)
             if self._guard is not None:
                 background.start_soon(self._guard.watch)
@@ -195,7 +195,7 @@ class Worker:
                     return
                 until = await self._next_look()
             except (StoreCorruptError, StoreVersionError):
-                raise  # waiting does not mend these
+                raise  # waiting does not help against these
             except StoreError as error:
                 _log.warning("the store is away; trying again", error=str(error))
                 await self._nap(until=self._clock.now() + STORE_AWAY)
@@ -229,12 +229,12 @@ class Worker:
         return free if room is None else min(free, room)
 
     async def _nap(self, *, until: datetime) -> None:
-        """Sleep until a time, or the stop."""
+        """Sleep until a time, or until the worker stops."""
         with self._pause():
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
     async def _rest(self) -> None:
-        """Wait until a call in flight has landed, or the stop."""
+        """Wait until a call in flight has ended, or until the worker stops."""
         self._freed = anyio.Event()
         with self._pause():
             await self._freed.wait()
@@ -250,7 +250,7 @@ class Worker:
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
-        """Prepare and send leased jobs. Under a rate the next lease waits until these have their departure times."""
+        """Prepare and send leased jobs. With a rate, the next lease waits until these jobs have departure times."""
         self._senders.occupy(len(jobs))
         if not self._departures.is_paced:
             flights.start_soon(self._prepare, flights, jobs, leased_at)
@@ -260,7 +260,7 @@ class Worker:
     async def _prepare(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
         ready: list[Flight] = []
         try:
-            # A stop lets this finish: it is short, and a cancelled one would leave leases behind.
+            # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
                 if all(flight.leaves_at_once for flight in ready):
@@ -287,7 +287,7 @@ class Worker:
             self._unreachable = 0
             self._pause_until = None
         elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
-            # Fifty calls in flight that fail are one outage: the first counts, and then those that left after it.
+            # Fifty calls in flight that fail are one outage: after the first failure, only calls that left later count.
             self._failed_at = self._clock.monotonic()
             self._unreachable += 1
             policy = self._options.policy
@@ -315,13 +315,13 @@ class Worker:
             if self.in_flight:
                 self._landed = anyio.Event()
                 group.start_soon(landed)
-            with suppress(StoreError):  # the next lease says so, and waits
+            with suppress(StoreError):  # the next lease logs the error, and waits
                 seen = await self._store.jobs.wait(self.queue, seen=seen, until=until)
             group.cancel_scope.cancel()
         return seen
 
     async def _land(self, flights: TaskGroup) -> None:
-        """Let calls in flight finish within the grace; then, or at a second `stop`, end them."""
+        """Let calls in flight finish within the grace. After it, or at a second `stop`, end them."""
         with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
             async with anyio.create_task_group() as group:
                 group.start_soon(self._cancel_when_aborted, group)
@@ -354,7 +354,7 @@ class Worker:
                 self._pauses.discard(scope)
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
-        """Take a step every so many seconds; a failure is logged, and the next step comes in its time."""
+        """Take a step every `every` seconds. A failure is logged, and the next step follows as usual."""
         while True:
             try:
                 await step()
@@ -385,7 +385,7 @@ class Worker:
         try:
             await self._heartbeats.worker_left(self._pulse())
         except VoiceflowError as error:
-            _log.warning("the heartbeat of this worker was not deleted; it ends by itself", error=str(error))
+            _log.warning("the heartbeat of this worker was not deleted; it expires by itself", error=str(error))
 
     def _pulse(self) -> WorkerBeat:
         now = self._clock.monotonic()

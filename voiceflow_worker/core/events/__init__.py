@@ -1,1 +1,1 @@
-"""Events of calls that go on: key presses, bridges, states of legs, recordings."""
+"""Events during calls: key presses, bridges, states of legs, recordings."""

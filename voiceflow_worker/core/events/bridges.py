@@ -1,4 +1,4 @@
-"""Bridges from a menu: checks whether the second party may be called now."""
+"""Bridges from a menu, and the check whether the second party may be called now."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 class Bridges:
     """Checks the numbers that an answer to a call action event bridges to, and locks them.
 
-    A call of a queue can wait for a number; a person on the line cannot. A bridge is therefore refused only for a
-    number on the suppression list, or one that a call of a queue is open to. Several bridges may share a number, such
-    as a service desk; four at a time have a lock of their own. While a bridge lasts, queues do not call its number:
-    until the summary of a call of this store, or for the time a phone rings for a call without a job.
+    A call of a queue can wait for a number; a person on the line cannot. So a bridge is refused only for a number on
+    the suppression list, or for the destination of an open call of a queue. Several bridges may share a number, such as
+    a service desk; four at a time have a lock of their own. Queues do not call the number of a bridge until the summary
+    of its call, or, for a call without a job, for the time that a phone rings.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -31,7 +31,10 @@ class Bridges:
         self._shared = all_spellings(policy.shared_numbers).keys()
 
     async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
-        """The reason why these numbers may not be called, as a clause; None if they are locked. Raises StoreError."""
+        """Lock these numbers; returns the reason, as a clause, if they may not be called, else None.
+
+        Raises StoreError.
+        """
         listed = await self._suppression.standing(numbers)
         for number in numbers:
             if number in listed:
@@ -59,7 +62,7 @@ class Bridges:
         return called
 
     async def _beside(self, numbers: Iterable[str], owner: str, *, until: datetime, now: datetime) -> None:
-        """Lock numbers that have a holder already. Where all places are taken too, the bridge goes on without."""
+        """Lock numbers that have a holder already, in further places. If all are taken, the bridge has no lock."""
         left = list(numbers)
         for place in BESIDE_PLACES:
             keys = {number: f"{number} {place}" for number in left}
@@ -86,7 +89,7 @@ class Bridges:
         for number, holder in holders.items():
             job = jobs.get(holder)
             if job is not None and holder != own and number in spellings(job.destination):
-                return f"{number}, which it bridges to, is in a call of its own ({holder})"
+                return f"{number}, which it bridges to, is being called by {holder}"
         return None
 
 

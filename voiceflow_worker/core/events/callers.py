@@ -22,7 +22,7 @@ from voiceflow_worker.model.reports.events import CallAction, Direction
 
 VISITS = "ivr-visit"
 VISIT_KEPT = timedelta(hours=4)
-"""Key presses of a call that has no job are kept for the menus of that call only."""
+"""The time for which the key presses of a call without a job are kept. Only the menus of that call need them."""
 MOST_PRESSES = 200
 """The most key presses that are kept of one call."""
 
@@ -47,11 +47,11 @@ class Callers:
         self._visits = json_records(store, VISITS, tuple[KeyPress, ...], keep_for=VISIT_KEPT)
 
     async def find(self, event: CallAction) -> MenuCall:
-        """The call that an event comes from: by its session, else by the one open POST between its two numbers.
+        """The call of an event, found by its session, or else by the one open POST between its two numbers.
 
-        A match by numbers is evidence that this POST was placed. It is stored before this returns: it settles a job in
-        doubt, and later events are found by their session. An event of a call that this store did not make has no job.
-        Raises StoreUnavailableError.
+        A match by numbers is evidence that this POST was placed. The match is stored before this returns. It settles a
+        job in doubt, and the calls of later events are found by the session. An event of a call that this store did not
+        make has no job. Raises StoreUnavailableError.
         """
         session = event.session_id
         if session is not None:
@@ -73,8 +73,8 @@ class Callers:
     async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
         """Store a key press with its call, in whatever state the job is; a repeated event adds nothing.
 
-        When this returns it is durable. Raises StoreUnavailableError, and StaleJobError when other writers kept moving
-        the job: the key press is then not stored, and the event must not be answered as taken.
+        The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError when other writers
+        kept moving the job. The key press is then not stored, and the answer to the event must say so.
         """
         if line.job is None:
             if session_id is not None and not _has(line.presses, press):
@@ -87,7 +87,7 @@ class Callers:
             return  # it has been pruned
 
     async def _by_numbers(self, event: CallAction) -> MenuCall | None:
-        """The open POST that holds the lock of the number that was called: one number has one open call."""
+        """The open POST that holds the lock of the called number. A number has at most one open call."""
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
         records, now = self._store.records, self._store.clock.now()
@@ -144,12 +144,12 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
 
 
 def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job, its POST placed as this session.
+    """The job after its POST was found to be placed, as this session.
 
-    The match is by numbers: like a row of the log, it gives way to a definite answer of this POST.
+    The match is by numbers. A definite answer to this POST outweighs it, as it outweighs a row of the log.
     """
     after = found_placed(job, number, session_id=session_id, outcome=None, at=at, policy=policy)
     post, before = after.post(number), job.post(number)
     if post is None or before is None or post.message == before.message:
         return after
-    return with_post(after, replace(post, message="a call action event came from it"))
+    return with_post(after, replace(post, message="a call action event came from this call"))

@@ -1,7 +1,6 @@
 """Progress of calls: the states of their legs (VCS) and their recordings (VRU), as 8x8 reports them.
 
-They are records beside the job, by session: none of these events moves a job, and events of a session that no POST has
-named yet are kept too.
+These events do not move a job. They are stored as records of their session, even before a POST has named the session.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ MOST_OF_A_SESSION = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegState:
-    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is its time, else when the event arrived."""
+    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is its time, or else its time of arrival."""
 
     session_id: str
     at: datetime
@@ -47,7 +46,7 @@ class LegState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A recording of a call: its state in 8x8's spelling, and, once it was uploaded, where it is."""
+    """A recording of a call: its state in 8x8's spelling, and, once it was uploaded, its place."""
 
     session_id: str
     at: datetime
@@ -92,7 +91,7 @@ class CallProgress:
         self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
     async def status(self, event: CallStatus) -> bool:
-        """Store a call status event (VCS); False if it names no session, and so cannot be found again."""
+        """Store a call status event (VCS). Returns False for one without a session, which cannot be found again."""
         if event.session_id is None:
             return False
         state = LegState(
@@ -110,7 +109,7 @@ class CallProgress:
         return await self._keep(self._states, state, same)
 
     async def recording(self, event: RecordingReady) -> bool:
-        """Store a recording event (VRU); False if it names no session."""
+        """Store a recording event (VRU). Returns False for an event without a session."""
         if event.session_id is None:
             return False
         recording = Recording(
@@ -144,7 +143,7 @@ class CallProgress:
         return await self.of(session_id for pair in named for session_id in pair if session_id)
 
     async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
-        """Store an event once: events with an equal `same` are one."""
+        """Store an event once. Events with an equal `same` count as one event."""
         mark = blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
         return await self._batcher.submit(_Event(records, _prefix(value.session_id) + mark, value))
 
@@ -164,12 +163,12 @@ async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Pro
 
 
 def _prefix(session_id: str) -> str:
-    """The prefix of the keys of a session, and of no other."""
+    """The prefix of the keys of this session and of no other session."""
     return f"{quote(session_id, safe='')}/"
 
 
 def _one_each(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
-    """One entry for each recording, in any order; one with a file path comes before one without."""
+    """One entry for each recording. An event with a file path is preferred to an event without one."""
     found: dict[tuple[str, str | None], Recording] = {}
     for each in sorted(recordings, key=lambda recording: recording.at):
         name = (each.session_id, each.recording_id)

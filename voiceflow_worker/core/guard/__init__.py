@@ -1,1 +1,1 @@
-"""The rollback guard: detects a store that has lost calls which were sent."""
+"""The rollback guard, which detects a store that has lost sent calls."""

@@ -1,6 +1,6 @@
 """Comparison of the journal files of a host with a store, which finds sent calls that the store has lost.
 
-A job that the sweep deleted leaves a tombstone, so that it does not look like a lost one.
+A job that the sweep deleted leaves a tombstone, so that it does not look like a lost job.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class JournalledCall:
 
     @classmethod
     def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """The call of a job: a job ends after its POST began, and is kept for the retention after its end."""
+        """The call of a job. The job is kept for at least the retention after its POST began."""
         return cls(job, job.posts[-1].began_at + retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalCheck:
-    """The result of a comparison: how many `files` and `calls` were read, and the calls that the store has lost.
+    """The result of a comparison: the numbers of `files` and `calls` read, and the calls that the store has lost.
 
-    `set_back`: the store is known to have had one of the lost calls.
+    `set_back` means that the store is known to have had one of the lost calls.
     """
 
     files: int
@@ -62,14 +62,14 @@ async def check_journals(store: Store, witness: Witness, *, queue: str, policy: 
         for start in range(0, len(entries), PAGE):
             page = calls_in(file, entries[start : start + PAGE], policy=policy)
             forgotten |= {each.job.id: each.job for each, _ in await forgotten_of(store, page, now=now)}
-    # The file of a worker that is writing is ahead of the store: that alone proves nothing.
+    # The file of a worker that is writing is ahead of the store, so a call that only the file has proves nothing.
     return JournalCheck(
         files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
     )
 
 
 def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> list[JournalledCall]:
-    """Jobs of a journal file as calls, kept for the shorter of its retention and today's."""
+    """Jobs of a journal file as calls. Their retention is the shorter of the file's and the policy's."""
     retention = min(file.retention, policy.retention)
     return [JournalledCall.of(job, retention=retention) for job in jobs]
 
@@ -77,7 +77,7 @@ def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> l
 async def forgotten_of(
     store: Store, calls: Sequence[JournalledCall], *, now: datetime
 ) -> list[tuple[JournalledCall, Job | None]]:
-    """The calls of which the store knows less than the journal, each with the job in the store."""
+    """The calls of which the store knows less than the journal, each with the job in the store, if there is one."""
     stored = await read_each(store.jobs, [each.job.id for each in calls])
     found: list[tuple[JournalledCall, Job | None]] = []
     for each in calls:
@@ -97,7 +97,7 @@ TOMBSTONES = "pruned"
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
     """Leave tombstones of jobs that are about to be deleted.
 
-    A job with a unique key leaves one by itself. A job that was never sent does not need one: no journal file names
+    A job with a unique key leaves a tombstone by itself. A job that was never sent needs none: no journal file names
     it, so it cannot be taken for a lost job.
     """
     tombstones = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
@@ -105,9 +105,9 @@ async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, p
 
 
 async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -> set[str]:
-    """The ids of those jobs that the store has a tombstone of. It no longer has any of the jobs themselves.
+    """The ids of the jobs that have a tombstone in the store. The jobs themselves are not in the store.
 
-    A store that was set back to a time before it deleted a job has no tombstone of it.
+    A store that was set back to a time before it deleted a job has no tombstone of that job.
     """
     known = set(await text_records(store, TOMBSTONES).get(job.id for job in jobs))
     left = [job for job in jobs if job.id not in known and job.unique_key is not None]

@@ -21,9 +21,9 @@ UNDER_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Jobs of a queue that the store has dropped, by the state they were last known in; None where it is not known.
+    """Jobs of a queue that the store has dropped, by their last known state; None if it is unknown.
 
-    `counts` has all of them, `jobs` the ids of some.
+    `counts` has all of the jobs, and `jobs` the ids of some.
     """
 
     counts: Mapping[JobState | None, int] = field(default_factory=dict[JobState | None, int])

@@ -1,8 +1,8 @@
-"""The rollback guard: finds a store that was set back to an older state, by the workers' own journal files.
+"""The rollback guard, which uses journal files of workers to detect a store that was set back to an older state.
 
-Each worker writes a job to a file of its own before its POST leaves, beside the journal entry in the store. The store
-is asked for the newest of these jobs again and again: POST numbers only grow, so a store that knows less than it has
-taken was set back. The queue is then held, and the lost calls are put in doubt.
+Before a POST leaves, its worker writes the job to a file of its own, beside the journal entry in the store. The guard
+compares the newest of these jobs with the store again and again. POST numbers only grow, so a store that knows fewer
+POSTs than it has taken was set back. The queue is then held, and the lost calls are put in doubt.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ HELD = (
     "`voiceflow reconcile`, settle what stays in doubt, then `voiceflow resume`"
 )
 OTHERS_FIRST = timedelta(seconds=2)
-"""How long a worker sends nothing after the server was restarted or replaced: if the store was set back, another worker
-may be the one that can see it, and needs this long to connect, to look, and to hold the queue."""
+"""The time in which a worker sends nothing after the server was restarted or replaced. If the store was set back,
+perhaps only another worker can see that. The other worker needs this time to connect, to look, and to hold the
+queue."""
 LOOK_EVERY = 0.5
 LEAST_KEPT = timedelta(days=7)
 """Journal files are kept as long as jobs are, and at least this long."""
@@ -115,8 +116,8 @@ class RollbackGuard:
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent, because the store was not set back.
 
-        If it was, the queue is held and the store restored before this returns. After a restart of the server this
-        waits, so that another worker that sees a loss can hold the queue first. Raises `StoreError`.
+        If the store was set back, the queue is held and the store restored before this returns. After a restart of the
+        server this waits, so that another worker that sees a loss can hold the queue first. Raises `StoreError`.
         """
         if not await self._look():
             return False
@@ -134,17 +135,17 @@ class RollbackGuard:
         return True
 
     async def check(self) -> bool:
-        """Whether the store was set back, by the newest POST that it is known to have had; then it is put right."""
+        """Whether the store was set back, and is restored now: it lacked the newest POST that it had taken."""
         return self._newest is not None and await self._check([self._newest])
 
     async def watch(self) -> None:
-        """Look again and again, also while there is nothing to send: another worker may be about to."""
+        """Look again and again, even while there is nothing to send: another worker may be about to send."""
         while True:
             wait = LOOK_EVERY
             try:
                 await self._look()
             except StoreError as error:
-                _log.debug("the store is away; whether it was set back is looked at when it is back", error=str(error))
+                _log.debug("the store is away; it is checked for lost calls when it is back", error=str(error))
                 wait = LOOK_EVERY / 5
             await self._clock.sleep(wait)
 
@@ -196,10 +197,12 @@ class RollbackGuard:
                 known, unknown = known + len(found) - len(gone), unknown + len(gone)
         _log.error("calls that the store had forgotten are in doubt now", calls=known, made_again=unknown)
 
-    async def _remember(self, told: Job) -> None:
+    async def _remember(self, journalled: Job) -> None:
         now = self._clock.now()
         with contextlib.suppress(JobError):
-            await self._changes.change(told.id, partial(remembered, journalled=told, at=now, policy=self._policy))
+            await self._changes.change(
+                journalled.id, partial(remembered, journalled=journalled, at=now, policy=self._policy)
+            )
 
     async def _make_again(self, jobs: Sequence[Job]) -> None:
         if not jobs:
@@ -208,8 +211,8 @@ class RollbackGuard:
         keys = [job.unique_key for job in jobs if job.unique_key is not None]
         owners = await self._store.jobs.owners(self._queue, keys, now=now)
         others = {job.id: owner for job in jobs if job.unique_key and (owner := owners.get(job.unique_key)) is not None}
-        # The same call may have been enqueued again since. It keeps its key and is not sent, because this one may have
-        # been.
+        # The same call may have been enqueued again since. The new job keeps the key and is not sent, because the lost
+        # job may have been sent.
         for job_id, owner in others.items():
             with contextlib.suppress(JobError):
                 await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job_id))
@@ -228,7 +231,7 @@ class RollbackGuard:
 
 @asynccontextmanager
 async def at_work(guard: RollbackGuard | None) -> AsyncGenerator[None]:
-    """Run the block with the guard begun, if there is one. Raises what `begin` raises."""
+    """Begin the guard, if there is one, run the block, and close the guard. Raises the errors of `begin`."""
     if guard is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Numbers of the account that 8x8 says should not be used for new calls (webhook VNU)."""
+"""Numbers of the account that should not be used for new calls, as 8x8 reports them (webhook VNU)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 NAMESPACE = "number-health"
 KEPT = timedelta(days=30)
-"""A number of which 8x8 has sent nothing for so long is no longer shown."""
+"""A number is no longer shown when 8x8 has sent nothing about it for this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class OddNumber:
 
     @property
     def is_usable(self) -> bool:
-        """Whether calls may still show it."""
+        """Whether calls may still show this number."""
         return self.status.casefold() == "expiring"
 
     def in_words(self) -> str:

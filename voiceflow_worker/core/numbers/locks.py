@@ -22,7 +22,7 @@ BESIDE_PLACES = range(2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """The jobs that have all their numbers, and those that have none of theirs, each with its first busy number."""
+    """The jobs that have locked all their numbers, and the other jobs, each with its first busy number."""
 
     jobs: Sequence[Job]
     busy: Sequence[tuple[Job, str]]
@@ -41,11 +41,11 @@ class NumberLocks:
     """Locks the numbers of a POST, from before its journal entry until it is settled.
 
     A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
-    spelling of them. So two calls that bridge the same two numbers do not deadlock. A later POST of the same job takes
-    its locks over. Only the POST that holds a lock can release it, so a late release is harmless. A lock ends by itself
-    once its POST can no longer make the number ring: after the submit window plus ringing, and for a second party also
-    the longest call and its own ringing. The locks keep two campaigns from ringing one person at once, and give a row
-    of the log export one owner.
+    spelling of these numbers. So two calls that bridge the same two numbers do not deadlock. A later POST of the same
+    job takes its locks over. Only the POST that holds a lock can release it, so a late release is harmless. A lock ends
+    by itself once its POST can no longer make the number ring: after the submit window plus ringing, and for a second
+    party also the longest call and its own ringing. The locks keep two campaigns from ringing one person at once. They
+    also ensure that a row of the log export fits only one call.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
     """
@@ -57,7 +57,7 @@ class NumberLocks:
         self._shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers).keys()
 
     async def lock(self, jobs: Sequence[Job], *, now: datetime) -> Locked:
-        """Lock the numbers of these jobs for their next POSTs; of two jobs with one number the first gets it."""
+        """Lock the numbers of these jobs for their next POSTs; of two jobs with one number, the first gets the lock."""
         wishes: list[_Wish] = []
         busy: dict[str, str] = {}
         wanted: dict[str, str] = {}
@@ -83,9 +83,10 @@ class NumberLocks:
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy])
 
     async def bridged(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
-        """Those of the locked jobs one of whose numbers is in a menu's bridge beside another holder, with that number.
+        """The locked jobs that share a number with a menu's bridge, each with that number.
 
-        Read after the lock is held, as a bridge writes its own and then reads the lock: one of the two sees the other.
+        A job locks its numbers and then reads the locks of bridges. A bridge writes its lock and then reads the locks
+        of jobs. So at least one of them sees the lock of the other.
         """
         held = await self._records.get(BESIDE, [key for job in jobs for key in beside(self._numbers(job))], now=now)
         numbers = {key.partition(" ")[0] for key in held}
@@ -97,7 +98,7 @@ class NumberLocks:
         await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
 
     async def release_settled(self, jobs: Collection[Job]) -> None:
-        """Release the numbers of jobs whose newest POST is settled, with those that a menu bridged to it."""
+        """Release the numbers of jobs whose newest POST is settled, and the numbers that a menu bridged to them."""
         await self._release(
             [
                 (number, job.request_id(job.post_count))
@@ -125,7 +126,7 @@ class NumberLocks:
     async def _taken_over(
         self, wishes: Sequence[_Wish], standing: Mapping[str, str], *, now: datetime
     ) -> Mapping[str, str]:
-        """Replace the locks of older POSTs of the same jobs, where a job can then have all its numbers."""
+        """Replace the locks of older POSTs of the same jobs, if the job can then lock all its numbers."""
         outlived: dict[str, str] = {}
         wanted: dict[str, str] = {}
         for wish in wishes:

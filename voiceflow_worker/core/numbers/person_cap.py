@@ -1,4 +1,4 @@
-"""Places for attempts to call one person: at most so many within a span of time, over all batches of a queue."""
+"""The limit of attempts to call one person within a span of time, over all batches of a queue."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from voiceflow_worker.model.numbers.spellings import spellings
 
 NAMESPACE = "person"
 LOOK_AGAIN = timedelta(seconds=2)
-"""How soon a call over the limit is tried again when a place should be free by now."""
+"""The wait of a call over the limit when a place should be free by now."""
 
 
 class PersonCaps:
     """Reserves a place for each attempt to call a person, before the journal entry of its POST.
 
-    A person has as many places as the policy's `max_per_person` allows. Each is a record that expires one span of the
-    policy after the answer of 8x8 or, without an answer, after the latest time at which the POST can ring. A place is
-    taken in one step of the store, so two workers never take the same place. A call in doubt keeps its place. A place
-    is freed when its POST provably reached nobody, or was never begun. A place that a killed worker left behind is used
-    by the next POST of its job, or expires.
+    A person has as many places as the policy's `max_per_person` allows. A taken place is a record that expires one span
+    of the policy after the answer of 8x8 or, without an answer, after the latest time at which the POST can ring. A
+    place is taken in one step of the store, so two workers never take the same place. A call in doubt keeps its place.
+    A place is freed when its POST provably reached nobody, or was never begun. A place that a killed worker left behind
+    is used by the next POST of its job, or expires.
 
     A person is a destination in any spelling. Second parties of a bridge have no places.
     """
@@ -34,7 +34,7 @@ class PersonCaps:
         self._policy = policy
 
     async def reserve(self, jobs: Sequence[Job], *, now: datetime) -> list[tuple[Job, datetime]]:
-        """Reserve a place for the next POST of each job; returns those without one, each with a time to look again.
+        """Reserve a place for the next POST of each job; returns the jobs without one, each with a time to try again.
 
         The numbers of the jobs were locked at `now`. Raises StoreError.
         """
@@ -74,7 +74,7 @@ class PersonCaps:
             )
 
     async def settle(self, moves: Iterable[Move], *, now: datetime) -> None:
-        """Free the places of POSTs that reached nobody; those of placed ones end a span after their answer."""
+        """Free the places of POSTs that reached nobody. The places of placed POSTs end one span after their answer."""
         limit = self._policy.max_per_person
         posts = {} if limit is None else {post.client_request_id: post for made in moves for post in _settled(made)}
         if not posts or limit is None:
@@ -106,7 +106,7 @@ class PersonCaps:
 
 
 def _places(job: Job) -> list[str]:
-    """The keys of all places of the person that a job calls, also those beyond the limit: it may have been higher."""
+    """The keys of all places of a job's person. Places beyond the limit are included: it may have been higher."""
     person = min(spellings(job.destination))
     return [f"{job.queue}/{person} {place}" for place in range(1, MOST_ATTEMPTS + 1)]
 
@@ -129,7 +129,7 @@ def _is_free(job: Job, value: str) -> bool:
 
 
 def _settled(made: Move) -> list[Post]:
-    """The POSTs of which a move knows more than before."""
+    """The POSTs that a move changes."""
     if made.new.posts == made.old.posts:
         return []
     return [post for post in made.new.posts if post != made.old.post(post.number)]

@@ -24,7 +24,7 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
-    """One number on the list, with the reason, and the job if a call put it there; `until` None is for good."""
+    """One number on the suppression list. `job_id` is the call that added it, if any; `until` None means forever."""
 
     number: str
     since: datetime
@@ -47,7 +47,7 @@ class Suppression:
         }
 
     def in_words(self) -> str:
-        """The reason of a job whose call is not made."""
+        """The reason of a job that is not sent because of this entry."""
         return f"its number is {self._standing()}"
 
     def in_words_of(self, number: str) -> str:
@@ -62,10 +62,11 @@ class Suppression:
 
 
 class SuppressionList:
-    """The numbers that are not called; every queue looks a number up before anything is sent to it.
+    """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 
-    Numbers are taken as people write them (`country`, ISO 3166, is for national ones) and stored in E.164 form. Methods
-    raise PhoneNumberError for an argument that is not a number, before anything is changed, and StoreUnavailableError.
+    Numbers may be written as people do (`country`, ISO 3166, is for national numbers), and are stored in E.164 form.
+    Methods raise PhoneNumberError for an argument that is not a number, before anything is changed, and
+    StoreUnavailableError.
     """
 
     def __init__(self, store: Store) -> None:
@@ -76,7 +77,7 @@ class SuppressionList:
     async def add(
         self, *numbers: str, reason: str = "", until: datetime | None = None, country: str | None = None
     ) -> Mapping[str, Suppression]:
-        """Put numbers on the list, for good or until a time; gives their entries by number in E.164 form.
+        """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
         An entry that lasts longer stays as it is. Waiting calls to these numbers end when they come up for sending; a
         call whose POST is on its way is not stopped. Raises InvalidInputError for an `until` that has passed.
@@ -94,7 +95,7 @@ class SuppressionList:
         return standing
 
     async def remove(self, *numbers: str, country: str | None = None) -> Sequence[str]:
-        """Take numbers off the list; gives those that were on it. Calls that have ended stay ended."""
+        """Take numbers off the list; returns the numbers that were on it. Calls that have ended stay ended."""
         gone: list[str] = []
         for chunk in _chunks(list(all_spellings(_parsed(numbers, country)))):
             gone += await self._entries.get(chunk)
@@ -103,19 +104,19 @@ class SuppressionList:
         return gone
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
-        """The entries of those numbers that are on the list, by number in E.164 form."""
+        """The entries of the numbers that are on the list, by number in E.164 form."""
         found: dict[str, Suppression] = {}
         for chunk in _chunks(_parsed(numbers, country)):
             found.update(await self.standing(chunk))
         return found
 
     async def scan(self, *, after: str = "", limit: int = 1000) -> Sequence[Suppression]:
-        """One page of the list, in the order of its numbers, from behind `after`."""
+        """One page of the list, in the order of its numbers, after the number `after`."""
         page = await self._entries.page(after=after, limit=limit)
         return [entry for _, entry in page if entry is not None]
 
     async def standing(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """The entries of those numbers that are on the list, in one read; `numbers` are in E.164 form, as in jobs.
+        """The entries of the numbers that are on the list, in one read; `numbers` are in E.164 form, as in jobs.
 
         A number is on the list in every spelling that reaches its telephone.
         """
@@ -129,9 +130,9 @@ class SuppressionList:
         return standing
 
     async def remember_opt_outs(self, moves: Sequence[Move]) -> None:
-        """Put the numbers of people who opted out in one of these moves on the list, for good.
+        """Put the numbers of people who opted out in these moves on the list, forever.
 
-        Called before the moves are committed, so that a crash between the two loses no opt-out.
+        This comes before the commit of the moves, so that a crash between the two loses no opt-out.
         """
         found = _opt_outs(moves, now=self._clock.now())
         if found:
@@ -140,7 +141,7 @@ class SuppressionList:
     async def _put(
         self, wanted: Mapping[str, Suppression], *, until: datetime | None, now: datetime
     ) -> Mapping[str, Suppression]:
-        """Store entries that last longer than those on the list; gives the entries on the list afterwards."""
+        """Store entries that last longer than the entries on the list; returns the entries on the list afterwards."""
         texts = {number: _text(entry) for number, entry in wanted.items()}
         entries: dict[str, Suppression] = {}
         for _ in range(_TRIES):
@@ -150,7 +151,7 @@ class SuppressionList:
             if not shorter:
                 break
             if until is None:
-                # For good lasts longer than any other entry, so replacing one loses nothing.
+                # An entry without an end lasts longer than any other, so replacing one loses nothing.
                 await self._records.put(NAMESPACE, {each: texts[each] for each in shorter}, expires_at=None, now=now)
                 return {**entries, **{each: wanted[each] for each in shorter}}
             await self._records.delete(NAMESPACE, {each: standing[each] for each in shorter})
@@ -205,7 +206,7 @@ def _text(entry: Suppression) -> str:
 
 
 def _entry(number: str, text: str) -> Suppression:
-    """The stored entry. Of one in another version's form only the number counts, for good."""
+    """The stored entry. An entry in the form of another version suppresses its number forever."""
     try:
         fields = json.loads(text)
         until = fields["until"]

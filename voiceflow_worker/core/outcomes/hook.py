@@ -1,4 +1,4 @@
-"""Hooks: handlers with a name, the outcomes they want, and how their failures are treated."""
+"""Hooks: named handlers, their choice of outcomes, and the treatment of their failures."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Got = TypeVar("Got")
 class _HookThreads:
     """Runs functions in threads, at most `most` at a time.
 
-    A thread cannot be ended. One that hangs is left behind after its time limit and still counts, or each retry of each
-    outcome would leave one more.
+    A thread cannot be ended. A thread that hangs is left behind after its time limit, and still counts. Otherwise each
+    retry would leave one more such thread.
     """
 
     def __init__(self, most: int) -> None:
@@ -34,7 +34,7 @@ class _HookThreads:
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[[Given], Got], given: Given) -> Got:
-        """The result of the function. Raises what it raises, and TellAgainError while too many threads hang."""
+        """The result of the function. Raises its errors, and TellAgainError while too many threads hang."""
         if self._running >= self._most:
             raise TellAgainError(f"all {self._most} threads of this hook still run: its handler hangs")
         # A limiter of its own, so that other threads, such as the store's, do not wait for a handler.
@@ -53,17 +53,17 @@ class _HookThreads:
 
 
 Handler: TypeAlias = Callable[[CallOutcome], Awaitable[object] | object]
-"""Takes one outcome; its result is ignored. A function that is not async runs in a thread."""
+"""A function that takes one outcome. Its result is ignored. If it is not async, it runs in a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookOptions:
     """Limits and retries of a hook.
 
-    `limit`: how long the handler may take over one outcome. `concurrency`: how many calls it handles at the same time;
-    the outcomes of one call come one after the other. A failed outcome is delivered again after `first_wait`, and then
-    after waits that double up to `longest_wait`, until `give_up_after` has passed since the first failure: it is then
-    parked. While `most_waiting` outcomes are unsettled, no new ones are read.
+    `limit` is the time that the handler may take for one outcome. `concurrency` is the number of calls that it handles
+    at the same time; the outcomes of one call come one after the other. A failed outcome is delivered again after
+    `first_wait`, and then after waits that double up to `longest_wait`. It is parked when `give_up_after` has passed
+    since the first failure. While `most_waiting` outcomes are unsettled, no new ones are read.
     """
 
     limit: timedelta = timedelta(seconds=30)
@@ -82,8 +82,9 @@ class HookOptions:
 class HookCounts:
     """Counts of one hook in this process.
 
-    `told` and `failures` count calls of the handler, `parked` outcomes that were given up, `behind` how often events
-    were deleted before they were read. `waiting` is how many outcomes are unsettled now.
+    `told` and `failures` count successful and failed calls of the handler, and `parked` the outcomes that were given
+    up. `behind` counts the times that events were deleted before they were read. `waiting` is the number of outcomes
+    that are unsettled now.
     """
 
     told: int = 0
@@ -103,7 +104,7 @@ class HookFailure:
 
 
 class Hook:
-    """A handler with its name and options. `only` are the states whose outcomes it receives, None is all of them."""
+    """A handler with its name and options. `only` are the states whose outcomes it receives; None means all."""
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class Hook:
         return self._only is None or event.state in self._only
 
     async def deliver(self, outcome: CallOutcome) -> HookFailure | None:
-        """Call the handler, within its limit; gives its failure, if it failed. Raises `HookGoneError` if it does."""
+        """Call the handler, within its limit; returns its failure, or None. Raises its `HookGoneError`."""
         limit = self.options.limit.total_seconds()
         with anyio.move_on_after(limit):
             try:
@@ -141,7 +142,7 @@ class Hook:
             except Exception as error:  # noqa: BLE001 - a fault of one handler must not end the others
                 return HookFailure(f"{type(error).__name__}: {error}")
             return None
-        return HookFailure(f"it took longer than {limit:g} s")
+        return HookFailure(f"the handler took longer than {limit:g} s")
 
     async def _call(self, outcome: CallOutcome) -> None:
         handler = self._handler

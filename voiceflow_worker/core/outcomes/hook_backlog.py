@@ -21,8 +21,8 @@ KEPT_PARKED = timedelta(days=90)
 class PendingOutcome:
     """An outcome that a hook has yet to receive.
 
-    `error` is the last of its `failures`. `due_at` None is now. `is_kept`: it is in the records, so the cursor may pass
-    it.
+    `failures` is the number of failed tries, and `error` the last failure. `due_at` None means now. `is_kept` means
+    that the outcome is in the records, so the cursor may pass it.
     """
 
     event: Event
@@ -34,9 +34,9 @@ class PendingOutcome:
 
 
 class HookBacklog:
-    """The records of one hook for one queue: outcomes that wait for another try, and parked ones.
+    """The records of one hook for one queue: outcomes that wait for another try, and parked outcomes.
 
-    What this version cannot read is left out, and stays for newer processes. Every method raises StoreError.
+    Records that this version cannot read are left out, and stay for newer processes. Every method raises StoreError.
     """
 
     def __init__(self, store: Store, *, hook: str, queue: str) -> None:
@@ -59,7 +59,7 @@ class HookBacklog:
         await self._waiting.remove(self._by_key([entry]))
 
     async def park(self, entry: PendingOutcome) -> None:
-        """Give an outcome up."""
+        """Park an outcome that was given up."""
         await self._parked.put(self._by_key([entry]))
         await self.drop(entry)
 

@@ -1,4 +1,4 @@
-"""One hook on one queue: reads outcomes, delivers them, retries failures, and stores its place."""
+"""The delivery of one queue's outcomes to one hook: reading, retries, and the stored position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from voiceflow_worker.model.text.moment import in_words
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
 MOST_NEW = 100
-"""The most outcomes that are read and not yet delivered once, and so the most that repeat after a crash."""
+"""The most outcomes that are read and neither delivered nor kept, and so the most that repeat after a crash."""
 LEAVING = 2.0
 """Seconds for the last save; without it some outcomes are delivered again."""
 
@@ -32,12 +32,12 @@ _log = structlog.get_logger("voiceflow.hooks")
 
 
 def reader_name(hook: str, queue: str) -> str:
-    """The name under which the place and the lease of a hook for a queue are kept."""
+    """The name under which the position and the lease of a hook for a queue are kept."""
     return f"hook/{hook}/{queue}"
 
 
 class HookLane:
-    """Delivers the outcomes of one queue to one hook, while this process holds the lease of the two."""
+    """Delivers the outcomes of one queue to one hook, while this process holds their lease."""
 
     def __init__(self, store: Store, hook: Hook, queue: str, *, since: datetime, grace: timedelta) -> None:
         self.hook = hook
@@ -57,18 +57,18 @@ class HookLane:
         self._forget()
 
     def _forget(self) -> None:
-        """Begin a lease from the records alone."""
+        """Clear the memory for a new lease, which begins with the records alone."""
         self._chains: dict[str, deque[PendingOutcome]] = {}
         self._unsettled: dict[int, Event] = {}  # read, and neither delivered nor kept; in order
         self._held: set[int] = set()  # sequences that are in chains
-        self._delivered: set[int] = set()  # of those that were kept: a look at the backlog may still show them
+        self._delivered: set[int] = set()  # those that were kept: a look at the backlog may still show them
         self._delivering = 0
         self._is_open = False
         self._freed = anyio.Event()
         self._moved = anyio.Event()
 
     async def run(self) -> None:
-        """Deliver, or stand by, until `stop`, or until the handler wants no more."""
+        """Deliver, or stand by without the lease, until `stop`, or until the handler wants no more."""
         while not self._is_stopping and not self.hook.counts.is_stopped:
             if await self._retry(self._lease.take):
                 await self._work()
@@ -76,7 +76,7 @@ class HookLane:
                 await self._sleep(STAND_BY)
 
     def stop(self) -> None:
-        """Begin no new delivery; `run` returns once those under way have ended, within the grace."""
+        """Begin no new delivery; `run` returns when the deliveries under way have ended, or the grace has passed."""
         self._is_stopping = True
         self._nap.cancel()
         self._freed.set()
@@ -102,8 +102,8 @@ class HookLane:
 
     async def _open(self) -> None:
         await self._reader.open()
-        # Before anything is read: outcomes that are kept are delivered from the backlog, even where the stored place
-        # is not past them yet.
+        # Before anything is read: outcomes that are kept are delivered from the backlog, even if the stored position is
+        # not past them yet.
         waiting = await self._backlog.waiting()
         for entry in waiting:
             self._held.add(entry.event.sequence)
@@ -118,7 +118,7 @@ class HookLane:
             await self._lease.give_back()
         except StoreError as error:
             self._log.warning(
-                "the place of a hook was not stored; some outcomes may be delivered again", error=str(error)
+                "the position of a hook was not stored; some outcomes may be delivered again", error=str(error)
             )
 
     async def _read_on(self, group: TaskGroup) -> None:
@@ -157,7 +157,7 @@ class HookLane:
             return
         chain.append(entry)
         if chain[0].is_kept:
-            # It waits behind one that is retried later; the outcomes of other calls need not wait for it.
+            # It waits behind an outcome that is retried later. Outcomes of other calls need not wait for it.
             await self._keep([entry])
             if entry.event.sequence not in self._held:  # delivered while it was being kept
                 await self._retry(partial(self._backlog.drop, entry))
@@ -186,20 +186,20 @@ class HookLane:
         del self._chains[job_id]
 
     async def _put_off(self, chain: deque[PendingOutcome]) -> None:
-        """Keep the first of a chain, which failed, and those behind it; more may come while they are stored."""
+        """Keep the first outcome of a chain, which failed, and all behind it. More may come while they are stored."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)
 
     async def _deliver(self, entry: PendingOutcome, group: TaskGroup) -> bool:
-        """Deliver one outcome; False when it must be delivered again."""
+        """Deliver one outcome. Returns False when it must be delivered again."""
         event, counts = entry.event, self.hook.counts
         read = await self._retry(partial(read_each, self._store.jobs, [event.job_id]))
         if event.job_id in read.unreadable:
             return await self._failed(entry, HookFailure(str(read.unreadable[event.job_id])))
         job = read.jobs.get(event.job_id)
         if job is None:
-            entry.error = "the call was deleted before this could be delivered"
+            entry.error = "the call was deleted before this outcome could be delivered"
             await self._park(entry)
             return True
         try:
@@ -219,7 +219,7 @@ class HookLane:
         return True
 
     async def _failed(self, entry: PendingOutcome, failure: HookFailure) -> bool:
-        """Put an outcome off; True when it is given up."""
+        """Put off a failed outcome, or give it up. Returns True when it is given up."""
         options, now = self.hook.options, self._clock.now()
         self.hook.counts.failures += 1
         entry.failures += 1
@@ -228,7 +228,7 @@ class HookLane:
         seed = f"{self._name}/{entry.event.sequence}"
         wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
         entry.due_at = now + max(wait, failure.wait or wait)
-        # By our own wait: a handler that asks for a wait of days at its first failure has not failed for days.
+        # By our own wait: a handler that asks for days at its first failure has not failed for days.
         if now + wait - entry.first_failed_at >= options.give_up_after:
             await self._park(entry)
             return True
@@ -273,14 +273,14 @@ class HookLane:
         group.cancel_scope.cancel()
 
     async def _go_on_saving(self) -> None:
-        """Save the place whenever it has moved, one trip at a time."""
+        """Save the position whenever it has moved, one trip at a time."""
         while True:
             await self._moved.wait()
             self._moved = anyio.Event()
             await self._retry(self._save)
 
     async def _save(self) -> None:
-        """Store the place in front of the first outcome that is neither delivered nor kept."""
+        """Store the position before the first outcome that is neither delivered nor kept."""
         if self._is_open:
             first = next(iter(self._unsettled.values()), None)
             await self._reader.save(self._reader.cursor if first is None else Cursor(first.sequence - 1, first.at))
@@ -294,7 +294,7 @@ class HookLane:
         await self._freed.wait()
 
     async def _sleep(self, duration: timedelta) -> None:
-        """Sleep, or until `stop`."""
+        """Sleep for this time, or until `stop`."""
         if not self._is_stopping:
             with anyio.CancelScope() as self._nap:
                 await self._clock.sleep(duration.total_seconds())

@@ -43,12 +43,12 @@ class ParkedOutcome:
 
 
 class OutcomeHooks:
-    """Handlers that receive the outcomes of the queue `queue`, or with None of all queues that have workers.
+    """Handlers that receive the outcomes of one queue, or, with `queue` None, of all queues that ever had a worker.
 
-    Each outcome reaches each hook at least once, the outcomes of one call in order; `CallOutcome.id` is the same each
-    time. Outcomes that wait are kept in the store under the hook's name: it goes on after a restart, and of several
-    processes with a hook of that name one delivers at a time. A new hook begins with outcomes from the time this object
-    was made. `grace` is how long `stop` lets handlers finish.
+    Each outcome reaches each hook at least once, and the outcomes of one call come in order. `CallOutcome.id` is the
+    same each time. Waiting outcomes are kept in the store under the hook's name, so a hook continues after a restart.
+    Of several processes with a hook of this name, one delivers at a time. A new hook begins with outcomes from the time
+    at which this object was made. `grace` is the time in which handlers may finish after `stop`.
     """
 
     def __init__(
@@ -73,13 +73,14 @@ class OutcomeHooks:
         attempts: bool = True,
         options: HookOptions | None = None,
     ) -> Callable[[AnyHandler], AnyHandler]:
-        """Call the decorated function with outcomes, under this name, which must be the same at every start.
+        """Register the decorated function as a hook with this name, which must be the same at every start.
 
-        It takes a `CallOutcome`, and may be async or not (it then runs in a thread). Any exception is a failure: the
-        outcome is delivered again after waits that grow (`HookOptions`); those of other calls go on meanwhile. The
-        function may raise `TellAgainError` to set the wait, and `HookGoneError` to receive no more. `only` are the
-        states that it receives; `attempts=False` leaves out attempts that are followed by a redial. Raises
-        `InvalidInputError` for a name that is taken or invalid, and once these hooks run.
+        The function takes a `CallOutcome`. If it is not async, it runs in a thread. Any exception is a failure: the
+        outcome is delivered again after growing waits (`HookOptions`), and outcomes of other calls are delivered
+        meanwhile. The function may raise `TellAgainError` to set the wait, and `HookGoneError` to receive no more
+        outcomes. `only` are the states whose outcomes it receives; `attempts=False` leaves out attempts that are
+        followed by a redial. Raises `InvalidInputError` for a name that is taken or invalid, and when these hooks run
+        already.
         """
 
         def register(handler: AnyHandler) -> AnyHandler:
@@ -110,14 +111,14 @@ class OutcomeHooks:
             everything.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """Begin no new delivery; `run` returns once those under way have ended, or the grace has."""
+        """Begin no new delivery; `run` returns when the deliveries under way have ended, or the grace has passed."""
         self._stopped.set()
         self._nap.cancel()
         for lane in self._lanes:
             lane.stop()
 
     async def caught_up(self) -> None:
-        """Return when every hook has received the outcomes that are there now, from any process.
+        """Wait until every hook has received the outcomes that exist now, in this process or another.
 
         Outcomes that failed and wait for another try do not count, nor do hooks that have stopped. Waits while the
         store is away.
@@ -145,7 +146,7 @@ class OutcomeHooks:
         ]
 
     async def tell_parked_again(self, name: str, *, queue: str = "default") -> int:
-        """Deliver parked outcomes again, beginning within a minute; gives their number. Raises StoreError."""
+        """Deliver parked outcomes again, beginning within a minute; returns their number. Raises StoreError."""
         book = HookBacklog(self._store, hook=name, queue=queue)
         found = await book.parked()
         if found:
@@ -191,7 +192,7 @@ class OutcomeHooks:
         return cursor is not None and cursor.sequence >= sequence
 
     async def _end(self, everything: TaskGroup) -> None:
-        """End `run` in time after a stop, also when a handler never ends or the store is away."""
+        """End `run` in time after a stop, even when a handler never ends or the store is away."""
         await self._stopped.wait()
         await anyio.sleep(self._grace.total_seconds() + LEAVING)
         everything.cancel_scope.cancel()

@@ -1,7 +1,7 @@
-"""The outbox of a queue: the events of its outcomes, and the place of each reader in them.
+"""The outbox of a queue: the events of its outcomes, and the position of each reader in them.
 
-Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not, and
-records until when, so that a reader that comes too late can report the gap.
+Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not. The
+sweep also records the time up to which events were deleted, so that a reader that comes too late reports the gap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CURSORS = "outcome-cursor"
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOK_FOR_FORGOTTEN = timedelta(minutes=1)
 SAVE_IDLE = timedelta(hours=1)
-"""How often a reader without new outcomes stores that it has missed nothing."""
+"""The interval at which a reader without new outcomes stores that it has missed nothing."""
 
 _KINDS = {EventKind.ENDED: OutcomeKind.ENDED, EventKind.ATTEMPTED: OutcomeKind.ATTEMPTED}
 
@@ -33,17 +33,17 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The place of a reader: behind the event `sequence`. It has missed nothing that happened before `at`."""
+    """The position of a reader: after the event `sequence`. The reader has missed nothing that happened before `at`."""
 
     sequence: int
     at: datetime
 
 
 class OutboxReader:
-    """Reads the outcomes of one queue, from its place on.
+    """Reads the outcomes of one queue, from its position on.
 
-    With a name the place is kept in the store; a process that reads under it must hold its lease. A reader without a
-    stored place begins with the first event at `since` or later. Methods raise StoreError.
+    With a name, the position is kept in the store, and a process must hold the lease of this name to read. A reader
+    without a stored position begins with the first event at `since` or later. Methods raise StoreError.
     """
 
     def __init__(self, store: Store, queue: str, *, name: str | None, since: datetime) -> None:
@@ -55,14 +55,14 @@ class OutboxReader:
         self._saved: Cursor | None = None
         self._looked_for_forgotten: float | None = None
         self.cursor = Cursor(0, since)
-        """Behind the last event that was read."""
+        """The position after the last event that was read."""
         self.is_behind = True
         """Whether there was more to read at the last look."""
         self.gaps = 0
-        """How often events were deleted before they were read."""
+        """The number of times that events were deleted before they were read."""
 
     async def open(self) -> None:
-        """Go to the stored place; a new reader stores where it begins."""
+        """Go to the stored position; a new reader stores its first one."""
         saved = await self._load()
         if saved is None:
             saved = await _cursor_since(self._store, self._queue, self._since)
@@ -70,7 +70,7 @@ class OutboxReader:
         self.cursor = self._saved = saved
 
     async def is_overtaken(self) -> bool:
-        """Whether the stored place is another than this reader stored last; True before `open`."""
+        """Whether the stored position differs from the last one of this reader; True before `open`."""
         return self._saved is None or await self._load() != self._saved
 
     async def page(self, *, limit: int = 100) -> list[Event]:
@@ -84,7 +84,7 @@ class OutboxReader:
         return [event for event in events if event.kind in _KINDS]
 
     async def save(self, cursor: Cursor) -> None:
-        """Store a place up to which everything is done, if it has moved; where only time has passed, once an hour."""
+        """Store the position up to which everything is done, if it has moved; once an hour if only time has passed."""
         saved = self._saved
         if saved is None or cursor.sequence != saved.sequence or cursor.at - saved.at >= SAVE_IDLE:
             await self._store_place(cursor)
@@ -108,7 +108,7 @@ class OutboxReader:
         self.cursor = replace(self.cursor, at=forgotten)
         self.gaps += 1
         _log.error(
-            "outcomes were forgotten before they were read; look at the calls themselves for those",
+            "outcomes were deleted before they were read; look at the calls themselves instead",
             reader=self._name or "a stream",
             queue=self._queue,
             before=in_words(forgotten),
@@ -116,12 +116,12 @@ class OutboxReader:
 
 
 def cursors(store: Store) -> RecordSet[Cursor]:
-    """The places of readers by their names, kept for good."""
+    """The positions of readers by their names, kept forever."""
     return json_records(store, CURSORS, Cursor, unreadable=_refused_cursor)
 
 
 def forgotten_before(store: Store) -> RecordSet[datetime]:
-    """By queue, the time before which its events were deleted."""
+    """The time before which events were deleted, by queue."""
     return RecordSet(store, FORGOTTEN, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text))
 
 
@@ -142,7 +142,7 @@ async def last_sequence(jobs: Jobs, queue: str) -> int:
 
 
 async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
-    """The cursor in front of the first event that happened at this time or later."""
+    """The cursor before the first event that happened at this time or later."""
 
     async def is_in_front(sequence: int) -> bool:
         found = await store.jobs.events(queue, after=sequence, limit=1)
@@ -152,10 +152,10 @@ async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
 
 
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
-    """The smallest number from 0 on for which `holds`, which then holds for all larger ones, in some 40 looks at most.
+    """The smallest number, from 0 on, for which `holds` is true, in about 40 looks at most.
 
-    Sequences only grow, and events are stored in about the order of their times, so a place among millions of events is
-    found without reading them.
+    `holds` is true for all larger numbers too. Sequences only grow, and events are stored in about the order of their
+    times, so a position among millions of events is found without reading them.
     """
     if await holds(0):
         return 0
@@ -173,6 +173,6 @@ async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
 
 def _refused_cursor(name: str, error: Exception) -> Cursor:
     raise StoreVersionError(
-        f"the place of reader {name} cannot be read by this version of voiceflow-worker ({error}): a newer one wrote "
-        "it. Upgrade this installation; nothing was delivered."
+        f"the position of reader {name} cannot be read by this version of voiceflow-worker ({error}): a newer "
+        "version wrote it. Upgrade this installation; nothing was delivered."
     ) from error

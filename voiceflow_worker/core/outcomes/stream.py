@@ -28,8 +28,8 @@ class OutcomeStream:
     """The outcomes of a queue, one after the other, without end; made by `CallQueue.outcomes`.
 
     Iterate over it with `async for`; it waits while the store is away. With a consumer's name, an outcome counts as
-    done when the next one is asked for; a consumer that stops before that gets it again under the same name. `async
-    with` (or `aclose`) lets the next consumer of that name begin at once, not half a minute later.
+    processed when the next one is requested. A consumer that stops before that receives it again under the same name.
+    `async with` (or `aclose`) lets the next consumer of that name begin at once, not half a minute later.
     """
 
     def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:
@@ -75,14 +75,14 @@ class OutcomeStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the stream. The outcome that was given last does not count as done."""
+        """End the stream. The outcome that it returned last does not count as processed."""
         self._is_closed = True
         if self._lease is not None:
             with suppress(StoreError):
                 await self._lease.give_back()
 
     async def _hold_place(self) -> None:
-        """Wait for the lease on the consumer's name; go on from the stored place if another process has read on."""
+        """Wait for the lease of the consumer's name. If another process has read on, go to the stored position."""
         lease = self._lease
         while lease is not None and not lease.is_fresh:
             self._is_current = self._is_current and not lease.is_over
@@ -104,9 +104,10 @@ class OutcomeStream:
             await self._reader.save(self._reader.cursor)
 
     async def _next(self) -> CallOutcome | None:
-        """The next outcome of the page; None for one whose call is no longer in the store.
+        """The next outcome of the page; None if its call is no longer in the store.
 
-        Raises StoreVersionError, and does not go on, for a call that a newer version wrote: its outcome would be lost.
+        Raises StoreVersionError for a call that a newer version wrote, and stays at its outcome, which would otherwise
+        be lost.
         """
         age = self._store.clock.monotonic() - self._jobs_read_at
         if age > LOOK_EVERY.total_seconds() or self._page[0].job_id not in self._jobs.jobs:

@@ -1,4 +1,4 @@
-"""Waiting for the outcomes of single calls; the waiters of one process share each look at the store."""
+"""Waits for the outcomes of single calls. The waiters of one process share each look at the store."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOKING_SHARE = 0.2
-"""The most of the time that looking may take: with many thousands of waiters looks are less frequent."""
+"""The largest share of the time that looks may take: with many thousands of waiters, looks are less frequent."""
 LOOK_LIMIT = 2.0
-"""Seconds after which a look without an answer is given up as if the store were away: a time-out may be so late."""
+"""Seconds after which a look without an answer is given up as if the store were away. A time-out may come this much
+later."""
 
 _log = structlog.get_logger("voiceflow.outcomes")
 
@@ -50,7 +51,7 @@ class OutcomeWatch:
         self._is_led = False
 
     async def wait(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - a promise of its own error
-        """The job once it is final. Raises as `CallQueue.wait_for_outcome` does."""
+        """The job, once it has ended. Raises as `CallQueue.wait_for_outcome` does."""
         now = self._store.clock.monotonic()
         mine = _Waiter(job_id, timeout, None if timeout is None else now + timeout.total_seconds())
         self._waiting[mine] = None

@@ -26,8 +26,8 @@ _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 class BatchProgress:
     """The progress of one batch, or of a whole queue if `batch_id` is None.
 
-    `rate_now` is in calls per second, over the last seconds. `hold` is the closed gate that stops it: its own, or its
-    queue's.
+    `rate_now` is in calls per second, over the last seconds. `hold` is the closed gate of the batch or of its queue, if
+    any.
     """
 
     queue: str
@@ -85,13 +85,13 @@ class BatchProgress:
 
 
 async def read_queues(store: Store, *, also: str | None = None) -> list[BatchProgress]:
-    """The progress of the queues that ever had a worker or a batch, and of `also`, by name. Raises StoreError."""
+    """The progress of all queues that had a worker or a batch, and of `also`, sorted by name. Raises StoreError."""
     names = {*await QueueNames(store).known(), *await BatchNames.queues(store), *([also] if also else [])}
     return [await read_queue(store, queue) for queue in sorted(names)]
 
 
 async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
-    """The progress of each batch of a queue that still has calls, by name. Raises StoreError."""
+    """The progress of each batch of a queue that still has calls, sorted by name. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
     gates = _closed(await store.control.gates(queue), now)
     names = await BatchNames(store, queue).known()

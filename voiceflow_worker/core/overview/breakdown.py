@@ -16,9 +16,10 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import rfc3339
 
 _SLOT = 900
-"""Seconds: every zone in use is a whole number of quarters of an hour away from UTC."""
+"""The length of a time slot in seconds. Every zone in use differs from UTC by a whole number of quarters of an hour."""
 _MOST_LOOKED_UP = 1000
-"""Numbers whose zone is looked up where calls name none: 50 µs each, and enough to know the zone of most."""
+"""The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this number is enough
+to find the most frequent zone."""
 
 
 def rate_of(answered: int, ended: int) -> float | None:
@@ -28,7 +29,7 @@ def rate_of(answered: int, ended: int) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFigures:
-    """The attempts that began in one hour of the day, redials included, and those of them that were answered."""
+    """The numbers of all attempts and of answered attempts in one hour of the day, redials included."""
 
     hour: int
     attempts: int
@@ -42,7 +43,7 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountryFigures:
-    """The calls to one country (ISO 3166; None if unknown): all, those with an outcome, those that were answered."""
+    """The numbers of calls to one country (ISO 3166; None if unknown): all, with an outcome, answered."""
 
     country: str | None
     total: int
@@ -58,7 +59,7 @@ class CountryFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedCalls:
-    """The calls that 8x8 refused with one code, and what the code means."""
+    """The number of calls that 8x8 refused with one code, and the meaning of the code."""
 
     code: int | None
     meaning: str
@@ -67,11 +68,11 @@ class RefusedCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
-    """The figures of a report that need a look at each call; deleted calls are not part of them.
+    """The figures of a report that need a look at each call; deleted calls do not count.
 
-    `by_hour` has the hours of the day in `time_zone`: the zone of most calls, else of their numbers, else UTC.
-    `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered calls.
-    `began_at` is the first POST, and `ended_at` the end of the last session.
+    `by_hour` has the hours of the day in `time_zone`, which is the most frequent zone of the calls or their numbers, or
+    UTC. `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered
+    calls. `began_at` is the first POST, and `ended_at` the end of the last session.
     """
 
     time_zone: str
@@ -85,7 +86,7 @@ class Breakdown:
 
     @property
     def attempts_per_person(self) -> float | None:
-        """The mean number of attempts of those calls that had any."""
+        """The mean number of attempts, over the calls with an attempt."""
         called = sum(calls for attempts, calls in self.attempts.items() if attempts)
         made = sum(attempts * calls for attempts, calls in self.attempts.items())
         return round(made / called, 2) if called else None

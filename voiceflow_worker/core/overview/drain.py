@@ -1,4 +1,4 @@
-"""Drained queues: whether a run has anything left to do, and the jobs that it leaves."""
+"""The end of a drain: the check for work that is left, and the jobs that remain."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ class DrainCheck:
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """The time up to which due jobs are waited for, or count as held: after a 429 jobs are due when the hold ends."""
+    """The time up to which due jobs are awaited, or count as held. After a 429, jobs are due when the hold ends."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

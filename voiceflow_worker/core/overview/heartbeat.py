@@ -1,4 +1,4 @@
-"""Heartbeats of workers and webhook receivers: records that end by themselves."""
+"""Heartbeats of workers and webhook receivers, as records that expire."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _ReceiverBeat:
 class Heartbeats:
     """Writes and reads heartbeats in a store. `menus` are the names of the menus of this receiver.
 
-    A heartbeat is only shown: fields of other versions, and heartbeats that cannot be read, are ignored.
+    Heartbeats are only displayed, so unknown fields, and heartbeats that cannot be read, are ignored.
     """
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
@@ -98,7 +98,7 @@ class Heartbeats:
         await self._receivers.remove([name])
 
     async def has_receiver(self) -> bool:
-        """Whether any receiver listens: its heartbeat is younger than 30 s."""
+        """Whether any receiver listens, with a heartbeat younger than 30 s."""
         return bool(await self._receivers.page(limit=1))
 
     async def receivers(self) -> int:

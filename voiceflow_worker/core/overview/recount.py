@@ -1,4 +1,4 @@
-"""The proof of totals: a count of all jobs of a queue, beside the counters."""
+"""The check of totals: a count of all jobs of a queue, compared with its counters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.totals import STATE, tally_of
 
 _AT_ONCE = 500
 _TRIES = 3
-"""How often a queue is counted in which calls move meanwhile."""
+"""The most times that a queue is counted if its calls move meanwhile."""
 
 Amounts = Mapping[str | None, Mapping[str, int]]
 """Amounts of fields by batch; None is the whole queue."""
@@ -20,10 +20,10 @@ Amounts = Mapping[str | None, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recount:
-    """The result of a count. `wrong` is what the counters lack (or, below 0, have too much).
+    """The result of a count. `wrong` are the amounts that the counters lack, or, below 0, have too many.
 
-    `moving` are the batches, and None for the queue, whose totals changed while they were counted: nothing is known of
-    them. `mended`: the counters were set right.
+    `moving` are the batches (None for the queue) whose totals changed while they were counted: nothing is known about
+    them. `mended` means that the counters were corrected.
     """
 
     jobs: int
@@ -43,11 +43,12 @@ class Recount:
 
 
 async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
-    """Count all jobs of a queue, compare the counters, and (with `mend`) set them right. Reads every job."""
+    """Count all jobs of a queue, compare the counters, and correct them with `mend`. This reads every job."""
     found = await _settled(store, queue)
     if not (mend and found.wrong):
         return found
-    # First what single jobs have added, such as those that an older version moved; then what is still wrong.
+    # First the amounts of single jobs, such as those that an older version moved; then the amounts that are still
+    # wrong.
     async for page in find_pages(store.jobs, Query(queue=queue, limit=_AT_ONCE)):
         await store.jobs.recount(page)
     left = await _settled(store, queue)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PAGE = 1000
-"""Calls of one trip to the store."""
+"""The most calls in one trip to the store."""
 MOST_KEYS = 20
 """The most rows of keys pressed: digits that people type, such as numbers of customers, may differ in each call."""
 
@@ -39,11 +39,11 @@ class Report:
 
     `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
     and `answer_rate` is their share, 0 to 1, of the calls with an outcome: calls that wait, expired, were refused or
-    cancelled do not lower it. It is None without outcomes. `digits` counts calls by the pressed keys. `seconds` is the
-    total duration of the newest sessions. `cost` is the price of all sessions, by currency, as far as 8x8's log has
-    it: that of `priced` calls out of `placed` ones. `pruned` calls of the batch are deleted by now, and still counted.
-    `breakdown` has the figures that need a look at each call; None if only totals were asked for. Printed, a report
-    reads as tables, also by rich.
+    cancelled do not lower it. The rate is None without outcomes. `digits` counts calls by the pressed keys. `seconds`
+    is the total duration of the newest sessions. `cost` is the price of all sessions by currency, as far as 8x8's log
+    has it: `priced` of the `placed` calls have a price. `pruned` calls of the batch were deleted, and still count.
+    `breakdown` has the figures that need a look at each call; it is None if only totals were requested. A report is
+    printed as tables, also by rich.
     """
 
     queue: str
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def name(self) -> str:
-        """What it is a report of, such as `batch people`."""
+        """The subject of the report, such as `batch people`."""
         return f"queue {self.queue}" if self.batch_id is None else f"batch {self.batch_id}"
 
     @property
@@ -72,7 +72,7 @@ class Report:
 
     @property
     def ended(self) -> int:
-        """How many calls ended with an outcome."""
+        """The number of calls that ended with an outcome."""
         return sum(self.outcomes.values())
 
     @property
@@ -83,7 +83,7 @@ class Report:
     def as_json(self, *, most_keys: int | None = None) -> dict[str, object]:
         """The report for scripts: every state, and the outcomes and key presses that occurred.
 
-        With `most_keys`, `digits` has that many, and the sum of the others.
+        With `most_keys`, `digits` has only this number of entries, the most frequent ones, and the sum of the others.
         """
         return {
             "batch_id": self.batch_id,
@@ -110,7 +110,7 @@ class Report:
 
 
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
-    """The totals of a batch, or (None) of a queue, from its counters, in milliseconds. The total may be 0."""
+    """The report of a batch, or with None of a queue, from its counters alone. This takes milliseconds."""
     found = await store.jobs.totals(queue, batch_id=batch_id)
     pruned = found.pruned_states
     states = {state: count + pruned[state] for state, count in found.states.items()}
@@ -133,7 +133,7 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
 async def build_full_report(
     store: Store, queue: str, batch_id: str | None, *, also: Callable[[Sequence[Job]], Awaitable[None]] | None = None
 ) -> Report:
-    """The totals with their breakdown, from one pass over the calls; `also` gets each page of them."""
+    """The report with its breakdown, from one pass over the calls; `also` is called with each page of calls."""
     count = BreakdownCount()
     pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
     async with aclosing(pages):
@@ -146,7 +146,7 @@ async def build_full_report(
 
 
 def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
-    """Reports for a terminal: one with its figures in lines, several side by side."""
+    """Reports for a terminal: a single report with its figures in lines, several reports side by side."""
     if len(reports) == 1:
         (report,) = reports
         return tables_as_rich(f"{report.name}: {count_of(report.total, 'call')}", tables_of(reports), _lines(report))
@@ -154,7 +154,7 @@ def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
 
 
 def figures_of(report: Report) -> dict[str, object]:
-    """The single figures by their names; None for those that are unknown. Durations are timedeltas."""
+    """The single figures by their names; None for unknown figures. Durations are timedeltas."""
     details, rate = report.breakdown, report.answer_rate
     seconds = details.duration_seconds if details is not None else None
     spoken = details.answered_seconds / report.answered if details is not None and report.answered else None
@@ -176,7 +176,7 @@ def figures_of(report: Report) -> dict[str, object]:
 
 
 def totals_table(reports: Sequence[Report]) -> ReportTable:
-    """The single figures of reports, a column each, without those that no report has."""
+    """The single figures of reports, with a column for each report. Figures that no report has are left out."""
     found = [figures_of(report) for report in reports]
     names = list(dict.fromkeys(name for each in found for name, value in each.items() if value is not None))
     columns = [f"#{report.short_name}" for report in reports]
@@ -243,7 +243,7 @@ def _states(report: Report) -> dict[str, tuple[object, ...]]:
 
 
 def _shortened(counts: Mapping[str, int], *, most: int = MOST_KEYS) -> Mapping[str, int]:
-    """The most frequent ones in their order, and the sum of the others."""
+    """The most frequent entries in their order, and the sum of the others."""
     if len(counts) <= most:
         return counts
     frequent = set(sorted(counts, key=lambda name: -counts[name])[:most])

@@ -37,7 +37,7 @@ class ReportTable:
 def side_by_side(
     title: str, key: str, columns: Sequence[str], reports: Mapping[str, Mapping[Key, tuple[object, ...]]]
 ) -> ReportTable:
-    """A table with a row for each key of any of the reports, which are given by their names."""
+    """A table with a row for each key that any report has. `reports` has the rows of each report by its name."""
     keys = list(dict.fromkeys(key for rows in reports.values() for key in rows))
     shown, headers = range(len(columns)), list(columns)
     if len(reports) > 1:
@@ -72,7 +72,7 @@ def tables_as_rich(title: str, tables: Iterable[ReportTable], lines: Iterable[st
 
 
 def as_plain_text(shown: RenderableType) -> str:
-    """The same as plain text."""
+    """A rich renderable as plain text."""
     from io import StringIO
 
     from rich.console import Console

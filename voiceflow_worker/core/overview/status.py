@@ -17,7 +17,7 @@ from voiceflow_worker.model.text.moment import rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """Jobs by state, due jobs, the rate limit and the rate of the last seconds (calls per second)."""
+    """The status of a queue. `rate_now` is the rate of the last seconds, in calls per second."""
 
     queue: str
     states: Mapping[JobState, int]

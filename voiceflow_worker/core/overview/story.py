@@ -41,7 +41,7 @@ class Story:
 
 
 def ending(job: Job) -> str:
-    """How the call ended, in a few words; empty while that is not known."""
+    """The end of the call in a few words; empty while it is unknown."""
     outcome = job.outcome
     if outcome is None:
         return ""
@@ -105,7 +105,7 @@ def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
     """The text for a POST without a verdict: only a worker that still holds the call can get an answer."""
     if job.state is JobState.SENDING and post == job.last_post:
         return "no answer yet" if at < job.due_at else "no answer while its worker held it"
-    return "no answer was heard"
+    return "no answer was received"
 
 
 def _post(post: Post, *, destination: str, unanswered: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 MOST_READ = 2000
-"""The most queued calls that are read for their reasons, by due time; with more the counts are lower bounds."""
+"""The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
 
 _QUEUED = frozenset({JobState.QUEUED})
 
@@ -23,9 +23,8 @@ _QUEUED = frozenset({JobState.QUEUED})
 class WaitingCounts:
     """Counts of queued calls by reason; each call counts once.
 
-    `hold` and `rate` are counted by the store. The others are counted in the first `MOST_READ` queued calls by due
-    time, and are lower bounds where `is_exact` is False. `rate` counts due calls without another reason while a worker
-    is alive.
+    `hold` and `rate` are counted by the store. The other counts cover the first `MOST_READ` queued calls by due time,
+    and are lower bounds if `is_exact` is False. `rate` counts due calls without another reason while a worker is alive.
     """
 
     number_busy: int = 0
@@ -61,7 +60,10 @@ class WaitingCounts:
 async def read_waiting(
     store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool
 ) -> WaitingCounts:
-    """Count waiting calls. `holds`: the closed gates; `sending`: a worker is alive; `limited`: the queue has a rate."""
+    """Count waiting calls.
+
+    `holds` are the closed gates. `sending` means that a worker is alive, and `limited` that the queue has a rate.
+    """
     now = store.clock.now()
     queued = (await store.jobs.count(queue))[JobState.QUEUED]
     if not queued:
@@ -107,7 +109,7 @@ async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | N
 async def held_count(
     store: Store, queue: str, holds: Iterable[Gate], *, by: datetime, batch_id: str | None = None
 ) -> int:
-    """The number of those jobs that are behind these closed gates."""
+    """The number of the jobs in `due_count` that are behind these closed gates."""
     gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
     if any(gate.scope is GateScope.QUEUE for gate in gates):
         return await due_count(store, queue, by=by, batch_id=batch_id)

@@ -1,4 +1,4 @@
-"""Ports of the engine: stores, clocks, voices; with record sets, leases, batching and retries on top of them."""
+"""Ports of the engine (stores, clocks, voices), and record sets, leases, batching and retries that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the batches of a queue, from which near ones are suggested for a mistyped name."""
+"""The names of a queue's batches, and suggestions for a mistyped name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from voiceflow_worker.core.ports.record_set import text_records
 NAMES = "batch-name"
 KEPT_FOR = timedelta(days=400)
 MOST_READ = 5000
-"""How many names are searched for near ones."""
+"""The most names that are searched for suggestions."""
 
 
 class BatchNames:
     """The names of a queue's batches.
 
-    They are hints: only the jobs prove that a batch exists. A batch enqueued by an older version has no name here.
+    The names are hints, and only jobs prove that a batch exists. A batch of an older version has no name here.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
@@ -30,13 +30,13 @@ class BatchNames:
         self._kept: set[str] = set()
 
     async def keep(self, batch_ids: Iterable[str | None]) -> None:
-        """Store these names, each once in the life of this object. Raises StoreError."""
+        """Store these names; this object stores each name once. Raises StoreError."""
         new = {batch_id for batch_id in batch_ids if batch_id is not None} - self._kept
         await self._names.put({self._prefix + quote(batch_id, safe=""): "" for batch_id in new})
         self._kept |= new
 
     async def known(self) -> list[str]:
-        """All names, sorted: also of batches whose calls are gone."""
+        """All names, sorted, including the names of batches whose calls were deleted."""
         return sorted(unquote(key.removeprefix(self._prefix)) for key, _ in await self._names.all(prefix=self._prefix))
 
     @staticmethod
@@ -49,7 +49,7 @@ class BatchNames:
         return bool(await self._store.jobs.find(Query(queue=self._queue, batch_id=batch_id, limit=1)))
 
     async def near(self, batch_id: str) -> list[str]:
-        """At most three batches with calls whose names resemble this one, the likeliest first."""
+        """At most three batches with calls and similar names, the most similar first."""
         spelled: dict[str, list[str]] = {}
         for key, _ in await self._names.page(prefix=self._prefix, limit=MOST_READ):
             name = unquote(key.removeprefix(self._prefix))

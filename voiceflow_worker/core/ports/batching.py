@@ -1,4 +1,4 @@
-"""Batching of trips to the store: items handed in during one trip go together with the next."""
+"""Batching of trips to the store: items that are submitted during one trip go together in the next."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items and flushes them together; each caller gets its own results, or its own errors.
+    """Collects items and flushes them together. Each caller gets its own results or errors.
 
-    `flush` takes all items that wait and gives one result or exception for each, in order; if it raises, all its
-    callers get that error. There is no background task: the first caller leads, and then passes the lead on. A caller
-    that is cancelled by a cancel scope is cancelled after its items were flushed. One that is cancelled past all scopes
-    (asyncio's own `Task.cancel`) interrupts its flush: the others of that flush get `StoreUnavailableError`, because it
-    is not known what was stored.
+    `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, all its
+    callers get that error. There is no background task: the first caller runs the flush, and then passes this task to
+    the next. A caller in a cancelled scope ends after its items were flushed. A caller that is cancelled without a
+    scope (by asyncio's `Task.cancel`) interrupts its flush. The other callers of that flush get
+    `StoreUnavailableError`, because it is not known what was stored.
     """
 
     def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]]) -> None:
@@ -40,14 +40,14 @@ class Batcher(Generic[Item, Result]):
         self._led = False
 
     async def submit(self, item: Item) -> Result:
-        """Hand in one item and wait for its result."""
+        """Submit one item, and wait for its result."""
         (answer,) = await self.submit_all([item])
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
     async def submit_all(self, items: Sequence[Item]) -> Sequence[Result | BaseException]:
-        """Hand in items, which go in one trip, and wait for their results and errors, in order."""
+        """Submit items, which go in one trip, and wait for their results and errors, in order."""
         mine: _Waiting[Item, Result] = _Waiting(items)
         self._waiting.append(mine)
         with anyio.CancelScope(shield=True):
@@ -87,7 +87,7 @@ class Batcher(Generic[Item, Result]):
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Wake the first caller that waits: it leads next. Items of callers that have left go with the next trip."""
+        """Wake the first waiting caller, which leads next. Items of callers that have left go in the next trip."""
         for each in self._waiting:
             if not each.has_left and each.woken is not None:
                 each.woken.set()

@@ -22,5 +22,5 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep; at most 0 is a checkpoint."""
+        """Sleep. With 0 or less, only yield to other tasks."""
         await anyio.sleep(max(seconds, 0.0))

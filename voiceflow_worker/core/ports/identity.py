@@ -20,9 +20,9 @@ _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def checked_queue(name: str) -> str:
-    """The name of a queue, checked: `[a-z0-9][a-z0-9-]{0,15}`. Raises `InvalidInputError`.
+    """The name of a queue, if it is `[a-z0-9][a-z0-9-]{0,15}`. Raises `InvalidInputError` otherwise.
 
-    Its length lets a job id with its POST number fit the 50 characters of a `clientRequestId`.
+    At this length, a job id with a POST number fits into the 50 characters of a `clientRequestId`.
     """
     if not QUEUE_NAME.fullmatch(name):
         raise InvalidInputError(
@@ -32,9 +32,9 @@ def checked_queue(name: str) -> str:
 
 
 def checked_reader(name: str) -> str:
-    """The name of a consumer or hook, checked: letters, digits, `.`, `_` and `-`, 64 at most.
+    """The name of a consumer or hook, if it is 1 to 64 letters, digits, `.`, `_` and `-`.
 
-    Raises `InvalidInputError`.
+    Raises `InvalidInputError` otherwise.
     """
     if not _READER.fullmatch(name):
         raise InvalidInputError(
@@ -45,8 +45,8 @@ def checked_reader(name: str) -> str:
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
     """Ids `<queue>.<ulid>` in growing order, so that jobs of one file keep its order."""
-    # From a random start of 79 bits: the library's ULIDs of one millisecond are consecutive, so ids counted up from one
-    # of them would repeat in the next call.
+    # The start is random (79 bits). The library's ULIDs of one millisecond are consecutive, so ids counted up from such
+    # a ULID would repeat in the next call.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
     ids: list[str] = []
     # 1,024 ids in a row differ only in their last two characters: the others are encoded once.
@@ -57,12 +57,12 @@ def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
 
 
 def first_ulid(at: datetime) -> str:
-    """The ULID before all those of jobs made at this time or later."""
+    """The ULID before the ULIDs of all jobs made at this time or later."""
     return str(ULID.from_int(max(int(at.timestamp() * 1000), 0) << 80))
 
 
 def new_revision() -> str:
-    """A unique token of one move: a store that has it already has committed this move."""
+    """A unique token for one move. A store that already has this token has committed the move."""
     return secrets.token_hex(8)
 
 
@@ -72,7 +72,7 @@ def new_worker_id() -> str:
 
 
 def job_of(client_request_id: str) -> tuple[str, int] | None:
-    """The job id and POST number in a `clientRequestId`; None for one of another program."""
+    """The job id and POST number in a `clientRequestId`; None for an id of another program."""
     job_id, _, number = client_request_id.rpartition(".")
     queue, _, _ulid = job_id.partition(".")
     if not number.isdigit() or len(number) > 6 or not QUEUE_NAME.fullmatch(queue) or not _ulid:

@@ -14,8 +14,8 @@ from voiceflow_worker.model.jobs.job import Job
 class WitnessFile:
     """One journal file of a worker of this host.
 
-    `in_use`: its worker is alive. `kept`: its newest job whose entry the store is known to have taken, or None.
-    `retention`: how long jobs were kept after their end when the file was begun.
+    `in_use` means that its worker is alive. `kept` is its newest job whose entry the store is known to have taken, if
+    any. `retention` is the time for which jobs were kept after their end when the file was begun.
     """
 
     name: str
@@ -28,7 +28,7 @@ class WitnessJournal(Protocol):
     """The journal file of one worker, being written."""
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs whose newest POST is about to leave; on the disk when this returns.
+        """Write jobs whose newest POST is about to leave. They are on disk when this returns.
 
         Raises `StoreReadOnlyError`.
         """
@@ -47,22 +47,22 @@ class Witness(Protocol):
     """The journal files of the workers of this host: the calls that they sent, kept apart from the store."""
 
     async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
-        """Begin the journal file of a worker. Raises `SettingsError` where none can be written."""
+        """Begin the journal file of a worker. Raises `SettingsError` if it cannot be written."""
         ...
 
     async def files(self, queue: str) -> Sequence[WitnessFile]:
-        """All files of a queue. Raises `SettingsError` where they cannot be read."""
+        """All files of a queue. Raises `SettingsError` if they cannot be read."""
         ...
 
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
-        """The jobs in a file as they were when their POST was about to leave, in order, the newest entry of each job.
+        """The jobs in a file, in order, as they were just before their POST left; the newest entry of each job.
 
         Jobs whose POST never left, because the store did not take it, are left out.
         """
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        """Delete files of ended workers whose newest POST began before this time, or that sent nothing.
+        """Delete the files of ended workers if their newest POST began before this time, or they sent nothing.
 
         When all files together are too large, also delete the oldest ones, with a warning.
         """

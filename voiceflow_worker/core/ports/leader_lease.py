@@ -1,4 +1,4 @@
-"""Leases by which one of several processes does a task at a time."""
+"""Leases that let only one of several processes do a task at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"
 LENGTH = timedelta(seconds=30)
-"""How long a lease lasts that is not renewed: after its holder was killed, nothing happens for so long."""
+"""The time after which a lease ends if it is not renewed. When its holder is killed, the task rests for this time."""
 RENEW = timedelta(seconds=10)
 RETRY = timedelta(seconds=1)
 
@@ -18,8 +18,8 @@ RETRY = timedelta(seconds=1)
 class LeaderLease:
     """One process's claim to a task of this name.
 
-    A process that stands still for longer than `length` loses the lease without noticing. What is done under a lease
-    must therefore be safe to do twice.
+    A process that stands still for longer than `length` loses the lease without noticing. So work under a lease must be
+    safe to repeat.
     """
 
     def __init__(self, store: Store, name: str, *, namespace: str = NAMESPACE, length: timedelta | None = None) -> None:
@@ -33,16 +33,16 @@ class LeaderLease:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it was taken or renewed so recently that it need not be renewed yet."""
+        """Whether the lease was taken or renewed so recently that it need not be renewed yet."""
         return self._age < RENEW.total_seconds()
 
     @property
     def is_over(self) -> bool:
-        """Whether another process may have it: it was never taken, or not renewed in time."""
+        """Whether another process may have the lease, because this one never took it or did not renew it in time."""
         return self._age >= self._length.total_seconds()
 
     async def is_free(self) -> bool:
-        """Whether no process has it, this one included. Raises StoreError."""
+        """Whether no process has the lease, not even this one. Raises StoreError."""
         return not await self._records.get(self._namespace, [self._name], now=self._clock.now())
 
     async def take(self) -> bool:

@@ -16,9 +16,9 @@ class EventKind(StrEnum):
     """The kind of an event of the outbox."""
 
     ENDED = "ended"
-    """The job reached a final state, or a late summary changed the one it was in."""
+    """The job reached a final state, or a late summary changed its final state."""
     ATTEMPTED = "attempted"
-    """The call of a POST has ended, and the job goes on (a redial), or has ended by another POST."""
+    """The call of a POST has ended, but not the job: a redial follows, or another POST has ended it."""
     DOUBTED = "doubted"
     INCIDENT = "incident"
     OTHER = "other"
@@ -50,8 +50,8 @@ class Event:
 class Move:
     """One change of one job: `new` replaces `old` if the store still has `old.revision`.
 
-    `new.revision` is a unique token of the writer: a store that already has it has committed this move before, and only
-    its answer was lost.
+    `new.revision` is a unique token of the writer: a store that already has it has committed this move, and only its
+    answer was lost.
     """
 
     old: Job

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 EVERY = 1.0
 _MOST = 1000
-"""The most kinds that are remembered; then all are forgotten."""
+"""The most kinds that are remembered. At this number, all are forgotten."""
 
 
 class RateLimitedLog:
@@ -18,7 +18,7 @@ class RateLimitedLog:
         self._logged: dict[object, tuple[float, int]] = {}
 
     def admit(self, kind: object) -> int | None:
-        """The number of lines of this kind that were left out since the last one; None to leave this one out too."""
+        """The number of lines of this kind that were left out since the last one; None if this line is left out too."""
         now = self._monotonic()
         at, left_out = self._logged.get(kind, (float("-inf"), 0))
         if now - at < EVERY:

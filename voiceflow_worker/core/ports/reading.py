@@ -1,4 +1,4 @@
-"""Reading of many jobs: in pages, and where a newer version may have written some."""
+"""Reading of many jobs: in pages, and with an error for each job that a newer version wrote."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True)
 class ReadJobs:
-    """Jobs by their ids, and the errors of those that could not be read; other ids are unknown."""
+    """Jobs by their ids, and the errors of jobs that could not be read. Ids in neither are unknown."""
 
     jobs: Mapping[str, Job]
     unreadable: Mapping[str, StoreVersionError]
 
 
 async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
-    """Read the jobs with these ids, in one trip, or in one for each job where a newer version wrote some of them."""
+    """Read the jobs with these ids in one trip, or, if a newer version wrote some of them, in one trip each."""
     if not job_ids:
         return ReadJobs({}, {})
     try:
@@ -41,7 +41,7 @@ async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
 async def find_pages(jobs: Jobs, query: Query, *, since: datetime | None = None) -> AsyncGenerator[Sequence[Job]]:
     """All jobs that match a query in `Order.CREATED` or `Order.NEWEST`, page by page.
 
-    With `since`, only those to which something has happened since then.
+    With `since`, only jobs to which something has happened since then.
     """
     while page := await jobs.find(query):
         if wanted := [job for job in page if since is None or job.touched_at >= since]:

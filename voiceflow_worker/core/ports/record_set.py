@@ -25,10 +25,10 @@ Value = TypeVar("Value")
 class RecordSet(Generic[Value]):
     """The records of one namespace.
 
-    `write` and `read` are the codec; `read` is given the key too. A record lives for `keep_for`, by default for good.
-    A value that `read` cannot read was written by another version: `unreadable` returns what counts instead, or raises.
-    By default that is None, and the record is reported in the log and stays for newer processes. Every method raises
-    `StoreError`; without keys none makes a trip to the store.
+    `write` and `read` are the codec; `read` gets the key and the text. A record lives for `keep_for`, by default
+    forever. A value that `read` refuses was written by another version. `unreadable` then returns a value to use
+    instead, or raises. By default the value is None, and the record is reported in the log and stays for newer
+    processes. Every method raises `StoreError`. Without keys, no method makes a trip to the store.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class RecordSet(Generic[Value]):
         self._unreadable = unreadable
 
     async def put(self, values: Mapping[str, Value], *, until: datetime | None = None) -> None:
-        """Store values, replacing what is there; `until` replaces the usual time to live."""
+        """Store values, and overwrite older ones; `until` replaces the usual time to live."""
         if values:
             now = self._clock.now()
             texts = {key: self._write(value) for key, value in values.items()}
             await self._records.put(self._namespace, texts, expires_at=until or self._end(now), now=now)
 
     async def add(self, values: Mapping[str, Value]) -> dict[str, Value | None]:
-        """Store the values whose keys are absent; returns what each key has now."""
+        """Store the values whose keys are absent; returns the value of each key afterwards."""
         if not values:
             return {}
         now = self._clock.now()
@@ -66,7 +66,7 @@ class RecordSet(Generic[Value]):
         return {key: self._value(key, text) for key, text in found.items()}
 
     async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
-        """The values of these keys; absent ones are left out."""
+        """The values of these keys; absent keys are left out."""
         wanted = list(keys)
         if not wanted:
             return {}
@@ -124,7 +124,7 @@ def json_records(
     keep_for: timedelta | None = None,
     unreadable: Callable[[str, Exception], Value | None] | None = None,
 ) -> RecordSet[Value]:
-    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and empty ones are not written.
+    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and empty fields are not written.
 
     The field `key` is the key of the record, and is not written.
     """
@@ -143,7 +143,7 @@ def json_records(
 
 @lru_cache
 def json_codec(kind: Any) -> TypeAdapter[Any]:
-    """The reader and writer of a dataclass. What it cannot read is a ValueError."""
+    """The JSON codec of a dataclass. It raises ValueError for JSON that it cannot read."""
     from pydantic import TypeAdapter  # loaded when it is first used
 
     return TypeAdapter(kind)

@@ -1,4 +1,4 @@
-"""Trips to the store: at the same time, or repeated until they succeed."""
+"""Trips to the store, made at the same time, or repeated until they succeed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 class Retry:
-    """Repeats a trip every second until the store can be used. The first failure is logged, naming `what` waits."""
+    """Repeats a trip every second until the store can be used. The first failure is logged, and names `what` waits."""
 
     def __init__(self, clock: Clock, *, what: str) -> None:
         self._clock = clock
         self._what = what
 
     async def __call__(self, trip: Callable[[], Awaitable[T]]) -> T:
-        """The result of the trip. Raises what waiting does not mend."""
+        """The result of the trip. Raises every error that waiting does not solve."""
         is_logged = False
         while True:
             try:
@@ -71,6 +71,6 @@ async def gather(*trips: Callable[[], Awaitable[object]]) -> None:
     async with anyio.create_task_group() as group:
         for trip in others:
             group.start_soon(run, trip)
-        await run(first)  # a task less
+        await run(first)  # saves a task
     if failed:
         raise failed[0]

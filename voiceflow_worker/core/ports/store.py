@@ -1,8 +1,8 @@
 """Ports of the engine: a store in three small protocols, a clock, a voice, and a call log.
 
-A backend implements `Jobs`, `Control` and `Records`, and has no features of its own: moves are pure functions of the
-model, and a store keeps their results, each change fenced by the revision it was made from. Every method may raise
-`StoreUnavailableError`; it is then not known whether anything has changed, and repeating the call is safe.
+A backend implements `Jobs`, `Control` and `Records`. Moves are pure functions of the model, and a backend only stores
+their results. Each change is fenced by the revision from which it was made. Every method may raise
+`StoreUnavailableError`. It is then not known whether anything has changed, and repeating the call is safe.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """The result for one enqueued job: `job` is the one in the store, `created` whether it is the new one.
+    """The result for one enqueued job. `job` is the job in the store, and `created` says whether it is new.
 
-    For a unique key whose job was pruned, `job` is its tombstone: its id, state and times.
+    If the job of the unique key was deleted, `job` is its tombstone: its id, state and times.
     """
 
     job: Job
@@ -34,7 +34,7 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class KeyOwner:
-    """The job that owns a unique key; `body_digest` shows whether another body is enqueued with the same key."""
+    """The job that owns a unique key; `body_digest` shows whether a call with this key has another body."""
 
     job_id: str
     body_digest: str
@@ -45,20 +45,20 @@ class Order(StrEnum):
     """The order of the results of `find`."""
 
     CREATED = "created"
-    """By id: a ULID, so by time of creation."""
+    """By id, which is the order of creation."""
     NEWEST = "newest"
-    """The same, the newest first."""
+    """By id, the newest first."""
     DUE = "due"
     ANY = "any"
-    """In the order that costs the store the least: for callers that take all jobs, page by page."""
+    """In the order that costs the store the least, for callers that take all jobs page by page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """A query for jobs; fields that are None do not restrict it.
 
-    `due_before` and `valid_before` are inclusive. `outcomes` are names of outcomes as totals have them. `after`
-    continues a listing in `Order.CREATED` or `Order.NEWEST` behind that job id. `limit` None is unlimited.
+    `due_before` and `valid_before` are inclusive. `outcomes` are the names of outcomes in totals. `after` continues a
+    listing in `Order.CREATED` or `Order.NEWEST` after the job with this id. `limit` None is unlimited.
     """
 
     queue: str
@@ -78,8 +78,8 @@ class Query:
 class Limits:
     """The configured limits of a queue.
 
-    `rate` in calls per second over all workers (None: unlimited), `burst` the most calls that leave at once after a
-    pause, `max_active` the most open calls (None: any number).
+    `rate` is in calls per second, for all workers together (None: unlimited). `burst` is the most calls that leave at
+    once after a pause, and `max_active` the most open calls (None: any number).
     """
 
     rate: float | None = None
@@ -89,7 +89,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Departure times taken from the queue's rate, in order; `next_at` is the next free one."""
+    """Departure times taken from the queue's rate, in order; `next_at` is the next free time."""
 
     times: tuple[datetime, ...]
     next_at: datetime
@@ -101,10 +101,10 @@ class Jobs(Protocol):
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
         """Store new jobs, all or none, and wake callers that wait for the queue.
 
-        Each is stored in its state: one from a worker's journal file may be `sending`. A job whose `unique_key` is
-        already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the result has the owner
-        of the key. Enqueueing the same job (same id) again is harmless, so that a caller may repeat the call after a
-        lost answer. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest` differs.
+        Each is stored in its state, which may be `sending` for a job from a worker's journal file. A job whose
+        `unique_key` is already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the
+        result has the owner of the key. A caller may repeat the call after a lost answer: the same job (same id) is
+        stored once. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest` differs.
         """
         ...
 
@@ -120,27 +120,28 @@ class Jobs(Protocol):
     ) -> Sequence[Job]:
         """Take at most `limit` due queued jobs for `worker_id`.
 
-        Highest `priority` first, then earliest `due_at`, then id. A job that a newer version wrote is left out,
+        The order is highest `priority`, then earliest `due_at`, then id. A job that a newer version wrote is left out,
         reported in the log, and queued again when its lease ends.
 
-        They come back `leased`, due at `now + lease_for`, with a new revision. Jobs whose `valid_until` has passed are
-        left for the sweep. Nothing is leased while the queue's gate is closed, nor from a batch whose gate is closed,
-        and at most `max_active` calls are open at once: leased jobs, and jobs with a future `active_until`, count.
+        The jobs are returned as `leased`, due at `now + lease_for`, with a new revision. Jobs whose `valid_until` has
+        passed are left for the sweep. Nothing is leased while the queue's gate is closed, nor from a batch whose gate
+        is closed, and at most `max_active` calls are open at once: leased jobs, and jobs with a future `active_until`,
+        count.
         """
         ...
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each independent of the others.
 
-        True: the job is `new` now, also when this move was committed before. False: another writer moved it first, or
-        it is gone. When this returns, the moves are durable; events are stored with their move.
+        True means that the job is `new` now, by this call or an earlier one. False means that another writer moved the
+        job first, or that it was deleted. The moves are durable when this returns; events are stored with their move.
         """
         ...
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """The jobs with these ids; unknown ones are absent.
+        """The jobs with these ids; unknown ids are absent.
 
-        Raises `StoreVersionError` where a newer version wrote one of them.
+        Raises `StoreVersionError` if a newer version wrote one of them.
         """
         ...
 
@@ -165,14 +166,15 @@ class Jobs(Protocol):
         ...
 
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        """Replace what these jobs of one queue add to the totals by a new count of them.
+        """Count these jobs of one queue again, and correct their part of the totals.
 
-        A job is counted only if it still has this revision. True: the old count was another, as of an older version.
+        A job is counted only if it still has this revision. True means that its old count was wrong, as an older
+        version may leave it.
         """
         ...
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add amounts to the fields of live totals that are wrong, by batch; None is the queue as a whole."""
+        """Add amounts to wrong fields of the live totals, by batch; None is the queue as a whole."""
         ...
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
@@ -184,19 +186,19 @@ class Jobs(Protocol):
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """The events of a queue behind `after`, oldest first."""
+        """The events of a queue after the sequence `after`, oldest first."""
         ...
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
-        """Delete events from before this time; gives their number."""
+        """Delete events from before this time; returns their number."""
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Return when the queue's change count is not `seen`, or at `until`; early is allowed. Gives the count.
+        """Wait until the queue's change count is not `seen`, or until `until`; returns the count. May return early.
 
         The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit is set. It is above
-        0, so that a first call with `seen=0` returns at once, and no change between the caller's last look and this
-        call is missed.
+        0, so a first call with `seen=0` returns at once. No change between the caller's last look and this call is
+        missed.
         """
         ...
 
@@ -213,7 +215,7 @@ class Control(Protocol):
         ...
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Set a gate by the rules of `model.jobs.gate.merged` at `ordered.since`; gives the gate as it is now."""
+        """Set a gate by the rules of `model.jobs.gate.merged` at `ordered.since`; returns the gate as it is now."""
         ...
 
     async def gates(self, queue: str) -> Sequence[Gate]:
@@ -221,28 +223,28 @@ class Control(Protocol):
         ...
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
-        """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
+        """The gates of at most `limit` cancelled batches that have queued jobs."""
         ...
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        """Delete gates of batches without a job, set before this time; gives their number.
+        """Delete gates of batches without a job, set before this time; returns their number.
 
-        Only cancelled and open gates, and holds that ended before this time.
+        These are cancelled and open gates, and holds that ended before this time.
         """
         ...
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take up to `wanted` departure times, none later than `now + horizon`, at the queue's rate and burst.
 
-        No time is before `now`, which may be in the future. Times are shared by all workers (GCRA,
-        `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back
-        by more than ten seconds, departures continue within the horizon and an interval of the rate.
+        No time is before `now`, which may be in the future. Times are shared by all workers (GCRA, `model.jobs.gcra`).
+        An unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back by more than ten
+        seconds, departures continue within the horizon and one interval of the rate.
         """
         ...
 
 
 class Records(Protocol):
-    """Small values under keys, in namespaces, each with an end (None: for good).
+    """Small records in namespaces, each with a key, a value and an end (None: forever).
 
     A record whose end has passed is absent for every method.
     """
@@ -250,34 +252,34 @@ class Records(Protocol):
     async def put_if_absent(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> Mapping[str, str]:
-        """Store each value whose key is absent; gives the value of every key afterwards.
+        """Store each value whose key is absent; returns the value of every key afterwards.
 
-        Where the stored value equals the given one, it gets the new end: so the owner of a lock can extend it.
+        A stored value that equals the given value gets the new end, so the owner of a lock can extend it.
         """
         ...
 
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> None:
-        """Store values, replacing what is there."""
+        """Store values, and overwrite older ones."""
         ...
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
-        """The values of these keys; absent ones are left out."""
+        """The values of these keys; absent keys are left out."""
         ...
 
     async def scan(
         self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
     ) -> Sequence[tuple[str, str]]:
-        """Keys with this prefix behind `after`, in order, with their values."""
+        """Keys with this prefix after the key `after`, in order, with their values."""
         ...
 
     async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
-        """Delete records; where a value is given, only if it is the stored one."""
+        """Delete records. A record for which a value is given is deleted only if it has that value."""
         ...
 
     async def prune(self, *, now: datetime) -> int:
-        """Delete records and tombstones whose end has passed; gives their number."""
+        """Delete records and tombstones whose end has passed; returns their number."""
         ...
 
 
@@ -328,7 +330,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """One POST, ready to leave: the stored body and the fields that are added to it on the wire."""
+    """One POST, ready to leave: the stored body, and the fields that are added to it when it is sent."""
 
     body: str
     client_request_id: str
@@ -339,7 +341,7 @@ class Voice(Protocol):
     """A gateway that places calls."""
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        """POST one call, once, and give the verdict.
+        """POST one call, once, and return the verdict.
 
         Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
         placement whose `valid_until` is not after `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress`
@@ -354,7 +356,7 @@ class CallLog(Protocol):
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
         """The rows of this range of time that the log has so far; rows come late.
 
-        This may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` where trying again may help.
+        This may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
         """
         ...
 

@@ -10,13 +10,14 @@ from voiceflow_worker.core.ports import Clock, Control
 from voiceflow_worker.core.ports.batching import Batcher
 
 FORGET = 15.0
-"""Seconds in which a slow time decays by half."""
+"""The half-life, in seconds, of the effect of a slow trip."""
 
 
 class PeakLatency:
-    """The longest recent time that a trip took.
+    """The longest recent duration of a trip to the store.
 
-    A slow time counts at once and then decays by halves. A mean would be too short for a disk that stalls now and then.
+    A slow trip counts at once, and then counts less and less. A mean would be too short for a disk that stalls now and
+    then.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -26,7 +27,7 @@ class PeakLatency:
 
     @property
     def time(self) -> timedelta:
-        """How long a trip may take now; zero before the first measurement."""
+        """The time that a trip may take now; zero before the first measurement."""
         return timedelta(seconds=self._seconds)
 
     def began(self) -> float:
@@ -34,7 +35,7 @@ class PeakLatency:
         return self._clock.monotonic()
 
     def ended(self, began: float) -> None:
-        """Record a trip that began then and has ended now."""
+        """Record a trip that began at `began` and has ended now."""
         now = self._clock.monotonic()
         took = max(now - began, 0.0)
         kept = max(self._seconds - took, 0.0) * 0.5 ** (max(now - self._at, 0.0) / FORGET)
@@ -42,47 +43,48 @@ class PeakLatency:
 
 
 HORIZON = timedelta(milliseconds=100)
-"""How far ahead departure times are taken, beyond the time that it takes to get a call ready.
+"""How early departure times are taken, beyond the time to prepare a call.
 
-Permits that are taken early and used after a stall come out in a bunch: 65 calls in a second meant for 50.
+It is short, because calls whose times were taken before a stall leave in a bunch after it: 65 calls in a second meant
+for 50.
 """
 
 STALE = timedelta(milliseconds=20)
-"""A departure time that is missed by more than this is replaced by a new one: a delay may cost time, never bunch."""
+"""A departure time that is missed by more than this is replaced by a new one, so that delayed calls do not bunch."""
 
 SPARE = 0.1
-"""At low rates a departure time may be missed by this part of the interval: that bunches no calls, while a new time may
-cost minutes."""
+"""At low rates, a departure time may be missed by this part of the interval. Calls do not bunch then, and the wait for
+a new time could take minutes."""
 
 LEAD = timedelta(milliseconds=50)
-"""The least time between the journal entry of a call and its departure: enough for the disk, and short, because a call
-that is journalled and has not left when its worker is killed is in doubt."""
+"""The least time between the journal entry of a call and its departure. It is enough for the disk, and short, because a
+journalled call is in doubt if its worker is killed before it leaves."""
 
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
 LONGEST = timedelta(seconds=8)
-"""How far ahead departure times are taken at most, however slow the store is: less than `CLOCKS_DIFFER`, by which a
-store recognises a clock that was set back."""
+"""The limit on how early departure times are taken, however slow the store is. It is less than `CLOCKS_DIFFER`, by
+which a store recognises a clock that was set back."""
 
 PATIENCE = timedelta(seconds=5)
-"""How long a journalled call that missed its departure time waits for another one. Then it is queued again, because it
-would be in doubt if its worker were killed."""
+"""The time that a journalled call waits for another departure time when it missed its own. Then it is queued again,
+because it would be in doubt if its worker were killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""A clock that goes back by more than this was set back. A wait for a departure time from before takes at most this,
-the horizon and the interval of the rate together."""
+"""A clock that goes back by more than this was set back. After that, an older departure time is awaited for at most
+this time plus the horizon and one interval of the rate."""
 
 _AT_ONCE = timedelta()
 _A_MOMENT = timedelta(milliseconds=1)
-"""More than the rounding of any time here."""
+"""Longer than the rounding of any time here."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A departure time, and how late a call may leave after it.
+    """A departure time; a call may leave up to `stale` after it.
 
-    If `taken` is False, no departure time was free, and `at` is when to ask again.
+    If `taken` is False, no departure time was free, and `at` is the time to ask again.
     """
 
     at: datetime
@@ -93,8 +95,8 @@ class _Slot:
 class Departures:
     """Takes departure times from the store for one worker. With `rate` None every call may leave at once.
 
-    `preparing` and `journalling` measure how long a call takes from its lease to its departure time, and to be
-    journalled. Times are taken that far ahead, at most `longest`, so that each can be met.
+    `preparing` measures the time from the lease of a call until it has a departure time, and `journalling` the time to
+    journal it. Departure times are taken that long in advance, at most `longest`, so that each can be met.
     """
 
     def __init__(
@@ -115,7 +117,10 @@ class Departures:
         self.follow(rate)
 
     def follow(self, rate: float | None) -> bool:
-        """Keep this rate from now on: a person may change that of a queue at any time. False: it is the same."""
+        """Follow this rate from now on. Returns False if it is the same as before.
+
+        A person may change the rate at any time.
+        """
         if rate == self._rate:
             return False
         self._rate = rate
@@ -133,7 +138,8 @@ class Departures:
         if self._rate is None:
             return None
         now = self._clock.now()
-        # By the clock, and not by how far ahead the next time lies: another worker may have set a slower rate.
+        # A clock that was set back is recognised by the clock. The next time alone may be far ahead for another reason:
+        # another worker may have set a slower rate.
         if self._next_at is not None and now < self._next_read_at - CLOCKS_DIFFER:
             self._next_at = None
         most = HORIZON + self._prepared_in
@@ -148,7 +154,7 @@ class Departures:
         return now if self._next_at is None else max(now, self._next_at - self._reach - self._prepared_in)
 
     async def take(self, count: int) -> list[Departure]:
-        """Departures for at most `count` calls, all within the horizon: other workers may have taken the rest."""
+        """Departures for at most `count` calls, within the horizon; fewer if other workers have taken the rest."""
         if self._rate is None:
             return [Departure(self, None)] * count
         if not count:
@@ -163,7 +169,7 @@ class Departures:
         await self._sleep_until(slot.at - max(LEAD, self._journalled_in + STALE))
 
     async def reach(self, slot: _Slot, *, until: datetime) -> bool:
-        """Wait for a slot, or for another one if it is missed. False: none comes soon enough, or by `until`."""
+        """Wait for a slot, or another one if it is missed. Returns False if none comes soon enough and by `until`."""
         by = None
         while slot.at <= (by or until):
             await self._sleep_until(slot.at if slot.taken else slot.at - self._reach)
@@ -181,7 +187,7 @@ class Departures:
 
     @property
     def _ready_in(self) -> timedelta:
-        """How long before its departure a call must ask for a departure time; zero where the store is fast."""
+        """The time before its departure at which a call must ask for a departure time; zero with a fast store."""
         return _beyond_stale(min(self._asking.time + self._journalled_in, self._most - HORIZON))
 
     @property
@@ -191,18 +197,19 @@ class Departures:
 
     @property
     def _reach(self) -> timedelta:
-        """How far ahead departure times are taken."""
+        """How early departure times are taken."""
         return HORIZON + self._ready_in + self._prepared_in
 
     async def _sleep_until(self, time: datetime) -> None:
         wait = time - self._clock.now()
         if wait > _AT_ONCE:
-            # After a clock was set back, a time from before has come when the longest wait is over.
+            # After a clock was set back, a departure time from before counts as reached after the longest possible
+            # wait.
             longest = self._reach + self._prepared_in + CLOCKS_DIFFER + self._interval
             await self._clock.sleep(min(wait, longest).total_seconds())
 
     async def _take_anew(self, bys: Sequence[datetime]) -> list[_Slot | BaseException]:
-        """New slots for journalled calls that missed theirs."""
+        """New slots for journalled calls that missed their slots."""
         now = self._clock.now()
         soonest = now + _beyond_stale(self._asking.time)
         until = min(now + self._reach + self._prepared_in, max(bys))
@@ -247,13 +254,13 @@ class Departure:
             await self._departures.near(self._slot)
 
     async def depart(self, *, until: datetime) -> bool:
-        """Wait until the call may leave; the caller then sends it without a long wait.
+        """Wait until the call may leave; the caller then sends it at once.
 
-        False: it missed its time, and the next one is too far ahead, or after `until`.
+        Returns False if the call missed its time, and the next one is too far ahead or after `until`.
         """
         return self._slot is None or await self._departures.reach(self._slot, until=until)
 
 
 def _beyond_stale(time: timedelta) -> timedelta:
-    """The part of a time beyond half of what may be missed."""
+    """The part of a time that exceeds half of `STALE`; zero for a shorter time."""
     return max(time - STALE / 2, _AT_ONCE)

@@ -1,4 +1,4 @@
-"""The journal: stores that a POST is about to leave, durably and before its first byte, many in one commit."""
+"""The journal of POSTs that are about to leave. Each entry is durable before its first byte leaves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Wanted:
 class Journal:
     """Begins POSTs of leased jobs, and puts back jobs that will not leave.
 
-    With a `guard` each POST is also written to this worker's own file, at the same time; it leaves when both are
+    With a `guard`, each POST is also written to this worker's own file, at the same time. It leaves when both are
     durable.
     """
 
@@ -54,12 +54,12 @@ class Journal:
     async def begin(self, jobs: Sequence[Job], *, locked_at: datetime) -> list[Job | None]:
         """Journal the next POSTs of leased jobs whose numbers were locked at `locked_at`, durably and in one commit.
 
-        The submit window runs from the lock, so that no POST outlives its lock; a POST that was delayed for longer is
-        begun and does not leave.
+        The submit window begins with the lock, so that no POST outlives its lock. A POST that was delayed for longer is
+        begun, but does not leave.
 
-        Gives each job, `sending`. None means that nothing may be sent: another writer moved the job first, its validity
-        has passed, which ends it, or its calling window has closed, whose next opening it waits for. Raises
-        `StoreError` when it is not known whether the entries were stored: then nothing may be sent either.
+        Returns each job as `sending`, or None if nothing may be sent for it. In that case another writer moved the job
+        first, or its validity has passed (it ends), or its calling window has closed (it waits for the next opening).
+        Raises `StoreError` when it is not known whether the entries were stored: then nothing may be sent either.
         """
         begun: list[Job | None] = []
         for answer in await self._batcher.submit_all([_Wanted(job, locked_at) for job in jobs]):
@@ -69,7 +69,7 @@ class Journal:
         return begun
 
     async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
-        """Queue leased jobs again that have not been journalled, and release their numbers."""
+        """Put back leased jobs that were not journalled, and release their numbers."""
         await self.put_back_each([(job, reason, wait) for job in jobs])
 
     async def put_back_each(self, jobs: Sequence[tuple[Job, str, timedelta]]) -> None:
@@ -78,7 +78,7 @@ class Journal:
             return
         now = self._store.clock.now()
         # Numbers first: after the commit, or after the end of the lease, another worker may hold the job, and with it
-        # the lock. Then the lock ends by time.
+        # the lock. A lock that is not released ends by itself.
         await self._numbers.release_unsent([job for job, _, _ in jobs if now < job.due_at], now=now)
         moves = [
             move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job, reason, wait in jobs
@@ -107,8 +107,8 @@ class Journal:
             for made, done in zip(moves, committed, strict=True)
             if done and made.new.state is not JobState.SENDING
         ]
-        # The entries are durable: a number that is not released must not keep the other calls, which would be in doubt.
-        # Its lock then ends by time.
+        # The entries are durable. A failure to release numbers must not stop the other calls, which would be in doubt.
+        # A lock that is not released ends by itself.
         with suppress(StoreError):
             unsent = [*late, *await self._ended([made.old for made in gone])]
             await self._numbers.release_unsent(unsent, now=self._store.clock.now())
@@ -144,7 +144,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs again whose entries are in the store and not in the file: none of their POSTs left."""
+        """Queue jobs again whose entries are in the store, but not in the file: none of their POSTs left."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,
@@ -175,10 +175,10 @@ class Journal:
         return move(job, begun, at=now)
 
     async def _ended(self, lost: Sequence[Job]) -> list[Job]:
-        """Those of these jobs that have ended without another POST.
+        """The jobs among `lost` that have ended without another POST.
 
-        The lock of a job that has not ended stays: the lock belongs to the job, and its new holder relies on it. So
-        does the place that another worker took for the POST that it sent.
+        The lock of another job stays: it belongs to the job, and the worker that now has the job relies on it. The
+        place of an attempt that this worker has made stays too.
         """
         if not lost:
             return []

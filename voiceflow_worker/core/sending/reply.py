@@ -1,4 +1,4 @@
-"""Replies to POSTs: the verdict, and the hold that follows from it, or that comes before it."""
+"""Replies to POSTs: the verdict, and a hold that follows from it or comes before it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from voiceflow_worker.model.reports.verdict import Hold, Verdict
 
 @dataclass(slots=True)
 class Reply:
-    """The verdict of one POST, kept while storing it is retried.
+    """The verdict of one POST, kept until it is stored.
 
-    Nothing in it is computed again for a retry: a clock compared with an old answer would look wrong, and a wait that
-    began again with each retry would never end. `gate` is still to be ordered; `held_until` is the result of the order.
+    A retry computes nothing anew: a correct clock would look wrong beside an old answer, and a wait that began again
+    with each retry would never end. `gate` is still to be ordered, and `held_until` is the result of that order.
     """
 
     verdict: Verdict
@@ -31,7 +31,7 @@ class Reply:
 def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> Hold | None:
     """The hold that follows from an answer to a POST that left at `sent_at`.
 
-    A missed submit window (-1015, -2007) is a slow network, or a clock that is wrong. The Date of the answer shows
+    A missed submit window (-1015, -2007) means a slow network, or a clock that is wrong. The Date of the answer shows
     which: 8x8 wrote it after the POST had left and before the answer arrived.
     """
     if verdict.hold is not None:
@@ -52,9 +52,9 @@ _log = structlog.get_logger("voiceflow.submit")
 
 
 class EarlyHold:
-    """The hold of one POST whose verdict is still awaited, ordered once.
+    """The hold in an answer whose verdict is not known yet, ordered once.
 
-    Nothing else may leave after it. Waiting for the verdict would let calls leave for as long as that takes.
+    No other call may leave after such an answer. If the hold waited for the verdict, calls would leave until then.
     """
 
     __slots__ = ("_gate", "_holds", "_is_ordered", "_until")

@@ -15,9 +15,9 @@ _log = structlog.get_logger("voiceflow.worker")
 
 
 class Senders:
-    """Sends prepared calls, and counts those in flight. A task for each call would cost more.
+    """Sends prepared calls in tasks that are reused, and counts the calls in flight.
 
-    `on_freed` is called when a place may be free again.
+    `on_freed` is called when a worker may have room for another call.
     """
 
     def __init__(self, submitter: Submitter, *, on_freed: Callable[[], None]) -> None:
@@ -37,13 +37,13 @@ class Senders:
         self._flying += count
 
     def free(self, count: int) -> None:
-        """Count calls no longer, because they will not be sent."""
+        """Stop counting calls that will not be sent."""
         self._flying -= count
         if count:
             self._on_freed()
 
     def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
-        """Send calls that are counted, in tasks of this group. Calls that have not left when it ends are given back."""
+        """Send counted calls in tasks of this group. Calls that have not left when the group ends are given back."""
         for flight in flights:
             self._ready.append(flight)
             if self._idle:
@@ -75,5 +75,5 @@ class Senders:
             _log.exception("a call was given up; it is queued again or in doubt when its lease ends", job=flight.job.id)
         finally:
             self._flying -= 1
-            if not self._submitter.settling:  # otherwise the next verdict that is stored says so
+            if not self._submitter.settling:  # otherwise it is called when the next verdict is stored
                 self._on_freed()

@@ -1,4 +1,4 @@
-"""The rate that a person set for a queue, which comes before the rate of each worker's settings."""
+"""The rate that a person set for a queue, which overrides the rate in the settings of workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Rate:
 
 
 class SetRate:
-    """The rate that a person set for one queue. It stands until it is withdrawn, also when workers start again."""
+    """The rate that a person set for one queue. It holds until it is withdrawn, even when workers start again."""
 
     def __init__(self, store: Store, queue: str) -> None:
         self._control = store.control
@@ -26,7 +26,7 @@ class SetRate:
         self._rates = json_records(store, NAMESPACE, _Rate)
 
     async def put(self, rate: float | None) -> Limits:
-        """Set the rate for all workers, those at work included; returns the queue's limits. Raises StoreError."""
+        """Set the rate for all workers, running ones included; returns the queue's limits. Raises StoreError."""
         await self._rates.put({self._queue: _Rate(rate)})
         limits = replace(await self._control.limits(self._queue) or Limits(), rate=rate)
         await self._control.configure(self._queue, limits)
@@ -39,6 +39,6 @@ class SetRate:
         return was_set
 
     async def over(self, limits: Limits) -> Limits:
-        """These limits of a worker's settings, with the rate that a person set."""
+        """The limits of a worker's settings, with the rate that a person set, if any."""
         found = (await self._rates.get([self._queue])).get(self._queue)
         return limits if found is None else replace(limits, rate=found.rate)

@@ -39,7 +39,7 @@ from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, V
 _log = structlog.get_logger("voiceflow.submit")
 
 NUMBER_BUSY = timedelta(seconds=2)
-"""How soon a job whose number is busy with another call is due again."""
+"""The wait of a job whose number is busy with another call."""
 BUSY_WORDS = "is busy with another call"
 """Part of the reason of every job that waits for a number."""
 MOST_WORDS = "the most for one person"
@@ -47,14 +47,15 @@ MOST_WORDS = "the most for one person"
 LONGEST_LINE = timedelta(minutes=1)
 """The longest that a job waits behind other jobs of its worker with the same busy number."""
 LIST_AGE = timedelta(seconds=1)
-"""The suppression list is read again before a call is journalled when it was read longer ago than this."""
+"""If the suppression list was read longer ago than this, it is read again before a call is journalled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """One leased job with its departure time; None if other workers have taken all times within reach.
+    """One leased job and its departure.
 
-    `leased_at` is monotonic: holds from after it concern this job.
+    `departure` is None if other workers have taken all times within reach. `leased_at` is monotonic: a later hold stops
+    this job.
     """
 
     job: Job
@@ -71,8 +72,8 @@ class Flight:
 class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
-    `on_verdict` is called at once with every verdict, the monotonic time at which its POST left, and its batch: the
-    worker pauses when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
+    `on_verdict` is called at once with every verdict, the monotonic time at which its POST left, and its batch, so that
+    the worker can pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
     """
 
     def __init__(
@@ -108,8 +109,8 @@ class Submitter:
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their departure times.
 
-        A job with a busy number, a closed calling window or a person who has had all attempts is put back; all are,
-        when the store was set back. A job with a number on the suppression list ends.
+        A job is put back if its number is busy, its calling window is closed, or its person has had all attempts. All
+        jobs are put back if the store was set back. A job with a number on the suppression list ends.
         """
         if self._guard is not None and not await self._guard.vet():
             await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
@@ -135,7 +136,7 @@ class Submitter:
         return "" if limit is None else f"its number has had {limit.in_words()}, {MOST_WORDS}"
 
     async def _free(self, jobs: Sequence[Job], *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
-        """The locked jobs that may be sent, and those of whose numbers a menu's bridge has one, with that number."""
+        """The locked jobs that may be sent; and the jobs that a menu's bridge stops, each with the bridged number."""
         ready: list[Job] = []
         bridged: list[tuple[Job, str]] = []
 
@@ -170,16 +171,16 @@ class Submitter:
         return self._verdicts.waiting
 
     async def fly(self, flight: Flight) -> None:
-        """Journal one call shortly before its departure time, unless that was done, and send it.
+        """Journal one call shortly before its departure time, unless it is journalled already, and send it.
 
-        Cancelled before the journal entry, the job goes back to the queue.
+        If this is cancelled before the journal entry, the job goes back to the queue.
         """
         if flight.job.state is JobState.SENDING:
             await self._send(flight)
             return
         if flight.departure is None:
             # Put back, because a hold would not reach a call that waits here.
-            await self._put_back([flight.job], "the rate leaves no room for it yet")
+            await self._put_back([flight.job], "the rate leaves no room for the call yet")
             return
         try:
             await flight.departure.near()
@@ -191,7 +192,7 @@ class Submitter:
             await self._send(begun)
 
     async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
-        """Journal calls that were prepared together and leave now; gives those that may be sent, with their new jobs.
+        """Journal calls that were prepared together and leave now; returns those that may be sent, with their new jobs.
 
         When it is not known whether the journal entries were stored, nothing is sent.
         """
@@ -228,8 +229,8 @@ class Submitter:
     async def _send(self, flight: Flight) -> None:
         """POST one journalled call, and settle it, or leave that to the task that is settling other calls.
 
-        Cancelled, the job is queued again if no byte could have left, and is in doubt otherwise. Either is stored,
-        within a few seconds, before the cancellation continues.
+        If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. That is
+        stored, within a few seconds, before the cancellation continues.
         """
         early = EarlyHold(self._holds)
         held = partial(self._holds.reason_since, flight.leased_at, batch_id=flight.job.batch_id)
@@ -243,7 +244,7 @@ class Submitter:
         await self._verdicts.settle(flight.job, reply)
 
     async def give_back(self, flights: Collection[Flight]) -> None:
-        """Queue calls again that have not left when their worker is stopped, as far as the store takes them in time."""
+        """Queue calls again that have not left when their worker stops, if the store takes them in time."""
         begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._put_back([each.job for each in flights if each.job not in begun], "its worker was stopped")
@@ -259,15 +260,17 @@ class Submitter:
             _log.warning("a call has no departure time; it is not sent", job=job.id, error=str(error))
             return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
         if not leaves:
-            return self._not_sent(NotSentCause.MISSED_DEPARTURE, "it missed its departure, and the next is too far")
+            return self._not_sent(
+                NotSentCause.MISSED_DEPARTURE, "the call missed its departure, and the next is too far ahead"
+            )
         if self._holds.closed_since(flight.leased_at):
             return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
         now = self._store.clock.now()
         if post.valid_until <= now:
-            return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before it left")
+            return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call left")
         placement = Placement(body=job.body, client_request_id=post.client_request_id, valid_until=post.valid_until)
         left_at = self._store.clock.monotonic()
-        # A voice that does not report its progress must be taken to have sent the call.
+        # A voice that does not report its progress counts as having sent the call.
         progress.may_have_left = True
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
@@ -281,7 +284,7 @@ class Submitter:
         return early.reply(verdict, at=self._store.clock.now()) or self._judged(verdict, sent_at=now)
 
     def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
-        """The reply for a verdict that has just come; its hold, if any, holds this worker from now on."""
+        """The reply for a verdict that has just come. If the verdict has a hold, it holds this worker from now on."""
         now = self._store.clock.now()
         hold = hold_of(verdict, sent_at=sent_at, answered_at=now, clock_skew=self._policy.clock_skew)
         if hold is not None:

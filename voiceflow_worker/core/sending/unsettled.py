@@ -29,15 +29,15 @@ LAST_WORD = 5.0
 """Seconds in which a stopping worker tries to store the last state of a call."""
 MANY = 4
 LINGER = 0.004
-"""Where `MANY` verdicts were stored together, the next ones wait this many seconds for more: a trip to the store costs
-the same for 20 as for 5."""
+"""Seconds that verdicts wait for others when `MANY` or more were stored together before. A trip to the store costs the
+same for 20 verdicts as for 5."""
 
 
 class UnsettledVerdicts:
-    """Stores the verdicts of answers, those that come together in one commit.
+    """Stores the verdicts of answers; verdicts that come together are stored in one commit.
 
-    There is no background task: the task of the first call stores what comes meanwhile, and the others go on at once.
-    `on_settled` is called when verdicts are stored.
+    There is no background task: the task of the first call also stores the verdicts that come meanwhile, and the tasks
+    of the other calls continue at once. `on_settled` is called when verdicts are stored.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class UnsettledVerdicts:
 
     @property
     def waiting(self) -> int:
-        """The number of calls whose verdict is not stored, except for the one whose task stores them."""
+        """The number of calls whose verdict is not stored, without the call whose task stores them."""
         return self._unsettled - self._is_settling
 
     async def settle(self, job: Job, reply: Reply) -> None:
-        """Store the verdict of an answer, together with those that come meanwhile.
+        """Store the verdict of an answer, together with verdicts that come meanwhile.
 
         One task at a time does this for all. A cancellation of that task is delayed by a trip to the store.
         """
@@ -89,7 +89,7 @@ class UnsettledVerdicts:
                 self._is_settling = False
 
     async def _linger(self) -> None:
-        """Let answers join that come in the same step of the event loop, and, where many come, those of a moment."""
+        """Wait for answers that come in the same step of the event loop, or, if many come, for a few milliseconds."""
         if self._together < MANY:
             await checkpoint()
         else:
@@ -100,7 +100,7 @@ class UnsettledVerdicts:
         self._on_settled()
 
     async def _settle_together(self, replies: Sequence[tuple[Job, Reply]]) -> list[tuple[Job, Reply]]:
-        """Store verdicts in one commit; gives those that must be stored one by one."""
+        """Store verdicts in one commit; returns those that must be stored one by one."""
         plain = [each for each in replies if each[1].gate is None]
         failed = [each for each in replies if each[1].gate is not None]
         answers = [Answered(job, job.post_count, reply.verdict, reply.at, reply.held_until) for job, reply in plain]
@@ -142,7 +142,7 @@ class UnsettledVerdicts:
                 _log.error("a verdict is left to newer workers", **_evidence_of(job, reply), error=str(error))
                 return
             except StoreCorruptError as error:
-                # Trying again would not help, and the worker can end only when its calls have.
+                # Trying again would not help, and the worker can end only when its calls have ended.
                 _log.error("a verdict cannot be stored", **_evidence_of(job, reply), error=str(error))
                 return
             except (StoreError, StaleJobError) as error:
@@ -160,7 +160,7 @@ class UnsettledVerdicts:
                 return
 
     async def _recall(self, job: Job) -> bool:
-        """Whether the store was restored from the journal files. While it is away this tries again."""
+        """Whether the store was restored from the journal files. While the store is away, this tries again."""
         if self._guard is None:
             return False
         while True:
@@ -179,7 +179,7 @@ class UnsettledVerdicts:
 
 
 def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
-    """The evidence of a reply that is not stored: the log is then its only place."""
+    """The evidence in a reply that could not be stored, for the log, which is then its only place."""
     verdict = reply.verdict
     return {
         "job": job.id,
@@ -193,7 +193,7 @@ def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
 def cancellations() -> tuple[type[BaseException], ...]:
     """The exceptions of a cancellation.
 
-    On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group.
-    Missing it would leave the job in `sending`, and then in doubt for nothing.
+    On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group. If
+    the group were not caught, the job would stay in `sending`, and then be in doubt for nothing.
     """
     return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

@@ -1,4 +1,4 @@
-"""Batches that stop themselves: each is held when its totals reach a limit that was given with it."""
+"""Batches that stop themselves: each is held when its totals reach a limit that was set for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voiceflow_worker.model.jobs.stop_rules import Measured, StopRules, why_stop
 RULES, MEASURED = "batch-stops", "batch-measured"
 KEPT = timedelta(days=400)
 IDLE = 30.0
-"""Seconds until a batch that has nothing to send is looked at again."""
+"""Seconds until a batch that has nothing to send is checked again."""
 STOPPED = "stopped itself: "
 """The beginning of the reason of every hold by a rule."""
 
@@ -27,8 +27,8 @@ _log = structlog.get_logger("voiceflow.stops")
 class BatchStops:
     """The rules by which batches of one queue stop themselves. Methods raise StoreError.
 
-    Any number of processes may look. A batch that a person resumed is measured anew: what had been counted when it was
-    held does not hold it again.
+    Any number of processes may look. After a person has resumed a batch, only new figures count: those that held it do
+    not hold it again.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
@@ -40,7 +40,7 @@ class BatchStops:
         self._idle: dict[str, float] = {}
 
     async def put(self, batch_id: str, rules: StopRules) -> None:
-        """Set the rules of a batch. A rule that is None leaves the one that was set before."""
+        """Set the rules of a batch. A rule that is None does not change the earlier one."""
         key = self._prefix + batch_id
         before = (await self._rules.get([key])).get(key) or StopRules()
         await self._rules.put(
@@ -53,7 +53,7 @@ class BatchStops:
         )
 
     async def look(self) -> None:
-        """Hold the batches whose limits are reached, as far as they have calls to send."""
+        """Hold the batches that have reached a limit and have calls to send."""
         now = self._store.clock.monotonic()
         ruled = [
             (key.removeprefix(self._prefix), rules)

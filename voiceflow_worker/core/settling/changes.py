@@ -24,7 +24,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 ROUNDS = 20
-"""How often a change that lost its commit is applied again. Twenty losses in a row happen only in tests."""
+"""The most times that a change is applied when other writers commit first. Twenty in a row happen only in tests."""
 
 _HOLDS_ITS_NUMBER = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
@@ -64,20 +64,20 @@ class Changes:
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
         """Apply a pure function to a job; `base`, the job as the caller last saw it, saves a read.
 
-        `apply` may be called again with a newer job. Raises what `apply` raises, `JobNotFoundError`, `StaleJobError`
+        `apply` may be called again with a newer job. Raises the errors of `apply`, `JobNotFoundError`, `StaleJobError`
         when other writers were quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
         `StoreUnavailableError`: repeating it is then safe, because all moves by evidence are idempotent.
         """
         return await self._batcher.submit(Change(job_id, apply, base))
 
     async def change_each(self, changes: Sequence[Change]) -> Sequence[Changed | BaseException]:
-        """Make changes in one commit, each as `change` does; gives for each its result or its error, in order."""
+        """Make changes in one commit, each as `change` does; returns the result or the error of each, in order."""
         return await self._batcher.submit_all(changes)
 
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
-        """Apply one function to many jobs in one commit; gives the number of jobs that it changed.
+        """Apply one function to many jobs in one commit; returns the number of jobs that it changed.
 
-        A job that `apply` refuses, that is gone, or that another writer has moved is left out. Raises
+        A job is left out if `apply` refuses it, if it was deleted, or if another writer has moved it. Raises
         `StoreUnavailableError`.
         """
 
@@ -85,7 +85,7 @@ class Changes:
             return lambda job: apply(job) if job.revision == found.revision else job
 
         answers: Sequence[Changed | BaseException] = []
-        with anyio.CancelScope(shield=True):  # a commit must not be left without what it requires
+        with anyio.CancelScope(shield=True):  # a commit must not stay without the steps that it requires
             answers = await self._flush([Change(job.id, unless_moved(job), job) for job in jobs])
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, JobError):
@@ -119,7 +119,7 @@ class Changes:
         read: Mapping[str, Job],
         answers: dict[int, Changed | BaseException],
     ) -> list[str]:
-        """Try all changes that are left, once; gives the ids of the jobs that must be tried again."""
+        """Try all changes that are left, once; returns the ids of the jobs that must be tried again."""
         moves: list[Move] = []
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
@@ -150,10 +150,11 @@ class Changes:
         return again
 
     async def _commit(self, moves: Sequence[Move]) -> set[str]:
-        """Commit moves and do what they require; gives the ids of the jobs whose move was taken."""
+        """Commit moves and do what they require; returns the ids of the jobs whose move was taken."""
         if not moves:
             return set()
-        # Before the commit, and so before the number is released: the next lock of it then finds it on the list.
+        # Before the commit, and so before the number is released: the next call that locks the number finds it on the
+        # list.
         await self._suppression.remember_opt_outs(moves)
         sessions = _new_sessions(moves)
         taken: list[Move] = []
@@ -209,7 +210,7 @@ def _new_sessions(moves: Sequence[Move]) -> dict[str, str]:
 
 
 def _lost_sessions(moves: Sequence[Move]) -> dict[str, str]:
-    """Sessions that are of other calls than the POSTs to which they were matched."""
+    """Sessions that belong to other calls than the POSTs to which they were matched."""
     return {
         was.session_id: was.client_request_id
         for each in moves

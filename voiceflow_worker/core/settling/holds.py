@@ -15,7 +15,7 @@ LONGEST_PAUSE = timedelta(seconds=60)
 class Holds:
     """Orders gates for one queue, and keeps back this worker's calls that have not left.
 
-    A 429 without a time holds for 1 s, doubled each time up to 60 s, until another answer comes.
+    A 429 that names no time holds for 1 s. This pause doubles with each 429 up to 60 s, until another answer comes.
     """
 
     def __init__(self, control: Control, clock: Clock, *, queue: str) -> None:
@@ -40,11 +40,11 @@ class Holds:
         return Gate.of(self._queue, None, GateState.HELD, since=now, until=until, reason=hold.reason)
 
     async def order(self, gate: Gate) -> datetime | None:
-        """Close a gate for all workers; gives the time at which it opens, None if a person must open it."""
+        """Close a gate for all workers; returns the time at which it opens, or None if a person must open it."""
         return (await self._control.gate(gate)).until
 
     def heed(self, gate: Gate) -> None:
-        """Follow a hold from elsewhere: calls that this worker has leased before must not leave."""
+        """Follow a hold from elsewhere: calls that this worker leased before it must not leave."""
         self._closed_at = self._clock.monotonic()
         self.reason = gate.reason
 
@@ -56,7 +56,7 @@ class Holds:
         return self._closed_at >= leased_at
 
     async def reason_since(self, leased_at: float, *, batch_id: str | None) -> str | None:
-        """Why a call leased at this time may not leave now: a hold of this worker, or a closed gate in the store."""
+        """The reason why a call leased then may not leave now: a hold or a closed gate. None if it may leave."""
         if self.closed_since(leased_at):
             return self.reason
         names = {(GateScope.QUEUE, self._queue), (GateScope.BATCH, batch_id)}
@@ -66,7 +66,7 @@ class Holds:
         return None
 
     def relax(self) -> None:
-        """After an answer other than 429, start at the first pause again."""
+        """Set the pause back to the first one, after an answer other than 429."""
         self._pause = FIRST_PAUSE
 
     def _until(self, hold: Hold, now: datetime) -> datetime:

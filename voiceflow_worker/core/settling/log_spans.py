@@ -1,4 +1,4 @@
-"""Spans of the log of 8x8: which ranges of it are asked for, for which calls."""
+"""Ranges of the log of 8x8: calls in groups, and the range to request for each group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from voiceflow_worker.model.jobs.call_log import Window
 
 SPAN = timedelta(hours=2)
-"""The most that one log covers, about: an account with 50 calls a second has 360,000 rows in it."""
+"""The longest range of one log, approximately. An account with 50 calls a second has 360,000 rows in it."""
 MARGIN = timedelta(minutes=1)
 """Added in front of each range: 8x8 does not document whether it cuts the range to the second or to the minute."""
 PAGE = 500
@@ -26,7 +26,7 @@ Case = TypeVar("Case", bound=_Case)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One log that is about to be asked for, for so many calls; `number` of `count`."""
+    """The log that is about to be requested for a number of `calls`. It is log `number` of `count`."""
 
     number: int
     count: int
@@ -47,7 +47,7 @@ def spans(cases: Sequence[Case]) -> list[list[Case]]:
 def range_of(group: Sequence[_Case], *, longest_call: timedelta, latest: datetime) -> Window:
     """The range of the log that has the rows of a group, up to `latest`.
 
-    To the end of the longest call: 8x8 does not document which of a row's times the range is of.
+    It ends with the longest possible call, because 8x8 does not document which of a row's times counts.
     """
     until = max(case.window.until for case in group) + longest_call
     return Window(min(case.window.since for case in group) - MARGIN, min(until, latest))

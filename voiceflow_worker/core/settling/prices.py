@@ -1,7 +1,7 @@
 """Prices of ended calls, read from the log of 8x8. The states of the calls do not change.
 
-A row is matched to a call by its session alone. Rows come late, and the legs of a session one by one: a session with
-fewer rows than its summary has legs is left for later.
+A row is matched to a call by its session alone. Rows come late, and the rows of a session come one by one. So a session
+with fewer rows than its summary has legs is left for later.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Priced:
 
     @property
     def open(self) -> int:
-        """The calls without a price in the log."""
+        """The number of calls without a price in the log."""
         return self.looked_at - self.priced
 
     def as_json(self) -> dict[str, object]:
@@ -74,9 +74,9 @@ class Prices:
         since: datetime | None = None,
         tell: Callable[[Look], None] = lambda _: None,
     ) -> Priced:
-        """Read the prices of calls that have ended without one: of a batch, and of calls sent at `since` or later.
+        """Read the prices of ended calls that have none yet: calls of `batch_id`, if given, sent at `since` or later.
 
-        `tell` is called before each log is asked for. Raises `CallLogError`, keeping the prices of earlier logs, and
+        `tell` is called before each log is requested. Raises `CallLogError`, keeping the prices of earlier logs, and
         `StoreError`.
         """
         total = Priced()

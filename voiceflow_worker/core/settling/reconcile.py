@@ -1,8 +1,8 @@
 """Reconciliation of calls in doubt, and of calls without a summary, with the log of 8x8.
 
-A session of the log is matched to a POST only if that is unambiguous: one session fits, no other POST is known to have
-it, and no other POST of any queue of the store could. A call without a match stays in doubt, with the reason. A missing
-row proves nothing, unless the policy says so, and then only long after the call.
+A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
+to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. A
+missing row proves nothing, unless the policy says so, and then only long after the call.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.outcome import Outcome
 
 EVERY = timedelta(minutes=3)
-"""How often the workers of a queue, all together, ask for its log."""
+"""The interval at which the workers of a queue together request its log."""
 PATIENCE = timedelta(minutes=10)
-"""How long a call whose summary is overdue waits for the log: about three failed requests."""
+"""The time that a call with an overdue summary waits for the log: about three failed requests."""
 MOST = 5000
 """The most calls of each kind that a worker looks at in one round."""
 
@@ -57,7 +57,7 @@ TURNS = "export-turn"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """Counts of the calls that were looked at: each was `placed`, was not, or stays `open`."""
+    """Counts of the calls that were looked at: each is `placed` or `not_placed`, or stays `open`."""
 
     looked_at: int = 0
     placed: int = 0
@@ -96,7 +96,7 @@ class Reconciler:
         self._turns = 0
 
     async def due(self) -> Reconciled:
-        """Look at the calls that are due for it, in one log, if no worker of the queue did so within `EVERY`.
+        """Look at due calls in one log, if no worker of the queue did so within `EVERY`.
 
         Raises `CallLogError`, having changed nothing, and `StoreError`.
         """
@@ -104,7 +104,7 @@ class Reconciler:
             return Reconciled()
         now = self._store.clock.now()
         groups = spans(self._cases(await self._overdue(now)))
-        # The lease is never given back, and so used up also when the log fails: it is not asked for in a loop.
+        # The lease is never given back, even when the request fails: so a failing log is not requested in a loop.
         if not groups or not await self._lease.take():
             return Reconciled()
         # In turn: a range whose log cannot be had must not keep the calls of other ranges waiting.
@@ -115,7 +115,7 @@ class Reconciler:
     async def everything(self, *, tell: Callable[[Look], None] = lambda _: None) -> Reconciled:
         """Look at every call in doubt, due or not, and at every call whose summary is overdue.
 
-        `tell` is called before each log is asked for. Raises `CallLogError`, keeping the results of earlier logs, and
+        `tell` is called before each log is requested. Raises `CallLogError`, keeping the results of earlier logs, and
         `StoreError`.
         """
         doubts = await self._all(JobState.IN_DOUBT)
@@ -142,7 +142,7 @@ class Reconciler:
         return [job async for page in find_pages(self._store.jobs, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """Submitted jobs without a parked summary; there may be one if a worker died before it looked."""
+        """Submitted jobs without a parked summary. A job may have one if a worker died before it looked for it."""
         looked: list[Job] = []
 
         async def look(job: Job) -> None:
@@ -184,7 +184,7 @@ class Reconciler:
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
             return Match(reason="too long ago to know which other calls the log of 8x8 may mean")
-        # The other POSTs first: one that gets its session after this look is in it without one, and so a rival.
+        # The other POSTs are read first: a POST that gets its session after that has none here, and so is a rival.
         others = await self._others(case)
         owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id])
         for session_id, owner in owners.items():
@@ -205,7 +205,9 @@ class Reconciler:
             shifted -= {*known, *(post.session_id for post in await self._others(case) if post.session_id is not None)}
         if not shifted:
             return match
-        return Match(reason="no row at its hour in the log of 8x8, but one at another hour, whose times may be local")
+        return Match(
+            reason="8x8's log has no row at the hour of this call, but a row at another hour may be in local time"
+        )
 
     async def _others(self, case: _Case) -> list[Post]:
         """All other POSTs in the store with the same source and destination."""
@@ -219,7 +221,7 @@ class Reconciler:
         return posts
 
     async def _unnamed_summaries(self, book: SessionBook) -> list[Outcome | None]:
-        """Parked summaries of sessions that are not in the log: one may be of a call that has no row."""
+        """Parked summaries of sessions that are not in the log. They may belong to calls that have no row."""
         if self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return []
         parked = await self._sessions.parked.all()
@@ -248,7 +250,7 @@ class Reconciler:
         if job.state is JobState.SUBMITTED:
             return await self._move(job, partial(lifecycle.give_up_waiting, at=now, policy=policy))
         if self._is_not_placed(found, log, unnamed) and log.asked_at is not None:
-            note = "long after it could have ended, the log of 8x8 has no row for it"
+            note = "the log of 8x8 has no row for this call, long after it could have ended"
             return await self._move(
                 job,
                 partial(lifecycle.resolve, placed=False, at=now, witnessed=log.asked_at, note=note, policy=policy),
@@ -294,7 +296,7 @@ class _Found:
 
 
 def _may_be_of(summary: Outcome | None, window: Window) -> bool:
-    """Whether a parked summary may be of a call of this time; one that cannot be read may."""
+    """Whether a parked summary may belong to a call in this window. An unreadable summary (None) may."""
     return summary is None or summary.started_at is None or window.holds(summary.started_at)
 
 

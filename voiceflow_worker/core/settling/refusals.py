@@ -27,13 +27,13 @@ LIMITS = "batch-limits"
 KEPT = timedelta(days=1)
 LIMITS_KEPT = timedelta(days=400)
 DEFAULT_LIMIT = 10
-"""The number of refusals in a row that holds a batch, unless it has another one."""
+"""The number of refusals in a row that holds a batch, unless it has another limit."""
 
 VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
-"""Codes of answers that are due to the account or the flow, and so come for every row."""
+"""Codes of answers that are caused by the account or the flow, and so come for every row."""
 SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
-"""The same for session summaries."""
+"""Such codes in session summaries."""
 
 _log = structlog.get_logger("voiceflow.refusals")
 
@@ -50,11 +50,11 @@ class BatchLimits:
         self._limits = json_records(store, LIMITS, _Limit, keep_for=LIMITS_KEPT, unreadable=_default_limit)
 
     async def put(self, queue: str, batch_id: str, *, stop_after_refused: int) -> None:
-        """Set the number of a batch; 0 is never."""
+        """Set the limit of a batch; with 0 it is never held."""
         await self._limits.put({f"{queue}/{batch_id}": _Limit(stop_after_refused)})
 
     async def stop_after_refused(self, queue: str, batch_id: str | None) -> int:
-        """The number of this batch; the default where none was set, or where it cannot be read."""
+        """The limit of this batch; the default if none was set, or if it cannot be read."""
         keys = [] if batch_id is None else [f"{queue}/{batch_id}"]
         found = await self._limits.get(keys)
         return (next(iter(found.values()), None) or _Limit()).stop_after_refused
@@ -89,7 +89,7 @@ class RefusalRuns:
             _log.warning("a refusal was not counted: the store is away", job=job.id, code=code, error=str(error))
 
     async def taken(self, job: Job, codes: Iterable[int]) -> None:
-        """End the runs of these codes, after a call of the batch without one of them."""
+        """End the runs of these codes, after a call of the batch that had none of them."""
         if not self._ours:
             return
         over = {key for code in codes if (key := _prefix(job, code) + self._me) in self._ours}
@@ -117,7 +117,9 @@ class RefusalRuns:
         reason = _reason(job, code, count=limit, message=message)
         gate = Gate.of(job.queue, job.batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
         await self._store.control.gate(gate)
-        _log.error("held: calls are refused for one reason", scope=gate.scope.value, name=gate.name, reason=gate.reason)
+        _log.error(
+            "held: calls are refused for the same reason", scope=gate.scope.value, name=gate.name, reason=gate.reason
+        )
         # After `resume` a new run begins.
         await self._runs.remove(runs)
         self._ours.discard(ours)

@@ -34,7 +34,7 @@ class Sessions:
             read=lambda _, text: outcome_from(json.loads(text)),
             keep_for=KEPT,
         )
-        """By session, the summaries that wait for it; None for one that a newer version wrote. The first one counts."""
+        """Parked summaries by session. The first summary of a session counts; one of a newer version is None."""
 
     async def remember(self, posts: Mapping[str, str]) -> None:
         """Store `{session id: client request id}`."""
@@ -45,7 +45,7 @@ class Sessions:
         await self._posts.put({session_id: _OF_NOBODY_HERE})
 
     async def forget(self, posts: Mapping[str, str]) -> None:
-        """Delete `{session id: client request id}` where that is what is stored."""
+        """Delete `{session id: client request id}`, each record only if it has this value."""
         if posts:
             await self._records.delete(SESSIONS, posts)
 

@@ -37,9 +37,9 @@ class SummaryResult(StrEnum):
     """The effect of a session summary."""
 
     SETTLED = "settled"
-    """It was the first for its POST."""
+    """It was the first summary of its POST."""
     REPEATED = "repeated"
-    """Its POST had one already: nothing changed."""
+    """Its POST had a summary already: nothing changed."""
     PARKED = "parked"
     """Its session is not known yet: kept for seven days, and applied when a POST names the session."""
     INCONCLUSIVE = "inconclusive"
@@ -63,7 +63,7 @@ class Answered:
 
 
 class Settler:
-    """Takes evidence about POSTs, from any process, in any order, any number of times."""
+    """Applies evidence about POSTs, from any process, in any order, any number of times."""
 
     def __init__(self, store: Store, policy: CallPolicy, *, changes: Changes | None = None) -> None:
         self._store = store
@@ -88,7 +88,7 @@ class Settler:
         return settled
 
     async def verdicts(self, answers: Sequence[Answered]) -> list[Job | BaseException]:
-        """Settle POSTs by their answers in one commit; gives each job, or the error for which it is not settled."""
+        """Settle POSTs by their answers in one commit; returns, for each, its job or the error that prevented it."""
         changes = [
             Change(
                 each.job.id,
@@ -121,7 +121,7 @@ class Settler:
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.
 
-        Raises `StoreUnavailableError`: the summary is then not taken, and its sender must be answered so.
+        Raises `StoreUnavailableError`: the summary is then not stored, and the answer to its sender must say so.
         """
         post = job_of(summary.client_request_id) if summary.client_request_id else None
         if post is not None:
@@ -145,7 +145,7 @@ class Settler:
         return await self._summarise(post, summary)
 
     async def _is_of_another(self, post: tuple[str, int], summary: SessionSummary) -> bool:
-        """Whether a summary shows that its session is not of the POST to which it was matched.
+        """Whether a summary shows that its session does not belong to the POST to which it was matched.
 
         A match by numbers may be wrong: another program called the same person at the same time. Its summary must not
         settle our call; a BUSY of the other call would redial a phone that is ringing.
@@ -180,7 +180,7 @@ class Settler:
         return job
 
     async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
-        """Apply one page of parked summaries whose session has become known; gives where the next page begins.
+        """Apply one page of parked summaries whose session has become known; returns the `after` of the next page.
 
         The sweep does this, because a look at each answer would cost every call a read for a rare case.
         """
@@ -215,7 +215,7 @@ class Settler:
         if not is_clear:
             verdict = Verdict(
                 kind=VerdictKind.CREATED,
-                message=f"a summary with the unknown status {summary.status_text!r} came for it",
+                message=f"a summary with the unknown status {summary.status_text!r} came for this POST",
                 session_id=summary.session_id,
             )
             apply = partial(answered, number=number, verdict=verdict, at=now, policy=self._policy)
@@ -246,8 +246,8 @@ class Settler:
         """After an opt-out, end the calls that wait for this number, in every known queue.
 
         Calls of a queue without a worker, and calls that bridge to the number, end when they come up for sending. A
-        repeated summary does this again, because the first may have been cut short, unless the number has been taken
-        off the list since.
+        repeated summary does this again, because the first may have been cut short. It does not if the number has been
+        taken off the list since.
         """
         if outcome.status_of(job.destination) not in OPT_OUTS:
             return

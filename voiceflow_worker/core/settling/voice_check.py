@@ -1,4 +1,4 @@
-"""Check of the voices of calls against those of the account.
+"""The check of the voices in calls against the voices of the account.
 
 8x8 refuses a call with a voice that the account does not have (-1002). The worker warns before its first call.
 """
@@ -17,7 +17,7 @@ import structlog
 from voiceflow_worker.model.jobs.job import Job
 
 PATIENCE = 5.0
-"""Seconds that the first call waits for the list; without the list nothing is checked."""
+"""Seconds that the first call waits for the list of voices. Without the list, nothing is checked."""
 _VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
 
 _log = structlog.get_logger("voiceflow.worker")
@@ -65,7 +65,9 @@ class VoiceCheck:
             self._known = await self._ask(self._voices)
         for voice in sorted(new - self._known) if self._known else ():
             near = get_close_matches(voice, self._known, n=3)
-            _log.warning("the account has no such voice: 8x8 will refuse its calls (-1002)", voice=voice, near=near)
+            _log.warning(
+                "the account does not have this voice: 8x8 will refuse calls with it (-1002)", voice=voice, near=near
+            )
 
     async def _ask(self, voices: VoiceList) -> frozenset[str]:
         with anyio.move_on_after(PATIENCE):

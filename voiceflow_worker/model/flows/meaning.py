@@ -26,7 +26,7 @@ def copy_of(value: object) -> Any:
 
 
 def meaning_of(value: object, *, key: str | None = None) -> Hashable:
-    """A value that is equal for bodies that mean the same, and only for those.
+    """A value that is equal for two bodies exactly when they mean the same.
 
     Null and absent are the same, as are empty and absent params, 1 and 1.0, +65… and 65…, and two spellings of one
     `validUntil`.

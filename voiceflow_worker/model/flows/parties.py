@@ -28,8 +28,8 @@ def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
 def second_parties(body: str) -> tuple[str, ...]:
     """The numbers that a stored body bridges to its first call.
 
-    A body with one call, the usual case, is not parsed. A text cannot contain the quoted name of the action, because
-    its quotes would be escaped.
+    A body with one call, the usual case, is not parsed. A text in it cannot look like a second call, because quotes in
+    texts are escaped.
     """
     if body.count(_CALLS) < 2:
         return ()

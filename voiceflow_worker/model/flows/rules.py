@@ -273,7 +273,7 @@ def _valid_until(value: object, now: datetime | None) -> Iterator[Finding]:
     elif now is not None and moment <= now:
         yield _warning(
             "$.validUntil",
-            f"the validity period has expired, at {value}; give a later time or remove it",
+            f"the validity period has expired (at {value}); give a later time or remove it",
             code=VALIDITY_EXPIRED,
         )
 

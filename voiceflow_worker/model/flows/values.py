@@ -57,7 +57,7 @@ def describe(value: object) -> str:
 
 
 def unspeakable(text: str) -> str | None:
-    """The first character in a text that 8x8 would refuse, with its position; None if there is none."""
+    """The first character that 8x8 would refuse in a text, with its position; None if there is none."""
     found = _UNSPEAKABLE.search(text)
     if found is None:
         return None

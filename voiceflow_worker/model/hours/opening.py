@@ -30,7 +30,7 @@ def first_opening(
     """The first time, from `at` on, at which a call to this number may ring. Without a window, it is `at`.
 
     The hours of the window are local time in `time_zone`. Without `time_zone`, they are local time at the number, if
-    its digits determine that. Never raises: problems are findings.
+    its digits determine the time zone. Never raises: problems are findings.
     """
     if window is None:
         return Opening(at=at, time_zone=time_zone)

@@ -101,7 +101,7 @@ class CallWindow:
 
     @classmethod
     def recalled(cls, text: str) -> CallWindow:
-        """The window that `str` wrote as this text.
+        """The window whose `str` is this text.
 
         Equal texts give the same object. Raises ValueError for any other text.
         """
@@ -128,7 +128,7 @@ class CallWindow:
         return None
 
     def closes(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """The time in UTC at which the window closes that is open at `at`.
+        """The closing time, in UTC, of a window that is open at `at`.
 
         It is `at` itself if the window is closed then, and None if it stays open for more than a week. Raises
         InvalidInputError for an unknown calendar.

@@ -281,7 +281,7 @@ _FARTHEST = timedelta(hours=14)
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row in this window could belong to this POST, which has no session and may have been placed then.
+    """Whether a row in this window could belong to this POST: it has no session, and may have been placed then.
 
     This includes a POST that a person, or a missing row, has settled as not placed.
     """
@@ -290,7 +290,7 @@ def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The session of a POST in a log, or the reason why there is none. `is_missing` if no row can belong to it."""
+    """The session of a POST in a log, or the reason for its absence. If `is_missing`, no row can belong to the POST."""
 
     session: LoggedSession | None = None
     reason: str = ""
@@ -322,8 +322,8 @@ def matched(
 def is_proven_missing(post: Post, log: LoggedCalls, *, policy: CallPolicy) -> bool:
     """Whether this POST counts as missing if the log has no row of it.
 
-    The log must cover its window. By the clock of 8x8, the longest call and the delay of rows must have passed after
-    that.
+    The log must cover the window of the POST. By the clock of 8x8, the longest call and the delay of rows must have
+    passed after the window.
     """
     if log.asked_at is None or post.session_id is not None:
         return False

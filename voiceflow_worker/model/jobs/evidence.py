@@ -221,9 +221,9 @@ def found_placed(
 ) -> Job:
     """The job after a session in 8x8's log was matched to POST `number`: the call was placed.
 
-    With an `outcome` from the log, the job is settled as by a summary, and a later summary changes nothing. Without
-    one, the job waits for its summary. The match is based on numbers and times, so an answer to this POST outweighs
-    it: a refusal, or another session.
+    With an `outcome` from the log, the job is settled as by a summary, and a later summary changes nothing. Without it,
+    the job waits for its summary. The match is based on numbers and times, so it yields to an answer to this POST: a
+    refusal, or another session.
     """
     post = _recorded(job, number, evidence="session")
     if post.verdict in NOBODY_CALLED or post.session_id not in {None, session_id}:
@@ -281,7 +281,7 @@ def _newer_that_may_have_rung(job: Job, post: Post) -> Post | None:
 
 
 def _other_of_its_attempt(job: Job, post: Post) -> Post | None:
-    """The newest other POST that may have rung with no redial between the two."""
+    """The newest other POST of the same attempt that may have rung. No redial lies between the two POSTs."""
     return next(
         (
             other

@@ -313,7 +313,7 @@ def _wording(job: Job, outcome: Outcome) -> str:
 
 
 def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
-    """The time at which the redial policy calls again after this outcome; None if it does not.
+    """The time of the redial that the policy grants after this outcome; None if it grants none.
 
     The calling window and the validity are not considered here. After an opt-out the time is None, whatever the policy.
     """

@@ -15,7 +15,7 @@ MOST_ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class PersonLimit:
-    """A limit on the attempts to call one person within any `span` of time."""
+    """A limit: at most `attempts` attempts to call one person within any `span` of time."""
 
     attempts: int
     span: timedelta

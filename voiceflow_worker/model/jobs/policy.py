@@ -36,8 +36,8 @@ class MissingMeans(StrEnum):
 class CallPolicy:
     """The policy of one queue.
 
-    `submit_window` is the longest time from the journal entry of a POST to its `validUntil`, which puts an end to every
-    doubt. `ringing` is the longest time that a phone rings after 8x8 accepted the call. `clock_skew` is the largest
+    `submit_window` is the longest time from the journal entry of a POST to its `validUntil`: it limits every doubt in
+    time. `ringing` is the longest time that a phone rings after 8x8 accepted the call. `clock_skew` is the largest
     difference of two clocks. `summary_deadline` is the time that a submitted call waits for its summary. A job that is
     valid itself fails after `missed_windows` POSTs that came back as expired (-1015, -2007). `longest_call` is the
     longest duration of a call, and `export_settle` the longest delay from its end to its row in the log export.

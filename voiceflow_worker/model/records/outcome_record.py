@@ -1,4 +1,4 @@
-"""Outcomes as the JSON values that stores keep, and back. Default values are left out."""
+"""Conversion of outcomes to the JSON values that stores keep, and back. Default values are left out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU, VNU).
 
 Each field is declared with its reader and its name in the payload. Reading is tolerant: missing or unreadable fields
-are None, spellings are folded, and undocumented fields are kept in `extra`. Events may arrive more than once and in any
-order.
+are None, variants of spellings are accepted, and undocumented fields are kept in `extra`. Events may arrive more than
+once and in any order.
 """
 
 # ruff: noqa: RUF009 (`read_field` makes the field of a dataclass)
@@ -170,7 +170,7 @@ class _CallEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAction(_CallEvent):
-    """A request for the next actions of a call (VCA). `dtmf` is None if no key was pressed in time, or asked for."""
+    """A request for the next actions of a call (VCA). `dtmf` is None if no key was requested, or pressed in time."""
 
     call_status: ActionStatus | None = read_field(_action_status, "callStatus")
     status_text: str | None = read_field(_TEXT, "callStatus")

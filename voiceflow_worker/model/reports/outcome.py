@@ -102,7 +102,7 @@ class Outcome:
 
     @property
     def was_placed(self) -> bool:
-        """Whether the session counts as an attempt: every session does, unless 8x8 dropped the call as too late."""
+        """Whether the session counts as an attempt. It does, unless 8x8 dropped the call as too late."""
         return not self.missed_its_window
 
 

@@ -205,7 +205,7 @@ def read_field(
 
 
 def needed_field(reader: Callable[[Payload, str], T | None], name: str) -> T:
-    """A dataclass field as by `read_field`, which `entry_of` requires."""
+    """A dataclass field as by `read_field`, without which `entry_of` returns None."""
 
     def read(payload: Payload) -> T | None:
         return reader(payload, name)

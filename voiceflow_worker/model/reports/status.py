@@ -96,7 +96,9 @@ API_CODES = _by_code(
         "Register a VCA webhook for the sub-account: it receives the key presses.",
     ),
     _body(
-        -1005, "valid overallTimeout is required when digitTimeout provided", "Add an overallTimeout that is longer."
+        -1005,
+        "valid overallTimeout is required when digitTimeout provided",
+        "Add an overallTimeout longer than digitTimeout.",
     ),
     _body(-1006, "overallTimeout should be greater than digitTimeout", "Make overallTimeout longer than digitTimeout."),
     _body(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, in this spelling."),
@@ -125,7 +127,7 @@ API_CODES = _by_code(
     CodeEntry(
         UNKNOWN_ERROR,
         _UNKNOWN_AT_8X8,
-        "The call may have been placed: look for its summary or in the log export before calling again.",
+        "The call may have been placed: look for its summary or its row in the log export before calling again.",
     ),
 )
 
@@ -225,5 +227,5 @@ def _unknown(code: int) -> CodeEntry:
     return CodeEntry(
         code,
         f"code {code}, which is not in the 8x8 documents of this version",
-        "Look it up in the 8x8 documents, or ask 8x8 support.",
+        "Look up the code in the 8x8 documents, or ask 8x8 support.",
     )

@@ -34,7 +34,7 @@ PostVerdict = VerdictKind
 NOBODY_CALLED = frozenset({VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY})
 """Answers that prove that nobody was called."""
 GATEWAY_VERDICTS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
-"""The kinds that a gateway gives."""
+"""The kinds of verdicts that a gateway gives."""
 
 
 class NotSentCause(StrEnum):
@@ -74,7 +74,7 @@ class Hold:
 class Verdict:
     """The result of one POST.
 
-    `code` is the 8x8 status code where the answer had one, else None; `http_status` is None when no answer came.
+    `code` is the 8x8 status code, or None if the answer had none; `http_status` is None when no answer came.
     `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is for `NOT_SENT` only;
     without a cause, 8x8 counts as out of reach.
     """

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 LONGEST = timedelta(days=36_500)
-"""The longest duration that is accepted. From any day of this century on, it ends within the calendar, and within the
-times that every store keeps exactly."""
+"""The longest duration that is accepted. Added to any day of this century, it stays within the times that every store
+keeps exactly."""
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 

@@ -1,4 +1,4 @@
-"""Secrets hidden in addresses that are displayed or logged. This is the only place that hides secrets.
+"""Removal of secrets from addresses that are displayed or logged. No other module removes secrets.
 
 People write passwords into URLs unquoted, with `/`, `@`, `?` or `#` in them. A parser then finds parts of the password
 in other places of the URL. So any part that could belong to a password is hidden.

@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def printable_line(text: str) -> str:
-    r"""As `printable`, on one line: a line break is written out too, as `\n`."""
+    r"""The text on one line, with control characters and line breaks written out, as `\x1b` and `\n`."""
     return text if text.isprintable() else text.translate(_IN_LINES)
 
 
