@@ -26,10 +26,7 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.settling.voice_check import VoiceCheck, VoiceList
-from voiceflow_worker.errors import (
-    Remedy,
-    StoreError,
-)
+from voiceflow_worker.errors import Remedy, StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread

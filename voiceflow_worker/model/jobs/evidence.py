@@ -10,13 +10,7 @@ from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import (
-    Job,
-    JobState,
-    Note,
-    NoteKind,
-    Post,
-)
+from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import (
     by_outcome,
     by_placed_post,

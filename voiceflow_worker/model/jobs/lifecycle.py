@@ -13,13 +13,7 @@ from enum import StrEnum
 
 from voiceflow_worker.errors import IllegalMoveError, Remedy, TooEarlyError, TooLateError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import (
-    Job,
-    JobState,
-    Note,
-    NoteKind,
-    Post,
-)
+from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, spread
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
