@@ -1,7 +1,6 @@
 """Airflow hooks, operators, sensors, triggers and notifiers for phone calls.
 
-It imports only the public package `voiceflow_worker`, so that the two can be upgraded independently. Importing this
-package does not import Airflow.
+The provider imports only public names of `voiceflow_worker`. Importing the provider does not import Airflow.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The provider's description for Airflow (entry point `apache_airflow_provider`)."""
+    """Return the description of the provider for Airflow (entry point `apache_airflow_provider`)."""
     from airflow_provider.provider_info import PROVIDER_INFO
 
     return PROVIDER_INFO

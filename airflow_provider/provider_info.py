@@ -1,6 +1,6 @@
-"""The provider's description, by Airflow's `provider_info.schema.json` (2.11 and 3.x).
+"""The description of the provider, in the format of Airflow's `provider_info.schema.json` (2.11 and 3.x).
 
-Airflow reads it in every process, so nothing is imported here.
+Every Airflow process imports this module, so it does not import the rest of the provider.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ PROVIDER_INFO: dict[str, Any] = {
                 "queue": {"label": "Queue", "schema": {"type": ["string", "null"], "default": "default"}},
                 "source": {
                     "label": "Source number",
-                    "description": "The number of the account that people see.",
+                    "description": "The number of your account that people see when they are called.",
                     "schema": {"type": ["string", "null"]},
                 },
                 "voice_profile": {"label": "Voice profile", "schema": {"type": ["string", "null"]}},
                 "rate": {
                     "label": "Calls per second",
-                    "description": "Of all workers of the queue together; empty keeps what the queue is set to.",
+                    "description": "The rate of all workers together. Leave it empty to keep the rate of the queue.",
                     "schema": {"type": ["string", "null"]},
                 },
                 "ui_url": {
                     "label": "Address of voiceflow serve",
-                    "description": "For links from a task to its call, such as https://calls.example.com.",
+                    "description": "Used for links from tasks to their calls. Example: https://calls.example.com",
                     "schema": {"type": ["string", "null"]},
                 },
             },

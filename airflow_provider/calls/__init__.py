@@ -1,1 +1,1 @@
-"""Calls of task instances: identity, cancellation, failures, the store and the event loop."""
+"""The phone calls of task instances: their identity, enqueueing, cancellation and failures."""

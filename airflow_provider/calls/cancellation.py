@@ -1,4 +1,7 @@
-"""Cancellation of a task instance's unsent calls. A later try that requests them makes new ones."""
+"""Cancellation of the unsent calls of a task instance.
+
+If a later try requests such a call again, it makes a new call.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, Job, JobState, TooLateError, VoiceflowError
 
-# The reasons are stored with the calls, and compared with those of earlier releases.
+# Stored with cancelled calls and compared by later releases: do not change these texts.
 STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
 CORRECTED = "its Airflow task was corrected: it calls another number"
 REPLACED = "its Airflow task replaced it: the call that is asked for now is another one"
@@ -17,30 +20,30 @@ REMOVED = "its Airflow task does not ask for it any more"
 
 PAGE = 1000
 TOGETHER = 200
-"""Cancellations requested at a time: the queue makes one commit of them."""
+"""The most cancellations requested at a time. The queue commits them together."""
 
 
 class CancelledByTaskError(VoiceflowError):
-    """Raised when another try of a task cancelled the call that this one waits for."""
+    """Raised when another try of the task cancelled the call that this try waits for."""
 
 
 def was_cancelled_by_task(job: Job) -> bool:
-    """Whether a task cancelled this call before it rang."""
+    """Return whether a task cancelled this call before it rang."""
     ours = {STOPPED_BY_AIRFLOW, CORRECTED, REPLACED, REMOVED}
     return job.state is JobState.CANCELLED and job.reason in ours and never_rang(job)
 
 
 def refuse_cancelled(job: Job) -> None:
-    """Raise CancelledByTaskError for a call that a task cancelled."""
+    """Raise CancelledByTaskError if a task cancelled this call."""
     if was_cancelled_by_task(job):
         raise CancelledByTaskError(
             f"call {job.id} to {job.destination} was cancelled ({job.reason}) while this task waited for it. Nobody "
-            "was called; a retry makes a new call"
+            "was called. A retry makes a new call"
         )
 
 
 async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> set[str]:
-    """Cancel those of these calls that have not been sent; returns their ids."""
+    """Cancel the calls that have not been sent, and return their ids."""
 
     async def cancel(job_id: str) -> str | None:
         try:
@@ -57,9 +60,9 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
 
 
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
-    """The ids of the unsent calls in these batches: those of one task instance, or all for None.
+    """Return the ids of the unsent calls in these batches, of one task instance or (without an `identity`) of all.
 
-    The batch that is named after a task instance holds no other calls, whichever release made them.
+    The batch that is named after a task instance contains only its calls, so calls in this batch are not checked.
     """
     return [
         job.id
@@ -70,28 +73,28 @@ async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: Tas
 
 
 async def unsent_to(queue: CallQueue, number: str, identity: TaskIdentity) -> list[Job]:
-    """The unsent calls of a task instance to this number."""
+    """Return the unsent calls of a task instance to this number."""
     found = await queue.find(states=[JobState.QUEUED, JobState.LEASED], destination=number, limit=None)
     return [job for job in found if identity.owns(job.data)]
 
 
 async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> int:
-    """Cancel the unsent calls of a stopped task instance (None: of all) in these batches; returns how many.
+    """Cancel the unsent calls of a stopped task instance in these batches, and return their number.
 
-    The batches stay open for the next try.
+    Without an `identity`, all unsent calls in the batches are cancelled. The batches stay open for the next try.
     """
     return len(await cancel_calls(queue, await unsent_ids(queue, batch_ids, identity), reason=STOPPED_BY_AIRFLOW))
 
 
 async def count_cancelled(queue: CallQueue, batch_id: str) -> int:
-    """How many calls of a batch were cancelled by tasks."""
+    """Count the calls of a batch that tasks cancelled."""
     return sum([was_cancelled_by_task(job) async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED})])
 
 
 async def calls_of_batch(
     queue: CallQueue, batch_id: str, states: Collection[JobState] | None = None
 ) -> AsyncIterator[Job]:
-    """The calls of a batch, all or those in these states, read in pages."""
+    """Yield the calls of a batch, or only those in `states`. The store is read in pages."""
     after: str | None = None
     while True:
         found = await queue.find(states=states, batch_id=batch_id, after=after, limit=PAGE)

@@ -1,4 +1,4 @@
-"""The library's event loop under Airflow's blocking methods."""
+"""Coroutines of the library, run from blocking methods of Airflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run this to its end, in a new thread if this one already has a running event loop."""
+    """Run a coroutine to its end, and return its result.
+
+    If this thread already has a running event loop, the coroutine runs in a new thread.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -21,16 +24,17 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def run_in_thread(work: Callable[[], Coroutine[Any, Any, T]], *, seconds: float | None) -> T:
-    """Run this in a new thread, because a signal handler may interrupt a running loop.
+    """Run a coroutine in a new thread, and return its result.
 
-    Raises TimeoutError after `seconds`; the thread goes on.
+    This also works in a signal handler, which may have interrupted a running loop. Raises TimeoutError after `seconds`;
+    the thread then goes on.
     """
     done: Future[T] = Future()
 
     def target() -> None:
         try:
             done.set_result(asyncio.run(work()))
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             done.set_exception(error)
 
     Thread(target=target, name="voiceflow-task", daemon=True).start()

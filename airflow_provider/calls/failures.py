@@ -1,4 +1,7 @@
-"""Errors and outcomes of calls as failures of Airflow tasks: final where a retry cannot help."""
+"""Errors and call outcomes as failures of Airflow tasks.
+
+A failure is final (AirflowFailException) if a retry cannot help.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,12 @@ _FINAL = (
     StoreVersionError,
     UnknownBackendError,
 )
-"""Errors that a retry would meet again."""
+"""Errors that a retry cannot mend."""
 
 
 @contextmanager
 def as_airflow_errors(subject: str) -> Generator[None]:
-    """Raise the library's errors as Airflow's. Their messages begin with `subject`."""
+    """Raise errors of the library as Airflow exceptions, with messages that begin with `subject`."""
     try:
         yield
     except _FINAL as error:
@@ -44,9 +47,9 @@ def as_airflow_errors(subject: str) -> Generator[None]:
 
 
 def fails(job: Job, fail_on: Iterable[str]) -> bool:
-    """Whether `fail_on` names the state of this job or the status of its call.
+    """Return whether `fail_on` names the state of this job or the status of its call.
 
-    With two legs, the status of the person called counts: the other party may have been busy.
+    In a call with two legs, only the leg to the job's destination counts, because the other party may have been busy.
     """
     found = {job.state.value}
     if (outcome := job.outcome) is not None:
@@ -55,7 +58,7 @@ def fails(job: Job, fail_on: Iterable[str]) -> bool:
 
 
 def checked_fail_on(fail_on: Iterable[str]) -> tuple[str, ...]:
-    """The names, if each is a final state or a session status. Raises ValueError for the first that is neither."""
+    """Return the names as a tuple. Raises ValueError for a name that is neither a final state nor a session status."""
     from voiceflow_worker import SessionStatus
 
     states = [state.value for state in JobState if state.is_final]
@@ -70,16 +73,16 @@ def checked_fail_on(fail_on: Iterable[str]) -> tuple[str, ...]:
 
 
 def never_rang(job: Job) -> bool:
-    """Whether it is certain that this job rang nobody's phone and never will.
+    """Return whether this job certainly rang nobody's phone, and never will.
 
-    The store keeps no requests of a pruned job, so nothing is certain about it.
+    A pruned job has no body, and nothing is certain about it.
     """
     ended_unsent = job.state in {JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED}
     return ended_unsent and job.attempt == 0 and bool(job.body)
 
 
 def ending(job: Job, *, store: str) -> str:
-    """A sentence on how the call ended, and what to do."""
+    """Return a message that says how the call ended and what to do."""
     details = ""
     if (outcome := job.outcome) is not None:
         details = f" ({outcome.status_text}{f', {outcome.code} {outcome.message}' if outcome.code else ''})"
@@ -90,32 +93,32 @@ def ending(job: Job, *, store: str) -> str:
     ended = f"call {job.id} to {job.destination} ended as {job.state.value}{details}."
     if never_rang(job):
         return (
-            f"{ended} Nobody was called. Correct the cause, then clear this task: it makes a new call. (A retry would "
-            "find this one again.)"
+            f"{ended} Nobody was called. Correct the cause, then clear this task to make a new call. (A retry does not "
+            "make a new call.)"
         )
     again = f"voiceflow calls redial {job.id} --store {store} --queue {job.queue}"
-    return f"{ended} A retry does not call again; to call this person again: {again}, then clear this task."
+    return f"{ended} A retry does not call again. To call this person again, run `{again}`, then clear this task."
 
 
 def doubt(job: Job, *, store: str) -> str:
-    """A sentence on a call in doubt, and how to resolve it."""
+    """Return a message about a call in doubt that says how to resolve the doubt."""
     began = job.open_post.began_at if job.open_post is not None else job.created_at
     where = f"--store {store} --queue {job.queue}"
     return (
-        f"call {job.id} to {job.destination} is in doubt: it was sent at {began:%Y-%m-%d %H:%M:%S} UTC, and it is not "
-        "known whether it was placed. Neither a worker nor a retry calls again. Look at `voiceflow calls show "
-        f"{job.id} {where}` and at the calls of your 8x8 account, then resolve it with `voiceflow calls resolve "
-        f"{job.id} --placed|--not-placed --note '…' {where}`, and clear this task: it goes on with the same call."
+        f"call {job.id} to {job.destination} is in doubt: its request was sent at {began:%Y-%m-%d %H:%M:%S} UTC, and "
+        "it is not known whether 8x8 placed the call. Neither a worker nor a retry calls again. Look at `voiceflow "
+        f"calls show {job.id} {where}` and at the calls of your 8x8 account. Then run `voiceflow calls resolve "
+        f"{job.id} --placed|--not-placed --note '…' {where}`, and clear this task, which goes on with the same call."
     )
 
 
 def judge(jobs: Sequence[Job], *, fail_on: Sequence[str], store: str) -> None:
-    """Raise for the first outcome in `fail_on`, else for the first call in doubt."""
+    """Raise an Airflow exception for the first call with an outcome in `fail_on`, else for the first call in doubt."""
     bad = [job for job in jobs if job.state.is_final and fails(job, fail_on)]
     if bad:
-        more = f" ({len(bad)} of {len(jobs)} calls ended so; this is the first)" if len(bad) > 1 else ""
+        more = f" (This is the first of {len(bad)} such calls, out of {len(jobs)}.)" if len(bad) > 1 else ""
         raise AirflowFailException(ending(bad[0], store=store) + more)
     doubtful = [job for job in jobs if job.state is JobState.IN_DOUBT]
     if doubtful:
-        more = f" ({len(doubtful)} of {len(jobs)} calls are in doubt; this is the first)" if len(doubtful) > 1 else ""
+        more = f" (This is the first of {len(doubtful)} such calls, out of {len(jobs)}.)" if len(doubtful) > 1 else ""
         raise AirflowException(doubt(doubtful[0], store=store) + more)

@@ -1,4 +1,4 @@
-"""The identity of a task instance: the same through retries, lost workers and clears."""
+"""The identity of a task instance, which stays the same through retries, lost workers and clears."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 LONGEST_BATCH = 50
-"""`clientBatchId` is at most 50 characters (8x8 callflows guide)."""
+"""The most characters of a `clientBatchId` (8x8 callflows guide)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskIdentity:
     """The key of a task instance in Airflow.
 
-    `max_tries` grows only when a user clears the instance. `clear_number` counts the clears of its run; only a clear
-    can give an instance of a mapped task another index. `try_number`, the id of a try (`ti.id`) and the logical date
-    are not part of it: they change, or are not defined, while the task instance stays the same.
+    `max_tries` grows only when a user clears the instance. `clear_number` counts the clears of the DAG run; only a
+    clear can give an instance of a mapped task another index. The key has no `try_number`, no id of a try (`ti.id`) and
+    no logical date, because these change between tries or may be undefined.
     """
 
     dag_id: str
@@ -30,7 +30,7 @@ class TaskIdentity:
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> TaskIdentity:
-        """The identity of the task instance that runs in this Airflow context."""
+        """Return the identity of the task instance that runs in this Airflow context."""
         ti = context["ti"]
         map_index = getattr(ti, "map_index", -1)
         return cls(
@@ -44,30 +44,34 @@ class TaskIdentity:
 
     @property
     def is_mapped(self) -> bool:
-        """Whether its task was expanded into several instances."""
+        """True if the task was expanded into several instances."""
         return self.map_index >= 0
 
     def key(self, item: str = "", *, generation: int = 0) -> str:
-        """The unique key of one call of this instance, the same for each try.
+        """Return the unique key of one call of this instance, which is the same in each try.
 
-        `item` distinguishes the calls of one instance. `generation` counts the calls that replaced each other.
+        `item` distinguishes the calls of one instance. `generation` is the number of earlier calls that this call
+        replaces.
         """
         return f"airflow-{self._digest(item, *([generation] if generation else []))[:40]}"
 
     def call_key(self, called: str, ordinal: int, *, generation: int) -> str:
-        """The unique key of the `ordinal`-th call to a number (or for a row's own key), for all mapped instances."""
+        """Return the unique key of one call to a number (or for a row's own key), by its `ordinal` among these calls.
+
+        All instances of a mapped task share these keys.
+        """
         return f"airflow-{digest(*self._task, 'calls', called, ordinal, generation)[:40]}"
 
     def scope(self) -> str:
-        """A digest of the task in its run, shared by all instances of a mapped task."""
+        """Return a digest of the task and its run, the same for all instances of a mapped task."""
         return digest(*self._task)[:40]
 
     def batch_id(self) -> str:
-        """A readable batch id for the calls of this instance alone."""
+        """Return a readable id for the batch with the calls of this instance."""
         return f"{self.dag_id[:16]}.{self.task_id[:16]}.{self._digest('batch')[:16]}"[:LONGEST_BATCH]
 
     def data(self) -> dict[str, object]:
-        """The identity as data of a call, for reports, menus and the next try."""
+        """Return the identity as data of a call, for reports, menus and later tries."""
         return {
             "airflow_dag_id": self.dag_id,
             "airflow_run_id": self.run_id,
@@ -77,12 +81,12 @@ class TaskIdentity:
         }
 
     def owns(self, data: Mapping[str, object] | None) -> bool:
-        """Whether any try of this instance enqueued the call with this data."""
+        """Return whether a try of this instance enqueued the call with this data."""
         mine = {name: value for name, value in self.data().items() if name != "airflow_max_tries"}
         return data is not None and mine.items() <= data.items()
 
     def as_json(self) -> dict[str, Any]:
-        """The identity as the argument of a trigger."""
+        """Return the identity as an argument of a trigger."""
         return {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": self.task_id, "map_index": self.map_index}
 
     @property
@@ -98,6 +102,6 @@ class TaskIdentity:
 
 
 def digest(*parts: object) -> str:
-    """A digest of these parts as JSON."""
+    """Return a digest of these parts, written as JSON."""
     text = json.dumps(parts, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from voiceflow_worker import Report
 
 MOST_KEYS = 100
-"""The most keys pressed in a result: people may type something else in each call, and Airflow stores all results."""
+"""The most different key inputs that a result lists. Each person may type another, and Airflow stores every result."""
 
 
 def report_result(report: Report) -> dict[str, object]:
-    """The report as `voiceflow report --json` prints it, small enough for an XCom."""
+    """Return the report as `voiceflow report --json` prints it, small enough for an XCom."""
     return report.as_json(most_keys=MOST_KEYS)

@@ -1,4 +1,7 @@
-"""The check that later tries of a task will see the store: a file on one host is unknown on another."""
+"""The check that later tries of a task can read the same store.
+
+One host cannot read a store file on another host.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ONE_HOST = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
-"""Executors whose tasks all run on one host. Others (Celery, Kubernetes, Edge, batch services) may move a try."""
+"""Executors that run all tasks on one host. Others (Celery, Kubernetes, Edge, batch services) may use several hosts."""
 
 _FILES = ("sqlite:", "file:")
 
 
 def require_lasting_store(hook: VoiceFlowHook, *, executor: str | None) -> None:
-    """Raise InvalidInputError for a store that the next try of this task may not see."""
+    """Raise InvalidInputError if the next try of this task may not be able to read the store."""
     store = hook.store_url()
     if is_relative(store):
         log.warning(
-            "the store %s is relative to the working directory: tasks, the triggerer and `voiceflow serve` may each "
-            "use another file. Use four slashes and an absolute path",
+            "the path of the store %s is relative to the working directory, so tasks, the triggerer and `voiceflow "
+            "serve` may use different files. Use an absolute path, after four slashes",
             store,
         )
     configured = conf.get("core", "executor", fallback="") or ""
@@ -34,35 +37,38 @@ def require_lasting_store(hook: VoiceFlowHook, *, executor: str | None) -> None:
 
 
 def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
-    """Raise InvalidInputError for a store that the next try under this executor may not see.
+    """Raise InvalidInputError if the next try, under this executor, may not be able to read the store.
 
-    `allowed`: the user says that all workers share the file on storage that supports locks.
+    `allowed` is True if the user declared that all workers share the file, on storage that supports locks.
     """
     url = store.lower()
     if url.startswith("memory:"):
         raise InvalidInputError(
-            "the store is memory://, which forgets every call when the task's process ends: a retry would call again. "
-            "Set the connection's store to a redis:// URL, or to sqlite:////absolute/path.db if all tasks run on one "
-            "host"
+            "the store is memory://, which loses every call when the process of the task ends, so a retry would call "
+            "again. Set the store of the connection to a redis:// URL, or to sqlite:////absolute/path.db if all tasks "
+            "run on one host"
         )
     movers = [name for name in executors(executor) if name not in ONE_HOST]
     if url.startswith(_FILES) and movers and not allowed:
         raise InvalidInputError(
-            f"the store is a file ({store}) and {' and '.join(movers)} may run the next try on another host, which "
-            "would not see the call and make it again. Use a redis:// store; or, if every worker, the triggerer and "
-            "`voiceflow serve` share this file, set allow_local_store=true in the connection's extra"
+            f"the store is a file ({store}), but {' and '.join(movers)} may run the next try on another host, which "
+            "cannot read the file and would call again. Use a redis:// store. If every worker, the triggerer and "
+            "`voiceflow serve` share this file, set allow_local_store=true in the extra of the connection instead"
         )
 
 
 def executors(configured: str) -> list[str]:
-    """The class names in a value of `[core] executor`, without modules, aliases and teams; a bare alias as it is."""
+    """Return the class names in a value of `[core] executor`, without modules, aliases and teams.
+
+    An alias without a class is returned as it is.
+    """
     parts = configured.replace(";", ",").split(",")
     names = [part.strip().rpartition("=")[2].rpartition(":")[2].rpartition(".")[2].strip() for part in parts]
     return [name for name in names if name]
 
 
 def executor_of(task_executor: str | None, configured: str) -> str:
-    """The executor that the task names, by alias or class; else all that are configured."""
+    """Return the executor that the task names by alias or class, or else the configured value."""
     if not task_executor:
         return configured
     for part in configured.replace(";", ",").split(","):
@@ -73,6 +79,6 @@ def executor_of(task_executor: str | None, configured: str) -> str:
 
 
 def is_relative(store: str) -> bool:
-    """Whether the store is a file relative to the working directory: three slashes, not four."""
+    """Return whether the store is a file with a relative path, which follows three slashes instead of four."""
     scheme, _, path = store.partition("://")
     return f"{scheme.lower()}:" in _FILES and not path.startswith("//")

@@ -1,1 +1,1 @@
-"""The connection to 8x8 and to the store of calls."""
+"""The Airflow hook for 8x8 and for the store of calls."""

@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection to 8x8 and to the store of calls."""
+"""The hook for an Airflow connection to 8x8 and to the store of calls."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 DEFAULT_CONNECTION = "voiceflow_default"
 
 _OWN_EXTRAS = frozenset({"ui_url", "allow_local_store"})
-"""Fields of the extra for the provider. All others are settings of the library."""
+"""Fields of the extra that the provider reads. All other fields are settings of the library."""
 
 
 class VoiceFlowHook(BaseHook):
-    """A connection of type `voiceflow`: the base URL in its host, the API key in its password, the rest in its extra.
+    """A hook for connections of type `voiceflow`: the host is the base URL, and the password is the API key.
 
     The extra may have any setting of the library in lower case (`sub_account`, `store`, `queue`, `source`,
     `voice_profile`, `rate`, …), and `ui_url` and `allow_local_store` for the provider. Missing settings come from the
     environment of the process (`VOICEFLOW_STORE`, …), then from defaults.
 
-    The connection is read once, at first use. The methods whose names begin with `a` read it on an event loop.
+    The connection is read once, at first use. Methods whose names begin with `a` read it without blocking the event
+    loop.
     """
 
     conn_name_attr = "voiceflow_conn_id"
@@ -45,35 +46,35 @@ class VoiceFlowHook(BaseHook):
         self._own: dict[str, Any] = {}
 
     def settings(self) -> Settings:
-        """The connection as settings. Raises SettingsError naming the wrong field."""
+        """Return the connection as settings. Raises SettingsError with the name of the wrong field."""
         if self._settings is None:
             connection = self.get_connection(self.voiceflow_conn_id)
             self._settings = self._read(connection, dict(connection.extra_dejson))
         return self._settings
 
     async def asettings(self) -> Settings:
-        """Like `settings`, on an event loop."""
+        """Do the same as `settings`, without blocking the event loop."""
         if self._settings is None:
             connection = await get_async_connection(self.voiceflow_conn_id, hook=self)
             self._settings = self._read(connection, await _async_extra(connection))
         return self._settings
 
     def store_url(self) -> str:
-        """The store's URL without its password."""
+        """Return the URL of the store without its password."""
         return next(each.value for each in self.settings().shown() if each.variable == "VOICEFLOW_STORE")
 
     def ui_url(self) -> str | None:
-        """The address of the pages of `voiceflow serve`, if the connection has it."""
+        """Return the address of the pages of `voiceflow serve`, or None if the connection has none."""
         self.settings()
         return str(self._own.get("ui_url") or "").strip().rstrip("/") or None
 
     def allows_local_store(self) -> bool:
-        """Whether the connection says that all workers share the file."""
+        """Return whether the connection declares that all workers share the store file."""
         self.settings()
         return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
 
     def _read(self, connection: Connection, extra: Mapping[str, Any]) -> Settings:
-        # Forms of Airflow 2 saved fields with a prefix.
+        # Connection forms of Airflow 2 saved these fields with a prefix.
         prefix = f"extra__{self.conn_type}__"
         given = {name.removeprefix(prefix): value for name, value in extra.items() if value not in (None, "")}
         self._own = {name: given.pop(name) for name in _OWN_EXTRAS & given.keys()}
@@ -91,28 +92,28 @@ class VoiceFlowHook(BaseHook):
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {error}") from None
 
     def get_conn(self) -> VoiceClient:
-        """The client, by Airflow's name for it."""
+        """Return the client. Airflow expects this name."""
         return self.get_client()
 
     def get_client(self) -> VoiceClient:
-        """A client of 8x8 to open: `async with hook.get_client() as voice`. Raises SettingsError."""
+        """Return a client of 8x8, to be opened with `async with`. Raises SettingsError."""
         return self._client(self.settings())
 
     async def aget_client(self) -> VoiceClient:
-        """Like `get_client`, on an event loop."""
+        """Do the same as `get_client`, without blocking the event loop."""
         return self._client(await self.asettings())
 
     def get_store(self) -> AbstractAsyncContextManager[Store]:
-        """The store to open: `async with hook.get_store() as store`. Raises SettingsError, StoreError."""
+        """Return the store, to be opened with `async with`. Raises SettingsError and StoreError."""
         return open_store(self.settings().store)
 
     async def aget_store(self) -> AbstractAsyncContextManager[Store]:
-        """Like `get_store`, on an event loop."""
+        """Do the same as `get_store`, without blocking the event loop."""
         return open_store((await self.asettings()).store)
 
     @asynccontextmanager
     async def opened_queue(self) -> AsyncGenerator[CallQueue]:
-        """The connection's queue in its opened store."""
+        """Open the store, and yield the queue of the connection."""
         settings = await self.asettings()
         async with open_store(settings.store) as store:
             yield CallQueue(store, settings.queue, policy=settings.policy())
@@ -122,7 +123,7 @@ class VoiceFlowHook(BaseHook):
 
         missing = settings.missing_for_calls()
         if missing:
-            remedies = " Its password holds the API key, its extra the sub_account."
+            remedies = " Put the API key into its password, and the sub_account into its extra."
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {'; '.join(missing)}.{remedies}")
         return VoiceClient.from_settings(settings)
 
@@ -149,16 +150,16 @@ class VoiceFlowHook(BaseHook):
             webhooks = await voice.webhooks()
         async with self.opened_queue() as queue:
             total = (await queue.status()).total
-            webhook = "" if webhooks else "; no webhook is registered yet (voiceflow serve --register URL)"
+            webhook = "" if webhooks else "; no webhook is registered yet (`voiceflow serve --register URL` does it)"
             return (
                 f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}{webhook}"
             )
 
-    # Airflow 2 builds its form from these two methods, Airflow 3 from `provider_info`.
+    # Airflow 2 builds the connection form from these two methods. Airflow 3 reads `provider_info` instead.
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The fields of the extra in the form of Airflow 2."""
+        """Return the fields of the extra for the connection form of Airflow 2."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import StringField
@@ -175,7 +176,7 @@ class VoiceFlowHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """The hidden fields and labels in the form of Airflow 2."""
+        """Return the hidden fields and labels for the connection form of Airflow 2."""
         from airflow_provider.provider_info import PROVIDER_INFO
 
         behaviour = PROVIDER_INFO["connection-types"][0]["ui-field-behaviour"]
@@ -187,7 +188,7 @@ class VoiceFlowHook(BaseHook):
 
 
 def _base_url(connection: Connection) -> str | None:
-    """The host as a URL, with the schema (https if there is none) and port of the connection."""
+    """Return the host as a URL with the schema (https by default) and the port of the connection."""
     host = (connection.host or "").strip()
     if not host:
         return None
@@ -197,7 +198,7 @@ def _base_url(connection: Connection) -> str | None:
 
 
 async def _async_extra(connection: Connection) -> dict[str, Any]:
-    """The extra, read on an event loop: Airflow 3.3.2 masks its secrets."""
+    """Return the extra of a connection, by Airflow's function for event loops if there is one (since 3.3.2)."""
     try:
         from airflow.providers.common.compat.connection import get_async_extra_dejson
     except ImportError:  # an older common-compat, for an older Airflow

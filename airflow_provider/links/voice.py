@@ -1,4 +1,4 @@
-"""The link from a task instance to the page of its call."""
+"""Links from a task instance to the page of its call or batch."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ XCOM_KEY = "voiceflow_call"
 
 
 class VoiceCallLink(BaseOperatorLink):
-    """A link to a task's call or batch on the pages of `voiceflow serve`.
+    """The link from a task to its call or batch on the pages of `voiceflow serve`.
 
-    Their address is `ui_url` in the connection's extra; a task without it has no link.
+    The address of the pages is `ui_url` in the extra of the connection. Without it, the task has no link.
     """
 
     name = "Phone call"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (Airflow's signature)
-        """The address that the task stored, or an empty text."""
+        """Return the address that the task stored, or an empty string."""
         stored = XCom.get_value(key=XCOM_KEY, ti_key=ti_key)
         return str(stored or "")
 
 
 class VoiceBatchLink(VoiceCallLink):
-    """The link of a campaign to the page of its batch."""
+    """The link from a campaign task to the page of its batch."""
 
     name = "Calls of the batch"
 
@@ -43,7 +43,7 @@ def store_link(
     batch_id: str | None = None,
     queue: str = "default",
 ) -> None:
-    """Store the address of a call, or of a batch in `queue`, for the link, if there is a `ui_url`."""
+    """Store the address of a call, or of a batch in `queue`, for the link. Without a `ui_url`, nothing is stored."""
     if ui_url is None:
         return
     page = ui_url if ui_url.endswith("/ui") else f"{ui_url}/ui"

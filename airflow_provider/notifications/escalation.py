@@ -1,4 +1,4 @@
-"""An escalation: one person after the other is called until somebody acknowledges by key."""
+"""Escalation: people are called one after another until somebody presses a key to acknowledge."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ RING = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
-    """The numbers in their order, the question, the key that acknowledges, and the time that each person has.
+    """The people to call in order, the question to ask, and the key that acknowledges.
 
-    `occasion` identifies the event: a callback that runs twice for one occasion calls nobody twice.
+    `answer_within` is the time that each person has. `occasion` identifies the event: if its callback runs twice,
+    nobody is called twice.
     """
 
     occasion: tuple[object, ...]
@@ -42,23 +43,23 @@ class Escalation:
 
     @property
     def batch_id(self) -> str:
-        """The batch of these calls."""
+        """The id of the batch with these calls."""
         return f"alarm.{digest(*self.occasion, 'batch')[:24]}"
 
     def is_acknowledged(self, job: Job) -> bool:
-        """Whether the person pressed the key in this call."""
+        """Return whether the person pressed the key in this call."""
         return self.key in (job.digits or "").split(",")
 
 
 def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
-    """The occasion of a callback: a deadline, a run of a DAG, or one try of a task instance."""
+    """Return the occasion of a callback: a deadline, a run of a DAG, or one try of a task instance."""
     dag_run: Any = context.get("dag_run")
-    if "deadline" in context:  # both are plain mappings then
+    if "deadline" in context:  # the deadline and the DAG run are plain mappings
         run_id = dag_run.get("dag_run_id") or dag_run.get("run_id")
         return ("deadline", dag_run.get("dag_id"), run_id, context["deadline"].get("id"))
     ti = context.get("ti") or context.get("task_instance")
     if ti is None or "reason" in context:
-        # A whole run: the context has an arbitrary task instance of it. A run that is cleared may fail again.
+        # A callback of a whole run: the context has an arbitrary task instance. A cleared run may fail again.
         dag_id = getattr(dag_run, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
         run_id = context.get("run_id") or getattr(dag_run, "run_id", None)
         return ("run", dag_id, run_id, getattr(dag_run, "clear_number", 0) or 0)
@@ -67,9 +68,10 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:
-    """Call one number after the other until somebody acknowledges; returns `{"acknowledged_by", "job_ids"}`.
+    """Call one number after another until somebody acknowledges. Returns `{"acknowledged_by", "job_ids"}`.
 
-    A number that cannot be called (wrong, refused, in doubt) is logged and skipped. Ask `hook.settings()` first.
+    A number that cannot be called (wrong, refused, in doubt) is logged and skipped. Call `hook.settings()` first,
+    because reading the connection may block the event loop.
     """
     job_ids: list[str] = []
     stop = StopFlag()
@@ -97,7 +99,7 @@ async def _call(queue: CallQueue, escalation: Escalation, number: str, place: in
     from voiceflow_worker import approval_call, approval_data
 
     unique_key = f"airflow-alarm-{digest(*escalation.occasion, place, number)[:40]}"
-    # A second callback may have another text (such as the time). The existing call is used.
+    # A second callback may have another text, for instance another time. The existing call is used.
     found = await queue.find(unique_key=unique_key)
     if found:
         return found[0]
@@ -117,7 +119,7 @@ async def _call(queue: CallQueue, escalation: Escalation, number: str, place: in
 
 
 async def _answered(queue: CallQueue, escalation: Escalation, job: Job, stop: StopFlag) -> Job:
-    """The job once it is acknowledged or over; a call that is not sent in time is cancelled."""
+    """Return the job once it is acknowledged or has ended. A call that is not sent in time is cancelled."""
     try:
         return await poll(
             queue,

@@ -1,4 +1,4 @@
-"""A notifier that phones the people on call, one after the other, until somebody acknowledges by key."""
+"""The notifier that phones people on call, one after another, until somebody presses a key to acknowledge."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 class VoiceCallNotifier(BaseNotifier):
-    """A notifier that phones `numbers` in their order until somebody presses `acknowledge_key`.
+    """A notifier that phones `numbers` in order until somebody presses `acknowledge_key`.
 
-    For `on_failure_callback` of tasks and DAGs, `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`
-    (Airflow 3.1 and later), and as a notifier of `ApprovalOperator`. Each number has `answer_within` (a timedelta, or
-    seconds) before the next one is called. One occasion (a failed try, a failed run, a missed deadline) calls each
-    number once, however often its callback runs. `say` is a template; without it, the text names what failed.
+    It can be the `on_failure_callback` of tasks and DAGs, a notifier of `ApprovalOperator`, or the callback of a
+    deadline (Airflow 3.1 and later): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`. Each person
+    has `answer_within` (a timedelta, or seconds) before the next number is called. For one event (a failed try, a
+    failed run, a missed deadline), each number is called once, even if the callback runs again. `say` is a template of
+    the text. By default, the text names the failed task or DAG.
     """
 
     template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "voiceflow_conn_id")
@@ -45,7 +46,7 @@ class VoiceCallNotifier(BaseNotifier):
     ) -> None:
         super().__init__()
         if send not in {"here", "worker"}:
-            raise ValueError(f"send={send!r}: use 'here' (the process that runs the callback sends) or 'worker'")
+            raise ValueError(f"send={send!r}: use 'here' (the callback's process sends) or 'worker'")
         self.context = context or {}  # the context of `await notifier` (Airflow 3)
         self.numbers = numbers
         self.say = say
@@ -57,16 +58,16 @@ class VoiceCallNotifier(BaseNotifier):
         self.voiceflow_conn_id = voiceflow_conn_id
 
     def notify(self, context: Context) -> None:
-        """Phone, and wait for the acknowledgement. Raises AirflowException if there is none."""
-        with as_airflow_errors("the notification by telephone"):
+        """Call people until somebody acknowledges. Raises AirflowException if nobody does."""
+        with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             hook.settings()
             result = run(partial(escalate, hook, self._escalation(hook, context)))
         self._require_acknowledged(result)
 
     async def async_notify(self, context: Context) -> Any:
-        """As `notify`, on the triggerer's event loop."""
-        with as_airflow_errors("the notification by telephone"):
+        """Do the same as `notify`, on the event loop of the triggerer."""
+        with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             await hook.asettings()
             result = await escalate(hook, self._escalation(hook, context))
@@ -84,7 +85,7 @@ class VoiceCallNotifier(BaseNotifier):
         settings = hook.settings()
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
-            raise InvalidInputError("source and voice_profile are needed: give them here or in the connection")
+            raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
         within = self.answer_within
         return Escalation(
             occasion=occasion_of(context),
@@ -99,7 +100,7 @@ class VoiceCallNotifier(BaseNotifier):
 
 
 def announcement(context: Mapping[str, Any]) -> str:
-    """A sentence on the failure to be spoken: with names, without ids and times."""
+    """Return a spoken sentence about the failure, with names, but without ids and times."""
     kind, dag_id, *_ = occasion_of(context)
     dag = _spoken(dag_id)
     match kind:
@@ -122,4 +123,4 @@ def _listed(numbers: Sequence[str] | str) -> list[str]:
 
 
 send_voice_notification = VoiceCallNotifier
-"""The name that other providers use for theirs."""
+"""The same class under a name like those of other providers' notifiers, such as `send_slack_notification`."""

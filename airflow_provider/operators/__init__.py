@@ -1,1 +1,1 @@
-"""Operators that make calls."""
+"""Operators that make phone calls."""

@@ -26,21 +26,22 @@ if TYPE_CHECKING:
 
 
 class VoiceCallOperator(OneCallTask):
-    """An operator that calls one number, once per task instance: a retry or a cleared task goes on with the call.
+    """An operator that calls one number, once per task instance. A retry or a cleared task goes on with the same call.
 
-    `destination`, with `say` (a text) or `flow` (an 8x8 body as a mapping, its JSON, or a `CallFlow`). The connection
-    has defaults for `source` and `voice_profile`. `valid_for`: nobody is called later than this.
+    Give `destination`, and either `say` (a text) or `flow` (an 8x8 body as a mapping, its JSON, or a `CallFlow`). The
+    connection has defaults for `source` and `voice_profile`. Nobody is called after `valid_for`.
 
-    `send="here"`: this task sends, at its queue's rate. `send="worker"`: a `voiceflow worker` sends. `wait_for`:
-    `"outcome"` (the end of the call), `"accepted"` (8x8 accepted it) or None. Outcomes in `fail_on` (`completed`,
-    `unreached`, `failed`, `expired`, `cancelled`, `accepted`, or session statuses such as `NO_ANSWER`) fail the task
-    for good. A call in doubt for longer than `doubt_patience` fails it too, and the error says how to resolve it; a
-    retry looks again and never redials.
+    With `send="here"`, this task sends the call, at the rate of its queue. With `send="worker"`, a `voiceflow worker`
+    sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
+    nothing (`wait_for=None`). Outcomes in `fail_on` fail the task without a retry: `completed`, `unreached`, `failed`,
+    `expired`, `cancelled`, `accepted`, or session statuses such as `NO_ANSWER`. A call in doubt for longer than
+    `doubt_patience` also fails the task, and the error says how to resolve the doubt. A retry waits for the same call.
 
-    `deferrable` waits in the triggerer. `wait_timeout` limits the wait; the call goes on without the task.
-    `cancel_on_kill` cancels an unsent call if a user stops the task. `on_clear="call_again"` calls again if a user
-    clears the task after the call has ended; `"same_call"` shows the outcome again. `redial` (a `RedialPolicy`) lets
-    the library call again. `menu` and `data` are for answers by key.
+    With `deferrable`, the task waits in the triggerer. After `wait_timeout` the task fails, but the call goes on. With
+    `cancel_on_kill`, an unsent call is cancelled if a user stops the task. If a user clears the task after the call has
+    ended, `on_clear="call_again"` makes a new call, and `"same_call"` shows the outcome again. `redial` (a
+    `RedialPolicy`) lets the library call again. `menu` names the menu for key presses, and `data` is stored with the
+    call.
 
     The result (XCom) is the call as JSON, as `voiceflow calls show --json` prints it.
     """
@@ -92,7 +93,7 @@ class VoiceCallOperator(OneCallTask):
         self._options = replace(self._options, goal=Goal.named(wait_for))
 
     def execute(self, context: Context) -> Any:
-        """Enqueue the call, or find it, then send and wait."""
+        """Enqueue the call, unless an earlier try has done so, then send it and wait."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             job = self._enqueue(context)
             self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
@@ -102,7 +103,7 @@ class VoiceCallOperator(OneCallTask):
             return self._done_or_deferred(run(calls.send))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Look again after the trigger fired, send a call that is due, and defer again if it has not ended."""
+        """Look at the call after the trigger fired, send it if it is due, and defer again if it has not ended."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             if event["status"] == "error":

@@ -1,4 +1,4 @@
-"""The operator that calls a list of people: a file, rows, or the output of an upstream task."""
+"""The operator that calls a list of people."""
 
 from __future__ import annotations
 
@@ -35,19 +35,21 @@ if TYPE_CHECKING:
 class VoiceCampaignOperator(CallingTask):
     """An operator that calls a list of people, each row once per task instance.
 
-    `rows` (a list of mappings, such as the output of an upstream task) or `file` (a CSV with a header, or JSON lines).
-    `say` is a text with `{{ column }}` in it, `flow` an 8x8 body with such placeholders, or its path; without either,
-    each row is a body itself. The library fills these two for each row, not Airflow's templates. Rows may have the
-    columns of campaign files (`destination`, `source`, `not_before`, `priority`, …). A row is identified by its own
-    `unique_key`, else by its number (and its place among the rows with that number): a person whom an earlier try
-    called is not called again, even with another text. A waiting call is replaced if its text was changed, and
-    cancelled if its row was removed. A bad row keeps all rows out, unless `skip_bad`.
+    Give `rows` (a list of mappings, such as the output of an upstream task) or `file` (a CSV with a header, or JSON
+    lines). `say` is a text with placeholders such as `{{ name }}`, and `flow` is an 8x8 body with such placeholders, or
+    its path. The library fills them for each row; Airflow does not render them. Without `say` and `flow`, each row is a
+    body itself. Rows may have the columns of campaign files (`destination`, `source`, `not_before`, `priority`, …).
 
-    `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience`, `cancel_on_kill` as in `VoiceCallOperator`. The
-    task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
+    A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number. If
+    an earlier try called a person, the row does not call again, even with another text. A waiting call is replaced if
+    its text was changed, and cancelled if its row was removed. One bad row prevents all calls, unless `skip_bad` is
+    set.
 
-    The result is the report of the batch, as `voiceflow report --json` prints it, and the counts of rows. It is small:
-    of keys pressed, the hundred most frequent. The link *Calls of the batch* leads to the batch's page.
+    `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work as in
+    `VoiceCallOperator`. The task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
+
+    The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. It lists at
+    most the hundred most frequent key inputs. The link *Calls of the batch* leads to the page of the batch.
     """
 
     operator_extra_links = (VoiceBatchLink(),)
@@ -111,7 +113,7 @@ class VoiceCampaignOperator(CallingTask):
             return self._done(batch_id, rows)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
-        """Look again after the trigger fired, send calls that are due, and defer again if the batch has not ended."""
+        """Look at the batch after the trigger fired, send calls that are due, and defer again if some are open."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             if event["status"] == "error":
@@ -132,7 +134,7 @@ class VoiceCampaignOperator(CallingTask):
     def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
         state = self._checked_state(context)
         if (self.rows is None) == (self.file is None):
-            raise InvalidInputError("give the operator rows=… or file=…, one of them")
+            raise InvalidInputError("give the operator either rows=… or file=…")
         rows = rows_of(Path(self.file)) if self.file is not None else checked_rows(self.rows)
         options, saved, expansion = self._campaign_options(batch_id), state.load(), Expansion.of(context)
 
@@ -183,7 +185,7 @@ class VoiceCampaignOperator(CallingTask):
             limit=self.wait_timeout,
             cancel_on_kill=self.cancel_on_kill,
             owner=TaskIdentity.of(context).as_json(),
-            more={"told": dict(rows)},  # the name is stored with deferred tasks
+            more={"told": dict(rows)},  # this name is stored with deferred tasks
         )
 
     def _done(self, batch_id: str, rows: Mapping[str, Any]) -> Any:
@@ -199,12 +201,12 @@ class VoiceCampaignOperator(CallingTask):
                     f"{store}` lists them"
                 )
             if doubts:
-                more = f" ({len(doubts)} calls of batch {batch_id} are in doubt; this is the first)"
+                more = f" (This is the first of {len(doubts)} calls in doubt in batch {batch_id}.)"
                 raise AirflowException(doubt(doubts[0], store=store) + more)
         return {**report_result(report), **rows}
 
     async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int]:
-        """The report of the batch, its calls in doubt, and the number of its calls that tasks cancelled."""
+        """Return the report of the batch, its calls in doubt, and the number of calls that tasks cancelled."""
         async with self.hook.opened_queue() as queue:
             doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
             report = await queue.report(batch_id)
@@ -213,16 +215,16 @@ class VoiceCampaignOperator(CallingTask):
 
 
 async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> None:
-    """Cancel the unsent calls of a task instance, in this batch and those of its earlier tries."""
+    """Cancel the unsent calls of a task instance, in this batch and in the batches of earlier tries."""
     record = (await load_record(queue, identity) or TaskRecord()).with_batch(batch_id)
     await cancel_unsent(queue, record.batches, identity)
 
 
 def _count(report: Report, fail_on: Iterable[str]) -> int:
-    """The number of calls that ended in one of these states or session statuses."""
+    """Count the calls that ended in one of these states or session statuses."""
     names = {name.casefold() for name in fail_on}
     states = {state.value: count for state, count in report.states.items()}
-    # A COMPLETED call is in the state completed, a FAILED one in the state failed: it counts once.
+    # A COMPLETED call is also in the state completed, and a FAILED call in the state failed. It counts once.
     outcomes = {name.casefold(): count for name, count in report.outcomes.items()}
     counted = {name: count for name, count in outcomes.items() if name not in states}
     if "failed" in names:

@@ -1,4 +1,4 @@
-"""The options and steps that operators and sensors share."""
+"""The base classes of operators and sensors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CANCEL_SECONDS = 15.0
 
 
 class VoiceTask(BaseOperator):
-    """A task that waits for calls, here or in the triggerer."""
+    """A task that waits for calls, in its own process or in the triggerer."""
 
     ui_color = "#e8f3ee"
 
@@ -54,13 +54,13 @@ class VoiceTask(BaseOperator):
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
-        """The connection."""
+        """The hook for the connection of this task."""
         return VoiceFlowHook(self.voiceflow_conn_id)
 
     def _defer(
         self, *, every: float, limit: timedelta | None, more: Mapping[str, Any] | None = None, **waited: Any
     ) -> None:
-        """Wait in the triggerer. `more` are further arguments of `execute_complete`, `waited` those of the trigger."""
+        """Wait in the triggerer. `waited` are arguments of the trigger, `more` are arguments of `execute_complete`."""
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
@@ -77,7 +77,7 @@ class VoiceTask(BaseOperator):
 
 
 class CallingTask(VoiceTask):
-    """A task that makes calls. It can send them itself, and cancels those that are unsent if a user stops it."""
+    """A task that makes calls, and can send them itself. If a user stops the task, it cancels its unsent calls."""
 
     operator_extra_links = (VoiceCallLink(),)
 
@@ -104,7 +104,7 @@ class CallingTask(VoiceTask):
         self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, object]]] | None = None
 
     def on_kill(self) -> None:
-        """Cancel the calls that have not been sent; calls in flight are finished."""
+        """Cancel the calls that have not been sent. Calls in flight are finished."""
         self._stop.set()
         if not self.cancel_on_kill or self._cancelling is None:
             return
@@ -117,10 +117,10 @@ class CallingTask(VoiceTask):
         try:
             run_in_thread(cancelled, seconds=CANCEL_SECONDS)
         except Exception:
-            self.log.exception("%s could not be cancelled; it may still be made", subject)
+            self.log.exception("%s could not be cancelled and may still be sent", subject)
 
     def _checked_state(self, context: Context) -> AirflowTaskState:
-        """The task state, after a check of everything that is needed to enqueue and send."""
+        """Return Airflow's task state, after a check of the connection and the store."""
         self.hook.settings()
         require_lasting_store(self.hook, executor=getattr(self, "executor", None))
         if self._options.sends:
@@ -128,8 +128,8 @@ class CallingTask(VoiceTask):
         return AirflowTaskState(context)
 
     def _go_on(self, context: Context, **subject: str) -> None:
-        """Store the link to the calls that are enqueued now, unless the task was stopped meanwhile."""
-        if self._stop.is_set:  # some calls could not be cancelled yet
+        """Store the link to the enqueued calls, unless the task was stopped in the meantime."""
+        if self._stop.is_set:  # calls that were enqueued after it ran are cancelled now
             self.on_kill()
         self._stop.check()
         store_link(context, ui_url=self.hook.ui_url(), **subject)
@@ -147,11 +147,11 @@ class OneCallTask(CallingTask):
         self._job_id: str | None = None
 
     def _requested(self, context: Context) -> RequestedCall:
-        """The call that this task requests."""
+        """Return the call that this task requests."""
         raise NotImplementedError
 
     def _enqueue(self, context: Context) -> Job:
-        """The job of this task instance, made if there is none."""
+        """Return the job of this task instance. Enqueue it if there is none."""
         state = self._checked_state(context)
         enqueueing = partial(
             enqueue_once,
@@ -173,6 +173,6 @@ class OneCallTask(CallingTask):
         return job
 
     def _take(self, job_id: str) -> None:
-        """Go on with this call."""
+        """Store the id of this task's call, so that `on_kill` can cancel the call."""
         self._job_id = job_id
         self._cancelling = f"call {job_id}", partial(cancel_calls, job_ids=[job_id], reason=STOPPED_BY_AIRFLOW)

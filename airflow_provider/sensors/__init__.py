@@ -1,1 +1,1 @@
-"""Sensors that wait for calls and for answers by key."""
+"""Sensors that wait for calls and for key presses."""

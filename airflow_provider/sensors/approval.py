@@ -1,4 +1,4 @@
-"""The sensor that asks a person by telephone and waits for a key."""
+"""The sensor that asks a person by telephone and waits for a key press."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 MENU = "approval"
-"""The menu that ships with the library; `voiceflow serve` answers its key presses."""
+"""The built-in menu for approvals. `voiceflow serve` answers its key presses."""
 CHOICES = {"1": "approved", "2": "rejected"}
 _WAYS = ("fail", "skip", "return")
 
 
 class IvrApprovalSensor(OneCallTask, VoiceSensor):
-    """A sensor that calls a person once, asks `question`, and waits for a key. The result is that key, such as "1".
+    """A sensor that calls a person once, asks `question`, and returns the key that the person presses, such as "1".
 
-    `choices` names the meanings of the keys, and is read out after a question that names no key. With a key in
-    `approve` the DAG goes on. For another key `on_reject` decides: "fail", "skip", or "return" (the key, for a branch).
-    If nobody answers or presses a key, `on_silence` decides: "fail", "skip", or "return" (None).
+    `choices` gives each key a meaning. If the question names no key, the choices are read out after it. After a key in
+    `approve`, the DAG goes on. After another key, `on_reject` decides: "fail", "skip", or "return" (the key, for a
+    branch). If nobody answers or presses a key, `on_silence` decides: "fail", "skip", or "return" (None).
 
-    `voiceflow serve` stores the answer: Airflow needs no webhook, and the telephone system has no credentials
-    of Airflow. `send`, `valid_for`, `on_clear`, … as in `VoiceCallOperator`.
+    `voiceflow serve` stores the key, so Airflow needs no webhook, and the telephone system needs no credentials of
+    Airflow. `send`, `valid_for`, `on_clear` and other options work as in `VoiceCallOperator`.
     """
 
     template_fields: Sequence[str] = ("destination", "question", "source", "voice_profile", "voiceflow_conn_id")
@@ -72,7 +72,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         self.on_silence = on_silence
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Enqueue the call if there is none, send it if it is due, and look for a key."""
+        """Enqueue the call if there is none, send it if it is due, and look for a key press."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             job_id = self._job_id or self._enqueue(context).id
             waited = WaitedCalls(self._options, job_ids=[job_id])
@@ -87,7 +87,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         settings = self.hook.settings()
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
-            raise InvalidInputError("source and voice_profile are needed: give them here or in the connection")
+            raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
         return RequestedCall(
             flow=approval_call(
                 self.destination, source=source, question=self.question, voice_profile=voice, choices=self.choices
@@ -133,6 +133,6 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
 
 
 def pressed(job: Job, choices: Mapping[str, str]) -> str | None:
-    """The last key that was pressed in this call, if it is one of the choices."""
+    """Return the last key that was pressed in this call, or None if it is not one of the choices."""
     last = (job.digits or "").rpartition(",")[2]
     return last if last in choices else None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One look: whether the wait ends, the calls to judge, and the result."""
+    """The result of one look: whether the wait has ended, the calls to judge, and the result of the task."""
 
     is_done: bool
     jobs: Sequence[Job] = ()
@@ -33,14 +33,15 @@ class _Look:
 
 
 class VoiceOutcomeSensor(VoiceSensor):
-    """A sensor that waits until calls are over: one (`job_id`), several (`job_ids`), or a batch (`batch_id`).
+    """A sensor that waits until calls have ended: one (`job_id`), several (`job_ids`), or a batch (`batch_id`).
 
-    Ids are texts, or the output of a task that made the calls (`call.output`). `at_least` or `ratio` end the wait when
-    so many are over. `wait_for="accepted"` waits until 8x8 accepted the calls. Outcomes in `fail_on` fail the task for
-    good. A call in doubt for longer than `doubt_patience` fails it too, and the error says how to resolve it. Works in
-    the modes poke and reschedule, and `deferrable`.
+    Ids are strings, or the output of the task that made the calls (`call.output`). The sensor waits for all calls, for
+    a number of them (`at_least`), or for a share (`ratio`). With `wait_for="accepted"`, it waits until 8x8 has accepted
+    the calls. Outcomes in `fail_on` fail the task without a retry. A call in doubt for longer than `doubt_patience`
+    also fails the task, and the error says how to resolve the doubt. The sensor can poke, reschedule or defer
+    (`deferrable`).
 
-    The result: the call as JSON; for several `{"total", "states", "job_ids"}`; for a batch its report.
+    The result is the call as JSON, `{"total", "states", "job_ids"}` for several calls, or the report of the batch.
     """
 
     template_fields: Sequence[str] = ("job_id", "job_ids", "batch_id", "voiceflow_conn_id")
@@ -60,7 +61,7 @@ class VoiceOutcomeSensor(VoiceSensor):
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         if sum(given is not None for given in (job_id, job_ids, batch_id)) != 1:
-            raise ValueError("give the sensor job_id, job_ids or batch_id, one of them")
+            raise ValueError("give the sensor exactly one of job_id, job_ids and batch_id")
         self.job_id = job_id
         self.job_ids = job_ids
         self.batch_id = batch_id
@@ -69,11 +70,11 @@ class VoiceOutcomeSensor(VoiceSensor):
         self.fail_on = checked_fail_on(fail_on)
         goal = Goal.named(wait_for)
         if goal is Goal.NOTHING:
-            raise ValueError("a sensor waits for 'outcome' or 'accepted'")
+            raise ValueError("wait_for of a sensor must be 'outcome' or 'accepted'")
         self._options = replace(self._options, goal=goal)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once. Raises AirflowFailException for outcomes in `fail_on`, AirflowException for doubts."""
+        """Look at the calls once. Raises AirflowFailException for `fail_on`, and AirflowException for a doubt."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             look = run(self._look)
@@ -121,12 +122,11 @@ def _are_several(given: object) -> TypeGuard[Iterable[object]]:
 
 
 def _id_of(given: object) -> str:
-    """The id of a call, given as text or within the call as JSON."""
+    """Return the id of a call, which is given as a string or within the call as JSON."""
     if isinstance(given, Mapping):
         given = cast("Mapping[str, object]", given).get("id")
     if not isinstance(given, str) or not given:
         raise InvalidInputError(
-            f"{given!r} is not a job id; give texts such as default.01J…, or calls as JSON, as VoiceCallOperator "
-            "returns them"
+            f"{given!r} is not a job id. Give a string such as default.01J…, or a call as VoiceCallOperator returns it"
         )
     return given

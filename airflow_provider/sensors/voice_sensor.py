@@ -1,4 +1,4 @@
-"""The steps that the sensors share."""
+"""The base class of the sensors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class VoiceSensor(VoiceTask, BaseSensorOperator):
-    """A sensor that looks at calls, in the modes poke and reschedule, or from the triggerer."""
+    """A sensor that looks at calls. It can poke, reschedule or defer."""
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
+        """Look at the calls once."""
         raise NotImplementedError
 
     def _wait(self) -> None:
@@ -34,7 +34,7 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
         return self._poke_or_defer(context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Look again after the trigger fired, and defer again if it was too early."""
+        """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
         if event["status"] == "error":
             raise AirflowException(f"waiting for calls: {event['error']}")
         return self._poke_or_defer(context)

@@ -1,4 +1,4 @@
-"""The trigger for `AssetWatcher` that fires for each finished batch, to run a DAG after a campaign (Airflow 3)."""
+"""The trigger that fires for each finished batch. An `AssetWatcher` can so run a DAG after a campaign (Airflow 3)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ PAGE = 1000
 class VoiceBatchTrigger(BaseEventTrigger):
     """A trigger that fires for each finished batch of a queue: `{"batch_id", "queue", "total", "states"}`.
 
-    It reads the events of the store after a cursor, which it keeps in the store with the batches that it has reported,
-    under the name `watcher`: a restarted triggerer goes on from there. A new watcher reports batches that finish from
-    then on. A batch is finished when all its calls have ended and nothing has changed for `quiet_for` seconds, so that
-    a campaign is not reported while it is being enqueued. `batch_prefix` restricts the batch ids.
+    A batch is finished when all its calls have ended and nothing has changed for `quiet_for` seconds, so that a
+    campaign is not reported while it is being enqueued. `batch_prefix` restricts the batch ids.
 
-    A batch is reported at least once: a triggerer that dies right after it fired may fire again.
+    The trigger reads the events of the store after a cursor. It keeps the cursor and the ids of reported batches in the
+    store, under the name `watcher`, so that a restarted triggerer goes on where the last one ended. A new watcher
+    reports batches that finish from then on. A batch is reported at least once: if a triggerer dies right after it
+    fired, it fires again.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class VoiceBatchTrigger(BaseEventTrigger):
         self.quiet_for = quiet_for
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class path and the arguments, for another triggerer; no secret."""
+        """Return the class path and the arguments, without secrets, from which another triggerer can make a copy."""
         arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
         return "airflow_provider.triggers.voice.VoiceBatchTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for finished batches until it is cancelled; an unavailable store is read again later."""
+        """Yield an event for each finished batch until it is cancelled. An unavailable store is tried again."""
         hook = VoiceFlowHook(self.voiceflow_conn_id)
         while True:
             try:
@@ -64,7 +65,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
                     async for event in self._watch(queue):
                         yield event
             except VoiceflowError as error:
-                log.warning("batches cannot be watched now; looking again: %s", error)
+                log.warning("the trigger cannot read finished batches now, and tries again: %s", error)
                 await asyncio.sleep(self.poll_interval)
 
     async def _watch(self, queue: CallQueue) -> AsyncIterator[TriggerEvent]:
@@ -79,7 +80,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
                 if report is None:  # calls were added or redialled
                     continue
                 yield TriggerEvent(report)
-                # The pause lets Airflow store the event. If the triggerer dies before the mark, it fires again.
+                # During this pause Airflow stores the event. If the triggerer dies before the mark, it fires again.
                 await asyncio.sleep(min(self.poll_interval, 5.0))
                 await self._mark(queue, batch_id)
             if not pending:
@@ -87,7 +88,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
             await asyncio.sleep(self.poll_interval)
 
     async def _read(self, queue: CallQueue, position: int, pending: dict[str, float]) -> int:
-        """Update the finished batches, with their times, from the events after `position`; returns the new position."""
+        """Read the events after `position`, and update the finished batches in `pending`. Returns the new position."""
         now = asyncio.get_running_loop().time()
         while True:
             events = await queue.store.jobs.events(queue.name, after=position, limit=PAGE)
@@ -139,7 +140,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
 
 
 async def _finished(queue: CallQueue, batch_id: str) -> dict[str, Any] | None:
-    """The event of a finished batch; None while any of its calls has not ended."""
+    """Return the event of a finished batch, or None if a call has not ended."""
     counts = await queue.store.jobs.count(queue.name, batch_id=batch_id)
     states = {state.value: count for state, count in counts.items() if count}
     if not states or any(count and not state.is_final for state, count in counts.items()):

@@ -1,4 +1,4 @@
-"""The trigger that waits for calls. It reads the store and never sends."""
+"""The trigger that waits for calls. It reads the store, and never sends."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError
 log = logging.getLogger(__name__)
 
 FIRST_LOOK = 2.0
-"""Seconds before the first look: an earlier event could overtake the deferral of its task."""
+"""Seconds before the first look. An earlier event could arrive before the task is deferred."""
 LAG_MARGIN = 1.0
 PATIENCE_WITH_STORE = 300.0
-"""Seconds for which a store may be unavailable before the task is resumed to fail or to be retried."""
+"""Seconds for which the store may be unavailable. After that, the task resumes with an error."""
 
 
 class VoiceOutcomeTrigger(BaseTrigger):
-    """A trigger that fires once when calls are over, in doubt for too long, due to be sent, or overdue.
+    """A trigger that fires once when calls have ended, are in doubt for too long, are due, or are overdue.
 
-    Any number of copies may run, be killed and run again: a trigger only reads. It holds job ids and the id of a
-    connection, but no secret. The event is `{"status": "over" | "look" | "error", "job_ids": […]}`, with `"error"` if
-    the store cannot be read.
+    It only reads, so any number of copies may run, be killed, and run again. It has job ids and the id of a connection,
+    but no secret. Its event is `{"status": "over" | "look" | "error", "job_ids": […]}`, with `"error"` if the store
+    cannot be read.
 
-    `sends`: the task sends, so calls that become due resume it. `enough` (`{"at_least": n}` or `{"ratio": r}`) ends the
-    wait when so many calls are over. `batch_id` waits for all calls of a batch instead of `job_ids`. `owner` is the
-    task instance whose calls are cancelled if the task is stopped: others may share the batch.
+    `sends` is True if the task sends: calls that become due then resume the task. `enough` (`{"at_least": n}` or
+    `{"ratio": r}`) ends the wait when so many calls have ended. `batch_id` waits for all calls of a batch instead of
+    `job_ids`. If the task is stopped, the calls of `owner`, a task instance, are cancelled: other tasks may share the
+    batch.
     """
 
     def __init__(
@@ -67,12 +68,12 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.owner = owner
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class path and the arguments, for another triggerer."""
+        """Return the class path and the arguments, from which another triggerer can make a copy."""
         arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
         return "airflow_provider.triggers.voice.VoiceOutcomeTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until there is an event, then fire once."""
+        """Look at the calls until there is an event, and yield it."""
         loop = asyncio.get_running_loop()
         safe_at = loop.time() + safe_after()
         await asyncio.sleep(FIRST_LOOK)
@@ -89,7 +90,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
                 if now - away_since > PATIENCE_WITH_STORE:
                     event = self._event("error", error=str(error))
                 else:
-                    log.warning("the store is unavailable; looking again: %s", error)
+                    log.warning("the store is unavailable; the trigger tries again: %s", error)
                     await asyncio.sleep(self.poll_interval)
             except VoiceflowError as error:
                 event = self._event("error", error=str(error))
@@ -131,11 +132,11 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
 
 def safe_after() -> float:
-    """Seconds after its deferral, or after a look, before which a task must not be queued again.
+    """Return the seconds after a deferral, or after a poke, before which a task must not be queued again.
 
-    The supervisor of an Airflow 3 task may notice its end only `[workers] min_heartbeat_interval` (5 s) later. If the
-    task is queued again before that, the scheduler takes the end of the first run for the end of the task, and fails
-    it: seen on 3.3.2 with an event after 3.6 s, and with a look after 1 s.
+    The supervisor of an Airflow 3 task may notice the end of its process only `[workers] min_heartbeat_interval` (5 s)
+    later. If the task is queued again before that, the scheduler takes this end for the end of the task, and fails the
+    task. This was seen on 3.3.2, with an event after 3.6 s and with a poke after 1 s.
     """
     try:
         lag = float(conf.get("workers", "min_heartbeat_interval", fallback="0") or 0)

@@ -1,4 +1,4 @@
-"""One opened store for all triggers of a triggerer that read it."""
+"""One open store for all triggers of a triggerer that use the same URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Opened:
-    """A store, opened and closed by a task of its own, because triggers come and go."""
+    """An open store. It is opened and closed by its own asyncio task, because triggers come and go."""
 
     opened: asyncio.Future[Store]
     last_left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -26,12 +26,12 @@ class _Opened:
 
 
 _open: dict[tuple[int, str], _Opened] = {}
-"""By event loop and URL; used on that loop only."""
+"""The open stores by event loop and URL. Each is used only on its event loop."""
 
 
 @asynccontextmanager
 async def shared_store(url: str) -> AsyncGenerator[Store]:
-    """The store at `url`, opened once for all its users on this event loop. Raises as `open_store` does."""
+    """Yield the store at `url`, opened once for all its users on this event loop. Raises what `open_store` raises."""
     loop = asyncio.get_running_loop()
     place = (id(loop), url)
     entry = _open.get(place)
@@ -52,7 +52,7 @@ async def shared_store(url: str) -> AsyncGenerator[Store]:
 
 @asynccontextmanager
 async def shared_queue(hook: VoiceFlowHook) -> AsyncGenerator[CallQueue]:
-    """The queue of a connection in its shared store."""
+    """Yield the queue of a connection, in the shared store."""
     settings = await hook.asettings()
     async with shared_store(settings.store) as store:
         yield CallQueue(store, settings.queue, policy=settings.policy())
@@ -63,7 +63,7 @@ async def _keep(url: str, place: tuple[int, str], entry: _Opened) -> None:
         async with open_store(url) as store:
             entry.opened.set_result(store)
             await entry.last_left.wait()
-    except Exception as error:  # noqa: BLE001 - raised to everybody who waits for the store
+    except Exception as error:  # noqa: BLE001 - raised again for each trigger that waits for the store
         if _open.get(place) is entry:
             del _open[place]
         if not entry.opened.done():

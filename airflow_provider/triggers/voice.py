@@ -1,4 +1,4 @@
-"""The triggers of this provider. The one for `AssetWatcher` needs Airflow 3."""
+"""The triggers of this provider. `VoiceBatchTrigger` needs Airflow 3."""
 
 from airflow_provider.triggers.outcome import VoiceOutcomeTrigger
 

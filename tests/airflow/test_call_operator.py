@@ -229,14 +229,14 @@ def test_airflows_task_state_knows_the_call_that_a_lost_store_forgot(
     state = TaskState()
     call("+6587660013", send="worker", wait_for=None).execute(context("witnessed", task_state_store=state))
     connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
-    with pytest.raises(AirflowFailException, match="does not know it"):
+    with pytest.raises(AirflowFailException, match="does not have it"):
         call("+6587660013").execute(context("witnessed", task_state_store=state))
     assert posts_to(on, "+6587660013") == 0
 
 
 def test_a_call_that_nobody_answers_for_a_while_ends_the_wait_and_not_the_call(on: Stage) -> None:
     on.order("script", {"destination": "+6587660014", "outcome": "COMPLETED", "talk_seconds": 300})
-    with pytest.raises(AirflowException, match="it goes on without this task") as raised:
+    with pytest.raises(AirflowException, match="It goes on without this task") as raised:
         call("+6587660014", wait_timeout=timedelta(seconds=0.5)).execute(context("slow"))
     assert not isinstance(raised.value, AirflowFailException), "a retry waits on"
     assert call("+6587660014").execute(context("slow"))["state"] == "completed"
@@ -251,7 +251,7 @@ def test_a_bad_key_holds_the_queue_and_says_so_and_one_call_is_made_once_it_is_r
     with stage(tmp_path) as apart:
         connect(monkeypatch, apart)
         apart.order("faults", {"destination": "+6587660015", "fault": "status", "status": 401, "times": 1})
-        with pytest.raises(AirflowFailException, match=r"queue default is held.*voiceflow resume"):
+        with pytest.raises(AirflowFailException, match=r"queue default has been held.*voiceflow resume"):
             call("+6587660015").execute(context("unauthorized"))
         assert not apart.rang()
         assert voiceflow("resume", env=apart.env).wait() == 0

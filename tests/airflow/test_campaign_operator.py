@@ -157,5 +157,5 @@ def test_a_lost_store_is_noticed(on: Stage, monkeypatch: pytest.MonkeyPatch, tmp
     state = TaskState()
     campaign(rows=rows(15), send="worker", wait_for=None).execute(context("lost", task_state_store=state))
     connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
-    with pytest.raises(AirflowFailException, match="does not know it"):
+    with pytest.raises(AirflowFailException, match="does not have it"):
         campaign(rows=rows(15)).execute(context("lost", task_state_store=state))

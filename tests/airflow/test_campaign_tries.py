@@ -251,7 +251,7 @@ def test_a_retry_skips_a_bad_row_again(on: Stage, number: Callable[[], str]) -> 
 
 def test_a_row_that_names_another_batch_is_refused(on: Stage, number: Callable[[], str]) -> None:
     person = number()
-    with pytest.raises(AirflowFailException, match="names another batch than that of this task"):
+    with pytest.raises(AirflowFailException, match="batch_id must be empty"):
         campaign([row(person, batch_id="elsewhere")]).execute(context("elsewhere"))
     assert rings(on, person) == [0]
 

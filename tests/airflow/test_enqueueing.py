@@ -152,7 +152,7 @@ async def test_a_number_corrected_before_the_call_left_replaces_it(scene: Scene)
 async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(scene: Scene) -> None:
     await scene.enqueue(to="+6587650000")
     await scene.posts()
-    with pytest.raises(InvalidInputError, match=r"it has called \+6587650000 before"):
+    with pytest.raises(InvalidInputError, match=r"it has already called \+6587650000"):
         await scene.enqueue(CLEARED, to="+6587654321")
     assert await scene.posts() == 1
 
@@ -198,7 +198,7 @@ async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: Sess
 
 async def test_a_store_without_a_call_that_airflow_knows_is_not_used(scene: Scene) -> None:
     saved = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
-    with pytest.raises(InvalidInputError, match="does not know it"):
+    with pytest.raises(InvalidInputError, match="does not have it"):
         await scene.enqueue(saved=saved)
     assert await scene.posts() == 0
     first = await scene.enqueue()

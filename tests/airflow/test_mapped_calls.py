@@ -172,7 +172,7 @@ async def test_another_spelling_is_the_same_number(scene: Scene) -> None:
 async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Scene) -> None:
     saved = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
     for _ in range(3):
-        with pytest.raises(InvalidInputError, match="does not know it"):
+        with pytest.raises(InvalidInputError, match="does not have it"):
             await scene.instance(0, A, saved=saved)
     assert await scene.rings(A) == [0]
 

@@ -107,7 +107,7 @@ def test_a_call_that_the_store_does_not_know_is_an_error(on: Stage) -> None:
 
 @pytest.mark.parametrize("given", [{}, {"job_id": "a", "batch_id": "b"}, {"job_id": "a", "wait_for": None}])
 def test_a_sensor_of_nothing_or_of_two_things_is_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"one of them|waits for"):
+    with pytest.raises(ValueError, match=r"exactly one of|wait_for"):
         sensor(**given)
 
 

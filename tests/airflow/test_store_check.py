@@ -42,7 +42,7 @@ def test_a_file_is_accepted_on_one_host_or_if_the_user_says_so() -> None:
 
 def test_a_store_in_memory_is_refused_everywhere() -> None:
     for allowed in (False, True):
-        with pytest.raises(InvalidInputError, match="forgets"):
+        with pytest.raises(InvalidInputError, match="loses every call"):
             require_lasting("memory://", executor="LocalExecutor", allowed=allowed)
 
 

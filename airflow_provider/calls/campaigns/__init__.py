@@ -1,1 +1,1 @@
-"""Tasks that call a list of people."""
+"""The calls of tasks that call a list of people."""

@@ -1,7 +1,7 @@
-"""Enqueueing of a campaign's rows: each calls once per task instance, in all its tries.
+"""Enqueueing of the rows of a campaign. Each row is called once per task instance, however many tries there are.
 
-A row is identified by its own key, else by its number and its ordinal among the rows with this number. People who are
-in the list now and were not called are called; waiting calls of people who are no longer in it are cancelled.
+A row is identified by its own key, or else by its number and its ordinal among the rows with this number. A later try
+enqueues calls for new rows, and cancels waiting calls of removed rows.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_NAMED = 20
-"""Bad rows that an error names."""
+"""The most bad rows that an error names."""
 
 
 class RowsChangedError(VoiceflowError):
-    """Raised when another try of the same task changed its calls meanwhile: a retry looks again."""
+    """Raised when another try of the same task changed its calls at the same time. A retry can succeed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueuedRows:
-    """Counts of new jobs, of rows whose call existed before, and of bad rows that were left out."""
+    """Counts of rows: enqueued, repeated or called before (`duplicates`), and left out as bad (`rejected`)."""
 
     enqueued: int
     duplicates: int
@@ -57,13 +57,16 @@ class EnqueuedRows:
 
 @dataclass(slots=True)
 class _Plans:
-    """The rows and their prior calls, by what is done for them. `kept` are the ids of all these calls."""
+    """The planned actions: rows with a call to `replace`, and rows with a call to `make`.
+
+    `kept` has the ids of all prior calls that belong to a row.
+    """
 
     kept: set[str] = field(default_factory=set[str])
     replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     make: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     differing: int = 0
-    """Rows whose call has another content and is kept."""
+    """The number of rows whose call has another content and is kept."""
 
 
 async def enqueue_rows(
@@ -76,10 +79,10 @@ async def enqueue_rows(
     saved: Mapping[str, Any] | None = None,
     expansion: Expansion | None = None,
 ) -> EnqueuedRows:
-    """Make calls for the rows that have none, all or, with `skip_bad`, the good ones; cancel calls without a row.
+    """Enqueue calls for the rows that have none, and cancel waiting calls of removed rows.
 
-    `options` name the batch. Raises CampaignFileError naming the bad rows, and InvalidInputError if the store does not
-    know the calls that are `saved` in Airflow's task state.
+    Without `skip_bad`, one bad row prevents all new calls. `options` name the batch. Raises CampaignFileError with the
+    bad rows, and InvalidInputError if the store does not have the calls that are `saved` in Airflow's task state.
     """
     expansion = expansion or Expansion()
     enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
@@ -89,10 +92,10 @@ async def enqueue_rows(
         if rows:
             checked = check_rows(written(rows, folder), options, now=queue.store.clock.now())
         record = await enqueueing.record(rows, saved)
-        # Before the plan: calls that another try of this task enqueues from here on are unknown to it, and are left.
+        # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
         unsent = await unsent_ids(queue, record.batches, identity)
         plans = await enqueueing.plan(rows, checked.requested, record)
-        # Before the check for bad rows: a call that is cancelled in vain is made by the try with the corrected rows.
+        # Before the check for bad rows: a call cancelled in vain is made again by the try with the corrected rows.
         unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
         removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
         removed += await expansion.cancel_removed(queue, identity)
@@ -112,7 +115,7 @@ async def enqueue_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Enqueueing:
-    """One try of one task instance, in its queue."""
+    """The enqueueing of rows by one try of a task instance."""
 
     queue: CallQueue
     identity: TaskIdentity
@@ -120,7 +123,7 @@ class _Enqueueing:
     expansion: Expansion
 
     async def record(self, rows: Sequence[Mapping[str, Any]], saved: Mapping[str, Any] | None) -> TaskRecord:
-        """The record of this and earlier tries, saved."""
+        """Return the record of this and earlier tries, after saving it."""
         record = await load_record(self.queue, self.identity)
         if record is None:
             has_older = bool(
@@ -138,7 +141,7 @@ class _Enqueueing:
     async def plan(
         self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow], record: TaskRecord
     ) -> _Plans:
-        """The plan for each row; nothing is changed yet."""
+        """Return the planned action for each row, without changing anything."""
         older = await self._older_calls(rows, requested) if record.has_older_calls else {}
         by_called: defaultdict[str, list[RequestedRow]] = defaultdict(list)
         for row in requested:
@@ -161,10 +164,10 @@ class _Enqueueing:
     async def carry_out(
         self, plans: _Plans, rows: Sequence[Mapping[str, Any]], options: CampaignOptions, folder: Path
     ) -> EnqueueReport | None:
-        """Cancel the calls that are replaced, and make those that are missing."""
+        """Cancel the calls that are replaced, and enqueue the missing calls."""
         await self._replace(plans)
         if plans.differing:
-            log.warning("%s rows differ from the calls that were made for them; these calls are kept", plans.differing)
+            log.warning("%s rows were changed after their calls were made; these calls are kept", plans.differing)
         return await self._make(plans.make, rows, options, folder) if plans.make else None
 
     async def _prior_calls(
@@ -198,7 +201,7 @@ class _Enqueueing:
     async def _older_calls(
         self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow]
     ) -> dict[str, list[Job]]:
-        """Calls that an older release made: by the keys of these rows, else by the numbers of their own batch."""
+        """Return calls of an older release, found by the keys of these rows, or by number in the batch of this task."""
         keys = [older_key(rows[row.place], self.identity) for row in requested]
         owners = await key_owners(self.queue, keys)
         jobs = await self.queue.store.jobs.get([job_id for job_id, _ in owners.values()])
@@ -214,7 +217,7 @@ class _Enqueueing:
         return {called: [by_id[job_id] for job_id in sorted(by_id)] for called, by_id in found.items()}
 
     async def _replace(self, plans: _Plans) -> None:
-        """Cancel the waiting calls of changed rows; those that have left meanwhile are kept."""
+        """Cancel the waiting calls of changed rows. Calls that have been sent in the meantime are kept."""
         ids = [str(call.job_id) for _, call in plans.replace]
         cancelled = await cancel_calls(self.queue, ids, reason=REPLACED)
         left = await self.queue.store.jobs.get([job_id for job_id in ids if job_id not in cancelled])
@@ -248,7 +251,7 @@ class _Enqueueing:
             _log_errors([replace(found, row=in_order[(found.row or 1) - 1][0].place + 1) for found in errors])
             raise RowsChangedError(
                 f"{len(errors)} of {report.rows} rows passed the check but could not be enqueued: {errors[0].message}. "
-                "Another try of this task may have changed the calls meanwhile; a retry checks them again"
+                "Another try of this task may have changed the calls at the same time. A retry checks the rows again"
             )
         return report
 
@@ -266,6 +269,6 @@ def _bad_rows(checked: CheckedRows, *, total: int) -> Exception:
     more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
     return CampaignFileError(
         f"{checked.rejected} of {total} rows are bad, and nothing was enqueued: {lines}{more}. "
-        "Correct them, or give skip_bad=True to call the others",
+        "Correct these rows, or set skip_bad=True to call the others",
         errors,
     )

@@ -1,4 +1,4 @@
-"""The rows of a campaign, from a file or a list, and the calls that they request."""
+"""Rows of a campaign, from a file or a list, and the calls that they request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file (with a header) or of JSON lines. Raises InvalidInputError for a file that is neither."""
+    """Return the rows of a file: CSV with a header, or JSON lines. Raises InvalidInputError for an unreadable file."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -41,22 +41,26 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 
 def checked_rows(rows: object) -> list[dict[str, Any]]:
-    """The rows, if each is a mapping. Raises InvalidInputError otherwise."""
+    """Return the rows as dictionaries. Raises InvalidInputError if `rows` is not a list of mappings."""
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         raise InvalidInputError(
-            f"rows are a list of mappings, such as [{{'destination': '+65…'}}], not {type(rows).__name__}"
+            f"rows must be a list of mappings, such as [{{'destination': '+65…'}}], not {type(rows).__name__}"
         )
     checked: list[dict[str, Any]] = []
     for place, row in enumerate(cast("Sequence[object]", rows), 1):
         if not isinstance(row, Mapping):
-            raise InvalidInputError(f"row {place} is {type(row).__name__}: give a mapping, with a destination")
+            raise InvalidInputError(f"row {place} must be a mapping with a destination, not {type(row).__name__}")
         checked.append(dict(cast("Mapping[str, Any]", row)))
     return checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedRow:
-    """A row that can be called: its index in the list, the number or key that it calls, and a digest of its content."""
+    """A row that can be called.
+
+    `place` is its index in the list, `called` names its number or its own key, and `digest` is computed from its
+    content.
+    """
 
     place: int
     called: str
@@ -65,7 +69,7 @@ class RequestedRow:
 
 @dataclass(slots=True)
 class CheckedRows:
-    """The rows that can be called, the number of duplicates and of bad rows, and the errors."""
+    """The result of a check: rows that can be called, the numbers of duplicate and of bad rows, and the errors."""
 
     requested: list[RequestedRow] = field(default_factory=list[RequestedRow])
     duplicates: int = 0
@@ -74,16 +78,16 @@ class CheckedRows:
 
 
 def written(rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """The rows as a file of JSON lines for the library."""
+    """Write the rows to a file of JSON lines in `folder`, and return its path."""
     file = folder / "rows.jsonl"
     file.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows), encoding="utf-8")
     return file
 
 
 def check_rows(file: Path, options: CampaignOptions, *, now: datetime) -> CheckedRows:
-    """Check the rows of this file. Raises CampaignFileError for a template that cannot be used.
+    """Check the rows of a file. Raises CampaignFileError if the template cannot be used.
 
-    The calls of a task are one batch: a row that names another one is bad.
+    The calls of a task form one batch, so a row that names another batch is bad.
     """
     from voiceflow_worker import open_campaign
 
@@ -91,7 +95,7 @@ def check_rows(file: Path, options: CampaignOptions, *, now: datetime) -> Checke
     for read in open_campaign(file, options, now=now):
         errors = [replace(finding, file=None) for finding in read.findings if finding.is_error]
         if read.request is not None and read.request.batch_id != options.batch_id:
-            message = f"names another batch than that of this task ({options.batch_id}); leave it out"
+            message = f"must be empty, because the batch of this task is {options.batch_id}"
             errors.append(Finding(row=read.raw.number, column="batch_id", message=message))
         if errors:
             checked.errors += errors
@@ -105,7 +109,7 @@ def check_rows(file: Path, options: CampaignOptions, *, now: datetime) -> Checke
 
 
 def older_key(row: Mapping[str, Any], identity: TaskIdentity) -> str:
-    """The unique key of a row in an older release: of its own key, else of all its columns."""
+    """Return the unique key that an older release gave this row, made from its own key or from all its columns."""
     own = row.get("unique_key")
     columns = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
     return identity.key(str(own) if own else hashlib.sha256(columns.encode("utf-8", "surrogatepass")).hexdigest())

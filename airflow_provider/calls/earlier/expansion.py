@@ -1,4 +1,4 @@
-"""The instances of a mapped task, as Airflow reports them to one of them."""
+"""The instances of a mapped task and their states, as Airflow reports them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ log = logging.getLogger(__name__)
 _NOT_CLEARED = frozenset(
     {"success", "failed", "skipped", "upstream_failed", "deferred", "up_for_reschedule", "up_for_retry"}
 )
-"""States of instances that have run. A cleared instance passes through others first, and then claims its call."""
+"""States of instances that have run. A cleared instance has other states until it has claimed its calls again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """The states of the instances by map index; None if they are unknown."""
+    """The states of a mapped task's instances by map index; None if Airflow did not report them."""
 
     states: Mapping[int, str | None] | None = None
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> Expansion:
-        """The expansion of the task in this context. Airflow is asked only after a clear."""
+        """Return the expansion of the task in this context. Airflow is asked only after a clear."""
         identity = TaskIdentity.of(context)
         if not identity.is_mapped or not identity.clear_number:
             return cls()
@@ -39,11 +39,11 @@ class Expansion:
             return cls()
 
     def has_run(self, index: int) -> bool:
-        """Whether this instance ran before the clear and was not cleared: it keeps the call that it made."""
+        """Return whether this instance ran before the clear and was not cleared, so that it keeps its call."""
         return self.states is not None and self.states.get(index) in _NOT_CLEARED
 
     async def cancel_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:
-        """Cancel the unsent calls of instances that were removed by a shorter list; returns how many."""
+        """Cancel the unsent calls of instances that a shorter list removed, and return their number."""
         unwanted: list[str] = []
         for index in [index for index, state in (self.states or {}).items() if state == "removed"]:
             removed = replace(identity, map_index=index)

@@ -1,9 +1,9 @@
-"""The ordinals of a mapped task's calls to one number, claimed by its instances.
+"""Ordinals of a mapped task's calls to one number, claimed by the instances of the task.
 
-A map index does not identify a call: after a clear, `expand` over [X, A, B] instead of [A, B] gives A and B other
-indexes. Nor does the number: two instances may call the same one. So each instance claims an ordinal of its number, and
-keeps it from try to try. After a clear the ordinals are claimed anew. Those whose calls rang come first, so that fewer
-instances than before do not call a number again.
+A map index does not identify a call: if a cleared task expands [X, A, B] instead of [A, B], A and B get other indexes.
+A number does not identify a call either, because two instances may call the same number. So each instance claims an
+ordinal for its number, and keeps the ordinal in all its tries. After a clear, ordinals are claimed again. Ordinals of
+calls that rang are claimed first: a number that fewer instances call than before does not ring again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ NAMESPACE = "airflow-places"
 
 @dataclass(slots=True)
 class _Claim:
-    """A call without an ordinal, and the ordinals that it may have, best first."""
+    """A claim of an instance, with the ordinals that it may get, best first."""
 
     called: str
     claimant: str
     ordinals: list[int]
 
     def next_ordinal(self, known: int) -> None:
-        """Go on to the next ordinal. After the `known` ones, no ordinal has a call yet."""
+        """Drop the first ordinal. If none is left, try the next ordinal without a call, from `known` on."""
         last = self.ordinals.pop(0)
         if not self.ordinals:
             self.ordinals.append(max(last + 1, known))
@@ -44,10 +44,10 @@ async def claim_ordinals(
     made: Mapping[str, Sequence[PriorCall]],
     expansion: Expansion,
 ) -> list[int]:
-    """The ordinals of these calls of an instance, each among its task's calls to the same number (or row's key).
+    """Claim an ordinal for each of these calls of an instance, and return the ordinals.
 
-    `made` are the calls that the task has made so far, with their ordinals from 0 on. No two instances of one expansion
-    get the same ordinal.
+    An ordinal counts the task's calls to one number, or for a row with its own key. `made` has the calls that the task
+    has made so far, with ordinals from 0. Two instances of one expansion never get the same ordinal.
     """
     seen: Counter[str] = Counter()
     claims: list[_Claim] = []
@@ -103,7 +103,7 @@ async def _settle(
 async def _kept(
     queue: CallQueue, identity: TaskIdentity, indexes: Collection[int | None], expansion: Expansion
 ) -> set[int | None]:
-    """Those of these instances that keep their calls: they were not cleared with this one."""
+    """Return the indexes of instances that were not cleared together with this instance, and so keep their calls."""
     others = [index for index in indexes if index is not None and index != identity.map_index]
     keys = {_claimed_key(identity, index): index for index in others if expansion.has_run(index)}
     cleared = await queue.store.records.get(NAMESPACE, list(keys), now=queue.store.clock.now())
@@ -111,7 +111,10 @@ async def _kept(
 
 
 def _rank(call: PriorCall, before: int) -> tuple[bool, bool, int, int]:
-    """The order of calls for an instance that had the ordinal `before`: those that rang, its own, then by condition."""
+    """Return the sort key of a call for an instance that had the ordinal `before`.
+
+    Calls that rang come first, then the call with this ordinal, then the others by condition.
+    """
     return call.condition is not Condition.RANG, call.ordinal != before, call.condition.value, call.ordinal
 
 
@@ -124,7 +127,7 @@ def _own(identity: TaskIdentity, claim: _Claim) -> str:
 
 
 def _claimed_key(identity: TaskIdentity, index: int) -> str:
-    """The key of the record that an instance has claimed its calls since the last clear."""
+    """Return the key of a record which says that an instance has claimed its calls since the last clear."""
     return f"{identity.scope()}/{identity.clear_number}/claimed/{index}"
 
 

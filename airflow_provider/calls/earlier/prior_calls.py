@@ -1,4 +1,4 @@
-"""The calls that a task has made so far: for each number (or row's own key) the first, the second, and so on."""
+"""The calls that a task has made so far, numbered for each phone number or for each row's own key."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from voiceflow_worker import CallQueue, Job, JobState
 
 AT_ONCE = 500
 MARGIN = 2
-"""How many free ordinals end a search: removed rows may have had one in between."""
+"""A search for calls ends after this many free ordinals in sequence, because a removed row may leave a gap."""
 
 
 class Condition(Enum):
-    """The progress of a call, in the order in which a row with another text takes over calls."""
+    """The progress of a call. A row with a changed text takes over prior calls in this order."""
 
     RANG = auto()
-    """It rang, may have rung, or is being sent; or it was pruned, so that nobody knows."""
+    """The call rang, may have rung, is being sent, or was pruned."""
     WAITING = auto()
-    """It is in the queue and was never sent."""
+    """The call is in the queue and was never sent."""
     ENDED = auto()
-    """It was refused or expired before it rang."""
+    """The call was refused or expired before it rang."""
     CANCELLED = auto()
-    """A person cancelled it before it rang."""
+    """A person cancelled the call before it rang."""
     CANCELLED_BY_TASK = auto()
-    """A task cancelled it before it rang."""
+    """A task cancelled the call before it rang."""
     FREE = auto()
-    """Nobody has enqueued a call."""
+    """No call was enqueued."""
 
 
 class RowAction(Enum):
-    """The action for a row, given its prior call."""
+    """The action for a row, chosen by its prior call."""
 
     KEEP = auto()
     REPLACE = auto()
-    """Cancel the waiting call and make a new one."""
+    """Cancel the waiting call and make a new call."""
     MAKE = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorCall:
-    """The n-th call of a task to one number, or for the key of one row, n being `ordinal`.
+    """A call of a task to one number, or for a row with its own key.
 
-    `generation` is -1 if there was no such call.
+    `ordinal` counts these calls from 0. `generation` is -1 if the call does not exist.
     """
 
     called: str
@@ -56,12 +56,12 @@ class PriorCall:
     digest: str = ""
     condition: Condition = Condition.FREE
     is_own: bool = False
-    """Whether this task instance enqueued it, in the batch that it now uses."""
+    """True if this task instance enqueued the call in its current batch."""
     map_index: int | None = None
-    """The index of the instance that enqueued it, if known."""
+    """The map index of the instance that enqueued the call, if known."""
 
     def action_for(self, digest: str) -> RowAction:
-        """The action for a row with this call and this digest of its content."""
+        """Return the action for a row with this prior call. `digest` is computed from the row's content."""
         same = self.digest == digest
         match self.condition:
             case Condition.FREE | Condition.CANCELLED_BY_TASK:
@@ -75,20 +75,20 @@ class PriorCall:
 
 
 def called_number(number: str) -> str:
-    """The name of a row without a key of its own: the number that it calls."""
+    """Return the name of a row that is identified by its number."""
     return f"number {number}"
 
 
 def called_key(key: str) -> str:
-    """The name of a row with a key of its own."""
+    """Return the name of a row that is identified by its own key."""
     return f"key {key}"
 
 
 def assigned(digests: Sequence[str], calls: Iterable[PriorCall]) -> list[PriorCall]:
-    """A prior call for each of the rows to one number, in their order; there must be at least as many.
+    """Return a prior call for each row to one number, in the order of the rows. There must be as many calls as rows.
 
-    Rows with the same content come first. The others take calls that rang first, so that a corrected text does not
-    ring again.
+    A row with the same content as a call gets this call. The other rows get the remaining calls, beginning with calls
+    that rang, so that a corrected text does not ring again.
     """
     left = sorted(calls, key=lambda call: (call.condition.value, call.ordinal))
     found: list[PriorCall | None] = []
@@ -108,9 +108,9 @@ async def prior_calls(
     batch_id: str,
     older: Mapping[str, Sequence[Job]],
 ) -> dict[str, list[PriorCall]]:
-    """The calls to these numbers (or for these keys) at these ordinals.
+    """Return the calls to these numbers, or for rows with these own keys, at these ordinals.
 
-    `older` are calls that an older release enqueued under other keys: they have the first ordinals.
+    `older` has calls that an older release enqueued under other unique keys. They get the first ordinals.
     """
     places = [(called, ordinal) for called, ordinals in wanted.items() for ordinal in ordinals]
     generations = {
@@ -150,7 +150,7 @@ async def prior_calls(
 
 
 def _alive(generations: Sequence[tuple[str, str]], jobs: Mapping[str, Job]) -> tuple[str, str]:
-    """The newest generation, unless an older one rang or is waiting again after a redial."""
+    """Return the newest generation of a call, unless an older generation rang or waits again after a redial."""
     for condition in (Condition.RANG, Condition.WAITING):
         for each in reversed(generations):
             if (job := jobs.get(each[0])) is not None and condition_of(job) is condition:
@@ -159,13 +159,13 @@ def _alive(generations: Sequence[tuple[str, str]], jobs: Mapping[str, Job]) -> t
 
 
 def map_index_of(job: Job) -> int | None:
-    """The index of the task instance that enqueued this call; None if its data do not have one."""
+    """Return the map index of the task instance that enqueued this call, or None if the call's data has none."""
     index = (job.data or {}).get("airflow_map_index")
     return index if isinstance(index, int) else None
 
 
 def condition_of(job: Job | None) -> Condition:
-    """The condition of this call; None is a pruned one."""
+    """Return the condition of a job. None stands for a pruned job."""
     if job is None:
         return Condition.RANG
     if job.state in {JobState.QUEUED, JobState.LEASED}:
@@ -178,7 +178,7 @@ def condition_of(job: Job | None) -> Condition:
 
 
 async def key_owners(queue: CallQueue, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The ids and body digests of the calls with these keys; free keys are absent."""
+    """Return the job id and the body digest of each call with one of these keys. Free keys are left out."""
     found: dict[str, tuple[str, str]] = {}
     for start in range(0, len(keys), AT_ONCE):
         now = queue.store.clock.now()
@@ -188,16 +188,16 @@ async def key_owners(queue: CallQueue, keys: Sequence[str]) -> dict[str, tuple[s
 
 
 MOST_GENERATIONS = 64
-"""More than anybody clears a task."""
+"""The most generations of a call: more than anybody clears a task."""
 
 KeyOf = Callable[[int], str]
-"""The unique key of one call by its generation."""
+"""A function that returns the unique key of a call for a generation."""
 
 
 async def newest_call(queue: CallQueue, key_of: KeyOf) -> tuple[int, Job | None]:
-    """The number of a call's newest generation, and its job.
+    """Return the newest generation of a call, and its job. If there is no call, return 0 and None.
 
-    If that job was pruned, it has only the fields that are kept with its unique key.
+    A pruned job has only the fields that are stored with its unique key.
     """
     keys = [key_of(number) for number in range(MOST_GENERATIONS)]
     jobs, now = queue.store.jobs, queue.store.clock.now()

@@ -1,1 +1,1 @@
-"""Tasks that make one call."""
+"""The calls of tasks that make one call."""

@@ -1,4 +1,4 @@
-"""Enqueueing of a task's call: once per task instance, in all its tries."""
+"""Enqueueing of the only call of a task, once per task instance."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class OnClear(StrEnum):
-    """What happens when a user clears a task whose call has ended."""
+    """The behaviour of a task that a user clears after its call has ended."""
 
     SAME_CALL = "same_call"
-    """The task shows the outcome of the call that was made."""
+    """The task shows the outcome of the earlier call."""
     CALL_AGAIN = "call_again"
     """The task calls again, once per clear."""
 
@@ -39,14 +39,14 @@ async def enqueue_once(
     saved: Mapping[str, Any] | None = None,
     expansion: Expansion | None = None,
 ) -> Job:
-    """The one job of this task instance: that of an earlier try, else a new one.
+    """Return the job of this task instance. If no try has enqueued it yet, enqueue it.
 
-    An earlier job that certainly rang nowhere is replaced if the user cleared the task or corrected the call, or if a
-    task cancelled it. With CALL_AGAIN, a clear also replaces a call that has ended, but never one in doubt. An instance
-    of a mapped task is identified by the number that it calls, not by its index.
+    An earlier job that certainly rang nobody's phone is replaced if a user cleared the task or corrected the call, or
+    if a task cancelled the job. With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in
+    doubt. An instance of a mapped task is identified by the number that it calls, not by its map index.
 
-    Raises InvalidInputError if the number was changed after the old one was called, or if the store does not know the
-    call that is `saved` in Airflow's task state; and what `CallQueue.enqueue` raises.
+    Raises InvalidInputError if the number was changed after the earlier number was called. Raises it also if the store
+    does not have the call that is `saved` in Airflow's task state. Errors of `CallQueue.enqueue` are passed on.
     """
 
     async def enqueue(generation: int) -> Job:
@@ -74,29 +74,29 @@ async def enqueue_once(
         return await enqueue(generation)
     following = generation + 1
     if _is_replaced(job, identity, on_clear):
-        log.info("call %s is %s; this task makes a new one", job.id, job.state.value)
+        log.info("call %s is %s; this task makes a new call", job.id, job.state.value)
         return await enqueue(following)
     if job.body and job.destination != requested.number:
         job = await _cancelled(queue, job, reason=CORRECTED)
         if never_rang(job):
             return await enqueue(following)
         raise InvalidInputError(
-            f"this task now requests a call to {requested.number}, but it has called {job.destination} before (call "
-            f"{job.id}, {job.state.value}), and a task instance calls one number once. Call the new number from a new "
-            "run of the DAG, or give the operator on_clear='call_again' and clear the task once that call has ended"
+            f"this task now requests a call to {requested.number}, but it has already called {job.destination} (call "
+            f"{job.id}, {job.state.value}). A task instance calls only one number. Call the new number in a new run of "
+            f"the DAG; or set on_clear='call_again', and clear the task when call {job.id} has ended"
         )
     condition = condition_of(job)
-    # A waiting call of another mapped instance, which called this number before the clear, is replaced by an own one.
+    # Before the clear, another mapped instance called this number. This instance replaces its waiting call.
     is_foreign = identity.is_mapped and condition is Condition.WAITING and not identity.owns(job.data)
     if not is_foreign:
         with contextlib.suppress(KeyConflictError):  # the text was changed
-            return await enqueue(generation)  # finds the job
+            return await enqueue(generation)  # returns the existing job
     if condition is Condition.WAITING and following < MOST_GENERATIONS:
         job = await _cancelled(queue, job, reason=REPLACED)
         if not was_cancelled_by_task(job):
             return job
     elif condition is not Condition.ENDED:
-        log.warning("the text of this task was changed after it enqueued call %s; it goes on with that call", job.id)
+        log.warning("the text was changed after call %s was enqueued; the task goes on with this call", job.id)
         return job
     return await enqueue(following)
 
@@ -115,7 +115,7 @@ def _is_replaced(job: Job, identity: TaskIdentity, on_clear: OnClear) -> bool:
 
 
 async def _cancelled(queue: CallQueue, job: Job, *, reason: str) -> Job:
-    """The job, cancelled if it has not been sent."""
+    """Cancel the job if it has not been sent, and return the job."""
     if job.state.is_final:
         return job
     try:

@@ -1,4 +1,4 @@
-"""The call of an instance of a mapped task, identified by its number: a clear may change the indexes."""
+"""The call of an instance of a mapped task, identified by its number, because a clear may change the map indexes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from voiceflow_worker import CallQueue
 async def mapped_keys(
     queue: CallQueue, identity: TaskIdentity, number: str, *, saved: Mapping[str, Any] | None, expansion: Expansion
 ) -> KeyOf:
-    """The unique keys of this instance's call to a number, by generation.
+    """Return the unique keys of this instance's call to a number, by generation.
 
-    Each instance with the same number has a call of its own. The unsent calls that this instance made before the clear
-    and no longer requests, and those of removed instances, are cancelled. Raises InvalidInputError if the store does
-    not know the call that is `saved` in Airflow's task state, nor any other of this instance.
+    Instances with the same number have one call each. Unsent calls are cancelled if this instance no longer requests
+    them, or if their instance was removed. Raises InvalidInputError if a call is `saved` in Airflow's task state, but
+    the store has no call of this instance.
     """
     record = await load_record(queue, identity)
     if record is None:
@@ -68,7 +68,7 @@ async def mapped_keys(
 
 
 async def _record_of_older_release(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | None:
-    """The numbers that an older release, which saved no record, called for this index; None if there are none."""
+    """Return the numbers that an older release called for this index, or None. Older releases saved no record."""
     keys = [identity.key(generation=generation) for generation in range(MOST_GENERATIONS)]
     owners = await queue.store.jobs.owners(queue.name, keys, now=queue.store.clock.now())
     if not owners:
@@ -78,13 +78,11 @@ async def _record_of_older_release(queue: CallQueue, identity: TaskIdentity) -> 
 
 
 async def _older_indexes(queue: CallQueue, identity: TaskIdentity, number: str) -> list[int]:
-    """The map indexes under whose keys an older release enqueued calls to this number."""
+    """Return the map indexes under whose keys an older release enqueued calls to this number."""
     found: set[int] = set()
     for job in await queue.find(destination=number, limit=None):
-        index = map_index_of(job)
-        was = replace(identity, map_index=index) if index is not None else identity
-        if index is not None and was.owns(job.data):
-            found |= (
-                {index} if job.unique_key in {was.key(generation=each) for each in range(MOST_GENERATIONS)} else set()
-            )
+        if (index := map_index_of(job)) is not None:
+            was = replace(identity, map_index=index)
+            if was.owns(job.data) and job.unique_key in {was.key(generation=n) for n in range(MOST_GENERATIONS)}:
+                found.add(index)
     return sorted(found)

@@ -19,7 +19,7 @@ _NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedCall:
-    """One call, with its parameters for the queue."""
+    """A call to enqueue, with its parameters for the queue."""
 
     flow: CallFlow
     batch_id: str
@@ -32,23 +32,24 @@ class RequestedCall:
 
     @property
     def number(self) -> str:
-        """The number to call, in the form that its job will have."""
+        """The number to call, in the form that the job stores."""
         return usual_form(self.flow.destination or "")
 
 
 def flow_of(
     *, destination: str | None, say: str | None, flow: object, voice_profile: str | None, source: str | None
 ) -> CallFlow:
-    """The call flow of an operator's parameters: a text to say, or a whole flow (8x8 body, JSON text or CallFlow).
+    """Return the call flow for the parameters of an operator.
 
-    Raises InvalidInputError for parameters that do not fit together, CallFlowError for a flow that breaks a rule.
+    The flow is built from `say`, or given as a CallFlow, an 8x8 body or its JSON text. Raises InvalidInputError for
+    parameters that do not fit together, and CallFlowError for a flow that breaks a rule.
     """
     if (say is None) == (flow is None):
-        raise InvalidInputError("give the operator either say=… or flow=…, one of them")
+        raise InvalidInputError("give the operator either say=… or flow=…")
     if destination is not None and not isinstance(cast("object", destination), str):
         raise InvalidInputError(
-            f"destination is a {type(destination).__name__}; one task instance calls one number. For several, use "
-            ".partial(…).expand(destination=[…]), or VoiceCampaignOperator"
+            f"destination is a {type(destination).__name__}, but a task instance calls one number. For several "
+            "numbers, use .partial(…).expand(destination=[…]), or VoiceCampaignOperator"
         )
     if say is not None:
         missing = [
@@ -59,7 +60,7 @@ def flow_of(
         if missing:
             raise InvalidInputError(
                 f"{' and '.join(missing)} missing: give the operator {', '.join(f'{name}=…' for name in missing)}"
-                + ("" if missing == ["destination"] else ", or set it in the connection for all calls")
+                + ("" if missing == ["destination"] else ", or set defaults in the connection")
             )
         said = CallFlow.call(str(destination).strip(), source=str(source).strip())
         return _validated(said.say(say, voice_profile=str(voice_profile)).hangup().to_body())
@@ -89,7 +90,7 @@ def _validated(body: Any) -> CallFlow:
 
 
 def _naming_numbers(findings: Sequence[Finding], body: object) -> list[Finding]:
-    """The findings; those about a number name it, because a mapped task has many."""
+    """Return the findings, with the number added to each message about a number: a mapped task has many numbers."""
     named: list[Finding] = []
     for found in findings:
         place = _NUMBER_AT.fullmatch(found.path or "")
@@ -106,7 +107,7 @@ def _at(body: object, index: int, name: str) -> object:
 
 
 def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str | None) -> dict[str, Any]:
-    """The body with its first call to `destination`, and from `source` if it names none."""
+    """Return the body with `destination` as the number that it calls, and with `source` if it has none."""
     listed: object = body.get("callflow")
     if not isinstance(listed, list) or not listed:
         return body

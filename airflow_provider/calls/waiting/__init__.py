@@ -1,1 +1,1 @@
-"""Waiting for calls inside a task, with a worker beside it if the task sends."""
+"""Waiting for calls inside a task. If the task sends its calls itself, it runs a worker meanwhile."""

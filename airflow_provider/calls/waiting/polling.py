@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.2
 STOP_LOOK = 0.5
-"""Seconds between looks at the stop flag."""
+"""Seconds between checks of the stop flag."""
 
 
 class TaskStoppedError(VoiceflowError):
@@ -34,7 +34,7 @@ class QueueHeldError(InvalidInputError):
 
 
 class StopFlag:
-    """A flag that `on_kill` sets in a signal handler, and that the task's event loop reads."""
+    """The stop flag of a task. `on_kill` sets it in a signal handler, and the task's event loop reads it."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -45,7 +45,7 @@ class StopFlag:
         self.is_set = True
 
     def check(self) -> None:
-        """Raise the error that ended the worker beside the task, or TaskStoppedError once the flag is set."""
+        """Raise TaskStoppedError if the flag is set, or the error that ended the worker of the task."""
         if self.failure is not None:
             raise self.failure
         if self.is_set:
@@ -63,10 +63,10 @@ async def poll(
     stop: StopFlag,
     otherwise: Callable[[T], Awaitable[None]] | None = None,
 ) -> T:
-    """Look until `is_reached`, every so many seconds, the first times sooner; `otherwise` runs after other looks.
+    """Call `look` until `is_reached` accepts its result, and return the result.
 
-    An unavailable store is polled again. Raises WaitedTooLongError after `limit`, and what `stop` and `otherwise`
-    raise.
+    The pauses grow up to `every` seconds. `otherwise` gets each result that is not accepted. An unavailable store is
+    tried again. Raises WaitedTooLongError after `limit`; errors of `stop` and `otherwise` are passed on.
     """
     clock = queue.store.clock
     began, pause = clock.monotonic(), FIRST_PAUSE
@@ -83,8 +83,8 @@ async def poll(
             away = f" (the store is unavailable: {error})"
         if limit is not None and clock.monotonic() - began > limit.total_seconds():
             raise WaitedTooLongError(
-                f"{subject} has not ended within {limit}; it goes on without this task, and clearing the task waits "
-                f"for it again{away}"
+                f"{subject} has not ended within {limit}. It goes on without this task; clear the task to wait for it "
+                f"again{away}"
             )
         rest = min(pause, every)
         while rest > 0 and not stop.is_set:
@@ -102,22 +102,25 @@ async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> 
         if concerned and gate.is_closed(at=now) and gate.until is None and gate.state.value == "held":
             batch = "" if scope == "queue" else f" --batch {gate.name}"
             raise QueueHeldError(
-                f"{scope} {gate.name} is held since {gate.since:%Y-%m-%d %H:%M:%S} UTC: "
-                f"{gate.reason or 'no reason given'}. Nothing of this task is being sent. Correct the cause, run "
-                f"`voiceflow resume --store {queue.store.url} --queue {queue.name}{batch}`, then clear this task: its "
+                f"{scope} {gate.name} has been held since {gate.since:%Y-%m-%d %H:%M:%S} UTC: "
+                f"{gate.reason or 'no reason given'}. No calls of this task are sent. Correct the cause, run "
+                f"`voiceflow resume --store {queue.store.url} --queue {queue.name}{batch}`, and clear this task. Its "
                 "next try goes on with the same calls"
             )
 
 
 async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:
-    """Move overdue jobs of this queue on, as every worker does each second. Nothing is sent."""
+    """Sweep this queue once, as every worker does each second. Overdue jobs change their state; nothing is sent."""
     from voiceflow_worker import Sweeper
 
     await Sweeper(queue.store, queue=queue.name, policy=policy).sweep()
 
 
 async def swept(queue: CallQueue, waited: WaitedCalls, *, policy: CallPolicy) -> WaitStatus:
-    """The status of these calls, after a sweep if one is overdue: its worker died, or its summary never came."""
+    """Return the status of these calls, after a sweep if a call is overdue.
+
+    A call becomes overdue if its worker died or if its summary did not come.
+    """
     status = await waited.status(queue)
     if not status.overdue:
         return status

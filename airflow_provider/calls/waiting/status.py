@@ -1,4 +1,4 @@
-"""The status of calls for the task that waits for them."""
+"""The status of the calls that a task waits for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from voiceflow_worker import CallQueue, Job, JobNotFoundError, JobState
 
 GRACE = timedelta(seconds=10)
-"""Time for a worker or a receiver to move an overdue job before the task does it."""
+"""The time that a worker or a receiver has to settle an overdue job before the task sweeps."""
 
 
 class Goal(StrEnum):
@@ -21,12 +21,12 @@ class Goal(StrEnum):
     OUTCOME = "outcome"
     """The end of the call, as its summary reports it."""
     ACCEPTED = "accepted"
-    """8x8 accepted the call."""
+    """The acceptance of the call by 8x8."""
     NOTHING = "nothing"
 
     @classmethod
     def named(cls, name: str | None) -> Goal:
-        """The goal of an operator's `wait_for`. Raises ValueError for another name."""
+        """Return the goal for an operator's `wait_for`. Raises ValueError for an unknown name."""
         if name is None:
             return cls.NOTHING
         if name not in {cls.OUTCOME, cls.ACCEPTED}:
@@ -36,10 +36,10 @@ class Goal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitOptions:
-    """The options by which a task waits.
+    """Options for the wait of a task.
 
-    `sends`: the task sends its own calls. `patience`: the time after the request for which a call may be in doubt; the
-    evidence usually comes with the summary.
+    `sends` is True if the task sends its own calls. A call that is in doubt counts as ended when `patience` has passed
+    since its request.
     """
 
     goal: Goal = Goal.OUTCOME
@@ -51,9 +51,9 @@ class WaitOptions:
 class WaitStatus:
     """Counts of the calls that a task waits for.
 
-    `ended` includes calls in doubt for longer than the patience. `due` may be sent now; `unsent` are being sent, or due
-    in a moment. `overdue` are past their time limit: no worker sweeps this queue. `jobs` are the calls themselves,
-    unless they are counted as a batch.
+    `ended` includes calls that are in doubt for longer than the patience. `due` counts calls that may be sent now.
+    `unsent` counts calls that are being sent, or are due within seconds. `overdue` counts calls that are past their
+    time limit, because no worker sweeps the queue. `jobs` has the calls themselves, but is empty for a batch.
     """
 
     total: int
@@ -65,20 +65,20 @@ class WaitStatus:
 
     @property
     def has_ended(self) -> bool:
-        """Whether all calls have ended."""
+        """True if all calls have ended."""
         return self.ended >= self.total
 
 
 @dataclass(frozen=True, slots=True)
 class WaitedCalls:
-    """The calls that a task waits for: those with these ids, or all of a batch."""
+    """The calls that a task waits for, given by their ids or as a batch."""
 
     options: WaitOptions
     job_ids: Sequence[str] = ()
     batch_id: str | None = None
 
     async def status(self, queue: CallQueue) -> WaitStatus:
-        """Their status now. Raises JobNotFoundError for an id that the store does not know."""
+        """Return the status of the calls now. Raises JobNotFoundError for an id that the store does not have."""
         if self.batch_id is not None:
             return await _batch_status(queue, self.batch_id, self.options)
         found = await queue.store.jobs.get(self.job_ids)
@@ -88,7 +88,7 @@ class WaitedCalls:
         return status_of([found[job_id] for job_id in self.job_ids], self.options, now=queue.store.clock.now())
 
     def is_over(self, status: WaitStatus, threshold: CompletionThreshold) -> bool:
-        """Whether enough calls have ended. A batch without calls has not begun."""
+        """Return whether enough calls have ended. A batch without calls has not begun."""
         has_begun = self.batch_id is None or status.total > 0
         return has_begun and threshold.is_reached(status.ended, status.total)
 
@@ -97,7 +97,7 @@ class WaitedCalls:
 
 
 def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> WaitStatus:
-    """The status of these jobs."""
+    """Return the status of these jobs."""
     queued_until = [job.due_at for job in jobs if job.state is JobState.QUEUED]
     being_sent = sum(job.state in {JobState.LEASED, JobState.SENDING} for job in jobs)
     return WaitStatus(
@@ -111,7 +111,7 @@ def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> Wa
 
 
 async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -> WaitStatus:
-    """As `status_of`, counted by the store."""
+    """Return the status of a batch, counted by the store."""
     jobs, now = queue.store.jobs, queue.store.clock.now()
     counts = await jobs.count(queue.name, batch_id=batch_id)
     ended = sum(count for state, count in counts.items() if _is_over(state, options))
@@ -130,9 +130,9 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
 
 
 def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
-    """Whether the wait for this job has ended: its goal is reached or cannot be, or it is in doubt for too long.
+    """Return whether the task need not wait for this job any longer.
 
-    The patience with a doubt counts from the request: further looks at it do not extend it.
+    That is so if the job has reached or missed the goal, or is in doubt and `patience` has passed since its request.
     """
     if job.state is not JobState.IN_DOUBT:
         return _is_over(job.state, options)
@@ -145,41 +145,41 @@ def _is_over(state: JobState, options: WaitOptions) -> bool:
 
 
 def _timed(options: WaitOptions) -> set[JobState]:
-    """The states that a sweep ends when their time has passed."""
+    """Return the states that a sweep ends when their time has passed."""
     states = {JobState.LEASED, JobState.SENDING}
     return states | {JobState.SUBMITTED} if options.goal is Goal.OUTCOME else states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionThreshold:
-    """A number of calls (`at_least`), or a share (`ratio`, 0 to 1) of all; with neither, all of them."""
+    """The calls that must end: a number (`at_least`) or a share (`ratio`, 0 to 1) of all. By default, all calls."""
 
     at_least: int | None = None
     ratio: float | None = None
 
     def __post_init__(self) -> None:
         if self.at_least is not None and self.ratio is not None:
-            raise ValueError("give at_least or ratio, one of them")
+            raise ValueError("give either at_least or ratio, not both")
         if self.at_least is not None and self.at_least < 1:
-            raise ValueError(f"at_least={self.at_least}: wait for one call at least")
+            raise ValueError(f"at_least={self.at_least}: it must be 1 or more")
         if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise ValueError(f"ratio={self.ratio}: give a number above 0 and up to 1")
+            raise ValueError(f"ratio={self.ratio}: it must be above 0 and at most 1")
 
     @classmethod
     def of(cls, saved: Mapping[str, Any] | None) -> CompletionThreshold:
-        """The threshold from the argument of a trigger."""
+        """Return the threshold from the argument of a trigger."""
         return cls(**(saved or {}))
 
     def as_json(self) -> dict[str, Any] | None:
-        """The threshold as the argument of a trigger; None for all."""
+        """Return the threshold as the argument of a trigger; None for all calls."""
         values = {"at_least": self.at_least, "ratio": self.ratio}
         return {name: value for name, value in values.items() if value is not None} or None
 
     def is_reached(self, ended: int, total: int) -> bool:
-        """Whether `ended` of `total` calls are enough."""
+        """Return whether `ended` of `total` calls are enough."""
         if self.at_least is not None:
             return ended >= min(self.at_least, total)
         if self.ratio is not None:
-            # Rounded, because of floating point: 0.1 of 30 calls are 3.
+            # Rounded, because the product of floats may be slightly too large: 0.1 of 30 calls are 3 calls.
             return ended >= math.ceil(round(self.ratio * total, 9))
         return ended >= total

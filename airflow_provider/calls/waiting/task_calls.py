@@ -1,4 +1,4 @@
-"""The calls of a task: sent by it, waited for inside it, and moved on when overdue."""
+"""The calls of a task: sending, waiting, and a sweep when a call is overdue."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
 
 SENT_WITHIN = timedelta(hours=1)
-"""Time that a deferring task stays to send. Calls that a slow rate or a 429 delays longer are sent when it resumes."""
+"""The longest time that a task sends before it defers. Calls that are delayed longer are sent when it resumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCalls:
-    """The calls of one task in the queue of its connection. Ask `hook.settings()` first.
+    """The calls of one task in the queue of its connection.
 
-    A waiting task looks `every` so many seconds, for `limit` at most.
+    The task looks at the calls every `every` seconds, for at most `limit`. Call `hook.settings()` first, because
+    reading the connection may block the event loop.
     """
 
     hook: VoiceFlowHook
@@ -35,7 +36,10 @@ class TaskCalls:
     stop: StopFlag
 
     async def send(self) -> WaitStatus:
-        """Send the calls that are due, if this task sends; returns their status, after `SENT_WITHIN` at most."""
+        """Send the calls that are due, for at most `SENT_WITHIN`, and return the status.
+
+        If a worker sends for this task, the status is returned at once.
+        """
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if not self.calls.options.sends or not status.unsent:
@@ -45,7 +49,7 @@ class TaskCalls:
             return await self.calls.status(queue)
 
     async def send_and_wait(self) -> WaitStatus:
-        """Send if this task sends, and wait inside the task until all calls have ended."""
+        """Wait until all calls have ended. If this task sends, send the calls meanwhile."""
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if status.has_ended:
@@ -53,7 +57,7 @@ class TaskCalls:
             return await self._poll(queue, status, lambda status: status.has_ended, every=self.every, limit=self.limit)
 
     async def look(self) -> WaitStatus:
-        """The status now, after a sweep if a call is overdue."""
+        """Return the status now, after a sweep if a call is overdue."""
         async with self.hook.opened_queue() as queue:
             return await swept(queue, self.calls, policy=self.hook.settings().policy())
 

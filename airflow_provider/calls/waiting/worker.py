@@ -1,4 +1,4 @@
-"""The worker beside a task that sends its own calls, at the rate of its queue."""
+"""The worker of a task that sends its own calls."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 async def sending(
     hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None, stop: StopFlag, sends: bool
 ) -> AsyncGenerator[None]:
-    """Run a worker for one batch beside the block, if the task sends; at its end, calls in flight are finished.
+    """Run a worker for one batch during the block, if the task sends.
 
-    A worker that cannot go on gives its error to `stop`.
+    At the end of the block, the worker finishes the calls in flight. If the worker fails, `stop` gets its error.
     """
     if not sends:
         yield
@@ -43,7 +43,7 @@ async def sending(
         finally:
             worker.stop()
             while not running.done():
-                # If the task is killed, its flights are finished all the same, within the grace.
+                # Even if the task is killed, calls in flight are finished within the grace period.
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({running})
         if stop.failure is not None:
@@ -51,10 +51,10 @@ async def sending(
 
 
 async def worker_for(queue: CallQueue, voice: VoiceClient, settings: Settings, *, batch_id: str | None) -> Worker:
-    """A worker for one batch. It sweeps the whole queue, and looks up doubts in the log of 8x8.
+    """Return a worker for one batch. It sweeps the whole queue, and looks up doubts in the log of 8x8.
 
-    The queue keeps its rate, burst and limit of open calls, unless the connection sets them: a task that runs for a
-    moment must not change the rate of permanent workers.
+    The queue keeps its rate, burst and limit of open calls unless the connection sets them, because a short task must
+    not change the rate of permanent workers.
     """
     rate, options = settings.rate, WorkerOptions(burst=settings.burst, max_active=settings.max_active)
     limits = await queue.store.control.limits(queue.name)
