@@ -183,7 +183,7 @@ async def test_no_answer_within_the_limit_ends_the_session() -> None:
         await played(receiver, asking(), ["1"], answer_within=timedelta(seconds=0.2))
         receiver.holds.set()
     assert receiver.summary["errorDetails"]["errorCode"] == -2003
-    assert "not answered" in receiver.summary["errorDetails"]["errorMsg"]
+    assert "got no answer" in receiver.summary["errorDetails"]["errorMsg"]
 
 
 async def test_without_a_webhook_for_questions_a_flow_goes_on() -> None:

@@ -111,7 +111,7 @@ async def test_updates_come_twice_or_never_as_ordered() -> None:
     ("order", "why"),
     [
         ({"numbers": [{"msisdn": "+6531234567"}]}, "register a VNU webhook"),
-        ({"kind": "UPDATES"}, "give those that have changed"),
+        ({"kind": "UPDATES"}, "give the changed numbers"),
         ({"numbers": [{"msisdn": "nobody"}]}, "is not a phone number"),
         ({"kind": "SNAPSHOT", "colour": "red"}, "Extra inputs"),
     ],
@@ -129,4 +129,4 @@ async def test_an_event_order_for_updates_names_no_destination() -> None:
             f"{caller.url}/_sandbox/events", json={"event": "VNU", "destination": "+6587654321"}
         )
     assert answer.status_code == 422
-    assert "leave destination out" in answer.json()["error"]
+    assert "omit destination" in answer.json()["error"]

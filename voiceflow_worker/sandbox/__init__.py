@@ -1,6 +1,6 @@
-"""A stand-in for 8x8 that calls nobody.
+"""The sandbox: a simulator of 8x8 that calls nobody.
 
-It validates like the service, records the calls in a ledger, and shows faults on order.
+It checks requests as 8x8 does, records calls in a ledger, and simulates faults on order.
 """
 
 from __future__ import annotations

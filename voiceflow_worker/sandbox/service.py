@@ -1,4 +1,4 @@
-"""The sandbox: a stand-in for 8x8 that calls nobody."""
+"""The sandbox: a simulator of 8x8 that calls nobody."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 
 
 class Sandbox:
-    """An 8x8 stand-in for one account, which calls nobody. It runs on asyncio.
+    """A simulator of 8x8 for one account, which calls nobody. It runs on asyncio.
 
-    `seed` decides how calls end, and `speed` how many times faster than real time they do (60: a minute takes a
-    second). `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` are checked only if given. `webhook`
-    is the URL for all events of every sub-account until others are registered, with `webhook_secret` as their
-    Authorization value; a delivery that fails is repeated `webhook_retries` times. A call action event (VCA) is sent
-    once, and must be answered within `answer_within`, which `speed` does not shorten. Call status events (VCS) are sent
-    only to webhooks that were registered for them, with `call_statuses` to `webhook` too. `clock_offset` is the
-    difference of the sandbox's clock, by which it judges `validUntil` and writes the Date header, from this machine's;
-    the ledger has true times.
+    `seed` decides how calls end. With `speed`, time passes faster than in reality: at 60, a minute takes a second.
+    `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` are checked only if given.
 
-    The ledger and all kinds of orders can be used from Python as they can over HTTP.
+    `webhook` receives all events of a sub-account until another webhook is registered. Its Authorization value is
+    `webhook_secret`. A failed delivery is repeated `webhook_retries` times. A call action event (VCA) is sent once, and
+    its answer must come `answer_within` this time, which `speed` does not shorten. Call status events (VCS) are sent
+    only to webhooks that were registered for them, unless `call_statuses` is set.
+
+    `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The ledger
+    has true times. The ledger and all orders can be used from Python and over HTTP.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Sandbox:
         clock_offset: timedelta = timedelta(0),
     ) -> None:
         if not speed > 0:
-            raise ValueError(f"speed={speed}: give a factor above 0, such as 60 for a minute in a second")
+            raise ValueError(f"speed={speed}: it must be above 0. At 60, a minute takes a second")
         self._clock_offset = clock_offset
         self._activity = Activity()
         self._account = Account(
@@ -86,10 +86,10 @@ class Sandbox:
         self._outcomes = Outcomes(seed)
         self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries)
         self.rows: OrderBook[RowOrder] = OrderBook()
-        """Orders for the rows in the log of calls: `sandbox.rows.add(RowOrder(…))`."""
+        """Orders for rows in the log of calls: `sandbox.rows.add(RowOrder(…))`."""
         self._log = CallLog(self.rows, speed=speed)
         self.exports = Exports(self._log, now=self._now)
-        """Exports of that log, and orders for them: `sandbox.exports.add(ExportOrder(…))`."""
+        """Exports of the log of calls, and orders for exports: `sandbox.exports.add(ExportOrder(…))`."""
         self.events: OrderBook[EventOrder] = OrderBook()
         """Orders for the delivery of events: `sandbox.events.add(EventOrder(…))`."""
         self.recordings = Recordings()
@@ -106,7 +106,7 @@ class Sandbox:
         stage = Stage(account=self._account, reports=reports, recordings=self.recordings, speed=speed)
         exchange = Exchange(activity=self._activity, stage=stage, log=self._log, now=self._now)
         self.inbound = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
-        """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`; their results are in `.entries`."""
+        """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
         self.number_updates = NumberUpdates(self._account, reports)
         """Updates of the account's numbers: `sandbox.number_updates.send(NumberUpdateOrder(…))`."""
         self._misbehaviour = Misbehaviour(self._date)
@@ -148,15 +148,15 @@ class Sandbox:
 
     @property
     def app(self) -> ASGIApp:
-        """The sandbox as an ASGI app. Faults of the line need `running`: other servers give no access to the socket."""
+        """The sandbox as an ASGI app. Faults of the connection need `running`: other servers hide the socket."""
         return self._serve
 
     @contextlib.asynccontextmanager
     async def running(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str]:
-        """Serve the sandbox on this event loop until the block ends; gives its base URL. Port 0 is any free one.
+        """Serve the sandbox on this event loop during the block, and yield its base URL. Port 0 means any free port.
 
-        At the end calls under way are forgotten, and connections that stall are reset. Raises OSError if the port
-        cannot be bound. A sandbox runs once.
+        At the end, open calls are deleted, and stalled connections are reset. Raises OSError if the port cannot be
+        bound. A sandbox can run only once.
         """
         async with serving(
             self.app, host=host, port=port, protocol=ConnectionTellingProtocol, date_header=False
@@ -167,18 +167,18 @@ class Sandbox:
                 self._misbehaviour.call_off()
 
     async def idle(self) -> None:
-        """Wait until every call has ended and every event has been delivered, or given up."""
+        """Wait until every call has ended, and every event has been delivered or given up."""
         await self._activity.quiet()
 
     def reset(self) -> None:
-        """Forget the ledger, all orders and the calls under way. Registered webhooks stay."""
+        """Delete the ledger, all orders and the open calls. Registered webhooks stay."""
         orders = (self.faults, self.scripts, self.events, self.rows, self.exports, self.recordings)
         entries = (self._delivery.entries, self.inbound.entries, self._log, self.ledger)
         for each in (self._activity, self._outcomes, *orders, *entries):
             each.clear()
 
     async def aclose(self) -> None:
-        """Forget the calls under way, close connections to receivers. `running` and a server's lifespan call this."""
+        """Delete the open calls, and close connections to receivers. `running` and a server's lifespan call it."""
         self._misbehaviour.call_off()
         await self._activity.aclose()
         await self._delivery.aclose()
@@ -192,7 +192,7 @@ class Sandbox:
         await self._others(scope, receive, self._dated(send))
 
     def _dated(self, send: Send) -> Send:
-        """A `send` that adds the sandbox's own Date header to every answer."""
+        """Return a `send` that adds the sandbox's Date header to every answer."""
 
         async def send_dated(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""The endpoints beside callflows: webhooks, speech profiles, numbers, recordings."""
+"""The endpoints for webhooks, speech profiles, numbers and recordings."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MOST_PORT = 65535
 
 
 Answering: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
-"""Answers a request whose access was checked."""
+"""A function that answers a request. The access of the request was checked before."""
 
 
 def guarded(account: Account, method: str, path: str, answer: Answering) -> Route:
-    """A route below a sub-account. It refuses requests whose API key has no access to that sub-account."""
+    """Return a route below a sub-account. It refuses requests whose API key has no access to the sub-account."""
 
     async def endpoint(request: Request) -> Response:
         authorization = request.headers.get("authorization")
@@ -50,13 +50,13 @@ def guarded(account: Account, method: str, path: str, answer: Answering) -> Rout
 
 @dataclass(frozen=True, slots=True)
 class AccountRoutes:
-    """The endpoints of one account beside callflows."""
+    """The endpoints of one account, apart from callflows and exports."""
 
     account: Account
     recordings: Recordings
 
     def routes(self) -> list[Route]:
-        """All routes."""
+        """Return all routes."""
         answers: list[tuple[str, str, Answering]] = [
             ("GET", "/speech-profiles", self._profiles),
             ("GET", "/numbers", self._numbers),
@@ -142,7 +142,7 @@ class AccountRoutes:
 
 
 async def _body(request: Request) -> Mapping[str, object] | None:
-    """The JSON object of a request; None if its body is something else."""
+    """Return the JSON object of a request, or None if its body is not a JSON object."""
     try:
         given: object = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
@@ -193,7 +193,7 @@ def _wrong_in_push_config(given: Mapping[str, object]) -> str | None:
 
 
 def _push(config: Mapping[str, object] | None) -> Response:
-    """A recording-push-config, without its password."""
+    """Return the answer with an upload server of recordings, without its password."""
     if config is None:
         return _not_found("Recording push config not found")
     shown = {name: value for name, value in config.items() if name != "password"}

@@ -1,4 +1,7 @@
-"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`: a light ASGI path, because it is called most."""
+"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`.
+
+The endpoint is plain ASGI, without a framework, because it gets most of the requests.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _LONGEST_BODY = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callflows:
-    """The endpoint that takes calls: it checks them, writes the ledger, starts them, and answers or shows a fault."""
+    """The endpoint for calls: it checks a request, records it in the ledger, starts the call, and answers."""
 
     account: Account
     ledger: Ledger
@@ -89,7 +92,7 @@ class Callflows:
             await self.misbehaviour.break_line(fault, answer, scope, receive)
 
     def _decide(self, asked: _Asked) -> _Decided:
-        """Accept or refuse a call, now."""
+        """Accept or refuse a call now, and record it in the ledger."""
         entry = _entry(asked)
         self.ledger.append(entry)
         call, answer = None, self._refusal(asked)
@@ -130,7 +133,7 @@ _UNREADABLE = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A POST that has been read."""
+    """A POST whose body has been read."""
 
     sub_account: str
     authorization: bytes | None
@@ -141,7 +144,7 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The result of one POST; `call` is None if it was refused."""
+    """The decision on one POST. `call` is None if the POST was refused."""
 
     answer: Answer
     entry: LedgerEntry
@@ -178,7 +181,7 @@ def _entry(asked: _Asked) -> LedgerEntry:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body, read until it is longer than the service accepts; None if the client left before its end."""
+    """Return the body, or None if the client left too early. Bytes beyond the longest accepted body are dropped."""
     content = b""
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""The socket of a request, for faults of the line: resets, cuts, and bytes that are not HTTP."""
+"""The socket of a request, for faults of the connection: resets, cuts, and bytes that are not HTTP."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ class Connection:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self.surplus: Fault | None = None
-        """The order for a surplus answer, to be sent before the answer to the next request."""
+        """The order for a surplus answer, which is sent before the answer to the next request."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are, past the HTTP machinery."""
+        """Send bytes as they are, past the HTTP server."""
         self._transport.write(data)
 
     def take_surplus(self) -> Fault | None:
-        """The order for a surplus answer, once."""
+        """Return the order for a surplus answer, and remove it."""
         surplus, self.surplus = self.surplus, None
         return surplus
 
     def reset(self) -> None:
-        """End the connection with a TCP reset: the client's next read fails."""
-        # Without lingering, close() discards what is unsent and sends RST instead of FIN (socket(7), SO_LINGER).
+        """End the connection with a TCP reset, so that the client's next read fails."""
+        # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).
         opened = self._transport.get_extra_info("socket")
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self._transport.abort()
 
     def close(self) -> None:
-        """End the connection in order: the client reads what was written, then the end of the stream."""
+        """End the connection in order: the client reads all written bytes, then the end of the stream."""
         self._transport.close()
 
 
 class ConnectionTellingProtocol(H11Protocol):
-    """uvicorn's HTTP protocol that hands the connection to the app, in the state of each request's scope."""
+    """uvicorn's HTTP protocol, which also puts the connection into the state of each request's scope."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection for all its requests."""
+        """Store the connection for all its requests."""
         transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
         self.app_state = {**self.app_state, IN_STATE: Connection(transport)}
 
 
 def connection_of(scope: Scope) -> Connection:
-    """The connection of a request.
+    """Return the connection of a request.
 
-    Raises ConnectionResetError where there is none to misuse: under another server, or a client without a socket.
+    Raises ConnectionResetError if the server or the client of the request has no socket.
     """
     connection = scope.get("state", {}).get(IN_STATE)
     if not isinstance(connection, Connection):
-        raise ConnectionResetError("the sandbox was ordered to break a connection, and there is no socket to break")
+        raise ConnectionResetError("this server gives no access to the connection that the fault is to break")
     return connection
 
 
 async def until_disconnected(receive: Receive) -> None:
-    """Wait until the client is gone."""
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

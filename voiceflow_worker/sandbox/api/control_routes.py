@@ -1,4 +1,4 @@
-"""The control of the sandbox over HTTP, for development only: its ledger, its orders, and its OpenAPI document."""
+"""The control of the sandbox over HTTP: its ledger, its orders, and its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ Given = TypeVar("Given", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRoutes:
-    """`/_sandbox/…` and `/openapi.json`, which need no key.
+    """The routes `/_sandbox/…` and `/openapi.json`, which need no key.
 
-    Orders are one object or a list. If one is invalid, the answer is 422 and none is carried out.
+    The body of a request is one order or a list of orders. If one order is invalid, the answer is 422, and no order is
+    carried out.
     """
 
     ledger: Ledger
@@ -52,7 +53,7 @@ class ControlRoutes:
     reset: Callable[[], None]
 
     def routes(self) -> list[Route]:
-        """All routes."""
+        """Return all routes."""
         updates = self.number_updates
         return [
             Route("/_sandbox/calls", self._calls, methods=["GET"]),
@@ -119,7 +120,7 @@ async def _take(
         for order in orders:
             check(order)
     except orjson.JSONDecodeError as error:
-        return JSONResponse({"error": f"no JSON: {error}"}, status_code=400)
+        return JSONResponse({"error": f"the body is not JSON: {error}"}, status_code=400)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, problem['loc'])) or model.__name__.lower()}: {problem['msg']}"
@@ -135,7 +136,7 @@ async def _take(
 
 @cache
 def description() -> bytes:
-    """The document as JSON; read when it is first asked for."""
+    """Return the OpenAPI document as JSON."""
     return files("voiceflow_worker.sandbox.api").joinpath("openapi.json").read_bytes()
 
 

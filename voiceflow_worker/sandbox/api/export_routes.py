@@ -1,4 +1,4 @@
-"""The endpoints of the log export and its files."""
+"""The endpoints of the log export and of its files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ExportRoutes:
     exports: Exports
 
     def routes(self) -> list[Route]:
-        """All routes."""
+        """Return all routes."""
         return [
             guarded(self.account, "POST", _EXPORTS, self._begin),
             self._of_one("GET", self._state),
@@ -92,7 +92,7 @@ class ExportRoutes:
         if broken is not None:
             return broken
         if "authorization" in request.headers:
-            # Object stores refuse a signed link with a key beside it: the sender has disclosed the key.
+            # Object stores refuse a signed link if the request also has a key. Clients must not send the key here.
             return Response("Only one auth mechanism allowed", status_code=400)
         found = self.exports.file(
             request.path_params["job_id"], request.path_params["place"], request.query_params.get("signature")
@@ -111,7 +111,7 @@ class ExportRoutes:
 
 
 def _moment(value: object) -> datetime | None:
-    """A time or a day, of UTC where it has no zone. Raises ValueError for anything else."""
+    """Return a time or a day as a datetime, in UTC if it has no zone. Raises ValueError for anything else."""
     if value is None:
         return None
     moment = datetime.fromisoformat(str(value))

@@ -1,4 +1,4 @@
-"""Exports of the log (8x8 voice log export reference)."""
+"""Exports of the log of calls (8x8 voice log export reference)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = Mapping[str, str]
 
 @dataclass(slots=True, kw_only=True)
 class Export:
-    """One export. Its rows are those that the log had when it was begun."""
+    """One export, with the rows that the log had when the export began."""
 
     sub_account: str
     since: datetime
@@ -43,12 +43,12 @@ class Export:
 
     @property
     def files(self) -> list[Sequence[Row]]:
-        """The rows, file by file; one file at least."""
+        """The rows of each file. There is at least one file."""
         step = self.order.rows_per_file
         return [self.rows[start : start + step] for start in range(0, max(len(self.rows), 1), step)]
 
     def as_json(self) -> dict[str, object]:
-        """The export as JSON."""
+        """Return the export as JSON."""
         return {
             "job_id": self.job_id,
             "sub_account": self.sub_account,
@@ -62,7 +62,7 @@ class Export:
 
 
 class Exports:
-    """All exports, by their ids. `now` gives the sandbox's own time."""
+    """All exports by their ids. `now` returns the sandbox's time."""
 
     def __init__(self, log: CallLog, *, now: Callable[[], datetime]) -> None:
         self._log = log
@@ -75,7 +75,7 @@ class Exports:
         self._orders.add(order)
 
     def broken(self, at: At) -> ExportOrder | None:
-        """The order for a fault of this request, if there is one."""
+        """Return the order that makes this request fail, or None."""
         return self._orders.take(None, at)
 
     def begin(
@@ -99,12 +99,12 @@ class Exports:
         return made
 
     def find(self, sub_account: str, job_id: str) -> Export | None:
-        """The export of a sub-account with this id."""
+        """Return the export of a sub-account with this id, or None."""
         found = self._exports.get(job_id)
         return found if found is not None and found.sub_account == sub_account else None
 
     def file(self, job_id: str, place: int, signature: str | None) -> bytes | None:
-        """A file of an export; None without the right signature."""
+        """Return a file of an export, or None without the right signature."""
         found = self._exports.get(job_id)
         if found is None or signature != found.signature or not 0 <= place < len(found.files):
             return None
@@ -112,10 +112,10 @@ class Exports:
         return as_csv(found.files[place])
 
     def as_json(self) -> list[dict[str, object]]:
-        """All exports as JSON, in their order."""
+        """Return all exports as JSON, oldest first."""
         return [export.as_json() for export in self._exports.values()]
 
     def clear(self) -> None:
-        """Forget exports and orders."""
+        """Delete all exports and orders."""
         self._exports.clear()
         self._orders.clear()

@@ -1,4 +1,4 @@
-"""Faults carried out: another answer, a late one, a part of one, or none."""
+"""The faults carried out: another answer, a late answer, a part of an answer, or none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_HTTP = "\x15\x03\x03\x00\x02\x02\x16 this is no HTTP\r\n\r\n"
 
 
 def faulty_answer(fault: Fault) -> Answer | None:
-    """The answer that a fault gives instead of the true one; None for faults of the line."""
+    """Return the answer that replaces the true answer, or None for a fault of the connection."""
     match fault.fault:
         case FaultKind.STATUS | FaultKind.THROTTLE | FaultKind.SURPLUS:
             return _other_status(fault, fault.status or (500 if fault.fault is FaultKind.STATUS else 429))
@@ -43,14 +43,14 @@ def faulty_answer(fault: Fault) -> Answer | None:
 
 
 async def send_answer(answer: Answer, send: Send, *, date: DateHeader) -> None:
-    """Send an answer in the usual way."""
+    """Send an answer as the HTTP server usually does."""
     headers = answer.header_list(date=date.now())
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
 class Misbehaviour:
-    """Waits and broken connections of faults, until they are cancelled."""
+    """The faults that wait or break the connection."""
 
     def __init__(self, date: DateHeader) -> None:
         self._date = date
@@ -62,18 +62,18 @@ class Misbehaviour:
             await asyncio.wait_for(self._called_off.wait(), seconds)
 
     async def pause_until(self, event: asyncio.Event, *, at_most: float) -> None:
-        """Wait for an event, this long at most, or until waits are cancelled."""
+        """Wait for an event, for `at_most` seconds, or until waits are cancelled."""
         waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._called_off.wait())}
         await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
 
     def leave_surplus(self, fault: Fault, scope: Scope) -> None:
-        """Leave a surplus answer for the next request of this connection."""
+        """Store a surplus answer, to be sent before the answer to the next request on this connection."""
         connection_of(scope).surplus = fault
 
     async def send_surplus(self, scope: Scope) -> None:
-        """Send the surplus answer of this connection, if any, and wait as long as its own answer is delayed."""
+        """Send the surplus answer of this connection, if any. Then wait as long as the true answer is delayed."""
         connection = scope.get("state", {}).get(IN_STATE)
         fault = connection.take_surplus() if isinstance(connection, Connection) else None
         answer = None if fault is None else faulty_answer(fault)
@@ -82,7 +82,7 @@ class Misbehaviour:
             await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
     async def break_line(self, fault: Fault, true_answer: Answer, scope: Scope, receive: Receive) -> None:
-        """Carry out a fault of the line: send a part of the true answer, then break the connection."""
+        """Send a part of the true answer, or other bytes, and then break the connection."""
         connection = connection_of(scope)
         head, body = true_answer.on_the_wire(date=self._date.now())
         if fault.fault is FaultKind.JUNK:
@@ -100,11 +100,11 @@ class Misbehaviour:
             connection.reset()
         else:
             connection.close()
-        # If the app returned before its connection is gone, uvicorn would send an answer.
+        # If the app returned while the connection is open, uvicorn would send an answer.
         await gone
 
     def call_off(self) -> None:
-        """End all waits, and reset the connections that stall, so that a server can stop."""
+        """Cancel all waits, and reset stalled connections, so that a server can stop."""
         self._called_off.set()
 
 

@@ -1,4 +1,4 @@
-"""The work under way: steps that wait for their time, and tasks. All can be awaited, and cancelled together."""
+"""The work under way: timers and tasks, which can be awaited and cancelled together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 
 
 class Activity:
-    """The waiting steps and running tasks of a sandbox."""
+    """The timers and running tasks of a sandbox."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.TimerHandle] = set()
@@ -15,7 +15,7 @@ class Activity:
         self._quiet = asyncio.Event()
 
     def after(self, seconds: float, step: Callable[[], None]) -> None:
-        """Run `step` from the event loop after this many seconds; never before this returns."""
+        """Run `step` from the event loop after this many seconds, but never before this method returns."""
 
         def take() -> None:
             try:
@@ -28,7 +28,7 @@ class Activity:
         self._waiting.add(handle)
 
     def run(self, work: Coroutine[None, None, None]) -> None:
-        """Run this in a task."""
+        """Run a coroutine in a task."""
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -42,13 +42,13 @@ class Activity:
             self._quiet.set()
 
     async def quiet(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until no timer waits and no task runs."""
         while self._waiting or self._running:
             self._quiet.clear()
             await self._quiet.wait()
 
     def clear(self) -> None:
-        """Cancel everything."""
+        """Cancel all timers and tasks."""
         for task in self._running:
             task.cancel()
         for handle in self._waiting:
@@ -57,7 +57,7 @@ class Activity:
         self._look()
 
     async def aclose(self) -> None:
-        """Cancel everything, and wait until the tasks have ended."""
+        """Cancel all timers and tasks, and wait until the tasks have ended."""
         self.clear()
         if self._running:
             await asyncio.wait(list(self._running))

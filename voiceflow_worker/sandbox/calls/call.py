@@ -22,13 +22,13 @@ from voiceflow_worker.sandbox.orders.script import Conduct, Script
 
 
 def new_id() -> str:
-    """An id as the service makes them."""
+    """Return a new id in the form that the service uses."""
     return str(uuid.uuid4())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRequest:
-    """The contents of a body, read without checks: missing fields and fields of the wrong kind are None or empty."""
+    """The contents of a body, read without checks. Missing or wrong fields are None or empty."""
 
     source: str | None = None
     destination: str | None = None
@@ -39,15 +39,16 @@ class CallRequest:
 
     @property
     def valid_until(self) -> datetime | None:
-        """The time from which the call must not be placed."""
+        """The time after which the call must not be placed."""
         return read_valid_until(self.valid_until_text)
 
 
 @dataclass(slots=True, kw_only=True)
 class Leg:
-    """One of the calls of a session, with one person; its times in that person's seconds since the session's dialling.
+    """One leg of a session, to or from one person.
 
-    `status` is how it ends; `ring` is when the telephone rang and its line was taken, by the true clock.
+    Its times are in simulated seconds since dialling. `status` is how the leg ends. `ring` has the true times at which
+    the phone rang and the line was in use.
     """
 
     source: str | None
@@ -62,22 +63,22 @@ class Leg:
     call_id: str = field(default_factory=new_id)
 
     def rings(self, entry: CallEntry) -> None:
-        """The telephone begins to ring, for a call with this entry."""
+        """Record that the phone begins to ring, in this leg and in the entry of its call."""
         self.ring = Ring(destination=self.destination, rang_at=time.time())
         entry.rings.append(self.ring)
 
     def ends(self, *, ago: float = 0.0) -> None:
-        """The line is free, since this time by the true clock."""
+        """Record that the line is free, since `ago` seconds."""
         if self.ring is not None:
             self.ring.ended_at = time.time() - ago
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A call under way: `accepted_at` in seconds since the epoch, `plan` is its course.
+    """A call under way. `accepted_at` is in seconds since the epoch, and `plan` is the course of the call.
 
-    `dialled_at` is by the sandbox's own clock; None before, and for a call whose validity passed first. `legs` are
-    those that were dialled. `script` is the script of the person, if there is one.
+    `dialled_at` is on the sandbox's clock. It is None before dialling, and if the validity passed before dialling.
+    `legs` has the legs that were dialled. `script` is the script of the person, if any.
     """
 
     request: CallRequest
@@ -93,7 +94,7 @@ class Call:
     session_id: str = field(default_factory=new_id)
     call_flow_request_id: str = field(default_factory=new_id)
     after_summary: tuple[Callable[[], None], ...] = ()
-    """Callbacks for the delivery of the summary."""
+    """Functions to call when the summary has been delivered."""
     _awaited: tuple[tuple[EventKind, asyncio.Event], ...] = ()
 
     @property
@@ -103,38 +104,38 @@ class Call:
 
     @property
     def summary_script(self) -> Script | None:
-        """The options of the script for the summary."""
+        """The script with options for the summary, if any."""
         return self.script if isinstance(self.script, Script) else None
 
     @property
     def began(self) -> datetime:
-        """When the session began."""
+        """The time at which the session began."""
         return datetime.fromtimestamp(self.accepted_at, UTC)
 
     @property
     def end(self) -> datetime:
-        """When the session ended, by its plan."""
+        """The simulated time at which the session ends, by its plan."""
         return self.moment(self.plan.ring_seconds + self.plan.talk_seconds)
 
     def moment(self, seconds: float) -> datetime:
-        """The time so many of the person's seconds after the dialling. With a higher speed it is ahead of the clock."""
+        """Return the simulated time, so many seconds after dialling. With a higher speed, it is ahead of the clock."""
         return self.began + timedelta(seconds=self.plan.dial_seconds + seconds)
 
     def awaits(self, kind: EventKind) -> asyncio.Event:
-        """The event that is set when the first event of this kind was answered, or the summary was delivered."""
+        """Return an event that is set when the first event of this kind was answered, or the summary was delivered."""
         event = asyncio.Event()
         self._awaited += ((kind, event),)
         return event
 
     def has_told(self, kind: EventKind) -> None:
-        """Note that an event of this kind was answered. The summary is the last one."""
+        """Record that an event of this kind was answered. The summary is the last event."""
         for awaited, event in self._awaited:
             if kind in {awaited, EventKind.VSS}:
                 event.set()
 
 
 def read_request(body: object) -> CallRequest:
-    """The contents of a decoded body. Never raises."""
+    """Return the contents of a decoded body. Never raises."""
     if not is_object(body):
         return CallRequest()
     flow = body.get("callflow")

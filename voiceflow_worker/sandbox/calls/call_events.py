@@ -1,6 +1,6 @@
-"""The events of calls, as the service words them: summaries (VSS), actions (VCA), states (VCS), recordings (VRU).
+"""The events of calls, in the format of 8x8: summaries (VSS), actions (VCA), states (VCS) and recordings (VRU).
 
-The 8x8 guides to session summaries, call actions, call statuses and recording webhooks describe them.
+The format is described in the 8x8 guides to session summaries, call actions, call statuses and recording webhooks.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from voiceflow_worker.sandbox.orders.orders import same_number
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
 NO_REFERENCE = "null"
-"""The reference of a number without one: the service sends this word, not null."""
+"""The reference of a number that has none. The service sends this word, not a JSON null."""
 _LEG_STATUS = {
     SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
     SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,
 }
 
-# The guide has two: a third party is only in the log of calls.
+# The guide has two names. A third leg is only in the log of calls.
 _LEG_NAMES = ("callA", "callB")
 
 
 def session_summary(call: Call) -> dict[str, object]:
-    """The event for the end of a call.
+    """Return the event for the end of a call.
 
-    Its times begin when the call was accepted and run at the pace of the people on the phone, so that times and
-    durations agree; in a sandbox that is sped up they are ahead of the clock.
+    Its times are simulated: they begin at the acceptance of the call, and agree with the durations. If the sandbox runs
+    faster than real time, these times are ahead of the clock.
     """
     plan, request, script = call.plan, call.request, call.summary_script
     legs = [] if plan.code == SESSION_VALIDITY_EXPIRED else call.legs
@@ -55,13 +55,13 @@ def session_summary(call: Call) -> dict[str, object]:
 
 
 def session_seconds(call: Call) -> float:
-    """The duration of a session that has ended, by the times in its summary."""
+    """Return the duration of an ended session, by the times in its summary."""
     began, end = (datetime.fromisoformat(wire_time(moment)) for moment in (call.began, call.end))
     return (end - began).total_seconds()
 
 
 def event(event_type: str, description: str, payload: Mapping[str, object]) -> dict[str, object]:
-    """The envelope that every event of the service has."""
+    """Return an event: the payload in the envelope that all events of the service have."""
     return {
         "namespace": "VOICE",
         "eventType": event_type,
@@ -89,7 +89,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, object]:
 
 
 def leg_fields(leg: Leg) -> dict[str, object]:
-    """The fields of a leg that summaries and other events share."""
+    """Return the fields of a leg that summaries and other events share."""
     return {
         "callId": leg.call_id,
         "callDirection": leg.direction.value,
@@ -107,7 +107,7 @@ def _country(number: str | None) -> str | None:
 
 
 def wire_time(moment: datetime) -> str:
-    """A moment as the service writes it: in UTC, to the millisecond."""
+    """Return a time as the service writes it: in UTC, to the millisecond."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
@@ -121,7 +121,7 @@ _SIP_CODES = {
 
 
 class LegState(StrEnum):
-    """The states of a leg that the call status guide lists; it has none for ringing."""
+    """The states of a leg in the call status guide, which has no state for ringing."""
 
     INITIATED = "CALL_INITIATED"
     RECEIVED = "CALL_RECEIVED"
@@ -132,7 +132,7 @@ class LegState(StrEnum):
 def action_event(
     call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200
 ) -> dict[str, object]:
-    """VCA: the service asks for the next step. `at` in the person's seconds since the dialling."""
+    """Return a VCA event, which asks for the next step. `at` is in simulated seconds since dialling."""
     payload = _of_leg(call, call.first_leg, status.value, at=at, sip_code=sip_code)
     payload["eventData"] = {"dtmf": dtmf}
     if call.client_action_id is not None:
@@ -141,19 +141,19 @@ def action_event(
 
 
 def status_event(call: Call, leg: Leg, state: LegState, *, at: float) -> dict[str, object]:
-    """VCS: a leg changed its state."""
+    """Return a VCS event, which reports a new state of a leg."""
     broke_off = state is LegState.DISCONNECTED and leg.connected is None
     payload = _of_leg(call, leg, state.value, at=at, sip_code=sip_code_of(leg.status) if broke_off else _SIP_OK)
     return event("CALL_STATUS", "Status update of a call", payload)
 
 
 def sip_code_of(status: SessionStatus) -> int:
-    """The SIP status of a leg that ended like this (RFC 3261 §21)."""
+    """Return the SIP status of a leg that ended like this (RFC 3261 §21)."""
     return _SIP_CODES.get(status, 503)
 
 
 def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
-    """VRU: a recording was uploaded."""
+    """Return a VRU event, which reports an uploaded recording."""
     payload = {
         "sessionId": call.session_id,
         "recordingId": recording.recording_id,
@@ -182,5 +182,5 @@ def _of_leg(call: Call, leg: Leg, status: str, *, at: float, sip_code: int) -> d
 
 
 def _number(number: str | None) -> str | None:
-    """The number with its plus, as the guides print these events."""
+    """Return the number with its plus, as the guides print it in these events."""
     return None if number is None else same_number(number)

@@ -1,4 +1,4 @@
-"""The log of calls that ended: the rows of the export, one for each leg (8x8 voice log export reference)."""
+"""The log of ended calls, whose rows the export contains. Each leg has a row (8x8 voice log export reference)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _SHOWN_DIGITS = 6
 _ACCOUNT = "sandbox"
 _MINUTE = 60
 PRICE_OF_A_MINUTE = Decimal("0.0400")
-"""The price of each begun minute of a leg."""
+"""The price of each minute of a leg. A part of a minute costs as much as a whole minute."""
 CURRENCY = "USD"
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRow:
-    """One row. `dialled_at` is the dialling of its session, `known_at` when the log has the row, in epoch seconds."""
+    """One row. `dialled_at` is when its session was dialled. `known_at` is when the log gets the row (epoch time)."""
 
     sub_account: str
     dialled_at: datetime
@@ -45,7 +45,7 @@ class LoggedRow:
 
 
 class CallLog:
-    """All rows, in the order in which their calls ended. `speed` is the sandbox's."""
+    """All rows of the log, in the order in which their calls ended."""
 
     def __init__(self, orders: OrderBook[RowOrder], *, speed: float) -> None:
         self._orders = orders
@@ -53,7 +53,10 @@ class CallLog:
         self._rows: list[LoggedRow] = []
 
     def add(self, call: Call) -> None:
-        """Add the rows of a call that has ended, and their price to its entry. One that was never dialled has none."""
+        """Add the rows of a call that has ended, and add their price to its entry.
+
+        A call that was never dialled has no rows and no price.
+        """
         dialled = call.dialled_at
         if dialled is None or not call.entry.rang:
             return
@@ -68,7 +71,7 @@ class CallLog:
             self._rows.append(LoggedRow(call.sub_account, dialled, known_at, row))
 
     def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Mapping[str, str]]:
-        """The rows that the log has now of calls that were dialled in this range."""
+        """Return the rows that the log has now of calls that were dialled in this range."""
         now = time.time()
         return [
             row.cells
@@ -77,12 +80,12 @@ class CallLog:
         ]
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Delete all rows."""
         self._rows.clear()
 
 
 def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
-    """The rows as a CSV file."""
+    """Return the rows as a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
@@ -139,7 +142,7 @@ def _place(side: str, number: str) -> dict[str, str]:
 
 
 def _spoken(call: Call) -> str:
-    """The texts that the call's own actions speak."""
+    """Return the texts that the actions in the call's request speak."""
     spoken = [text(read_action(entry)[1], name) for entry in call.request.actions for name in ("text", "promptMessage")]
     return " ".join(each for each in spoken if each is not None)
 

@@ -1,4 +1,4 @@
-"""The rules of sayAndCapture: which key presses of a person count (8x8 callflow actions guide)."""
+"""The rules of sayAndCapture, which decide which key presses count (8x8 callflow actions guide)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from voiceflow_worker.sandbox.calls.speech import number
 from voiceflow_worker.sandbox.orders.caller import Press
 
 _BETWEEN_KEYS = 0.3
-# The defaults of the guide. The OpenAPI description has others: do not rely on either.
+# The defaults of the guide. The OpenAPI description has other defaults, so clients should rely on neither.
 _MAX_DIGITS, _OVERALL, _TRIES = 25, 30_000, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The rules of one question; times in seconds from the end of its prompt.
+    """The rules of one question. Times are in seconds from the end of its prompt.
 
-    `digit_seconds` is how long to wait for each key, None for as long as `overall_seconds` allows.
+    `digit_seconds` is how long to wait for each key. If it is None, only `overall_seconds` limits the wait.
     """
 
     min_digits: int
@@ -30,7 +30,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The result of one try: the digits, None for none or too few, and the `seconds` after the prompt."""
+    """The result of one try, `seconds` after the prompt. `digits` is None if there were none or too few."""
 
     digits: str | None
     seconds: float
@@ -38,7 +38,7 @@ class Heard:
 
 
 def read_question(params: Mapping[str, object]) -> Question:
-    """The rules of a sayAndCapture action. Absent and null fields have the guide's defaults."""
+    """Return the rules of a sayAndCapture action. Absent and null fields have the guide's defaults."""
     digit = params.get("digitTimeout")
     return Question(
         min_digits=int(number(params.get("minDigits"), 1)),
@@ -51,7 +51,7 @@ def read_question(params: Mapping[str, object]) -> Question:
 
 
 def listen(question: Question, press: Press) -> Heard:
-    """The digits of a person's key presses that count: not those that come too late or after the last one wanted."""
+    """Return the key presses that count. Keys that come too late or after the last wanted key do not count."""
     digits, now = "", 0.0
     if press.hangs_up:
         return Heard(None, min(press.after, question.overall_seconds), hung_up=True)
@@ -69,7 +69,7 @@ def listen(question: Question, press: Press) -> Heard:
 
 
 def _until(question: Question, now: float) -> float:
-    """When the wait for the next key ends."""
+    """Return the time at which the wait for the next key ends."""
     if question.digit_seconds is None:
         return question.overall_seconds
     return min(question.overall_seconds, now + question.digit_seconds)

@@ -1,4 +1,4 @@
-"""Incoming calls to the numbers of the account: orders, and their results."""
+"""Incoming calls to the numbers of the account: orders and results."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from voiceflow_worker.sandbox.orders.script import Conduct
 
 
 class InboundOrder(Conduct):
-    """An order for a call from `source` to `destination`, a number of the account.
+    """An order for a call from `source` to `destination`, which is a number of the account.
 
-    `sub_account` is whose webhooks are asked what to do; by default the first one with a webhook for call actions.
+    The webhooks of `sub_account` are asked what to do. By default, this is the first sub-account with a webhook for
+    call actions.
     """
 
     source: str
@@ -25,12 +26,12 @@ class InboundOrder(Conduct):
     @classmethod
     def _is_a_number(cls, value: str) -> str:
         if not phone.is_e164(value):
-            raise ValueError(f"a number in E.164 form is needed, such as +6587654321, not {value[:40]!r}")
+            raise ValueError(f"{value[:40]!r} is not a phone number in E.164 form, such as +6587654321")
         return phone.normalise(value)
 
 
 @dataclass(slots=True, kw_only=True)
 class InboundEntry(CallEntry):
-    """One incoming call."""
+    """The entry of one incoming call."""
 
     rang: bool = True

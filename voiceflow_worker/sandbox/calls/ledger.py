@@ -1,4 +1,4 @@
-"""The ledger: every requested call, in the order in which the sandbox answered, and whether a phone rang for it."""
+"""The ledger of all requested calls, in the order in which the sandbox answered, with the phones that rang."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from typing import cast
 
 _TIMES = frozenset({"at", "received_at", "rang_at", "ended_at"})
-"""Fields in seconds since the epoch."""
+"""The fields that are in seconds since the epoch."""
 
 
 class JsonEntry:
-    """A dataclass that is read over HTTP as JSON."""
+    """A dataclass that can be read over HTTP as JSON."""
 
     __slots__ = ()
 
     def as_json(self) -> dict[str, object]:
-        """The fields: times as RFC 3339 in UTC, `at` also in epoch seconds as `at_seconds`."""
+        """Return the fields as JSON. Times are RFC 3339 in UTC; `at_seconds` is `at` in epoch seconds."""
         shown: dict[str, object] = {}
         for each in fields(self):  # type: ignore[arg-type]  # its subclasses are dataclasses
             value = getattr(self, each.name)
@@ -30,7 +30,10 @@ class JsonEntry:
 
 @dataclass(slots=True, kw_only=True)
 class Ring(JsonEntry):
-    """A ringing: its begin, and the end of the line's use (None: still in use), in epoch seconds."""
+    """The ringing of a phone. `rang_at` is when it began, and `ended_at` is when the line was free again.
+
+    Both are in epoch seconds. `ended_at` is None while the line is in use.
+    """
 
     destination: str | None
     rang_at: float
@@ -39,12 +42,12 @@ class Ring(JsonEntry):
 
 @dataclass(slots=True, kw_only=True)
 class CallEntry(JsonEntry):
-    """One call, outgoing or incoming; `at` (seconds since the epoch, by the true clock) is when it began.
+    """The entry of one call, outgoing or incoming. `at` is when the call began, in epoch seconds by the true clock.
 
-    `heard` is what was said to the person so far (texts, and addresses of files), `pressed` their keys that counted,
-    one entry for each question; `bridged_to` is the second party, once it has answered. `rings` are all telephones that
-    rang for it, by the true clock. `seconds` is the duration of the session by the times in its summary, and
-    `price` that of its rows in the log; both are None before the end, and `price` for a call without rows.
+    `heard` has the texts, and the addresses of files, that the person has heard so far. `pressed` has the keys that
+    counted, one entry for each question. `bridged_to` is the second party, once it has answered. `rings` has all phones
+    that rang for the call, with true times. `seconds` is the duration of the session by its summary. `price` is the sum
+    of its rows in the log, and None without rows. Both are None before the end.
     """
 
     at: float
@@ -64,11 +67,11 @@ class CallEntry(JsonEntry):
 
 @dataclass(slots=True, kw_only=True)
 class LedgerEntry(CallEntry):
-    """One POST to the callflows endpoint.
+    """The entry of one POST to the callflows endpoint.
 
-    `at` is when the call was accepted or refused; `received_at` when the request was in, which is earlier only if a
-    delay was ordered. `rang` turns true at `at`, or later if a script delays the dialling. `answered_with` is the
-    answer to the client, and `http_status` is None if that was no HTTP answer.
+    `received_at` is when the request was read, and `at` is when the call was accepted or refused. They differ only if a
+    delay was ordered. `rang` becomes true at `at`, or later if a script delays the dialling. `answered_with` is the
+    answer to the client. `http_status` is None if the answer was not HTTP.
     """
 
     received_at: float
@@ -81,7 +84,7 @@ class LedgerEntry(CallEntry):
 
 
 class Ledger:
-    """All entries, oldest first."""
+    """All entries of the ledger, oldest first."""
 
     def __init__(self) -> None:
         self._entries: list[LedgerEntry] = []
@@ -94,12 +97,12 @@ class Ledger:
         return iter(self._entries)
 
     def append(self, entry: LedgerEntry) -> None:
-        """Add an entry. The caller may fill in the fields of its answer later."""
+        """Add an entry. The caller may fill in the fields of the answer later."""
         self._entries.append(entry)
         self._grown.set()
 
     def clear(self) -> None:
-        """Forget all entries."""
+        """Delete all entries."""
         self._entries.clear()
 
     async def reached(self, count: int) -> None:
@@ -110,12 +113,12 @@ class Ledger:
 
 
 def _plain(value: object) -> object:
-    """The value in types of JSON."""
+    """Return the value in JSON types."""
     if isinstance(value, list | tuple):
         return [each.as_json() if isinstance(each, JsonEntry) else each for each in cast("Sequence[object]", value)]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def moment(seconds: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC, to the microsecond."""
+    """Return a time, given in epoch seconds, as RFC 3339 in UTC, to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

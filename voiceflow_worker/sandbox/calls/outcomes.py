@@ -1,4 +1,4 @@
-"""The course of calls, by a script, or by a seed and the destination: the same run has the same results."""
+"""The course of calls, chosen by a script, or by a seed and the destination. Equal runs have equal results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SUMMARY_LAG = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:
-    """The course of one call. All durations are in seconds of the people on the phone, not of the sandbox's clock."""
+    """The planned course of one call. Durations are in simulated seconds, which the speed does not change."""
 
     status: SessionStatus
     code: int | None = None
@@ -44,28 +44,28 @@ class CallPlan:
     packet_loss: float = 0.0
     jitter: float = 1.0
     luck: int = 0
-    """The seed of the person on the phone."""
+    """The seed for the choices of the person on the phone."""
 
     @property
     def rings(self) -> bool:
-        """Whether the number is dialled at all."""
+        """True if the number is dialled at all."""
         return self.status not in _NEVER_RINGS
 
     @property
     def is_answered(self) -> bool:
-        """Whether the call is answered."""
+        """True if the call is answered."""
         return self.status in _ANSWERED
 
 
 class Outcomes:
-    """Chooses the course of calls. The n-th call to a destination always goes the same way under the same seed."""
+    """The maker of call plans. With the same seed, the n-th call to a destination always goes the same way."""
 
     def __init__(self, seed: int | str) -> None:
         self._seed = seed
         self._calls: dict[str, int] = {}
 
     def plan(self, destination: str, actions: Sequence[object], *, script: Script | None = None) -> CallPlan:
-        """The course of the next call to `destination`, which goes through `actions` if it is answered."""
+        """Return the plan of the next call to `destination`, which runs `actions` if it is answered."""
         nth = self._calls.get(destination, 0)
         self._calls[destination] = nth + 1
         luck = self._luck(f"{destination}/{nth}")
@@ -90,7 +90,7 @@ class Outcomes:
         return planned if script is None else _as_scripted(planned, script)
 
     def inbound(self, source: str) -> CallPlan:
-        """The course of the next call that `source` makes to one of the account's numbers."""
+        """Return the plan of the next call that `source` makes to a number of the account."""
         caller = f"from {source}"
         nth = self._calls.get(caller, 0)
         self._calls[caller] = nth + 1
@@ -100,12 +100,12 @@ class Outcomes:
         return int.from_bytes(hashlib.blake2b(f"{self._seed}/{call}".encode(), digest_size=8).digest())
 
     def clear(self) -> None:
-        """Start again: the next call to each destination is its first."""
+        """Start again: the next call to each destination counts as the first."""
         self._calls.clear()
 
 
 def too_late(plan: CallPlan) -> CallPlan:
-    """The course of a call whose validity passed before it was dialled."""
+    """Return the plan of a call whose validity passed before it was dialled."""
     return CallPlan(
         status=SessionStatus.ERROR,
         code=SESSION_VALIDITY_EXPIRED,
@@ -158,7 +158,7 @@ def _ringing(status: SessionStatus, dice: Random) -> float:
 
 
 def _talking(actions: Sequence[object]) -> float:
-    """The length of the actions for a person who listens to the end."""
+    """Return the length of the actions for a person who listens to the end."""
     seconds = 1.0
     for entry in actions:
         action, params = read_action(entry)

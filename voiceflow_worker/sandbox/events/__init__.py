@@ -1,1 +1,1 @@
-"""The account of the sandbox and its events: numbers, voices, webhooks, answers, and deliveries."""
+"""The account of the sandbox (numbers, voices and webhooks), and the delivery of its events."""

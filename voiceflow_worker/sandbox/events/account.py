@@ -1,4 +1,4 @@
-"""The account of the sandbox: its keys, and the numbers, voices and webhooks of its sub-accounts."""
+"""The account of the sandbox: its key, and the numbers, voices and webhooks of its sub-accounts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voiceflow_worker.sandbox.orders.orders import same_number
 HOOK_TYPES = ("VSS", "VCA", "VCS", "VRU", "VNU")
 NO_KEY = "Authentication header not found or token invalid"
 
-# Names of the voices that the guides use, and some of the neural voices behind them.
+# The voices that the 8x8 guides use, and some other neural voices.
 SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
     {"speechProfileCode": code, "localeCode": locale, "localeDescription": description, "gender": gender}
     for code, locale, description, gender in (
@@ -29,16 +29,16 @@ SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
         ("de-DE-KatjaNeural", "de-DE", "German (Germany)", "Female"),
     )
 )
-# The sub-account of incoming calls until one was used or registered.
+# The sub-account of incoming calls until a sub-account is used or registered.
 _ANY = "sandbox"
 _SAMPLE_NUMBERS = ("6531234567",)
 
 
 class Account:
-    """Keys, sub-accounts, numbers, voices and registered webhooks.
+    """The key, sub-accounts, numbers, voices and registered webhooks of an account.
 
-    An argument that is None turns its check off: any key that is not empty, any well-formed sub-account, any source or
-    any voice is then accepted.
+    An argument that is None turns its check off: any non-empty key, any well-formed sub-account, any source or any
+    voice is then accepted.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Account:
         self._hook_for_all = hook
         self._hooks: dict[str, dict[str, Hook]] = {}
         self.push_configs: dict[str, Mapping[str, object]] = {}
-        """The upload targets of recordings, by sub-account."""
+        """The servers that recordings are uploaded to, by sub-account."""
 
     # -- access --------------------------------------------------------------------------------------------------------
 
     def refusal(self, authorization: bytes | None, sub_account: str) -> tuple[int, str] | None:
-        """The refusal of a request without access, as an HTTP status and the message of the service."""
+        """Return the HTTP status and the message that refuse a request without access, or None."""
         scheme, _, token = (authorization or b"").partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:
@@ -78,11 +78,11 @@ class Account:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The account's numbers; a sample of them if any source is taken."""
+        """The account's numbers. If any source is accepted, a sample number."""
         return tuple(map(same_number, _SAMPLE_NUMBERS)) if self._numbers is None else self._numbers
 
     def owns(self, number: str) -> bool:
-        """Whether calls may have this source."""
+        """Return whether calls may have this source."""
         return self._numbers is None or same_number(number) in self._numbers
 
     @property
@@ -94,28 +94,28 @@ class Account:
         return [known.get(voice, {"speechProfileCode": voice}) for voice in sorted(self._voices)]
 
     def speaks(self, voice: str) -> bool:
-        """Whether this is one of the account's voices."""
+        """Return whether the account has this voice."""
         return self._voices is None or voice in self._voices
 
     # -- webhooks ----------------------------------------------------------------------------------------------------
 
     def hooks(self, sub_account: str) -> dict[str, Hook]:
-        """The hooks of this sub-account by type of event; at first the hook for all events."""
+        """Return the webhooks of this sub-account by type of event. At first, the default webhook gets all types."""
         if sub_account not in self._hooks:
             given = self._hook_for_all
             self._hooks[sub_account] = {} if given is None else dict.fromkeys(HOOK_TYPES, given)
         return self._hooks[sub_account]
 
     def hook(self, sub_account: str, hook_type: str) -> Hook | None:
-        """The hook for events of a type; None if there is none."""
+        """Return the webhook for events of a type, or None."""
         found = self.hooks(sub_account).get(hook_type)
         return found if found is not None and found.enabled else None
 
     def is_for_all(self, hook: Hook) -> bool:
-        """Whether this is the default webhook for all events, not one that was registered."""
+        """Return whether this is the default webhook, which gets all events, and not a registered webhook."""
         return hook is self._hook_for_all
 
     def first_with(self, hook_type: str) -> str | None:
-        """The first sub-account that has a webhook for events of a type."""
+        """Return the first sub-account that has a webhook for events of a type, or None."""
         known = sorted(self._sub_accounts or ()) or [*self._hooks, _ANY]
         return next((name for name in known if self.hook(name, hook_type) is not None), None)

@@ -1,4 +1,4 @@
-"""The answers of the callflows endpoint, in the words of the service (8x8 voice status codes guide)."""
+"""The answers of the callflows endpoint, with the service's texts (8x8 voice status codes guide)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from voiceflow_worker.sandbox.calls.call import Call, CallRequest, new_id
 from voiceflow_worker.sandbox.calls.call_events import wire_time
 from voiceflow_worker.sandbox.events.account import Account
 
-# The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). The rest follows that.
+# The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). Others are inferred.
 _UNPROCESSABLE = frozenset({-1002, -1010, -1012, -1013, -1014, -1015, -1018, -1019, -1020})
 _WORDS = {
     -1001: "Invalid JSON request body",
@@ -47,7 +47,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An HTTP answer. `summary` is its entry in the ledger, `code` the 8x8 status code, if it has one."""
+    """An HTTP answer. `summary` is its text in the ledger. `code` is the 8x8 status code, if any."""
 
     status: int
     body: bytes
@@ -57,7 +57,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def header_list(self, *, date: str) -> list[tuple[bytes, bytes]]:
-        """The headers as ASGI takes them."""
+        """Return the headers in ASGI form."""
         return [
             (b"date", date.encode()),
             (b"content-type", self.content_type.encode()),
@@ -66,7 +66,7 @@ class Answer:
         ]
 
     def on_the_wire(self, *, date: str) -> tuple[bytes, bytes]:
-        """Head and body as HTTP/1.1 bytes."""
+        """Return the head and the body as HTTP/1.1 bytes."""
         phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
         lines = [f"HTTP/1.1 {self.status} {phrase}".encode()]
         lines += [name + b": " + value for name, value in self.header_list(date=date)]
@@ -74,7 +74,7 @@ class Answer:
 
 
 def created(call: Call) -> Answer:
-    """An accepted call, before its answer."""
+    """Return the answer to an accepted call, which nobody has answered yet."""
     said = {
         "sessionId": call.session_id,
         "sessionStatus": "CREATED",
@@ -88,7 +88,7 @@ def created(call: Call) -> Answer:
 
 
 def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-    """A refusal. `code` is the 8x8 code, or the HTTP status if there is none."""
+    """Return a refusal. `code` is the 8x8 code, or the HTTP status if there is none."""
     said = {
         "sessionStatus": "NOT_CREATED",
         "callFlowRequestId": new_id(),
@@ -103,7 +103,7 @@ def not_created(status: int, code: int, message: str, *, headers: Mapping[str, s
 def platform_error(
     status: int, *, code: int | None = None, message: str = "", headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """An error of the platform before the API, without details of a call."""
+    """Return an error of the platform in front of the API, without details of a call."""
     body = orjson.dumps(
         {
             "code": 1000 + status if code is None else code,
@@ -116,23 +116,23 @@ def platform_error(
 
 
 def unreadable() -> Answer:
-    """The refusal of a body that is not JSON."""
+    """Return the refusal of a body that is not JSON."""
     return _refused(Finding(message=_WORDS[-1001], code=-1001))
 
 
 def judged(body: object, request: CallRequest, account: Account, *, now: datetime) -> Answer | None:
-    """The refusal of a body, for its first error; None for an accepted call."""
+    """Return the refusal of a body for its first error, or None for an accepted call."""
     findings = find_problems(body, now=now)
     errors = [found for found in findings if found.is_error or found.code == VALIDITY_EXPIRED]
     errors += against_account(request.actions, account)
     if not errors:
         return None
-    # Each field is checked before the flow as a whole: an unknown first action is -1007 at 8x8, not -1013.
+    # 8x8 checks each field before the flow as a whole: an unknown first action is -1007, not -1013.
     return _refused(min(errors, key=lambda found: found.code in _UNPROCESSABLE))
 
 
 def against_account(actions: Sequence[object], account: Account) -> Sequence[Finding]:
-    """The numbers and voices of a flow that do not belong to the account."""
+    """Return a finding for each number and voice of a flow that the account does not have."""
     found: list[Finding] = []
     for entry in actions:
         action, params = read_action(entry)
@@ -150,7 +150,7 @@ def _refused(found: Finding) -> Answer:
         case -1007:
             message = f"{found.path} should be one of: say,playFile,sayAndCapture"
         case -1009:
-            # The findings of this library add a remedy; the messages of the service do not.
+            # Findings of this library end with a remedy, which messages of the service do not have.
             message = f"Invalid call flow entry provided. {found.path}: {found.message.partition(';')[0]}"
         case _:
             message = _WORDS.get(code) or api_code(code).meaning
@@ -158,7 +158,7 @@ def _refused(found: Finding) -> Answer:
 
 
 class DateHeader:
-    """The value of the Date header (RFC 9110 §6.6.1), made once a second."""
+    """The value of the Date header (RFC 9110 §6.6.1), computed once a second."""
 
     def __init__(self, *, offset: float = 0.0) -> None:
         self.offset = offset
@@ -166,7 +166,7 @@ class DateHeader:
         self._text = ""
 
     def now(self) -> str:
-        """The time of the sandbox, `offset` seconds from the true one."""
+        """Return the value for the sandbox's time, which is the true time plus `offset` seconds."""
         second = int(time.time() + self.offset)
         if second != self._second:
             self._second, self._text = second, formatdate(second, usegmt=True)

@@ -1,4 +1,4 @@
-"""Delivery of events: each one is POSTed to its registered webhook, and the result is recorded."""
+"""The delivery of events to webhooks by POST, with a record of each attempt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry
 from voiceflow_worker.sandbox.calls.speech import text
 
-# The receiver is on the same machine: more at once would only wait in its backlog.
+# The receiver is on the same machine, and more connections would only wait in its backlog.
 _AT_ONCE = 64
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 _QUESTION = "CALL_ACTION"
@@ -25,7 +25,7 @@ _QUESTION = "CALL_ACTION"
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The URL for events of a type, and their Authorization value."""
+    """The URL that events of a type are sent to, and their Authorization value."""
 
     url: str
     authorization: str | None = None
@@ -34,9 +34,9 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryEntry(JsonEntry):
-    """One attempt to deliver an event: the receiver's HTTP status, or the error.
+    """One attempt to deliver an event, with the receiver's HTTP status or the error.
 
-    `seconds` is how long the answer took; `answer` is the answer to a question (a VCA), None for other events.
+    `seconds` is how long the answer took. `answer` is the answer to a question (a VCA), and None for other events.
     """
 
     at: float
@@ -52,7 +52,7 @@ class DeliveryEntry(JsonEntry):
 
 
 class Delivery:
-    """The sender of events. `speed` shortens the waits between retries. The newest 10,000 attempts are kept."""
+    """The sender of events. It keeps the newest 10,000 attempts. `speed` shortens the waits between retries."""
 
     def __init__(self, activity: Activity, *, speed: float, retries: int = 0, timeout: float = 10.0) -> None:
         self._activity = activity
@@ -72,19 +72,19 @@ class Delivery:
         retries: int | None = None,
         then: Callable[[], None] | None = None,
     ) -> None:
-        """Send an event, `copies` times, each tried again up to `retries` times until it is answered with 2xx.
+        """Send an event `copies` times. Each copy is sent again up to `retries` times if the answer is not 2xx.
 
-        `then` is called after the last one.
+        `then` is called after the last copy.
         """
         self._activity.run(self._deliver(hook, event, copies, self._retries if retries is None else retries, then))
 
     async def ask(self, hook: Hook, event: Mapping[str, object], *, within: float, retries: int = 0) -> DeliveryEntry:
-        """Send an event that is a question, and wait for its answer, up to `within` seconds.
+        """Send an event that is a question, and wait up to `within` seconds for its answer.
 
-        A question that was not answered with 200 is sent again, up to `retries` times. Returns the last try.
+        If the answer is not 200, the question is sent again, up to `retries` times. Returns the last attempt.
         """
         body = orjson.dumps(event)
-        # Callers wait for these, so they do not queue behind summaries or each other.
+        # A caller waits for each question, so questions do not queue behind summaries or each other.
         for _ in range(retries):
             entry = await self._post(hook, event, body, within=within, asks=True)
             if entry.status == HTTPStatus.OK:
@@ -100,7 +100,7 @@ class Delivery:
         for _ in range(copies):
             wait = _FIRST_RETRY
             for left in range(retries, -1, -1):
-                async with self._places:  # its time begins when it leaves: a queue here is no receiver that is slow
+                async with self._places:  # the timeout begins after the wait for a place
                     entry = await self._post(hook, event, body, within=self._timeout, asks=asks)
                 if left == 0 or (entry.status is not None and 200 <= entry.status < 300):
                     break
@@ -148,7 +148,7 @@ class Delivery:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # Proxies of the environment are not for a receiver on this machine.
+            # The receiver is on this machine, so proxies in the environment are ignored.
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=False)
         return self._session
 

@@ -1,4 +1,4 @@
-"""Updates of the account's numbers (VNU). They are ordered: the sandbox changes no number by itself."""
+"""Updates of the account's numbers (VNU). They come only from orders, because the sandbox changes no numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UpdateKind(StrEnum):
 
 
 class NumberChange(StrictModel):
-    """One number in an update. `operational_status` is Active, Unhealthy, Expiring, Inactive or any other text."""
+    """One number in an update. `operational_status` is Active, Unhealthy, Expiring, Inactive or another text."""
 
     msisdn: str
     operational_status: str = "Active"
@@ -49,9 +49,10 @@ class NumberChange(StrictModel):
 
 
 class NumberUpdateOrder(StrictModel):
-    """An update to be sent now, to the VNU webhook of `sub_account`, or of the first one that has such a webhook.
+    """An order for an update that is sent now.
 
-    A SNAPSHOT without `numbers` lists the account's numbers, all Active and unchanged.
+    The update goes to the VNU webhook of `sub_account`, by default that of the first sub-account with such a webhook. A
+    SNAPSHOT without `numbers` lists the account's numbers, all of them Active and unchanged.
     """
 
     kind: UpdateKind = UpdateKind.UPDATES
@@ -61,7 +62,7 @@ class NumberUpdateOrder(StrictModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.kind is UpdateKind.UPDATES and not self.numbers:
-            raise ValueError("UPDATES needs numbers: give those that have changed")
+            raise ValueError("UPDATES needs `numbers`: give the changed numbers")
         return self
 
 
@@ -73,15 +74,15 @@ class NumberUpdates:
     reports: Reports
 
     def send(self, order: NumberUpdateOrder) -> None:
-        """Send an update. Raises ValueError if no webhook is registered for updates."""
+        """Send an update. Raises ValueError if no webhook is registered for number updates."""
         sub_account = self.sub_account_of(order)
         self.reports.number_update(sub_account, partial(_update, order, sub_account, self.account))
 
     def sub_account_of(self, order: NumberUpdateOrder) -> str:
-        """The sub-account of an update. Raises ValueError as `send` does."""
+        """Return the sub-account of an update. Raises ValueError if no webhook is registered for number updates."""
         sub_account = order.sub_account or self.account.first_with(EventKind.VNU)
         if sub_account is None or self.account.hook(sub_account, EventKind.VNU) is None:
-            raise ValueError("no webhook is registered for number updates: register a VNU webhook, or give --webhook")
+            raise ValueError("no webhook is registered for number updates: register a VNU webhook, or use --webhook")
         return sub_account
 
 

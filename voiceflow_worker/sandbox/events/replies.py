@@ -1,4 +1,4 @@
-"""Replies to call action events, checked as the service checks them (8x8 call action handling guide)."""
+"""Replies to call action events, checked as 8x8 checks them (8x8 call action handling guide)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _API_SOURCE_NOT_ALLOWED = -1014
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The next actions of a call; `client_action_id` is None if the reply has none."""
+    """The next actions of a call. `client_action_id` is None if the reply has none."""
 
     actions: Sequence[object]
     client_action_id: str | None
@@ -28,18 +28,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The error that ends the session, for its summary."""
+    """The error of an invalid reply, which ends the session and is in its summary."""
 
     code: int
     message: str
 
 
 def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refusal:
-    """The actions of a reply, or its error. None stands for no reply."""
+    """Return the actions of a reply, or its error. None stands for a lost reply."""
     if answer is None:
-        return Refusal(_INVALID_FLOW, "the call action event was not answered")
+        return Refusal(_INVALID_FLOW, "the call action event got no answer")
     if answer.status is None:
-        return Refusal(_INVALID_FLOW, f"the call action event was not answered: {answer.error}")
+        return Refusal(_INVALID_FLOW, f"the call action event got no answer: {answer.error}")
     if answer.status != 200:
         return Refusal(_INVALID_FLOW, f"the call action event was answered with HTTP status {answer.status}")
     try:

@@ -1,4 +1,4 @@
-"""Reports of calls and numbers to the webhooks of the account, by kind of event and as ordered."""
+"""Reports about calls and numbers, sent to the webhooks of the account as orders say."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from voiceflow_worker.sandbox.orders.orders import OrderBook
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
 Worded: TypeAlias = Callable[[], Mapping[str, object]]
-"""Makes an event. Only called if it is sent, because it is the slowest part of a call."""
+"""A function that makes an event. It is called only for events that are sent, because making an event is slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """One event with its order."""
+    """An event to send, with the order for its delivery."""
 
     hook: Hook
     event: Mapping[str, object]
@@ -39,7 +39,7 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question to the receiver: the answer, None if it was lost, and the seconds that the caller waited."""
+    """The result of a question to the receiver: the answer (None if it was lost), and how long the caller waited."""
 
     answer: DeliveryEntry | None
     seconds: float
@@ -47,10 +47,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """The maker of events, which hands them to the delivery.
+    """The maker of events. The events are sent by `delivery`.
 
-    `speed` is the sandbox's. The answer to a call action event may take `within` true seconds. With `statuses`, call
-    status events go to the webhook for all events too.
+    The answer to a call action event may take `within` seconds, whatever the speed. With `statuses`, call status events
+    also go to the webhook for all events.
     """
 
     account: Account
@@ -64,11 +64,11 @@ class Reports:
     # -- the next step -------------------------------------------------------------------------------------------------
 
     def can_ask(self, call: Call) -> bool:
-        """Whether a webhook for call actions is registered."""
+        """Return whether a webhook for call actions is registered."""
         return self.account.hook(call.sub_account, EventKind.VCA) is not None
 
     async def ask(self, call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200) -> Asked:
-        """Ask for the next step, and wait for the answer."""
+        """Ask the receiver for the next step, and wait for the answer."""
         sent = self._of_call(
             call, EventKind.VCA, partial(action_event, call, status, dtmf=dtmf, at=at, sip_code=sip_code)
         )
@@ -86,7 +86,7 @@ class Reports:
     # -- news ----------------------------------------------------------------------------------------------------------
 
     def tells_statuses(self, call: Call) -> bool:
-        """Whether each state of the call is reported."""
+        """Return whether the states of the call's legs are reported."""
         hook = self.account.hook(call.sub_account, EventKind.VCS)
         if hook is None:
             return False
@@ -96,22 +96,22 @@ class Reports:
         return self.statuses or not self.account.is_for_all(hook)
 
     def status(self, call: Call, leg: Leg, state: LegState, *, at: float) -> None:
-        """A leg has changed its state."""
+        """Report a new state of a leg."""
         if self.tells_statuses(call):
             self._tell(call, EventKind.VCS, partial(status_event, call, leg, state, at=at))
 
     def recording(self, call: Call, recording: RecordingOrder) -> None:
-        """A recording is ready."""
+        """Report a recording that is ready."""
         self._tell(call, EventKind.VRU, partial(recording_event, call, recording))
 
     def number_update(self, sub_account: str, worded: Worded) -> None:
-        """Numbers of a sub-account have changed."""
+        """Report changed numbers of a sub-account."""
         sent = self._prepared(sub_account, EventKind.VNU, None, worded)
         if sent is not None:
             self._later(sent.order.delay_seconds, partial(self._send, None, sent))
 
     def summary(self, call: Call) -> None:
-        """The session has ended."""
+        """Report the end of a session."""
         script = call.summary_script
         sent = None
         if script is None or not script.drop:
@@ -148,7 +148,7 @@ class Reports:
         return self._prepared(call.sub_account, kind, call.request.destination, worded)
 
     def _prepared(self, sub_account: str, kind: EventKind, destination: str | None, worded: Worded) -> _Sent | None:
-        """The event with its order; None if no webhook is registered, or an order drops the event."""
+        """Return the event with its order, or None if no webhook is registered or an order drops the event."""
         hook = self.account.hook(sub_account, kind)
         if hook is None:
             return None
@@ -156,7 +156,7 @@ class Reports:
         return None if order.drop else _Sent(hook, worded(), order)
 
     def _repeat(self, call: Call | None, sent: _Sent) -> None:
-        """Send the ordered copies at their times."""
+        """Schedule the ordered copies of an event."""
         order = sent.order
         if not order.duplicates:
             return

@@ -1,1 +1,1 @@
-"""The exchange: calls dialled, put through, and carried out action by action."""
+"""The exchange, which dials calls, connects them, and carries out their actions."""

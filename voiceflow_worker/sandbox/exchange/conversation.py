@@ -1,4 +1,4 @@
-"""The conversation of an answered call, action by action: speech, key presses and second parties."""
+"""The conversation of an answered call: speech, key presses and second parties."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from voiceflow_worker.sandbox.orders.script import Script
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The surroundings of every conversation; `speed` is how many times faster than real time it runs."""
+    """The parts of the sandbox that every conversation uses, and its speed."""
 
     account: Account
     reports: Reports
@@ -34,16 +34,16 @@ class Stage:
 
 
 class _End(Enum):
-    """The way in which the actions ended."""
+    """The way in which the actions of a call ended."""
 
     IN_ORDER = auto()
     HUNG_UP = auto()
 
 
 class Conversation:
-    """The course of one call from its answer to its end, which is recorded in the call.
+    """The course of one call from its answer to its end, recorded in the call.
 
-    Its clock runs at the pace of the people on the phone, in seconds since the dialling.
+    Its clock counts simulated seconds since dialling.
     """
 
     def __init__(self, call: Call, stage: Stage) -> None:
@@ -79,7 +79,7 @@ class Conversation:
                 self._record(recorded, recorded.ended - recorded.connected)
 
     async def _course(self) -> _End | Refusal:
-        """Action after action, to the hang-up, the end of the actions, or an error."""
+        """Run the actions up to the hang-up, the end of the actions, or an error."""
         actions = list(self._call.request.actions[1:])
         if not self._call.request.actions:
             reply = await self._ask(ActionStatus.CALL_RECEIVED, None)
@@ -90,7 +90,7 @@ class Conversation:
             entry = actions.pop(0)
             action, params = read_action(entry)
             if action is Action.MAKE_CALL and self._second is not None:
-                break  # two parties are all that can talk; a third waits for nobody
+                break  # only two parties can talk; a third is not called
             self._call.last_action = action or self._call.last_action
             match action:
                 case Action.HANGUP:
@@ -113,7 +113,7 @@ class Conversation:
         return _End.IN_ORDER
 
     async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
-        """Carry out an action that is not a question; gives the next step, None if the receiver is not asked."""
+        """Carry out an action that is not a question. Returns the next actions, or None if the receiver is not asked."""
         script = self._call.script
         asks = script is not None and script.steps and self._stage.reports.can_ask(self._call)
         sip_code = 200
@@ -136,7 +136,7 @@ class Conversation:
                 await self._say(said, seconds_of(action, params))
 
     async def _question(self, question: Question, params: Mapping[str, object]) -> tuple[str | None, bool]:
-        """The digits that counted, None for none or too few at each try; and whether the person hung up."""
+        """Return the digits that counted, and whether the person hung up. Too few digits are returned as None."""
         presses = self._caller.answer(fewest=question.min_digits)
         for attempt in range(question.tries):
             await self._play(Action.SAY_AND_CAPTURE, params)
@@ -154,13 +154,13 @@ class Conversation:
         return None, False
 
     async def _ask(self, status: ActionStatus, dtmf: str | None, *, sip_code: int = 200) -> list[object] | Refusal:
-        """The next step from the receiver."""
+        """Return the next actions from the receiver."""
         asked = await self._stage.reports.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
         self._now += asked.seconds
         reply = judged_reply(asked.answer, self._stage.account)
         if isinstance(reply, Refusal):
             return reply
-        # The id stays until a new one is given: the service sends back the last one (8x8 voice call action guide).
+        # The service sends the last id that a reply had (8x8 voice call action guide).
         self._call.client_action_id = reply.client_action_id or self._call.client_action_id
         return list(reply.actions)
 
@@ -187,7 +187,7 @@ class Conversation:
             self._hang_up(leg)
 
     async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
-        """Let the two parties talk, unless the call ended early, and free both lines."""
+        """Let the two parties talk, unless the call ended early. Then free the second line."""
         script, seconds = self._call.script, self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
             seconds = script.bridge_seconds
@@ -220,7 +220,7 @@ class Conversation:
         await self._pass(seconds if self._action_seconds is None else self._action_seconds)
 
     async def _pass(self, seconds: float) -> None:
-        """Let time pass for the people on the phone."""
+        """Let simulated time pass."""
         self._now += seconds
         if seconds > 0:
             await asyncio.sleep(seconds / self._stage.speed)

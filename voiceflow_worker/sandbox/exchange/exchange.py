@@ -1,4 +1,4 @@
-"""The exchange: it dials accepted calls, makes and connects incoming ones, runs them, and reports their ends."""
+"""The exchange, which dials accepted calls, connects incoming calls, runs them, and reports their ends."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from voiceflow_worker.sandbox.orders.event_orders import EventKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """The calls under way. `now` gives the sandbox's time.
+    """The calls under way. `now` returns the sandbox's time.
 
-    A call with a fixed plan needs two timers. One with questions or a second party is a task of its own.
+    A call with a fixed plan needs two timers. A call with questions or a second party runs in its own task.
     """
 
     activity: Activity
@@ -35,14 +35,14 @@ class Exchange:
     now: Callable[[], datetime]
 
     def place(self, call: Call) -> None:
-        """Take an accepted call: dial it now, or when its plan says so."""
+        """Dial an accepted call, now or at the time in its plan."""
         if call.plan.dial_seconds > 0:
             self._after(call.plan.dial_seconds, partial(self._dial, call))
         else:
             self._dial(call)
 
     def put_through(self, call: Call) -> None:
-        """Take an incoming call: the account's receiver gives its actions."""
+        """Connect an incoming call, whose actions come from the account's receiver."""
         call.dialled_at = self.now()
         leg = Leg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
         call.legs.append(leg)
@@ -67,7 +67,7 @@ class Exchange:
         self._after(plan.ring_seconds + plan.talk_seconds + plan.lag_seconds, partial(self._end_as_planned, call))
 
     def _ring(self, call: Call, *, converses: bool) -> None:
-        """The course of a call by its plan; with `converses`, up to the answer."""
+        """Ring the phone, and schedule the call's events by its plan, or with `converses` only up to the answer."""
         plan, request, reports = call.plan, call.request, self.stage.reports
         ended = plan.ring_seconds + plan.talk_seconds
         leg = Leg(
@@ -115,7 +115,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switchboard:
-    """The maker of ordered incoming calls, with a list of them."""
+    """The switchboard, which makes the ordered incoming calls and lists them."""
 
     account: Account
     outcomes: Outcomes
@@ -123,9 +123,9 @@ class Switchboard:
     entries: list[InboundEntry] = field(default_factory=list[InboundEntry])
 
     def call(self, order: InboundOrder) -> InboundEntry:
-        """Start an incoming call now. Its entry is updated as the call goes on.
+        """Start an incoming call now. Its entry is updated while the call goes on.
 
-        Raises ValueError if nobody answers: the number is not the account's, or it has no webhook for call actions.
+        Raises ValueError if the account does not own the number, or has no webhook for call actions.
         """
         sub_account = self.sub_account_of(order)
         entry = InboundEntry(
@@ -145,10 +145,10 @@ class Switchboard:
         return entry
 
     def sub_account_of(self, order: InboundOrder) -> str:
-        """The sub-account of the call. Raises ValueError as `call` does."""
+        """Return the sub-account of the call. Raises ValueError as `call` does."""
         if not self.account.owns(order.destination):
             raise ValueError(f"{order.destination} is not one of the account's numbers")
         sub_account = order.sub_account or self.account.first_with(EventKind.VCA)
         if sub_account is None or self.account.hook(sub_account, EventKind.VCA) is None:
-            raise ValueError("no webhook says what to do with the call: register a VCA webhook, or give --webhook")
+            raise ValueError("no webhook answers the call: register a VCA webhook, or start the sandbox with --webhook")
         return sub_account

@@ -1,1 +1,1 @@
-"""Orders to the sandbox: how calls end, how events arrive, which faults it shows."""
+"""Orders to the sandbox: the ends of calls, the delivery of events, and faults."""

@@ -1,4 +1,4 @@
-"""The simulated person on the phone: the keys they press at each question, and how soon."""
+"""The simulated person on the phone, who presses keys after questions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voiceflow_worker.sandbox.orders.orders import StrictModel
 HANGS_UP = "hangup"
 _KEYS = re.compile(r"[0-9*#A-D]{1,50}")
 _AFTER = 1.0
-# The keys pressed without a script, in a hundred questions; None: no key.
+# How often each key is pressed in a hundred questions without a script; None stands for no key.
 _HABITS: Sequence[tuple[str | None, int]] = (
     ("1", 34), ("2", 20), ("3", 10), ("4", 6), ("5", 5), ("6", 4), ("7", 3), ("8", 3), ("9", 5), (None, 10),
 )  # fmt: skip
@@ -25,15 +25,15 @@ _ENOUGH = 25
 def _checked(keys: str) -> str:
     if keys != HANGS_UP and _KEYS.fullmatch(keys) is None:
         raise ValueError(
-            f'{keys[:60]!r} cannot be keys: give 1 to 50 of 0-9, *, # and A-D, or null for none, or "{HANGS_UP}"'
+            f'{keys[:60]!r} is not valid: give 1 to 50 keys (0-9, *, #, A-D), null for no key, or "{HANGS_UP}"'
         )
     return keys
 
 
 class KeyPress(StrictModel):
-    """The reaction to one question: pressing `keys`, or none (null), or hanging up ("hangup").
+    """The reaction to one question: some `keys`, no key (null), or hanging up ("hangup").
 
-    `after` is the time from the prompt to the first key or to hanging up, in seconds, divided by the sandbox's speed.
+    `after` is the time in seconds from the prompt to the reaction. It is divided by the sandbox's speed.
     """
 
     keys: Annotated[str, AfterValidator(_checked)] | None = None
@@ -47,7 +47,7 @@ Entries: TypeAlias = Sequence[Try | tuple[Try, ...]]
 def _all_checked(entries: Entries) -> Entries:
     for entry in entries:
         if isinstance(entry, tuple) and not entry:
-            raise ValueError("a question's list of tries is empty; write null for no key")
+            raise ValueError("the list of tries of a question is empty; write null for no key")
         for press in entry if isinstance(entry, tuple) else (entry,):
             if isinstance(press, str):
                 _checked(press)
@@ -55,14 +55,14 @@ def _all_checked(entries: Entries) -> Entries:
 
 
 Keys: TypeAlias = Annotated[Entries, AfterValidator(_all_checked)]
-"""One entry for each question; a tuple (in JSON a list) has one entry for each time that the question is asked."""
+"""The reactions of a caller, one entry for each question. A tuple (in JSON a list) has one entry for each try."""
 Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"]
 """The result of calling a second party."""
 
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """One reaction of the caller: the keys in their order, and the seconds from the prompt to the first."""
+    """One reaction of the caller: the keys in order, and the seconds from the prompt to the first key."""
 
     digits: str
     after: float
@@ -70,9 +70,9 @@ class Press:
 
 
 class Caller:
-    """A caller who answers the questions of a call, by the script or at random.
+    """A caller who answers the questions of a call, by a script or at random.
 
-    When the script is used up, no more keys are pressed. After too many questions the caller hangs up, so that an
+    When the script has no more entries, no keys are pressed. After too many questions, the caller hangs up, so that an
     endless menu does not keep the sandbox busy.
     """
 
@@ -82,7 +82,10 @@ class Caller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """The reactions to the next question, one for each try; the last one is repeated. `fewest`: keys wanted."""
+        """Return the reactions to the next question, one for each try. The last reaction is repeated.
+
+        `fewest` is the number of keys that the question needs.
+        """
         place = self._questions
         self._questions += 1
         scripted = 0 if self._keys is None else len(self._keys)

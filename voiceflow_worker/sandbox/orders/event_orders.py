@@ -11,14 +11,14 @@ from voiceflow_worker.sandbox.orders.orders import DestinationOrder
 
 
 class EventKind(StrEnum):
-    """The events that the sandbox sends, by the type of their webhook."""
+    """The types of events that the sandbox sends, which are also the types of webhooks."""
 
     VSS = "VSS"
-    """How a session ended."""
+    """A session has ended."""
     VCA = "VCA"
     """The service asks for the next step of a call."""
     VCS = "VCS"
-    """A leg changed its state."""
+    """A leg has changed its state."""
     VRU = "VRU"
     """A recording is ready."""
     VNU = "VNU"
@@ -26,12 +26,12 @@ class EventKind(StrEnum):
 
 
 class EventOrder(DestinationOrder):
-    """The delivery of `event`s of calls to `destination`, or of all calls: of `times` events, or of all.
+    """An order for the delivery of `event`s: of calls to `destination` or of all calls, `times` times or always.
 
-    `delay_seconds`, divided by the sandbox's speed, holds the event back: the caller of a menu waits longer.
-    `duplicates` more copies are sent: with the event itself (in any order), or `duplicate_after` so many seconds, or
-    after the delivery of the session's summary ("VSS"). `drop` sends no event: a menu then gets no answer. `retries` is
-    how often an event that was not answered with 2xx (a VCA: with 200) is sent again.
+    `delay_seconds`, divided by the sandbox's speed, delays the event; the caller of a menu then waits longer.
+    `duplicates` is the number of further copies. They are sent together with the event, or `duplicate_after` seconds
+    later, or after the delivery of the session's summary ("VSS"). With `drop`, the event is not sent, and a menu gets
+    no answer. `retries` is how often an event is sent again if the answer is not 2xx (200 for a VCA).
     """
 
     event: EventKind
@@ -44,7 +44,7 @@ class EventOrder(DestinationOrder):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.event is EventKind.VNU and (self.for_destination or self.duplicate_after == "VSS"):
-            raise ValueError("a VNU is not about a call: leave destination out, and give duplicate_after in seconds")
+            raise ValueError("a VNU does not belong to a call: omit destination, and give duplicate_after in seconds")
         return self
 
     @property
@@ -54,4 +54,4 @@ class EventOrder(DestinationOrder):
 
 
 AS_USUAL = {kind: EventOrder(event=kind) for kind in EventKind}
-"""The delivery of events without an order."""
+"""The orders that apply to events without another order."""

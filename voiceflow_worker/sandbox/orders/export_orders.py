@@ -1,4 +1,4 @@
-"""Orders for the log export: the arrival of rows in the log, and faults of exports."""
+"""Orders for the log export: rows that come late or never, and faults of exports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from voiceflow_worker.sandbox.orders.orders import DestinationOrder, RepeatedOrd
 
 
 class RowOrder(DestinationOrder):
-    """The arrival of the rows of calls to `destination`, or of all calls, in the log: for `times` calls, or for all.
+    """An order for the log rows of calls to `destination` or of all calls: for `times` calls, or always.
 
     The rows come `late_seconds`, divided by the sandbox's speed, after the end of the call. `masked` hides the last
-    digits of both numbers. With `never` the rows do not come.
+    digits of both numbers. With `never`, the rows do not come.
     """
 
     late_seconds: float = Field(default=0, ge=0)
@@ -23,7 +23,7 @@ class RowOrder(DestinationOrder):
 
 
 class At(StrEnum):
-    """The request at which an export goes wrong."""
+    """The kind of request that fails."""
 
     START = "start"
     POLL = "poll"
@@ -31,10 +31,10 @@ class At(StrEnum):
 
 
 class ExportOrder(RepeatedOrder):
-    """The course of the next `times` exports (default 1, null for all).
+    """An order for the next `times` exports (default 1, null for all).
 
-    They are not ready for `polls` polls, then they end as `status`, with files of `rows_per_file` rows. With `at`, the
-    next `times` requests of this kind are answered with `http_status`, and with `retry_after` if given.
+    An export is not ready for `polls` polls. Then it ends as `status`, with files of `rows_per_file` rows. With `at`,
+    the next `times` requests of this kind fail with `http_status`, and with `retry_after` if given.
     """
 
     times: int | None = Field(default=1, ge=1)
@@ -47,15 +47,15 @@ class ExportOrder(RepeatedOrder):
 
     @property
     def occasion(self) -> At | None:
-        """The request that is refused."""
+        """The kind of request that fails, if any."""
         return self.at
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.at is None) != (self.http_status is None):
-            raise ValueError("at and http_status go together")
+            raise ValueError("give both 'at' and 'http_status', or neither")
         if self.retry_after is not None and self.at is None:
-            raise ValueError("retry_after needs at and http_status")
+            raise ValueError("'retry_after' needs 'at' and 'http_status'")
         if self.at is not None and self.model_fields_set & {"status", "polls", "rows_per_file"}:
-            raise ValueError("`status`, `polls` and `rows_per_file` exclude `at`: with `at` the export is refused")
+            raise ValueError("'at' makes a request fail: omit 'status', 'polls' and 'rows_per_file'")
         return self

@@ -14,51 +14,57 @@ class FaultKind(StrEnum):
     """The kinds of faults."""
 
     DELAY = "delay"
-    """The answer comes `seconds` late; or when an event of the call was answered (`until`), a minute late at most."""
+    """The answer is `seconds` late. With `until`, the answer waits for an event of the call, for a minute at most."""
     STATUS = "status"
-    """Another answer: `status`, with `code` and `message` as the service words refusals, or any `body`."""
+    """The answer has `status`, with `code` and `message` as in refusals of the service, or with any `body`."""
     PLATFORM = "platform"
-    """An error of 8x8's platform, which stands before the API: `status` (400, 401, 403, 404, 410 or 426; 403 unless
-    given), with `code` and `message` in its own form."""
+    """The answer is an error of 8x8's platform, which is in front of the API.
+
+    `status` is 400, 401, 403 (the default), 404, 410 or 426. `code` and `message` go into a platform error.
+    """
     THROTTLE = "throttle"
-    """429, with `retry_after` if it is given."""
+    """The answer is 429, with `retry_after` if given."""
     RESET = "reset"
-    """The connection is reset (TCP RST), after as much of the answer as `within` says."""
+    """The connection is reset (TCP RST), after the part of the answer that `within` names."""
     CLOSE = "close"
     """The connection is closed in order, without an answer."""
     CUT = "cut"
     """The connection is closed in order in the middle of the answer: `within` its headers or its body."""
     STALL = "stall"
-    """No answer, or only a part of it (`within`), and the connection stays open; with `seconds`, is then reset."""
+    """No answer is sent, or a part of it (`within`). The connection stays open, or is reset after `seconds` if given.
+    """
     JUNK = "junk"
-    """200 with a `body` that is not JSON; with `raw`, bytes that are not HTTP."""
+    """The answer is 200 with a `body` that is not JSON, or, with `raw`, bytes that are not HTTP."""
     SURPLUS = "surplus"
-    """The answer is true. The next POST on the same connection first gets an answer that belongs to no request, with
-    `status` (default 429), and its own answer `seconds` later (default 0.5)."""
+    """The answer is true, but the next POST on the same connection first gets a surplus answer.
+
+    The surplus answer has `status` (default 429). The true answer to the next POST follows `seconds` later (default
+    0.5).
+    """
 
 
 class Until(StrEnum):
     """The event that a delayed answer waits for."""
 
     VCA = "VCA"
-    """The receiver has answered the call's first call action event."""
+    """The receiver has answered the first call action event of the call."""
     VSS = "VSS"
-    """The session's summary was delivered."""
+    """The summary of the session was delivered."""
 
 
 class Place(StrEnum):
-    """The moment of a fault."""
+    """The moment at which a fault happens."""
 
     ARRIVAL = "arrival"
-    """The request's headers are in, its body is unread; the call is not placed."""
+    """The headers of the request have come; the body is unread. The call is not placed."""
     BEFORE = "before"
-    """The request is in; the call is not placed (a delay: not placed yet)."""
+    """The whole request has come. The call is not placed, or with a delay not yet placed."""
     AFTER = "after"
     """The call is placed."""
 
 
 class Within(StrEnum):
-    """The part of the answer that is sent."""
+    """The part of the answer that is sent before the connection breaks."""
 
     NOTHING = "nothing"
     HEADERS = "headers"
@@ -78,7 +84,7 @@ _TAKES: dict[FaultKind, frozenset[str]] = {
     FaultKind.SURPLUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "seconds"}),
 }
 _FOR_ALL = frozenset({"fault", "destination", "next_calls", "times", "place"})
-# The service refuses a call before it is placed. A fault of the line is worst after it.
+# Refusals happen before a call is placed. A broken connection does most harm after it.
 _TURNS_AWAY = frozenset({FaultKind.STATUS, FaultKind.PLATFORM, FaultKind.THROTTLE})
 _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 
@@ -86,10 +92,10 @@ _LONGEST_WAIT = 60.0
 
 
 class Fault(DestinationOrder):
-    """One fault of the callflows endpoint: its kind, its parameters, and the POSTs that it is for.
+    """One fault of the callflows endpoint, with its parameters.
 
-    It is for `times` POSTs (default 1, null for all) to `destination`, or to any. `next` n is for any n POSTs. `place`
-    is by default "before" for status, platform and throttle, and "after" for the others.
+    It applies to `times` POSTs (default 1, null for all) to `destination`, or to any number. `next` applies to so many
+    POSTs to any numbers. `place` is by default "before" for status, platform and throttle, and "after" for the others.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -118,23 +124,23 @@ class Fault(DestinationOrder):
                 f"{self.fault} takes {', '.join(sorted(_TAKES[self.fault])) or 'nothing'}, not {', '.join(strange)}"
             )
         if self.destination is not None and self.next_calls is not None:
-            raise ValueError("give 'destination' or 'next', not both; 'times' counts the calls to 'destination'")
+            raise ValueError("give either 'destination' or 'next'; 'times' counts the calls to 'destination'")
         if self.next_calls is not None and "times" in given:
-            raise ValueError("next is a number of POSTs already; leave times out")
+            raise ValueError("'next' is already the number of POSTs; omit 'times'")
         if self.place is Place.ARRIVAL and self.destination is not None:
-            raise ValueError("on arrival the body is unread, so the destination is unknown; use next")
+            raise ValueError("on arrival the body is unread, so the destination is unknown; use 'next'")
         if self.fault is FaultKind.DELAY and self.seconds is None and self.until is None:
-            raise ValueError("delay needs seconds, or until")
+            raise ValueError("'delay' needs 'seconds' or 'until'")
         if self.until is not None and self.happens is not Place.AFTER:
-            raise ValueError("until is for a call that was placed; leave place out")
+            raise ValueError("'until' needs a call that was placed; omit 'place'")
         if self.fault is FaultKind.STATUS and self.status is None:
-            raise ValueError("status needs a status")
+            raise ValueError("the fault 'status' needs a 'status'")
         if self.fault is FaultKind.PLATFORM and self.status not in _OF_THE_PLATFORM | {None}:
-            raise ValueError(f"the platform's errors come with {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
+            raise ValueError(f"'status' of a platform error is one of {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
         if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
-            raise ValueError("a surplus comes after a true answer; leave place out")
+            raise ValueError("a 'surplus' comes after a true answer; omit 'place'")
         if self.fault is FaultKind.CUT and self.within is Within.NOTHING and "within" in given:
-            raise ValueError("cut is within headers or body; close sends nothing at all")
+            raise ValueError("'cut' needs 'within' headers or body; use 'close' to send nothing")
         return self
 
     @property
@@ -144,26 +150,26 @@ class Fault(DestinationOrder):
 
     @property
     def happens(self) -> Place:
-        """The moment of the fault."""
+        """The moment at which this fault happens."""
         if "place" in self.model_fields_set:
             return self.place
         return Place.BEFORE if self.fault in _TURNS_AWAY else Place.AFTER
 
     @property
     def occasion(self) -> Place | None:
-        """The arrival of a request, for a fault that does not wait for its body."""
+        """ARRIVAL for a fault that happens before the body of a request is read, else None."""
         return Place.ARRIVAL if self.happens is Place.ARRIVAL else None
 
     @property
     def cut_within(self) -> Within:
-        """The part of the answer that is sent."""
+        """The part of the answer that is sent before the connection breaks."""
         if self.fault is FaultKind.CUT and "within" not in self.model_fields_set:
             return Within.BODY
         return self.within
 
     @property
     def count(self) -> int | None:
-        """The number of POSTs that it is for; None for all."""
+        """The number of POSTs that the fault applies to; None for all."""
         if self.next_calls is not None:
             return self.next_calls
         return self.times if "times" in self.model_fields_set else 1

@@ -1,4 +1,4 @@
-"""The book of orders to the sandbox, and the calls that an order is for."""
+"""The book of orders to the sandbox, and the choice of calls to which an order applies."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from voiceflow_worker.model.numbers import phone
 
 
 class StrictModel(BaseModel):
-    """Frozen data of an order, without unknown fields."""
+    """Frozen data of an order. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RepeatedOrder(StrictModel):
-    """An order that is used `times` times, or always."""
+    """An order that applies `times` times, or always."""
 
     times: int | None = Field(default=None, ge=1)
 
     @property
     def for_destination(self) -> str | None:
-        """The destination of the calls that it is for, as `same_number` writes it; None for all."""
+        """The destination of the calls to which the order applies, as `same_number` writes it; None for all calls."""
         return None
 
     @property
     def occasion(self) -> object:
-        """The kind of event or request that it is for, where its book has orders for several."""
+        """The kind of event or request to which the order applies, if its book has orders for several kinds."""
         return None
 
     @property
     def count(self) -> int | None:
-        """How often it is used; None for always."""
+        """The number of times that the order applies; None for always."""
         return self.times
 
 
@@ -43,7 +43,7 @@ class DestinationOrder(RepeatedOrder):
 
     @property
     def for_destination(self) -> str | None:
-        """The destination of the calls that it is for; None for all."""
+        """The destination of the calls to which the order applies; None for all calls."""
         return None if self.destination in {None, "*"} else same_number(str(self.destination))
 
 
@@ -51,7 +51,7 @@ Given = TypeVar("Given", bound=RepeatedOrder)
 
 
 class OrderBook(Generic[Given]):
-    """Orders, oldest first. A call takes the first one that is for it and its occasion, and is not used up."""
+    """Orders, oldest first. A call takes the first order that applies to it and is not used up."""
 
     def __init__(self) -> None:
         self._orders: list[tuple[Given, str | None, int | None]] = []
@@ -64,7 +64,7 @@ class OrderBook(Generic[Given]):
         self._orders.append((order, order.for_destination, order.count))
 
     def take(self, destination: str | None, occasion: object = None) -> Given | None:
-        """The order to carry out for a call to this destination on this occasion, counted as used once."""
+        """Return the first order for a call to this destination on this occasion, and count it as used once."""
         if not self._orders:
             return None
         wanted = None if destination is None else same_number(destination)
@@ -79,10 +79,10 @@ class OrderBook(Generic[Given]):
         return None
 
     def clear(self) -> None:
-        """Forget all orders."""
+        """Delete all orders."""
         self._orders.clear()
 
 
 def same_number(number: str) -> str:
-    """One writing for a number with and without its +; anything else stays as it is."""
+    """Return a phone number with its +, whether it was given with it or not. Other text is returned as it is."""
     return phone.normalise(number) if phone.is_e164(number) else number

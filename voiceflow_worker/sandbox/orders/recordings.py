@@ -1,4 +1,4 @@
-"""Recordings of sessions. They are ordered, because the sandbox places no calls that it could record."""
+"""Recordings of sessions. They come from orders and from scripted calls, because the sandbox has no sound to record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voiceflow_worker.sandbox.orders.orders import StrictModel
 
 
 class RecordingOrder(StrictModel):
-    """A recording of the session `session_id`: the `url` it was uploaded to, and its length in `seconds`."""
+    """An order for a recording of the session `session_id`, with the `url` of its file and its length in `seconds`."""
 
     session_id: str = Field(min_length=1)
     recording_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
@@ -33,7 +33,7 @@ class Recordings:
         self._orders.append(order)
 
     def of_session(self, session_id: str, *, sub_account: str) -> list[Mapping[str, object]]:
-        """The recordings of a session, in the service's words (8x8 recordings reference)."""
+        """Return the recordings of a session, in the format of 8x8 (recordings reference)."""
         return [
             {
                 "recordingId": order.recording_id,
@@ -49,5 +49,5 @@ class Recordings:
         ]
 
     def clear(self) -> None:
-        """Forget all recordings."""
+        """Delete all recordings."""
         self._orders.clear()

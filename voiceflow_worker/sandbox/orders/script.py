@@ -1,4 +1,4 @@
-"""Scripts of calls: the person on the phone, the end of the call, the arrival of its summary."""
+"""Scripts of calls: the person on the phone, the end of the call, and the arrival of its summary."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from voiceflow_worker.sandbox.orders.orders import DestinationOrder, StrictModel
 
 
 class Conduct(StrictModel):
-    """The person on the phone, in a call with questions or a second party.
+    """The conduct of the person on the phone, in a call with questions or a second party.
 
-    `keys` are the answers to the questions of the menu, one entry each; without it the seed chooses them.
-    `action_seconds` is the length of each text or file, `bridge_outcome` the result of calling the second party, and
-    `bridge_seconds` how long the two talk. With `steps` the service asks for the next step after each action, not only
-    after questions. `statuses` is whether call status events (VCS) are sent: if absent, only to a webhook that was
-    registered for them.
+    `keys` answers the questions of the menu, one entry each; without `keys`, the seed chooses them. `action_seconds` is
+    the length of each text or file. `bridge_outcome` is the result of calling the second party, and `bridge_seconds` is
+    how long the two people talk. With `steps`, the service asks for the next step after each action, not only after
+    questions. `statuses` decides if call status events (VCS) are sent; by default, only webhooks that were registered
+    for VCS get them.
     """
 
     keys: Keys | None = None
@@ -30,17 +30,17 @@ class Conduct(StrictModel):
 
 
 class Script(DestinationOrder, Conduct):
-    """The course of calls to `destination`, or of all calls. The seed decides what is left out.
+    """The course of calls to `destination`, or of all calls. The seed decides what the script does not set.
 
-    Several scripts for one destination are used in their order: BUSY once and then COMPLETED are two scripts. All
-    seconds are divided by the sandbox's speed: `dial_seconds` from acceptance to dialling, `ring_seconds`,
-    `talk_seconds`, and `delay_seconds` from the end of the call to its summary.
+    Scripts for one destination are used in their order: BUSY once and then COMPLETED are two scripts. All seconds are
+    divided by the sandbox's speed. They are `dial_seconds` from acceptance to dialling, `ring_seconds`, `talk_seconds`,
+    and `delay_seconds` from the end of the call to its summary.
 
-    `duplicates` is how many more times the summary is sent. `drop` sends no summary. `no_client_request_id` sends it
-    without one. `retries` is how often a delivery that was not answered with 2xx is repeated.
+    `duplicates` is the number of further summaries. `drop` sends no summary. `no_client_request_id` leaves the
+    clientRequestId out of the summary. `retries` is how often a summary is sent again if the answer is not 2xx.
 
-    In a call with questions or a second party, two people talk for `talk_seconds` unless `bridge_seconds` is given;
-    otherwise such a call takes as long as its menu.
+    A call with questions or a second party takes as long as its menu. In such a call, two people talk for
+    `bridge_seconds`, or else for `talk_seconds`.
     """
 
     outcome: SessionStatus | None = None
