@@ -1,10 +1,10 @@
 """Appointments by phone: 1 confirms, 2 moves, 3 cancels. People who do not answer are called again, twice at most.
 
-Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+The program needs no account: a sandbox in this process simulates 8x8 and the people, and calls nobody.
 
     python examples/appointment.py
 
-The menu is `appointment`, the campaign appointments.csv. The menu needs no code, because its texts are in the rows.
+The menu is `appointment`, and the campaign is appointments.csv. The texts come from the rows, so no code is needed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ MEANING = {
 
 
 def answer_of(job: Job) -> str:
-    """The answer of a person, by the last key and its menu."""
+    """Return the answer of a person, by the last key and its menu."""
     presses = job.last_post.presses if job.last_post is not None else ()
     return MEANING.get((presses[-1].menu, presses[-1].digits), "no answer") if presses else "no answer"
 
@@ -84,7 +84,7 @@ AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 CAMPAIGN = Path(__file__).parent / "appointments.csv"
 BATCH = "appointments"
 SPEED = 1800
-"""How much faster than real time the calls and their redials go: 15 minutes are half a second."""
+"""The factor by which calls and redials are faster than in reality. 15 minutes take half a second."""
 S = SessionStatus
 PEOPLE = {
     "+6587654321": [Script(outcome=S.COMPLETED, keys=["1"])],
@@ -95,7 +95,7 @@ PEOPLE = {
     "+6587654326": [Script(outcome=S.NO_ANSWER)],
     "+6587654327": [Script(outcome=S.COMPLETED, keys=["5", None, "hangup"])],
 }
-"""The outcomes of the calls to each person."""
+"""The scripts for the calls to each person, in order."""
 
 
 async def try_out(store: Store) -> Sandbox:
@@ -120,7 +120,7 @@ async def try_out(store: Store) -> Sandbox:
 
 
 async def main() -> None:
-    """Try it out, and print the results."""
+    """Call everybody, and print the results."""
     async with open_store("memory://") as store:
         await try_out(store)
         for job in await CallQueue(store).find(batch_id=BATCH):

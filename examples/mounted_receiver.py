@@ -1,7 +1,7 @@
 """The webhook receiver in your own web app, with your routes, lifespan and metrics.
 
-Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. The app is a Starlette
-app. FastAPI is based on Starlette, so everything works there too.
+The program needs no account: a sandbox in this process simulates 8x8, and calls nobody. The app is a Starlette app.
+FastAPI is based on Starlette, so everything works there too.
 
     python examples/mounted_receiver.py
 """
@@ -29,7 +29,7 @@ AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 
 
 def make_app() -> Starlette:
-    """An existing app, with the receiver mounted under /calls."""
+    """Return an app with its own routes, and with the receiver mounted under /calls."""
     registry = CollectorRegistry()
     visits = Counter("shop_visits", "Visits of the front page.", registry=registry)
 
@@ -44,7 +44,7 @@ def make_app() -> Starlette:
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         async with open_store("memory://") as store:
             app.state.store = store
-            # Its counters join yours, so it needs no /metrics of its own.
+            # Your /metrics shows the receiver's counters too, so the receiver needs none.
             receiver = receiver_app(store, secret=AUTHORIZATION, registry=registry, metrics=False)
             app.router.routes.append(Mount("/calls", app=receiver))
             # A server runs only the lifespan of the outermost app, so the receiver's heartbeat starts here.
@@ -55,7 +55,7 @@ def make_app() -> Starlette:
 
 
 async def main() -> None:
-    """Serve the app, make a call, and print what the app knows."""
+    """Serve the app, make a call, and print what the app shows."""
     app = make_app()
     async with serving(app) as address, httpx.AsyncClient(base_url=address.url) as browser:
         queue = CallQueue(app.state.store)

@@ -1,12 +1,12 @@
-"""Number masking: two people talk through a number of the account, and neither sees the other's.
+"""Number masking: two people talk through a number of the account, and neither sees the number of the other.
 
-Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+The program needs no account: a sandbox in this process simulates 8x8 and the people, and calls nobody.
 
     python examples/number_masking.py
 
-A driver and a customer are paired during a delivery. If one of them calls the number, the other is connected at once,
-without a question. Other callers hear that nobody can be reached.
-`voiceflow serve --ivr number_masking:masking` answers such calls.
+A driver and a customer are paired during a delivery. If one of them calls our number, the other is connected at once,
+without a question. Other callers hear that nobody can be reached. In real use, `voiceflow serve --ivr
+number_masking:masking` answers these calls.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from voiceflow_worker.webhooks import PATH, receiver_app
 
 OURS = "+6531234567"
 PAIRS = "example-masking"
-"""The namespace of the pairs in the store's records."""
+"""The namespace of pairs in the store's records."""
 
 
 async def pair(store: Store, one: str, other: str, *, lasts: timedelta, recording: bool = False) -> None:
-    """Let two people reach each other through our number for a time."""
+    """Let two people reach each other through our number for some time."""
     now = store.clock.now()
     values = {
         f"{OURS}/{caller}": json.dumps({"other": called, "recording": recording})
@@ -41,7 +41,7 @@ async def pair(store: Store, one: str, other: str, *, lasts: timedelta, recordin
 
 
 async def connect(caller: Caller) -> CallFlow | End:
-    """Connect a caller of our number to the other person of the pair."""
+    """Connect a caller of our number with the other person of the pair."""
     nobody = End("There is nobody to be connected to. Goodbye.")
     if caller.store is None:
         return nobody
@@ -68,11 +68,11 @@ AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 DRIVER, CUSTOMER, STRANGER = "+6587654321", "+6587654322", "+6587654329"
 LATE_DRIVER, LATE_CUSTOMER = "+6587654323", "+6587654324"
 SPEED = 200
-"""How much faster than real time the calls go."""
+"""The factor by which calls are faster than in reality."""
 
 
 async def main() -> None:
-    """Try it out, and print the results."""
+    """Let several people call, and print the results."""
     with TemporaryDirectory() as folder:
         async with open_store(f"sqlite:///{Path(folder) / 'calls.db'}") as store:
             await pair(store, DRIVER, CUSTOMER, lasts=timedelta(hours=1), recording=True)

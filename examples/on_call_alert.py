@@ -1,11 +1,11 @@
-"""An on-call alert: people on a rota are called one after the other until somebody presses 1.
+"""An on-call alert: people on a rota are called one after another until somebody presses 1.
 
-Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+The program needs no account: a sandbox in this process simulates 8x8 and the people, and calls nobody.
 
     python examples/on_call_alert.py
 
-With --for-real it calls these numbers from VOICEFLOW_SOURCE. It needs `voiceflow worker` and
-`voiceflow serve --ivr on_call_alert:alarm` on the same store. The exit code is 1 when nobody took the alarm:
+With --for-real it calls the given numbers from VOICEFLOW_SOURCE. The exit code is 1 if nobody takes the alarm. This
+needs `voiceflow worker` and `voiceflow serve --ivr on_call_alert:alarm` on the same store:
 
     python examples/on_call_alert.py --for-real incident-42 "The database is full" +6587654321 +6587654322
 """
@@ -50,16 +50,16 @@ alarm.on("1", goto=End("Thank you. It is yours."))
 alarm.on("2", goto=End("Thank you. It goes to the next person."))
 
 RINGS_WITHIN = timedelta(minutes=1)
-"""A call that could not be placed in this time is not placed, because the next person is called."""
+"""A call that is not placed within this time is not placed at all, because the next person is called."""
 PATIENCE = timedelta(minutes=4)
-"""The time for one person, from enqueueing to the end of the call."""
+"""The longest wait for one person, from the enqueueing to the end of the call."""
 
 
 async def alert(queue: CallQueue, *, incident: str, text: str, source: str, rota: Sequence[str]) -> Job | None:
-    """Call one person after the other until somebody takes the alarm; returns their call, or None.
+    """Call one person after another until somebody takes the alarm. Returns that person's call, or None.
 
-    Each call has the incident and the number as its unique key. Run again for the same incident, also after a crash,
-    this continues where it was, and calls nobody a second time.
+    The unique key of each call is made of the incident and the number. If the program runs again for the same incident,
+    for instance after a crash, it goes on where it ended, and calls nobody a second time.
     """
     data, called = {"text": text}, list[str]()
     for number in rota:
@@ -74,23 +74,23 @@ async def alert(queue: CallQueue, *, incident: str, text: str, source: str, rota
         called.append(job.id)
         with suppress(OutcomeTimeoutError):
             await queue.wait_for_outcome(job.id, timeout=PATIENCE)
-        for job_id in called:  # all of them: an earlier person may have pressed 1 late
+        for job_id in called:  # an earlier person may have pressed 1 late
             if has_taken(job := await queue.get(job_id)):
                 return job
     return None
 
 
 def has_taken(job: Job) -> bool:
-    """Whether the person pressed 1. Keys are stored at once, before the summary of the call."""
+    """Return whether the person pressed 1. A key is stored at once, before the summary of the call."""
     return any(press.digits == "1" for post in job.posts for press in post.presses)
 
 
-# -- in use -----------------------------------------------------------------------------------------------------------
+# -- the alert in use -------------------------------------------------------------------------------------------------
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 SOURCE = "+6531234567"
 SPEED = 200
-"""How much faster than real time the calls go."""
+"""The factor by which calls are faster than in reality."""
 ROTA = {
     "+6587654321": Script(outcome=SessionStatus.NO_ANSWER),
     "+6587654322": Script(outcome=SessionStatus.COMPLETED, keys=["2"]),
@@ -127,7 +127,7 @@ async def try_out(store: Store) -> tuple[Sandbox, Job | None]:
 
 
 async def report() -> None:
-    """Try it out, and print the results."""
+    """Raise an alarm in a sandbox, and print the results."""
     async with open_store("memory://") as store:
         sandbox, took = await try_out(store)
         print("The program was stopped while the second phone rang, and started again.")
@@ -142,15 +142,15 @@ async def report() -> None:
 
 
 async def raise_alarm(incident: str, text: str, *rota: str) -> None:
-    """Call people through the workers and receivers of the store."""
+    """Call people through the workers and receivers that use the store."""
     settings = load_settings()
     if settings.source is None:
-        sys.exit("set VOICEFLOW_SOURCE to the number that calls")
+        sys.exit("set VOICEFLOW_SOURCE to the number that people see when they are called")
     async with open_store(settings.store) as store:
         queue = CallQueue(store, settings.queue)
         took = await alert(queue, incident=incident, text=text, source=settings.source, rota=rota)
     if took is None:
-        sys.exit("nobody took it")
+        sys.exit("nobody took the alarm")
     print(f"taken by {took.destination}")
 
 

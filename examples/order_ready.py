@@ -1,10 +1,11 @@
-"""One call from Python: enqueued, sent, and queried.
+"""One call from Python: enqueued, sent, and read back.
 
-Runs alone: a sandbox in this process stands in for 8x8, and calls nobody.
+The program needs no account: a sandbox in this process simulates 8x8, and calls nobody.
 
     python examples/order_ready.py
 
-With --for-real it calls the given number, with the account in VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT:
+With --for-real it calls the first number from the second, with the account in VOICEFLOW_API_KEY and
+VOICEFLOW_SUB_ACCOUNT:
 
     python examples/order_ready.py --for-real +6587654321 +6531234567
 """
@@ -22,7 +23,7 @@ from voiceflow_worker.sandbox import Sandbox
 
 
 async def call(store_url: str, client: VoiceClient, *, destination: str, source: str) -> None:
-    """Enqueue one call, send it, and query it."""
+    """Enqueue one call, send it, and read its state."""
     flow = (
         CallFlow.call(destination, source=source)
         .say("Your order is ready.", voice_profile="en-IE-EmilyNeural")
@@ -45,7 +46,7 @@ async def call(store_url: str, client: VoiceClient, *, destination: str, source:
 
 
 async def main() -> None:
-    """Call through a sandbox, or with --for-real through 8x8."""
+    """Call through the sandbox, or with --for-real through 8x8."""
     with TemporaryDirectory() as folder:
         store_url = f"sqlite:///{Path(folder) / 'calls.db'}"
         match sys.argv[1:]:

@@ -1,7 +1,7 @@
 """A worker and the webhook receiver in one process.
 
-Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. By a script, one line is busy and one person
-does not answer.
+The program needs no account: a sandbox in this process simulates 8x8, and calls nobody. By its scripts, one line is
+busy, and one person does not answer.
 
     python examples/outcomes_in_one_process.py
 """
@@ -24,7 +24,7 @@ NAMES = {"+6587654321": "Customer 1", "+6587654322": "Customer 2", "+6587654323"
 
 
 def reminder(destination: str, name: str) -> CallRequest:
-    """The call for one person."""
+    """Return the call for one person."""
     flow = CallFlow.call(destination, source="+6531234567").say(
         f"Hello {name}. Your appointment is tomorrow at ten.", voice_profile="en-IE-EmilyNeural"
     )
@@ -32,12 +32,12 @@ def reminder(destination: str, name: str) -> CallRequest:
 
 
 async def main() -> None:
-    """Enqueue, send, and wait until every summary has come."""
+    """Enqueue the calls, send them, and wait until every summary has come."""
     async with open_store("memory://") as store:
         queue = CallQueue(store)
         await queue.enqueue_many([reminder(destination, name) for destination, name in NAMES.items()])
 
-        # The heartbeats show the worker that a receiver runs, so that its drain waits for the summaries.
+        # By the heartbeats the worker knows that a receiver runs, so its drain waits for the summaries.
         receiver = webhook_app(Settler(store, CallPolicy()), secret=AUTHORIZATION, heartbeats=Heartbeats(store))
         async with serving(receiver) as address:
             sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=50)

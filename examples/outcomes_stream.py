@@ -1,6 +1,7 @@
 """The outcomes of calls in three ways: a stream, a hook, and waiting for one call.
 
-Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. One line is busy at first, and called again.
+The program needs no account: a sandbox in this process simulates 8x8, and calls nobody. One line is busy at first, and
+is called again.
 
     python examples/outcomes_stream.py
 """
@@ -33,7 +34,7 @@ AGAIN = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelt
 
 
 def reminder(destination: str) -> CallRequest:
-    """The call for one person."""
+    """Return the call for one person."""
     flow = CallFlow.call(destination, source="+6531234567").say(
         "Hello. Your appointment is tomorrow at ten.", voice_profile="en-IE-EmilyNeural"
     )
@@ -41,7 +42,7 @@ def reminder(destination: str) -> CallRequest:
 
 
 async def show(queue: CallQueue, calls: int) -> None:
-    """Print outcomes until all calls have ended. After a restart, a consumer of this name would go on here."""
+    """Print outcomes until all calls have ended. After a restart, a consumer of the same name goes on from there."""
     async with queue.outcomes(consumer="screen") as outcomes:
         async for outcome in outcomes:
             name = (outcome.job.data or {}).get("name")
@@ -61,7 +62,7 @@ async def main() -> None:
 
         @hooks.on_outcome(name="billing")
         async def bill(outcome: CallOutcome) -> None:
-            billed.append(outcome.id)  # a real system keeps the id with the bill, so that nothing is billed twice
+            billed.append(outcome.id)  # a real system stores the id with the bill, so that it bills nothing twice
 
         first, _ = await queue.enqueue_many([reminder(destination) for destination in NAMES])
         async with serving(receiver_app(store, secret=AUTHORIZATION)) as address:

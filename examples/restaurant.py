@@ -1,10 +1,10 @@
 """A restaurant's phone: three levels of menus, opening hours, and a person to speak to.
 
-Guests call in, or are called. Runs alone: a sandbox in this process stands in for 8x8 and for the guests.
+Guests call in, or are called. The program needs no account: a sandbox in this process simulates 8x8 and the guests.
 
     python examples/restaurant.py
 
-The menu is `main`: `voiceflow ivr play restaurant:main`.
+The menu is `main`. To play it in the terminal: `voiceflow ivr play restaurant:main`.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def book(caller: Caller) -> End | Again:
 
 
 bookings: dict[str | None, tuple[str | None, date, int]] = {}
-"""Your booking system, by session: a handler that runs again after a crash books nothing twice."""
+"""Your booking system, by session. If a handler runs again after a crash, it books nothing twice."""
 
 # -- the menus in use -------------------------------------------------------------------------------------------------
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 SPEED = 200
-"""How much faster than real time the calls go."""
+"""The factor by which calls are faster than in reality."""
 CALLED: dict[str, list[str | None]] = {
     "+6587654321": ["1", "1", "4#"],
     "+6587654322": ["2", "1", "9", "1", "2", "12#"],
@@ -94,19 +94,19 @@ CALLED: dict[str, list[str | None]] = {
     "+6587654324": ["7", "1", "2", "0#", "1", "2", "40#", "*#", "6#"],
     "+6587654325": [None],
 }
-"""The keys of the guests who are called."""
+"""The keys that guests press when they are called."""
 CALLING = {"+6587654331": ["1", "2", "2#"], "+6587654332": ["2", "hangup"]}
-"""The keys of the guests who call in."""
+"""The keys that guests press when they call in."""
 
 
 def invitation(number: str) -> CallRequest:
-    """The call for one guest."""
+    """Return the call for one guest."""
     flow = main.call(number, source=OURS)
     return CallRequest(flow=flow, menu=main.name, batch_id="guests", unique_key=f"guests-{number}")
 
 
 async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
-    """Call guests in a sandbox, and let others call in."""
+    """Call guests in a sandbox, and let other guests call in."""
     await CallQueue(store).enqueue_many([invitation(number) for number in CALLED])
     receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, main))
     async with serving(receiver) as address:
@@ -124,7 +124,7 @@ async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
 
 
 async def report() -> None:
-    """Try it out, and print the results."""
+    """Make the calls, and print the results."""
     async with open_store("memory://") as store:
         sandbox, visits = await try_out(store)
         lines: list[str] = []

@@ -1,10 +1,12 @@
-"""A support callback, with a menu of one level: 1 connects to the desk, 2 asks for a later call.
+"""A support callback, with a menu of one level: 1 connects to the desk, 2 requests a later call.
 
-Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+The program needs no account: a sandbox in this process simulates 8x8 and the people, and calls nobody.
 
     python examples/support_callback.py
 
-The menu is `callback`: `voiceflow ivr play support_callback:callback --data name=Ana --data subject="your order"`.
+The menu is `callback`. To play it in the terminal:
+
+    voiceflow ivr play support_callback:callback --data name=Ana --data subject="your order"
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ callback.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
 
 @callback.on("2", leads_to=[PROMISE])
 async def later(caller: Caller) -> End:
-    """Enqueue the later call, before the caller hears the promise."""
+    """Enqueue the later call before the person hears the promise."""
     if (job := caller.job) is not None:  # None when the menu is played in the terminal
         async with open_store(load_settings().store) as store:
             await CallQueue(store, job.queue).enqueue(
@@ -71,7 +73,7 @@ async def later(caller: Caller) -> End:
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 BATCH = "callbacks"
 SPEED = 200
-"""How much faster than real time the calls go."""
+"""The factor by which calls are faster than in reality."""
 PEOPLE = {
     "+6587654321": Script(outcome=SessionStatus.COMPLETED, keys=["1"]),
     "+6587654322": Script(outcome=SessionStatus.COMPLETED, keys=["2"]),
@@ -84,7 +86,7 @@ PEOPLE = {
 
 
 def callback_to(number: str, *, name: str, subject: str) -> CallRequest:
-    """The call for one person."""
+    """Return the call for one person."""
     data = {"name": name, "subject": subject}
     flow = callback.call(number, source=OURS, data=data)
     return CallRequest(flow=flow, menu=callback.name, data=data, batch_id=BATCH, unique_key=f"{BATCH}-{number}")
@@ -108,7 +110,7 @@ async def try_out(store: Store) -> Sandbox:
 
 
 async def main() -> None:
-    """Try it out, and print the results."""
+    """Call everybody, and print the results."""
     with TemporaryDirectory() as folder:
         # The handler finds the store in the settings, as under `voiceflow serve`.
         os.environ["VOICEFLOW_STORE"] = f"sqlite:///{Path(folder) / 'calls.db'}"

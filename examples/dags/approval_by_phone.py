@@ -1,6 +1,6 @@
 """An approval by phone before an irreversible step: 1 goes on, 2 ends the run without an error.
 
-`voiceflow serve` stores the key press. Airflow needs no open port.
+`voiceflow serve` receives and stores the key press, so Airflow needs no open port.
 """
 
 from __future__ import annotations

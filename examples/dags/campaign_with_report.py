@@ -28,7 +28,7 @@ with DAG(
 
     @task
     def report(result: dict[str, Any]) -> str:
-        """The figures as a sentence, for your reports."""
+        """Return the figures as a sentence, for your reports."""
         rate = "nobody yet" if result["answer_rate"] is None else f"{result['answer_rate']:.0%}"
         sentence = f"{result['total']} calls, {rate} answered, {result['rows']['rejected']} bad rows left out"
         print(sentence)

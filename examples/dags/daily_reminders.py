@@ -1,7 +1,7 @@
 """Daily reminders: every morning, one call for each appointment.
 
-The rows come from a table in SQLite; use the hook of your own database instead. A retry, a lost worker or a
-cleared task never calls a person a second time on the same day.
+The rows come from a table in SQLite; use the hook of your own database instead. No retry, lost worker or cleared task
+calls a person a second time on the same day.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ with DAG(
 
     @task
     def appointments(params: dict[str, Any] | None = None) -> list[dict[str, str]]:
-        """The calls of the day: one mapping of operator parameters for each."""
+        """Return the calls of the day, each as a mapping of operator parameters."""
         with closing(sqlite3.connect((params or {})["database"])) as database:
             found = database.execute("SELECT phone, name, at FROM appointments ORDER BY at").fetchall()
         return [{"destination": phone, "say": f"Hello {name}. You are expected at {at}."} for phone, name, at in found]

@@ -1,4 +1,4 @@
-"""An alert by phone when the nightly load fails: people on call are called until one of them presses 1."""
+"""An alert by phone when the nightly load fails: people on call are phoned in turn until one of them presses 1."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ with DAG(
     def load(params: dict[str, object] | None = None) -> None:
         """Load what has changed since yesterday."""
         if (params or {}).get("break_down"):
-            raise RuntimeError("the source is not there")
+            raise RuntimeError("the source of the data is not available")
 
     load()

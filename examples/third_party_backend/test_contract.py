@@ -1,4 +1,4 @@
-"""The contract suite for this backend: `pip install . && pytest`."""
+"""The contract suite, run against this backend: `pip install . && pytest`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
 class TestShelf(StoreContract):
-    """The whole suite. Each theme is also a class of its own, such as `LeaseContract`."""
+    """The whole suite. Each theme also has a class of its own, such as `LeaseContract`."""
 
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
-        """Open the store under test."""
-        # Each test has its own name: empty at first, and the same whenever it is opened.
+        """Return a function that opens the store under test."""
+        # Each test has its own store, which is empty at first and lasts until the test ends.
         return lambda: open_store(f"shelf://{tmp_path.name}")

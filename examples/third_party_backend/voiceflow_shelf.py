@@ -1,4 +1,4 @@
-"""Stores on a shelf: `shelf://name` is one store for this process, until the process ends.
+"""A store in memory, opened by `shelf://name`. It lasts until the process ends.
 
 This is an example of a third-party backend. It uses the memory store of voiceflow-worker. A real backend implements the
 three protocols (`Jobs`, `Control`, `Records`) with its own driver.
@@ -20,7 +20,7 @@ _shelf: dict[str, MemoryStore] = {}
 
 @dataclass(frozen=True)
 class ShelfStore:
-    """One opened store of the shelf, with the members of the port `Store`."""
+    """One open store, with the members of the protocol `Store`."""
 
     url: str
     jobs: Jobs
@@ -31,9 +31,9 @@ class ShelfStore:
 
 @asynccontextmanager
 async def open_shelf(url: str, *, clock: Clock | None = None) -> AsyncGenerator[ShelfStore]:
-    """Open the store of a URL. Nothing happens before this is entered.
+    """Open the store of a URL. Nothing is opened before the context is entered.
 
-    `clock` replaces the clock of a store that is new. Raises StoreUnavailableError for a URL without a name.
+    `clock` replaces the clock of a new store. Raises StoreUnavailableError for a URL without a name.
     """
     name = urlsplit(url).netloc
     if not name:

@@ -107,7 +107,7 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("order_ready.py", "With --for-real it calls the given number"), ("on_call_alert.py", "it calls these numbers")],
+    [("order_ready.py", "With --for-real it calls the first number"), ("on_call_alert.py", "it calls the given numbers")],
 )
 def test_nobody_is_called_by_a_slip(name: str, told: str) -> None:
     command = [sys.executable, str(EXAMPLES / name), "--for-real"]
