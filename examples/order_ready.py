@@ -42,7 +42,7 @@ async def call(store_url: str, client: VoiceClient, *, destination: str, source:
             await Worker(store, voice, rate=10, concurrency=50).drain()
 
         job = await queue.get(job.id)
-        print(f"{job.id} is {job.state}; 8x8 calls it {job.session_id}")
+        print(f"{job.id} is {job.state}; its session at 8x8 is {job.session_id}")
 
 
 async def main() -> None:

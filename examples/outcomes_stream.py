@@ -81,7 +81,7 @@ async def main() -> None:
                     await hooks.caught_up()
                     hooks.stop()
                     worker.stop()
-        print(f"Customer 1 was waited for: {job.state} after {job.attempt} attempts")
+        print(f"the wait for Customer 1 has ended: {job.state} after {job.attempt} attempts")
         print(f"billed: {len(billed)} outcomes, {len(set(billed))} different ones")
 
 

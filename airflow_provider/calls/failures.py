@@ -67,7 +67,8 @@ def checked_fail_on(fail_on: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if name.casefold() not in {each.casefold() for each in (*states, *statuses)}:
             raise ValueError(
-                f"fail_on has {name!r}; states are {', '.join(states)}; session statuses are {', '.join(statuses)}"
+                f"fail_on has {name!r}, which is neither a final state ({', '.join(states)}) nor a session status "
+                f"({', '.join(statuses)})"
             )
     return names
 

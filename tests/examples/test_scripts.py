@@ -49,7 +49,7 @@ SAYS = {
     "order_ready.py": [
         "to +6587654321 is queued",
         "enqueued again: the same call",
-        "is submitted; 8x8 calls it ",
+        "is submitted; its session at 8x8 is ",
     ],
     "outcomes_in_one_process.py": [
         "Customer 1: completed (COMPLETED)",
@@ -60,7 +60,7 @@ SAYS = {
         "call.attempted: Customer 1 (BUSY), the call is queued",
         "call.ended: Customer 2 (NO_ANSWER), the call is unreached",
         "call.ended: Customer 1 (COMPLETED), the call is completed",
-        "Customer 1 was waited for: completed after 2 attempts",
+        "the wait for Customer 1 has ended: completed after 2 attempts",
         "billed: 3 outcomes, 3 different ones",
     ],
     "restaurant.py": [
@@ -107,7 +107,10 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("order_ready.py", "With --for-real it calls the first number"), ("on_call_alert.py", "it calls the given numbers")],
+    [
+        ("order_ready.py", "With --for-real it calls the first number"),
+        ("on_call_alert.py", "it calls the given numbers"),
+    ],
 )
 def test_nobody_is_called_by_a_slip(name: str, told: str) -> None:
     command = [sys.executable, str(EXAMPLES / name), "--for-real"]

@@ -85,7 +85,7 @@ class Exports:
         now = self._now()
         since, until = since or now - timedelta(days=7), until or now
         if since >= until:
-            raise ValueError("from should be before to")
+            raise ValueError("'from' should be before 'to'")
         rows = self._log.rows(sub_account, since=since, until=until)
         made = Export(
             sub_account=sub_account,

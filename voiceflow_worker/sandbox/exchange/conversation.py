@@ -113,7 +113,7 @@ class Conversation:
         return _End.IN_ORDER
 
     async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
-        """Carry out an action that is not a question. Returns the next actions, or None if the receiver is not asked."""
+        """Carry out an action other than a question. Returns the next actions, or None if the receiver is not asked."""
         script = self._call.script
         asks = script is not None and script.steps and self._stage.reports.can_ask(self._call)
         sip_code = 200

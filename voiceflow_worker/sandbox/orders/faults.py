@@ -134,7 +134,7 @@ class Fault(DestinationOrder):
         if self.until is not None and self.happens is not Place.AFTER:
             raise ValueError("'until' needs a call that was placed; omit 'place'")
         if self.fault is FaultKind.STATUS and self.status is None:
-            raise ValueError("the fault 'status' needs a 'status'")
+            raise ValueError("the fault 'status' needs a value of 'status'")
         if self.fault is FaultKind.PLATFORM and self.status not in _OF_THE_PLATFORM | {None}:
             raise ValueError(f"'status' of a platform error is one of {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
         if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
