@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from airflow_provider.calls.cancellation import was_cancelled_by_task
@@ -133,9 +133,8 @@ async def prior_calls(
             if made := generations[called, ordinal]:
                 job_id, digest = _alive(made, jobs)
                 job = jobs.get(job_id)
-                call = PriorCall(
-                    called=called,
-                    ordinal=ordinal,
+                call = replace(
+                    call,
                     generation=len(made) - 1,
                     job_id=job_id,
                     digest=digest,

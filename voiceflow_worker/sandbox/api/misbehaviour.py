@@ -126,13 +126,8 @@ def _other_status(fault: Fault, status: int) -> Answer:
 
 
 def _usual_message(status: int) -> str:
-    match status:
-        case 401:
-            return NO_KEY
-        case 500:
-            return "Internal server error"
-        case _:
-            return HTTPStatus(status).phrase if status in set(HTTPStatus) else "An unknown error has occurred"
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "An unknown error has occurred"
+    return {401: NO_KEY, 500: "Internal server error"}.get(status, phrase)
 
 
 def _seconds(retry_after: float | str) -> str:

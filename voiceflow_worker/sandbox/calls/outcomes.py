@@ -26,6 +26,12 @@ _NEVER_RINGS = frozenset({SessionStatus.UNSUBSCRIBED_CONTACT})
 _ANSWERED = frozenset(
     {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
 )
+_RING_SECONDS = {
+    SessionStatus.NO_ANSWER: (28.0, 45.0),
+    SessionStatus.BUSY: (0.5, 3.0),
+    SessionStatus.FAILED: (0.2, 2.0),
+    SessionStatus.ERROR: (0.2, 2.0),
+}
 _SUMMARY_LAG = 0.5
 
 
@@ -144,17 +150,9 @@ def _message(code: int | None, script: Script | None) -> str | None:
 
 
 def _ringing(status: SessionStatus, dice: Random) -> float:
-    match status:
-        case SessionStatus.NO_ANSWER:
-            return dice.uniform(28, 45)
-        case SessionStatus.BUSY:
-            return dice.uniform(0.5, 3)
-        case SessionStatus.FAILED | SessionStatus.ERROR:
-            return dice.uniform(0.2, 2)
-        case SessionStatus.UNSUBSCRIBED_CONTACT:
-            return 0.0
-        case _:
-            return dice.uniform(3, 20)
+    if status in _NEVER_RINGS:
+        return 0.0
+    return dice.uniform(*_RING_SECONDS.get(status, (3.0, 20.0)))
 
 
 def _talking(actions: Sequence[object]) -> float:
