@@ -1,7 +1,4 @@
-"""Cancellation of the unsent calls of a task instance.
-
-If a later try requests such a call again, it makes a new call.
-"""
+"""Cancellation of a task instance's unsent calls. If a later try requests such a call, it makes a new call."""
 
 from __future__ import annotations
 

@@ -12,10 +12,7 @@ T = TypeVar("T")
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end, and return its result.
-
-    If this thread already has a running event loop, the coroutine runs in a new thread.
-    """
+    """Run a coroutine and return its result. If this thread already runs an event loop, use a new thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -24,10 +21,9 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def run_in_thread(work: Callable[[], Coroutine[Any, Any, T]], *, seconds: float | None) -> T:
-    """Run a coroutine in a new thread, and return its result.
+    """Run a coroutine in a new thread, and return its result. Raises TimeoutError after `seconds`; the thread goes on.
 
-    This also works in a signal handler, which may have interrupted a running loop. Raises TimeoutError after `seconds`;
-    the thread then goes on.
+    This also works in a signal handler, which may have interrupted a running loop.
     """
     done: Future[T] = Future()
 

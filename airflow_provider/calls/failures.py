@@ -1,7 +1,4 @@
-"""Errors and call outcomes as failures of Airflow tasks.
-
-A failure is final (AirflowFailException) if a retry cannot help.
-"""
+"""Errors and call outcomes as failures of Airflow tasks. A failure is final if a retry cannot help."""
 
 from __future__ import annotations
 

@@ -50,16 +50,12 @@ class TaskIdentity:
     def key(self, item: str = "", *, generation: int = 0) -> str:
         """Return the unique key of one call of this instance, which is the same in each try.
 
-        `item` distinguishes the calls of one instance. `generation` is the number of earlier calls that this call
-        replaces.
+        `item` distinguishes the calls of one instance. `generation` counts the earlier calls that this call replaces.
         """
         return f"airflow-{self._digest(item, *([generation] if generation else []))[:40]}"
 
     def call_key(self, called: str, ordinal: int, *, generation: int) -> str:
-        """Return the unique key of one call to a number (or for a row's own key), by its `ordinal` among these calls.
-
-        All instances of a mapped task share these keys.
-        """
+        """Return the unique key of a task's call to a number or row, by its ordinal. Mapped instances share these keys."""
         return f"airflow-{digest(*self._task, 'calls', called, ordinal, generation)[:40]}"
 
     def scope(self) -> str:

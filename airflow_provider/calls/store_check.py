@@ -1,7 +1,4 @@
-"""The check that later tries of a task can read the same store.
-
-One host cannot read a store file on another host.
-"""
+"""The check that later tries of a task can read the same store. Another host cannot read a store file."""
 
 from __future__ import annotations
 
@@ -58,10 +55,7 @@ def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
 
 
 def executors(configured: str) -> list[str]:
-    """Return the class names in a value of `[core] executor`, without modules, aliases and teams.
-
-    An alias without a class is returned as it is.
-    """
+    """Return the class names, and the aliases without a class, in a value of `[core] executor`."""
     parts = configured.replace(";", ",").split(",")
     names = [part.strip().rpartition("=")[2].rpartition(":")[2].rpartition(".")[2].strip() for part in parts]
     return [name for name in names if name]

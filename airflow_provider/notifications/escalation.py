@@ -26,10 +26,9 @@ RING = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
-    """The people to call in order, the question to ask, and the key that acknowledges.
+    """The people to call in order, the time that each has (`answer_within`), the question, and the acknowledging key.
 
-    `answer_within` is the time that each person has. `occasion` identifies the event: if its callback runs twice,
-    nobody is called twice.
+    `occasion` identifies the event: if its callback runs twice, nobody is called twice.
     """
 
     occasion: tuple[object, ...]
@@ -70,8 +69,7 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
 async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:
     """Call one number after another until somebody acknowledges. Returns `{"acknowledged_by", "job_ids"}`.
 
-    A number that cannot be called (wrong, refused, in doubt) is logged and skipped. Call `hook.settings()` first,
-    because reading the connection may block the event loop.
+    A number that cannot be called is logged and skipped. Call `hook.settings()` first: it may block the event loop.
     """
     job_ids: list[str] = []
     stop = StopFlag()

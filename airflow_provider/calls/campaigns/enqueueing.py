@@ -57,10 +57,7 @@ class EnqueuedRows:
 
 @dataclass(slots=True)
 class _Plans:
-    """The planned actions: rows with a call to `replace`, and rows with a call to `make`.
-
-    `kept` has the ids of all prior calls that belong to a row.
-    """
+    """The planned actions: rows with a call to `replace` or to `make`. `kept` has the ids of prior calls with a row."""
 
     kept: set[str] = field(default_factory=set[str])
     replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])

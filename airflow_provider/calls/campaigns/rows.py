@@ -56,11 +56,7 @@ def checked_rows(rows: object) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedRow:
-    """A row that can be called.
-
-    `place` is its index in the list, `called` names its number or its own key, and `digest` is computed from its
-    content.
-    """
+    """A row that can be called: its index in the list, the name of its number or key, and a digest of its content."""
 
     place: int
     called: str

@@ -117,10 +117,7 @@ async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:
 
 
 async def swept(queue: CallQueue, waited: WaitedCalls, *, policy: CallPolicy) -> WaitStatus:
-    """Return the status of these calls, after a sweep if a call is overdue.
-
-    A call becomes overdue if its worker died or if its summary did not come.
-    """
+    """Return the status of these calls, after a sweep if one is overdue because its worker died or no summary came."""
     status = await waited.status(queue)
     if not status.overdue:
         return status

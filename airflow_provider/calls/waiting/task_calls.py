@@ -23,10 +23,9 @@ SENT_WITHIN = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCalls:
-    """The calls of one task in the queue of its connection.
+    """The calls of one task in the queue of its connection, looked at every `every` seconds for at most `limit`.
 
-    The task looks at the calls every `every` seconds, for at most `limit`. Call `hook.settings()` first, because
-    reading the connection may block the event loop.
+    Call `hook.settings()` first, because reading the connection may block the event loop.
     """
 
     hook: VoiceFlowHook
@@ -36,10 +35,7 @@ class TaskCalls:
     stop: StopFlag
 
     async def send(self) -> WaitStatus:
-        """Send the calls that are due, for at most `SENT_WITHIN`, and return the status.
-
-        If a worker sends for this task, the status is returned at once.
-        """
+        """Send the calls that are due, for at most `SENT_WITHIN`, unless a worker sends them. Returns their status."""
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if not self.calls.options.sends or not status.unsent:

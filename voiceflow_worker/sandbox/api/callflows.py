@@ -1,7 +1,4 @@
-"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`.
-
-The endpoint is plain ASGI, without a framework, because it gets most of the requests.
-"""
+"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`, in plain ASGI because it gets most requests."""
 
 from __future__ import annotations
 

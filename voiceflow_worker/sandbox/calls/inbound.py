@@ -14,8 +14,7 @@ from voiceflow_worker.sandbox.orders.script import Conduct
 class InboundOrder(Conduct):
     """An order for a call from `source` to `destination`, which is a number of the account.
 
-    The webhooks of `sub_account` are asked what to do. By default, this is the first sub-account with a webhook for
-    call actions.
+    The webhook for call actions of `sub_account` is asked what to do, by default that of the first one with a webhook.
     """
 
     source: str

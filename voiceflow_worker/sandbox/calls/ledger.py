@@ -30,10 +30,7 @@ class JsonEntry:
 
 @dataclass(slots=True, kw_only=True)
 class Ring(JsonEntry):
-    """The ringing of a phone. `rang_at` is when it began, and `ended_at` is when the line was free again.
-
-    Both are in epoch seconds. `ended_at` is None while the line is in use.
-    """
+    """The ringing of a phone, from `rang_at` to `ended_at` (None while the line is in use), in epoch seconds."""
 
     destination: str | None
     rang_at: float

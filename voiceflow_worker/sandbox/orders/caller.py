@@ -82,10 +82,7 @@ class Caller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """Return the reactions to the next question, one for each try. The last reaction is repeated.
-
-        `fewest` is the number of keys that the question needs.
-        """
+        """Return the reactions to the tries of the next question, which needs `fewest` keys. The last is repeated."""
         place = self._questions
         self._questions += 1
         scripted = 0 if self._keys is None else len(self._keys)
