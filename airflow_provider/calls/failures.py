@@ -113,10 +113,8 @@ def doubt(job: Job, *, store: str) -> str:
 def judge(jobs: Sequence[Job], *, fail_on: Sequence[str], store: str) -> None:
     """Raise an Airflow exception for the first call with an outcome in `fail_on`, else for the first call in doubt."""
     bad = [job for job in jobs if job.state.is_final and fails(job, fail_on)]
-    if bad:
-        more = f" (This is the first of {len(bad)} such calls, out of {len(jobs)}.)" if len(bad) > 1 else ""
-        raise AirflowFailException(ending(bad[0], store=store) + more)
     doubtful = [job for job in jobs if job.state is JobState.IN_DOUBT]
-    if doubtful:
-        more = f" (This is the first of {len(doubtful)} such calls, out of {len(jobs)}.)" if len(doubtful) > 1 else ""
-        raise AirflowException(doubt(doubtful[0], store=store) + more)
+    for found, error, message in ((bad, AirflowFailException, ending), (doubtful, AirflowException, doubt)):
+        if found:
+            more = f" (This is the first of {len(found)} such calls, out of {len(jobs)}.)" if len(found) > 1 else ""
+            raise error(message(found[0], store=store) + more)

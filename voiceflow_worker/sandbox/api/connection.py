@@ -30,11 +30,6 @@ class Connection:
         """Send bytes as they are, past the HTTP server."""
         self._transport.write(data)
 
-    def take_surplus(self) -> Fault | None:
-        """Return the order for a surplus answer, and remove it."""
-        surplus, self.surplus = self.surplus, None
-        return surplus
-
     def reset(self) -> None:
         """End the connection with a TCP reset, so that the client's next read fails."""
         # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).

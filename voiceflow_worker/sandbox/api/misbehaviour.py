@@ -75,9 +75,10 @@ class Misbehaviour:
     async def send_surplus(self, scope: Scope) -> None:
         """Send the surplus answer of this connection, if any. Then wait as long as the true answer is delayed."""
         connection = scope.get("state", {}).get(IN_STATE)
-        fault = connection.take_surplus() if isinstance(connection, Connection) else None
-        answer = None if fault is None else faulty_answer(fault)
-        if fault is not None and answer is not None and isinstance(connection, Connection):
+        if not isinstance(connection, Connection) or (fault := connection.surplus) is None:
+            return
+        connection.surplus = None
+        if (answer := faulty_answer(fault)) is not None:
             connection.write(b"".join(answer.on_the_wire(date=self._date.now())))
             await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
