@@ -200,7 +200,7 @@ def test_the_link_leads_to_the_call(on: Stage, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("store", "executor", "expected"),
     [
-        ("memory://", "LocalExecutor", "forgets"),
+        ("memory://", "LocalExecutor", "loses every call"),
         (None, "airflow.providers.celery.executors.celery_executor.CeleryExecutor", "another host"),
         (None, "KubernetesExecutor", "another host"),
     ],

@@ -78,7 +78,7 @@ class Account:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The account's numbers. If any source is accepted, a sample number."""
+        """The account's numbers, or a sample number if any source is accepted."""
         return tuple(map(same_number, _SAMPLE_NUMBERS)) if self._numbers is None else self._numbers
 
     def owns(self, number: str) -> bool:
