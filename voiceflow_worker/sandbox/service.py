@@ -48,7 +48,7 @@ class Sandbox:
 
     `webhook` receives all events of a sub-account until another webhook is registered. Its Authorization value is
     `webhook_secret`. A failed delivery is repeated `webhook_retries` times. A call action event (VCA) is sent once, and
-    its answer must come `answer_within` this time, which `speed` does not shorten. Call status events (VCS) are sent
+    must be answered within `answer_within`, which `speed` does not shorten. Call status events (VCS) are sent
     only to webhooks that were registered for them, unless `call_statuses` is set.
 
     `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The ledger

@@ -38,7 +38,7 @@ class Connection:
         self._transport.abort()
 
     def close(self) -> None:
-        """End the connection in order: the client reads all written bytes, then the end of the stream."""
+        """End the connection with a TCP FIN: the client reads all written bytes, then the end of the stream."""
         self._transport.close()
 
 

@@ -27,9 +27,9 @@ class FaultKind(StrEnum):
     RESET = "reset"
     """The connection is reset (TCP RST), after the part of the answer that `within` names."""
     CLOSE = "close"
-    """The connection is closed in order, without an answer."""
+    """The connection is closed (TCP FIN) without an answer."""
     CUT = "cut"
-    """The connection is closed in order in the middle of the answer: `within` its headers or its body."""
+    """The connection is closed (TCP FIN) in the middle of the answer: `within` its headers or its body."""
     STALL = "stall"
     """No answer is sent, or a part of it (`within`). The connection stays open, or is reset after `seconds` if given.
     """
