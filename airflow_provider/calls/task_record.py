@@ -18,7 +18,7 @@ from voiceflow_worker import CallQueue, InvalidInputError
 
 NAMESPACE = "airflow-tasks"
 KEPT_FOR = timedelta(days=400)
-"""The lifetime of a record, the same as that of a unique key."""
+"""The lifetime of a record, which is as long as that of a unique key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

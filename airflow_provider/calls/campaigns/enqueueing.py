@@ -76,7 +76,7 @@ async def enqueue_rows(
     saved: Mapping[str, Any] | None = None,
     expansion: Expansion | None = None,
 ) -> EnqueuedRows:
-    """Enqueue calls for the rows that have none, and cancel waiting calls of removed rows.
+    """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
 
     Without `skip_bad`, one bad row prevents all new calls. `options` name the batch. Raises CampaignFileError with the
     bad rows, and InvalidInputError if the store does not have the calls that are `saved` in Airflow's task state.

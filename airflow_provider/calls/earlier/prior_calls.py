@@ -158,7 +158,7 @@ def _alive(generations: Sequence[tuple[str, str]], jobs: Mapping[str, Job]) -> t
 
 
 def map_index_of(job: Job) -> int | None:
-    """Return the map index of the task instance that enqueued this call, or None if the call's data has none."""
+    """Return the map index of the task instance that enqueued this call, or None if the call's data lack it."""
     index = (job.data or {}).get("airflow_map_index")
     return index if isinstance(index, int) else None
 

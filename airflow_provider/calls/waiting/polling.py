@@ -117,7 +117,7 @@ async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:
 
 
 async def swept(queue: CallQueue, waited: WaitedCalls, *, policy: CallPolicy) -> WaitStatus:
-    """Return the status of these calls, after a sweep if one is overdue because its worker died or no summary came."""
+    """Return the status of these calls, after a sweep if a call is overdue (its worker died, or no summary came)."""
     status = await waited.status(queue)
     if not status.overdue:
         return status

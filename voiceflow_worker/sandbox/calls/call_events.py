@@ -17,7 +17,7 @@ from voiceflow_worker.sandbox.orders.orders import same_number
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
 NO_REFERENCE = "null"
-"""The reference of a number that has none. The service sends this word, not a JSON null."""
+"""The reference id of a number without a reference. The service sends the word "null", not a JSON null."""
 _LEG_STATUS = {
     SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
     SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,

@@ -53,7 +53,7 @@ class CallLog:
         self._rows: list[LoggedRow] = []
 
     def add(self, call: Call) -> None:
-        """Add the rows of an ended call, and their price to its entry. A call that was never dialled has neither."""
+        """Add the rows of an ended call, and their price to its entry. A call that was never dialled has no rows."""
         dialled = call.dialled_at
         if dialled is None or not call.entry.rang:
             return

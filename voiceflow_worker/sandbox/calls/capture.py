@@ -30,7 +30,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The result of one try, `seconds` after the prompt. `digits` is None if there were none or too few."""
+    """The result of one try, `seconds` after the prompt. `digits` is None if too few digits were pressed."""
 
     digits: str | None
     seconds: float

@@ -14,7 +14,7 @@ from voiceflow_worker.sandbox.orders.script import Conduct
 class InboundOrder(Conduct):
     """An order for a call from `source` to `destination`, which is a number of the account.
 
-    The webhook for call actions of `sub_account` is asked what to do, by default that of the first one with a webhook.
+    The webhook for call actions of `sub_account` gives the actions. By default, the first sub-account with one is used.
     """
 
     source: str

@@ -20,7 +20,7 @@ _API_SOURCE_NOT_ALLOWED = -1014
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The next actions of a call. `client_action_id` is None if the reply has none."""
+    """The next actions of a call. `client_action_id` is None if it is missing in the reply."""
 
     actions: Sequence[object]
     client_action_id: str | None
