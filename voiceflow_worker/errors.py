@@ -74,7 +74,7 @@ class Remedy(StrEnum):
     MAKE_BACKUP = "make a backup of it"
     NAME_BATCH = "name the batch"
     NAME_COLUMN = "name the column of numbers"
-    NAME_OUTCOMES = "name the outcomes to redial after, or allow no redial"
+    NAME_OUTCOMES = "name the outcomes after which to redial, or allow no redial"
     NAME_SHEET = "name the sheet to read"
     NAME_TIME_ZONE = "give the calls a time zone"
     OTHER_BATCH = "use another batch id"

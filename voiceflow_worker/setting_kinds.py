@@ -49,7 +49,7 @@ def _folded(value: object) -> object:
 
 
 def yes_or_no(value: object) -> object:
-    """`yes` or `no` for one of their other spellings, such as `true` or `0`; any other text in lower case."""
+    """`yes` or `no`, also for other spellings such as `true` and `0`. Any other text is returned in lower case."""
     text = str(value).strip().lower()
     return {"true": "yes", "1": "yes", "false": "no", "0": "no"}.get(text, text)
 

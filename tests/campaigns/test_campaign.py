@@ -89,7 +89,7 @@ async def test_a_batch_that_was_enqueued_before_is_steered_without_its_file(queu
     await Campaign(queue, people, OPTIONS).enqueue()
     later = Campaign(queue, batch_id="people")
     assert (await later.report(totals_only=True)).total == 2
-    with pytest.raises(InvalidInputError, match="without a file"):
+    with pytest.raises(InvalidInputError, match="has no file"):
         await later.enqueue()
 
 

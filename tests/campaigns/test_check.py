@@ -42,7 +42,7 @@ def test_every_bad_row_is_reported_with_its_place(tmp_path: Path) -> None:
             "path": "$.callflow[1].params.text",
             "code": -1009,
             "severity": "error",
-            "message": "is empty, and the template needs it; fill it in, or write {{ name or 'something' }}",
+            "message": "is empty, but the template needs it; fill it in, or write {{ name or 'something' }}",
         },
     ]
 

@@ -69,10 +69,13 @@ def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, hea
         ("phone,name", "has no column destination; rename 'phone' to destination; its columns: phone, name"),
         ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
         ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
-        ("a,name", "has no column destination; give this name to the column of phone numbers; its columns: a, name"),
+        (
+            "a,name",
+            "has no column destination; rename the column of phone numbers to destination; its columns: a, name",
+        ),
         ("+6587654321,Ana", "begins with a line that looks like data; put a header above it"),
-        ("destination,name,Name", "names a column twice: name; rename or remove one of each"),
-        ("destination,destination,name", "names a column twice: destination"),
+        ("destination,name,Name", "has two columns of the same name: name; rename or remove one of them"),
+        ("destination,destination,name", "has two columns of the same name: destination"),
         ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),
     ],
 )
@@ -128,12 +131,12 @@ def test_a_nul_character_is_one_bad_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ("+6587654321", "the row has 1 cell, and the header 2; give every column a cell"),
+        ("+6587654321", "the row has 1 cell, but the header has 2; give every column a cell"),
         (
             "+6587654321,Ana, Ltd",
-            "the row has 3 cells, and the header 2; a cell that holds the delimiter must stand in quotes",
+            "the row has 3 cells, but the header has 2; put a cell that holds the delimiter in quotes",
         ),
-        ("+6587654321,Ana,", "the row has 3 cells, and the header 2"),
+        ("+6587654321,Ana,", "the row has 3 cells, but the header has 2"),
     ],
 )
 def test_a_row_with_too_few_or_too_many_cells_is_bad(tmp_path: Path, row: str, sentence: str) -> None:

@@ -57,9 +57,9 @@ def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "is empty; a request body is needed, with a callflow"),
-        ("[]", "holds an array of 0, and a JSON file is one body, one call"),
-        (json.dumps([BODY, BODY]), "holds an array of 2, and a JSON file is one body, one call"),
+        ("", "is empty; write a request body with a callflow in it"),
+        ("[]", "holds an array of 0, but a JSON file holds one body, for one call"),
+        (json.dumps([BODY, BODY]), "holds an array of 2, but a JSON file holds one body, for one call"),
         ("17", "holds a number, not a request body"),
         ('{\n  "callflow": [}\n', "is not JSON: "),
         (lines(BODY, BODY), "is not JSON: Extra data"),
@@ -143,8 +143,8 @@ def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
         ('{"destination": ["+6587654321"], "name": "Ana"}', "destination", -1011, "holds several numbers"),
         ('{"destination": {}, "name": "Ana"}', "destination", -1009, "should be a text, not an object"),
         ('{"destination": true, "name": "Ana"}', "destination", -1009, "should be a text, not a boolean"),
-        ('{"destination": "+6587654321"}', "name", -1009, "is not among the columns, and the template needs it"),
-        ('{"destination": "+6587654321", "name": null}', "name", -1009, "is empty, and the template needs it"),
+        ('{"destination": "+6587654321"}', "name", -1009, "is not among the columns, but the template needs it"),
+        ('{"destination": "+6587654321", "name": null}', "name", -1009, "is empty, but the template needs it"),
     ],
 )
 def test_a_bad_line_is_reported_and_the_others_are_read(
@@ -190,7 +190,7 @@ def test_what_a_numbering_plan_thinks_of_the_source_is_reported_once(tmp_path: P
 
 
 def test_an_empty_file_of_json_lines_is_refused(tmp_path: Path) -> None:
-    assert "is empty; one JSON object on each line is needed" in refused(file_of(tmp_path, "\n// nothing\n", "c.jsonl"))
+    assert "is empty; write one JSON object on each line" in refused(file_of(tmp_path, "\n// nothing\n", "c.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_decimal_with_a_fraction_is_no_phone_number(tmp_path: Path) -> None:
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     whole = parquet(tmp_path, {"destination": ["+6587654321"] * 1000, "name": ["Ana"] * 1000}).read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", whole[:10] + bytes(30) + whole[40:]):
-        assert "is no Parquet file, or it is damaged" in refused(file_of(tmp_path, damaged, "half.parquet"))
+        assert "is not a Parquet file, or it is damaged" in refused(file_of(tmp_path, damaged, "half.parquet"))
     assert "cannot be read: No such file or directory" in refused(tmp_path / "none.parquet")
 
 
@@ -144,7 +144,7 @@ def test_standard_input_is_read_in_any_format(tmp_path: Path, kind: FileKind) ->
 def test_standard_input_needs_a_batch(tmp_path: Path) -> None:
     with (
         standard_input(io.BytesIO(TABLE.encode())) as file,
-        pytest.raises(CampaignFileError, match="standard input has no name that its batch could have; name the batch"),
+        pytest.raises(CampaignFileError, match="standard input has no name to use as a batch id; name the batch"),
     ):
         open_campaign(file, OPTIONS, now=NOW)
 

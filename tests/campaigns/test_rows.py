@@ -99,7 +99,7 @@ def test_the_batch_is_that_of_the_column_then_of_the_option_then_the_name_of_the
 
 def test_a_file_with_too_long_a_name_needs_a_batch(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n", f"{'x' * 51}.csv")
-    with pytest.raises(CampaignFileError, match="a batch id at most 50; name the batch"):
+    with pytest.raises(CampaignFileError, match="a batch id has at most 50; name the batch"):
         read(path)
     assert requests(read(path, replace(OPTIONS, batch_id="given")))
 
@@ -124,7 +124,7 @@ def test_a_row_that_is_there_twice_is_called_once_and_both_lines_are_named(tmp_p
     rows = read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654322,Ben\n(+65) 8765 4321,Ana\n"))
     assert [row.duplicate_of for row in rows] == [None, None, 2]
     assert [(f.row, f.is_error, f.message) for f in rows[2].findings] == [
-        (4, False, "row 4 asks for the same call as row 2; it is made once")
+        (4, False, "row 4 asks for the same call as row 2; the call is made once")
     ]
     assert len(requests(rows)) == 2
 
@@ -137,7 +137,7 @@ def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_bo
             3,
             "unique_key",
             None,
-            "'k1' is the key of row 2 too, which is another call; give each call a key of its own",
+            "'k1' is also the key of row 2, which is another call; give each call its own key",
         )
     ]
     assert rows[2].duplicate_of == 2

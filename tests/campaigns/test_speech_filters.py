@@ -84,7 +84,11 @@ def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoke
     [
         ("{{x|date}}", "31/1/2030", "'31/1/2030' is not a date; write it as 2030-01-31 (filter date)"),
         ("{{x|date}}", "2030-02-30", "'2030-02-30' is not a date"),
-        ("{{x|date('big')}}", "2030-01-31", "'big' is no form of a date; give full, long, medium, short (filter date)"),
+        (
+            "{{x|date('big')}}",
+            "2030-01-31",
+            "'big' is not a form of dates; give one of full, long, medium, short (filter date)",
+        ),
         ("{{x|date('full', 1)}}", "2030-01-31", "the filter does not take 'full', 1"),
         ("{{x|time}}", "25:00", "'25:00' is not a time of day; write it as 14:05 (filter time)"),
         ("{{x|time}}", "13:00 pm", "is not a time of day"),
@@ -95,7 +99,7 @@ def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoke
         ("{{x|digits}}", "A12", "'A12' contains more than digits; use the filter spell, which also speaks letters"),
         ("{{x|spell}}", "--", "'--' has no letters or digits"),
         ("{{x|date(language='xx')}}", "2030-01-31", "the language of 'xx' is not known"),
-        ("{{x|xmlattr}}", "a", "'a' cannot be used there (filter xmlattr)"),
+        ("{{x|xmlattr}}", "a", "'a' cannot be used with this filter (filter xmlattr)"),
     ],
 )
 def test_a_value_that_a_filter_cannot_use_is_reported_with_column_and_filter(
@@ -118,8 +122,8 @@ def test_an_empty_cell_is_missing_also_for_a_filter(tmp_path: Path) -> None:
     options = replace(OPTIONS, template=FlowTemplate.speaking("{{ first|date }}, {{ name }}"))
     rows = read(file_of(tmp_path, "destination,name,first\n+6587654321,,\n"), options)
     assert sorted((column or "", message[:12]) for _, column, _, message in told(rows)) == [
-        ("first", "is empty, an"),
-        ("name", "is empty, an"),
+        ("first", "is empty, bu"),
+        ("name", "is empty, bu"),
     ]
     spare = FlowTemplate.speaking("{{ (first or '2030-01-31')|date }}")
     (request,) = requests(
@@ -130,7 +134,7 @@ def test_an_empty_cell_is_missing_also_for_a_filter(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_found_before_the_rows(tmp_path: Path) -> None:
     options = replace(OPTIONS, template=FlowTemplate.speaking("{{ day|date }} {{ name }}"))
-    with pytest.raises(CampaignFileError, match="day is needed by the call flow, and no column has it"):
+    with pytest.raises(CampaignFileError, match="day is needed by the call flow, but there is no such column"):
         read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), options)
 
 
@@ -142,7 +146,7 @@ def test_an_unknown_filter_is_refused_with_a_hint() -> None:
 
 def test_a_voice_without_a_language_is_reported() -> None:
     assert (
-        "the voice 'Emily' names no language; give it: language='en-US'"
+        "the voice 'Emily' has no language; give the language, such as language='en-US'"
         in problem("{{x|date}}", "2030-01-31", "Emily")[1]
     )
     assert "no voice is set, so the language is unknown" in problem("{{x|date}}", "2030-01-31", None)[1]

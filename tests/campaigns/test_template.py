@@ -100,8 +100,8 @@ def test_every_empty_variable_of_a_row_is_reported_at_once(tmp_path: Path) -> No
     found = told(read(path, options(tmp_path)))
     assert sorted(str(column) for _, column, _, _ in found) == ["a", "c"]
     assert {message for *_, message in found} == {
-        "is empty, and the template needs it; fill it in, or write {{ a or 'something' }}",
-        "is empty, and the template needs it; fill it in, or write {{ c or 'something' }}",
+        "is empty, but the template needs it; fill it in, or write {{ a or 'something' }}",
+        "is empty, but the template needs it; fill it in, or write {{ c or 'something' }}",
     }
 
 
@@ -128,7 +128,7 @@ def test_a_variable_without_a_column_is_reported_once_for_the_file(tmp_path: Pat
         (1, "day", -1009),
         (1, "hour", -1009),
     ]
-    assert "day is needed by the call flow, and no column has it; add a column day" in str(caught.value)
+    assert "day is needed by the call flow, but there is no such column; add a column day" in str(caught.value)
 
 
 def test_a_variable_that_is_nearly_a_column_is_guessed_for_people(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_row_is_called_and_not_a_number_that_is_fixed_in_the_template(tmp_pa
     opened = open_campaign(path, options(tmp_path), now=NOW)
     assert [request.flow.destination for request in requests(opened)] == ["+6587654321", "+6587654322"]
     assert [(found.path, found.is_error) for found in opened.findings] == [("$.callflow[0].params.destination", False)]
-    assert "is the constant +6598765432, but each row calls the number in its column" in opened.findings[0].message
+    assert "is the constant +6598765432, but each row calls its own destination" in opened.findings[0].message
 
 
 def test_a_second_call_may_be_fixed(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_say_makes_a_call_that_speaks_and_hangs_up() -> None:
 
 def test_a_csv_without_anything_to_say_is_refused(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n")
-    with pytest.raises(CampaignFileError, match=f"needs something to say: {Remedy.GIVE_TEXT}"):
+    with pytest.raises(CampaignFileError, match=f"need a text to speak: {Remedy.GIVE_TEXT}"):
         open_campaign(path, CampaignOptions(source=OPTIONS.source), now=NOW)
 
 

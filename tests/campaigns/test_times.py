@@ -48,7 +48,7 @@ def test_a_time_with_a_zone_or_in_the_zone_of_its_row_is_read(text: str) -> None
         ("2030-02-30 09:00Z", "is not a time: day is out of range for month"),
         ("2030-01-31 25:00Z", "is not a time: hour must be in 0..23"),
         ("0001-01-01 00:00+08:00", "is outside the calendar"),
-        ("2030-01-31 09:00", "has no zone; write it as 2030-01-31T09:00:00+08:00, or give a time_zone"),
+        ("2030-01-31 09:00", "has no time zone; write it as 2030-01-31T09:00:00+08:00, or give a time_zone"),
     ],
 )
 def test_what_is_not_a_time_is_reported_with_the_remedy(text: str, sentence: str) -> None:
@@ -156,7 +156,7 @@ def test_a_row_whose_validity_ends_before_it_may_be_called_is_bad(tmp_path: Path
     path = rows(tmp_path, "not_before,valid_until", "2026-03-03T09:00:00Z,2026-03-03T09:00:00Z")
     found = told(read(path))
     assert [(column, code) for _, column, code, _ in found] == [("valid_until", -1015)]
-    assert "it may be called only from 2026-03-03 09:00:00 UTC on" in found[0][3]
+    assert "the call may not be sent before 2026-03-03 09:00:00 UTC" in found[0][3]
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,8 @@ def test_the_times_of_a_workbook_are_times_of_the_rows_zone(tmp_path: Path) -> N
     ("value", "sentence"),
     [
         ("6.58765E+09", "6.58765E+09"),
-        (6587650000, "has the digits of 6.58765E+09: a spreadsheet may have cut off the others"),
-        (447911000000.0, "has the digits of 4.47911E+11"),
+        (6587650000, "has only the digits of 6.58765E+09: a spreadsheet may have cut off the rest"),
+        (447911000000.0, "has only the digits of 4.47911E+11"),
         (date(2030, 1, 31), "holds 2030-01-31 00:00:00, which is not a phone number; format the column"),
         (True, "holds True, which is not a phone number"),
         (1234567890123456, "but Excel keeps only 15; write it as text"),
@@ -124,7 +124,7 @@ def test_empty_and_hidden_sheets_need_no_choice(tmp_path: Path) -> None:
 
 def test_only_a_workbook_has_sheets(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination\n+6587654321\n")
-    assert "has no sheets, and the sheet 'A' is asked for" in refused(path, CampaignOptions(sheet="A"))
+    assert "has no sheet 'A': only workbooks have sheets" in refused(path, CampaignOptions(sheet="A"))
 
 
 def test_a_title_above_the_header_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -141,24 +141,26 @@ def test_a_value_under_a_merged_header_is_not_lost(tmp_path: Path) -> None:
     sheet.merge_cells("B1:C1")
     path = tmp_path / "merged.xlsx"
     book.save(path)
-    assert "cell C2 has a value, and its column has no name: name it in row 1 (merged cells" in refused(path)
+    assert "cell C2 has a value, but its column has no name: name the column in row 1 (split merged cells" in refused(
+        path
+    )
 
 
 def test_an_empty_workbook_is_refused(tmp_path: Path) -> None:
-    assert "is empty: none of its visible sheets has a row" in refused(workbook(tmp_path, [()]))
+    assert "is empty: its visible sheets have no rows" in refused(workbook(tmp_path, [()]))
 
 
 def test_a_damaged_workbook_is_refused(tmp_path: Path) -> None:
     whole = workbook(tmp_path, [HEADER, *((6587654321 + n, "Ana") for n in range(500))]).read_bytes()
     for damaged in (whole[: len(whole) // 2], b"PK\x03\x04 and so on", whole[:1500] + bytes(200) + whole[1700:], b""):
-        assert "is no Excel workbook (.xlsx), or it is damaged" in refused(file_of(tmp_path, damaged, "half.xlsx"))
+        assert "is not an Excel workbook (.xlsx), or it is damaged" in refused(file_of(tmp_path, damaged, "half.xlsx"))
 
 
 def test_a_zip_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "photos.xlsx"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "a")
-    assert "is no Excel workbook (.xlsx), or it is damaged" in refused(path)
+    assert "is not an Excel workbook (.xlsx), or it is damaged" in refused(path)
 
 
 def test_a_row_number_that_excel_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ async def test_rejects_of_a_workbook_are_a_csv_that_can_be_enqueued(tmp_path: Pa
 @pytest.mark.anyio
 async def test_rejects_cannot_be_a_workbook(tmp_path: Path, queue: CallQueue) -> None:
     path = workbook(tmp_path, [HEADER, (12, "Ben")])
-    with pytest.raises(CampaignFileError, match=r"rejects are written as plain text; give them the ending \.csv"):
+    with pytest.raises(CampaignFileError, match=r"rejects are written as plain text; give the file the ending \.csv"):
         await enqueue_file(queue, path, OPTIONS, now=NOW, rejects=tmp_path / "bad.xlsx")
 
 

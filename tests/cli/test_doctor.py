@@ -138,7 +138,7 @@ def test_an_empty_directory_is_told_what_is_missing(voiceflow: Program) -> None:
     assert "VOICEFLOW_SUB_ACCOUNT" in found["account"]["remedy"]
     assert found["credentials"]["remedy"] == "correct `account` first"
     assert found["store"]["level"] == "warning"
-    assert found["doubts"]["message"].startswith("not looked at")
+    assert found["doubts"]["message"].startswith("skipped")
     assert list(voiceflow.folder.iterdir()) == []
 
 
@@ -170,7 +170,7 @@ def test_slips_of_the_pen_are_reported(voiceflow: Program, monkeypatch: pytest.M
         "VOICEFLOW_RATTE (the environment), VOICEFLOW_XYZZY (.env) are not settings"
         in found["unknown settings"]["message"]
     )
-    assert found["unknown settings"]["remedy"] == "VOICEFLOW_RATTE is perhaps VOICEFLOW_RATE"
+    assert found["unknown settings"]["remedy"] == "use VOICEFLOW_RATE instead of VOICEFLOW_RATTE"
     assert "VOICEFLOW_QUEUE from .env" in found["settings"]["message"]
 
 

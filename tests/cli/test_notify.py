@@ -112,7 +112,7 @@ def test_a_bad_secret_and_a_bad_address_are_reported_without_showing_them(
     monkeypatch.setenv("VOICEFLOW_NOTIFY_SECRET", "hunter2")
     ended = voiceflow("serve", "--port", "0", "--notify", "https://crm.example.com/calls")
     assert (ended.code, "hunter2" in ended.err) == (2, False)
-    assert "24 to 64 random bytes" in ended.err
+    assert "24 to 64 bytes in base64" in ended.err
     ended = voiceflow("serve", "--port", "0", "--notify", "https://me:hunter2@crm.example.com")
     assert (ended.code, "hunter2" in ended.err) == (2, False)
     monkeypatch.setenv("VOICEFLOW_NOTIFY_URL", "https://crm.example.com/calls?token=hunter2")

@@ -1,4 +1,4 @@
-"""Rows that would call numbers again: their batch already has calls to them, with other bodies."""
+"""The detection of rows that would call numbers again, because their batch has called them with other bodies."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 PAGE = 1000
-"""Calls of one trip to the store."""
+"""The calls of one trip to the store."""
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
-    """The count of rows that would call numbers again; the first such row, and the earlier call to its number."""
+    """The `count` of rows that would call numbers again, the first such `row`, and the earlier call to its number."""
 
     count: int
     batch_id: str
@@ -32,18 +32,18 @@ class CalledBefore:
     def finding(self, *, file: str, severity: Severity) -> Finding:
         """The finding for the report."""
         message = (
-            f"{self.count} rows would call numbers again that their batch has called already, with another body: "
-            f"such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). Cancel "
-            f"calls that still wait and should be corrected; give each row a unique_key; or {Remedy.CALL_AGAIN}"
+            f"{self.count} rows would call numbers that their batch has already called with another body, such as "
+            f"{self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). Cancel waiting "
+            f"calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
         )
         return Finding(file=file, row=self.row, column="destination", severity=severity, message=message)
 
 
 class CallsBefore:
-    """Compares the rows of a whole file with the earlier calls of their batches.
+    """A comparison of the rows of a whole file with the earlier calls of their batches.
 
-    Rows with a unique key of their own are left out: the store knows their calls by it. Earlier
-    calls with the same body as a row are left out too: they come from an interrupted enqueue of this file.
+    Rows with their own unique key are left out: the store knows their calls by the key. Earlier calls with the same
+    body as a row are left out too: they come from an interrupted enqueue of this file.
     """
 
     def __init__(self, queue: CallQueue) -> None:
@@ -51,7 +51,7 @@ class CallsBefore:
         self._suppression = SuppressionList(queue.store)
         self._bodies: set[str] = set()
         self._batches: dict[str, dict[str, list[int]] | None] = {}
-        """The rows to each number, by batch; None for a batch without calls, whose rows need no memory."""
+        """The rows to each number, by batch; None for a batch without calls, whose rows are not compared."""
 
     async def add(self, judged: Judged) -> None:
         """Add rows to compare. Raises StoreError."""
@@ -97,5 +97,5 @@ class CallsBefore:
 
 
 def _calls_nobody(job: Job) -> bool:
-    """Whether the call ended without a ring; another call is then the first."""
+    """True if the call ended without a ring; another call to its number is then the first."""
     return job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)

@@ -24,8 +24,9 @@ class Campaign:
     """A file of people, and the batch of their calls in a queue.
 
     The batch is that of the options, else the name of the file without its endings. Without a `file`, it is a batch
-    that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are not part of it.
-    Raises InvalidInputError without a file and a batch, and CampaignFileError for a name that is no batch id.
+    that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are not part of the
+    campaign. Raises InvalidInputError without a file and a batch, and CampaignFileError if the file's name cannot be a
+    batch id.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Campaign:
         self.queue = queue
         options = options or CampaignOptions()
         if batch_id is not None and options.batch_id not in {None, batch_id}:
-            raise InvalidInputError(f"batch_id={batch_id!r} and the options name different batches; name it once")
+            raise InvalidInputError(
+                f"batch_id={batch_id!r} and the options name different batches; name the batch once"
+            )
         self._options = replace(options, batch_id=batch_id or options.batch_id)
         self._file = Path(file) if file is not None else None
         named = self._options.batch_id or (batch_of(InputFile(self._file)) if self._file is not None else None)
@@ -50,7 +53,7 @@ class Campaign:
     async def preview(self, assumptions: PreviewOptions | None = None) -> EnqueueReport:
         """The report of a dry run: bad rows, duplicates, and a `preview` of texts, duration and cost.
 
-        Nothing is stored. The default is the rate of the queue. Raises as `enqueue` does.
+        Nothing is stored. The default assumptions have the limits of the queue. Raises the errors of `enqueue`.
         """
         if assumptions is None:
             limits = await self.queue.store.control.limits(self.queue.name)
@@ -70,7 +73,7 @@ class Campaign:
         again: bool = False,
         progress: OnProgress | None = None,
     ) -> EnqueueReport:
-        """Enqueue the rows, all or (with a bad row) none: see `enqueue_file`. The same file again adds nothing.
+        """Enqueue all rows, or none if one is bad: see `enqueue_file`. A second time, the same file adds nothing.
 
         Raises CampaignFileError, InvalidInputError, StoreError.
         """
@@ -86,19 +89,19 @@ class Campaign:
         )
 
     async def progress(self) -> BatchProgress:
-        """Calls by state, rate, remaining time, hold and doubts. Raises StoreError."""
+        """The progress of the batch: calls by state, rate, remaining time, hold and doubts. Raises StoreError."""
         return await read_batch(self.queue.store, self.queue.name, self.batch_id)
 
     async def hold(self, *, until: datetime | None = None, reason: str = "") -> Gate:
-        """Send nothing new of this batch; calls in flight finish. Without `until` it lasts until `resume`."""
+        """Hold the batch: nothing new is sent, calls in flight finish. Without `until` it is held until `resume`."""
         return await self.queue.hold(batch_id=self.batch_id, until=until, reason=reason)
 
     async def resume(self) -> Gate:
-        """Send again. A cancelled batch stays cancelled, as the returned gate shows."""
+        """End a hold of the batch. A cancelled batch stays cancelled, as the returned gate shows."""
         return await self.queue.resume(batch_id=self.batch_id)
 
     async def cancel(self, *, reason: str = "the campaign was cancelled") -> int:
-        """Cancel all calls that were not sent yet, permanently; returns how many ended now."""
+        """Cancel the batch for good, and return the number of cancelled calls. Sent calls are not stopped."""
         return await self.queue.cancel_batch(self.batch_id, reason=reason)
 
     async def report(
@@ -109,9 +112,9 @@ class Campaign:
         xlsx: Path | None = None,
         html: Path | None = None,
     ) -> Report:
-        """The report of the batch, also written to these files: one pass over the calls for all of them.
+        """The report of the batch, also written to these files. The calls are read once for all of them.
 
-        `totals_only` reads only the counters, in milliseconds, if no file is wanted. Raises OSError, StoreError.
+        If no file is wanted, `totals_only` reads only the counters, in milliseconds. Raises OSError, StoreError.
         """
         files = ReportFiles(csv=csv, xlsx=xlsx, html=html)
         if not files:
@@ -120,5 +123,5 @@ class Campaign:
 
     def _given(self) -> Path:
         if self._file is None:
-            raise InvalidInputError(f"batch {self.batch_id} was given without a file; nothing can be enqueued")
+            raise InvalidInputError(f"the campaign of batch {self.batch_id} has no file: there are no rows to enqueue")
         return self._file

@@ -1,4 +1,4 @@
-"""An open campaign file: its rows one by one, each with its call or its errors."""
+"""The rows of an open campaign file, one by one, each with its call or its errors."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from voiceflow_worker.model.text.duration import LONGEST
 
 
 class CampaignRows:
-    """The rows of a campaign file, read with the same options; it can be iterated once.
+    """The rows of a campaign file, read with the same options. They can be iterated once.
 
     Only digests of the rows' keys stay in memory. Validities are compared with `now`; `on_bytes` gets the number of
-    bytes read so far. Raises CampaignFileError, here or while reading, for a file that cannot be read as a campaign
-    (encoding, header, template), and InvalidInputError for a wrong option. Errors of single rows are in their findings.
+    bytes read so far. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a
+    campaign (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single
+    rows are in their findings.
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class CampaignRows:
         self.file = str(self.input)
         self.source = open_source(self.input, kind=options.file_kind, sheet=options.sheet, on_bytes=on_bytes)
         self.batch_id = options.batch_id or batch_of(self.input, purpose)
-        """The batch of the rows that name none."""
-        # Without a template the check of a CSV covers its numbers and reserved columns.
+        """The batch of rows that do not name a batch."""
+        # Without a template, only the numbers and reserved columns of a CSV can be checked.
         self.is_bare = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
         if self.is_bare:
             options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
@@ -66,7 +67,7 @@ class CampaignRows:
         """Warnings about the whole file: its columns, and the constant parts of its template."""
 
     def __iter__(self) -> Iterator[ReadRow]:
-        """Every row, in the order of the file; a row equal to an earlier one is a duplicate, without a request."""
+        """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""
         seen = SeenKeys()
         found_any = False
         for raw in self.source:
@@ -92,7 +93,7 @@ class CampaignRows:
         return json_values(raw, is_body=self._options.template is None)
 
     def _is_new(self, found: Finding) -> bool:
-        """Whether a finding is new for this file: warnings about the number of the source are reported once."""
+        """True for a finding to be reported: each warning about the source number is reported once in a file."""
         if found.is_error or found.path is None or not found.path.endswith(".params.source"):
             return True
         is_new = found.message not in self._source_warnings
@@ -109,10 +110,10 @@ class CampaignRows:
             return read
         row, is_same = earlier
         if is_same:
-            message = f"row {number} asks for the same call as row {row}; it is made once"
+            message = f"row {number} asks for the same call as row {row}; the call is made once"
             finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
             return read._replace(call=None, duplicate_of=row, findings=(*read.findings, finding))
-        message = f"{key!r} is the key of row {row} too, which is another call; give each call a key of its own"
+        message = f"{key!r} is also the key of row {row}, which is another call; give each call its own key"
         finding = Finding(file=self.file, row=number, column="unique_key", message=message)
         return read._replace(call=None, findings=(*read.findings, finding))
 
@@ -121,7 +122,7 @@ class CampaignRows:
         if not self.source.kind.is_table:
             return template.findings if template is not None else ()
         if template is None:
-            raise CampaignFileError(f"{self.file} has rows of a table, and needs something to say: {Remedy.GIVE_TEXT}")
+            raise CampaignFileError(f"{self.file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}")
         if self.is_bare:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
             return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
@@ -172,15 +173,15 @@ open_campaign = CampaignRows
 
 
 def batch_of(file: InputFile, purpose: Purpose = Purpose.ENQUEUE) -> str:
-    """The batch id that a file gives to its rows: its name without endings. Raises CampaignFileError."""
+    """The batch id that a file gives to its rows: the file's name without endings. Raises CampaignFileError."""
     stem = file.stem
     if stem is None and purpose is Purpose.CHECK:
         return "-"
     if stem is None:
-        raise CampaignFileError(f"{file} has no name that its batch could have; {Remedy.NAME_BATCH}")
+        raise CampaignFileError(f"{file} has no name to use as a batch id; {Remedy.NAME_BATCH}")
     if len(stem) > MAX_ID_CHARACTERS:
         raise CampaignFileError(
-            f"{file}: its name has {len(stem)} characters, and a batch id at most {MAX_ID_CHARACTERS}; "
+            f"{file}: its name has {len(stem)} characters, but a batch id has at most {MAX_ID_CHARACTERS}; "
             f"{Remedy.NAME_BATCH}"
         )
     return stem
@@ -193,7 +194,7 @@ def _judge_options(options: CampaignOptions) -> None:
     if options.source is not None:
         parse_number(options.source, country=options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
-        raise InvalidInputError(f"the batch id {options.batch_id!r} should have 1 to {MAX_ID_CHARACTERS} characters")
+        raise InvalidInputError(f"the batch id {options.batch_id!r} must have 1 to {MAX_ID_CHARACTERS} characters")
     if options.time_zone is not None:
         try:
             read_zone(options.time_zone)
@@ -211,10 +212,10 @@ _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
 
 
 def header_findings(template: FlowTemplate, options: CampaignOptions, variables: Iterable[str]) -> list[Finding]:
-    """The findings that make every row of a file with these variables bad; empty if there are none.
+    """The findings that make every row bad in a file with these variables.
 
-    The template is filled in for a row without empty cells, so its conditions and defaults apply: a value that is
-    missing then is missing in every row.
+    The template is filled in for a row without empty cells, with its conditions and defaults: a value that is missing
+    there is missing in every row.
     """
     present = set(variables)
     given = {"source": options.source, "voice_profile": options.voice_profile}
@@ -231,4 +232,6 @@ def _finding(name: str, present: Collection[str]) -> Finding:
     remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
     if close := get_close_matches(name, present, n=1):
         remedy += f", or did you mean {close[0]}?"
-    return Finding(column=name, code=-1009, message=f"is needed by the call flow, and no column has it; {remedy}")
+    return Finding(
+        column=name, code=-1009, message=f"is needed by the call flow, but there is no such column; {remedy}"
+    )

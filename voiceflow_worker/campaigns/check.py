@@ -1,4 +1,4 @@
-"""The check of a file: every row is read as `enqueue` would read it, and nothing is stored."""
+"""The check of a file, whose rows are read as `enqueue` reads them, without a store."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_list, is_object
 
 _PLAYS = f'"{Action.PLAY_FILE.value}"'
-"""A part of each body that plays a file: within a text the quotes would be escaped."""
+"""A part of every body that plays a file. Spoken texts cannot contain it, because JSON escapes their quotes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """The result of checking one file: counts of all `rows`, of `bad` ones that cannot be called, of `duplicates`."""
+    """The result of checking one file. It counts all `rows`, `bad` rows, which cannot be called, and `duplicates`."""
 
     file: str
     rows: int
@@ -34,13 +34,13 @@ class CheckReport:
     duplicates: int
     findings: tuple[Finding, ...]
     preview: Preview | None
-    """A preview of its calls, if there are any and it was asked for."""
+    """The preview of the calls, if it was asked for and the file has calls."""
     file_urls: Mapping[str, int]
-    """The address of every audio file to be played, with the line of the first row that plays it."""
+    """The URL of every audio file to be played, with the line of the first row that plays it."""
 
     @property
     def is_valid(self) -> bool:
-        """Whether the file can be enqueued: it has no errors."""
+        """True if the file has no errors, and can be enqueued."""
         return not any(found.is_error for found in self.findings)
 
 
@@ -54,9 +54,10 @@ def check_file(
 ) -> CheckReport:
     """Read a campaign, a request body or a call flow template, and report every problem in it.
 
-    Sends and stores nothing. A validity that has passed is a warning. Without a template only the numbers and reserved
-    columns of a CSV are checked; of a template only its constant parts are. A file that cannot be read is a finding
-    too. With `assumptions`, a file of rows gets a preview. Raises InvalidInputError for a wrong option.
+    Nothing is sent or stored. A validity that has passed is a warning. Without a template, only the numbers and
+    reserved columns of a CSV are checked. In a template, only the constant parts are checked. A file that cannot be
+    read is a finding too. With `assumptions`, a file of rows gets a preview. Raises InvalidInputError for a wrong
+    option.
     """
     findings = Findings()
     maker = None if assumptions is None else PreviewMaker(assumptions)

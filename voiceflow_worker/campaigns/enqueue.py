@@ -1,4 +1,4 @@
-"""Enqueuing of a campaign file: all of it or nothing, or with `skip_bad` its good rows."""
+"""The enqueuing of a campaign file: all rows or none, or with `skip_bad` the good rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns.preview.preview import PreviewMaker, PreviewOpti
 from voiceflow_worker.core.queue import CallQueue
 
 CHUNK = 1000
-"""Rows of one trip to the store: enough for speed, and few enough for a worker on the same store not to wait."""
+"""The rows of one trip to the store: enough for speed, and few enough not to hold up a worker on the same store."""
 
 
 class Phase(StrEnum):
@@ -35,10 +35,10 @@ class Phase(StrEnum):
 
 
 class OnProgress(Protocol):
-    """Gets the progress of an enqueue: bytes of `total` while reading, rows of `total` while enqueueing."""
+    """A function that gets the progress of an enqueue: first bytes read, then rows enqueued, `done` of `total`."""
 
     def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
-        """`rows` counts those read so far."""
+        """Take the progress. `rows` counts the rows read so far."""
         ...
 
 
@@ -57,19 +57,19 @@ async def enqueue_file(
 ) -> EnqueueReport:
     """Make jobs of the rows of a file, and report the result.
 
-    A file with a bad row enqueues nothing, and its report names every bad row; with `skip_bad` the good rows are
+    If a row is bad, nothing is enqueued, and the report names every bad row; with `skip_bad` the good rows are
     enqueued. A row is bad if it breaks a rule, or if its unique key belongs to another call in the store. A row whose
     call exists already, in the store or earlier in the file, is a duplicate and makes no job. So a file whose enqueue
     was interrupted can be enqueued again.
 
-    Rows without a unique key of their own may call numbers again to which their batch has calls with other bodies, for
-    example after a correction of the template. Such a file enqueues nothing either, unless `again` is set. Calls that
-    ended without a ring, such as cancelled ones, do not count, nor do deleted ones.
+    A row without its own unique key may call a number that its batch has already called with another body, such as
+    after a correction of the template. If there are such rows, nothing is enqueued either, unless `again` is set.
+    Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
 
-    `rejects` gets the bad rows in their original form with a reason. `dry_run` stores nothing; with None as the queue
-    it does not look into a store. With `assumptions`, its report
-    has a preview of the calls. Raises CampaignFileError for a file that cannot be read, before anything is stored,
-    and StoreError when the store fails: enqueuing the file again is then safe.
+    `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing; without a queue it
+    does not look into a store. With `assumptions`, the report of a dry run has a preview of the calls. Raises
+    CampaignFileError for a file that cannot be read, before anything is stored. Raises StoreError when the store fails:
+    enqueuing the file again is then safe.
     """
     if queue is None and not dry_run:
         raise ValueError("a queue is needed unless this is a dry run")

@@ -23,9 +23,9 @@ class EnqueueReport:
 
     `batch_id` is the batch of rows that name none. `enqueued` counts new jobs, `duplicates` rows whose call existed
     before, in the store or earlier in the file, `suppressed` rows whose number is on the suppression list, `rejected`
-    bad rows, and `rows` all of them. `valid` counts rows that made new jobs, or would have if nothing was stored.
-    `again` counts rows that would call numbers again to which their batch has calls with other bodies. `refused` is
-    True when bad rows or such rows kept the whole file out.
+    bad rows, and `rows` all rows. `valid` counts rows that made new jobs, or would have made them if nothing was
+    stored. `again` counts rows to numbers that their batch has already called with another body. `refused` is True if
+    nothing was enqueued because of bad rows or rows counted in `again`.
     """
 
     batch_id: str
@@ -43,7 +43,7 @@ class EnqueueReport:
     """The preview of a dry run, if it was asked for."""
 
     def as_json(self) -> dict[str, object]:
-        """The report for scripts."""
+        """The report as a JSON object, for scripts."""
         shown = {
             each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"refused", "preview"}
         }
@@ -69,7 +69,7 @@ class Tally:
     preview: PreviewMaker | None = None
 
     def called_before(self, found: CalledBefore | None) -> None:
-        """Count the rows that would call numbers again, with an error, or in a dry run a warning."""
+        """Count the rows that would call numbers again, and add an error about them, or in a dry run a warning."""
         if found is not None:
             self.again = found.count
             severity = Severity.WARNING if self.dry_run else Severity.ERROR
@@ -100,7 +100,7 @@ class Tally:
         _write(taken.refused, rejects)
 
     def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
-        """The report of these counts; its preview is for calls that are sent from `now` on."""
+        """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
         counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NO_COUNTS}
         preview = None
         if self.preview is not None:

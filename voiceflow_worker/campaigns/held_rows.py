@@ -1,4 +1,4 @@
-"""The new rows of a file, held until all of it was read."""
+"""The new rows of a file, held in a temporary file until the whole file has been read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voiceflow_worker.errors import CampaignFileError
 
 
 class HeldRows:
-    """Rows in packs, in a temporary `file`. Raises CampaignFileError when it cannot be written."""
+    """Rows in packs, in a temporary `file`. Raises CampaignFileError if the file cannot be written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -28,14 +28,14 @@ class HeldRows:
         """Add a pack of rows that have calls; their findings and keys are left out."""
         if not rows:
             return
-        # Plain tuples: 3 µs a row, where named ones take 10.
+        # A plain tuple takes 3 µs a row, a named one 10.
         held = [(tuple(row.raw), tuple(row.call)) for row in rows if row.call is not None]
         try:
             pickle.dump(held, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         except OSError as error:
             raise CampaignFileError(
-                f"the rows cannot be held in {tempfile.gettempdir()} until all of them were read: "
-                f"{error.strerror or error}; give it room, or name another folder in TMPDIR"
+                f"the rows cannot be stored in {tempfile.gettempdir()} while the file is read: "
+                f"{error.strerror or error}; make room there, or name another folder in TMPDIR"
             ) from error
         self._packs += 1
         self._count += len(rows)

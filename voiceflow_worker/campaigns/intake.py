@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.stop_rules import StopRules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Rows sorted by the owners of their keys: `new` calls, calls that are `known` already, and `bad` rows."""
+    """Rows sorted by the owners of their keys: `new` calls, calls that the store already knows, and `bad` rows."""
 
     rows: Sequence[ReadRow]
     new: Sequence[ReadRow]
@@ -28,7 +28,7 @@ class Judged:
 
 @dataclass(slots=True)
 class Taken:
-    """The result of handing in rows; `suppressed` and `refused` rows end with a finding that has the reason."""
+    """The result of handing in rows. The last finding of each `suppressed` or `refused` row has the reason."""
 
     enqueued: int = 0
     duplicates: int = 0
@@ -37,7 +37,7 @@ class Taken:
 
 
 class Intake:
-    """Hands rows to a queue; without a queue it only sorts them."""
+    """The handing in of rows to a queue. Without a queue, rows are only sorted."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Intake:
         self._limited: set[str] = set()
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Look up the owners of the rows' keys: the same call makes a row known, another call makes it bad."""
+        """Sort rows by the owners of their keys. If the owner is the same call, the row is known; if not, it is bad."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
         if self._queue is not None and keys:
@@ -75,7 +75,7 @@ class Intake:
         return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
 
     async def hand_in(self, rows: Sequence[ReadRow], *, dry_run: bool = False) -> Taken:
-        """Enqueue new rows in one step; a dry run only finds those that would be refused."""
+        """Enqueue new rows in one step. A dry run only finds the rows that would be refused."""
         taken = Taken()
         if self._queue is None:
             return taken
@@ -94,7 +94,7 @@ class Intake:
         elif admission.owner_id is not None:
             taken.refused.append(self._conflicting(row, admission.owner_id))
         elif admission.findings:
-            # Only time has passed since the row was read.
+            # The row was valid when it was read, but its validity may have passed since.
             late = (replace(found, column="valid_until", path=None) for found in admission.findings if _is_late(found))
             taken.refused.append(self._with(row, *late, *(each for each in admission.findings if not _is_late(each))))
         elif admission.enqueued is not None:
@@ -102,7 +102,7 @@ class Intake:
             taken.duplicates += not admission.enqueued.created
 
     async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
-        """Set the limits of the rows' batches, once for each batch of the file, before its first call is there."""
+        """Set the limits of the rows' batches, once for each batch of the file, before its first call is enqueued."""
         if self._stop_after_refused is None and self._stops == StopRules():
             return
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
@@ -116,7 +116,7 @@ class Intake:
 
     def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
         key = row.call.unique_key if row.call is not None else None
-        message = f"{key!r} is the key of job {owner_id}, which is another call; give this call a key of its own"
+        message = f"{key!r} is the key of job {owner_id}, which is another call; give this call its own key"
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
-    """The message for a batch without calls in this queue, with similar ids; None if it has calls, or is None."""
+    """The message for a batch without calls in this queue, with similar ids; None for a batch with calls."""
     from voiceflow_worker.core.ports.batch_names import BatchNames
 
     if batch is None:

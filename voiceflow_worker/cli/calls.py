@@ -172,16 +172,18 @@ async def resolve(
     job_id: JobId,
     /,
     *,
-    placed: Annotated[bool, Parameter(name="--placed", negative="--not-placed", help="The call was placed, or not.")],
+    placed: Annotated[
+        bool, Parameter(name="--placed", negative="--not-placed", help="The decision: the call was placed, or not.")
+    ],
     note: str,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
     """Resolve a call in doubt: decide that it was placed, or that it was not.
 
-    --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts it back into the
-    queue. That is refused while 8x8 may still place the call, and the error names the end of this time. It is measured
-    by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
+    --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts the call back into
+    the queue, but is refused while 8x8 may still place the call. The error then names the earliest time for it, by the
+    clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
 
     Args:
         note: The reason for the decision; it is stored with the call.

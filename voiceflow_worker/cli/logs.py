@@ -114,5 +114,5 @@ class _Stderr:
         sys.stderr.write(without_secrets_in(in_commands(text), known=self._secrets))
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Write the buffered text."""
         sys.stderr.flush()

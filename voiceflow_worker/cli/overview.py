@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def batches(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the batches of a queue with progress, rate, remaining time, holds and doubts. With --json, one a line.
+    """List the batches of a queue with progress, rate, remaining time, holds and doubts. With --json, one per line.
 
     Examples:
         voiceflow batches
@@ -35,7 +35,7 @@ async def batches(*, common: QueueOptions = QueueOptions()) -> None:
 
 
 async def queues(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the queues of a store with progress, rate, remaining time, holds and doubts. With --json, one a line.
+    """List the queues of a store with progress, rate, remaining time, holds and doubts. With --json, one per line.
 
     Examples:
         voiceflow queues

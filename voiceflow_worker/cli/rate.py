@@ -18,7 +18,7 @@ async def rate(
     reset: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> None:
-    """Change the rate of a queue at once, for all its workers. Without N, show it.
+    """Change the rate of a queue at once, for all its workers. Without N, show the rate.
 
     The new rate also applies to workers that start later with another --rate, until `voiceflow rate --reset`.
 

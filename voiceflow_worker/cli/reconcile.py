@@ -43,7 +43,7 @@ async def reconcile(
     Args:
         prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.
         batch: With --prices: only calls of this batch.
-        since: With --prices: only calls sent in the time before now, such as 2h.
+        since: With --prices: only calls sent within this time before now, such as 2h.
 
     Examples:
         voiceflow reconcile

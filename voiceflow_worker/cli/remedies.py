@@ -29,7 +29,7 @@ _WORDS: Mapping[str, str] = {
     Remedy.NAME_COLUMN: "name it with --column",
     Remedy.NAME_OUTCOMES: "give --redial-on busy,no_answer (or VOICEFLOW_REDIAL_ON), or --redial-max 0 for no redial",
     Remedy.NAME_SHEET: "give --sheet NAME",
-    Remedy.NAME_TIME_ZONE: "give each row a time_zone, or all rows --time-zone",
+    Remedy.NAME_TIME_ZONE: "give each row a time_zone, or give --time-zone for all rows",
     Remedy.OTHER_BATCH: "use another batch id (--batch)",
     Remedy.RESOLVE: "a person can resolve it (`voiceflow calls resolve`)",
     Remedy.RESTORE: "restore a backup (`voiceflow restore FILE`)",

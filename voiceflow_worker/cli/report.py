@@ -41,7 +41,7 @@ async def report(
         csv: Write a CSV file with one line per call; a column of the campaign file is named data.NAME.
         xlsx: Write an Excel workbook with the totals, the tables and the calls.
         html: Write one HTML page with the totals and the calls.
-        totals: Print only the totals. This takes milliseconds, because no single call is read.
+        totals: Print only the totals. This takes milliseconds, because the calls are not read one by one.
 
     Examples:
         voiceflow report
@@ -87,6 +87,6 @@ def _tell_prices(output: Output, found: list[Report]) -> None:
     placed, priced = sum(each.placed for each in found), sum(each.priced for each in found)
     if any(each.cost for each in found) and priced < placed:
         output.say(
-            f"the cost is that of {priced} of {count_of(placed, 'placed call')}; "
+            f"the cost covers {priced} of {count_of(placed, 'placed call')}; "
             "`voiceflow reconcile --prices` reads the other prices"
         )

@@ -74,7 +74,7 @@ class RowOptions:
         format: The format: csv, jsonl, json, xlsx or parquet. [by the file's name, else by its content]
         stop_after_refused: Hold the batch after N refusals in a row because of its voice or source; 0: never. [10]
         stop_after_cost: Hold the batch once its calls have cost this much in one currency, such as 50.
-        stop_if_answer_rate_below: Hold the batch if its answer rate is lower: 5%/200 is 5 %, after at least 200 calls.
+        stop_if_answer_rate_below: Hold the batch if its answer rate is lower: 5%/200 is 5 %, judged from 200 calls on.
     """
 
     template: Annotated[Path | None, Parameter(metavar="FILE")] = None

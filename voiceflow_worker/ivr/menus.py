@@ -95,7 +95,7 @@ class Menus:
     # -- an event in -------------------------------------------------------------------------------------------------
 
     def plan(self, event: CallAction, caller: Caller) -> Plan:
-        """The plan for an event: the menu that asked, and the action that follows. Runs no handler; never raises."""
+        """The plan for an event: the menu that asked, and the action that follows. No handler runs; never raises."""
         position = None if event.client_action_id is None else Position.read(event.client_action_id)
         if position is not None and position.phase is CallPhase.ENDED:
             return Plan(path=(), caller=caller, action=END, result=Result.ENDED)
@@ -167,7 +167,7 @@ class Menus:
             return root
         if caller.job is None:
             taking = self.taking(caller.our_number)
-            return taking or "no menu takes calls that this store did not make: a menu with inbound=True would"
+            return taking or "no menu takes calls that this store did not make; set inbound=True in a menu"
         if caller.job.menu is not None:
             return self._named.get(caller.job.menu) or f"this receiver does not serve the job's menu {caller.job.menu}"
         return self.default or "the job names no menu, and this receiver has no default menu"

@@ -11,15 +11,15 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
 
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
-"""A text in which `{name}` stands for a value of the job's data, one such text for each language, or a function of the
-caller that returns the text to speak."""
+"""A text in which `{name}` stands for a value of the job's data, a mapping from languages to such texts, or a function
+of the caller that returns the text to speak."""
 
 _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
 
 
 class _Template(Formatter):
-    """A formatter of `{name}` only: with attributes and items of values, a text could read the program's state."""
+    """A formatter of `{name}` only. It refuses attributes and items of values: they could reveal program state."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
         if field_name not in kwargs:
@@ -72,7 +72,7 @@ def joined(before: str, text: str) -> str:
 
 
 def names_in(text: Text) -> frozenset[str]:
-    """The names of the values that a text needs; those of a function are unknown."""
+    """The names of the values that a text needs; none for a function, whose needs are unknown."""
     if callable(text):
         return frozenset()
     texts = text.values() if isinstance(text, Mapping) else (text,)

@@ -1,4 +1,4 @@
-"""Completion of a call flow with the values of a row and of the options."""
+"""The completion of a call flow with the values of a row and of the options."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def complete(
     voice_profile: str | None,
     source_wins: bool = False,
 ) -> None:
-    """Fill in a body in place; None fills in nothing, and a malformed body is left for the rules to report.
+    """Fill in a body in place. A value of None fills in nothing. The rules report a malformed body.
 
     The first call always goes to `destination`, because a constant number in a template would be called once for each
-    row. `source` and `voice_profile` are used where the flow has none; with `source_wins` `source` replaces its own.
+    row. `source` and `voice_profile` are used if the flow has none; with `source_wins`, `source` replaces that of the
+    flow.
     """
     flow = body.get("callflow")
     if not is_list(flow):
@@ -48,7 +49,7 @@ def complete(
 def write_numbers_out(body: dict[str, Any], *, country: str) -> None:
     """Write the national numbers of a body in E.164 form, in place.
 
-    Malformed numbers are left for the rules to report.
+    Malformed numbers are left as they are: the rules report them.
     """
     flow = body.get("callflow")
     if not is_list(flow):
@@ -74,7 +75,7 @@ def _written_out(key: str, value: object, country: str) -> object:
 
 
 def missing_from(body: Mapping[str, object]) -> set[str]:
-    """The missing ones of `source` and `voice_profile` that a body needs."""
+    """The names among `source` and `voice_profile` that a body needs and does not have."""
     flow = body.get("callflow")
     if not is_list(flow) or not flow:
         return set()

@@ -1,4 +1,4 @@
-"""Unique keys of rows, and those that a file has had so far."""
+"""Unique keys of rows, and the set of keys that a file has had so far."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import hashlib
 from array import array
 
 _KEY, _BODY, _LINE = 16, 8, 6
-"""Bytes of the parts of an entry."""
+"""The sizes of the parts of an entry, in bytes."""
 _ENTRY = _KEY + _BODY + _LINE
 
 
 def row_key(batch_id: str, canonical: str) -> str:
-    """The key of a row without one of its own: a digest of its batch and its canonical body without validUntil.
+    """The key of a row that has none: a digest of its batch and its canonical body without validUntil.
 
-    The same file enqueued again adds nothing, also when `valid_for` gives its calls another validity.
+    So a file that is enqueued again adds nothing, even if `valid_for` gives its calls another validity.
     """
     content = f"{batch_id}\0{canonical}".encode("utf-8", "surrogatepass")
     return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
 
 
 class SeenKeys:
-    """The keys of a file so far, in 40 bytes a row: a dict of them takes 350.
+    """The keys of a file so far. They take 40 bytes a row, where a dict takes 350.
 
-    A hash table of their digests with open addressing. `_table` has places among the entries, counted from 1; an entry
-    is the digest of a key, the beginning of its body's digest, and its line.
+    This is a hash table with open addressing. `_table` holds the numbers of entries, counted from 1. An entry is the
+    digest of a key, the beginning of its body's digest, and its line.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class SeenKeys:
         self._table = array("I", bytes(4 << 10))
 
     def first(self, key: str, *, row: int, digest: str) -> tuple[int, bool] | None:
-        """The line of the earlier row with this key, and whether it has this body; None for a new key, now added."""
+        """Look up a key, or add it: the line of its earlier row, and True for an equal body; None for a new key."""
         mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
         body = bytes.fromhex(digest[: 2 * _BODY])
         place = self._place_of(mark)
@@ -47,7 +47,7 @@ class SeenKeys:
         return int.from_bytes(entry[-_LINE:]), entry[_KEY:-_LINE] == body
 
     def _place_of(self, mark: bytes) -> int:
-        """The place of a key in the table, or the free one for it."""
+        """The place of a key in the table, or the free place for it."""
         last = len(self._table) - 1
         place = int.from_bytes(mark[:4]) & last
         while (seen := self._table[place]) and not self._entries.startswith(mark, (seen - 1) * _ENTRY):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def opening_template(menu: Menu) -> FlowTemplate:
-    """The call that begins with this menu, with `{{column}}` where its texts have `{column}`.
+    """The template of a call that begins with this menu. It has `{{column}}` where the menu's texts have `{column}`.
 
     Raises InvalidInputError for a menu whose prompt is a function.
     """
@@ -27,8 +27,8 @@ def opening_template(menu: Menu) -> FlowTemplate:
     ]
     if any(callable(text) for text in texts):
         raise InvalidInputError(
-            f"the prompt or voice of menu {menu.name} is a function of the caller: enqueue these calls from Python "
-            f"(menu.call), or {Remedy.GIVE_TEMPLATE}"
+            f"the prompt or voice of menu {menu.name} is a function of the caller, which a file cannot call: enqueue "
+            f"these calls from Python (menu.call), or {Remedy.GIVE_TEMPLATE}"
         )
     for text in texts:
         for part in text.values() if not isinstance(text, str) and not callable(text) else (text,):

@@ -18,28 +18,27 @@ class Purpose(Enum):
     """The purpose of reading a file."""
 
     CHECK = auto()
-    """To check it: a validity that has passed is a warning, and a CSV needs no template."""
+    """The file is checked: a validity that has passed is a warning, and a CSV needs no template."""
     ENQUEUE = auto()
-    """To enqueue it: a validity that has passed is an error, unless `valid_for` replaces it."""
+    """The file is enqueued: a validity that has passed is an error, unless `valid_for` replaces it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignOptions:
-    """The defaults for the rows of a campaign: a column wins over an option, an option over the template.
+    """The defaults for the rows of a campaign. A column wins over an option, and an option over the template.
 
-    There are two exceptions. `batch_id` also wins over a body's own clientBatchId; without either, the batch is the
+    There are two special rules. `batch_id` also wins over the clientBatchId of a body; without either, the batch is the
     file's stem. `valid_for` counts from now, or from a later `not_before`. It replaces a missing or expired validity,
-    and shortens longer ones, but never extends one.
+    and shortens a longer validity, but never extends a validity.
 
-    `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without one, each JSON line is a body.
-    `source` may be written in any form; `country` (ISO 3166, such as SG) is the country of national numbers.
-    `time_zone` is the zone of local times. A larger `priority` goes first. `window` applies in the row's zone, else in
-    `time_zone`, else in the zone of its number. `redial` None means the policy of the queue. `menu` names the IVR menu
-    that the calls begin with. `data` is stored with each call, beside the columns of its row. `keys` are unique keys by
-    row number, in place of the rows' own. The batch is held after
-    `stop_after_refused` consecutive refusals that blame its voice or source (None: 10; 0: never), and by the rules of
-    `stops`. `file_kind` is the
-    format of the file, where its name and its beginning do not tell, and `sheet` the sheet of a workbook.
+    `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
+    body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers.
+    `time_zone` is the zone of local times. Calls with a larger `priority` are sent first. `window` applies in the
+    row's zone, else in `time_zone`, else in the zone of its number. If `redial` is None, the policy of the queue
+    applies. `menu` names the IVR menu with which the calls begin. `data` is stored with each call, beside the columns
+    of its row. `keys` are unique keys by row number, which replace those of the rows. The batch is held after
+    `stop_after_refused` consecutive refusals because of its voice or source (None: 10; 0: never), and by the rules of
+    `stops`. `file_kind` is the format of the file; None: detected. `sheet` is the sheet of a workbook.
     """
 
     template: FlowTemplate | None = None

@@ -1,4 +1,4 @@
-"""The request of a row: the call to be enqueued, or findings with every error in the row."""
+"""The reading of a row: the call to be enqueued, or findings with every error in the row."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ LONGEST_KEY = 200
 class ReadRow(NamedTuple):
     """One row after reading: its call, unless it is bad or a duplicate, and its findings.
 
-    `digest` is that of its canonical body. `own_key` is the unique key in the row itself; `has_made_key` is set if
-    neither the row nor the options have one. `duplicate_of` is the line of an equal row earlier in the file.
+    `digest` is the digest of its canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
+    if neither the row nor the options have a key. `duplicate_of` is the line of an equal row earlier in the file.
     """
 
     raw: RawRow
@@ -50,12 +50,12 @@ class ReadRow(NamedTuple):
 
     @property
     def is_bad(self) -> bool:
-        """Whether it has an error, and cannot be called."""
+        """True if the row has an error, and cannot be called."""
         return bool(self.findings) and any(found.is_error for found in self.findings)
 
     @property
     def request(self) -> CallRequest | None:
-        """The request of its call."""
+        """The request of the row's call; None without a call."""
         return self.call.request() if self.call is not None else None
 
     @property
@@ -65,7 +65,7 @@ class ReadRow(NamedTuple):
 
 
 class RequestMaker:
-    """Makes the calls of rows with the same options. `file` and `default_batch` are for findings and keys."""
+    """A reader of rows with the same options. `file` and `default_batch` are for findings and keys."""
 
     def __init__(
         self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose
@@ -78,7 +78,7 @@ class RequestMaker:
         self._shapes = Shapes(options.template) if options.template is not None else None
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
-        """The row with its call, or with its errors. Never raises for the content of a row."""
+        """Read a row: with its call, or with its errors. The content of a row never raises an error."""
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         destination = work.number(DESTINATION, required=self._options.template is not None)
         source = work.number("source", required=False)
@@ -118,7 +118,7 @@ class RequestMaker:
         return ReadRow(raw, call, call.digest, own_key, not (given or own_key), findings)
 
     def _encoded(self, work: _Work, destination: str | None, source: str | None) -> EncodedBody | None:
-        """The body of a row whose shape is known to be valid, with the findings of the shape."""
+        """The encoded body of a row whose shape is known to be valid; None for other rows."""
         if self._shapes is None or destination is None or any(found.is_error for found in work.findings):
             return None
         voice = work.voice_profile
@@ -148,7 +148,7 @@ class _Work:
         return self.values.reserved.get("voice_profile", self.options.voice_profile)
 
     def body(self, destination: str | None, source: str | None) -> dict[str, Any]:
-        """The row's body, checked by the rules of the contract."""
+        """The row's body. Broken rules of the contract are added to the findings."""
         reserved = self.values.reserved
         template = self.options.template
         reported = {found.column for found in self.findings if found.is_error}
@@ -163,7 +163,7 @@ class _Work:
                     self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
         reported_paths = {found.path for found in self.findings if found.path is not None}
         if destination is not None:
-            reported_paths.add(f"{FIRST_CALL}.destination")  # checked when it was read
+            reported_paths.add(f"{FIRST_CALL}.destination")  # was checked in `number`
         complete(
             body,
             destination=destination,
@@ -180,7 +180,7 @@ class _Work:
         return body
 
     def number(self, name: str, *, required: bool) -> str | None:
-        """The number in a column in E.164 form; None for a number that is missing or wrong."""
+        """The number in this column, in E.164 form; None if it is missing or wrong."""
         text = self.values.reserved.get(name)
         if text is None and name == "source":
             text = self.options.source
@@ -189,7 +189,7 @@ class _Work:
                 self._error("is missing but it is required; give the number to call", column=name, code=-1009)
             return None
         try:
-            # A file has few sources: each is parsed once.
+            # A file has few sources, so each is parsed only once.
             read = parse_number if name == DESTINATION else _parsed_source
             number = read(text, country=self.options.country)
         except PhoneNumberError as error:
@@ -227,7 +227,7 @@ class _Work:
         return key
 
     def data(self) -> Mapping[str, object] | None:
-        """The row's own columns and the data of the options, which are stored with the job."""
+        """The data to store with the job: the columns of the row, and the data of the options."""
         try:
             return checked_data({**self.values.data, **(self.options.data or {})})
         except InvalidInputError as error:

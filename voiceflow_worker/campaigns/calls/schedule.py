@@ -20,7 +20,7 @@ from voiceflow_worker.model.text.moment import in_words
 
 @dataclass(slots=True)
 class Schedule:
-    """The times of one row; `findings` have a column, and no row number yet."""
+    """The times of one row. Its findings have a column, but no row number yet."""
 
     time_zone: str | None = None
     not_before: datetime | None = None
@@ -36,7 +36,7 @@ def read_schedule(
     now: datetime,
     purpose: Purpose,
 ) -> Schedule:
-    """The times of a row. A column wins over the `validUntil` of the body, and that wins over the options."""
+    """The times of a row. A column wins over the `validUntil` of the body, and the body wins over the options."""
     schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
     zone = _zone(reserved, schedule)
     if (text := reserved.get("not_before")) is not None:
@@ -45,7 +45,7 @@ def read_schedule(
     if (text := reserved.get("valid_until")) is not None:
         own = _time(text, "valid_until", zone, schedule)
     else:
-        own = read_valid_until(body.get("validUntil"))  # a malformed one is found with the body
+        own = read_valid_until(body.get("validUntil"))  # a malformed time is reported with the body
         column = None
     problem = time_problem("the validity's end", own)
     if problem is not None:
@@ -57,10 +57,10 @@ def read_schedule(
 
 
 def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
-    """Apply the window in the time zone of the row or, without one, in that of its number.
+    """Apply the window in the time zone of the row, else in the time zone of its number.
 
-    The schedule then has the zone that was used. A window that does not open while the row is valid is a finding. A
-    schedule with errors is left as it is.
+    The zone is stored in the schedule. A window that does not open while the row is valid is a finding. A schedule with
+    errors is not changed.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
     if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):
@@ -98,7 +98,7 @@ def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> 
             return moment
         schedule.findings.append(Finding(column=column, message=problem))
     except ValueError as error:
-        # With an unknown zone there is a finding already.
+        # An unknown zone was reported already.
         if zone is not None or not any(found.column == "time_zone" for found in schedule.findings):
             schedule.findings.append(Finding(column=column, message=str(error)))
     return None
@@ -126,7 +126,7 @@ def _settle_validity(
                     path=path,
                     code=VALIDITY_EXPIRED,
                     severity=Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR,
-                    message=f"the validity period has expired, at {in_words(own)}; {Remedy.GIVE_VALIDITY}",
+                    message=f"the validity period expired at {in_words(own)}; {Remedy.GIVE_VALIDITY}",
                 )
             )
             return
@@ -137,8 +137,8 @@ def _settle_validity(
                 path=path,
                 code=VALIDITY_EXPIRED,
                 message=(
-                    f"its validity ends at {in_words(schedule.valid_until)}, and it may be called only from "
-                    f"{in_words(schedule.not_before)} on; give a later valid_until or an earlier not_before"
+                    f"the validity ends at {in_words(schedule.valid_until)}, but the call may not be sent before "
+                    f"{in_words(schedule.not_before)}; give a later valid_until or an earlier not_before"
                 ),
             )
         )

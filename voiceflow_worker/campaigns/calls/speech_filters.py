@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jinja2.runtime import Context
 
 VOICE = "the voice"
-"""The variable that holds the voice of a text while it is filled in. With a space in it, no template can name it."""
+"""The variable with the voice of a text while the text is filled in. Templates cannot use a name with a space."""
 
 _VOICE_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]([A-Z][a-z]{3}))?(?:[-_]([A-Z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
@@ -61,7 +61,7 @@ _ORDINALS: Mapping[str, str | Mapping[str, str]] = {
 
 
 class SpecimenText(str):
-    """A value that stands for any: filters accept it as it is."""
+    """A stand-in for any value. Filters return it unchanged."""
 
     __slots__ = ()
 
@@ -82,7 +82,7 @@ def speech_filters() -> dict[str, Callable[..., object]]:
 
 
 def guarded(name: str, function: Callable[..., object]) -> Callable[..., object]:
-    """A filter of Jinja whose failures name it and the value."""
+    """A filter of Jinja whose errors name the filter and the value."""
     from jinja2 import UndefinedError
 
     @wraps(function)
@@ -93,16 +93,16 @@ def guarded(name: str, function: Callable[..., object]) -> Callable[..., object]
             raise
         except Exception as error:
             value = str(arguments[1 if hasattr(function, "jinja_pass_arg") else 0])
-            raise FilterError(name, value, f"{value[:40]!r} cannot be used there") from error
+            raise FilterError(name, value, f"{value[:40]!r} cannot be used with this filter") from error
 
     return filtered
 
 
 def unknown_filter(name: str, known: Mapping[str, object]) -> str:
-    """The sentence about a filter that does not exist."""
+    """The message about a filter that does not exist."""
     close = get_close_matches(name, known, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no filter {name}{meant}; those for speech are date, digits, money, ordinal, spell and time"
+    return f"there is no filter {name}{meant}; filters for speech are date, digits, money, ordinal, spell and time"
 
 
 def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
@@ -131,7 +131,7 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
 
     match = _DATE.fullmatch(text)
     if form not in _FORMS:
-        raise ValueError(f"{form!r} is no form of a date; give {', '.join(_FORMS)}")
+        raise ValueError(f"{form!r} is not a form of dates; give one of {', '.join(_FORMS)}")
     try:
         return format_date(date.fromisoformat(match[1] if match else ""), form, locale=locale)
     except ValueError:
@@ -215,14 +215,14 @@ def _locale(voice: str) -> Locale:
 
     match = _VOICE_LANGUAGE.match(voice)
     if match is None:
-        what = f"the voice {voice[:40]!r} names no language" if voice else "no voice is set, so the language is unknown"
-        raise ValueError(f"{what}; give it: language='en-US'")
+        what = f"the voice {voice[:40]!r} has no language" if voice else "no voice is set, so the language is unknown"
+        raise ValueError(f"{what}; give the language, such as language='en-US'")
     for name in dict.fromkeys(("_".join(filter(None, match.groups())), match[1])):
         try:
             return Locale.parse(name)
         except (UnknownLocaleError, ValueError):
             continue
-    raise ValueError(f"the language of {voice[:40]!r} is not known; name another: language='en-US'")
+    raise ValueError(f"the language of {voice[:40]!r} is not known; give another language, such as language='en-US'")
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,7 @@
 """Call flow templates, with `{{column}}` in their texts: compiled once, filled in for each row.
 
-Only the strings of the parsed JSON are templates, never the JSON itself: a cell cannot break out of its quotes. They
-are Jinja templates, run in its sandbox.
+Only the strings of the parsed JSON are templates, not the JSON text, so a cell cannot break out of its quotes. The
+strings are Jinja templates, which run in the sandbox of Jinja.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 PLACEHOLDER = "+6587654321"
-"""A number for checks of everything but the number."""
+"""The number in a body while its other parts are checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
-    """The reason that one place of the template could not be filled in for a row, and the column at fault, if any.
+    """The reason why a place of the template could not be filled in for a row, and the column at fault, if any.
 
-    `is_missing` is set if the column has no value, or is not there.
+    `is_missing` is True if the column has no value, or does not exist.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Filled:
 
 
 class FlowTemplate:
-    """A compiled template; made by `load`, `parse` or `speaking`."""
+    """A compiled template, from `load`, `parse` or `speaking`."""
 
     def __init__(self, body: Mapping[str, object], *, name: str) -> None:
         self.name = name
@@ -68,8 +68,8 @@ class FlowTemplate:
     def load(cls, path: Path) -> Self:
         """The template in a file; comments and trailing commas are accepted.
 
-        Raises CampaignFileError when the file cannot be read, a text cannot be compiled, or a constant part breaks the
-        rules of the 8x8 contract; its findings name every place.
+        Raises CampaignFileError if the file cannot be read, a text cannot be compiled, or a constant part breaks the
+        rules of the 8x8 contract. The findings of the error name every place.
         """
         text = read_text(InputFile(path), most_bytes=LARGEST_DOCUMENT)
         try:
@@ -95,9 +95,9 @@ class FlowTemplate:
 
     @classmethod
     def parse(cls, body: object, *, name: str) -> Self:
-        """The template in a JSON value, called `name` in findings. Raises CampaignFileError as `load` does."""
+        """The template in a JSON value, which findings call `name`. Raises CampaignFileError as `load` does."""
         if not is_object(body):
-            raise CampaignFileError(f"{name} holds {describe(body)}, not a call flow: an object with a callflow")
+            raise CampaignFileError(f"{name} holds {describe(body)}, not a call flow; write an object with a callflow")
         try:
             template = cls(body, name=name)
         except TemplateSyntaxProblemError as error:
@@ -122,16 +122,16 @@ class FlowTemplate:
         return frozenset(name for text in self._texts for name in text.variables)
 
     def column_of(self, path: str | None) -> str | None:
-        """The only variable at a path of the body; None if there are none or several."""
-        # Two texts have the same path where a key has a dot in it.
+        """The only variable at a path of the body; None if there is no variable, or several."""
+        # Two texts may have the same path, because a key may contain a dot.
         names = {name for text in self._texts if text.path == path for name in text.variables}
         return names.pop() if len(names) == 1 else None
 
     def fill(self, values: Mapping[str, object], *, spoken: Callable[[], str] | None = None) -> Filled:
-        """The template filled in with a row's values. Empty texts and null count as missing.
+        """Fill in the template with a row's values. Empty texts and null count as missing.
 
-        An optional parameter whose text is one empty variable is left out; texts of numbers and booleans are converted.
-        `spoken` replaces the spoken texts.
+        An optional parameter whose text is one empty variable is left out. Texts for numbers and booleans are
+        converted. The results of `spoken` replace the spoken texts.
         """
         problems: list[TemplateProblem] = []
 
@@ -151,7 +151,7 @@ class FlowTemplate:
 
     def constant_problems(self, body: Mapping[str, object]) -> list[Finding]:
         """The problems of the template's constant parts."""
-        # Rows and options fill in these values.
+        # Rows and options fill in the number, the source and the voice.
         specimen = dict(body)
         complete(specimen, destination=PLACEHOLDER, source=PLACEHOLDER, voice_profile="any")
         filled_in = {*(text.path for text in self._texts), f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
@@ -166,9 +166,7 @@ class FlowTemplate:
         number = params.get("destination") if is_object(params) else None
         if number is None or any(text.path == path for text in self._texts):
             return []
-        message = (
-            f"is the constant {number}, but each row calls the number in its column; write {{{{destination}}}} here"
-        )
+        message = f"is the constant {number}, but each row calls its own destination; write {{{{destination}}}} here"
         return [Finding(message=message, severity=Severity.WARNING, path=path, file=self.name)]
 
     def _compiled(
@@ -176,7 +174,8 @@ class FlowTemplate:
     ) -> Any:
         """The value with its texts compiled.
 
-        `param` is the parameter that it is for, `voice` the voice beside it, and `params` are those of its keys.
+        `param` is the parameter that the value is for, `voice` is the voice beside it, and `params` are the parameters
+        of its keys.
         """
         if isinstance(value, str) and is_template(value):
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)

@@ -1,4 +1,4 @@
-"""Times in campaign files: RFC 3339 with a zone, or a local time together with the name of one."""
+"""Times in campaign files: RFC 3339 with an offset, or a local time together with the name of a time zone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
 
 def read_zone(name: str) -> ZoneInfo:
-    """The zone of this name in the time zone database, such as Asia/Singapore. Raises ValueError with a sentence."""
+    """The time zone of this name in the time zone database, such as Asia/Singapore. Raises ValueError."""
     zone = _zone(name.strip())
     if zone is not None:
         return zone
@@ -36,20 +36,15 @@ def _zone(name: str) -> ZoneInfo | None:
         return None
     try:
         return ZoneInfo(name)
-    except (
-        ValueError,
-        OSError,
-    ):  # ZoneInfoNotFoundError is a KeyError, names with .. are ValueErrors, folders OSErrors
-        return None
-    except KeyError:
+    except (KeyError, ValueError, OSError):  # an unknown name, a name with .., a folder
         return None
 
 
 def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
-    """The time in a text, in UTC. A local time, without a zone of its own, is a time of `zone`.
+    """The time in a text, in UTC. A time without an offset is a local time of `zone`.
 
-    Raises ValueError with a sentence for a malformed time, for a local time without a zone, and for one that exists
-    twice or never because the clocks are changed.
+    Raises ValueError for a malformed time, for a local time without a zone, and for a local time that exists twice or
+    never because clocks are changed.
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
@@ -65,7 +60,7 @@ def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
         return _in_utc(moment, text)
     if zone is None:
         raise ValueError(
-            f"{text[:40]!r} has no zone; write it as {_EXAMPLE}, or give a time_zone such as Asia/Singapore"
+            f"{text[:40]!r} has no time zone; write it as {_EXAMPLE}, or give a time_zone such as Asia/Singapore"
         )
     first, second = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
     if first.utcoffset() == second.utcoffset():

@@ -20,14 +20,14 @@ class RowValues:
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
     data: dict[str, object] = field(default_factory=dict[str, object])
-    """The user's own data: each column that is not reserved, by its name in the file, without empty values."""
+    """The data of the user: the columns that are not reserved, by their names in the file, without empty values."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
-    """(column, 8x8 code, sentence) for values of a wrong type."""
+    """A tuple (column, 8x8 code, message) for each value of a wrong type."""
 
 
 class CsvValues:
-    """The reader of the values of CSV rows; it parses the header once."""
+    """The reader of the values of CSV rows. It parses the header once."""
 
     def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
         self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]
@@ -55,7 +55,7 @@ class CsvValues:
 
 
 def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
-    """The values of a JSON object: a row, or with `is_body` a request body with the reserved columns as more keys."""
+    """The values of a JSON object: a row, or with `is_body` a request body that may have reserved columns as keys."""
     values = RowValues()
     for key, value in raw.data.items():
         name = canonical_name(key) if not is_body else key
@@ -84,7 +84,7 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
         case int() | float():
             text = str(value)
         case _ if is_list(value) and name == DESTINATION:
-            values.problems.append((name, -1011, "holds several numbers; give each a row of its own"))
+            values.problems.append((name, -1011, "holds several numbers; give each number its own row"))
             return
         case _:
             values.problems.append((name, -1009, f"should be a text, not {describe(value)}"))
@@ -94,10 +94,10 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
 
 
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
-    """Whether a template with these variables uses a column of this name."""
+    """True if a template with these variables uses a column of this name."""
     return any(variable in variables for variable in variable_names(name))
 
 
 def _flat(value: object) -> object:
-    """A value for the job's data, which is flat: nested values become JSON texts."""
+    """A value in the form of the job's data, which is flat: a nested value becomes a JSON text."""
     return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)

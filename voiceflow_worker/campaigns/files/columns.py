@@ -32,14 +32,14 @@ def folded(name: str) -> str:
 
 
 def canonical_name(name: str) -> str:
-    """The reserved name that a header cell means, else its own text, trimmed."""
+    """The reserved name that a header cell stands for, else the trimmed text of the cell."""
     short = folded(name)
     return short if short in _KNOWN else name.strip()
 
 
 @lru_cache(maxsize=4096)
 def variable_names(name: str) -> tuple[str, ...]:
-    """The names of a column in templates: as written, and folded (`First Name` is `first_name`)."""
+    """The names of a column in templates: as written, and folded (`First Name` becomes `first_name`)."""
     written = name.strip()
     names = [written] if written.isidentifier() else []
     if (short := folded(name)).isidentifier() and short not in names:
@@ -48,7 +48,7 @@ def variable_names(name: str) -> tuple[str, ...]:
 
 
 def header_problem(names: Sequence[str]) -> str | None:
-    """The reason that a header cannot be used, as a sentence; None if it can. `names` are canonical."""
+    """The reason why a header cannot be used, as a clause; None if it can be used. `names` are canonical."""
     present = [name for name in names if name]
     shown = ", ".join(present) or "nothing"
     if DESTINATION not in present:
@@ -58,16 +58,18 @@ def header_problem(names: Sequence[str]) -> str | None:
                 f"destination; found: {shown}"
             )
         hint = near_destination(present)
-        rename = f"; rename {hint!r} to destination" if hint else "; give this name to the column of phone numbers"
+        rename = f"; rename {hint!r} to destination" if hint else "; rename the column of phone numbers to destination"
         return f"has no column destination{rename}; its columns: {shown}"
     twice = [name for name, count in Counter(map(folded, present)).items() if count > 1]
     if twice:
-        return f"names a column twice: {', '.join(twice)}; rename or remove one of each; its columns: {shown}"
+        return (
+            f"has two columns of the same name: {', '.join(twice)}; rename or remove one of them; its columns: {shown}"
+        )
     return None
 
 
 def near_destination(names: Iterable[str]) -> str | None:
-    """The column that was most likely meant as `destination`, if any."""
+    """The column that most likely holds the numbers to call, if there is one."""
     by_folded = {folded(name): name for name in names}
     for guess in _NUMBER_COLUMNS:
         if guess in by_folded:

@@ -1,4 +1,4 @@
-"""The reader of CSV files as spreadsheets write them: several delimiters, line breaks in quotes, ragged rows."""
+"""The reader of CSV files as spreadsheets write them, with several delimiters, line breaks in quotes, ragged rows."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from voiceflow_worker.errors import CampaignFileError
 
 _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
-"""Lines. Without a limit an unclosed quote would take in the rest of the file, with its good rows."""
+"""The most lines of a record. Without a limit, an unclosed quote would swallow the good rows that follow."""
 
 _LONGEST_HEADER = 20
-"""Lines."""
+"""The most lines of a header."""
 
-_OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or double it where a cell holds one'
+_OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or write "" for a quote within a cell'
 
 
 class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
-    `judge` returns the reason that the columns cannot be used, as a sentence; a campaign needs a destination.
+    `judge` returns the reason why the columns cannot be used, as a clause; a campaign needs a column `destination`.
     """
 
     kind = FileKind.CSV
@@ -50,7 +50,7 @@ class CsvRows(RowSource):
                 continue
             if line.problem is not None:
                 raise CampaignFileError(f"{self._file}, line {line.number} {line.problem}")
-            # Excel's own declaration of the delimiter; other programs read it as a row.
+            # Excel declares its delimiter in such a line.
             if line.text.lower().startswith("sep=") and len(line.text.strip("\n")) == 5:
                 self.delimiter = line.text[4]
                 continue
@@ -86,11 +86,11 @@ class CsvRows(RowSource):
         return RawRow(number=first.number, text=text, cells=cells, problems=self._raggedness(cells))
 
     def _joined(self, first: Line) -> tuple[str, tuple[str, ...] | str]:
-        """The text and the cells of the record that begins with a line, or the reason that it cannot be read."""
+        """The text of the record that begins with this line, and its cells or the reason why it cannot be read."""
         text = first.text
         cells = _cells(text, self.delimiter)
         taken: list[Line] = []
-        # Only a quote can end a quoted cell: lines without one need no attempt.
+        # Only a quote can end a quoted cell: after a line without a quote, parsing again is useless.
         while cells == _OPEN_QUOTE and len(taken) < _LONGEST_RECORD and (line := self._lines.take()) is not None:
             taken.append(line)
             if line.problem is not None:
@@ -99,7 +99,7 @@ class CsvRows(RowSource):
             if '"' in line.text:
                 cells = _cells(text, self.delimiter)
         if isinstance(cells, str):
-            # Only the first line is bad: the others are read as rows of their own.
+            # Only the first line is bad: the others are read as separate rows.
             self._lines.put_back(taken)
         return text, cells
 
@@ -113,11 +113,11 @@ class CsvRows(RowSource):
         if found == wanted or not any(cell.strip() for cell in cells):
             return ()
         remedy = (
-            "a cell that holds the delimiter must stand in quotes"
+            "put a cell that holds the delimiter in quotes"
             if found > wanted
-            else "give every column a cell, if need be an empty one"
+            else "give every column a cell, even if it is empty"
         )
-        return ((None, f"the row has {found} cell{'s' * (found != 1)}, and the header {wanted}; {remedy}"),)
+        return ((None, f"the row has {found} cell{'s' * (found != 1)}, but the header has {wanted}; {remedy}"),)
 
 
 class _Lines:
@@ -139,7 +139,7 @@ class _Lines:
 
 
 def _delimiter_of(header: str) -> str:
-    """The most likely delimiter of a header: one that separates `destination`, else the most frequent."""
+    """The most likely delimiter of a header: one that makes a cell `destination`, else the most frequent one."""
 
     def sense(delimiter: str) -> tuple[bool, int]:
         cells = _cells(header, delimiter)
@@ -159,5 +159,5 @@ def _cells(text: str, delimiter: str) -> tuple[str, ...] | str:
         if "unexpected end of data" in reason:
             return _OPEN_QUOTE
         if "expected after" in reason:
-            return 'has a character after a closing quote ("); double each quote within a cell, as in "5"" pipe"'
+            return 'has a character after a closing quote ("); write "" for a quote within a cell, as in "5"" pipe"'
         return f"cannot be read as CSV: {reason}"

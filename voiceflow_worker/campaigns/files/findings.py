@@ -8,7 +8,7 @@ from voiceflow_worker.finding import Finding, Severity
 
 MOST_ERRORS = 100_000
 MOST_WARNINGS = 10_000
-"""At about 500 bytes each, more would only take memory."""
+"""The most findings of each kind that are listed. One takes about 500 bytes of memory."""
 
 
 class Findings:
@@ -32,7 +32,7 @@ class Findings:
                     self._listed.append(found)
 
     def all(self, *, file: str) -> tuple[Finding, ...]:
-        """The listed findings, and a last one with the number of the others."""
+        """The listed findings. If some are not listed, a last finding has their number."""
         left_out = max(self.errors - MOST_ERRORS, 0) + max(self.warnings - MOST_WARNINGS, 0)
         if not left_out:
             return tuple(self._listed)

@@ -20,7 +20,7 @@ _ENDING = ".gz"
 
 
 class InputFile:
-    """A file to read; `str()` is its name in messages. `held` has the bytes of standard input."""
+    """A file to read. `str()` of it is its name in messages. `held` has the bytes of standard input."""
 
     def __init__(self, path: Path, *, held: IO[bytes] | None = None) -> None:
         self.path = None if held is not None else path
@@ -31,23 +31,23 @@ class InputFile:
         self.stem = None if held is not None else plain.stem.strip()
         """The name without its endings, such as `.csv.gz`; None for standard input."""
         self.suffix = "" if held is not None else plain.suffix.lower()
-        """The ending that tells the format, in lower case."""
+        """The ending that shows the format, such as `.csv`, in lower case."""
 
     def __str__(self) -> str:
         return self._place
 
     @property
     def size(self) -> int:
-        """Its bytes, as they are on disk; 0 for a file that is not there."""
+        """The size of the file on disk, in bytes; 0 for a file that does not exist."""
         if self._held is not None:
             return os.fstat(self._held.fileno()).st_size
         return self.path.stat().st_size if self.path is not None and self.path.is_file() else 0
 
     @contextmanager
     def opened(self) -> Generator[tuple[io.BufferedReader, Callable[[], int]]]:
-        """A reader of its bytes, unpacked, and a function that tells how many bytes of the file were read.
+        """Open the file: a reader of its unpacked bytes, and a function that returns the number of bytes read.
 
-        Raises CampaignFileError when it cannot be read; errors of the block that come from its bytes too.
+        Raises CampaignFileError if the file cannot be read, also if that shows only within the block.
         """
         try:
             with self.opened_raw() as raw:
@@ -63,7 +63,7 @@ class InputFile:
 
     @contextmanager
     def opened_raw(self) -> Generator[io.BufferedReader]:
-        """A reader of its bytes as they are. Raises OSError."""
+        """Open the file without unpacking it. Raises OSError."""
         if self.path is not None:
             with self.path.open("rb") as file:
                 yield file
@@ -75,14 +75,16 @@ class InputFile:
 
 @contextmanager
 def standard_input(stream: IO[bytes]) -> Generator[InputFile]:
-    """Everything in a stream, held in a temporary file without a name for as long as the block lasts.
+    """Copy a stream to an unnamed temporary file, which lasts as long as the block.
 
-    Raises CampaignFileError when it cannot be held.
+    Raises CampaignFileError if that file cannot be written.
     """
     with TemporaryFile() as held:
         try:
             shutil.copyfileobj(stream, held)
             held.flush()
         except OSError as error:
-            raise CampaignFileError(f"standard input cannot be held in a file: {error.strerror or error}") from error
+            raise CampaignFileError(
+                f"standard input cannot be stored in a temporary file: {error.strerror or error}"
+            ) from error
         yield InputFile(Path("-"), held=held)

@@ -1,4 +1,4 @@
-"""The readers of JSON files, with comments and trailing commas: one body in a file, or one object a line."""
+"""The readers of JSON files: one body in a file, or one object a line. Comments and trailing commas are accepted."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 LARGEST_DOCUMENT = 10_000_000
-"""Bytes of one JSON document. A body with two texts of 3000 characters has 30 KB at most."""
+"""The most bytes of one JSON document. A body with two texts of 3000 characters has 30 KB at most."""
 
 NOT_JSON, NO_CALL = -1001, -1013
-"""8x8 codes: the body is not JSON; it does not begin with a call."""
+"""The codes of 8x8 for a body that is not JSON, and for a body that does not begin with a call."""
 
 _PLACE = re.compile(r"near (\d+)")
 
 
 def read_json(text: str) -> object:
-    """The JSON value in a text. The syntax of JSON5, such as comments and trailing commas, is accepted.
+    """The JSON value in a text. The syntax of JSON5 is accepted, such as comments and trailing commas.
 
-    The samples in the 8x8 guides have both. Raises ValueError with a sentence that names the place.
+    The samples in the 8x8 guides have both. Raises ValueError, which names the place.
     """
-    # orjson first: it is 20 times as fast, and most files are strict JSON.
+    # orjson is tried first: it is 20 times as fast, and most files are strict JSON.
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as strict_error:
@@ -42,16 +42,16 @@ def read_json(text: str) -> object:
 
 
 def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
-    # The JSON5 parser often fails later than the mistake; the message has both places.
+    # The JSON5 parser often fails behind the mistake, so the message has the error of the strict parser too.
     found = _PLACE.search(message)
     place = min(int(found[1]), len(text)) if found else strict.pos
     line, column = text.count("\n", 0, place) + 1, place - (text.rfind("\n", 0, place) + 1) + 1
     where = f"line {line}, character {column}" if "\n" in text.strip() else f"character {column}"
-    return f"is not JSON: {message.rstrip('.')} ({where}); strictly read: {strict.msg}"
+    return f"is not JSON: {message.rstrip('.')} ({where}); as strict JSON: {strict.msg}"
 
 
 class JsonLines(RowSource):
-    """The rows of a file with one JSON object on each line. Empty lines and lines that are comments are left out."""
+    """The rows of a file with one JSON object on each line. Empty lines and comment lines are left out."""
 
     kind = FileKind.JSON_LINES
 
@@ -67,7 +67,7 @@ class JsonLines(RowSource):
                 empty = False
                 yield _row(line)
         if empty:
-            raise CampaignFileError(f"{self._file} is empty; one JSON object on each line is needed")
+            raise CampaignFileError(f"{self._file} is empty; write one JSON object on each line")
 
 
 def _refused(file: InputFile, problem: str, *, code: int) -> CampaignFileError:
@@ -95,19 +95,19 @@ class JsonDocument(RowSource):
     def __init__(self, file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> None:
         text = read_text(file, most_bytes=LARGEST_DOCUMENT)
         if not text.strip():
-            raise CampaignFileError(f"{file} is empty; a request body is needed, with a callflow")
+            raise CampaignFileError(f"{file} is empty; write a request body with a callflow in it")
         try:
             value = read_json(text)
         except ValueError as error:
             raise _refused(file, str(error), code=NOT_JSON) from None
         if is_list(value):
             several = (
-                f"holds an array of {len(value)}, and a JSON file is one body, one call; write one object on "
-                "each line, without brackets and commas between, and name the file .jsonl"
+                f"holds an array of {len(value)}, but a JSON file holds one body, for one call; write one object on "
+                "each line, without the brackets and commas of the array, and name the file .jsonl"
             )
             raise _refused(file, several, code=NO_CALL)
         if not is_object(value):
-            no_body = f"holds {describe(value)}, not a request body: an object with a callflow"
+            no_body = f"holds {describe(value)}, not a request body; write an object with a callflow"
             raise _refused(file, no_body, code=NO_CALL)
         self._row = RawRow(number=1, text=text, data=value)
         if on_bytes is not None:

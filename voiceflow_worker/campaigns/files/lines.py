@@ -10,7 +10,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError
 
 LONGEST_LINE = 1_000_000
-"""Characters. A text to speak has 3000 at most, so a longer line does not belong to a campaign."""
+"""The most characters of a line. A text to speak has 3000 at most, so a longer line is not part of a campaign."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 500_000_000, 200
 
@@ -26,9 +26,9 @@ _SIGNATURES = {
 
 
 class Line(NamedTuple):
-    """One line with its line feed; `number` counts from 1. `problem` is the reason that it cannot be used.
+    """One line with its line feed. `number` counts from 1. `problem` is the reason why the line cannot be used.
 
-    The text of a line that is not UTF-8 is decoded as Windows-1252, so that it can be found and corrected.
+    A line that is not UTF-8 is decoded as Windows-1252, so that people can find and correct it.
     """
 
     number: int
@@ -37,10 +37,10 @@ class Line(NamedTuple):
 
 
 def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
-    """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR end lines too.
+    """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR also end lines.
 
-    `on_bytes` gets the number of bytes read from the disk, every thousand lines. Raises CampaignFileError when the
-    file cannot be opened, is of another type or in another encoding, or has a line that is too long.
+    Every thousand lines, `on_bytes` gets the number of bytes read from the disk. Raises CampaignFileError if the file
+    cannot be opened, has another type or encoding, or has a line that is too long.
     """
     with file.opened() as (reader, position):
         _refuse_other_kinds(file, reader.peek(4096))
@@ -60,7 +60,7 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
 
 
 def read_text(file: InputFile, *, most_bytes: int) -> str:
-    """The whole text of a small file. Raises CampaignFileError as `read_lines` does, and for more than `most_bytes`."""
+    """The text of a small file. Raises the errors of `read_lines`, and CampaignFileError above `most_bytes`."""
     texts: list[str] = []
     left = most_bytes
     for line in read_lines(file):
@@ -68,7 +68,7 @@ def read_text(file: InputFile, *, most_bytes: int) -> str:
             raise CampaignFileError(f"{file}, line {line.number}: {line.problem}")
         left -= len(line.text.encode())
         if left < 0:
-            raise CampaignFileError(f"{file}: one JSON document may have {most_bytes} bytes; use JSON lines")
+            raise CampaignFileError(f"{file}: a JSON document may have at most {most_bytes} bytes; use JSON lines")
         texts.append(line.text)
     return "".join(texts)
 
@@ -76,8 +76,8 @@ def read_text(file: InputFile, *, most_bytes: int) -> str:
 def _refuse_bomb(file: InputFile, *, unpacked: int, packed: int) -> None:
     if unpacked > _SUSPICIOUS_BYTES and unpacked > _SUSPICIOUS_RATIO * packed:
         raise CampaignFileError(
-            f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, as no list of calls does; unpack it, and "
-            "look at its content"
+            f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, which a list of calls does not; unpack "
+            "it, and look at its content"
         )
 
 

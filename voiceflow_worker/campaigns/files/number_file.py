@@ -20,7 +20,7 @@ _SEVERAL_CELLS = ",;\t|"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFile:
-    """The numbers of a file, each once, in E.164 form, with its first line; and findings for bad lines."""
+    """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines."""
 
     rows: int
     numbers: Mapping[str, int]
@@ -28,10 +28,10 @@ class NumberFile:
 
 
 def read_number_file(path: Path, *, column: str | None = None, country: str | None = None) -> NumberFile:
-    """The numbers of a file, in any common form; `country` (ISO 3166) is the country of national numbers.
+    """Read the numbers of a file, in any usual spelling. `country` (ISO 3166) is the country of national numbers.
 
-    A CSV has a header, and a `column` of numbers: the default is `destination`, or a column named phone, number, msisdn
-    or the like. A file whose first line is a number has one number on each line and no header. Raises CampaignFileError
+    A CSV has a header, and a `column` of numbers; the default is a column named destination, phone, number, msisdn or
+    the like. A file whose first line is a number has one number on each line and no header. Raises CampaignFileError
     for a file that cannot be read, and InvalidInputError for an unknown country.
     """
     cells = _listed(path) if column is None and _is_list(path) else _column(path, column)
@@ -51,12 +51,12 @@ def read_number_file(path: Path, *, column: str | None = None, country: str | No
 
 
 def _is_list(path: Path) -> bool:
-    """Whether its first line is a number instead of a header."""
+    """True if the first line of the file is a number instead of a header."""
     for line in islice(read_lines(InputFile(path)), 50):
         if text := line.text.strip():
             digits = sum(map(str.isdigit, text))
             return digits >= FEWEST_DIGITS and not any(mark in text for mark in _SEVERAL_CELLS)
-    raise CampaignFileError(f"{path} is empty; numbers are needed, one on each line, or a CSV with a column of them")
+    raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV with a column of numbers")
 
 
 def _listed(path: Path) -> Iterator[tuple[int, str, str | None]]:
@@ -80,7 +80,7 @@ def _header_problem(names: Sequence[str], wanted: str | None) -> str | None:
         return None
     if wanted is not None:
         return f"has no column {wanted!r}; its columns: {shown}"
-    return f"has no column that is named like phone numbers; {Remedy.NAME_COLUMN}; its columns: {shown}"
+    return f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMN}; its columns: {shown}"
 
 
 def _place(names: Sequence[str], wanted: str | None) -> int | None:

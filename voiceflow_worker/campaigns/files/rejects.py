@@ -22,27 +22,28 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 
 
 class RejectsFile:
-    """Writes rejected rows to `path` in the form of their source: a CSV, with its own delimiter, or JSON lines.
+    """The file of rejected rows, in the form of their source: a CSV with its own delimiter, or JSON lines.
 
     The rows of workbooks and Parquet files become a CSV.
 
-    The complete file appears at the end of the block, if there was no error and at least one row. So corrected rejects
-    can be read and written in one run, and a failed run leaves an earlier file unchanged. Raises CampaignFileError when
-    it cannot be written.
+    The complete file appears at the end of the block, if there was no error and at least one row. So one run can read
+    corrected rejects and write new ones to the same file, and a failed run leaves an earlier file unchanged. Raises
+    CampaignFileError if the file cannot be written.
     """
 
     @staticmethod
     def refuse_name(rejects: Path, read: InputFile, source: RowSource) -> None:
-        """Raise CampaignFileError for a name that the rejects cannot have.
+        """Raise CampaignFileError for a name that the file of rejects cannot have.
 
-        They would replace the file that is read, unless that holds rejects too; or the name promises another format.
+        The rejects must not replace the file that is read, unless that is a file of rejects too. The name must not have
+        the ending of another format.
         """
         if rejects.suffix.lower() in _OTHER_FORMATS:
             ending = ".csv" if source.kind.is_table else ".jsonl"
-            raise CampaignFileError(f"{rejects}: rejects are written as plain text; give them the ending {ending}")
+            raise CampaignFileError(f"{rejects}: rejects are written as plain text; give the file the ending {ending}")
         if read.path is not None and rejects.resolve() == read.path.resolve() and REASON not in source.columns:
             raise CampaignFileError(
-                f"{rejects} is the file that is read: rejects written to it would lose its good rows; name another file"
+                f"{rejects} is the file that is read: rejects would replace its good rows; name another file"
             )
 
     def __init__(self, path: Path, source: RowSource) -> None:
@@ -55,7 +56,7 @@ class RejectsFile:
         return self
 
     def add(self, raw: RawRow, findings: Sequence[Finding]) -> None:
-        """Add a row with the reasons, the errors among `findings`."""
+        """Add a row. Its reasons are the errors among `findings`."""
         reason = "; ".join(_reason(found) for found in findings if found.is_error)
         with self._refusing():
             if self._file is None:
@@ -86,7 +87,7 @@ class RejectsFile:
             case _ if raw.data:
                 file.write(orjson.dumps({**raw.data, REASON: reason}).decode() + "\n")
             case _:
-                # Only a JSON object can have a key for the reason: otherwise it is a comment above the line.
+                # Without a JSON object there is no key for the reason: it becomes a comment above the line.
                 file.write(f"// {REASON}: {reason}\n{raw.text.rstrip()}\n")
 
     def _row(self, file: IO[str], cells: Sequence[str]) -> None:
@@ -94,7 +95,7 @@ class RejectsFile:
 
 
 def _with_reason(cells: Sequence[str], columns: Sequence[str], reason: str) -> list[str]:
-    """The cells with the reason in its column, or after the last column; surplus cells come last."""
+    """The cells, with the reason in its column, or behind the last column. Surplus cells come last."""
     width = len(columns)
     own = [*cells[:width], *[""] * (width - len(cells))]
     surplus = list(cells[width:])

@@ -19,7 +19,7 @@ class FileKind(StrEnum):
 
     @property
     def is_table(self) -> bool:
-        """Whether its rows are cells under the names of columns."""
+        """True if the rows of this format are cells in named columns."""
         return self in {FileKind.CSV, FileKind.EXCEL, FileKind.PARQUET}
 
 
@@ -29,9 +29,9 @@ _NO_DATA: Mapping[str, object] = {}
 class RawRow(NamedTuple):
     """One row as it is in the file. A tuple, because files have millions of them.
 
-    `number` is the line of the file where it begins, or its row in a sheet, counted from 1; in a Parquet file rows of
-    data are counted. `text` is the text of a line. `cells` are those of a table; `data` is the object of a JSON line.
-    `problems` are the reasons that it cannot be read, as (column, sentence), and `code` is their 8x8 code.
+    `number` is the line where it begins, or its row in a sheet, counted from 1; in a Parquet file it is the number of
+    the row. `text` is the text of a line. `cells` are the cells of a table; `data` is the object of a JSON line.
+    `problems` are the reasons why it cannot be read, as (column, clause), and `code` is their 8x8 code.
     """
 
     number: int
@@ -43,15 +43,15 @@ class RawRow(NamedTuple):
 
 
 class RowSource(ABC):
-    """An open file whose format is known, with the defaults of formats without columns."""
+    """An open file of a known format. The defaults are for formats without columns."""
 
     kind: FileKind
     columns: tuple[str, ...] = ()
-    """The canonical names of a table's columns, empty for a column without a name."""
+    """The canonical names of a table's columns; a column without a name has an empty one."""
     header: tuple[str, ...] = ()
     """The header of a table as written in the file."""
     header_row: int | None = 1
-    """The line or row of a table's header; None if it has no row."""
+    """The line or row of a table's header; None if the header is not a row."""
     delimiter: str = ""
     """The delimiter of a CSV."""
 

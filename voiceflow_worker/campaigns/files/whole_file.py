@@ -1,4 +1,4 @@
-"""Writing of a file that gets its name only when it is complete."""
+"""The writing of a file that gets its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
-    """A temporary path to write to. The file is moved to `path` at the end of the block, or removed after an error.
+    """Give a temporary path to write to. At the end of the block the file is moved to `path`; after an error, removed.
 
-    A path that is not a plain file (a pipe, `/dev/stdout`) is written directly. Raises OSError that names `path`.
+    A `path` that is not a plain file (a pipe, `/dev/stdout`) is written directly. Raises OSError, which names `path`.
     """
     if path.exists() and not path.is_file():
         yield path

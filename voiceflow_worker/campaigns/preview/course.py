@@ -1,4 +1,4 @@
-"""The course of a campaign: when its calls leave, at a rate and within their calling windows."""
+"""The course of a campaign: the departures of its calls, at a rate and within their calling windows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.time_zone import zone_named
 
 _FIRST_BLOCK = 256
-"""Rows of a block, until there are too many blocks."""
+"""The rows of a block, until there are too many blocks."""
 _MOST_BLOCKS = 128
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class CallTimes(NamedTuple):
-    """The times between which a call may ring, to the minute: calls with equal ones are planned together."""
+    """The times between which a call may ring, to the minute. Calls with equal times are planned together."""
 
     priority: int
     not_before: datetime | None
@@ -48,7 +48,7 @@ class CallTimes(NamedTuple):
         return self.window.opens(at, zone)
 
     def closes(self, at: datetime) -> datetime:
-        """The time at which its open window closes; the end of its validity, if that is earlier."""
+        """The time at which the open window of the call closes, or its validity ends, if that is earlier."""
         zone = zone_named(self.time_zone) if self.time_zone is not None else None
         closes = None if self.window is None or zone is None else self.window.closes(at, zone)
         return min(closes or _FOREVER, self.valid_until or _FOREVER)
@@ -58,8 +58,8 @@ class CallTimes(NamedTuple):
 class Course:
     """The result of a simulation: the first and the last departure, and the calls that never leave.
 
-    `expired` calls reach the end of their validity first. `later` counts calls that may not ring at the start, and
-    `opens_at` is the first time at which one of them may.
+    `expired` counts calls whose validity ends before their turn. `later` counts calls that may not ring at the start;
+    the first of them may ring at `opens_at`.
     """
 
     first: datetime | None = None
@@ -127,7 +127,7 @@ class CallPlan:
                     heappush(waiting, (opens, each.order, each._replace(due=opens)))
                 continue
             until = min(ends, waiting[0][0] if waiting else _FOREVER)
-            # Of the departures from now on, those before `until`.
+            # The number of departures between now and `until`.
             taken = min(each.calls, -((now - until) // step)) if step else each.calls
             course = replace(course, first=course.first or now, last=now + (taken - 1) * step)
             now += taken * step
@@ -137,7 +137,7 @@ class CallPlan:
         return course
 
     def _later(self, start: datetime) -> tuple[int, datetime | None]:
-        """The calls that may not ring at the start, and when the first of them may."""
+        """The number of calls that may not ring at the start, and the time at which the first of them may."""
         later, first = 0, _FOREVER
         for (_, times), count in self._counts.items():
             opens = times.opens(start)
@@ -148,7 +148,7 @@ class CallPlan:
 
 
 class _Group(NamedTuple):
-    """Calls of one block with equal times, and when they are due."""
+    """The calls of one block with equal times, and the time at which they are due."""
 
     due: datetime
     block: int
@@ -157,7 +157,7 @@ class _Group(NamedTuple):
     calls: int
 
     def in_turn(self) -> tuple[int, datetime, int, int, _Group]:
-        """The group with its place among those that are due."""
+        """The group, with its place among the due groups in front."""
         return -self.times.priority, self.due, self.block, self.order, self
 
 

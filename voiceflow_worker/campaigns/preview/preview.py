@@ -18,7 +18,7 @@ from voiceflow_worker.model.text.moment import rfc3339
 
 FIRST_TEXTS = 3
 RINGING = 15.0
-"""Seconds that a phone rings before somebody answers, for the calls that are open at the same time."""
+"""The assumed seconds of ringing before somebody answers. A ringing call is open, too."""
 _UNKNOWN = "unknown"
 
 
@@ -26,8 +26,8 @@ _UNKNOWN = "unknown"
 class PreviewOptions:
     """The assumptions of a preview.
 
-    `rate` in calls per second (None: unlimited); at most `max_active` calls are open at the same time. Each call lasts
-    `seconds`, else as long as its texts take to speak. `time_zone` is the zone of the times that people read.
+    `rate` is in calls per second (None: unlimited). At most `max_active` calls are open at the same time. Each call
+    lasts `seconds`, or else the time to speak its texts. `time_zone` is the zone of the times that people read.
     """
 
     rate: float | None = 10.0
@@ -39,14 +39,14 @@ class PreviewOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleText:
-    """A text as it will be spoken, and the row of the file that it is from."""
+    """A text as it will be spoken, and its row in the file."""
 
     row: int
     destination: str
     speech: Speech
 
     def as_json(self) -> dict[str, object]:
-        """The text for scripts."""
+        """The sample as a JSON object, for scripts."""
         return {
             "row": self.row,
             "destination": self.destination,
@@ -59,10 +59,10 @@ class SampleText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a campaign would do. The times are those of first attempts: redials come on top.
+    """The preview of a campaign. Its times are those of first attempts, without redials.
 
-    `cost` is that of all calls, if everybody answers, by currency; `unpriced` counts calls by country that the price
-    table does not have. `rate` is the one that the calls can reach, below that of the options where few calls may be
+    `cost` is the cost of all calls by currency, if everybody answers. `unpriced` counts calls without a price, by
+    country. `rate` is the rate that the calls can reach: it is lower than the rate of the options if few calls may be
     open at the same time.
     """
 
@@ -91,7 +91,7 @@ class Preview:
         return self.course.last + timedelta(seconds=RINGING + each)
 
     def as_json(self) -> dict[str, object]:
-        """The preview for scripts."""
+        """The preview as a JSON object, for scripts."""
         course, ends = self.course, self.ends_at
         return {
             "calls": self.calls,
@@ -119,7 +119,7 @@ class Preview:
 
 @dataclass(slots=True)
 class PreviewMaker:
-    """Collects the calls of a campaign; its memory does not grow with them."""
+    """A collector of the calls of a campaign. Its memory does not grow with the number of calls."""
 
     options: PreviewOptions
     _plan: CallPlan = field(default_factory=CallPlan)
@@ -132,14 +132,14 @@ class PreviewMaker:
     _zones: set[str | None] = field(default_factory=set[str | None])
 
     def add(self, rows: Iterable[ReadRow]) -> None:
-        """Add rows; those with a call will be called."""
+        """Add rows. Only rows with a call count."""
         for row in rows:
             if row.call is not None:
                 self._add(row, row.call)
 
     @property
     def calls(self) -> int:
-        """The calls so far."""
+        """The number of calls so far."""
         return self._countries.total()
 
     def _add(self, row: ReadRow, call: CheckedCall) -> None:

@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import country_of
 
 _LEARNED_FROM = 2000
-"""Calls: a fraction of a second of reading, and enough for an average."""
+"""The newest calls that are read for prices: enough for an average, and read in a fraction of a second."""
 
 _PLACES = ("prefix", "country")
 _PRICES = ("per_minute", "per_call")
@@ -36,13 +36,13 @@ class Price:
     per_call: Decimal = Decimal(0)
 
     def of(self, calls: int, *, seconds: float) -> Decimal:
-        """The price of so many calls that last so many seconds together."""
+        """The price of this number of calls, which last `seconds` together."""
         return self.per_call * calls + self.per_minute * Decimal(str(round(seconds, 3))) / 60
 
 
 @dataclass(slots=True)
 class PriceTable:
-    """Prices by first digits and by country. The longest digits that a number begins with win over its country."""
+    """Prices by first digits and by country. The longest matching digits of a number win over its country."""
 
     name: str
     prefixes: dict[str, Price] = field(default_factory=dict[str, Price])
@@ -52,7 +52,7 @@ class PriceTable:
     def load(cls, path: Path) -> PriceTable:
         """The table in a CSV with the columns `country` or `prefix`, `currency`, and `per_minute` or `per_call`.
 
-        Raises CampaignFileError that names every bad line.
+        Raises CampaignFileError, which names every bad line.
         """
         table = cls(str(path))
         rows = CsvRows(InputFile(path), judge=_header_problem)
@@ -82,7 +82,7 @@ class PriceTable:
         return self.countries.get(country_of(number) or "") if self.countries else None
 
     def _add(self, row: Mapping[str, str]) -> str | None:
-        """Add a line; returns the reason that it cannot be read."""
+        """Add a line. Returns the reason why it cannot be read, or None."""
         if not _CURRENCY.fullmatch(row.get("currency", "")):
             return "has no currency of three letters, such as USD"
         if not any(name in row for name in _PRICES):
@@ -106,9 +106,9 @@ class PriceTable:
 
 
 async def learned_prices(store: Store, queue: str) -> PriceTable | None:
-    """Prices a minute by country, from the newest calls of a queue whose price is known; None if there are none.
+    """The price per minute by country, from the newest calls of a queue with a known price; None without such calls.
 
-    A country with calls in several currencies has the one of most calls. Raises StoreError.
+    If a country has calls in several currencies, the currency of most calls wins. Raises StoreError.
     """
     totals: dict[tuple[str, str], _Total] = {}
     states = frozenset({JobState.COMPLETED, JobState.UNREACHED, JobState.FAILED})
@@ -132,7 +132,7 @@ async def learned_prices(store: Store, queue: str) -> PriceTable | None:
 
 @dataclass(slots=True)
 class _Total:
-    """What calls to a country have cost."""
+    """The number, the price and the seconds of calls to a country."""
 
     calls: int = 0
     price: Decimal = Decimal(0)
@@ -154,4 +154,4 @@ def _header_problem(names: Sequence[str]) -> str | None:
     lacking = [" or ".join(each) for each in (_PLACES, _PRICES) if not present & set(each)]
     if "currency" not in present:
         lacking.append("currency")
-    return f"is not a price table: it has no column {', and no column '.join(lacking)}" if lacking else None
+    return f"is not a price table: it lacks the columns {', '.join(lacking)}" if lacking else None

@@ -1,4 +1,4 @@
-"""The texts that a call speaks, and how long they take."""
+"""The texts that a call speaks, and the time that they take."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
-    """All texts that a call speaks to the person who answers, in order, and the voice of the first."""
+    """All texts that a call speaks to the person who answers, in order, and the voice of the first text."""
 
     text: str = ""
     voice_profile: str | None = None
@@ -32,7 +32,7 @@ class Speech:
 
 
 def speech_of(body: str) -> Speech:
-    """The speech of a stored body; audio files count as nothing."""
+    """The speech of a stored body. Audio files are left out."""
     texts: list[str] = []
     voice: str | None = None
     seconds = 0.0
@@ -49,7 +49,7 @@ def speech_of(body: str) -> Speech:
 
 
 def seconds_of(text: str) -> float:
-    """The seconds that a voice takes to speak a text, roughly."""
+    """The seconds that a voice takes to speak a text, estimated from its length."""
     if text.isascii():
         return len(text) / CHARACTERS_A_SECOND
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)

@@ -1,4 +1,4 @@
-"""The lines of a report, held in a temporary file until all calls were read."""
+"""The lines of a report, held in a temporary file until all calls have been read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from voiceflow_worker.campaigns.reports.report_line import COLUMNS, ReportLine, 
 from voiceflow_worker.model.jobs.job import Job
 
 DATA = "data."
-"""The beginning of the columns that come from the campaign's own file."""
+"""The prefix of columns that come from the campaign's own file."""
 
 
 class LineSpool:
-    """Lines in packs, in a temporary `file`, with the names of their own columns in `data_names`.
+    """Lines in packs, in a temporary `file`, with the names of the campaign's own columns in `data_names`.
 
-    Every form of a report is written from it, so that all forms show the same calls. Raises OSError.
+    All forms of a report are written from one spool, so that they show the same calls. Raises OSError.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -36,7 +36,7 @@ class LineSpool:
 
     @property
     def data_names(self) -> list[str]:
-        """The names of the campaign's own columns, in the order in which they were met."""
+        """The names of the campaign's own columns, in the order in which they were first read."""
         return list(self._data_names)
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -45,11 +45,13 @@ class LineSpool:
         for line in pack:
             self._data_names.update(dict.fromkeys(line.data))
         try:
-            # Plain tuples: half the time and half the room of objects with names.
+            # Plain tuples take half the time and half the space of dataclass objects.
             pickle.dump([line.as_tuple() for line in pack], self._file, protocol=pickle.HIGHEST_PROTOCOL)
         except OSError as error:
             raise OSError(
-                error.errno, f"{error.strerror}: give it room, or name another folder in TMPDIR", tempfile.gettempdir()
+                error.errno,
+                f"{error.strerror}: make room there, or name another folder in TMPDIR",
+                tempfile.gettempdir(),
             ) from error
         self._packs += 1
         self._count += len(pack)

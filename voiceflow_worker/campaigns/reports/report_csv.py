@@ -12,8 +12,8 @@ from voiceflow_worker.campaigns.reports.line_spool import LineSpool
 from voiceflow_worker.campaigns.reports.report_line import COLUMNS
 from voiceflow_worker.model.text.printable import printable
 
-# A spreadsheet runs a cell that begins so as a formula (OWASP, CSV injection). A number, as +6587654321, only counts;
-# with single spaces, as +65 8765 4321, it is not even a formula.
+# A spreadsheet runs a cell that begins like this as a formula (OWASP, CSV injection). A number such as +6587654321 is
+# harmless, and so is a number with single spaces, such as +65 8765 4321.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
 _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
@@ -21,8 +21,8 @@ _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     """Write a line for each call, in the order of enqueuing, one pack of calls at each step of the generator.
 
-    It gives the number of calls so far. The file gets its name when it is complete; closing the generator before leaves
-    what was there. Raises OSError.
+    Each step gives the number of calls so far. The file gets its name when it is complete. If the generator is closed
+    earlier, a file that was there stays unchanged. Raises OSError.
     """
     names, count = spool.data_names, 0
     with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
@@ -44,7 +44,7 @@ def harmless(cell: str) -> str:
 
 
 def data_text(value: object) -> str:
-    """A value of the campaign's own file as text: nothing for null, true and false as JSON has them."""
+    """A value of the campaign's own file as text: nothing for null, and `true` or `false` as in JSON."""
     match value:
         case None:
             return ""

@@ -23,9 +23,9 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFiles:
-    """The files that a report is written to; None for those that are not wanted.
+    """The files that a report is written to. A form that is not wanted is None.
 
-    Raises InvalidInputError where two are the same.
+    Raises InvalidInputError if two forms have the same file.
     """
 
     csv: Path | None = None
@@ -35,7 +35,7 @@ class ReportFiles:
     def __post_init__(self) -> None:
         wanted = [each for each in (self.csv, self.xlsx, self.html) if each is not None]
         if len(set(wanted)) < len(wanted):
-            raise InvalidInputError("two forms of a report have the same file; give each a file of its own")
+            raise InvalidInputError("two forms of a report have the same file; give each form its own file")
 
     def __bool__(self) -> bool:
         return any((self.csv, self.xlsx, self.html))
@@ -49,11 +49,11 @@ async def write_report_files(
     *,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[Report]:
-    """Write reports of these batches, None being the whole queue, side by side into each file; gives the reports.
+    """Write the reports of these batches side by side into each file, and return them. None is the whole queue.
 
     Each call is read once, and each file gets its name when it is complete. Memory does not grow with the calls.
     `progress` gets a number of calls, and `read` or the file to which they are written. Raises OSError, StoreError, and
-    InvalidInputError where a library is missing.
+    InvalidInputError if a library is missing.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()
@@ -81,7 +81,7 @@ async def write_report_files(
 
 
 async def _stepped(file: Path, steps: Generator[int], progress: Callable[[int, str], None] | None) -> None:
-    """Run the steps in a thread; a cancellation is heard between two of them, and closes the generator."""
+    """Run the steps in a thread. A cancellation takes effect between two steps, and closes the generator."""
     with closing(steps):
         while (count := await to_thread.run_sync(next, steps, None)) is not None:
             if progress is not None:

@@ -18,9 +18,9 @@ from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
 
 MOST_ROWS = 5000
-"""The most calls in the table, because browsers are slow with more. The CSV has them all."""
+"""The most calls in the table, because browsers are slow with more calls. The CSV file has all calls."""
 LONGEST_NAME = 30
-"""Characters of a name in a chart."""
+"""The most characters of a name in a chart."""
 
 _GOOD = {JobState.COMPLETED.value, "COMPLETED"}
 _BAD = {JobState.FAILED.value, JobState.EXPIRED.value, JobState.IN_DOUBT.value, "FAILED", "ERROR"}
@@ -28,7 +28,7 @@ _BAD = {JobState.FAILED.value, JobState.EXPIRED.value, JobState.IN_DOUBT.value, 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a chart: `width` in percent of the whole chart, `text` what stands beside it."""
+    """One bar of a chart. `width` is in percent of the chart, and `text` stands beside the bar."""
 
     name: str
     width: float
@@ -45,7 +45,7 @@ class Chart:
 
 
 def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> None:
-    """Write the page of one report, or of several side by side, as it stood at the time `at`. Raises OSError."""
+    """Write the page of one report, or of several reports side by side, at the time `at`. Raises OSError."""
     from jinja2 import Environment, StrictUndefined
 
     tables = tables_of(reports)
@@ -71,7 +71,7 @@ def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 
 
 def chart_of(table: ReportTable) -> Chart:
-    """A table of one report as bars: the shares of its last column, else its counts in percent of the longest."""
+    """A table of one report as bars: the shares in its last column, else its counts in percent of the largest."""
     is_rate = len(table.columns) > 2
     counts = [row[1] for row in table.rows if isinstance(row[1], int)]
     longest, total = max(counts, default=0) or 1, sum(counts) or 1
@@ -89,7 +89,7 @@ def chart_of(table: ReportTable) -> Chart:
 
 
 def _is_wide(table: ReportTable) -> bool:
-    """Whether its names are sentences, beside which no bar has room."""
+    """True if the names in a table are sentences, beside which there is no room for bars."""
     return any(len(shown_cell(row[0])) > LONGEST_NAME for row in table.rows)
 
 

@@ -15,7 +15,7 @@ class ReportLine:
     """One call: every field but `data` is a string, empty if missing. Times are RFC 3339 in UTC.
 
     `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log.
-    `data` has the columns of the campaign's own file, or what else the caller stored with the call. Control characters
+    `data` has the columns of the campaign's own file, or other data that was stored with the call. Control characters
     are escaped, because reports are also read in terminals.
     """
 
@@ -42,7 +42,7 @@ class ReportLine:
     data: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def as_tuple(self) -> tuple[object, ...]:
-        """The fields in their order."""
+        """The values of the fields, in their order."""
         return tuple(getattr(self, name) for name in _FIELDS)
 
 

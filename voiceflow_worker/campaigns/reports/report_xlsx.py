@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from xlsxwriter.worksheet import Worksheet
 
 MOST_ROWS = 1_048_575
-"""The most calls of one sheet, below its header: a limit of Excel. The others follow on further sheets."""
+"""The most calls of one sheet, below its header, by the limit of Excel. More calls follow on further sheets."""
 
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
 _MOST_DIGITS = 15
-"""Excel keeps no more digits of a number."""
+"""The most digits of a number that Excel keeps."""
 
 
 def needs_xlsxwriter() -> None:
@@ -43,18 +43,18 @@ def needs_xlsxwriter() -> None:
 
 
 def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[int]:
-    """Write the workbook as it stood at the time `at`, one pack of calls at each step of the generator.
+    """Write the workbook of the time `at`, one pack of calls at each step of the generator.
 
-    It gives the number of calls so far. Texts are written as texts, which Excel never runs as formulas, and never reads
-    as numbers. The file gets its name when it is complete; closing the generator before leaves what was there. Raises
-    OSError.
+    Each step gives the number of calls so far. Texts are written as texts, which Excel never runs as formulas or reads
+    as numbers. The file gets its name when it is complete. If the generator is closed earlier, a file that was there
+    stays unchanged. Raises OSError.
     """
     from xlsxwriter import Workbook
     from xlsxwriter.exceptions import FileCreateError
 
-    # The rows wait in temporary files: a million calls need no more memory than one.
+    # The rows are kept in temporary files: a million calls need no more memory than one call.
     with whole_file(path) as unfinished, TemporaryDirectory() as folder:
-        unfinished.touch()  # where it cannot be written, that is known before the calls are
+        unfinished.touch()  # fails before any call is written, if the file cannot be written
         options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
         book = Workbook(str(unfinished), options)
         sheets = _Sheets(book)
@@ -92,7 +92,7 @@ def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
 
 
 def _value(column: str, text: str) -> object:
-    """The number or the time that a field stands for, else its text."""
+    """The number or the time in a field, else its text."""
     if column in _NUMBERS or column == "price":
         try:
             return float(text)
@@ -108,7 +108,7 @@ class _Sheets:
         self._book = book
         self._formats: dict[str, Format] = {
             "header": book.add_format({"bold": True, "bottom": 1}),
-            # The mark of Excel for a text that was typed with an apostrophe: it stays a text when the cell is edited.
+            # Marks a text as if it was typed with an apostrophe: it stays a text when the cell is edited.
             "quoted": book.add_format({"quote_prefix": True}),
             "percent": book.add_format({"num_format": "0.0%"}),
             "duration": book.add_format({"num_format": "[h]:mm:ss"}),
@@ -138,7 +138,7 @@ class _Sheets:
         return sheet
 
     def cell(self, sheet: Worksheet, row: int, place: int, value: object) -> None:
-        """Write one value, each kind of it as such; a number that Excel would round is a text."""
+        """Write one value in the form of its type. A number that Excel would round is written as text."""
         write = partial(sheet.write_number, row, place)
         match value:
             case None | "":

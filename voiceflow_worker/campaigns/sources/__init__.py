@@ -1,1 +1,1 @@
-"""Campaign files of any format: the format detected, and workbooks and Parquet files read."""
+"""Campaign files of any format: the detection of the format, and the readers of workbooks and Parquet files."""

@@ -1,4 +1,4 @@
-"""Typed cells as the texts that people would have typed into a CSV."""
+"""The conversion of typed cells to the texts that people would type into a CSV."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
-"""Digits: 6587654321 in a narrow cell is shown as 6.58765E+09, and saved so as CSV."""
+"""Counts of digits. A spreadsheet may shorten 6587654321 to 6.58765E+09 in a narrow cell, and save that as CSV."""
 
 _EXACT = 10**15
-"""Floating-point numbers, and all numbers of Excel, have 15 reliable digits."""
+"""The first number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
 
 
 def missing_library(what: str) -> CampaignFileError:
@@ -32,7 +32,7 @@ def missing_library(what: str) -> CampaignFileError:
 def cell_text(value: object) -> str:
     """The text of a cell: whole numbers without `.0`, dates as 2030-01-31, times as 09:00, nothing for an empty cell.
 
-    Raises ValueError with the part of a sentence for a value that has no faithful text.
+    Raises ValueError, with a clause, for a value that cannot be written as text without a loss.
     """
     match value:
         case None:
@@ -73,8 +73,8 @@ def table_row(
             text = text_of(value)
             if name in _NUMBERS and _may_be_cut_off(value):
                 raise ValueError(
-                    f"has the digits of {value:.5E}: a spreadsheet may have cut off the others; write the number as "
-                    "text, also if it is right"
+                    f"has only the digits of {value:.5E}: a spreadsheet may have cut off the rest; write the number as "
+                    "text, even if it is right"
                 )
             cells.append(text)
         except ValueError as error:
@@ -84,14 +84,14 @@ def table_row(
 
 
 def _is_no_phone_number(value: object) -> bool:
-    """Whether a typed cell cannot be a phone number, though its text may have enough digits."""
+    """True if a typed cell cannot be a phone number, although its text may have enough digits."""
     if isinstance(value, float | Decimal):
         return math.isfinite(value) and value != int(value)
     return isinstance(value, date | time | timedelta | bool)
 
 
 def _may_be_cut_off(value: object) -> bool:
-    """Whether a number has at most the six digits that spreadsheets show of a long one, and zeros behind them."""
+    """True if a long number has only six digits and then zeros, as spreadsheets show long numbers."""
     if not isinstance(value, int | float | Decimal) or isinstance(value, bool) or not math.isfinite(value):
         return False
     digits = f"{value:.0f}"
@@ -117,7 +117,7 @@ def _number(value: float) -> str:
         return ""
     if abs(value) >= _EXACT:
         raise ValueError(
-            f"holds a number of more than 15 digits ({value:.0f}), whose last ones are lost; write it as text"
+            f"holds a number of more than 15 digits ({value:.0f}), so its last digits are lost; write it as text"
         )
     # 15 digits, as spreadsheets show them: 0.1 + 0.2 is 0.3.
     return f"{Decimal(f'{value:.15g}'):f}"

@@ -1,4 +1,4 @@
-"""The format of a campaign file, by its name or its beginning."""
+"""The detection of the format of a campaign file, by its name or its beginning."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def open_source(
     sheet: str | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
-    """The rows of a file, whose format is `kind`, else detected. Raises CampaignFileError when it cannot be read.
+    """The rows of a file. Its format is `kind`, or is detected. `sheet` is the sheet of a workbook.
 
-    `sheet` is the sheet of a workbook.
+    Raises CampaignFileError if the file cannot be read.
     """
     kind = kind or kind_of(file)
     if sheet is not None and kind is not FileKind.EXCEL:
-        raise CampaignFileError(f"{file} has no sheets, and the sheet {sheet!r} is asked for: only workbooks have them")
+        raise CampaignFileError(f"{file} has no sheet {sheet!r}: only workbooks have sheets")
     match kind:
         case FileKind.CSV:
             return CsvRows(file, on_bytes=on_bytes)
@@ -59,7 +59,7 @@ def open_source(
 
 
 def kind_of(file: InputFile) -> FileKind:
-    """The format of a file. Raises CampaignFileError when its beginning is needed and cannot be read."""
+    """The format of a file. Raises CampaignFileError if its name does not show it and the file cannot be read."""
     known = _BY_SUFFIX.get(file.suffix)
     if known is not None:
         return known

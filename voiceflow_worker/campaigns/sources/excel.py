@@ -18,17 +18,17 @@ from voiceflow_worker.campaigns.sources.cells import cell_text, missing_library,
 from voiceflow_worker.errors import CampaignFileError, Remedy
 
 _MOST_TEXTS = 500_000_000
-"""Bytes of the table of all texts, the one part of a workbook that has to be in memory."""
+"""The most bytes of the table of texts, the only part of a workbook that has to be in memory."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
-"""A part that is larger, and was packed to a smaller part of its size, is taken for a bomb. Sheets are packed 5 to 30
-times."""
+"""A part of a workbook that unpacks to more bytes, and to more than this ratio, is taken for a bomb. The ratio of
+ordinary sheets is 5 to 30."""
 
 _MOST_ROWS = 1_048_576
-"""The rows of a sheet in Excel. A damaged number of a row would otherwise mean billions of empty rows before it."""
+"""The most rows of a sheet in Excel. A damaged row number could otherwise stand for billions of empty rows."""
 
 _AT_ONCE = 500
-"""Rows."""
+"""The rows that are read at once."""
 
 _ERRORS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
 _EXACT = 10**15
@@ -95,8 +95,8 @@ class ExcelRows(RowSource):
             # A damaged workbook fails in whichever part of the library meets the damage first.
             except Exception as error:
                 raise CampaignFileError(
-                    f"{self._file} is no Excel workbook (.xlsx), or it is damaged: {_line(error)}; open it in Excel "
-                    "and save it again"
+                    f"{self._file} is not an Excel workbook (.xlsx), or it is damaged: {_line(error)}; open it in "
+                    "Excel and save it again"
                 ) from error
 
     def _refuse_bomb(self, parts: Sequence[zipfile.ZipInfo]) -> None:
@@ -104,8 +104,8 @@ class ExcelRows(RowSource):
             too_dense = part.file_size > _SUSPICIOUS_RATIO * max(part.compress_size, 1)
             if too_dense and part.file_size > _SUSPICIOUS_BYTES:
                 raise CampaignFileError(
-                    f"{self._file} unpacks to more than {_SUSPICIOUS_RATIO} times its size ({part.filename}), as no "
-                    "list of calls does; save the sheet as CSV"
+                    f"{self._file} unpacks to more than {_SUSPICIOUS_RATIO} times its size ({part.filename}), which "
+                    "a list of calls does not; save the sheet as CSV"
                 )
             if part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_TEXTS:
                 raise CampaignFileError(f"{self._file} has more texts than fit in memory; save the sheet as CSV")
@@ -124,7 +124,7 @@ class ExcelRows(RowSource):
                 f"{self._file} has several sheets with rows: {', '.join(filled)}; {Remedy.NAME_SHEET}"
             )
         if not filled:
-            raise CampaignFileError(f"{self._file} is empty: none of its visible sheets has a row")
+            raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")
         return str(filled[0])
 
     def _name(self, value: object) -> str:
@@ -141,14 +141,14 @@ class ExcelRows(RowSource):
 
                 letter = get_column_letter(place + 1)
                 raise CampaignFileError(
-                    f"{self._place}: cell {letter}{number} has a value, and its column has no name: name it in "
-                    f"row {self.header_row} (merged cells there have to be split), or clear the column"
+                    f"{self._place}: cell {letter}{number} has a value, but its column has no name: name the column in "
+                    f"row {self.header_row} (split merged cells there), or clear the column"
                 )
 
 
 def _filled_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The rows of a sheet that are not empty, without empty cells at their ends; each with its number."""
-    # The size that a sheet claims may be wrong, or the largest there is.
+    """The rows of a sheet that are not empty, each with its number and without empty cells at its end."""
+    # The stated size of a sheet may be wrong, or the largest possible size.
     sheet.reset_dimensions()
     rows = enumerate(sheet.iter_rows(values_only=True), 1)
     while True:
@@ -183,7 +183,7 @@ def _text(value: object) -> str:
                 f"holds a number of more than 15 digits ({value}), but Excel keeps only 15; write it as text"
             )
         case datetime():
-            # Excel counts in days: seconds come out with a rounding error.
+            # Excel stores times as fractions of days, so their seconds have a rounding error.
             rounded = value + timedelta(milliseconds=500)
             return cell_text(rounded.replace(microsecond=0))
         case time():

@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.sources.cells import missing_library, table_row
 from voiceflow_worker.errors import CampaignFileError
 
 _AT_ONCE = 1000
-"""Rows."""
+"""The rows that are read at once."""
 
 
 class ParquetRows(RowSource):
@@ -61,12 +61,12 @@ class ParquetRows(RowSource):
             except Exception as error:
                 reason = " ".join(str(error).split())[:200]
                 raise CampaignFileError(
-                    f"{self._file} is no Parquet file, or it is damaged: {reason}; write it again"
+                    f"{self._file} is not a Parquet file, or it is damaged: {reason}; write it again"
                 ) from error
 
 
 def _values(column: Any) -> list[Any]:
-    """The values of a column as Python has them; times without nanoseconds, which Python does not have."""
+    """The values of a column as Python objects. Nanoseconds are dropped, because Python has none."""
     import pyarrow as pa
 
     if pa.types.is_timestamp(column.type):
