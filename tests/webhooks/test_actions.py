@@ -46,7 +46,7 @@ async def test_a_queue_is_held_and_resumed(store: Store) -> None:
     await enqueued(store, 3)
     async with signed_in(receiver(store)) as client:
         asked = Page((await client.get("/ui/act/hold?queue=default")).text).text
-        assert "3 waiting calls: nothing more rings" in asked
+        assert "3 waiting calls. Nothing more rings" in asked
         assert "no call is under way" in asked
         done = await confirmed(client, "/ui/act/hold?queue=default", reason="a wrong date")
         assert done.status_code == 303
@@ -79,7 +79,7 @@ async def test_a_batch_is_cancelled_for_good(store: Store) -> None:
     jobs = await enqueued(store, 3, batch_id="march")
     address = "/ui/act/cancel-batch?queue=default&batch=march"
     async with signed_in(receiver(store)) as client:
-        assert "3 waiting calls: they end now as cancelled" in Page((await client.get(address)).text).text
+        assert "3 waiting calls, which end as cancelled now" in Page((await client.get(address)).text).text
         done = await confirmed(client, address, reason="moved")
         assert "3 waiting calls ended" in (await client.get(urljoin(str(done.url), done.headers["location"]))).text
         again = await confirmed(client, "/ui/act/resume?queue=default&batch=march")
@@ -231,7 +231,7 @@ async def test_a_redial_of_a_batch_that_would_take_too_long_names_the_command(
         assert (told.status_code, "voiceflow calls redial --queue default --batch march" in told.text) == (409, True)
         token = dict(Form((await slow.get("/ui")).text).hidden)["token"]
         told = await slow.post("/ui/act/redial-batch", data={**form.values(note="x"), "token": token})
-        assert (told.status_code, "nobody is redialled twice" in told.text) == (409, True)
+        assert (told.status_code, "no call is redialled twice" in told.text) == (409, True)
 
 
 async def test_a_cancelled_batch_is_not_redialled(memory: Store) -> None:
@@ -266,8 +266,8 @@ async def test_a_redial_tells_what_keeps_it_from_ringing(memory: Store) -> None:
     await CallQueue(memory).hold(reason="wait")
     async with signed_in(receiver(memory)) as client:
         told = Page((await client.get(f"/ui/act/redial?call={job.id}")).text).text
-    assert "It will not ring: its number is on the suppression list" in told
-    assert "It does not leave: queue default is held" in told
+    assert "The phone will not ring: its number is on the suppression list" in told
+    assert "The call does not leave for now: queue default is held" in told
 
 
 async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None:

@@ -604,7 +604,7 @@ async def test_calls_are_filtered_by_the_time_of_their_last_change_in_a_zone(sto
             assert typed["zone"] == "Europe/Berlin"
             for query, told in {
                 "from=yesterday": "yesterday is not a date with a time", "until=9999-12-31T23:59": "is not a date",
-                "from=2026-03-29T02:30&until=2026-03-29T02:00": "exchange them", "from=%00": "is not a date",
+                "from=2026-03-29T02:30&until=2026-03-29T02:00": "Exchange them", "from=%00": "is not a date",
                 "from=0001-01-01T00:00&zone=Asia/Tokyo": "is not a date",
             }.items():  # fmt: skip
                 assert told in Page((await client.get(f"/ui/calls?{query}")).text).text, query

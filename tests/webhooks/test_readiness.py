@@ -32,7 +32,7 @@ async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_no
     async with posting(webhook_app(Settling(), secret=SECRET, probe=probe)) as sender:
         answer = await sender.client.get("/readyz")
         assert (await sender.client.get("/healthz")).status_code == 200
-    assert (answer.status_code, answer.json()) == (503, {"error": "the store is away: the file is locked"})
+    assert (answer.status_code, answer.json()) == (503, {"error": "the store cannot be used: the file is locked"})
 
 
 async def test_a_file_that_another_process_has_locked_is_not_ready(tmp_path: Path) -> None:

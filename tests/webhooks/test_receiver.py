@@ -243,7 +243,7 @@ async def test_an_error_nobody_thought_of_is_reported_and_takes_nothing_with_it(
             settling.error = None
             assert (await sender.send()).status_code == 200
     (line,) = [log for log in logs if log["log_level"] == "error"]
-    assert (line["event"], line["kind"]) == ("an event could not be taken, and was answered with 500", "VSS")
+    assert (line["event"], line["kind"]) == ("an event failed, and was answered with 500", "VSS")
 
 
 async def test_a_body_of_a_million_bytes_is_taken_and_one_more_is_too_much() -> None:

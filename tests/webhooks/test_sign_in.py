@@ -81,7 +81,7 @@ async def test_after_signing_in_nobody_is_led_elsewhere(memory: Store, way: str)
 async def test_whoever_has_no_name_is_asked_for_it(memory: Store, name: str) -> None:
     async with browser(receiver(memory)) as client:
         answer = await sign_in(client, READERS, name=name)
-        assert (answer.status_code, "Who are you?" in answer.text) == (400, True)
+        assert (answer.status_code, "Check your name" in answer.text) == (400, True)
         assert "set-cookie" not in answer.headers
 
 

@@ -44,7 +44,7 @@ class ConnectionLimits:
 
 
 class ClientConnection:
-    """One connection: whether it has begun a request, and the time since which a request is awaited from it."""
+    """One connection, with the time since which a request is awaited from the client."""
 
     __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
 

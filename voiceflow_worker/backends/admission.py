@@ -1,4 +1,4 @@
-"""Admission of jobs to a store, for all backends: which jobs are new, and which jobs own the keys of the others."""
+"""Admission of jobs to a store, for all backends. It tells new jobs from jobs that are stored already."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> list[Job]:
 
 
 def _writer(of: type[Any], names: Collection[str] = ()) -> Callable[[Any], dict[str, Any]]:
-    """A function that returns fields of a dataclass (by default all) as a dict, without those that have defaults."""
+    """Make a function that returns fields of a dataclass (by default all) as a dict, without those at their default."""
     defaults = {field.name: field.default for field in fields(of)}
     kept = [(name, defaults[name]) for name in names or defaults]
 

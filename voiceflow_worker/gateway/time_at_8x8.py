@@ -1,4 +1,4 @@
-"""The time by 8x8's own clock, for a person who decides about a doubt."""
+"""The time by the clock of 8x8, for people who decide about calls in doubt."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 PATIENCE = timedelta(seconds=3)
-"""How long a person waits to hear what time it is at 8x8."""
+"""The longest time for which a person waits for the time at 8x8."""
 
 
 async def time_at_8x8(settings: Settings) -> datetime | None:
-    """The time by 8x8's own clock; None without credentials, or without an answer soon."""
+    """The time by the clock of 8x8; None without an API key, or without an answer within `PATIENCE`."""
     if settings.missing_for_calls():
         return None
-    from voiceflow_worker.gateway.client import VoiceClient  # receivers that are never asked do not load it
+    from voiceflow_worker.gateway.client import VoiceClient  # most receivers never need it
 
     async with VoiceClient.from_settings(settings, patience=PATIENCE) as voice:
         return await voice.server_time()

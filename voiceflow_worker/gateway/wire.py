@@ -114,7 +114,7 @@ def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes
     Raises ValueError if the text does not begin and end like an object, or if `valid_until` has no zone.
     """
     if not (body.startswith("{") and body.endswith("}")):
-        raise ValueError("a stored body is the text of one JSON object, without space around it")
+        raise ValueError("the stored body is not the text of one JSON object without space around it")
     added = [
         f'"clientRequestId":{_json(client_request_id)}',
         f'"validUntil":"{write_valid_until(valid_until)}"',

@@ -1,4 +1,4 @@
-"""The webhook receiver: an ASGI app that authenticates events of 8x8, stores them and answers quickly."""
+"""The webhook receiver: an ASGI app that authenticates the events of 8x8, and stores and answers them."""
 
 from __future__ import annotations
 

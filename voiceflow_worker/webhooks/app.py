@@ -1,4 +1,4 @@
-"""The receiver as an ASGI app, to be served alone or mounted in another app."""
+"""The receiver as an ASGI app, which can be served alone or mounted in another app."""
 
 from __future__ import annotations
 
@@ -51,20 +51,21 @@ def receiver_app(
     ui_operator_secret: str | None = None,
     time_at_8x8: Callable[[], Awaitable[datetime | None]] | None = None,
 ) -> Starlette:
-    """The whole receiver of one store: `webhook_app` with everything that the store can do for it.
+    """The receiver of one store: `webhook_app` with all the parts that use the store.
 
-    It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand,
-    looks at the store for /readyz, and sends heartbeats to workers, which an app that mounts it does with
-    `present`. `policy` must be that of the workers. With `ui_secret` it also shows calls to people who know it, under
-    /ui; those who know `ui_operator_secret` may act there. `time_at_8x8` asks 8x8 for its clock, by which they may say
-    that a call in doubt was not placed; by default it is that of the store. Raises SettingsError for an empty secret.
+    It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand, checks
+    the store for /readyz, and sends heartbeats to the workers. (An app that mounts it sends the heartbeats by
+    `present`.) `policy` must be the workers' policy. With `ui_secret`, people who know this secret can see the calls
+    under /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time, by which
+    operators may say that a call in doubt was not placed; the default is the store's clock. Raises SettingsError for an
+    empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: ASGIApp | None = None
     if ui_operator_secret is not None and ui_secret is None:
-        raise SettingsError("the pages have a secret for operators and none for readers: set VOICEFLOW_UI_SECRET too")
+        raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
     if ui_secret is not None:
-        # Loaded here: most receivers draw no pages, and need no templates.
+        # Imported here, because most receivers have no pages, and need no templates.
         from voiceflow_worker.webhooks.pages.site import Pages
 
         pages = Pages(
@@ -114,21 +115,23 @@ def webhook_app(
 ) -> Starlette:
     """An app with `POST /webhooks/8x8` for events of every type, `GET /healthz`, `GET /readyz` and `GET /metrics`.
 
-    `secret` is the whole Authorization value that was registered with the webhook, `allow` the networks that events may
-    come from (empty: all), `trusted_proxies` those whose X-Forwarded-For counts; let nothing before this app rewrite
-    the peer address (uvicorn: `proxy_headers=False`). The other paths need neither.
+    An event must have the Authorization value `secret`, which was registered with the webhook, and come from the
+    networks `allow` (empty: all). X-Forwarded-For counts only from `trusted_proxies`, so the server must not rewrite
+    the peer address (uvicorn: `proxy_headers=False`). The other paths check neither secret nor network.
 
-    Answers: 200 taken (also repeated, unknown events and unknown sessions), 400 no JSON or no event, 401 wrong secret,
-    403 wrong network, 408 the body took longer than `read_limit`, 413 a body over 1 MB, 503 the store is away, or took
-    longer than `store_limit`: send it again. Session summaries go to `settle`, states and recordings to `progress`; all
-    known events but summaries then to `on_event`, whose answer is sent back: it has `event_limit` for a call action
-    event (VCA), and else what is left of `store_limit`. Without one, a call action event is answered with a hang-up, as
-    nobody says what to do next. What could not be understood goes to `kept` once it was answered.
+    The answer to an event is 200 if it was accepted, also if it was repeated, or its type or session is unknown. It is
+    400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408 if the body
+    took longer than `read_limit`, 413 for a body over 1 MB, and 503, "send it again", if the store cannot be reached or
+    took longer than `store_limit`.
 
-    `heartbeats` records that a receiver is running. `probe` asks the store for /readyz, which
-    without one is always ready. `registry` takes the metrics, a new one unless given; without `metrics`, /metrics is
-    absent, for an app that shows a registry of its own. `pages` answers /ui and what lies below it, and judges by
-    itself who may look, and `rates` keeps the history that they draw. Raises SettingsError for an empty secret.
+    Session summaries go to `settle`, states and recordings to `progress`. Every known event except a summary then goes
+    to `on_event`, whose result is the answer. For a call action event (VCA), `on_event` may take `event_limit`; without
+    `on_event`, the answer ends the call. An event that could not be understood goes to `kept` after it was answered.
+
+    `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
+    by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
+    below it, with its own sign-in, and `rates` keeps the history for its charts. Raises SettingsError for an empty
+    secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
@@ -153,7 +156,7 @@ def webhook_app(
             return JSONResponse({"status": "ok"})
         return JSONResponse({"error": why}, status_code=503)
 
-    async def tell_metrics(_request: Request) -> Response:
+    async def show_metrics(_request: Request) -> Response:
         return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)
 
     @asynccontextmanager
@@ -171,7 +174,7 @@ def webhook_app(
         Route("/readyz", readyz, methods=["GET"]),
     ]
     if metrics:
-        routes.append(Route("/metrics", tell_metrics, methods=["GET"]))
+        routes.append(Route("/metrics", show_metrics, methods=["GET"]))
     if pages is not None:
         routes += [Route("/ui", pages), Route("/ui/{rest:path}", pages)]
     return Starlette(routes=routes, lifespan=lifespan)

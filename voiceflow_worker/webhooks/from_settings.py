@@ -1,4 +1,4 @@
-"""An app factory for other ASGI servers, configured by the settings.
+"""The receiver as an app factory for any ASGI server, configured by the settings.
 
 granian --interface asgi --factory voiceflow_worker.webhooks.from_settings:app
 uvicorn --factory voiceflow_worker.webhooks.from_settings:app --no-proxy-headers
@@ -22,10 +22,10 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 
 def app() -> Starlette:
-    """The receiver of VOICEFLOW_STORE, with the secret, networks and proxies of the settings, read when this is called.
+    """The receiver of the store VOICEFLOW_STORE, with the secrets, networks and proxies of the settings.
 
-    With VOICEFLOW_UI_SECRET it has the pages for people, too. The store is opened when the server starts it, by each of
-    the server's processes. Raises SettingsError.
+    The settings are read when this is called. The store is opened when the server starts the app, by each process of
+    the server. Raises SettingsError.
     """
     settings = load_settings()
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None

@@ -1,7 +1,7 @@
 """Authentication of senders by Authorization header and network, before the body is read.
 
-8x8 signs nothing: the Authorization value that was registered with the webhook, and the addresses it publishes, are all
-the authentication there is (8x8 webhook guides, voice IP addresses).
+8x8 does not sign its events. A sender can be checked only by the Authorization value that was registered with the
+webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP addresses).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class RefusalReason(StrEnum):
 
 
 class Gatekeeper:
-    """Admits or refuses requests by their sender and their Authorization header.
+    """The check of requests by their sender and their Authorization header.
 
-    `secret` is the whole Authorization value (None: not looked at), `allow` the networks events may come from (empty:
-    all), `trusted_proxies` the networks whose X-Forwarded-For is believed (empty: nobody's). Raises SettingsError for
+    `secret` is the Authorization value (None: not checked). `allow` are the networks from which events may come (empty:
+    all). `trusted_proxies` are the networks whose X-Forwarded-For is believed (empty: none). Raises SettingsError for
     an empty secret, which would accept an empty header.
     """
 
@@ -39,8 +39,10 @@ class Gatekeeper:
         self, *, secret: str | None, allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
     ) -> None:
         if secret is not None and not secret.strip():
-            raise SettingsError("the webhook secret is empty; give the Authorization value registered with the webhook")
-        # Servers strip the white space around header values, so it cannot be part of one (RFC 9110 §5.5).
+            raise SettingsError(
+                "the webhook secret is empty; give the Authorization value that was registered with the webhook"
+            )
+        # Servers strip white space around header values (RFC 9110 §5.5), so it is stripped here too.
         self._secret = None if secret is None else secret.strip().encode()
         self._allow = tuple(allow)
         self._trusted = tuple(trusted_proxies)
@@ -64,10 +66,10 @@ class Gatekeeper:
         return self.sender(scope["headers"], client[0] if client else None)
 
     def sender(self, headers: Headers, peer: str | None) -> IPv4Address | IPv6Address | None:
-        """The sender of a request: the peer, or, behind trusted proxies, the nearest hop that is not one of them.
+        """The sender of a request: the peer, or the nearest hop that is not a trusted proxy.
 
-        X-Forwarded-For is read from its right end, which the nearest proxy wrote: what stands left of the first hop
-        that is not trusted may be made up. None when that hop cannot be read.
+        X-Forwarded-For is read from its right end, which the nearest proxy wrote. Hops to the left of the first hop
+        that is not trusted may be forged. None if the address of the sender cannot be read.
         """
         sender = read_address(peer or "")
         hops = [
@@ -84,7 +86,7 @@ def is_within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -
 
 
 def read_address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address in a hop, which may have a port, and brackets around IPv6."""
+    """The address in a hop of X-Forwarded-For. A hop may have a port, and brackets around an IPv6 address."""
     host = text.strip().strip('"')
     if host.startswith("["):
         host = host[1:].partition("]")[0]
@@ -94,6 +96,6 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return None
-    # A socket open to both families shows IPv4 peers as ::ffff:a.b.c.d.
+    # A socket for both IPv4 and IPv6 shows an IPv4 peer as ::ffff:a.b.c.d.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped

@@ -1,4 +1,4 @@
-"""Webhook events that could not be understood, kept for a week. Their Authorization header is never kept."""
+"""Webhook events that could not be understood, kept for a week, without their Authorization headers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 
 MOST = 1000
-"""Events that are kept: the newest."""
+"""The number of events that are kept. Older ones are deleted."""
 KEPT_FOR = timedelta(days=7)
 LONGEST = 16_384
-"""Bytes of a body that are kept."""
+"""The most bytes of a body that are kept."""
 
 _ROOM = 100
-"""The number of events that room is made for at once, because the labels, some 200 KB, are read for it."""
+"""The number of events that are deleted together, because each deletion reads all labels, some 200 KB."""
 _LONGEST_TEXT = 200
 
 
 class OddReason(StrEnum):
-    """Why an event was kept.
+    """The reason why an event was kept.
 
-    NOT_AN_EVENT is JSON without a payload. UNKNOWN_EVENT has a type or a product that this version does not know,
-    UNKNOWN_STATUS is a session summary with such a status, or with none. NO_SESSION is about a call, but names no
-    session. FAILURE: the receiver failed and answered 500.
+    NOT_AN_EVENT: the JSON has no payload. UNKNOWN_EVENT: this version does not know the type or the product of the
+    event. UNKNOWN_STATUS: a session summary has an unknown status or none. NO_SESSION: the event is about a call, but
+    names no session. FAILURE: the receiver failed and answered 500.
     """
 
     NOT_JSON = "not_json"
@@ -43,7 +43,7 @@ class OddReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OddEvent:
-    """An event as it arrived. `sender` is the address that the receiver checked."""
+    """An event that could not be understood, as it arrived. `sender` is the address that the receiver checked."""
 
     reason: OddReason
     answered: int
@@ -55,7 +55,7 @@ class OddEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptEvent(OddEvent):
-    """A kept event. `body` has at most the first 16 KB of `size` bytes; in a list of events it is empty."""
+    """A kept event. `body` has at most the first 16 KB of the `size` bytes. In a list of events `body` is empty."""
 
     id: str
     at: datetime
@@ -63,9 +63,10 @@ class KeptEvent(OddEvent):
 
 
 class KeptEvents:
-    """The newest 1,000 odd events of a store, each for seven days.
+    """The newest 1,000 events that could not be understood, each kept in the store for seven days.
 
-    Several receivers together may exceed the number: each looks after 100 events of its own. Methods raise StoreError.
+    Several receivers may together exceed 1,000, because each receiver deletes older events only once per 100 events
+    that it keeps. Methods raise StoreError.
     """
 
     def __init__(self, store: Store) -> None:
@@ -82,7 +83,7 @@ class KeptEvents:
         self._room -= 1
         now = self._clock.now()
         key = str(ULID.from_datetime(now)).lower()
-        # The body first: a label that is listed has its body.
+        # The body is stored first, so that every listed event has its body.
         await self._bodies.put({key: base64.b64encode(odd.body[:LONGEST]).decode()})
         await self._labels.put({key: KeptEvent(**asdict(odd), id=key, at=now, size=len(odd.body))})
         return True
@@ -98,7 +99,7 @@ class KeptEvents:
         return None if label is None or body is None else replace(label, body=base64.b64decode(body))
 
     async def clear(self) -> int:
-        """Delete all kept events; returns how many there were."""
+        """Delete all kept events, and return their number."""
         return await self._drop_all_but(0)
 
     async def _drop_all_but(self, newest: int) -> int:

@@ -1,4 +1,4 @@
-"""Data and modules loaded at start, because later no file descriptor may be free."""
+"""Data and modules that are loaded at start, because later no file descriptor may be free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LATE = ("phonenumbers.timezone", "voiceflow_worker.model.numbers.time_zone", "t
 
 
 def load_what_is_read_later() -> None:
-    """Read every numbering plan (0.2 s), and modules that are otherwise imported with the first event of their kind."""
+    """Load all numbering plans (0.2 s), and the modules that would be imported when they are first needed."""
     from phonenumbers.phonemetadata import PhoneMetadata
 
     PhoneMetadata.load_all()

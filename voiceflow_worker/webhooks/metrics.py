@@ -10,30 +10,32 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 1
 
 
 class Metrics:
-    """The receiver's counters. Their labels have few values, whatever is sent."""
+    """The metrics of the receiver. Their labels have few values, so a sender cannot create many series."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         counter = partial(Counter, registry=registry)
         self.answers = counter("voiceflow_webhook_answers", "Answers given to webhook requests.", ["status"])
-        self.events = counter("voiceflow_webhook_events", "Events taken, by their kind.", ["kind"])
-        self.summaries = counter("voiceflow_webhook_summaries", "Session summaries, by what they did.", ["result"])
-        self.refusals = counter("voiceflow_webhook_refusals", "Requests not taken, by the reason.", ["reason"])
+        self.events = counter("voiceflow_webhook_events", "Events received, by their kind.", ["kind"])
+        self.summaries = counter("voiceflow_webhook_summaries", "Session summaries, by their effect.", ["result"])
+        self.refusals = counter("voiceflow_webhook_refusals", "Requests refused, by the reason.", ["reason"])
         self.odd = counter(
             "voiceflow_webhook_odd",
-            "Events that could not be understood, by the reason, and whether they were kept for a look.",
+            "Events that could not be understood, by the reason, and by whether they were kept.",
             ["reason", "kept"],
         )
-        self.store_failures = counter("voiceflow_webhook_store_failures", "Events answered 503: the store was away.")
+        self.store_failures = counter(
+            "voiceflow_webhook_store_failures", "Events answered 503 because they could not be stored."
+        )
         self.store_timeouts = counter(
-            "voiceflow_webhook_store_timeouts", "Store failures because the store took longer than the limit."
+            "voiceflow_webhook_store_timeouts", "Events answered 503 because the store took longer than its limit."
         )
         self.in_store = Gauge(
-            "voiceflow_webhook_in_store", "Events that the store or on_event handles now.", registry=registry
+            "voiceflow_webhook_in_store", "Events that the store or on_event is handling now.", registry=registry
         )
         self.seconds = Histogram(
             "voiceflow_webhook_seconds",
-            "From the first look at a request to its answer.",
+            "Time from the arrival of a request to its answer.",
             buckets=_BUCKETS,
             registry=registry,
         )

@@ -10,7 +10,7 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding
 from voiceflow_worker.webhooks.gatekeeper import Network, is_within, read_address
 
 BUSY_AT = 256
-"""Requests that are answered at the same time. More would not make the store faster: a commit takes all of them."""
+"""The number of requests at work above which others wait. More would not help: one commit writes all of them."""
 _BODY = b'{"error":"too many events at once; send it again later"}'
 _ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
@@ -19,10 +19,7 @@ _ANSWER = (
 
 
 def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
-    """A test for addresses that may send events, judged by the peer of the connection.
-
-    None if all networks are allowed.
-    """
+    """A function that says whether the peer of a connection may send events; None if all networks may."""
     if not allow:
         return None
     networks = (*allow, *trusted_proxies)
@@ -35,10 +32,10 @@ def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> C
 
 
 def load_shedding(registry: CollectorRegistry) -> LoadShedding:
-    """The load shedding of the receiver. While it is overloaded, each event gets a 503 and is counted in `registry`."""
+    """The load shedding of the receiver. An event that is turned away gets a 503, and is counted in `registry`."""
     counter = Counter(
         "voiceflow_webhook_turned_away",
-        "Requests answered with 503 unread: too many came at once.",
+        "Requests answered 503 unread, because too many came at once.",
         registry=registry,
     )
     return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=counter.inc)

@@ -1,4 +1,4 @@
-"""Objects that an app can hand to the receiver."""
+"""The types of the objects that an app can pass to the receiver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class SettlesSummaries(Protocol):
     """The settler of session summaries (VSS), such as `core.settling.settle.Settler`."""
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
-        """Settle the call of a summary; repeating it is harmless. A StoreError makes the sender repeat it."""
+        """Settle the call of a summary. The same summary may come again. After a StoreError, 8x8 sends it again."""
         ...
 
 
@@ -21,7 +21,7 @@ OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady | NumberUpdate
 """A known event other than a summary."""
 
 EventAnswer: TypeAlias = Mapping[str, object] | bytes | None
-"""The JSON body to answer an event with: an object, or bytes as they are; None for the usual one."""
+"""The JSON body of the answer to an event: an object, or finished bytes. None means the usual answer."""
 
 AnswersEvents: TypeAlias = Callable[[OtherEvent], Awaitable[EventAnswer]]
-"""A handler of events other than summaries. A StoreError that it raises is answered with 503."""
+"""A handler of events other than summaries. If it raises a StoreError, the event is answered with 503."""

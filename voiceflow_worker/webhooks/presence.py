@@ -1,4 +1,4 @@
-"""What a running receiver writes at intervals: its heartbeats, and the history of rates for its pages."""
+"""The records that a running receiver writes at intervals: heartbeats, and the history of rates for its pages."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 @asynccontextmanager
 async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
-    """Send heartbeats of the receiver `name`, at once and then at every interval, until the block ends.
+    """Send heartbeats of the receiver `name`, now and at every interval, until the block ends.
 
-    `webhook_app` does this in its lifespan. An app that mounts it, and whose server runs only the outer lifespan, wraps
-    its own lifespan in this.
+    `webhook_app` does this in its lifespan. If it is mounted in another app, servers run only the lifespan of that app,
+    which must use this context manager.
     """
 
     async def beat() -> None:
         try:
             await heartbeats.receiver(name)
         except StoreError as error:
-            _log.warning("the store is away; the heartbeat of the receiver waits", error=str(error))
+            _log.warning("a heartbeat of the receiver could not be stored", error=str(error))
 
     async def keep_beating() -> None:
         while True:
@@ -51,14 +51,14 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
 
 @asynccontextmanager
 async def sampled(rates: RateHistory, *, every: timedelta = SAMPLED_EVERY) -> AsyncGenerator[None]:
-    """Keep the history of rates until the block ends: a sample at every interval."""
+    """Store a sample of the rates at every interval, until the block ends."""
 
     async def keep_sampling() -> None:
         while True:
             try:
                 await rates.sample()
             except StoreError as error:
-                _log.warning("the store is away; the history of rates has a gap", error=str(error))
+                _log.warning("a sample of the rates could not be stored; their history has a gap", error=str(error))
             await anyio.sleep(every.total_seconds())
 
     async with anyio.create_task_group() as tasks:

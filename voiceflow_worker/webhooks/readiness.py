@@ -1,4 +1,4 @@
-"""The readiness check of /readyz: whether the store answers in time."""
+"""The readiness check of /readyz, which asks whether the store answers in time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.errors import StoreError
 
 Probe: TypeAlias = Callable[[], Awaitable[object]]
-"""A request to the store that succeeds only if summaries can be stored. Raises StoreError."""
+"""A function that succeeds only if the store can store summaries. Otherwise it raises StoreError."""
 
 WITHIN = timedelta(seconds=1)
 FRESH = 1.0
-"""Seconds for which a result is repeated: /readyz needs no secret, so frequent requests must cost the store little."""
+"""Seconds for which a result is reused. /readyz needs no secret, so frequent requests must not load the store."""
 
 _NAMESPACE = "readiness"
 _KEPT_FOR = timedelta(minutes=5)
 
 
 def store_probe(store: Store) -> Probe:
-    """A probe that writes a record: a store with a full disk, or a read-only one, still answers reads."""
+    """A probe that writes a record. A read would succeed even if the disk is full or the store is read-only."""
     name = new_worker_id()
 
     async def probe() -> None:
@@ -35,7 +35,7 @@ def store_probe(store: Store) -> Probe:
 
 
 class Readiness:
-    """The readiness of a store; requests at the same time share one probe."""
+    """The readiness of a store. Requests at the same time share one probe."""
 
     def __init__(self, probe: Probe | None, *, within: timedelta = WITHIN) -> None:
         self._probe = probe
@@ -45,7 +45,7 @@ class Readiness:
         self._why: str | None = None
 
     async def why_not(self) -> str | None:
-        """The reason why no event can be taken now, as a clause; None if the store answers."""
+        """The reason why events cannot be stored now, as a clause; None if they can."""
         if self._probe is None or anyio.current_time() < self._until:
             return self._why
         seconds = self._within.total_seconds()
@@ -58,6 +58,6 @@ class Readiness:
                     await self._probe()
                     why = None
                 except StoreError as error:
-                    why = f"the store is away: {error}"
+                    why = f"the store cannot be used: {error}"
         self._why, self._until = why, anyio.current_time() + FRESH
         return why

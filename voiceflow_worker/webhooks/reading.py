@@ -1,4 +1,4 @@
-"""Requests read and parsed into events, or refused with an answer."""
+"""The reader of requests, which parses them into events, or refuses them with an answer."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from voiceflow_worker.webhooks.kept_events import OddReason
 DISCARDS_FOR = 2.0
 """Seconds for which the body of a refused request is read and discarded."""
 MOST_DISCARDED = 4_000_000
-"""Bytes of such a body that are read."""
+"""The most bytes of such a body that are read."""
 _REFUSALS = {
-    RefusalReason.NETWORK: (403, "events are not taken from this network"),
+    RefusalReason.NETWORK: (403, "events from this network are not accepted"),
     RefusalReason.SECRET: (401, "the Authorization header is missing or wrong"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookAnswer:
-    """An answer to a request. `odd` is the reason for keeping the event for people to inspect; None for a usual one.
+    """An answer to a request. `odd` is the reason for keeping the event, if it could not be understood.
 
-    `closes`: it is the last answer of its connection, because more of the body may come.
+    `closes`: the connection is closed after the answer, because the body was not read to its end.
     """
 
     status: int
@@ -43,12 +43,12 @@ class WebhookAnswer:
 
     @classmethod
     def refused(cls, status: int, refusal: str, sentence: str, *, odd: OddReason | None = None) -> WebhookAnswer:
-        """An answer with the reason why an event was not taken."""
+        """An answer that refuses a request, with the reason in a sentence."""
         return cls(status, orjson.dumps({"error": sentence}), odd, refusal)
 
 
 class RequestReader:
-    """Reads the bodies of requests from admitted senders: at most `longest_body` bytes, within `read_limit`."""
+    """The reader of bodies from admitted senders. A body may have `longest_body` bytes, and take `read_limit`."""
 
     def __init__(self, gatekeeper: Gatekeeper, *, longest_body: int, read_limit: timedelta) -> None:
         self._gatekeeper = gatekeeper
@@ -61,14 +61,14 @@ class RequestReader:
         return None if address is None else str(address)
 
     async def content(self, scope: Scope, receive: Receive) -> bytes | WebhookAnswer:
-        """The whole body, or the answer that refuses the request. Raises ClientDisconnect if the sender has left."""
+        """The body, or the answer that refuses the request. Raises ClientDisconnect if the sender disconnects."""
         client = scope.get("client")
         chunks = Request(scope, receive).stream()
         refusal = self._gatekeeper.refusal(scope["headers"], client[0] if client else None)
         if refusal is not None:
             status, sentence = _REFUSALS[refusal]
             return await _turned_away(WebhookAnswer.refused(status, refusal.value, sentence), chunks)
-        too_large = WebhookAnswer.refused(413, "too_large", f"an event has at most {self._longest_body} bytes")
+        too_large = WebhookAnswer.refused(413, "too_large", f"the body is longer than {self._longest_body} bytes")
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if length.isdigit() and int(length[:18]) > self._longest_body:
             return await _turned_away(too_large, chunks)
@@ -85,9 +85,9 @@ class RequestReader:
 
 
 async def _turned_away(given: WebhookAnswer, chunks: AsyncIterator[bytes]) -> WebhookAnswer:
-    """The answer, after the rest of the body was read and discarded, within limits.
+    """Read and discard the rest of the body, within limits, and return the answer.
 
-    A connection that is closed with something unread is reset, and the sender may never see why (RFC 9112 §9.6).
+    A connection that is closed with unread data is reset, and the sender may not see the answer (RFC 9112 §9.6).
     """
     left = MOST_DISCARDED
     try:
@@ -107,10 +107,10 @@ def understood(content: bytes) -> Event | WebhookAnswer:
     """The event in a body, or the answer that refuses it."""
     try:
         return parse_event(decoded(content))
-    except WebhookEventError as error:  # a ValueError too, so before it
+    except WebhookEventError as error:  # before ValueError, because it is one
         return WebhookAnswer.refused(400, "not_an_event", str(error), odd=OddReason.NOT_AN_EVENT)
     except ValueError as error:
-        return WebhookAnswer.refused(400, "not_json", f"no JSON: {error}", odd=OddReason.NOT_JSON)
+        return WebhookAnswer.refused(400, "not_json", f"the body is not JSON: {error}", odd=OddReason.NOT_JSON)
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -119,10 +119,10 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def decoded(content: bytes) -> object:
     r"""The JSON value of a body. Raises ValueError if it is not JSON (RFC 8259).
 
-    Half a surrogate pair (`"\ud800"`), which JSON allows and Unicode does not, is read as U+FFFD: one letter in an
-    error message must not cost a summary.
+    Half a surrogate pair (`"\ud800"`) is allowed in JSON, but not in Unicode. It is read as U+FFFD, because a summary
+    must not be lost for one bad character.
     """
-    content = content.removeprefix(_BYTE_ORDER_MARK)  # RFC 8259 §8.1 lets a reader ignore it
+    content = content.removeprefix(_BYTE_ORDER_MARK)  # RFC 8259 §8.1 allows readers to ignore it
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -138,7 +138,7 @@ def decoded(content: bytes) -> object:
 
 
 def _without_halves(content: bytes) -> bytes | None:
-    """The same JSON with U+FFFD for each half of a surrogate pair; None if the error is another one."""
+    """The same JSON with U+FFFD for each half of a surrogate pair; None if something else is wrong with it."""
     try:
         value: object = json.loads(content, parse_constant=_refuse)
         text = json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The endpoint that receives all events."""
+"""The endpoint of the receiver, for events of all types."""
 
 from __future__ import annotations
 
@@ -42,22 +42,23 @@ _KINDS: Mapping[type, str] = {
     UnknownEvent: "unknown",
 }
 _EMPTY = b"{}"
-# A call action event asks what to do next. With no menu there is nothing to do: the call ends, instead of leaving a
-# person on a line that stays silent until the service gives up.
+# The answer to a call action event when there is no menu. It ends the call, because otherwise the person would hear
+# nothing until 8x8 gives up.
 _NO_MENU = orjson.dumps({"callflow": [{"action": "hangup"}]})
 
 MOST_LATE = 1000
-"""Events that were answered 503 while the store still works on them. At this number, further ones get 503 at once."""
+"""The most events that were answered 503 and are still being stored. At this number, further events get 503 at once."""
 MOST_KEEPING = 50
-"""Odd events that are being stored at the same time; further ones are only counted."""
+"""The most events that are being kept (in `KeptEvents`) at the same time. Further ones are only counted."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Receiver:
-    """An ASGI endpoint for events of every type.
+    """The ASGI endpoint for events of all types.
 
-    The store has `store_limit`, and `event_limit` for a call action event. Work that takes longer is answered with 503,
-    "send it again", and goes on: to cut it off could leave half of a change. The repeated event finds its result.
+    An event must be handled within `store_limit`, and a call action event within `event_limit`. After the limit, the
+    answer is 503, "send it again". The work still goes on, because a stop could leave half of a change. When the event
+    comes again, the stored result is found.
     """
 
     settle: SettlesSummaries
@@ -102,23 +103,22 @@ class Receiver:
             self.metrics.events.labels(_KINDS[type(event)]).inc()
             given = await self._take(event, answer)
         if given.odd is not None:
-            # After the answer: the sender need not wait for this.
+            # After the answer, so that the sender does not wait for it.
             await self._keep(given.odd, given.status, content, event, scope)
 
     async def _take(self, event: Event, answer: Callable[[WebhookAnswer], Awaitable[None]]) -> WebhookAnswer:
-        """Handle an event, and answer it at the latest when its time limit is over."""
+        """Handle an event, and answer it when it is handled or its time limit is over."""
         if isinstance(event, UnknownEvent):
             given = WebhookAnswer(200, _EMPTY, OddReason.UNKNOWN_EVENT)
             await answer(given)
             return given
         if self._late >= MOST_LATE:
-            given = self._not_stored(event, "the store has not answered for long")
+            given = self._not_stored(event, "too many earlier events are still waiting for the store")
             await answer(given)
             return given
         limit = (self.event_limit if isinstance(event, CallAction) else self.store_limit).total_seconds()
-        # A task of its own, not a scope that is cancelled: a change on its way to the store cannot be called back, and
-        # the store's own code waits for it under a shield. asyncio's task, for an anyio task group takes three times as
-        # long (38 and 12 µs), and both servers run on asyncio.
+        # The work runs in its own task, because a change on its way to the store must not be cancelled. The task is
+        # asyncio's: an anyio task group takes three times as long (38 and 12 µs), and both servers run on asyncio.
         with self.metrics.in_store.track_inprogress():
             taken = asyncio.ensure_future(self._handed_on(event))
             try:
@@ -127,19 +127,19 @@ class Receiver:
                     await answer(taken.result())
                     return taken.result()
                 self.metrics.store_timeouts.inc()
-                given = self._not_stored(event, f"it took longer than {limit:g} s")
+                given = self._not_stored(event, f"storing it took longer than {limit:g} s")
                 self._late += 1
                 try:
                     await answer(given)
                     await asyncio.wait((taken,))
                 except Exception:
-                    # The client has left (ASGI: OSError). The event is stored all the same.
+                    # The client has disconnected (ASGI: OSError). The event is still stored.
                     await asyncio.wait((taken,))
                     raise
                 finally:
                     self._late -= 1
             finally:
-                taken.cancel()  # only where this request itself was cancelled: the server has ended
+                taken.cancel()  # has an effect only if this request was cancelled, because the server ends
         return given
 
     async def _handed_on(self, event: SessionSummary | OtherEvent) -> WebhookAnswer:
@@ -150,14 +150,12 @@ class Receiver:
             reply = None if self.on_event is None else await self.on_event(event)
             return WebhookAnswer(200, _written(reply, event), None if found else OddReason.NO_SESSION)
         except (StoreError, StaleJobError) as error:
-            # A job that others keep changing counts like an unavailable store: the event is not stored.
+            # After a StaleJobError (others keep changing the job) the event is not stored, as after a StoreError.
             return self._not_stored(event, str(error))
-        except Exception:  # noqa: BLE001 - whatever it is, a 200 would be false, and one event must not take others with it
+        except Exception:  # noqa: BLE001 - the event was not stored, and other events must not fail with it
             if (suppressed := self._seldom.admit(500)) is not None:
-                _log.exception(
-                    "an event could not be taken, and was answered with 500", kind=_KINDS[type(event)], more=suppressed
-                )
-            return WebhookAnswer.refused(500, "failure", "the event could not be taken", odd=OddReason.FAILURE)
+                _log.exception("an event failed, and was answered with 500", kind=_KINDS[type(event)], more=suppressed)
+            return WebhookAnswer.refused(500, "failure", "the event could not be handled", odd=OddReason.FAILURE)
 
     async def _settled(self, summary: SessionSummary) -> WebhookAnswer:
         result = await self.settle.summary(summary)
@@ -165,7 +163,7 @@ class Receiver:
         return WebhookAnswer(200, _EMPTY, OddReason.UNKNOWN_STATUS if summary.status is None else None)
 
     async def _progressed(self, event: OtherEvent) -> bool:
-        """Store the progress in an event; False if the event names no session."""
+        """Store the progress that an event reports. Returns False if the event names no session."""
         if self.progress is None:
             return True
         match event:
@@ -182,7 +180,7 @@ class Receiver:
     def _not_stored(self, event: Event, why: str) -> WebhookAnswer:
         self.metrics.store_failures.inc()
         if (suppressed := self._seldom.admit(503)) is not None:
-            # One line a second: what is more is counted in the metrics.
+            # At most one line a second is logged; the metrics count all events.
             _log.warning(
                 "an event was not stored, and was answered with 503",
                 kind=_KINDS[type(event)],
@@ -207,9 +205,14 @@ class Receiver:
             self._keeping += 1
             try:
                 kept = await self.kept.keep(odd)
-            except Exception as error:  # noqa: BLE001 - its sender has its answer, and nothing hangs on this
+            except Exception as error:  # noqa: BLE001 - the sender has its answer, and nothing depends on this
                 if (suppressed := self._seldom.admit("kept")) is not None:
-                    _log.warning("an odd event was not kept", reason=reason.value, error=str(error), more=suppressed)
+                    _log.warning(
+                        "an event that could not be understood was not kept",
+                        reason=reason.value,
+                        error=str(error),
+                        more=suppressed,
+                    )
             finally:
                 self._keeping -= 1
         self.metrics.odd.labels(reason.value, "yes" if kept else "no").inc()

@@ -1,8 +1,8 @@
 """The contract of a store, as a test suite that every backend must pass.
 
-It needs pytest and anyio's pytest plugin, which comes with anyio. The fixture `opener` names the backend under test: a
-function that opens the same storage at each call. The storage is empty when a test begins. A test opens it twice to
-stand for two processes.
+It needs pytest and anyio's pytest plugin, which comes with anyio. The fixture `opener` is a function that opens a store
+of the backend under test. Within a test, each call opens the same storage, as another process would. The storage must
+be empty when a test begins.
 
     # tests/test_my_backend.py
     import pytest
@@ -60,4 +60,4 @@ class StoreContract(
     RecordsContract,
     ShareContract,
 ):
-    """The whole contract: jobs, control, records, and the store that has them."""
+    """The whole contract: jobs, control, records, and the store as a whole."""

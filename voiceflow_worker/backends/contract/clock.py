@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock for tests, which only a test can advance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class ManualClock:
-    """A `Clock` for tests. Time passes only by `advance`, which wakes the sleepers whose time has come.
+    """A `Clock` for tests. Time passes only by `advance`, which wakes tasks when their sleep is over.
 
-    `jump` sets the wall clock alone, as an administrator or a time server would. The monotonic clock does not follow.
+    `jump` sets only the wall clock, as an administrator or a time server would. The monotonic clock stays the same.
     """
 
     def __init__(self, start: datetime = _START) -> None:
@@ -23,18 +23,18 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many tasks sleep now."""
+        """The number of tasks that are asleep."""
         return len(self._sleepers)
 
     @property
     def next_wake(self) -> timedelta | None:
-        """How long until the first sleeper wakes; None when nobody sleeps."""
+        """The time until the first task wakes up; None if no task is asleep."""
         if not self._sleepers:
             return None
         return timedelta(seconds=max(min(until for until, _ in self._sleepers) - self._monotonic, 0.0))
 
     def now(self) -> datetime:
-        """The time now, aware, UTC."""
+        """The current time, in UTC."""
         return self._now
 
     def monotonic(self) -> float:
@@ -42,7 +42,7 @@ class ManualClock:
         return self._monotonic
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the clock has moved on by `seconds`. Zero or less only yields to other tasks."""
+        """Sleep until the clock has advanced by `seconds`. With zero or less, only yield to other tasks."""
         if seconds <= 0:
             await checkpoint()
             return
@@ -54,7 +54,7 @@ class ManualClock:
             self._sleepers.remove(sleeper)
 
     def advance(self, by: timedelta) -> None:
-        """Let time pass."""
+        """Advance both clocks, and wake the tasks whose sleep is over."""
         self._now += by
         self._monotonic += by.total_seconds()
         for until, event in self._sleepers:

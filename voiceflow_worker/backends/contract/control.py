@@ -24,12 +24,12 @@ async def take(store: Store, wanted: int, *, at: datetime = NOW, horizon: timede
 
 
 def seconds(slots: Slots) -> list[float]:
-    """The departure times in seconds after `NOW`, to a tenth of a millisecond."""
+    """The departure times, in seconds after `NOW`, rounded to a tenth of a millisecond."""
     return [round((time - NOW).total_seconds(), 4) for time in slots.times]
 
 
 class ControlContract(Ground):
-    """Limits, gates and departure times, shared by all workers of a queue."""
+    """Tests of limits, gates and departure times, which all workers of a queue share."""
 
     async def test_a_queue_that_was_never_configured_has_no_limits(self, store: Store) -> None:
         assert await store.control.limits(QUEUE) is None
@@ -247,7 +247,7 @@ class ControlContract(Ground):
         before = NOW + timedelta(hours=1)
         for step in range(20):
             await take(store, 50, at=before + step * horizon, horizon=horizon)
-        # The clock was set back by an hour. The answer is when the next departure is free, and it stays the same.
+        # After the clock was set back by an hour, `next_at` is still the time of the next free departure.
         answer = await take(other, 50, horizon=horizon)
         assert answer.times == ()
         assert abs(answer.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)

@@ -17,11 +17,11 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class DeleteContract(Ground):
-    """Deletion of jobs. Their unique keys stay taken for a time."""
+    """Tests of the deletion of jobs. Unique keys of deleted jobs stay in use for a time."""
 
     @pytest.fixture
     async def buried(self, store: Store) -> Job:
-        """A completed job that was deleted; its key stays taken for a day."""
+        """A completed job that was deleted. Its key stays in use for a day."""
         job = sample_job(
             1,
             unique_key="order-42",

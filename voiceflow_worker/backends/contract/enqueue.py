@@ -36,7 +36,7 @@ BODIES = {
 
 
 class EnqueueContract(Ground):
-    """Storing new jobs."""
+    """Tests of storing new jobs."""
 
     async def test_every_field_of_a_job_is_stored(self, store: Store) -> None:
         job = full_job()
@@ -48,7 +48,7 @@ class EnqueueContract(Ground):
 
     @pytest.mark.parametrize("state", list(JobState))
     async def test_a_job_may_be_stored_in_any_state(self, store: Store, state: JobState) -> None:
-        """A worker stores jobs again from its journal after the store was rolled back and lost them."""
+        """A worker does this after the store was rolled back: it stores lost jobs again from its journal."""
         job = replace(full_job(), state=state)
         await store.jobs.enqueue([job], now=NOW)
         assert (await store.jobs.get([job.id]))[job.id] == job
@@ -76,7 +76,7 @@ class EnqueueContract(Ground):
         assert list(await store.jobs.find(Query(queue=QUEUE, unique_key=text, batch_id=text))) == [job]
 
     async def test_answers_with_odd_contents_are_stored(self, store: Store) -> None:
-        """Answers and summaries come from outside: half a surrogate pair or a huge number must not stop their job."""
+        """8x8 may send half a surrogate pair or a huge number in an answer or a summary. The job is stored anyway."""
         job = await enqueued(store)
         post = Post(number=1, client_request_id=f"{job.id}.1", began_at=NOW, valid_until=NOW + HOUR)
         odd = Post(
@@ -161,7 +161,7 @@ class EnqueueContract(Ground):
         assert sum((await store.jobs.count(QUEUE)).values()) == 0
 
     async def test_a_repeated_enqueue_gives_the_same_answer(self, store: Store) -> None:
-        """The answer to an enqueue may be lost. The same call again gives the same answer."""
+        """If the answer to an enqueue is lost, the same call again returns the same answer."""
         jobs = [sample_job(1, unique_key="k"), sample_job(2)]
         await store.jobs.enqueue(jobs, now=NOW)
         answers = await store.jobs.enqueue(jobs, now=NOW)

@@ -21,7 +21,7 @@ def ending(job: Job, kind: EventKind = EventKind.ENDED, *, at: datetime = NOW, n
 
 
 class EventsContract(Ground):
-    """Events that are stored with the moves that made them."""
+    """Tests of events, which are stored together with their moves."""
 
     async def test_every_field_of_an_event_is_stored(self, store: Store) -> None:
         job = await enqueued(store)

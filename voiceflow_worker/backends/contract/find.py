@@ -119,7 +119,7 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
 
 
 class FindContract(Ground):
-    """Queries over the jobs of one queue, and counts."""
+    """Tests of queries for the jobs of a queue, and of counts."""
 
     @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
     async def test_a_query_gives_its_jobs(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:

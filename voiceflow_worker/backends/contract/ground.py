@@ -1,4 +1,4 @@
-"""The fixtures of the contract suite."""
+"""The base class of the contract suite, with its fixtures."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from voiceflow_worker.core.ports import Store
 
 Opener = Callable[[], AbstractAsyncContextManager[Store]]
-"""Opens the storage under test; each call opens the same one again."""
+"""A function that opens the storage under test. Each call opens the same storage."""
 
 
 @pytest.mark.anyio
 class Ground:
-    """The base of every part of the contract. A class that derives from a part defines the fixture `opener`."""
+    """The base class of all parts of the contract. A subclass must define the fixture `opener`."""
 
     @pytest.fixture
     def opener(self) -> Opener:
-        """The storage under test: empty when a test begins, the same for all calls within it."""
-        raise NotImplementedError("a class that derives from the contract must define the fixture `opener`")
+        """The function that opens the storage under test. The storage is empty when a test begins."""
+        raise NotImplementedError("a subclass of the contract must define the fixture `opener`")
 
     @pytest.fixture
     async def store(self, opener: Opener) -> AsyncGenerator[Store]:

@@ -37,7 +37,7 @@ async def lease(
 
 
 class LeaseContract(Ground):
-    """Taking due jobs."""
+    """Tests of leasing due jobs."""
 
     async def test_a_leased_job_belongs_to_the_worker_until_the_lease_ends(self, store: Store) -> None:
         job = await enqueued(store, batch_id="b", unique_key="k", valid_until=NOW + MINUTE, reason="why")
@@ -205,7 +205,7 @@ class LeaseContract(Ground):
         assert numbers(await lease(store)) == [1201]
         assert numbers(await lease(store, at=NOW + SECOND)) == [1202]
         assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 1200
-        # A clock that jumped ahead for a moment must not keep a call from being made in its time.
+        # A call must still be made in its time after a clock had jumped ahead for a moment.
         assert numbers(await lease(store, 3, at=NOW - MINUTE)) == [1, 3, 5]
 
     async def test_jobs_of_many_batches_and_priorities_are_leased_in_one_order(self, store: Store) -> None:

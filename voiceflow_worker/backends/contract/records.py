@@ -18,7 +18,7 @@ TEXTS = ["", "{}", "[]", "123456789012345678901234567890", "Grüße 你好 👋�
 
 
 class RecordsContract(Ground):
-    """Small values under keys, each with an expiry."""
+    """Tests of records: small values under keys, each with an expiry."""
 
     async def put(self, store: Store, *keys: str, space: str = SPACE, value: str = "v", minutes: int = 0) -> None:
         until = NOW + minutes * MINUTE if minutes else None

@@ -26,7 +26,7 @@ _tokens = counter(1)
 
 
 def sample_job(number: int = 1, **fields: Any) -> Job:
-    """A queued job, due at `NOW`. Ids sort as the numbers do. `fields` replace the defaults."""
+    """A queued job, due at `NOW`. Ids are in the order of the numbers. `fields` replace the defaults."""
     queue = fields.get("queue", QUEUE)
     sample = Job(
         id=f"{queue}.{number:026d}",
@@ -44,19 +44,19 @@ def sample_job(number: int = 1, **fields: Any) -> Job:
 
 
 def sample_jobs(amount: int, **fields: Any) -> Sequence[Job]:
-    """Jobs numbered from 1."""
+    """Sample jobs with the numbers 1 to `amount`."""
     return [sample_job(number, **fields) for number in range(1, amount + 1)]
 
 
 async def enqueued(store: Store, number: int = 1, **fields: Any) -> Job:
-    """A sample job that is in the store."""
+    """Store a sample job, and return it."""
     job = sample_job(number, **fields)
     await store.jobs.enqueue([job], now=NOW)
     return job
 
 
 async def enqueued_jobs(store: Store, amount: int, **fields: Any) -> Sequence[Job]:
-    """Sample jobs, numbered from 1, that are in the store."""
+    """Store sample jobs with the numbers 1 to `amount`, and return them."""
     jobs = sample_jobs(amount, **fields)
     await store.jobs.enqueue(jobs, now=NOW)
     return jobs
@@ -86,7 +86,7 @@ def moved(job: Job, *events: Event, **fields: Any) -> Move:
 
 
 async def at_once(count: int, work: Callable[[Store, int], Coroutine[Any, Any, None]], *stores: Store) -> None:
-    """Do a work with the numbers from 0, all at the same time, on these stores in turn."""
+    """Run `work` with the numbers from 0 to `count` - 1, all at the same time, on these stores in turn."""
     async with anyio.create_task_group() as group:
         for number in range(count):
             group.start_soon(work, stores[number % len(stores)], number)

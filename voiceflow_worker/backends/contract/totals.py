@@ -36,7 +36,7 @@ def post(
     digits: str = "",
     price: str = "",
 ) -> Post:
-    """A POST that 8x8 took, with what is known of its end."""
+    """A POST that 8x8 accepted, with its outcome if that is known."""
     known = status is not None or text
     return Post(
         number=number,
@@ -67,7 +67,7 @@ async def totals_are_exact(store: Store) -> None:
 
 
 class TotalsContract(Ground):
-    """Totals of queues and batches."""
+    """Tests of the totals of queues and batches."""
 
     async def test_an_unknown_queue_or_batch_has_no_totals(self, store: Store) -> None:
         for batch_id in (None, "nothing"):

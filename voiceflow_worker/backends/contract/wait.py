@@ -13,7 +13,7 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 LONG = timedelta(hours=1)
-"""Longer than any test: a task that waits so long was not woken."""
+"""A time longer than any test. A task that waits this long was not woken."""
 
 
 async def change_count(store: Store) -> int:
@@ -21,7 +21,7 @@ async def change_count(store: Store) -> int:
 
 
 async def after(store: Store, seen: int) -> int:
-    """The first count that is not `seen`. A wait may return early, so it is repeated."""
+    """Wait until the change count is not `seen`, and return it. A wait may end early, so it is repeated."""
     with anyio.fail_after(30):
         while (count := await store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + LONG)) == seen:
             pass
@@ -29,7 +29,7 @@ async def after(store: Store, seen: int) -> int:
 
 
 class WaitContract(Ground):
-    """Waiting for changes of a queue."""
+    """Tests of waiting for changes of a queue."""
 
     async def test_a_first_call_returns_at_once(self, store: Store) -> None:
         with anyio.fail_after(30):

@@ -52,7 +52,7 @@ async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequ
 
 
 async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The rows of the jobs among these ids that match `query`, also those of a newer version."""
+    """The rows of the jobs among these ids that match `query`, including jobs of a newer version."""
     if not ids:
         return []
     rows: Sequence[Sequence[str]] = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])

@@ -46,7 +46,7 @@ _log = structlog.get_logger("voiceflow.sqlite")
 
 @dataclass(slots=True)
 class Transaction:
-    """A transaction: its connection, and the queues that it changes, whose waiting tasks will be woken."""
+    """A transaction: its connection, and the queues that it changes. Tasks that wait for these queues are woken."""
 
     db: Connection
     changed: set[str] = field(default_factory=set[str])

@@ -19,7 +19,7 @@ _CHUNK = 16
 _LOOK_AGAIN = 60_000_000
 """Microseconds until a lane is read again in which all due jobs have expired."""
 _SKEW = 1_000_000
-"""Microseconds by which the time of a lease may be before that of an earlier lease. More means a clock was set back."""
+"""Microseconds by which the times of leases may be out of order. If time goes back by more, a clock was set back."""
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 Place = tuple[int, str]

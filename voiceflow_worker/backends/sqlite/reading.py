@@ -73,7 +73,7 @@ class Reader:
         return [job_of(row) for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def listed(self, statement: str, keys: Sequence[Row]) -> tuple[list[Job], str | None]:
-        """The jobs for these keys without those of a newer version, and the id of the last job, readable or not."""
+        """The jobs for these keys, without jobs of a newer version, and the id of the last job, of any version."""
         found: list[Job] = []
         last: str | None = None
         for part in _pages(keys):

@@ -15,7 +15,7 @@ from voiceflow_worker.model.jobs.job import JobState
 
 _QUEUED = frozenset({JobState.QUEUED})
 _WAYS_IN = {"unique_key": "by_key", "destination": "by_destination", "batch_id": "by_batch"}
-"""The statement that reads the index of a condition, for the conditions with the narrowest indexes, narrowest first."""
+"""The conditions with narrow indexes, each with the name of the statement that reads its index, narrowest first."""
 
 
 def search(query: Query) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 
 PATIENCE = timedelta(minutes=5)
-"""The total time that one export is waited for."""
+"""The longest total wait for one export."""
 TRIES = 5
 """The most times that a GET is sent."""
 LONGEST_PAUSE = timedelta(minutes=1)

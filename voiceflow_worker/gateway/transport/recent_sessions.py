@@ -28,6 +28,6 @@ class RecentSessions:
         return False
 
     def do_repeat(self) -> None:
-        """Note that the server gives several calls the same id, as a simple stand-in does. Ids then prove nothing."""
+        """Note that the server gives several calls the same id, as a simple stand-in may do. Ids then prove nothing."""
         self._are_unique = False
         self._ids.clear()

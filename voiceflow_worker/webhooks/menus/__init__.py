@@ -1,1 +1,1 @@
-"""Menus over webhooks: each call action event is answered once, by whichever receiver gets it."""
+"""Menus over webhooks. Every receiver gives the same answer to the same call action event."""

@@ -1,4 +1,4 @@
-"""Answers of menus to call action events (VCA), stored before they are sent, with their metrics."""
+"""The answers of menus to call action events (VCA). They are stored before they are sent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from voiceflow_worker.webhooks.ports import EventAnswer, OtherEvent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AnswerEntry:
-    """The answer to one event, under its key, and the key that was pressed, if any."""
+    """The answer to one event, and the key press in the event, if there is one. `key` identifies the event."""
 
     key: str
     body: bytes
@@ -43,7 +43,7 @@ class _AnswerEntry:
 
 
 class _MenuJournal:
-    """Stores answers and key presses of concurrent events in batches."""
+    """The journal of answers and key presses. It stores the entries of concurrent events together."""
 
     def __init__(self, callers: Callers, once: AnswersOnce) -> None:
         self._callers = callers
@@ -51,10 +51,10 @@ class _MenuJournal:
         self._batcher: Batcher[_AnswerEntry, bytes] = Batcher(self._flush)
 
     async def write(self, entry: _AnswerEntry) -> bytes:
-        """Store an answer and its key press; returns the stored answer, which another receiver may have stored first.
+        """Store an answer and its key press, durably. Returns the stored answer; another receiver may have been first.
 
-        When this returns, both are durable. Raises StoreError and StaleJobError: one of the two may then be stored, and
-        the same event again stores the other.
+        After a StoreError or a StaleJobError, only one of the two may be stored. When the same event comes again, the
+        other is stored.
         """
         return await self._batcher.submit(entry)
 
@@ -65,7 +65,7 @@ class _MenuJournal:
         async def press(entry: _AnswerEntry, press: KeyPress) -> None:
             try:
                 await self._callers.pressed(entry.line, press, session_id=entry.session_id)
-            except VoiceflowError as error:  # the others are stored all the same
+            except VoiceflowError as error:  # the other key presses are still stored
                 failed[entry.key] = error
 
         async with anyio.create_task_group() as group:
@@ -83,21 +83,21 @@ _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
 class MenuMetrics:
-    """Answers to call action events, and the time of their handlers. Labels have few values, whatever is pressed."""
+    """Metrics of answers to call action events and of their handlers. Their labels have few values."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._answers = Counter(
-            "voiceflow_ivr_answers", "Answers of menus to call action events, by what came of them.", ["result"],
+            "voiceflow_ivr_answers", "Answers of menus to call action events, by their result.", ["result"],
             registry=registry,
         )  # fmt: skip
         self._seconds = Histogram(
-            "voiceflow_ivr_handler_seconds", "How long handlers took.", buckets=_BUCKETS, registry=registry
+            "voiceflow_ivr_handler_seconds", "Duration of handlers.", buckets=_BUCKETS, registry=registry
         )
         for result in Result:
             self._answers.labels(result.value)
 
     def answered(self, result: Result, *, seconds: float | None = None) -> None:
-        """One event was answered; `seconds` if a handler ran."""
+        """Count an answer. `seconds` is the duration of its handler, if a handler ran."""
         self._answers.labels(result.value).inc()
         if seconds is not None:
             self._seconds.observe(seconds)
@@ -106,13 +106,13 @@ class MenuMetrics:
 _log = structlog.get_logger("voiceflow.ivr")
 
 STORING = timedelta(seconds=1)
-"""Added to the time limit of a handler for its claim on an event: time to store the answer."""
+"""The time to store an answer. A claim lasts as long as the limit of a handler plus this time."""
 IN_ALL = timedelta(seconds=4, milliseconds=500)
-"""The time for an event in all: a handler gets less after a wait for the claim of a receiver that died."""
+"""The total time for one event. A handler gets less time after a wait for the claim of another receiver."""
 AT_LEAST = timedelta(seconds=1)
-"""The least time for a handler."""
+"""The shortest time limit of a handler."""
 FRAMES = 4
-"""Frames of a handler's failure that are logged."""
+"""The number of stack frames that are logged when a handler fails."""
 
 
 _NO_FAULT = frozenset({Result.NO_MENU, Result.NOT_BRIDGED})
@@ -120,14 +120,15 @@ _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 
 
 class MenuEvents:
-    """Answers call action events by menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
+    """The handler that answers call action events by menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
 
-    `menus` are first menus; the first takes calls whose job names none. The menu `approval` is always served beside
-    them. `policy` must be that of the workers. A handler may take `handler_limit`. `registry` takes the metrics.
+    Calls begin in one of `menus`: in the menu that the job names, or else in the first. The menu `approval` is always
+    served too. `policy` must be the workers' policy. A handler may take `handler_limit`. The metrics go to `registry`.
 
-    Any number of receivers may answer for one store: nothing is remembered here. The same event gets the same answer,
-    byte for byte, and its handler runs once; after a crash in mid-handler, or when the store failed, it may run again.
-    What was pressed is stored before the answer is given. Raises InvalidInputError when two menus have one name.
+    Any number of receivers may answer for one store, because all state is in the store. The same event gets the same
+    answer, byte for byte, and its handler runs once. After a crash during the handler, or a failure of the store, it
+    may run again. Key presses are stored before the answer is sent. Raises InvalidInputError if two menus have the same
+    name.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class MenuEvents:
         _loaded()
 
     async def __call__(self, event: OtherEvent) -> EventAnswer:
-        """The answer to a call action event, as bytes; None for other events. Raises StoreError, StaleJobError."""
+        """Answer a call action event, with bytes; None for other events. Raises StoreError and StaleJobError."""
         return await self._answer(event) if isinstance(event, CallAction) else None
 
     async def _answer(self, event: CallAction) -> bytes:
@@ -166,7 +167,7 @@ class MenuEvents:
         async def recall() -> None:
             answers.append(await (self._once.turn(key) if claims else self._once.known(key)))
 
-        # If the event itself shows that a handler will run, it is claimed while the job is looked up.
+        # If the event alone shows that a handler will run, the event is claimed while the job is being read.
         claims = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
         began = self._store.clock.monotonic()
         await gather(look, recall)
@@ -179,7 +180,7 @@ class MenuEvents:
         if given is not None:
             self._metrics.answered(Result.REPEATED)
             if plan.press is not None:
-                # Whoever answered first may have died between storing the two.
+                # The receiver that answered first may have crashed before it stored the key press.
                 await self._callers.pressed(line, plan.press, session_id=event.session_id)
             return given
         answer = await self.menus.answer(plan, limit=limit)
@@ -187,7 +188,7 @@ class MenuEvents:
             refusal = await self._bridges.refusal(called, line=line, session_id=event.session_id)
             if refusal is not None:
                 answer = replace(await self.menus.not_bridged(plan, refusal), seconds=answer.seconds)
-        self._tell(answer, line, event)
+        self._log_trouble(answer, line, event)
         given = await self._journal.write(
             _AnswerEntry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
         )
@@ -212,14 +213,13 @@ class MenuEvents:
             store=self._store,
         )
 
-    def _tell(self, answer: MenuAnswer, line: MenuCall, event: CallAction) -> None:
+    def _log_trouble(self, answer: MenuAnswer, line: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
-        job_id = None if line.job is None else line.job.id
-        tell = _log.info if answer.result in _NO_FAULT else _log.error
-        tell(
+        log = _log.info if answer.result in _NO_FAULT else _log.error
+        log(
             "a caller was given the fallback",
-            job=job_id,
+            job=None if line.job is None else line.job.id,
             session=event.session_id,
             menu=answer.menu or None,
             result=answer.result.value,
@@ -229,22 +229,22 @@ class MenuEvents:
 
 
 def _loaded() -> None:
-    """Load what is loaded at its first use (numbering plans: 30 ms), so that the first caller does not wait for it."""
+    """Load the numbering plans (30 ms) and other data, so that the first caller does not have to wait."""
     CallFlow.bridge(source="+6531234567", destination="+6587654321").problems()
 
 
 def _where(error: BaseException) -> str:
-    """The stack of an error, innermost frame first.
+    """The stack of an error as text, innermost frame first.
 
-    Not a traceback: some log renderers print the variables of each frame, such as the keys pressed at a secret menu,
-    and the number of the person.
+    A traceback is not logged, because some log renderers print the variables of each frame, such as the keys that were
+    pressed at a secret menu, and the number of the person.
     """
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     return " < ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames))
 
 
 def key_of(event: CallAction) -> str:
-    """The key of an event: its id, or, without one, its session, its place and its keys."""
+    """The key that identifies an event: made from its session and its id, or from its session, position and digits."""
     identity = (
         ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
     )

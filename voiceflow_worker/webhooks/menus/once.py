@@ -14,17 +14,17 @@ ANSWERS = "ivr-answer"
 CLAIMS = "ivr-claim"
 
 KEPT = timedelta(hours=4)
-"""How long an answer is repeated: a repeated event comes within seconds, and a call lasts an hour at most."""
+"""The time for which an answer is kept. An event is repeated within seconds, and a call lasts at most an hour."""
 
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 0.2
 
 
 class AnswersOnce:
-    """The stored answers to events: every receiver gives the one that was stored first.
+    """The stored answers to events. Every receiver gives the answer that was stored first.
 
-    A receiver claims an event before it runs code. A claim lasts `claim_for`, longer than the code may take: after the
-    death of its owner another receiver takes over. So the code runs once, or, after a crash, at least once.
+    A receiver claims an event before it runs a handler. A claim lasts `claim_for`, which is longer than a handler may
+    take. If the receiver crashes, another one can then claim the event. So a handler runs once, or again after a crash.
     """
 
     def __init__(self, store: Store, *, claim_for: timedelta) -> None:
@@ -34,30 +34,30 @@ class AnswersOnce:
         self._claims = text_records(store, CLAIMS, keep_for=claim_for)
 
     async def known(self, key: str) -> bytes | None:
-        """The answer that was given to this event."""
+        """The stored answer to this event; None if there is none."""
         found = (await self._answers.get([key])).get(key)
         return None if found is None else found.encode()
 
     async def turn(self, key: str) -> bytes | None:
-        """Claim this event. None if this receiver has to answer it; otherwise wait for another receiver's answer.
+        """Claim this event, or wait for the answer of the receiver that has claimed it.
 
-        Raises StoreUnavailableError after waiting for twice as long as a claim lasts.
+        Returns None if this receiver must answer. Raises StoreUnavailableError after a wait of twice `claim_for`.
         """
         mine = secrets.token_hex(8)
         gives_up = self._clock.monotonic() + 2 * self._claim_for.total_seconds()
         wait = _FIRST_LOOK
         while True:
             standing = await self._claims.add({key: mine})
-            # Also with the claim: its last owner may have answered just before it ended.
+            # Also after a claim, because the previous receiver may have answered just before its claim ended.
             answer = await self.known(key)
             if answer is not None or standing[key] == mine:
                 return answer
             if self._clock.monotonic() >= gives_up:
-                raise StoreUnavailableError("others are answering this event, and have not come to an end")
+                raise StoreUnavailableError("another receiver has claimed this event, and has not answered it in time")
             await self._clock.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_LOOK)
 
     async def keep(self, answers: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Store the answers to these events; returns the stored ones, which another receiver may have stored first."""
+        """Store answers to events. Returns the answers that are now stored; another receiver may have been first."""
         standing = await self._answers.add({key: answer.decode() for key, answer in answers.items()})
         return {key: text.encode() for key, text in standing.items() if text is not None}

@@ -1,1 +1,1 @@
-"""The pages under `/ui`, and their design."""
+"""The pages for people under `/ui`, and their design."""

@@ -1,4 +1,4 @@
-"""`/ui/act/NAME`: the confirmation of an action, and the action itself."""
+"""The page `/ui/act/NAME`: the confirmation of an action, and the action itself."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 
 class PageActing:
-    """Asks operators before an action, and acts in their name. Readers are shown the command to type."""
+    """The actions of operators, each with its confirmation. Readers see the command to type instead."""
 
     def __init__(self, acting: ActingStore) -> None:
         self.actions = all_actions(acting)
         self._told = text_records(acting.store, "page-told", keep_for=_TOLD_FOR)
 
     def commands(self, name: str, subject: Mapping[str, str]) -> str:
-        """The command that does the same as an action."""
+        """The command line that does the same as an action."""
         return self.actions[name].command(PageForm(subject.items()))
 
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
-        """The question before an action. Raises StoreError."""
+        """The page that asks before an action. Raises StoreError."""
         action = self.actions.get(asked.name)
         if action is None:
             return _no_such_action()
@@ -57,7 +57,7 @@ class PageActing:
             return _refused(error)
 
     async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """Act, and go back to the page that shows it, with a sentence about what was done. Raises StoreError."""
+        """Carry out an action, and redirect to the page that shows its result. Raises StoreError."""
         action = self.actions.get(asked.name)
         if action is None:
             return _no_such_action()
@@ -83,7 +83,7 @@ class PageActing:
         return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
 
     async def told(self, asked: PageRequest, session: PageSession) -> str | None:
-        """The sentence about the action that led to this page, if one did. Raises StoreError."""
+        """The sentence about the action that has just led to this page; None without one. Raises StoreError."""
         told = asked.query.get("told")
         if not told or len(told) > _LONGEST_TOLD:
             return None
@@ -103,9 +103,9 @@ def _refused(error: InvalidInputError | JobError) -> Page:
 
 
 def _no_such_action() -> Page:
-    return problem(404, "No such action", "The buttons of the pages lead to all actions.")
+    return problem(404, "No such action", "All actions can be reached by the buttons on the pages.")
 
 
 def _only_operators(command: str | None) -> Page:
-    how = f" Or type on a machine with the store: {command}" if command else ""
+    how = f" Or run this command on a machine with the store: {command}" if command else ""
     return problem(403, "Only operators may do this", f"Sign in with VOICEFLOW_UI_OPERATOR_SECRET.{how}")

@@ -1,4 +1,4 @@
-"""The door of the pages: the sign-in form, the cookie of a session, and the way out."""
+"""The sign-in and the sign-out of the pages, and the session cookie."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _LONGEST_FORM = 10_000
 _WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
 
 SenderOf = Callable[[Scope], Address | None]
-"""Tells the address of the sender of a request; None where it is not known."""
+"""A function that returns the address of the sender of a request; None if it is not known."""
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
 
 class PageDoor:
-    """Lets people in who type a secret. Wrong ones are counted by the address of the sender."""
+    """The sign-in of people by a secret. Wrong secrets are counted by the address of the sender."""
 
     def __init__(self, sessions: PageSessions, *, sender: SenderOf, clock: Clock) -> None:
         self._sessions = sessions
@@ -52,18 +52,18 @@ class PageDoor:
         return None
 
     def open(self) -> Page:
-        """The form for somebody who has come for it."""
+        """The sign-in form, for somebody who asked for it."""
         return _form(200)
 
     def closed(self, scope: Scope, asked: PageRequest) -> Page:
-        """The form for somebody who is not signed in; after it the browser goes on to the page it asked for."""
+        """The sign-in form in the place of another page, to which the browser goes after the sign-in."""
         return _form(401, way=_way_of(scope, asked))
 
     async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:
-        """Begin a session for the right secret: a new one each time. Raises StoreError."""
+        """Begin a new session, if the secret is right. Raises StoreError."""
         headers, address = Headers(scope=scope), self._sender(scope)
         if not comes_from_here(headers):
-            return problem(403, "Not from these pages", "Open the sign-in form of this receiver, and send that.")
+            return problem(403, "Not from these pages", "Open the sign-in form of these pages, and send that form.")
         try:
             form = await read_form(scope, receive, longest=_LONGEST_FORM)
         except FormRefusedError as error:
@@ -77,7 +77,7 @@ class PageDoor:
         try:
             name = read_name(form.one("name"))
         except ValueError as error:
-            return _form(400, way=way, said=f"Who are you? {str(error).capitalize()}.")
+            return _form(400, way=way, said=f"Check your name: {error}.")
         role = self._sessions.role_of(form.one("secret"))
         if role is None:
             self._wrong.failed(address, at=now)
@@ -89,7 +89,7 @@ class PageDoor:
         session = self._sessions.begin(name, role)
         _log.info("somebody signed in to the pages", name=session.name, role=role.value, address=str(address))
         answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
-        # Without a path of its own, the cookie belongs to /ui, wherever that is mounted (RFC 6265 §5.1.4).
+        # Without a path attribute, the cookie belongs to /ui, wherever /ui is mounted (RFC 6265 §5.1.4).
         answer.set_cookie(
             _COOKIE,
             self._sessions.cookie(session),
@@ -119,7 +119,7 @@ def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page
 
 
 def _way_of(scope: Scope, asked: PageRequest) -> str:
-    """The address below /ui that was asked for, as it was sent."""
+    """The requested address below /ui, as the browser sent it; empty for the overview."""
     if not asked.path or asked.room in {SIGN_IN, SIGN_OUT}:
         path = ""
     else:
@@ -131,11 +131,11 @@ def _way_of(scope: Scope, asked: PageRequest) -> str:
 
 
 def _is_ours(way: str) -> bool:
-    """Whether a redirect to this, behind /ui/, stays below /ui."""
+    """Whether a redirect to this address, relative to /ui/, stays below /ui."""
     path = unquote(way.partition("?")[0])
     return _WAY.fullmatch(way) is not None and ".." not in path.split("/") and not path.startswith("/")
 
 
 def _is_behind_tls(scope: Scope, headers: Headers) -> bool:
-    """Whether the browser talks TLS: its own word in `Origin` holds behind a proxy too."""
+    """Whether the browser uses TLS. Behind a proxy, the `Origin` header of the browser shows it."""
     return scope.get("scheme") == "https" or headers.get("origin", "").startswith("https://")

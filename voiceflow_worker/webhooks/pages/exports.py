@@ -1,4 +1,4 @@
-"""`/ui/export/FORM?queue=&batch=`: the report of a batch as a file to download."""
+"""The download `/ui/export/FORM?queue=&batch=`: the report of a batch as a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
 
 ROOM = "export"
 EXPORT_LIMIT = timedelta(minutes=15)
-"""For a report to be written: a million calls take some minutes."""
+"""The time limit for writing a report. A million calls take some minutes."""
 _FORMS = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "html": "text/html; charset=utf-8",
@@ -42,18 +42,18 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 
 class ReportExports:
-    """Writes reports into temporary files, one report at a time, and sends them piece by piece."""
+    """The export of reports. One report at a time is written to a temporary file, and sent piece by piece."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = anyio.Lock()
 
     async def answer(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """The file; or a page that says why there is none. Raises StoreError."""
+        """The report as a file, or a page that says why there is no report. Raises StoreError."""
         kind, queue, batch = asked.name, asked.query.get("queue") or DEFAULT_QUEUE, asked.query.get("batch", "")
         if kind not in _FORMS:
-            return problem(404, "No such report", "A report is exported as xlsx, html or csv.")
-        # A page of another site could make this receiver write reports all day. Browsers that say nothing may ask.
+            return problem(404, "No such report", "A report can be exported as xlsx, html or csv.")
+        # A page of another site must not make this receiver write reports. Browsers without this header are admitted.
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
         if not (QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME and await self._has(queue, batch)):
@@ -72,11 +72,11 @@ class ReportExports:
             return problem(409, "This cannot be exported", f"{error}.")
         except OSError as error:
             _log.warning("a report could not be written", error=str(error))
-            return problem(503, "The report could not be written", "See the log of the receiver.")
+            return problem(503, "The report could not be written", "The log of the receiver has the reason.")
         finally:
             self._lock.release()
         if file is None:
-            return Response(status_code=503)  # nobody waits for it any more
+            return Response(status_code=503)  # the browser has disconnected
         _log.info("somebody exported a report", name=session.name, queue=queue, batch=batch, form=kind)
         return FileDownload(file, headers)
 
@@ -84,7 +84,7 @@ class ReportExports:
         return await BatchNames(self._store, queue).has_calls(batch)
 
     async def _written(self, kind: str, queue: str, batch: str) -> BinaryIO:
-        """The report, in a file that has no name any more and is gone once it is closed."""
+        """The report, in an open file without a name, which is deleted when it is closed."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
             await write_report_files(ReportFiles(**{kind: path}), self._store, queue, [batch])
@@ -92,7 +92,7 @@ class ReportExports:
 
 
 class FileDownload(Response):
-    """A file, sent piece by piece and then closed."""
+    """A response that sends a file piece by piece, and then closes the file."""
 
     def __init__(self, file: BinaryIO, headers: dict[str, str]) -> None:
         size = file.seek(0, 2)
@@ -101,7 +101,7 @@ class FileDownload(Response):
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
-        """Send it."""
+        """Send the file."""
         with self._file:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             while piece := await run_sync(self._file.read, _PIECE):
@@ -110,7 +110,7 @@ class FileDownload(Response):
 
 
 async def _while_connected(receive: Receive, work: Callable[[], Awaitable[Result]]) -> Result | None:
-    """The result of some work; None, and the work is cancelled, once the browser has gone away."""
+    """Do some work, and return its result. If the browser disconnects, cancel the work and return None."""
     done: list[Result] = []
     failed: list[Exception] = []
 
@@ -132,7 +132,7 @@ async def _while_connected(receive: Receive, work: Callable[[], Awaitable[Result
 
 
 def _file_name(batch: str, kind: str) -> str:
-    """The parameters of `Content-Disposition`: the name in ASCII for old browsers, and as it is (RFC 6266)."""
+    """The parameters of `Content-Disposition`: the file name in ASCII for old browsers, and in full (RFC 6266)."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", batch).strip("-") or "report"
     full = re.sub(r"[\x00-\x1f\x7f/\\\"]+", "-", batch)
     return f"filename=\"{plain}.{kind}\"; filename*=UTF-8''{quote(f'{full}.{kind}', safe='', errors='replace')}"

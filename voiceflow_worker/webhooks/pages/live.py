@@ -1,4 +1,4 @@
-"""The live parts of pages: read once a second for all browsers that watch the same page."""
+"""The live parts of pages. A part is read at most once a second, for all browsers that show the same page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import anyio
 
 SHARED_FOR = timedelta(seconds=1)
 MOST_KEPT = 256
-"""Different pages that are kept at a time."""
+"""The most pages whose live parts are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class LivePart:
-    """The live part of a page as HTML. `tag` changes with it."""
+    """The live part of a page as HTML. `tag` is its ETag, which changes with the HTML."""
 
     html: bytes
     tag: str
 
     @classmethod
     def of(cls, html: bytes) -> LivePart:
-        """A part with its tag."""
+        """Make a part from its HTML."""
         return cls(html, f'"{sha256(html).hexdigest()[:16]}"')
 
 
@@ -38,8 +38,7 @@ class _Kept:
 class LiveParts:
     """Live parts that are younger than `SHARED_FOR`, by key.
 
-    Browsers that ask at the same time wait for one reading. An error of `make` is raised, and nothing is kept. `clock`
-    gives seconds that never jump.
+    Requests at the same time wait for the same reading. `clock` is a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -47,7 +46,7 @@ class LiveParts:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes | None]]) -> LivePart | None:
-        """The part under this key, made by `make` if there is no fresh one. None, from `make`, is not kept."""
+        """The part under this key, made by `make` unless it is fresh. A None or an error of `make` is not kept."""
         kept = self._kept.setdefault(key, _Kept())
         self._kept.move_to_end(key)
         if len(self._kept) > MOST_KEPT:

@@ -1,4 +1,4 @@
-"""Rendering of the page templates. Every value is escaped."""
+"""The renderer of the page templates. It escapes every value."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 
 class PageRenderer:
-    """Draws pages. `static_version` becomes part of the addresses of the static files.
+    """The renderer of pages. `static_version` is in the addresses of the static files.
 
-    Templates call the macros of `parts.html` as `ui.badge(…)`.
+    Templates call the macros in `parts.html` as `ui.badge(…)`.
     """
 
     def __init__(self, *, static_version: str) -> None:
@@ -52,14 +52,14 @@ class PageRenderer:
         templates.globals["ui"] = templates.get_template("parts.html").module
         self._templates: Environment = templates
         for name in self._templates.list_templates(extensions=["html"]):
-            self._templates.get_template(name)  # read now: later there may be no descriptor left to read it by
+            self._templates.get_template(name)  # read now, because later no file descriptor may be left
 
     def draw(self, page: Page, asked: PageRequest, **more: object) -> bytes:
-        """The page as UTF-8; half of a surrogate pair, which JSON may contain, becomes `?`."""
+        """Render a page as UTF-8. Half a surrogate pair, which JSON may contain, becomes `?`."""
         return self._draw("layout.html", page, asked, **more)
 
     def draw_live_part(self, page: Page, asked: PageRequest, **more: object) -> bytes:
-        """Its live part alone."""
+        """Render only the live part of a page."""
         return self._draw("live.html", page, asked, **more)
 
     def _draw(self, frame: str, page: Page, asked: PageRequest, **more: object) -> bytes:
@@ -80,7 +80,7 @@ def _query(values: Mapping[str, str]) -> str:
 
 
 def _grouped(number: int) -> str:
-    """A number with its digits in groups of three: 50 014, with narrow spaces that do not break."""
+    """A number with its digits in groups of three, such as 50 014, separated by narrow no-break spaces."""
     return f"{number:,}".replace(",", "\u202f")
 
 
@@ -91,7 +91,7 @@ def _ended(job: Job) -> str:
 
 
 def _span(duration: timedelta) -> str:
-    """A remaining time as people say it: `40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
+    """A remaining time in words: `40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
     seconds = max(round(duration.total_seconds()), 0)
     minutes, hours, days = -(-seconds // 60), seconds // 3600, seconds // 86400
     if seconds < 100:
@@ -104,11 +104,11 @@ def _span(duration: timedelta) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """A sum of seconds as hours, minutes and seconds: `12:03:45`."""
+    """A number of seconds as hours, minutes and seconds: `12:03:45`."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Options of a choice whose values are their own words."""
+    """The options of a choice, for values that are their own labels."""
     return [(name, name) for name in names]

@@ -1,4 +1,4 @@
-"""The pages below `/ui` as an ASGI app: who may look, which route answers, and the headers of every answer."""
+"""The pages below `/ui` as an ASGI app. It checks the session, chooses the route, and sets the headers."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 STORE_LIMIT = timedelta(seconds=10)
 ACTION_LIMIT = timedelta(seconds=60)
-"""For an action, such as the end of all waiting calls of a batch, and for the question before it."""
+"""The time limit of an action, such as the cancellation of a batch, and of the question before it."""
 _SLOW = {ROOM: ACTION_LIMIT, exports.ROOM: exports.EXPORT_LIMIT}
 LIVE = b"x-voiceflow-live"
-"""The header with which the script asks for the live part of a page; its value is the tag of the part it has."""
+"""The header by which the script requests the live part of a page. Its value is the ETag of the part it has."""
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": (
@@ -49,12 +49,12 @@ _HEADERS = {
 
 
 class Pages:
-    """An ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is for readers, `operator_secret` for who may act.
+    """The ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is for readers, `operator_secret` for operators.
 
-    `policy` is that of the workers; `sender` tells the address of who sends a request. By `time_at_8x8` a call in doubt
-    can no longer be placed, by default by the store's clock. The store has `store_limit` for a page. `clock` gives
-    seconds that never jump: by default those of the store.
-    Raises SettingsError for an empty secret.
+    `policy` is the workers' policy. `sender` returns the address of the sender of a request. `time_at_8x8` asks 8x8 for
+    the time, which decides whether a call in doubt can still be placed; the default is the store's clock. A page must
+    be read within `store_limit`. `clock` is a monotonic clock in seconds, by default the store's. Raises SettingsError
+    for an empty secret.
     """
 
     def __init__(
@@ -107,16 +107,16 @@ class Pages:
             _log.warning("a page could not be shown", error=str(error))
         except TimeoutError:
             _log.warning("a page could not be shown", error=f"the store took longer than {limit:g} s")
-        except Exception:  # noqa: BLE001 - whatever it is, the answer must have the headers of the others
+        except Exception:  # noqa: BLE001 - after any error, the answer must have the usual headers
             _log.exception("a page could not be shown")
-            return self._drawn(problem(500, "This page failed", "See the log of the receiver."), asked)
+            return self._drawn(problem(500, "This page failed", "The log of the receiver has the reason."), asked)
         what = "No call was changed. Try again in a moment."
         if not reads:
-            what = "It is not known whether anything was changed: look before you repeat it."
+            what = "The action may or may not have been carried out. Check before you repeat it."
         return self._drawn(problem(503, "The store is not available", what), asked)
 
     async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest) -> Response:
-        """The answer for somebody who may be signed in. Raises StoreError."""
+        """The answer to a request, by its session. Raises StoreError."""
         method = scope["method"]
         if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
             page = await self._door.sign_in(scope, receive, asked) if method == "POST" else self._door.open()
@@ -134,13 +134,13 @@ class Pages:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._door.sign_out(scope, receive, asked, session), asked, session)
-        what = "This page is for looking; its buttons lead to what can be done."
-        return self._drawn(problem(405, "Nothing to do here", what, headers={"Allow": "GET, HEAD"}), asked, session)
+        what = "A form cannot be sent to this page. Open the page, and use its buttons."
+        return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
 
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._doubts if asked.path == INBOX else reading_route(asked)
         if route is None:
-            what = "The links of the navigation lead to all pages."
+            what = "All pages can be reached by the links of the navigation."
             return self._drawn(problem(404, "No such page", what), asked, session)
         if tag is None:
             said = await self.acting.told(asked, session)
@@ -153,7 +153,7 @@ class Pages:
             return self._renderer.draw_live_part(page, asked, may_act=session.may_act, command=self.acting.commands)
 
         part = await self._live.get((session.role, asked.path, *sorted(asked.query.items()), asked.home), make)
-        if part is None:  # it stands still, or is gone
+        if part is None:  # the page has no live part, or does not exist any more
             return Response(status_code=204)
         if part.tag.encode() == tag:
             return Response(status_code=304, headers={"ETag": part.tag})

@@ -1,4 +1,4 @@
-"""The style sheet, the script and the icon of the pages. They hold no data, so anybody may read them."""
+"""The style sheet, the script and the icon of the pages. They contain no data, so anybody may read them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _KINDS = {
 
 
 class StaticFiles:
-    """The static files, read once. `version` changes with their contents: an address that holds it is kept for good."""
+    """The static files, read once. `version` changes with their contents. Browsers cache addresses with a version."""
 
     def __init__(self) -> None:
-        # Read now: later there may be no descriptor left to read them by.
+        # Read now, because later no file descriptor may be left.
         place = resources.files("voiceflow_worker.webhooks.pages").joinpath(FOLDER)
         self._files = {name: place.joinpath(name).read_bytes() for name in _KINDS}
         self.version = sha256(b"".join(self._files.values())).hexdigest()[:12]

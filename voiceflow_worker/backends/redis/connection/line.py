@@ -1,7 +1,7 @@
-"""The connection of scripts on asyncio: one write and one read a trip.
+"""The connection for scripts on asyncio. A trip is one write and one read.
 
-coredis serves asyncio and trio alike, by two tasks and a queue for each connection, and a trip through them costs four
-times as much. Its parser reads the answers here too. On trio scripts run through coredis.
+coredis supports both asyncio and trio, with two tasks and a queue for each connection, which make a trip four times as
+expensive. The parser of coredis is used here too. On trio, scripts run through coredis.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from voiceflow_worker.backends.redis.connection.url import RedisURL
 
 
 class ScriptLine(asyncio.Protocol):
-    """One connection. Answers come in the order of the requests; one that is not awaited any more is skipped.
+    """One connection, on which answers come in the order of the requests. An answer that nobody awaits is skipped.
 
-    When an answer takes longer than `clients.ANSWER_TIMEOUT`, the connection is given up with everything that waits.
+    If an answer takes longer than `clients.ANSWER_TIMEOUT`, the connection is closed, and all waiting requests fail.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class ScriptLine(asyncio.Protocol):
 
     @classmethod
     async def opened(cls, url: RedisURL, location: TCPLocation) -> ScriptLine:
-        """A connection that is ready for scripts. Raises an error of the driver, `TimeoutError` or `OSError`."""
+        """Open a connection for scripts. Raises an error of the driver, TimeoutError or OSError."""
         with anyio.fail_after(clients.CONNECT_TIMEOUT):
             loop = asyncio.get_running_loop()
             transport, line = await loop.create_connection(
@@ -60,7 +60,7 @@ class ScriptLine(asyncio.Protocol):
         return self._transport is not None
 
     def create_request(self, command: bytes, *args: Argument) -> asyncio.Future[Any]:
-        """Send a command; gives its answer. Raises `ConnectionError` of the driver once the connection is gone."""
+        """Send a command, and return a future for its answer. Raises the driver's ConnectionError after the end."""
         if self._transport is None:
             raise DriverConnectionError("Connection lost")
         answer: asyncio.Future[Any] = self._loop.create_future()
@@ -71,15 +71,15 @@ class ScriptLine(asyncio.Protocol):
         return answer
 
     def close(self) -> None:
-        """End the connection; whoever waits gets an error."""
+        """Close the connection. All waiting requests fail."""
         self._give_up(DriverConnectionError("Connection closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
+        """Note the transport. The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
+        """Read answers. The event loop calls this."""
         self._parser.feed(data)
         try:
             while not isinstance(read := self._parser.parse(decode=True, encoding="utf-8"), NotEnoughData):
@@ -90,17 +90,17 @@ class ScriptLine(asyncio.Protocol):
                     answer.set_exception(read[1])
                 else:
                     answer.set_result(read[1])
-        except Exception as error:  # noqa: BLE001 - after what is no answer, no later answer can be trusted
+        except Exception as error:  # noqa: BLE001 - after unreadable data, no answer can be trusted
             self._give_up(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
+        """Fail all waiting requests. The event loop calls this."""
         lost = DriverConnectionError("Connection lost")
         lost.__cause__ = exc
         self._give_up(lost)
 
     def _look(self) -> None:
-        """Give up when the oldest request has waited too long; otherwise look again when it would have."""
+        """Close the connection if the oldest request has waited too long; otherwise check again at that time."""
         self._watch = None
         if self._waiting:
             left = self._waiting[0][1] + clients.ANSWER_TIMEOUT - self._loop.time()

@@ -39,7 +39,7 @@ class Survey:
         return weakest(found)
 
     async def schema(self, client: Client) -> None:
-        """Write the schema version of a new store, or check that of this one.
+        """Write the schema version if the store is new, or check it.
 
         Raises StoreVersionError for a newer version, and StoreCorruptError if the key is not a version.
         """

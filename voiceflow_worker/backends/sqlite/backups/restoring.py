@@ -243,10 +243,10 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
 
 
 def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
-    """Move the old files aside, and rename the restored file. An old file that needs its log never stands without it.
+    """Move the old files aside, and rename the restored file.
 
-    A sound file is first made complete without its log, and keeps its name until the rename. A damaged file is moved
-    before its log: without the log, it could look like a sound but older store.
+    The log of a sound file is first moved into the file, which keeps its name until the rename. A damaged file is moved
+    before its log, because without the log it could look like a sound but older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
@@ -325,7 +325,7 @@ def holders(path: Path) -> list[int]:
 
 @contextmanager
 def locked_alone(path: Path) -> Generator[bool]:
-    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Gives whether that succeeded.
+    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields False without the lock.
 
     The process must have no other descriptor of the file, because closing a descriptor drops all locks on the file.
     """

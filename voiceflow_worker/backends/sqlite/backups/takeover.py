@@ -245,7 +245,7 @@ def _raise_sequence(new: Connection, to: int) -> None:
 
 
 def _take_small_things(reading: _Reading, new: Connection, *, at: int) -> None:
-    """Take over records (opt-outs, locks on numbers), keys of deleted jobs, and gates, which prevent further calls."""
+    """Take over what prevents further calls: opt-outs, locks on numbers, keys of deleted jobs, and holds."""
     new.run_each(statements("takeover")["put_record"], reading.rows("records", (at,)))
     new.run_each(statements("takeover")["put_tombstone"], reading.rows("tombstones", (at,)))
     new.run_each(statements("takeover")["put_gate"], reading.rows("closed_gates", ()))

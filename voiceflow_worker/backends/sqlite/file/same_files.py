@@ -83,6 +83,6 @@ def _replaced(store: Path, path: Path, *, gone: bool) -> StoreReplacedError:
     what = f"the file of the store {store}" if path == store else f"{path}, which belongs to the store {store},"
     return StoreReplacedError(
         f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so this process sends and "
-        "writes nothing more. Stop all processes that use the store, then start them again. To return to a backup, "
-        f"{Remedy.RESTORE}: it takes care that calls sent since the backup are not sent again"
+        "writes nothing more. Stop all processes that use the store, then start them again. If calls are missing, "
+        f"{Remedy.RESTORE}, which does not send calls again that were sent after the backup"
     )

@@ -1,1 +1,1 @@
-"""Actions of operators on the pages: each is confirmed on a page that says what will and will not ring."""
+"""The actions of operators on the pages. A page asks before each action, and says which phones will ring."""

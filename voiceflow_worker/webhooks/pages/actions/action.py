@@ -1,4 +1,4 @@
-"""An action: the question that is asked first, and what is told afterwards."""
+"""The interface of an action: the question before it, and the sentence after it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 LONGEST_REASON = 500
 
 TimeAt8x8 = Callable[[], Awaitable[datetime | None]]
-"""Asks 8x8 what time it is there; None without an answer."""
+"""A function that asks 8x8 for the time of its clock; None if there is no answer."""
 
 
 class FieldKind(StrEnum):
-    """How a field of a form is filled in."""
+    """The kind of a form field, by which it is drawn."""
 
     LINE = "line"
     LINES = "lines"
@@ -36,7 +36,7 @@ class FieldKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormField:
-    """One field. `options` are the values of a choice, or of ticks, each with its words."""
+    """A field of a form. `options` are the values of radio buttons or check boxes, each with its label."""
 
     name: str
     label: str
@@ -49,10 +49,10 @@ class FormField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """The question before an action: what will ring because of it or in spite of it, and what will not.
+    """The question before an action. `rings` and `silent` say which phones will ring and which will not.
 
-    `subject` is sent in hidden fields of the form. `back` is the page under /ui to return to. `is_step`: the form
-    changes nothing, and leads to the question itself.
+    `subject` is sent in hidden fields of the form. `back` is the page under /ui for a return without the action.
+    `is_step`: the form changes nothing, and leads to the question.
     """
 
     title: str
@@ -68,49 +68,49 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class ActionDone:
-    """What was done, as a sentence, and the page under /ui that shows it."""
+    """The result of an action: a sentence, and the page under /ui that shows it."""
 
     said: str
     back: str
 
 
 class UnknownSubjectError(InvalidInputError):
-    """Raised when an action names something that the store does not have."""
+    """Raised when an action names a call, a batch or a queue that the store does not have."""
 
 
 class PageAction(Protocol):
-    """An action. Its methods raise InvalidInputError and JobError, whose sentences are for people, and StoreError."""
+    """An action. Its methods raise InvalidInputError and JobError, whose messages are shown, and StoreError."""
 
     @property
     def name(self) -> str:
-        """The last part of its address."""
+        """The name of the action, which is the last part of its address."""
         ...
 
     def command(self, subject: PageForm) -> str:
-        """The command that does the same, to be typed."""
+        """The command line that does the same."""
         ...
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question to show before the action. Changes nothing."""
+        """The question before the action. This changes nothing."""
         ...
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Do it, in the name of `who`."""
+        """Carry out the action in the name of `who`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ActingStore:
-    """The store that actions change, with the policy of its workers; `time_at_8x8` asks 8x8 for its own clock."""
+    """The store that actions change, and its workers' policy. `time_at_8x8` asks 8x8 for the time."""
 
     store: Store
     policy: CallPolicy
     time_at_8x8: TimeAt8x8 | None = None
 
     def queue(self, name: str) -> CallQueue:
-        """The queue of this name. Raises UnknownSubjectError for a text that cannot be one."""
+        """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
         if not QUEUE_NAME.fullmatch(name):
-            raise UnknownSubjectError("no such queue: this address does not name one")
+            raise UnknownSubjectError("no such queue: the address of this page does not name a queue")
         return CallQueue(self.store, name, policy=self.policy)
 
 
@@ -131,13 +131,13 @@ def call_page(job_id: str) -> str:
 
 
 def reason_field(label: str, form: PageForm, *, name: str = "reason", required: bool = False) -> FormField:
-    """The field for the words of the person."""
+    """The field in which a person gives a reason."""
     return FormField(name=name, label=label, value=form.one(name), required=required)
 
 
 def reason_in(form: PageForm, name: str = "reason") -> str:
-    """The reason that the person typed. Raises InvalidInputError if it is too long."""
+    """The reason that a person gave. Raises InvalidInputError if it is too long."""
     text = form.one(name)
     if len(text) > LONGEST_REASON:
-        raise InvalidInputError(f"this is longer than {LONGEST_REASON} characters; say it shorter")
+        raise InvalidInputError(f"the {name} is longer than {LONGEST_REASON} characters; make it shorter")
     return text

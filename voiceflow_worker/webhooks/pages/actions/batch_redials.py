@@ -1,4 +1,4 @@
-"""Redial the calls of a batch that ended in certain ways."""
+"""The action that redials the calls of a batch that ended with certain outcomes."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from voiceflow_worker.webhooks.pages.actions.holds import named_batch
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
 COUNT_HOLDS = timedelta(minutes=15)
-"""How long a question may stand open: then the calls are counted again."""
+"""The time for which a count of calls is valid. After it, the calls are counted again."""
 COUNTING_LIMIT = timedelta(seconds=25)
 REDIALLING_LIMIT = timedelta(seconds=30)
-"""Both fit into the limit of an action: a refused redial asks again, and counts for that."""
+"""The two limits together fit into the limit of an action, because a refused redial counts the calls again."""
 _OUTCOMES = {
     "no_answer": "no answer",
     "busy": "busy",
     "canceled": "canceled",
     "failed": "failed or error",
 }
-"""What can be redialled, as `--outcome` names it."""
+"""The outcomes that can be redialled, as `--outcome` names them, with their labels."""
 _DOUBTS = "Calls in doubt, calls that were answered, and people who opted out."
 
 
 class RedialBatchAction:
-    """Redial a batch by outcome: first the outcomes are chosen, then the question says how many phones ring."""
+    """The redial of a batch by outcome. A person first chooses outcomes, and then sees how many phones will ring."""
 
     name = "redial-batch"
 
@@ -53,25 +53,25 @@ class RedialBatchAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow calls redial --batch`."""
+        """The command `voiceflow calls redial --batch`."""
         outcomes = ",".join(subject.all("outcome")) or "no_answer"
         return command(
             "calls", "redial", queue=subject.one("queue"), batch=subject.one("batch"), outcome=outcomes, note="…"
         )
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Counts every call of the outcomes that were chosen; refused where none of them can ring."""
+        """Count the calls with the chosen outcomes. Raises InvalidInputError if none can be redialled."""
         queue, batch, _ = await named_batch(self._acting, subject)
         outcomes = subject.all("outcome")
         if not outcomes:
             return await self._choice(queue, batch)
         at, times = queue.store.clock.now(), _times(subject)
-        too_long = f"there are too many calls to count them for a page; type: {self.command(subject)}"
+        too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(subject)}"
         async with _within(COUNTING_LIMIT, too_long):
             counted = await queue.redial_batch(batch, on=outcomes, times=times, at=at, dry_run=True)
         left_out = [f"{count_of(count, 'call')} {reason}" for reason, count in counted.left_out.items()]
         if not counted.redialled:
-            why = "; ".join(left_out) or "none has ended so"
+            why = "; ".join(left_out) or "none has ended with these outcomes"
             raise InvalidInputError(f"no call of batch {batch} can be redialled: {why}")
         held = [
             f"They do not leave for now: {gate_in_words(gate)}."
@@ -79,7 +79,7 @@ class RedialBatchAction:
             if gate.is_closed(at=at) and (gate.scope is GateScope.QUEUE or gate.name == batch)
         ]
         each = "its phone rings" if counted.redialled == 1 else "each phone rings"
-        turn = "inside the calling window, the rate and the limits that hold for every call"
+        turn = "within the usual calling windows, rate and limits"
         return Confirmation(
             title=f"Redial {count_of(counted.redialled, 'call')} of batch {batch}?",
             rings=(f"{count_of(counted.redialled, 'call')}: {each} once more, {turn}.",),
@@ -97,11 +97,11 @@ class RedialBatchAction:
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put the calls that were counted back in the queue, and no others."""
+        """Queue the calls again that were counted, and no others."""
         queue, batch, _ = await named_batch(self._acting, form)
         note = by_person(who, reason_in(form, "note"), "called again")
         times, at = _times(form), _counted_at(form.one("at"), now=queue.store.clock.now())
-        too_long = "the order is not complete: give it again for the other calls; nobody is redialled twice by it"
+        too_long = "not all calls were redialled in time: redial again for the others; no call is redialled twice"
         async with _within(REDIALLING_LIMIT, too_long):
             done = await queue.redial_batch(batch, on=form.all("outcome"), times=times, note=note, at=at)
         return ActionDone(
@@ -118,14 +118,14 @@ class RedialBatchAction:
             raise InvalidInputError(f"no call of batch {batch} has ended in a way that can be redialled")
         return Confirmation(
             title=f"Redial calls of batch {batch}",
-            rings=("Nothing yet. The next page says how many phones ring, and asks.",),
+            rings=("Nothing yet. The next page says how many phones will ring, and asks again.",),
             silent=(_DOUBTS,),
             button="Count them",
             fields=(
                 FormField(name="outcome", label="Calls that ended with", kind=FieldKind.TICKS, options=options),
                 FormField(
                     name="times",
-                    label="Redials by a person, at most for each call",
+                    label="Most redials by people for each call",
                     value="1",
                     help="With 1, calls that somebody redialled before are left out.",
                 ),
@@ -148,18 +148,18 @@ async def _within(limit: timedelta, otherwise: str) -> AsyncGenerator[None]:
 def _times(form: PageForm) -> int:
     text = form.one("times") or "1"
     if not (text.isascii() and text.isdigit() and 0 < len(text) < 4 and int(text)):
-        raise InvalidInputError(f"{text[:20]!r} is not a number of redials: give 1 or more")
+        raise InvalidInputError(f"{text[:20]!r} is not a number of redials; give 1 or more")
     return int(text)
 
 
 def _counted_at(text: str, *, now: datetime) -> datetime:
-    """The time of the count that the person has seen."""
+    """The time of the count that the person has seen. Raises InvalidInputError if that is too long ago."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         at = None
     if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
         raise InvalidInputError(
-            "the calls were counted too long ago, and nothing was redialled: look at the new number"
+            "no call was redialled, because the calls were counted too long ago; check the new number"
         )
     return min(at, now)

@@ -1,4 +1,4 @@
-"""Cancel a call, and redial one."""
+"""The actions on a single call: cancel it, or redial it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 
 
 class CancelCallAction:
-    """Cancel a call that was not sent."""
+    """The cancellation of a call that was not sent."""
 
     name = "cancel-call"
 
@@ -36,17 +36,17 @@ class CancelCallAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow calls cancel`."""
+        """The command `voiceflow calls cancel`."""
         return command("calls", "cancel", subject.one("call"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Refused once the call may have left."""
+        """The question before the action. Raises JobError if the call may have left."""
         queue, job = await call_of(self._acting, subject.one("call"))
         lifecycle.cancel(job, at=queue.store.clock.now(), reason="", policy=self._acting.policy)
         return Confirmation(
             title=f"Cancel the call to {job.destination}?",
-            rings=("Nothing, unless the call leaves before you confirm: then it is refused.",),
-            silent=(f"{job.destination} is not called, and is not redialled.",),
+            rings=("Nothing. If the call leaves before you confirm, it is not cancelled.",),
+            silent=(f"{job.destination} is not called, and not redialled.",),
             button="Cancel the call",
             fields=(reason_field("Reason", subject),),
             subject=(("call", job.id),),
@@ -55,14 +55,14 @@ class CancelCallAction:
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Cancel it."""
+        """Cancel the call."""
         queue, job = await call_of(self._acting, form.one("call"))
         job = await queue.cancel(job.id, reason=by_person(who, reason_in(form), "cancelled"))
         return ActionDone(f"The call to {job.destination} is {job.state.value}", call_page(job.id))
 
 
 class RedialAction:
-    """Call again: a new POST of a call that has ended."""
+    """The redial of a call that has ended."""
 
     name = "redial"
 
@@ -70,19 +70,21 @@ class RedialAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow calls redial`."""
+        """The command `voiceflow calls redial`."""
         return command("calls", "redial", subject.one("call"), note="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Refused for a call that has not ended, or whose time has passed."""
+        """The question before the action. Raises JobError if the call has not ended, or its validity has."""
         queue, job = await call_of(self._acting, subject.one("call"))
         again = lifecycle.redial(job, at=queue.store.clock.now(), note="", force=True)
         fields = [reason_field("Note", subject, name="note")]
         if job.state in _CALLED:
-            fields.append(FormField(name="force", label="This person was called. Call again", kind=FieldKind.TICK))
+            fields.append(
+                FormField(name="force", label="Call again, although this person was reached", kind=FieldKind.TICK)
+            )
         return Confirmation(
             title=f"Call {job.destination} again?",
-            rings=(f"{job.destination} rings once more, from {in_words(again.due_at)} on, when its turn comes.",),
+            rings=(f"{job.destination} rings once more, at {in_words(again.due_at)} or later.",),
             silent=tuple(await self._obstacles(queue, job)) or ("Nothing else changes.",),
             button="Call again",
             fields=tuple(fields),
@@ -91,21 +93,23 @@ class RedialAction:
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put it back in the queue."""
+        """Put the call back in the queue."""
         queue, job = await call_of(self._acting, form.one("call"))
         note = by_person(who, reason_in(form, "note"), "called again")
         job = await queue.redial(job.id, note=note, force=form.one("force") == "yes")
-        return ActionDone(f"{job.destination} will be called again, from {in_words(job.due_at)} on", call_page(job.id))
+        return ActionDone(
+            f"{job.destination} will be called again at {in_words(job.due_at)} or later", call_page(job.id)
+        )
 
     async def _obstacles(self, queue: CallQueue, job: Job) -> list[str]:
-        """What keeps it from ringing for now."""
+        """Sentences about everything that now prevents the call."""
         now = queue.store.clock.now()
         found: list[str] = []
         refusal = why_refused(job, await SuppressionList(queue.store).standing(job.parties))
         if refusal is not None:
-            found.append(f"It will not ring: {refusal[1]}. The call ends when its turn comes.")
+            found.append(f"The phone will not ring: {refusal[1]}. The call ends when its turn comes.")
         found += [
-            f"It does not leave: {gate_in_words(gate)}."
+            f"The call does not leave for now: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
             if gate.is_closed(at=now) and (gate.scope is GateScope.QUEUE or gate.name == job.batch_id)
         ]
@@ -113,6 +117,6 @@ class RedialAction:
 
 
 async def call_of(acting: ActingStore, job_id: str) -> tuple[CallQueue, Job]:
-    """A call and its queue. Raises JobNotFoundError and UnknownSubjectError."""
+    """The queue of a call, and the call. Raises JobNotFoundError and UnknownSubjectError."""
     queue = acting.queue(queue_of(job_id))
     return queue, await queue.get(job_id)

@@ -1,4 +1,4 @@
-"""Hold, resume and cancel a batch; hold and resume a queue."""
+"""The actions on gates: hold and resume a queue or a batch, and cancel a batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ States = Mapping[JobState, int]
 
 
 class HoldAction:
-    """Hold a queue, or one batch of it."""
+    """The hold of a queue, or of one of its batches."""
 
     name = "hold"
 
@@ -41,25 +41,25 @@ class HoldAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow hold`."""
+        """The command `voiceflow hold`."""
         return command("hold", queue=subject.one("queue"), batch=subject.one("batch") or None, reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """What waits is silent, what has left goes on."""
+        """The question before the action. Waiting calls do not ring; calls that have left are not stopped."""
         queue, batch, states = await _subject(self._acting, subject)
         waiting = count_of(_waiting(states), "waiting call")
         return Confirmation(
             title=f"Hold {_named(queue, batch)}?",
             rings=(_under_way(states),),
-            silent=(f"{waiting}: nothing more rings until somebody resumes, or the time below has passed.",),
+            silent=(f"{waiting}. Nothing more rings until somebody resumes, or the time below has passed.",),
             button="Hold",
             fields=(
                 reason_field("Reason", subject),
                 FormField(
                     name="for",
-                    label="Resume by itself after",
+                    label="Resume automatically after",
                     value=subject.one("for"),
-                    help="Such as 10m or 2h. Leave it empty to hold until somebody resumes.",
+                    help="Such as 10m or 2h. Leave this empty to hold until somebody resumes.",
                 ),
             ),
             subject=_hidden(queue, batch),
@@ -76,7 +76,7 @@ class HoldAction:
 
 
 class ResumeAction:
-    """Open a held queue or batch."""
+    """The end of a hold of a queue or a batch."""
 
     name = "resume"
 
@@ -84,18 +84,18 @@ class ResumeAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow resume`."""
+        """The command `voiceflow resume`."""
         return command("resume", queue=subject.one("queue"), batch=subject.one("batch") or None)
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """What is due rings, unless another hold stands."""
+        """The question before the action. Due calls ring, unless there is another hold."""
         queue, batch, states = await _subject(self._acting, subject)
         limits = await queue.store.control.limits(queue.name)
         rate = f"{limits.rate:g} a second" if limits is not None and limits.rate is not None else "without a limit"
-        rings = f"{count_of(_waiting(states), 'waiting call')}: those that are due begin to ring, {rate}."
+        rings = f"{count_of(_waiting(states), 'waiting call')}. Those that are due begin to ring, {rate}."
         others = [gate for gate in await _closed(queue) if not _is_of(gate, batch)]
         held = [f"{gate_in_words(gate)}, and stays so." for gate in others if batch is None or _is_of(gate, None)]
-        outside = "Calls outside their calling windows, or before their time, wait for it."
+        outside = "Calls outside their calling windows, or before their due time, wait until then."
         return Confirmation(
             title=f"Resume {_named(queue, batch)}?",
             rings=(rings,),
@@ -110,12 +110,12 @@ class ResumeAction:
         queue, batch, _ = await _subject(self._acting, form)
         gate = await queue.resume(batch_id=batch)
         if gate.state is not GateState.OPEN:
-            raise InvalidInputError(f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch")
+            raise InvalidInputError(f"{gate_in_words(gate)}, and stays so; enqueue its calls as a new batch")
         return ActionDone(f"{gate.scope.value} {gate.name} is open", _page(queue, batch))
 
 
 class CancelBatchAction:
-    """Cancel a batch for good."""
+    """The cancellation of a batch, which cannot be undone."""
 
     name = "cancel-batch"
 
@@ -123,19 +123,19 @@ class CancelBatchAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow calls cancel --batch`."""
+        """The command `voiceflow calls cancel --batch`."""
         return command("calls", "cancel", queue=subject.one("queue"), batch=subject.one("batch"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """What waits ends, what has left goes on."""
+        """The question before the action. Waiting calls end; calls that have left are not stopped."""
         queue, batch, states = await named_batch(self._acting, subject)
         waiting = count_of(_waiting(states), "waiting call")
         return Confirmation(
             title=f"Cancel {_named(queue, batch)} for good?",
             rings=(_under_way(states),),
             silent=(
-                f"{waiting}: they end now as cancelled, and do not ring.",
-                "Redials of this batch, and calls that are added to it later: they end too.",
+                f"{waiting}, which end as cancelled now.",
+                "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
             ),
             button="Cancel the batch for good",
             fields=(reason_field("Reason", subject),),
@@ -145,7 +145,7 @@ class CancelBatchAction:
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Cancel it."""
+        """Cancel the batch."""
         queue, batch, _ = await named_batch(self._acting, form)
         ended = await queue.cancel_batch(batch, reason=by_person(who, reason_in(form), "the batch was cancelled"))
         said = f"batch {batch} is cancelled for good; {count_of(ended, 'waiting call')} ended"
@@ -153,15 +153,15 @@ class CancelBatchAction:
 
 
 async def named_batch(acting: ActingStore, form: PageForm) -> tuple[CallQueue, str, States]:
-    """The queue, the batch that must be named, and its calls by state. Raises UnknownSubjectError."""
+    """The queue and the batch that a form names, and the batch's calls by state. Raises UnknownSubjectError."""
     queue, batch, states = await _subject(acting, form)
     if batch is None:
-        raise UnknownSubjectError("say which batch: this cannot be done to a whole queue")
+        raise UnknownSubjectError("no batch is named; this cannot be done to a whole queue")
     return queue, batch, states
 
 
 async def _subject(acting: ActingStore, form: PageForm) -> tuple[CallQueue, str | None, States]:
-    """The queue, the batch if one is named, and the calls of it by state. Raises UnknownSubjectError."""
+    """The queue and the batch (or None) that a form names, and their calls by state. Raises UnknownSubjectError."""
     queue, batch = acting.queue(form.one("queue")), form.one("batch") or None
     if batch is not None and not await BatchNames(acting.store, queue.name).has_calls(batch):
         raise UnknownSubjectError(f"queue {queue.name} has no calls of batch {batch[:100]}")
@@ -187,7 +187,7 @@ def _until(text: str, queue: CallQueue) -> datetime | None:
     except ValueError as error:
         raise InvalidInputError(f"resume after {text[:20]!r}: {error}") from None
     if duration <= timedelta():
-        raise InvalidInputError("a hold of no time holds nothing: give a duration such as 10m, or leave it empty")
+        raise InvalidInputError("the duration of a hold must be above 0: give one such as 10m, or leave it empty")
     return queue.store.clock.now() + duration
 
 
@@ -200,10 +200,10 @@ def _waiting(states: States) -> int:
 
 
 def _under_way(states: States) -> str:
-    """The calls that an action on a gate does not reach."""
+    """A sentence about the calls that a hold does not stop."""
     gone = states[JobState.SENDING] + states[JobState.SUBMITTED]
     doubts = states[JobState.IN_DOUBT]
-    sentence = f"{count_of(gone, 'call')} under way: what has left rings, and people talk on." if gone else NOTHING_LEFT
+    sentence = f"{count_of(gone, 'call')} under way, which are not interrupted." if gone else NOTHING_LEFT
     return f"{sentence} {count_of(doubts, 'call')} in doubt may have rung." if doubts else sentence
 
 

@@ -1,4 +1,4 @@
-"""Resolve calls in doubt by the word of a person."""
+"""The action by which a person resolves calls in doubt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PLACED, _NOT_PLACED = "placed", "not-placed"
 
 
 class ResolveAction:
-    """Resolve one or several doubts with a note."""
+    """The resolution of one or several doubts, with a note."""
 
     name = "resolve"
 
@@ -39,11 +39,11 @@ class ResolveAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow calls resolve`, for the first of the calls."""
+        """The command `voiceflow calls resolve`, for the first of the calls."""
         return command("calls", "resolve", subject.one("call")) + " --placed|--not-placed --note …"
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Refused for a call that is not in doubt."""
+        """The question before the action. Raises JobError for a call that is not in doubt."""
         jobs = await self._jobs(subject)
         now = self._acting.store.clock.now()
         for job in jobs:
@@ -53,10 +53,10 @@ class ResolveAction:
         return Confirmation(
             title=f"Resolve {named} in doubt?",
             rings=(
-                "“It was not placed” puts a call back in the queue: its phone rings, a second time if you are wrong.",
+                "“It was not placed” puts a call back in the queue, so it rings. If you are wrong, it rings twice.",
                 *filter(None, early),
             ),
-            silent=("“It was placed” ends a call as accepted: its phone does not ring again.",),
+            silent=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
             button="Resolve",
             fields=(
                 FormField(
@@ -74,12 +74,12 @@ class ResolveAction:
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Resolve each; those that may not be resolved yet are named, and stay in doubt."""
+        """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result."""
         verdict, note = form.one("verdict"), reason_in(form, "note")
         if verdict not in {_PLACED, _NOT_PLACED}:
-            raise InvalidInputError("say what happened: it was placed, or it was not placed")
+            raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
         if not note:
-            raise InvalidInputError("say how you know: the note is kept with the call")
+            raise InvalidInputError("write how you know what happened; the note is stored with the call")
         placed, witnessed = verdict == _PLACED, None
         if not placed and self._acting.time_at_8x8 is not None:
             witnessed = await self._acting.time_at_8x8()
@@ -100,14 +100,17 @@ class ResolveAction:
     async def _jobs(self, form: PageForm) -> list[Job]:
         ids = form.all("call")
         if not ids:
-            raise InvalidInputError("choose the calls to resolve: nothing was ticked")
+            raise InvalidInputError("no call was chosen; tick the calls to resolve")
         if len(ids) > MOST_AT_ONCE:
-            raise InvalidInputError(f"resolve at most {MOST_AT_ONCE} calls at once")
+            raise InvalidInputError(f"{len(ids)} calls are too many; resolve at most {MOST_AT_ONCE} at once")
         return [(await call_of(self._acting, job_id))[1] for job_id in ids]
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
-    """When a person may say that a call in doubt was not placed: 8x8 can no longer place it. None without a doubt."""
+    """The time from which 8x8 can no longer place a call in doubt, so that a person may say that it was not placed.
+
+    None if the call is not in doubt.
+    """
     post = job.open_post
     return None if post is None else post.valid_until + policy.clock_skew
 
@@ -115,4 +118,4 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
 def _early(job: Job, since: datetime | None, now: datetime) -> str | None:
     if since is None or now > since:
         return None
-    return f"{job.destination}: 8x8 may still place it. “It was not placed” is refused until {in_words(since)}."
+    return f"8x8 may still place the call to {job.destination}. “It was not placed” is refused until {in_words(since)}."

@@ -1,4 +1,4 @@
-"""Put numbers on the suppression list, one by one or from a file, and take them off."""
+"""The actions on the suppression list: add numbers, import a file of numbers, and remove a number."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 PAGE = "suppression"
 MOST_AT_ONCE = 1000
 _SHOWN_FINDINGS = 5
-_GOES_ON = "A call that has left already is not stopped."
-_ENDS = "Waiting calls to these numbers, in every queue, end unsent when their turn comes."
+_GOES_ON = "Calls that have left already, which are not stopped."
+_ENDS = "Waiting calls to these numbers in every queue. They end unsent when their turn comes."
 
 
 class SuppressAction:
-    """Put numbers on the list."""
+    """The addition of numbers to the list."""
 
     name = "suppress"
 
@@ -45,19 +45,19 @@ class SuppressAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow suppress add`."""
+        """The command `voiceflow suppress add`."""
         return command("suppress", "add", subject.one("numbers") or "NUMBER", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Asks for the numbers; a call that is named gives its own."""
+        """The question before the action, with a field for the numbers. It begins with the number of a named call."""
         numbers = subject.one("numbers")
         if job_id := subject.one("call"):
             numbers = (await call_of(self._acting, job_id))[1].destination
         return Confirmation(
-            title="Call these numbers no more?",
+            title="Stop calling these numbers?",
             rings=(_GOES_ON,),
-            silent=(_ENDS, "New calls to them are refused."),
-            button="Put them on the list",
+            silent=(_ENDS, "New calls to these numbers. They are refused."),
+            button="Put the numbers on the list",
             fields=(
                 FormField(
                     name="numbers",
@@ -72,10 +72,10 @@ class SuppressAction:
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put them on the list; nothing is changed if one is not a number."""
+        """Add the numbers to the list. Nothing is changed if one of them is not a telephone number."""
         numbers = [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
         if not 0 < len(numbers) <= MOST_AT_ONCE:
-            raise InvalidInputError(f"give 1 to {MOST_AT_ONCE} numbers, one on each line; import a file for more")
+            raise InvalidInputError(f"give 1 to {MOST_AT_ONCE} numbers, one on each line; for more, import a file")
         listed = await SuppressionList(self._acting.store).add(
             *numbers,
             reason=by_person(who, reason_in(form), "put on the list"),
@@ -86,7 +86,7 @@ class SuppressAction:
 
 
 class UnsuppressAction:
-    """Take a number off the list."""
+    """The removal of a number from the list."""
 
     name = "unsuppress"
 
@@ -94,11 +94,11 @@ class UnsuppressAction:
         self._acting = acting
 
     def command(self, subject: PageForm) -> str:
-        """`voiceflow suppress remove`."""
+        """The command `voiceflow suppress remove`."""
         return command("suppress", "remove", subject.one("number"))
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Refused for a number that is not on the list."""
+        """The question before the action. Raises InvalidInputError for a number that is not on the list."""
         number = subject.one("number")
         entries = await SuppressionList(self._acting.store).find(number)
         if not entries:
@@ -106,39 +106,39 @@ class UnsuppressAction:
         (entry,) = entries.values()
         return Confirmation(
             title=f"Take {entry.number} off the suppression list?",
-            rings=("Calls to it that wait, and calls that are enqueued from now on.",),
-            silent=("Calls that ended because of the list stay ended.", "The block list of 8x8 is separate."),
-            button="Take it off the list",
+            rings=("Waiting calls to this number, and calls that are enqueued from now on.",),
+            silent=("Calls that have ended because of the list.", "Calls that the separate block list of 8x8 stops."),
+            button="Take the number off the list",
             subject=(("number", entry.number),),
             back=PAGE,
         )
 
-    async def act(self, form: PageForm, *, who: str) -> ActionDone:  # noqa: ARG002 - nothing is left that could name them
-        """Take it off."""
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:  # noqa: ARG002 - no entry is left to name them
+        """Remove the number."""
         number = form.one("number")
         gone = await SuppressionList(self._acting.store).remove(number)
         return ActionDone(f"{number} is off the list" if gone else f"{number} was not on the list", PAGE)
 
 
 class ImportNumbersAction:
-    """Put the numbers of a file on the list."""
+    """The addition of the numbers in a file to the list."""
 
     name = "import-numbers"
 
     def __init__(self, acting: ActingStore) -> None:
         self._acting = acting
 
-    def command(self, subject: PageForm) -> str:  # noqa: ARG002 - it is the same for all
-        """`voiceflow suppress import`."""
+    def command(self, subject: PageForm) -> str:  # noqa: ARG002 - the command is always the same
+        """The command `voiceflow suppress import`."""
         return command("suppress", "import", "FILE", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Asks for the file."""
-        skip = "Import the numbers of a file that has bad lines"
+        """The question before the action, with a field for the file."""
+        skip = "Import the other lines if some lines are not numbers"
         return Confirmation(
-            title="Call the numbers of a file no more?",
+            title="Stop calling the numbers in a file?",
             rings=(_GOES_ON,),
-            silent=(_ENDS, "If a line is not a number, nothing is imported, and the lines are named."),
+            silent=(_ENDS, "If a line is not a number, nothing is imported, unless you tick the box below."),
             button="Import",
             fields=(
                 FormField(
@@ -147,7 +147,7 @@ class ImportNumbersAction:
                     kind=FieldKind.FILE,
                     required=True,
                 ),
-                FormField(name="column", label="Column, if it is not named like one", value=subject.one("column")),
+                FormField(name="column", label="Name of the column, if it is unusual", value=subject.one("column")),
                 *_common_fields(subject),
                 FormField(name="skip", label=skip, kind=FieldKind.TICK, value=subject.one("skip")),
             ),
@@ -155,14 +155,14 @@ class ImportNumbersAction:
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put all of them on the list, or none."""
+        """Add the numbers. If a line is not a number, add none, unless such lines may be skipped."""
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
         column = form.one("column") or None
         found = await run_sync(partial(_numbers_in, form.file, column=column, country=_country(form)))
         if found.findings and form.one("skip") != "yes":
             lines = [f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN_FINDINGS]]
-            bad = f"{len(found.findings)} of {found.rows} lines are not numbers; nothing is imported"
+            bad = f"nothing was imported, because {len(found.findings)} of {found.rows} lines are not numbers"
             raise InvalidInputError("; ".join([bad, *lines]))
         listed = SuppressionList(self._acting.store)
         known = len(await listed.find(*found.numbers))
@@ -170,7 +170,8 @@ class ImportNumbersAction:
             *found.numbers, reason=by_person(who, reason_in(form), "put on the list"), until=_end(self._acting, form)
         )
         added = count_of(len(found.numbers) - known, "number")
-        return ActionDone(f"{added} added, {known} on the list before, {len(found.findings)} bad", PAGE)
+        skipped = count_of(len(found.findings), "line")
+        return ActionDone(f"{added} added, {known} already on the list, {skipped} skipped", PAGE)
 
 
 def _common_fields(form: PageForm) -> tuple[FormField, ...]:

@@ -17,7 +17,7 @@ from voiceflow_worker.webhooks.pages.actions.suppressing import (
 
 
 def all_actions(acting: ActingStore) -> Mapping[str, PageAction]:
-    """Every action by its name, which is the last part of its address."""
+    """All actions by their names. The name of an action is the last part of its address."""
     actions: list[PageAction] = [
         HoldAction(acting),
         ResumeAction(acting),

@@ -1,1 +1,1 @@
-"""The pages, one module each, and the reading that they share."""
+"""The pages, one module each, and the queries and charts that they share."""

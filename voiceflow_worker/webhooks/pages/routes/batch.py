@@ -1,4 +1,4 @@
-"""`/ui/batches/ID`: one batch, its progress and its outcomes."""
+"""The page `/ui/batches/ID`: one batch, its progress and its outcomes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
-"""Calls of a batch whose hours, countries and attempts are shown: each of its calls is read for that."""
+"""The most calls of a batch for which hours, countries and attempts are shown, because each call is read for them."""
 _PAGE = 500
 
 
 async def show_batch(store: Store, asked: PageRequest) -> Answer:
-    """A batch of the queue `?queue=`."""
+    """The page of a batch of the queue `?queue=`."""
     queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
     progress: BatchProgress | None = None
     if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
         progress = await read_batch(store, queue, batch_id)
     if progress is None or not (progress.total or progress.hold):
         what = (
-            f"Queue {queue[:LONGEST_NAME]} holds no calls of batch {batch_id[:LONGEST_NAME]}. Another queue is "
-            "named by ?queue= at the end of the address."
+            f"Queue {queue[:LONGEST_NAME]} has no calls of batch {batch_id[:LONGEST_NAME]}. If the batch is in another "
+            "queue, add ?queue=NAME to the address."
         )
         return problem(404, "No such batch", what)
     totals = await store.jobs.totals(queue, batch_id=batch_id)

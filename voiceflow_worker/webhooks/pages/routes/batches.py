@@ -1,4 +1,4 @@
-"""`/ui/batches`: all batches, and the search for one."""
+"""The page `/ui/batches`: all batches, and a search for batches by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BATCHES_A_PAGE = 50
 
 
 async def show_batches(store: Store, asked: PageRequest) -> Answer:
-    """The batches whose names hold `?name=`, from `?from=` on."""
+    """The page of batches with `?name=` in their names. It begins at the place `?from=` of the list."""
     queues = [queue.queue for queue in await read_queues(store)]
     wanted, only = asked.asked("name"), asked.asked("queue")
     found = in_order([each for queue in queues if only in {None, queue} for each in await read_batches(store, queue)])
@@ -32,5 +32,5 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
 
 
 def _place(text: str | None, count: int) -> int:
-    """A place in a list of `count`; 0 for anything that is none."""
+    """A place in a list with `count` entries; 0 for a text that is not such a place."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 and int(text) < count else 0

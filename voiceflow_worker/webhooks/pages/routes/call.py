@@ -1,4 +1,4 @@
-"""`/ui/calls/ID`: one call, its whole story, what it said, and other calls to the same number."""
+"""The page `/ui/calls/ID`: one call, its history and its texts, and other calls to the same number."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _DUE = {
     JobState.LEASED: "leased until",
     JobState.SENDING: "leased until",
     JobState.SUBMITTED: "summary until",
-    JobState.IN_DOUBT: "next look at",
+    JobState.IN_DOUBT: "next check at",
 }
 
 
 async def show_call(store: Store, asked: PageRequest) -> Answer:
-    """Everything that is known of a call."""
+    """The page of a call, with everything that is known about it."""
     job = await PageQueries(store).job(asked.name)
     if job is None:
-        what = f"The store holds no call {asked.name[:LONGEST_NAME]}: it has another id, or was deleted after its time."
+        what = f"The store has no call {asked.name[:LONGEST_NAME]}. Calls are deleted some time after they have ended."
         return problem(404, "No such call", what)
     heard = await CallProgress(store).of_job(job)
     same_number = Query(queue=job.queue, destination=job.destination, order=Order.NEWEST, limit=MOST_RELATED + 1)

@@ -1,4 +1,4 @@
-"""`/ui/calls`: the calls of all queues, the newest first, as many as a filter lets through."""
+"""The page `/ui/calls`: the calls of all queues that pass a filter, the newest first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 CALLS_A_PAGE = 50
 READ_AT_ONCE = 200
 MOST_READ = 4000
-"""Calls that are read for one page where a filter is not one of the store's: the keys, or a time."""
+"""The most calls that are read for one page, if the filter has conditions that stores cannot check (keys, times)."""
 
 STATES = {
     "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
@@ -43,10 +43,10 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFilter:
-    """The calls that a person asks for. `lets_pass` judges what the store cannot; None if nothing is left to judge.
+    """The filter of a person. `lets_pass` checks the conditions that the store cannot check; None if there are none.
 
-    `begin` and `end` are the times between which the last change of a call lies. `newest` is a place that none of the
-    calls is behind: what was created after `end` has not changed before it.
+    `begin` and `end` are the times between which a call has last changed. `newest` is the end of an id: no matching
+    call has a later one, because a call that was created after `end` has not changed before `end`.
     """
 
     query: Query
@@ -59,9 +59,9 @@ class CallFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPage:
-    """One page of calls, the newest first. `newer` and `older` are where the pages beside it begin, None at the ends.
+    """One page of calls, the newest first. `newer` and `older` are the places where the pages around it begin, or None.
 
-    `looked_at`: the calls that were read, if the search stopped before the page was full.
+    `looked_at`: the number of calls that were read, if the search stopped before the page was full.
     """
 
     calls: tuple[Job, ...]
@@ -71,7 +71,7 @@ class CallPage:
 
 
 async def show_calls(store: Store, asked: PageRequest) -> Answer:
-    """A page of calls behind `?after=`, or before `?before=`: both are the end of a job's id."""
+    """The page of calls after the place `?after=`, or before `?before=`. A place is a job's id without its queue."""
     queues = await PageQueries(store).names(asked.asked("queue"))
     wanted = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
@@ -103,7 +103,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
 
 
 def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
-    """The filter of a request. What cannot be read is told in `problems`."""
+    """The filter of a request. Conditions that cannot be read are named in `problems`."""
     problems: list[str] = []
     more: dict[str, Any] = {"batch_id": asked.asked("batch")}
     judges: list[Callable[[Job], bool]] = []
@@ -116,14 +116,14 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
     if outcome is not None:
         try:
             more["outcomes"] = read_outcomes([outcome])
-        except InvalidInputError:  # one of 8x8's own that is not known here
+        except InvalidInputError:  # an outcome of 8x8 that this version does not know
             more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
     if number is not None:
         more["destination"] = read_number(number)
         if more["destination"] is None:
-            problems.append(f"{number[:40]} is not a telephone number: write it with + and its country code.")
+            problems.append(f"{number[:40]} is not a telephone number. Write it with + and its country code.")
     if since is not None and since not in _TIMES:
-        problems.append(f"{since[:40]} is not one of the times: choose one from the list.")
+        problems.append(f"{since[:40]} is not a time in the list. Choose one from the list.")
     elif since is not None:
         recent = now - _TIMES[since][1]
         judges.append(lambda job: job.touched_at >= recent)
@@ -147,7 +147,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
 
 
 def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
-    """The times from `?from=` up to the end of the minute `?until=`; what is wrong with them is added to `problems`."""
+    """The time `?from=`, and the end of the minute `?until=`. Mistakes in them are added to `problems`."""
     times: dict[str, datetime] = {}
     for name, length in (("from", timedelta()), ("until", _MINUTE)):
         if text := asked.asked(name):
@@ -157,17 +157,17 @@ def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, dat
                 problems.append(f"{text[:40]} is not a date with a time, such as 2026-07-01T09:30.")
     begin, end = times.get("from"), times.get("until")
     if begin is not None and end is not None and begin >= end:
-        problems.append("The last change cannot lie after the first time and before the second: exchange them.")
+        problems.append("The first time is after the second time. Exchange them.")
     return begin, end
 
 
 def _zone(asked: PageRequest) -> ZoneInfo:
-    """The zone of the times in the address; UTC if none is named, or an unknown one."""
+    """The zone of the times in the address; UTC if the address names no known zone."""
     return zone_named(asked.asked("zone") or "UTC") or ZoneInfo("UTC")
 
 
 def _moment(text: str, zone: ZoneInfo) -> datetime:
-    """A time as a browser sends it, such as `2026-07-01T09:30`, to the minute. Raises ValueError, OverflowError."""
+    """Read a time as browsers send it, such as `2026-07-01T09:30`. Raises ValueError and OverflowError."""
     at = datetime.fromisoformat(text).replace(second=0, microsecond=0)
     return (at.replace(tzinfo=zone) if at.tzinfo is None else at).astimezone(UTC)
 
@@ -175,7 +175,7 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
 async def _page(
     store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
 ) -> CallPage:
-    """The calls of all queues on one page: their ids end with their time, so they are merged by that end."""
+    """Read one page of calls from all queues. Ids end with the time of creation, by which the queues are merged."""
     order = Order.NEWEST if before is None else Order.CREATED
     place = before or min(filter(None, (after, wanted.newest)), default=None)
     found, looked, goes_on = list[Job](), 0, True
@@ -201,9 +201,9 @@ async def _page(
 
 
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
-    """Whether the queue, or its batch, has a call in these states and with these outcomes, by its totals.
+    """Whether the queue or its batch has calls in these states and with these outcomes, by its totals.
 
-    Stores have no index of outcomes: a search that finds nothing would look at each call.
+    Stores have no index of outcomes, so a search that finds nothing would read every call.
     """
     totals = await store.jobs.totals(queue, batch_id=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)
@@ -211,7 +211,7 @@ async def _may_have(store: Store, queue: str, query: Query) -> bool:
 
 
 async def _read(store: Store, query: Query, queues: Sequence[str], place: str | None) -> Sequence[Job]:
-    """The next calls behind a place, in the order of the query, of all queues together."""
+    """The next calls of all queues after a place, in the order of the query."""
     found: list[Job] = []
     for queue in queues:
         found += await store.jobs.find(replace(query, queue=queue, after=None if place is None else f"{queue}.{place}"))

@@ -1,4 +1,4 @@
-"""The geometry of charts: lengths in percent, so that a chart fits any width without a script."""
+"""The geometry of charts. Lengths are in percent, so that a chart fits any width without a script."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _ORDER = (
     (JobState.LEASED, "busy"),
     (JobState.QUEUED, "rest"),
 )
-"""The order of a bar of states: what has ended first, what waits last, each with its colour."""
+"""The order of states in a bar, with their colours: ended calls first, waiting calls last."""
 
 
 _WIDEST = 8.0
-"""Percent of the chart: few columns stay columns."""
+"""The width of the widest column, in percent of the chart."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """One bar, or one piece of a bar: `count` of `of` calls. `start` and `width` are in percent of the chart."""
+    """A bar, or a piece of a bar, for `count` of `of` calls. `start` and `width` are in percent of the chart."""
 
     name: str
     count: int
@@ -41,13 +41,13 @@ class ChartBar:
 
     @property
     def share(self) -> float:
-        """In percent of all."""
+        """The share of `count` in `of`, in percent."""
         return round(100 * self.count / self.of, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartColumn:
-    """One column of a chart: `low` of `total` are shown in its lower part. Heights in percent of the highest."""
+    """A column of a chart. Its lower part shows `low` of `total`. Heights are in percent of the highest column."""
 
     label: str
     total: int
@@ -60,7 +60,7 @@ class ChartColumn:
 
 @dataclass(frozen=True, slots=True)
 class CurvePiece:
-    """An unbroken piece of a curve: the points of its line, and those of the area below it."""
+    """A piece of a curve without gaps: the points of its line, and of the area below the line."""
 
     line: str
     area: str
@@ -68,7 +68,7 @@ class CurvePiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A curve over time in a field of 100 by 40: its pieces with gaps between; `highest` is its scale."""
+    """A curve over time in a field of 100 by 40, in pieces with gaps between them. `highest` is the highest value."""
 
     pieces: tuple[CurvePiece, ...]
     highest: float
@@ -76,7 +76,7 @@ class Curve:
 
 
 def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
-    """The pieces of one bar that is the whole of these calls."""
+    """The pieces of a bar that shows the states of these calls."""
     total, start = sum(states.values()), 0.0
     pieces: list[ChartBar] = []
     for state, colour in _ORDER:
@@ -88,7 +88,7 @@ def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
 
 
 def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) -> list[ChartBar]:
-    """One bar for each name, in proportion to the longest."""
+    """A bar for each name. The highest count has the full width."""
     total, longest = sum(counts.values()), max(counts.values(), default=0)
     return [
         ChartBar(name, count, (colours or {}).get(name, "busy"), width=round(100 * count / longest, 3), of=total)
@@ -98,7 +98,7 @@ def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) ->
 
 
 def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
-    """One column for each label with its total, and the number of them in its lower part."""
+    """A column for each entry (label, total, number in the lower part)."""
     highest = max((total for _, total, _ in named), default=0) or 1
     pitch = 100 / max(len(named), 1)
     width = min(0.76 * pitch, _WIDEST)
@@ -119,7 +119,7 @@ def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
 def curve(
     points: Iterable[tuple[datetime, float]], *, since: datetime, span: timedelta, gap: timedelta
 ) -> Curve | None:
-    """A curve of points in order of time; None for fewer than two. Points further apart than `gap` are not joined."""
+    """A curve through points in order of time; None for fewer than two. Points more than `gap` apart are not joined."""
     given = [(at, value) for at, value in points if at >= since]
     if len(given) < 2:
         return None

@@ -1,4 +1,4 @@
-"""`/ui/doubts`: the calls in doubt, with their evidence, and when a person may decide."""
+"""The page `/ui/doubts`: the calls in doubt, with their evidence, and the times from which people may decide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOUBTS_A_PAGE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A call in doubt. From `decidable_from` on a person may say that it was not placed."""
+    """A call in doubt. A person may say from `decidable_from` on that it was not placed."""
 
     job: Job
     story: Story
@@ -31,7 +31,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDoubts:
-    """The oldest doubts of a queue, and the id behind which the next page begins."""
+    """The oldest doubts of a queue. The next page begins after the id `after`."""
 
     name: str
     total: int
@@ -40,10 +40,10 @@ class QueueDoubts:
 
 
 def doubts_route(policy: CallPolicy) -> PageRoute:
-    """The inbox of doubts; `policy` is that of the workers."""
+    """The route of the page. `policy` is the workers' policy."""
 
     async def show_doubts(store: Store, asked: PageRequest) -> Answer:
-        """The doubts of all queues, or those of `?queue=` behind `?after=`."""
+        """The page of the doubts of all queues, or of the queue `?queue=` after the id `?after=`."""
         only, after = asked.asked("queue"), asked.asked("after")
         if after is not None and (len(after) > LONGEST_NAME or queue_of(after) != only):
             after = None

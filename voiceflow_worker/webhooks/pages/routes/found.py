@@ -1,4 +1,4 @@
-"""`/ui?find=`: the calls with an id, a number or a unique key."""
+"""The page `/ui?find=`: the calls with an id, a number or a unique key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, PageQue
 
 
 async def show_found(store: Store, asked: PageRequest) -> Answer:
-    """The calls that were found; a single one is gone to at once."""
+    """The page of the calls that were found, or a redirect if there is exactly one."""
     wanted = (asked.asked("find") or "")[:LONGEST_NAME]
     found = await PageQueries(store).find(wanted, also=asked.asked("queue"))
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""`/ui`: what goes on in the whole store, and what needs a person."""
+"""The page `/ui`: an overview of the store, with everything that needs a person."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageReques
 from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, PageQueries
 
 MOST_BATCHES = 10
-"""Batches on this page: those under way first."""
+"""The most batches on this page. Batches under way come first."""
 
 
 async def show_overview(store: Store, asked: PageRequest) -> Answer:
-    """Queues, batches, rates, holds and doubts; with `?find=`, the calls that this finds."""
+    """The page of queues, batches, rates, holds and doubts. With `?find=`, the calls that were found."""
     if asked.asked("find"):
         return await show_found(store, asked)
     names = await PageQueries(store).names(asked.asked("queue"))
     queues = [await read_queue(store, name) for name in names]
-    # A store that never had anything says how to begin, instead of showing an empty queue.
+    # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
     batches = in_order([batch for queue in queues for batch in await read_batches(store, queue.queue)])
     heartbeats = Heartbeats(store)
@@ -46,14 +46,14 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
 
 
 def in_order(batches: Sequence[BatchProgress]) -> list[BatchProgress]:
-    """Batches that are being sent first, then those that wait, then those that have ended; by name within each."""
+    """Sort batches: first the ones that are being sent, then waiting ones, then ended ones, and each group by name."""
     return sorted(
         batches, key=lambda each: (each.done == each.total, not each.rate_now, each.batch_id or "", each.queue)
     )
 
 
 async def _holds(store: Store, queue: str) -> list[Gate]:
-    """Also of batches without calls: what is added to them is held too."""
+    """The holds of a queue and of its batches. A batch without calls is included, because later calls are held too."""
     now = store.clock.now()
     return [
         gate for gate in await store.control.gates(queue) if gate.state is GateState.HELD and gate.is_closed(at=now)
@@ -61,7 +61,7 @@ async def _holds(store: Store, queue: str) -> list[Gate]:
 
 
 def _end(queues: Sequence[BatchProgress]) -> datetime | None:
-    """The time at which the last call of all queues leaves; None if one of them stands still."""
+    """The time at which the last call of all queues leaves; None if a queue is not sending."""
     ends = [queue.ends_at for queue in queues if queue.to_send]
     known = [end for end in ends if end is not None]
     return max(known) if known and len(known) == len(ends) else None

@@ -1,4 +1,4 @@
-"""A request for a page, and the page that answers it."""
+"""Requests for pages, and pages as answers to them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from voiceflow_worker.core.ports import Store
 class PageRequest:
     """A request for a page below `/ui`.
 
-    `home` is the way from its address to `/ui`, so that links work wherever the app is mounted. `is_poll`: only the
-    live part is asked for.
+    `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll`: the
+    request is for the live part only.
     """
 
     path: str
@@ -36,16 +36,13 @@ class PageRequest:
         return self.path.partition("/")[2]
 
     def asked(self, name: str) -> str | None:
-        """A value of the query without spaces around it; None for an empty one."""
+        """A value of the query, without spaces around it; None if it is missing or empty."""
         return self.query.get(name, "").strip() or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What a page shows. Its template is drawn with `shown`, and with `asked`, the request.
-
-    The `live` block of its template is renewed without a reload where `is_live`.
-    """
+    """A page: a template, and the values `shown` in it. `is_live`: its `live` block is renewed without a reload."""
 
     template: str
     shown: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -56,11 +53,11 @@ class Page:
 
 Answer = Page | Response
 PageRoute = Callable[[Store, PageRequest], Awaitable[Answer]]
-"""A route: reads the store, and gives a page, or another response. Raises StoreError."""
+"""A function that reads the store, and returns a page or another response. Raises StoreError."""
 
 
 def problem(status: int, title: str, what: str, *, headers: Mapping[str, str] | None = None) -> Page:
-    """A page that tells what is wrong, and what to do."""
+    """A page that says what is wrong and what to do."""
     return Page(template="problem.html", shown={"title": title, "what": what}, status=status, headers=headers or {})
 
 
@@ -71,7 +68,7 @@ def read_request(scope: Scope) -> PageRequest:
     if rest is None:
         home = "ui"
     else:
-        # A slash inside a name came as %2F and does not separate segments: they are counted in the raw path.
+        # Segments are counted in the raw path, where a slash inside a name is %2F and does not separate segments.
         before = scope["path"][: len(scope["path"]) - len(rest)].count("/")
         sent = (scope.get("raw_path") or scope["path"].encode()).count(b"/")
         home = "../" * max(1, sent - before + 1) + "ui"

@@ -1,4 +1,4 @@
-"""Queries of the store that several pages need."""
+"""Queries of the store that several pages share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PageQueries:
         self._store = store
 
     async def find(self, text: str, *, also: str | None = None) -> list[Job]:
-        """The calls with this id, `clientRequestId`, number or unique key, the newest first; `MOST_FOUND` at most."""
+        """Up to `MOST_FOUND` calls with this id, `clientRequestId`, number or unique key, the newest first."""
         job = await self.job(text)
         if job is None and (post := job_of(text)) is not None:
             job = await self.job(post[0])
@@ -41,20 +41,20 @@ class PageQueries:
 
     async def job(self, job_id: str) -> Job | None:
         """The call with this id; None if there is none."""
-        # Only for what can be an id: some stores find the job by the queue in it.
+        # A text that cannot be an id is not looked up, because some stores find the job by the queue in its id.
         if len(job_id) > LONGEST_NAME or "." not in job_id or not QUEUE_NAME.fullmatch(queue_of(job_id)):
             return None
         return (await self._store.jobs.get([job_id])).get(job_id)
 
     async def names(self, also: str | None) -> list[str]:
-        """The queues that ever had a worker or a batch, the default one, and `also`."""
+        """The queues that ever had a worker or a batch, the default queue, and `also`."""
         known = {*await QueueNames(self._store).known(), *await BatchNames.queues(self._store)}
         named = {also} if also is not None and QUEUE_NAME.fullmatch(also) else set[str]()
         return sorted({DEFAULT_QUEUE, *known, *named})
 
 
 def read_number(text: str) -> str | None:
-    """A number in the form in which calls are stored; None for a text that is no number."""
+    """A telephone number in the form in which calls are stored; None for another text."""
     try:
         return usual_form(parse_number(text).e164)
     except PhoneNumberError:

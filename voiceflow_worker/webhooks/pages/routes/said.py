@@ -1,4 +1,4 @@
-"""What a call says and asks, from the body that is sent to 8x8."""
+"""The texts that a call speaks, read from the body that is sent to 8x8."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _TEXTS = {
     (Action.SAY, "text"): "Says",
     (Action.PLAY_FILE, "fileUrl"): "Plays",
     (Action.SAY_AND_CAPTURE, "promptMessage"): "Asks",
-    (Action.SAY_AND_CAPTURE, "successMessage"): "Says after keys that fit",
-    (Action.SAY_AND_CAPTURE, "failureMessage"): "Says after keys that do not fit",
+    (Action.SAY_AND_CAPTURE, "successMessage"): "Says after valid keys",
+    (Action.SAY_AND_CAPTURE, "failureMessage"): "Says after invalid keys",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One text of a call: what it is for, and the voice that speaks it."""
+    """One text of a call, with its purpose (`kind`) and the voice that speaks it."""
 
     kind: str
     text: str
@@ -27,7 +27,7 @@ class Said:
 
 
 def texts_of(body: str) -> list[Said]:
-    """The texts of a body in their order, as they are spoken; none for a body that cannot be read."""
+    """The texts of a body, in the order in which they are spoken; empty for a body that cannot be read."""
     try:
         read: object = json.loads(body)
     except ValueError:

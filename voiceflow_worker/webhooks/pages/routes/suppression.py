@@ -1,4 +1,4 @@
-"""`/ui/suppression`: the numbers that are not called."""
+"""The page `/ui/suppression`: the numbers that are not called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUMBERS_A_PAGE = 100
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
-    """The list behind `?after=`, or the entry of `?number=`."""
+    """The page of the list after the number `?after=`, or of the entry for `?number=`."""
     listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
     entries: Sequence[Suppression] = ()
     trouble, after = "", None

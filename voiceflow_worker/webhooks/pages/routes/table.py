@@ -1,4 +1,4 @@
-"""The routes of the pages by the first part of their path."""
+"""The routes of the pages, by the first part of their paths."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LISTS: Mapping[str, PageRoute] = {
     "calls": show_calls,
     "suppression": show_suppression,
 }
-"""Pages without a name, such as `/ui/calls`."""
+"""The routes of lists, such as `/ui/calls`."""
 SINGLE: Mapping[str, PageRoute] = {"calls": show_call, "batches": show_batch}
-"""Pages of one thing, such as `/ui/calls/ID`."""
+"""The routes of single calls and batches, such as `/ui/calls/ID`."""
 
 
 def reading_route(asked: PageRequest) -> PageRoute | None:

@@ -1,7 +1,4 @@
-"""The tone of a state or an outcome: the colour of its badge, and the sign beside it.
-
-A badge says its name too: colour alone tells nothing.
-"""
+"""The tone of a state or an outcome: the colour of its badge, and the sign and the words in it."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """`colour` names a class of the style sheet, `sign` a symbol of the layout, `label` the words."""
+    """A tone. `colour` is a class of the style sheet, `sign` a symbol of the layout, `label` the words."""
 
     colour: str
     sign: str
@@ -52,6 +49,6 @@ _BY_NAME: Mapping[str, tuple[str, str]] = {
 
 
 def tone_of(name: str) -> Tone:
-    """The tone of a state or an outcome; an unknown name gets a plain one. `in_doubt` reads "in doubt"."""
+    """The tone of a state or an outcome; a neutral tone for an unknown name. The label of `in_doubt` is "in doubt"."""
     colour, sign = _BY_NAME.get(name, (_IDLE, "dot"))
     return Tone(colour, sign, name.replace("_", " ").lower() if name in _BY_NAME else name)

@@ -1,4 +1,4 @@
-"""Forms that people send to the pages: read within limits, and only from our own pages."""
+"""Forms that people send to the pages. They are read within limits, and only if these pages sent them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
 
 
 class FormRefusedError(InvalidInputError):
-    """Raised when a form is too long, is no form, or did not come from these pages; nothing was changed."""
+    """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed."""
 
 
 class PageForm:
-    """The values of a form, or of the query of an address; `file` is the content of a file that came with it."""
+    """The values of a form, or of the query of an address. `file` is the content of the form's file, if it has one."""
 
     def __init__(self, values: Iterable[tuple[str, str]], *, file: bytes | None = None) -> None:
         self._values = list(values)
         self.file = file
 
     def one(self, name: str) -> str:
-        """The value of this name, without white space around it; empty if there is none."""
+        """The value with this name, without white space around it; empty if there is none."""
         return next((value.strip() for key, value in self._values if key == name), "")
 
     def all(self, name: str) -> list[str]:
-        """All values of this name, each once."""
+        """All different values with this name."""
         return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))
 
 
 async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm:
-    """The form in a request's body of at most `longest` bytes. Raises FormRefusedError."""
+    """Read the form in the body of a request, of at most `longest` bytes. Raises FormRefusedError."""
     left = longest
 
     async def limited() -> Message:
@@ -44,7 +44,7 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
         message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise FormRefusedError(f"this is longer than {longest:,} bytes; send less at once")
+            raise FormRefusedError(f"the form is longer than {longest:,} bytes; send less at once")
         return message
 
     try:
@@ -60,10 +60,10 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
 
 
 def comes_from_here(headers: Headers) -> bool:
-    """Whether a browser sent this from a page of the same server.
+    """Whether a browser sent a request from a page of the same server.
 
-    `Sec-Fetch-Site` is the browser's own word and survives every proxy. Browsers leave it out on plain HTTP, but for
-    this machine; then `Origin` must name the host that was asked.
+    Browsers say so in `Sec-Fetch-Site`, which proxies do not change. Browsers omit it over plain HTTP, except to their
+    own machine. Then `Origin` must name the host of the request.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -73,7 +73,7 @@ def comes_from_here(headers: Headers) -> bool:
 
 
 async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, longest: int) -> PageForm:
-    """A form that a page of this session has sent. Raises FormRefusedError."""
+    """Read a form that a page of this session has sent. Raises FormRefusedError for any other form."""
     if not comes_from_here(Headers(scope=scope)):
         raise FormRefusedError("this form was not sent from these pages; open the page again, and send it from there")
     form = await read_form(scope, receive, longest=longest)

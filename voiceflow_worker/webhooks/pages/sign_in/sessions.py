@@ -21,12 +21,12 @@ from voiceflow_worker.errors import SettingsError
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)
-"""The longest time until other receivers know of a sign-out."""
+"""The longest time until other receivers notice a sign-out."""
 ENDED = "page-session-ended"
 
 
 class PageRole(StrEnum):
-    """What somebody may do on the pages: a reader only looks."""
+    """The role of a person on the pages. A reader may only look; an operator may also act."""
 
     READER = "reader"
     OPERATOR = "operator"
@@ -34,7 +34,7 @@ class PageRole(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSession:
-    """One sign-in. `name` is what the person typed; `token` must come with every form of this session."""
+    """A session. `name` is the name that the person typed. Every form of the session must have the `token`."""
 
     id: str
     name: str
@@ -60,10 +60,10 @@ class _Signed(TypedDict):
 
 
 class PageSessions:
-    """Begins, recognizes and ends sessions; all receivers with the same secrets and store share them.
+    """The sessions of the pages. All receivers with the same secrets and the same store share them.
 
-    A session is kept in its cookie, signed with a key that is derived from the secret of its role: another secret ends
-    all its sessions. Raises SettingsError for an empty secret, and for equal ones.
+    A session is in its cookie, signed with a key that is derived from the secret of its role. So a new secret ends all
+    sessions of the role. Raises SettingsError for an empty secret, and if both roles have the same secret.
     """
 
     def __init__(
@@ -75,9 +75,11 @@ class PageSessions:
         monotonic: Callable[[], float] | None = None,
     ) -> None:
         if not secret.strip() or (operator_secret is not None and not operator_secret.strip()):
-            raise SettingsError("a secret of the pages is empty; give the text that people shall type to sign in")
+            raise SettingsError("a secret of the pages is empty; give the text that people must type to sign in")
         if secret == operator_secret:
-            raise SettingsError("readers and operators of the pages have the same secret; give operators another one")
+            raise SettingsError(
+                "readers and operators of the pages have the same secret; give operators another secret"
+            )
         self._secrets = {PageRole.READER: secret}
         if operator_secret is not None:
             self._secrets[PageRole.OPERATOR] = operator_secret
@@ -92,14 +94,14 @@ class PageSessions:
         self._read_at = -inf
 
     def role_of(self, secret: str) -> PageRole | None:
-        """The role of whoever types this secret; None for a wrong one."""
+        """The role that this secret belongs to; None for a wrong secret."""
         matches = [
             role for role, right in self._secrets.items() if hmac.compare_digest(secret.encode(), right.encode())
         ]
         return matches[0] if matches else None
 
     def begin(self, name: str, role: PageRole) -> PageSession:
-        """A new session, with an id and a token that nobody has seen before."""
+        """Begin a session, with a new id and a new token."""
         until = (self._clock.now() + LASTS).replace(microsecond=0)
         return PageSession(id=token_urlsafe(16), name=name, role=role, token=token_urlsafe(32), until=until)
 
@@ -109,19 +111,19 @@ class PageSessions:
         return str(self._signers[session.role].dumps(signed))
 
     async def find(self, cookie: str) -> PageSession | None:
-        """The session of a cookie; None if it was not made here, or is over. Raises StoreError."""
+        """The session in a cookie; None if the cookie is not genuine or the session is over. Raises StoreError."""
         session = self._read(cookie)
         if session is None or session.until <= self._clock.now() or await self._has_ended(session):
             return None
         return session
 
     async def end(self, session: PageSession) -> None:
-        """End a session, on all receivers: its cookie is worth nothing any more. Raises StoreError."""
+        """End a session on all receivers. Its cookie is then no longer accepted. Raises StoreError."""
         await self._ended.put({session.id: ""}, until=session.until)
         self._read_at = -inf
 
     async def _has_ended(self, session: PageSession) -> bool:
-        """Whether somebody has signed out; read once a second for all sessions together."""
+        """Whether a person has signed out of the session. All ended sessions are read together, once a second."""
         now = self._monotonic()
         if now - self._read_at >= READ_EVERY.total_seconds():
             self._ended_ids = frozenset([session_id for session_id, _ in await self._ended.all()])
@@ -146,5 +148,5 @@ class PageSessions:
 
 @lru_cache(maxsize=4)
 def _key(secret: str, role: PageRole) -> bytes:
-    # Slow on purpose (40 ms): who has a cookie must not find a short secret by trying.
+    # Slow on purpose (40 ms), so that nobody can find a short secret by trying many secrets on a cookie.
     return scrypt(secret.encode(), salt=f"voiceflow pages {role.value}".encode(), n=2**14, r=8, p=1)

@@ -12,13 +12,14 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 Address: TypeAlias = IPv4Address | IPv6Address
 MOST_ADDRESSES = 10_000
-"""Addresses that are remembered; the limit on all together holds for those that are forgotten."""
+"""The most addresses that are remembered. Forgotten addresses are still subject to the limit for all together."""
 
 
 class WrongSecrets:
-    """Counts wrong secrets in this process: a few at once, then one in a while, for one address and for all together.
+    """The limits for wrong secrets in this process, by address and for all addresses together.
 
-    An address from which somebody has signed in is not held up by the wrong secrets of others.
+    A few wrong secrets are allowed at once, and then one at each interval. An address from which somebody has signed in
+    is not subject to the limit for all.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class WrongSecrets:
         self._trusted: OrderedDict[str, None] = OrderedDict()
 
     def wait(self, address: Address | None, *, at: datetime) -> timedelta | None:
-        """How long this address must wait before it may try; None if it may try now."""
+        """The time that this address must wait before the next try; None if it may try now."""
         name, now = _name(address), at.timestamp()
         free = [_try(self._states.get(name, 0.0), self._of_one, now)[0]]
         if name not in self._trusted:
@@ -45,7 +46,7 @@ class WrongSecrets:
         return timedelta(seconds=math.ceil(latest - now)) if latest > now else None
 
     def failed(self, address: Address | None, *, at: datetime) -> None:
-        """Count a wrong secret."""
+        """Count a wrong secret from this address."""
         name, now = _name(address), at.timestamp()
         self._states[name] = _try(self._states.get(name, 0.0), self._of_one, now)[1]
         self._all = _try(self._all, self._of_all, now)[1]
@@ -58,13 +59,13 @@ class WrongSecrets:
 
 
 def _try(tat: float, limit: tuple[int, float], now: float) -> tuple[float, float]:
-    """When the next try is free, and the state after it."""
+    """The time at which the next try is allowed, and the state after that try."""
     found = departures(tat=tat, wanted=1, rate=limit[1], burst=limit[0], now=now, horizon=0)
     return (found.times[0] if found.times else found.next_at), found.tat
 
 
 def _name(address: Address | None) -> str:
-    """One name for all addresses that one machine can easily have: a whole /64 of IPv6."""
+    """The name under which an address is counted. All addresses in a /64 of IPv6 share a name."""
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))
     return str(address)
