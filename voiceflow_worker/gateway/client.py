@@ -332,9 +332,7 @@ class VoiceClient(api.AccountApi):
 
     def _exchange(self, carrier: Carrier, watch: Watch, body: bytes) -> Awaitable[httpx.Response]:
         request = self._wire.post_call(
-            body,
-            keep_connection=carrier.keeps_connections,
-            extensions={"timeout": self._timeouts, **watch.extensions},
+            body, keep_connection=carrier.keeps_connections, extensions={"timeout": self._timeouts, **watch.extensions}
         )
         return carrier.transport.handle_async_request(request)
 

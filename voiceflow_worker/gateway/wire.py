@@ -101,11 +101,7 @@ class _Pieces:
 
 def body_of(placement: Placement) -> bytes:
     """The body of a placement's POST: the stored text, with the two keys that differ between POSTs."""
-    return splice(
-        placement.body,
-        client_request_id=placement.client_request_id,
-        valid_until=placement.valid_until,
-    )
+    return splice(placement.body, client_request_id=placement.client_request_id, valid_until=placement.valid_until)
 
 
 def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes:
@@ -115,10 +111,7 @@ def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes
     """
     if not (body.startswith("{") and body.endswith("}")):
         raise ValueError("the stored body is not the text of one JSON object without space around it")
-    added = [
-        f'"clientRequestId":{_json(client_request_id)}',
-        f'"validUntil":"{write_valid_until(valid_until)}"',
-    ]
+    added = [f'"clientRequestId":{_json(client_request_id)}', f'"validUntil":"{write_valid_until(valid_until)}"']
     inner = body[:-1]
     comma = "" if inner.rstrip() == "{" else ","
     return f"{inner}{comma}{','.join(added)}}}".encode()

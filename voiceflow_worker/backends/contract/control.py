@@ -53,11 +53,7 @@ class ControlContract(Ground):
         jobs = [sample_job(1, batch_id="a"), sample_job(2, batch_id="b"), sample_job(3, batch_id="held")]
         await store.jobs.enqueue(jobs, now=NOW)
         cancelled = gate(GateState.CANCELLED, batch="a", reason="called off")
-        for each in (
-            cancelled,
-            gate(GateState.CANCELLED, batch="empty"),
-            gate(GateState.HELD, batch="held"),
-        ):
+        for each in (cancelled, gate(GateState.CANCELLED, batch="empty"), gate(GateState.HELD, batch="held")):
             await store.control.gate(each)
         assert list(await other.control.cancelling(QUEUE, limit=10)) == [cancelled]
         assert list(await other.control.cancelling("reminders", limit=10)) == []
@@ -86,10 +82,7 @@ class ControlContract(Ground):
             gate(GateState.HELD, batch="until later", until=NOW + SECOND + MICROSECOND),
             gate(GateState.CANCELLED, batch="other", queue="reminders"),
         }
-        spent = {
-            gate(GateState.CANCELLED, batch="gone"),
-            gate(GateState.HELD, batch="over", until=NOW + SECOND),
-        }
+        spent = {gate(GateState.CANCELLED, batch="gone"), gate(GateState.HELD, batch="over", until=NOW + SECOND)}
         for each in kept | spent:
             await store.control.gate(each)
         assert await store.control.forget_gates(QUEUE, before=NOW) == 0

@@ -71,7 +71,4 @@ class ShareContract(Ground):
             async with opener() as store:
                 await store.jobs.enqueue([sample_job(number)], now=NOW)
         async with opener() as store:
-            assert len(await store.jobs.find(Query(queue=QUEUE))) in {
-                1,
-                3,
-            }  # a store in memory ends with its block
+            assert len(await store.jobs.find(Query(queue=QUEUE))) in {1, 3}  # a store in memory ends with its block

@@ -83,9 +83,7 @@ class TotalsContract(Ground):
         assert await store.jobs.commit([sent]) == [True]
         assert dict((await store.jobs.totals(QUEUE)).live) == {"state:submitted": 1, "placed": 1}
         ended = moved(
-            sent.new,
-            state=JobState.COMPLETED,
-            posts=(post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1"),),
+            sent.new, state=JobState.COMPLETED, posts=(post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1"),)
         )
         priced = moved(
             ended.new, posts=(post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1", price="0.0288"),)

@@ -60,11 +60,7 @@ def _state(name: str) -> JobState | None:
 
 @asynccontextmanager
 async def open_redis(
-    url: str,
-    *,
-    clock: Clock | None = None,
-    durability: str | None = None,
-    greetings: Sequence[Greeting] = (),
+    url: str, *, clock: Clock | None = None, durability: str | None = None, greetings: Sequence[Greeting] = ()
 ) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL.
 

@@ -13,12 +13,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError
-from voiceflow_worker.webhooks.pages.actions.action import (
-    ActingStore,
-    Confirmation,
-    PageAction,
-    UnknownSubjectError,
-)
+from voiceflow_worker.webhooks.pages.actions.action import ActingStore, Confirmation, PageAction, UnknownSubjectError
 from voiceflow_worker.webhooks.pages.actions.table import all_actions
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, PageForm, checked_form

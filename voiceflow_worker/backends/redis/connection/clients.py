@@ -104,10 +104,7 @@ async def primary(url: RedisURL) -> TCPLocation:
 
 def _standalone(url: RedisURL, location: TCPLocation) -> Redis[str]:
     pool = ConnectionPool[_Connection](
-        connection_class=_Connection,
-        location=location,
-        timeout=ANSWER_TIMEOUT,
-        **_options(url),
+        connection_class=_Connection, location=location, timeout=ANSWER_TIMEOUT, **_options(url)
     )
     return Redis(connection_pool=pool, decode_responses=True, retry_policy=NoRetryPolicy())
 

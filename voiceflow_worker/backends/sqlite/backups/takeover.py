@@ -259,8 +259,7 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
         held = standing and standing[0][3] == GateState.HELD.value and standing[0][4] is None and standing[0][5]
         whole = f"{reason} (it was held before: {held})" if held else reason
         db.run(
-            statements("control")["set_gate"],
-            (name, "queue", name, GateState.HELD.value, None, whole, to_micros(at)),
+            statements("control")["set_gate"], (name, "queue", name, GateState.HELD.value, None, whole, to_micros(at))
         )
     return sorted(names)
 

@@ -34,12 +34,7 @@ COUNT_HOLDS = timedelta(minutes=15)
 COUNTING_LIMIT = timedelta(seconds=25)
 REDIALLING_LIMIT = timedelta(seconds=30)
 """The two limits together fit into the limit of an action, because a refused redial counts the calls again."""
-_OUTCOMES = {
-    "no_answer": "no answer",
-    "busy": "busy",
-    "canceled": "canceled",
-    "failed": "failed or error",
-}
+_OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
 """The outcomes that can be redialled, as `--outcome` names them, with their labels."""
 _DOUBTS = "Calls in doubt, calls that were answered, and people who opted out."
 

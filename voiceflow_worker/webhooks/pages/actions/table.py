@@ -9,11 +9,7 @@ from voiceflow_worker.webhooks.pages.actions.batch_redials import RedialBatchAct
 from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction
 from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, HoldAction, ResumeAction
 from voiceflow_worker.webhooks.pages.actions.resolving import ResolveAction
-from voiceflow_worker.webhooks.pages.actions.suppressing import (
-    ImportNumbersAction,
-    SuppressAction,
-    UnsuppressAction,
-)
+from voiceflow_worker.webhooks.pages.actions.suppressing import ImportNumbersAction, SuppressAction, UnsuppressAction
 
 
 def all_actions(acting: ActingStore) -> Mapping[str, PageAction]:
