@@ -152,9 +152,7 @@ def webhook_app(
 
     async def readyz(_request: Request) -> Response:
         why = await readiness.why_not()
-        if why is None:
-            return JSONResponse({"status": "ok"})
-        return JSONResponse({"error": why}, status_code=503)
+        return JSONResponse({"status": "ok"} if why is None else {"error": why}, 200 if why is None else 503)
 
     async def show_metrics(_request: Request) -> Response:
         return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)

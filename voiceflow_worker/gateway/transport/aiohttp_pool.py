@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar, Token
 from functools import partial
 from ssl import SSLContext
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -195,9 +194,7 @@ class ConnectorWatch:
         self._token = _watched.set(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._token is not None:
             _watched.reset(self._token)
 

@@ -4,13 +4,12 @@ Without proof, a POST may have left, and an answer may be left over from another
 
 A watch is made for one POST, and entered while the transport sends it. It sets `progress.may_have_left` before the
 first byte can leave. Its assumptions about a transport come from the transport's source, and tests/gateway tests them
-on sockets. The watch over aiohttp is in `aiohttp_pool`, the only module that imports aiohttp at once.
+on sockets. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import aiohttp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import httpx
@@ -34,9 +33,7 @@ class Watch(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def proves_nothing_left(self, error: Exception) -> bool:
         """Whether this error of the transport proves that no byte of the POST has left."""
@@ -62,6 +59,9 @@ class _Deaf:
     """Base of watches that cannot see further data on a connection. Their POSTs ask the server to close it."""
 
     __slots__ = ()
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
         """False, because it is never certain."""
@@ -90,11 +90,6 @@ class BlindWatch(_Deaf):
     def __enter__(self) -> Self:
         self._progress.may_have_left = True
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        pass
 
     def proves_nothing_left(self, error: Exception) -> bool:  # noqa: ARG002 (no error proves it)
         """False, because no error of an unknown transport proves it."""
@@ -132,11 +127,6 @@ class TracedWatch(_Deaf):
 
     def __enter__(self) -> Self:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        pass
 
     def proves_nothing_left(self, error: Exception) -> bool:
         """Whether the head of the POST was not begun, and the error is one of httpx's own."""

@@ -71,7 +71,7 @@ class _Replaced:
 def restore(
     path: Path, source: Path, *, clock: Callable[[], datetime], policy: CallPolicy, progress: Progress
 ) -> Restored:
-    """Replace the store at `path` with a copy of the backup `source`. Blocks, with the store locked.
+    """Replace the store at `path` with a copy of the backup `source`. Blocks; the store is locked meanwhile.
 
     The copy gets the store's evidence about calls that were sent or have ended, and all its queues are held. The old
     files are moved aside, not deleted. The store is unchanged until the last step, a rename. Raises
