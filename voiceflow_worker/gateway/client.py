@@ -182,8 +182,8 @@ class VoiceClient(api.AccountApi):
         """POST one call, once, and return its verdict.
 
         Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
-        ended, or if its queue was held while it waited for the limiter. If this is cancelled, `progress` shows whether
-        anything may have left.
+        ended, or if its queue was held while it waited for the limiter. If the task is cancelled, `progress` shows
+        whether anything may have left.
         """
         carrier = self._opened()
         progress.may_have_left = False

@@ -80,7 +80,7 @@ class Session:
             return await self.client.eval(wanted.text, keys=[key], args=args)
 
     async def _take_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
-        """The connection for all scripts. Callers at the same time share it, because the pool has at most 64."""
+        """The connection for all scripts. Callers at the same time share it, as the pool has only 64 connections."""
         async with self._taking:
             line = self._line
             if line is None or not line.usable:

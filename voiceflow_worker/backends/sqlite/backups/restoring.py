@@ -1,4 +1,4 @@
-"""Restoring a backup in the place of a store that is not in use. The backup gets that store's evidence, and is held."""
+"""Restoring a backup in the place of an unused store. The backup gets the store's evidence, and its queues are held."""
 
 from __future__ import annotations
 
