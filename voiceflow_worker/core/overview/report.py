@@ -192,13 +192,7 @@ def tables_of(reports: Sequence[Report]) -> list[ReportTable]:
     found = [
         _table("States", "state", of_calls, reports, _states),
         _table("Outcomes", "outcome", of_calls, reports, lambda each: _counted(each.outcomes)),
-        _table(
-            "Keys pressed",
-            "keys pressed",
-            of_calls,
-            reports,
-            lambda each: _counted(_shortened(each.digits)),
-        ),
+        _table("Keys pressed", "keys pressed", of_calls, reports, lambda each: _counted(_shortened(each.digits))),
         _table("Attempts per person", "attempts", of_calls, reports, _attempts),
         _table("By hour", hour, ("attempts", *rates), reports, _hours),
         _table("By country", "country", ("calls", "with an outcome", *rates), reports, _countries),

@@ -252,8 +252,7 @@ class Reconciler:
         if self._is_not_placed(found, log, unnamed) and log.asked_at is not None:
             note = "the log of 8x8 has no row for this call, long after it could have ended"
             return await self._move(
-                job,
-                partial(lifecycle.resolve, placed=False, at=now, witnessed=log.asked_at, note=note, policy=policy),
+                job, partial(lifecycle.resolve, placed=False, at=now, witnessed=log.asked_at, note=note, policy=policy)
             )
         return await self._move(job, partial(lifecycle.look_again, at=now, policy=policy, reason=match.reason))
 

@@ -52,14 +52,7 @@ class JobState(StrEnum):
 
 
 FINAL_STATES = frozenset(
-    {
-        JobState.COMPLETED,
-        JobState.UNREACHED,
-        JobState.FAILED,
-        JobState.EXPIRED,
-        JobState.CANCELLED,
-        JobState.ACCEPTED,
-    }
+    {JobState.COMPLETED, JobState.UNREACHED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED, JobState.ACCEPTED}
 )
 
 

@@ -214,10 +214,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
     _require(job, MoveName.REDIAL)
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
         raise IllegalMoveError(
-            job.id,
-            state=job.state.value,
-            move="be redialled",
-            remedy=f"the person was called; {Remedy.FORCE_REDIAL}",
+            job.id, state=job.state.value, move="be redialled", remedy=f"the person was called; {Remedy.FORCE_REDIAL}"
         )
     if job.is_expired(at=at):
         raise IllegalMoveError(
@@ -254,12 +251,7 @@ def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) ->
 
 
 _NOT_REACHED = frozenset(
-    {
-        SessionStatus.NO_ANSWER,
-        SessionStatus.BUSY,
-        SessionStatus.CANCELED,
-        SessionStatus.UNSUBSCRIBED_CONTACT,
-    }
+    {SessionStatus.NO_ANSWER, SessionStatus.BUSY, SessionStatus.CANCELED, SessionStatus.UNSUBSCRIBED_CONTACT}
 )
 
 

@@ -10,10 +10,7 @@ from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 
 _S = SessionStatus
-_GROUPS = {
-    "UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}),
-    "FAILED": frozenset({_S.FAILED, _S.ERROR}),
-}
+_GROUPS = {"UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}), "FAILED": frozenset({_S.FAILED, _S.ERROR})}
 _ALONE = {status.value: status for status in (_S.NO_ANSWER, _S.BUSY, _S.CANCELED, _S.ERROR)}
 _ALONE["CANCELLED"] = _S.CANCELED
 _WORDS = "busy, no_answer, canceled, unreached (all three), failed or error"
@@ -77,12 +74,7 @@ def _listed(value: object) -> Iterable[object]:
 
 
 def redial_policy(
-    on: str | Iterable[str],
-    *,
-    limit: int,
-    after: timedelta,
-    factor: float | None = None,
-    jitter: float | None = None,
+    on: str | Iterable[str], *, limit: int, after: timedelta, factor: float | None = None, jitter: float | None = None
 ) -> RedialPolicy:
     """A redial policy. Raises InvalidInputError for a limit without outcomes."""
     statuses = read_redial_on(on)

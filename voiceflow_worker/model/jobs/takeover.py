@@ -132,10 +132,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
     merged = _merged(known, post)
     if merged.verdict is not None and merged.verdict is not known.verdict and merged.verdict in GATEWAY_VERDICTS:
         verdict = Verdict(
-            kind=merged.verdict,
-            message=merged.message or "",
-            code=merged.code,
-            session_id=merged.session_id,
+            kind=merged.verdict, message=merged.message or "", code=merged.code, session_id=merged.session_id
         )
         job = answered(job, post.number, verdict, at=merged.answered_at or at, policy=policy)
     job = with_post(job, replace(merged, outcome=known.outcome))

@@ -40,9 +40,7 @@ def outcome_from(record: dict[str, Any]) -> Outcome:
         if name in known:
             known[name] = datetime.fromisoformat(known[name])
     return Outcome(
-        status=SessionStatus(status) if status is not None else None,
-        legs=tuple([_leg(leg) for leg in legs]),
-        **known,
+        status=SessionStatus(status) if status is not None else None, legs=tuple([_leg(leg) for leg in legs]), **known
     )
 
 

@@ -176,8 +176,7 @@ SESSION_STATUSES: Mapping[SessionStatus, StatusEntry] = MappingProxyType(
             "the call was cancelled before it was answered", "Call again, unless it was cancelled on purpose."
         ),
         SessionStatus.FAILED: StatusEntry(
-            "the call could not be connected",
-            "Check that the number exists; the error code of the summary says more.",
+            "the call could not be connected", "Check that the number exists; the error code of the summary says more."
         ),
         SessionStatus.ERROR: StatusEntry("8x8 could not run the call flow", "The error code of the summary says why."),
         SessionStatus.COMPLETED_UNSUBSCRIBED: StatusEntry(
@@ -196,7 +195,7 @@ SESSION_STATUSES: Mapping[SessionStatus, StatusEntry] = MappingProxyType(
 )
 
 _BY_SPELLING = {status.value.replace("_", ""): status for status in SessionStatus} | {
-    "CANCELLED": SessionStatus.CANCELED,  # the service spells it both ways
+    "CANCELLED": SessionStatus.CANCELED  # the service spells it both ways
 }
 
 
