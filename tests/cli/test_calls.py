@@ -288,7 +288,7 @@ def test_the_story_of_a_call_whose_worker_is_gone_expects_no_answer(voiceflow: P
     out = voiceflow("calls", "show", gone, *store).out
     assert "no answer yet" not in out
     assert "no answer while its worker held it" in out
-    assert "its worker is gone, and a running worker will put it in doubt: its lease ended at" in out
+    assert "its worker is gone, and another worker will put the call in doubt: the lease ended at" in out
 
 
 def test_the_story_of_a_call_that_is_being_sent_expects_an_answer(voiceflow: Program, store: Store) -> None:

@@ -284,7 +284,7 @@ class TestWhatStaysOpen:
         log.write()
         clock.advance(timedelta(days=30))
         assert await look(engine, log) == OPEN
-        assert "too long ago" in ((await engine.queue.get(job.id)).reason or "")
+        assert "the call is so old" in ((await engine.queue.get(job.id)).reason or "")
 
     async def test_two_sessions_that_fit_bind_nothing(
         self, engine: Engine, log: WrittenLog, clock: ManualClock

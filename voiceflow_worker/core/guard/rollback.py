@@ -98,7 +98,7 @@ class RollbackGuard:
             self._file.close()
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs whose POST is about to leave to this worker's file, durably. Raises `StoreReadOnlyError`."""
+        """Write jobs to this worker's file, durably, before their POST leaves. Raises `StoreReadOnlyError`."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._appended = jobs

@@ -96,8 +96,8 @@ _DUE = {
 
 
 _OVERDUE = {
-    JobState.LEASED: "its worker has sent nothing, and a running worker will take it up: its lease ended at",
-    JobState.SENDING: "its worker is gone, and a running worker will put it in doubt: its lease ended at",
+    JobState.LEASED: "its worker has sent nothing, and another worker will take over the call: the lease ended at",
+    JobState.SENDING: "its worker is gone, and another worker will put the call in doubt: the lease ended at",
 }
 
 

@@ -187,7 +187,7 @@ class Departures:
 
     @property
     def _ready_in(self) -> timedelta:
-        """The time before its departure at which a call must ask for a departure time; zero with a fast store."""
+        """How long before the departure a call must ask for its departure time; zero with a fast store."""
         return _beyond_stale(min(self._asking.time + self._journalled_in, self._most - HORIZON))
 
     @property

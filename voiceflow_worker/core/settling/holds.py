@@ -44,7 +44,7 @@ class Holds:
         return (await self._control.gate(gate)).until
 
     def heed(self, gate: Gate) -> None:
-        """Follow a hold from elsewhere: calls that this worker leased before it must not leave."""
+        """Follow a hold from elsewhere: calls that were leased before the hold must not leave."""
         self._closed_at = self._clock.monotonic()
         self.reason = gate.reason
 

@@ -183,7 +183,7 @@ class Reconciler:
             return await self._at_this_hour(matched((), taken=(), rivals=()), case, book)
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
-            return Match(reason="too long ago to know which other calls the log of 8x8 may mean")
+            return Match(reason="the call is so old that a row in 8x8's log may belong to a call deleted since")
         # The other POSTs are read first: a POST that gets its session after that has none here, and so is a rival.
         others = await self._others(case)
         owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id])
