@@ -28,6 +28,9 @@ sys.path.insert(0, str(ROOT))
 from tests.support.flows import flow, number  # noqa: E402
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store  # noqa: E402
 from voiceflow_worker.backends.witness import JournalFiles  # noqa: E402
+from voiceflow_worker.campaigns.calls.options import CampaignOptions  # noqa: E402
+from voiceflow_worker.campaigns.calls.template import FlowTemplate  # noqa: E402
+from voiceflow_worker.campaigns.enqueue import enqueue_file  # noqa: E402
 from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
 from voiceflow_worker.core.ports import Placement  # noqa: E402
 from voiceflow_worker.gateway.transport.transports import DefaultTransport  # noqa: E402
@@ -130,6 +133,47 @@ async def worker(wanted: argparse.Namespace) -> dict[str, float]:
         return rates
 
 
+async def ready(wanted: argparse.Namespace) -> dict[str, float]:
+    """Ready flows through `enqueue_many`, 1,000 at a time."""
+    requests = [request(place) for place in range(WARM_UP + wanted.calls)]
+    async with open_store(wanted.store) as store:
+        queue = CallQueue(store)
+        await queue.enqueue_many(requests[:WARM_UP])
+        gc.collect()
+        watch = Stopwatch()
+        for start in range(WARM_UP, len(requests), 1000):
+            await queue.enqueue_many(requests[start : start + 1000])
+        return watch.report(wanted.calls)
+
+
+async def rows(wanted: argparse.Namespace) -> dict[str, float]:
+    """The rows of a CSV: read, checked, filled into a template, and enqueued."""
+    options = CampaignOptions(
+        template=FlowTemplate.speaking("Hello {{name}}, we expect you at {{appointment}}."),
+        source="+6531234567",
+        voice_profile="en-IE-EmilyNeural",
+    )
+
+    def campaign(folder: str, first: int, count: int) -> Path:
+        path = Path(folder) / f"campaign-{first}.csv"
+        lines = [f"{number(place)},Customer {place},10:30\n" for place in range(first, first + count)]
+        path.write_text("destination,name,appointment\n" + "".join(lines), encoding="utf-8")
+        return path
+
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_store(wanted.store) as store:
+            queue = CallQueue(store)
+            await enqueue_file(queue, campaign(folder, 0, WARM_UP), options, now=store.clock.now())
+            path = campaign(folder, WARM_UP, wanted.calls)
+            gc.collect()
+            watch = Stopwatch()
+            report = await enqueue_file(queue, path, options, now=store.clock.now())
+            rates = watch.report(wanted.calls)
+    if report.enqueued != wanted.calls:
+        raise SystemExit(f"{report.enqueued} of {wanted.calls} rows were enqueued")
+    return rates
+
+
 def request(place: int) -> CallRequest:
     """One call of the campaign."""
     return CallRequest(flow=flow(number(place), f"Hello Customer {place}, we expect you at 10:30."))
@@ -153,13 +197,13 @@ async def witness_of(wanted: argparse.Namespace) -> AsyncIterator[JournalFiles |
 def main() -> None:
     """Measure one rung."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rung", choices=["bare", "gateway", "worker"])
+    parser.add_argument("rung", choices=["bare", "gateway", "worker", "ready", "rows"])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--calls", type=int, required=True)
     parser.add_argument("--store")
     parser.add_argument("--guard", action="store_true")
     wanted = parser.parse_args()
-    rungs = {"bare": bare, "gateway": gateway, "worker": worker}
+    rungs = {"bare": bare, "gateway": gateway, "worker": worker, "ready": ready, "rows": rows}
     print(json.dumps(anyio.run(rungs[wanted.rung], wanted)))  # noqa: T201 - its parent reads this
 
 

@@ -44,6 +44,11 @@ LADDER = (
     Rung("worker, SQLite, journal file", "worker", "sqlite", guard=True),
     Rung("worker, Redis", "worker", "redis"),
     Rung("worker, Redis, journal file", "worker", "redis", guard=True),
+    Rung("enqueue_many, memory", "ready", "memory"),
+    Rung("enqueue_many, SQLite", "ready", "sqlite"),
+    Rung("enqueue_many, Redis", "ready", "redis"),
+    Rung("rows of a CSV, SQLite", "rows", "sqlite"),
+    Rung("rows of a CSV, Redis", "rows", "redis"),
 )
 """The stores commit durably: SQLite with synchronous=FULL, Redis with appendfsync always."""
 RATIOS = Path(__file__).with_name("ratios.json")
@@ -93,24 +98,6 @@ def measured(rung: Rung, *, port: int, calls: int) -> dict[str, float]:
         done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
-
-
-def enqueued(rows: int) -> float:
-    """Rows per second of processor time of `voiceflow enqueue` into SQLite."""
-    with tempfile.TemporaryDirectory() as folder:
-        campaign = Path(folder) / "campaign.csv"
-        lines = ["destination,name,appointment"]
-        lines += [f"+65{80000000 + place},Customer {place},10:30" for place in range(rows)]
-        campaign.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        say = ("--say", "Hello {{name}}, we expect you at {{appointment}}.", "--voice-profile", "en-IE-EmilyNeural")
-        to = ("--store", f"sqlite:///{folder}/calls.db", "--source", "+6531234567", "--json")
-        command = [sys.executable, "-m", "voiceflow_worker", "enqueue", str(campaign), *to, *say]
-        with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, cwd=ROOT) as process:
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"enqueue ended with {process.returncode}")
-    return rows / (usage.ru_utime + usage.ru_stime)
 
 
 def summary(values: list[float], *, digits: int = 0) -> dict[str, float]:
@@ -176,19 +163,14 @@ def main() -> None:
     began = time.perf_counter()
     rungs = [rung for rung in LADDER if rung.kind == "bare" or (wanted.only or "") in rung.name]
     figures = ladder(rungs, calls=wanted.calls, rounds=wanted.rounds)
-    rows = None
     if wanted.check:
         worse = slower(figures)
         sys.exit("\n".join(worse) if worse else 0)
-    if not wanted.only:
-        rows = summary([enqueued(wanted.calls) for _ in range(wanted.rounds)])
     if wanted.json:
-        told = {"calls": wanted.calls, "rounds": wanted.rounds, "ladder": figures, "rows_per_cpu_second": rows}
+        told = {"calls": wanted.calls, "rounds": wanted.rounds, "ladder": figures}
         print(json.dumps(told, indent=2))  # noqa: T201
         return
     print(table(figures))  # noqa: T201
-    if rows is not None:
-        print(f"\nenqueue from CSV into SQLite: {rows['median']:,.0f} rows per CPU second, with the start")  # noqa: T201
     print(f"{wanted.rounds} rounds of {wanted.calls} calls, {time.perf_counter() - began:.0f} s")  # noqa: T201
 
 

@@ -83,6 +83,22 @@ def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path
     assert sentence in refused(file_of(tmp_path, f"{header}\n+6587654321,Ana,x\n"))
 
 
+@pytest.mark.parametrize("mark", ["", "\\", "'", "\x85", "\u2028", "\x0b", "\xa0", " x ", "%s", "x" * 3000])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_cell_has_the_same_characters_with_quotes_and_without(tmp_path: Path, mark: str, quote: str) -> None:
+    rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{quote}A{mark}na{quote}"))
+    assert rows[0].raw.cells == ("+6587654321", f"A{mark}na")
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_cell_longer_than_any_text_is_one_bad_row(tmp_path: Path, quote: str) -> None:
+    rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{quote}{'x' * 131_073}{quote}\n+6587654322,Ben\n"))
+    assert [(row, message[:44]) for row, _, _, message in told(rows)] == [
+        (2, "the line cannot be read as CSV: field larger")
+    ]
+    assert len(requests(rows)) == 1
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
     assert "is empty; it needs a header line with a column named destination" in refused(file_of(tmp_path, content))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult
@@ -12,6 +12,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.refusals import BatchLimits
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.stop_rules import StopRules
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.canonical import body_digest
 from voiceflow_worker.model.flows.meaning import copy_of

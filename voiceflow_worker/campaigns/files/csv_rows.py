@@ -16,6 +16,9 @@ _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
 """The most lines of a record. Without a limit, an unclosed quote would swallow the good rows that follow."""
 
+_LONGEST_CELL = 131_072
+"""Characters. A longer cell is refused by the csv module."""
+
 _LONGEST_HEADER = 20
 """The most lines of a header."""
 
@@ -104,7 +107,11 @@ class CsvRows(RowSource):
         return text, cells
 
     def _unreadable(self, line: Line, problem: str) -> RawRow:
-        cells = tuple(next(csv.reader([line.text.rstrip("\n")], delimiter=self.delimiter), ()))
+        text = line.text.rstrip("\n")
+        try:
+            cells = tuple(next(csv.reader([text], delimiter=self.delimiter), ()))
+        except csv.Error:  # a cell beyond the limit of the csv module
+            cells = (text,)
         return RawRow(number=line.number, text=line.text, cells=cells, problems=((None, f"the line {problem}"),))
 
     def _raggedness(self, cells: tuple[str, ...]) -> tuple[tuple[str | None, str], ...]:
@@ -152,6 +159,8 @@ def _delimiter_of(header: str) -> str:
 
 def _cells(text: str, delimiter: str) -> tuple[str, ...] | str:
     """The cells of one record, or the reason that it cannot be parsed, as the part of a sentence."""
+    if '"' not in text and len(text) <= _LONGEST_CELL:
+        return tuple(text.removesuffix("\n").split(delimiter))
     try:
         return tuple(next(csv.reader([text], delimiter=delimiter, strict=True), ()))
     except csv.Error as error:
