@@ -1,0 +1,19 @@
+from voiceflow_worker import Caller, End, Menu, SuppressionList
+
+delivery = Menu(
+    "delivery",
+    prompt="Hello {name}. Your parcel {parcel} comes tomorrow. If you are at home press 1, for another day press 2, "
+    "not to be called again press 9.",
+    voice_profile="en-US-JennyNeural",
+    again="Sorry, that is not a valid choice.",
+    fallback=End("Goodbye."),
+)
+delivery.on("1", goto=End("Thank you, {name}. See you tomorrow."))
+delivery.on("2", goto=End("We will write to you about another day."))
+
+
+@delivery.on("9")
+async def opt_out(caller: Caller) -> End:
+    if caller.store is not None and caller.number is not None:
+        await SuppressionList(caller.store).add(caller.number, reason="pressed 9")
+    return End("You will not be called again. Goodbye.")
