@@ -68,6 +68,10 @@ class Stage:
         """The numbers that rang, in order."""
         return [entry["destination"] for entry in self.ledger() if entry["rang"]]
 
+    def run(self, *words: str) -> None:
+        """Run a command of `voiceflow`."""
+        voiceflow(*words, env=self.env)
+
     def order(self, path: str, body: dict[str, Any]) -> None:
         """Order something of the sandbox: a fault, a script."""
         httpx.post(f"{self.sandbox}/_sandbox/{path}", json=body, trust_env=False).raise_for_status()

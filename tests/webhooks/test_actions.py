@@ -157,6 +157,8 @@ async def test_a_batch_is_redialled_by_outcome_after_a_count(store: Store) -> No
             assert words in told
         assert "canceled" not in told
         assert Form(chosen.text).fields >= {"outcome", "times"}
+        step = chosen.text.partition('action="../../ui/act/redial-batch"')[2].partition("</form>")[0]
+        assert ('method="get"' in step, "token" in step) == (True, False), "the token never stands in an address"
         asked = Page((await client.get(f"{address}&outcome=busy")).text).text
         for words in (
             "Redial 2 calls of batch march?", "each phone rings once more", "1 call on the suppression list: left out",

@@ -798,6 +798,7 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
         "/ui": ["batch", "hold"],
         "/ui/batches": ["batch"],
         "/ui/calls": ["batch", "destination", "status", "digits"],
+        f"/ui/calls?from={quote(hostile('from')[:40])}&until={quote(hostile('x'))}&zone={quote(hostile('zone'))}": [],
         f"/ui?find={quote(hostile('looked-for'), safe='')}": ["looked-for"],
         f"/ui/calls/{quote('default.' + hostile('absent'), safe='')}": ["absent"],
         f"/ui/batches/{quote(hostile('nobatch'), safe='')}?queue={quote(hostile('queue'), safe='')}": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -61,7 +61,7 @@ def receiver_app(
     empty secret.
     """
     policy = CallPolicy() if policy is None else policy
-    pages: ASGIApp | None = None
+    pages: Pages | None = None
     if ui_operator_secret is not None and ui_secret is None:
         raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
     if ui_secret is not None:
@@ -90,6 +90,7 @@ def receiver_app(
         metrics=metrics,
         pages=pages,
         rates=RateHistory(store) if pages is not None else None,
+        counting=pages.large.running if pages is not None else None,
     )
 
 
@@ -109,6 +110,7 @@ def webhook_app(
     metrics: bool = True,
     pages: ASGIApp | None = None,
     rates: RateHistory | None = None,
+    counting: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     read_limit: timedelta = READ_LIMIT,
     store_limit: timedelta = STORE_LIMIT,
     event_limit: timedelta = EVENT_LIMIT,
@@ -130,8 +132,8 @@ def webhook_app(
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
-    below it, with its own sign-in, and `rates` keeps the history for its charts. Raises SettingsError for an empty
-    secret.
+    below it, with its own sign-in, and `rates` keeps the history for its charts; `counting` runs the counts of
+    large batches for it. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
@@ -164,6 +166,8 @@ def webhook_app(
                 await running.enter_async_context(present(heartbeats, name=new_worker_id(), every=heartbeat_every))
             if rates is not None:
                 await running.enter_async_context(sampled(rates))
+            if counting is not None:
+                await running.enter_async_context(counting())
             yield
 
     routes = [

@@ -38,7 +38,7 @@ class Reader:
 
     def sees(self, *texts: str) -> None:
         """Wait until the page shows these texts: it may be on its way, or follow the store by itself."""
-        wait_until(lambda: all(text in self.text for text in texts), lambda: f"{texts} in {self.text}", within=30)
+        wait_until(lambda: all(text in self.text for text in texts), lambda: f"{texts} in {self.text}", within=60)
 
     def fill(self, **typed: str) -> None:
         for name, text in typed.items():
@@ -58,7 +58,7 @@ class Reader:
 
     def leave(self, page: WebElement) -> None:
         """Wait until another page is there."""
-        wait = WebDriverWait(self.driver, 30, poll_frequency=0.02)
+        wait = WebDriverWait(self.driver, 60, poll_frequency=0.02)
         wait.until(expected_conditions.staleness_of(page))
         wait.until(lambda _: self.script("return document.readyState === 'complete'"))
 
@@ -90,10 +90,15 @@ class Reader:
         raise AssertionError(f"the tabulator never came to {text!r}, but to {seen}")
 
     def as_on_a_phone(self) -> None:
-        self.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": PHONE, "height": 740, "deviceScaleFactor": 2, "mobile": True},
-        )
+        self.shown_as(theme="light", width=PHONE)
+
+    def shown_as(self, *, theme: str, width: int) -> None:
+        """Show all that follows in light or dark, in a window of this width, which is a phone's up to `PHONE`."""
+        is_phone = width <= PHONE
+        size = {"width": width, "height": 740 if is_phone else 900, "deviceScaleFactor": 1 + is_phone}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "mobile": is_phone})
+        scheme = {"name": "prefers-color-scheme", "value": theme}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     @property
     def width(self) -> int:

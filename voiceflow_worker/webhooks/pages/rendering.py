@@ -14,7 +14,7 @@ from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
-from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states
+from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, columns_of_hours
 from voiceflow_worker.webhooks.pages.routes.page import Page, PageRequest
 from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
@@ -44,6 +44,7 @@ class PageRenderer:
             "tone": tone_of,
             "grouped": _grouped,
             "pieces": bar_of_states,
+            "columns": columns_of_hours,
             "span": _span,
             "clock": _clock,
             "pairs": _pairs,

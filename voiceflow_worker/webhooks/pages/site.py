@@ -11,19 +11,18 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from voiceflow_worker.core.overview.large_breakdowns import LargeBreakdowns
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages import exports
 from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
 from voiceflow_worker.webhooks.pages.actions.action import ActingStore, TimeAt8x8
-from voiceflow_worker.webhooks.pages.actions.resolving import INBOX
 from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.webhooks.pages.live import LiveParts
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
-from voiceflow_worker.webhooks.pages.routes.doubts import doubts_route
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request
-from voiceflow_worker.webhooks.pages.routes.table import reading_route
+from voiceflow_worker.webhooks.pages.routes.table import PageRoutes
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession, PageSessions
 from voiceflow_worker.webhooks.pages.static_files import FOLDER, StaticFiles
 
@@ -75,7 +74,8 @@ class Pages:
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         self.acting = PageActing(ActingStore(store, policy, time_at_8x8))
         self._exports = exports.ReportExports(store)
-        self._doubts = doubts_route(policy)
+        self.large = LargeBreakdowns(store)
+        self._routes = PageRoutes(policy=policy, large=self.large)
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
         self._live = LiveParts(store.clock.monotonic if clock is None else clock)
@@ -138,7 +138,7 @@ class Pages:
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
 
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
-        route = self._doubts if asked.path == INBOX else reading_route(asked)
+        route = self._routes.find(asked)
         if route is None:
             what = "All pages can be reached by the links of the navigation."
             return self._drawn(problem(404, "No such page", what), asked, session)

@@ -5,66 +5,65 @@ from __future__ import annotations
 from contextlib import aclosing
 
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
-from voiceflow_worker.core.overview.breakdown import BreakdownCount, HourFigures
+from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount
+from voiceflow_worker.core.overview.large_breakdowns import LargeBreakdown, LargeBreakdowns
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.model.text.names import QUEUE_NAME
-from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars, columns
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
+from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars
+from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, PageRoute, problem
 from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME
 from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
-"""The most calls of a batch for which hours, countries and attempts are shown, because each call is read for them."""
+"""Calls of a batch whose hours, countries and attempts are read while somebody waits for its page."""
 _PAGE = 500
 
 
-async def show_batch(store: Store, asked: PageRequest) -> Answer:
-    """The page of a batch of the queue `?queue=`."""
-    queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
-    progress: BatchProgress | None = None
-    if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
-        progress = await read_batch(store, queue, batch_id)
-    if progress is None or not (progress.total or progress.hold):
-        what = (
-            f"Queue {queue[:LONGEST_NAME]} has no calls of batch {batch_id[:LONGEST_NAME]}. If the batch is in another "
-            "queue, add ?queue=NAME to the address."
-        )
-        return problem(404, "No such batch", what)
-    totals = await store.jobs.totals(queue, batch_id=batch_id)
-    ended = sum(totals.outcomes.values())
-    shown = {
-        "batch": progress,
-        "totals": totals,
-        "ended": ended,
-        "answer_rate": 100 * totals.answered / ended if ended else None,
-        "states": bar_of_states(progress.states),
-        "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
-        "digits": bars(totals.digits),
-        "deleted": sum(totals.pruned_states.values()),
-        "calls": await store.jobs.find(Query(queue=queue, batch_id=batch_id, limit=FIRST_CALLS)),
-        "most": MOST_BROKEN_DOWN,
-        "breakdown": None,
-    }
-    if not asked.is_poll and 0 < progress.total <= MOST_BROKEN_DOWN:
-        shown |= await _broken_down(store, queue, batch_id)
-    return Page(template="batch.html", shown=shown, is_live=True)
+def batch_route(large: LargeBreakdowns) -> PageRoute:
+    """The page of a batch; `large` counts those that are too large to be looked at while somebody waits."""
+
+    async def show_batch(store: Store, asked: PageRequest) -> Answer:
+        """A batch of the queue `?queue=`."""
+        queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
+        progress: BatchProgress | None = None
+        if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
+            progress = await read_batch(store, queue, batch_id)
+        if progress is None or not (progress.total or progress.hold):
+            what = (
+                f"Queue {queue[:LONGEST_NAME]} has no calls of batch {batch_id[:LONGEST_NAME]}. If the batch is in "
+                "another queue, add ?queue=NAME to the address."
+            )
+            return problem(404, "No such batch", what)
+        totals = await store.jobs.totals(queue, batch_id=batch_id)
+        ended = sum(totals.outcomes.values())
+        is_large = progress.total > MOST_BROKEN_DOWN
+        shown = {
+            "batch": progress,
+            "totals": totals,
+            "ended": ended,
+            "answer_rate": 100 * totals.answered / ended if ended else None,
+            "states": bar_of_states(progress.states),
+            "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
+            "digits": bars(totals.digits),
+            "deleted": sum(totals.pruned_states.values()),
+            "calls": await store.jobs.find(Query(queue=queue, batch_id=batch_id, limit=FIRST_CALLS)),
+            "most": MOST_BROKEN_DOWN,
+            "large": large.look(queue, batch_id, totals) if is_large else None,
+            "small": None,
+        }
+        if progress.total and not is_large and not asked.is_poll:
+            shown["small"] = LargeBreakdown(breakdown=await _broken_down(store, queue, batch_id), at=progress.at)
+        return Page(template="batch.html", shown=shown, is_live=True)
+
+    return show_batch
 
 
-async def _broken_down(store: Store, queue: str, batch_id: str) -> dict[str, object]:
+async def _broken_down(store: Store, queue: str, batch_id: str) -> Breakdown:
     count = BreakdownCount()
     async with aclosing(find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=_PAGE))) as pages:
         async for page in pages:
             for job in page:
                 count.add(job)
-    found = count.result()
-    by_hour = {each.hour: each for each in found.by_hour}
-    span = range(min(by_hour), max(by_hour) + 1) if by_hour else ()
-    nothing = HourFigures(hour=0, attempts=0, answered=0)
-    hours = [(hour, by_hour.get(hour, nothing)) for hour in span]
-    return {
-        "breakdown": found,
-        "hours": columns([(f"{hour:02}", each.attempts, each.answered) for hour, each in hours]),
-        "attempts": {times: calls for times, calls in found.attempts.items() if times},
-    }
+    return count.result()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from voiceflow_worker.core.overview.breakdown import HourFigures
 from voiceflow_worker.model.jobs.job import JobState
 
 _ORDER = (
@@ -114,6 +115,13 @@ def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
         )
         for place, (label, total, low) in enumerate(named)
     ]
+
+
+def columns_of_hours(hours: Sequence[HourFigures]) -> list[ChartColumn]:
+    """One column for each hour from the first to the last of these, with those that were answered in its lower part."""
+    known = {each.hour: (each.attempts, each.answered) for each in hours}
+    span = range(min(known), max(known) + 1) if known else ()
+    return columns([(f"{hour:02}", *known.get(hour, (0, 0))) for hour in span])
 
 
 def curve(

@@ -1,0 +1,116 @@
+"""Every page is held against axe-core, in light and in dark, on a screen and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
+from tests.webhooks.browser.conftest import chromium_in
+from tests.webhooks.browser.reader import Reader
+from tests.webhooks.signing_in import OPERATORS, READERS
+
+pytestmark = pytest.mark.browser
+
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+BATCH = "batch=campaign&queue=default"
+BUSY, DOUBTFUL, DONE, ABSENT = "+6580000000", "+6580000001", "+6580000002", "+6580000009"
+PAGES = (
+    "", "/batches", "/batches?name=none", "/batches/campaign?queue=default", "/calls", "/calls?state=lost&from=x",
+    "/calls?keys=9", "/calls/{done}", "/calls/{doubt}", "?find=%2B65", "?find=nobody", "/doubts", "/suppression",
+    "/suppression?number=x", f"/suppression?number=%2B{ABSENT[1:]}", "/nothing", "/act/hold?queue=default",
+    f"/act/hold?{BATCH}", f"/act/resume?{BATCH}", f"/act/cancel-batch?{BATCH}", "/act/cancel-call?call={waiting}",
+    "/act/redial?call={done}", f"/act/redial-batch?{BATCH}", f"/act/redial-batch?{BATCH}&outcome=busy",
+    "/act/resolve?call={doubt}", "/act/suppress", "/act/unsuppress?number=%2B6580000077", "/act/import-numbers",
+    "/act/unknown",
+)  # fmt: skip
+"""Below /ui: every template, and every question before an action."""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, dict[str, str]]]:
+    """A stage with calls of every kind, and their ids."""
+    with stage(tmp_path_factory.mktemp("stage"), ui_secret=READERS, ui_operator_secret=OPERATORS) as on:
+        on.order("faults", {"fault": "reset", "destination": DOUBTFUL})
+        on.order("script", {"destination": DOUBTFUL, "drop": True})
+        on.order("script", {"destination": BUSY, "outcome": "BUSY"})
+        on.order("script", {"destination": DONE, "outcome": "COMPLETED"})
+        on.campaign(3)
+        with on.worker():
+            wait_until(lambda: on.states() == {"in_doubt": 1, "unreached": 1, "completed": 1}, lambda: f"{on.states()}")
+        on.campaign(1, name="waiting", first=50)
+        on.run("suppress", "add", "+6580000077", "--reason", "asked by mail")
+        on.run("hold", "--batch", "waiting", "--reason", "a wrong date")
+        ids = {call["destination"]: str(call["id"]) for call in on.calls()}
+        yield on, {"done": ids[DONE], "doubt": ids[DOUBTFUL], "waiting": ids["+6580000050"]}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory, _chromium_starts: None) -> Iterator[Reader]:
+    with chromium_in(tmp_path_factory.mktemp("profile")) as driver:
+        yield Reader(driver)
+
+
+def violations(reader: Reader) -> dict[str, list[str]]:
+    """What axe-core finds on the page that is open, by its rule: the elements."""
+    reader.script(AXE)
+    found: dict[str, Any] = reader.driver.execute_async_script(
+        "axe.run(document).then(arguments[arguments.length - 1])"
+    )
+    assert {"html-has-lang", "color-contrast"} <= {each["id"] for each in found["passes"] + found["violations"]}
+    return {
+        f"{each['id']} ({each['impact']})": [node["html"][:160] for node in each["nodes"]]
+        for each in found["violations"]
+    }
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 375])
+def test_axe_core_finds_nothing(seen: tuple[Stage, dict[str, str]], reader: Reader, theme: str, width: int) -> None:
+    on, ids = seen
+    reader.shown_as(theme=theme, width=width)
+    reader.open(f"{on.receiver}/ui/sign-in")
+    found = {"sign-in": violations(reader)}
+    reader.fill(name="Mary Tan", secret="wrong")
+    reader.press("Sign in")
+    found["wrong secret"] = violations(reader)
+    reader.fill(name="Mary Tan", secret=OPERATORS)
+    reader.press("Sign in")
+    for path in PAGES:
+        reader.open(f"{on.receiver}/ui{path.format(**ids)}")
+        reader.sees("Mary Tan")
+        found[path] = violations(reader)
+    assert {path: each for path, each in found.items() if each} == {}
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule"),
+    [
+        ("document.querySelector('.find').innerHTML = '<input>'", "label"),
+        ("document.documentElement.removeAttribute('lang')", "html-has-lang"),
+        ("document.querySelector('h1').style.color = '#bbb'", "color-contrast"),
+        ("document.querySelector('nav a').textContent = ''", "link-name"),
+        ("document.querySelector('.find button').textContent = ''", "button-name"),
+        ("document.querySelector('main').setAttribute('role', 'buton')", "aria-roles"),
+        ("document.querySelector('svg[role=img]').removeAttribute('aria-label')", "svg-img-alt"),
+        ("document.querySelector('main').insertAdjacentHTML('beforeend', '<h5>x</h5>')", "heading-order"),
+        ("document.title = ''", "document-title"),
+        ("document.querySelector('meta[name=viewport]').content = 'user-scalable=no'", "meta-viewport"),
+    ],
+)
+def test_what_is_broken_on_purpose_is_found(
+    seen: tuple[Stage, dict[str, str]], reader: Reader, broken: str, rule: str
+) -> None:
+    on, _ = seen
+    reader.shown_as(theme="light", width=1280)
+    reader.open(f"{on.receiver}/ui/sign-in")
+    reader.fill(name="Mary Tan", secret=OPERATORS)
+    reader.press("Sign in")
+    reader.open(f"{on.receiver}/ui/batches/campaign?queue=default")
+    reader.script(f"{broken}")
+    assert rule in {each.partition(" ")[0] for each in violations(reader)}

@@ -1,0 +1,169 @@
+"""The page of a batch that is too large to be looked at while somebody waits: it is counted in the background."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import number
+from tests.support.voices import ScriptedVoice
+from tests.support.waiting import until
+from tests.webhooks.signing_in import READERS, receiver, signed_in
+from tests.webhooks.test_pages import Page, enqueued
+from voiceflow_worker import Store, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.overview import large_breakdowns
+from voiceflow_worker.core.overview.large_breakdowns import COUNTED_AGAIN, MOST_KEPT, REST, LargeBreakdowns
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.webhooks.pages.routes import batch
+
+pytestmark = pytest.mark.anyio
+
+ADDRESS = "/ui/batches/march"
+CALLS = 7
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are large from five calls on, and are counted two calls at a time."""
+    monkeypatch.setattr(batch, "MOST_BROKEN_DOWN", 4)
+    monkeypatch.setattr(large_breakdowns, "PAGE", 2)
+
+
+class CountingClock(ManualClock):
+    """Each look at it takes a second, and it remembers how long somebody rested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rests: list[float] = []
+        self.looks = 0.0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return self.looks
+
+    async def sleep(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        await super().sleep(0)
+
+
+@pytest.fixture
+async def memory() -> AsyncGenerator[Store]:
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+async def campaign(store: Store) -> Engine:
+    engine = Engine(store, ScriptedVoice())
+    for place in range(CALLS):
+        await engine.enqueue(number(place), batch_id="march")
+    for job in (await engine.send())[:3]:
+        await engine.summarise(job)
+    return engine
+
+
+async def shows(client: httpx.AsyncClient, *texts: str) -> str:
+    """Open the page again and again until it shows these."""
+    told = ""
+
+    async def has_them() -> bool:
+        nonlocal told
+        told = Page((await client.get(ADDRESS)).text).text
+        return all(text in told for text in texts)
+
+    await until(has_them)
+    return told
+
+
+async def test_it_is_counted_in_the_background_and_shown_with_its_time(store_url: str) -> None:
+    clock = ManualClock()
+    async with open_store(store_url, clock=clock) as store:
+        engine = await campaign(store)
+        app = receiver(store)
+        async with app.router.lifespan_context(app), signed_in(app, READERS) as client:
+            assert "Answers by hour and by country are being counted: 0 % of 7 calls" in (
+                Page((await client.get(ADDRESS)).text).text
+            )
+            at = clock.now()
+            told = await shows(client, "By country", "SG 7 3 3 100 %", f"as of {at:%Y-%m-%d %H:%M:%S} UTC")
+            found = (await engine.queue.report("march")).breakdown
+            assert found is not None
+            assert f"by the hour of the day in {found.time_zone}" in told
+            (hour,) = found.by_hour
+            assert f"{hour.hour:02}:00 3 3" in told
+            live = await client.get(ADDRESS, headers={"X-Voiceflow-Live": ""})
+            assert "By country" in live.text, "it comes into a page that is open"
+
+            await enqueued(store, 1, batch_id="march")
+            clock.advance(COUNTED_AGAIN - timedelta(seconds=2))
+            assert "SG 7 3 3 100 %" in Page((await client.get(ADDRESS)).text).text, "not again before its time"
+            clock.advance(timedelta(seconds=3))
+            await shows(client, "SG", "8 3 3 100 %", f"as of {clock.now():%Y-%m-%d %H:%M:%S} UTC")
+
+
+async def test_a_batch_that_has_not_changed_is_not_counted_again(memory: Store) -> None:
+    clock, asked = ManualClock(), list[str]()
+
+    async def note(call: StoreCall) -> None:
+        asked.append(call.name)
+
+    async with open_store("memory://", clock=clock) as store:
+        await campaign(store)
+        large = LargeBreakdowns(FaultyStore(store, before=note))
+        totals = await store.jobs.totals("default", batch_id="march")
+        assert large.look("default", "march", totals) is None, "nothing counts here yet"
+        async with large.running():
+            await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)
+            reads = len(asked)
+            for _ in range(10):
+                clock.advance(COUNTED_AGAIN * 2)
+                found = large.look("default", "march", totals)
+                assert (found is not None and found.share is None, len(asked)) == (True, reads)
+            for place in range(2 * MOST_KEPT):
+                large.look("default", f"batch-{place}", totals)
+            assert len(large._entries) == MOST_KEPT
+        assert large.look("default", "march", totals) is None
+
+
+async def test_the_count_rests_between_its_pages() -> None:
+    clock = CountingClock()
+    async with open_store("memory://", clock=clock) as store:
+        await campaign(store)
+        large, totals = LargeBreakdowns(store), await store.jobs.totals("default", batch_id="march")
+        clock.rests.clear()
+        async with large.running():
+            await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)
+    assert len(clock.rests) == -(-CALLS // 2)
+    assert min(clock.rests) >= REST, "for a page that took a second"
+
+
+async def test_a_receiver_that_does_not_count_names_the_command(memory: Store) -> None:
+    await campaign(memory)
+    async with signed_in(receiver(memory), READERS) as client:
+        told = Page((await client.get(ADDRESS)).text).text
+    assert "voiceflow report --queue default --batch march" in told
+
+
+async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the_count() -> None:
+    clock, away = ManualClock(), True
+
+    async def fail(call: StoreCall) -> None:
+        if away and call.name == "jobs.find" and call.arguments[0].limit == 2:
+            raise StoreUnavailableError("gone")
+
+    async with open_store("memory://", clock=clock) as store:
+        await campaign(store)
+        large, totals = LargeBreakdowns(FaultyStore(store, before=fail)), await store.jobs.totals("default")
+        async with large.running():
+            large.look("default", "march", totals)
+            await until(lambda: not large._due)
+            found = large.look("default", "march", totals)
+            assert (found is not None and found.breakdown is None, dict(large._due)) == (True, {}), "not at once again"
+            away = False
+            clock.advance(COUNTED_AGAIN)
+            await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)

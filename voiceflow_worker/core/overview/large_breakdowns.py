@@ -1,0 +1,127 @@
+"""The figures of large batches that need a look at each call: counted in the background, and shown with their time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import anyio
+import structlog
+from anyio.to_thread import run_sync
+
+from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import Totals
+
+PAGE = 500
+REST = 3
+"""After each page of calls the count rests for so many times as long: it takes a quarter of a core at most."""
+COUNTED_AGAIN = timedelta(minutes=1)
+"""The least age of a count before it is made again; twenty times the time that it took, if that is longer."""
+MOST_KEPT = 64
+
+_log = structlog.get_logger("voiceflow.overview")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeBreakdown:
+    """The breakdown of a large batch as it stood at the time `at`; None before it was counted for the first time.
+
+    `share` of its calls, 0 to 1, are counted at present; None while nobody counts them.
+    """
+
+    breakdown: Breakdown | None = None
+    at: datetime | None = None
+    share: float | None = None
+
+
+@dataclass(slots=True)
+class _Entry:
+    totals: Totals
+    shown: LargeBreakdown
+    counted: Totals | None = None
+    again_at: float = 0.0
+
+
+class LargeBreakdowns:
+    """Counts the batches that somebody looks at, one after the other, while `running`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._clock = store.clock
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._due: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._wanted = anyio.Event()
+        self._is_running = False
+
+    def look(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
+        """What is known of a batch that has these totals now; None if nothing counts here.
+
+        If they have changed since it was counted, it is counted again before long.
+        """
+        if not self._is_running:
+            return None
+        key = queue, batch_id
+        entry = self._entries.setdefault(key, _Entry(totals, LargeBreakdown(share=0.0)))
+        self._entries.move_to_end(key)
+        while len(self._entries) > MOST_KEPT:
+            self._due.pop(self._entries.popitem(last=False)[0], None)
+        entry.totals = totals
+        if entry.counted != totals and self._clock.monotonic() >= entry.again_at and key not in self._due:
+            self._due[key] = None
+            self._wanted.set()
+        return entry.shown
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Count what is asked for until the block ends."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_counting)
+            self._is_running = True
+            try:
+                yield
+            finally:
+                self._is_running = False
+                tasks.cancel_scope.cancel()
+
+    async def _keep_counting(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            while self._due:
+                key = next(iter(self._due))
+                entry = self._entries[key]
+                try:
+                    await self._count(key, entry)
+                except Exception as error:  # noqa: BLE001 - the receiver goes on, whatever a figure of a page lacks
+                    _log.warning("a batch could not be counted for its page", batch=key[1], error=str(error))
+                    entry.again_at = self._clock.monotonic() + COUNTED_AGAIN.total_seconds()
+                self._due.pop(key, None)
+
+    async def _count(self, key: tuple[str, str], entry: _Entry) -> None:
+        began, at, counted = self._clock.monotonic(), self._clock.now(), entry.totals
+        of, read, count = sum(counted.states.values()) or 1, 0, BreakdownCount()
+        query = Query(queue=key[0], batch_id=key[1], limit=PAGE)
+        since = began
+        async with aclosing(find_pages(self._store.jobs, query)) as pages:
+            async for page in pages:
+                await run_sync(_add, count, page)  # in a thread: events of 8x8 are answered meanwhile
+                read += len(page)
+                before = entry.shown
+                entry.shown = LargeBreakdown(breakdown=before.breakdown, at=before.at, share=min(read / of, 1.0))
+                await self._clock.sleep(REST * (self._clock.monotonic() - since))
+                since = self._clock.monotonic()
+        entry.shown = LargeBreakdown(breakdown=count.result(), at=at)
+        entry.counted = counted
+        took = self._clock.monotonic() - began
+        entry.again_at = began + took + max(COUNTED_AGAIN.total_seconds(), 20 * took)
+
+
+def _add(count: BreakdownCount, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        count.add(job)
