@@ -55,3 +55,14 @@ async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_o
             group.cancel_scope.cancel()
         own_server.go_on()
         assert list(await store.jobs.get([second.id])) == [second.id]
+
+
+async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later_requests(
+    own_server: RedisServer,
+) -> None:
+    job = sample_job()
+    async with open_store(own_server.url) as store:
+        await store.jobs.enqueue([job], now=NOW)
+        with pytest.raises(UnicodeEncodeError):
+            await store.jobs.get([f"{job.queue}:\ud800"])
+        assert list(await store.jobs.get([job.id])) == [job.id]

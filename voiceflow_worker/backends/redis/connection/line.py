@@ -63,11 +63,13 @@ class ScriptLine(asyncio.Protocol):
         """Send a command, and return a future for its answer. Raises the driver's ConnectionError after the end."""
         if self._transport is None:
             raise DriverConnectionError("Connection lost")
+        # Before the request is noted: a text that cannot be encoded must not shift the answers to later requests.
+        packed = _packed((command, *args))
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((answer, self._loop.time()))
         if self._watch is None:
             self._watch = self._loop.call_later(clients.ANSWER_TIMEOUT, self._look)
-        self._transport.write(_packed((command, *args)))
+        self._transport.write(packed)
         return answer
 
     def close(self) -> None:
