@@ -25,7 +25,7 @@ from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -73,6 +73,16 @@ async def test_a_batch_is_held_for_a_time(store: Store) -> None:
     assert gate.until is not None
     assert gate.until - store.clock.now() > timedelta(hours=1, minutes=59)
     assert (gate.name, gate.reason) == ("a/b", "held by Mary Tan")
+
+
+async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None:
+    for name in ("march", " march ", "\u3000"):
+        await enqueued(memory, batch_id=name)
+    async with signed_in(receiver(memory)) as client:
+        for action, spelled in (("cancel-batch", "%20march%20"), ("hold", "%E3%80%80")):
+            assert (await confirmed(client, f"/ui/act/{action}?queue=default&batch={spelled}")).status_code == 303
+    closed = {(gate.scope, gate.name) for gate in await memory.control.gates("default")}
+    assert closed == {(GateScope.BATCH, " march "), (GateScope.BATCH, "\u3000")}
 
 
 async def test_a_batch_is_cancelled_for_good(store: Store) -> None:

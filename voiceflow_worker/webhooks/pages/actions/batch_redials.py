@@ -51,7 +51,7 @@ class RedialBatchAction:
         """The command `voiceflow calls redial --batch`."""
         outcomes = ",".join(subject.all("outcome")) or "no_answer"
         return command(
-            "calls", "redial", queue=subject.one("queue"), batch=subject.one("batch"), outcome=outcomes, note="…"
+            "calls", "redial", queue=subject.one("queue"), batch=subject.exactly("batch"), outcome=outcomes, note="…"
         )
 
     async def confirmation(self, subject: PageForm) -> Confirmation:

@@ -42,7 +42,7 @@ class HoldAction:
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow hold`."""
-        return command("hold", queue=subject.one("queue"), batch=subject.one("batch") or None, reason="…")
+        return command("hold", queue=subject.one("queue"), batch=subject.exactly("batch") or None, reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. Waiting calls do not ring; calls that have left are not stopped."""
@@ -85,7 +85,7 @@ class ResumeAction:
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow resume`."""
-        return command("resume", queue=subject.one("queue"), batch=subject.one("batch") or None)
+        return command("resume", queue=subject.one("queue"), batch=subject.exactly("batch") or None)
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. Due calls ring, unless there is another hold."""
@@ -124,7 +124,7 @@ class CancelBatchAction:
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow calls cancel --batch`."""
-        return command("calls", "cancel", queue=subject.one("queue"), batch=subject.one("batch"), reason="…")
+        return command("calls", "cancel", queue=subject.one("queue"), batch=subject.exactly("batch"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. Waiting calls end; calls that have left are not stopped."""
@@ -162,7 +162,7 @@ async def named_batch(acting: ActingStore, form: PageForm) -> tuple[CallQueue, s
 
 async def _subject(acting: ActingStore, form: PageForm) -> tuple[CallQueue, str | None, States]:
     """The queue and the batch (or None) that a form names, and their calls by state. Raises UnknownSubjectError."""
-    queue, batch = acting.queue(form.one("queue")), form.one("batch") or None
+    queue, batch = acting.queue(form.one("queue")), form.exactly("batch") or None
     if batch is not None and not await BatchNames(acting.store, queue.name).has_calls(batch):
         raise UnknownSubjectError(f"queue {queue.name} has no calls of batch {batch[:100]}")
     return queue, batch, await acting.store.jobs.count(queue.name, batch_id=batch)

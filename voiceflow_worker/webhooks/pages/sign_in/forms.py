@@ -30,6 +30,10 @@ class PageForm:
         """The value with this name, without white space around it; empty if there is none."""
         return next((value.strip() for key, value in self._values if key == name), "")
 
+    def exactly(self, name: str) -> str:
+        """The value with this name, with its white space, which the name of a batch may have."""
+        return next((value for key, value in self._values if key == name), "")
+
     def all(self, name: str) -> list[str]:
         """All different values with this name."""
         return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))
