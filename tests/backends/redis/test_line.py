@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
 import pytest
+from coredis.connection import TCPLocation
+from coredis.exceptions import ConnectionError as DriverConnectionError
 
 from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
+from voiceflow_worker.backends.redis.connection.line import ScriptLine
+from voiceflow_worker.backends.redis.connection.link import Link
+from voiceflow_worker.backends.redis.connection.url import parse_url
+from voiceflow_worker.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
 CERTIFICATE = Path(__file__).resolve().parents[2] / "gateway" / "localhost.pem"
@@ -66,3 +73,47 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
         with pytest.raises(UnicodeEncodeError):
             await store.jobs.get([f"{job.queue}:\ud800"])
         assert list(await store.jobs.get([job.id])) == [job.id]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_server_that_cannot_be_reached_is_tried_once_for_all_who_wait(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def unreachable(*_: object) -> ScriptLine:
+        nonlocal tries
+        tries += 1
+        await anyio.wait_all_tasks_blocked()
+        raise TimeoutError
+
+    monkeypatch.setattr(ScriptLine, "opened", unreachable)
+    link = Link(parse_url(own_server.url), ())
+
+    async def refused() -> None:
+        with pytest.raises(StoreUnavailableError):
+            await link.run("clock", "any")
+
+    async with link.opened(), anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(refused)
+    assert tries == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("answer", [b"$x\r\n", b"-ERR \xff\r\n", b"HTTP/1.1 400\r\n", b"\r\n"])
+async def test_an_answer_that_cannot_be_read_ends_the_connection(answer: bytes) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"voiceflow-worker\r\n")
+        writer.write(b"+OK\r\n")
+        await reader.readuntil(b"PING\r\n")
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        line = await ScriptLine.opened(parse_url(f"redis://127.0.0.1:{port}"), TCPLocation("127.0.0.1", port))
+        with pytest.raises(DriverConnectionError, match="cannot be read"):
+            await line.create_request(b"PING")
+        assert not line.usable

@@ -93,7 +93,9 @@ class ScriptLine(asyncio.Protocol):
                 else:
                     answer.set_result(read[1])
         except Exception as error:  # noqa: BLE001 - after unreadable data, no answer can be trusted
-            self._give_up(error)
+            unreadable = DriverConnectionError("the server sent an answer that cannot be read")
+            unreadable.__cause__ = error
+            self._give_up(unreadable)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail all waiting requests. The event loop calls this."""

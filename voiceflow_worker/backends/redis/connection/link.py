@@ -13,6 +13,7 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from coredis import Redis, RedisCluster
 from coredis.connection import TCPConnection, TCPLocation
+from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.exceptions import NoScriptError, RedisError
 
 from voiceflow_worker.backends.record import to_micros
@@ -82,6 +83,8 @@ class Session:
     async def _take_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
         """The connection for all scripts. Callers at the same time share it, as the pool has only 64 connections."""
         async with self._taking:
+            if self.ended.is_set():  # the caller before this one has found that the server cannot be reached
+                raise DriverConnectionError("Connection lost")
             line = self._line
             if line is None or not line.usable:
                 pool = client.connection_pool
