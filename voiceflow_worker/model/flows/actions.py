@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import cast
@@ -41,7 +41,7 @@ def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
 def read_actions(body: object) -> Iterable[tuple[Action | None, Mapping[str, object]]]:
     """The kind and the parameters of each action in a decoded body; empty if it has no list of actions."""
     flow = _decoded(body).get("callflow")
-    return map(read_action, flow if isinstance(flow, list | tuple) else ())
+    return map(read_action, cast("Sequence[object]", flow) if isinstance(flow, list | tuple) else ())
 
 
 def _decoded(value: object) -> Mapping[str, object]:
