@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.completion import complete
-from voiceflow_worker.campaigns.calls.shapes import EncodedBody, Shapes
+from voiceflow_worker.campaigns.calls.shapes import Shapes
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.flows.shape import EncodedBody
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
@@ -23,13 +23,13 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.canonical import body_digest, canonical_body, stored_body
+from voiceflow_worker.model.flows.canonical import body_digest
+from voiceflow_worker.model.flows.shape import FlowEncoder
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.admission import admission_findings
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.records.data import checked_data
 
 
@@ -81,33 +81,32 @@ class CheckedCall(NamedTuple):
     menu: str | None = None
 
     @classmethod
-    def of(cls, request: CallRequest) -> Self:
+    def of(cls, request: CallRequest, encoder: FlowEncoder | None = None) -> Self:
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
-        flow = request.flow.validated()
-        if flow.destination is None or flow.source is None:  # pragma: no cover - a valid flow begins with makeCall
-            raise InvalidInputError("a call needs a source and a destination")
+        flow = request.flow
+        encoded = (encoder or FlowEncoder()).encoded(flow)
         return cls(
-            source=flow.source,
+            source=encoded.source,
             # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
-            destination=usual_form(flow.destination),
-            body=stored_body(flow),
-            digest=body_digest(canonical_body(flow)),
-            **_options(request),
-        )._replace(
+            destination=encoded.destination,
+            body=encoded.stored,
+            digest=body_digest(encoded.canonical),
             unique_key=request.unique_key or flow.client_request_id,
             batch_id=request.batch_id or flow.client_batch_id,
+            priority=request.priority,
+            not_before=request.not_before,
             valid_until=request.valid_until or flow.valid_until,
+            time_zone=request.time_zone,
+            redial=request.redial,
+            window=request.window,
             data=checked_data(request.data),
+            menu=request.menu,
         )
 
     def request(self) -> CallRequest:
         """The request, with its flow read from the body."""
-        return CallRequest(flow=CallFlow(json.loads(self.body)), **_options(self))
-
-
-def _options(call: CallRequest | CheckedCall) -> dict[str, Any]:
-    """The fields that requests and checked calls share."""
-    return {each.name: getattr(call, each.name) for each in fields(CallRequest) if each.name != "flow"}
+        shared = {each.name: getattr(self, each.name) for each in fields(CallRequest) if each.name != "flow"}
+        return CallRequest(flow=CallFlow(json.loads(self.body)), **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +132,7 @@ class Admitter:
         self._redial = redial
         self._suppression = SuppressionList(store)
         self._batch_names = BatchNames(store, queue)
+        self._encoder = FlowEncoder()
 
     async def admit_all(self, requests: Sequence[CallRequest]) -> Sequence[Enqueued]:
         """Admit all of these requests or none. Raises as `CallQueue.enqueue_many` does."""
@@ -141,7 +141,7 @@ class Admitter:
         findings: list[Finding] = []
         for place, (job_id, request) in enumerate(zip(self._ids(requests, now), requests, strict=True)):
             try:
-                jobs.append(self._job(CheckedCall.of(request), job_id, now))
+                jobs.append(self._job(CheckedCall.of(request, self._encoder), job_id, now))
             except CallFlowError as error:
                 if len(requests) == 1:
                     raise

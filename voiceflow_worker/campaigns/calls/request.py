@@ -12,7 +12,7 @@ from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete, wr
 from voiceflow_worker.campaigns.calls.keys import row_key
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
-from voiceflow_worker.campaigns.calls.shapes import EncodedBody, Shapes, column_of
+from voiceflow_worker.campaigns.calls.shapes import Shapes, column_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.columns import DESTINATION
@@ -26,6 +26,7 @@ from voiceflow_worker.model.flows.canonical import body_digest
 from voiceflow_worker.model.flows.meaning import copy_of
 from voiceflow_worker.model.flows.parties import destinations
 from voiceflow_worker.model.flows.rules import find_problems
+from voiceflow_worker.model.flows.shape import EncodedBody
 from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number

@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from json.encoder import encode_basestring
-from typing import Any, NamedTuple, Self, TypeGuard
+from typing import Any
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.template_text import LEFT_OUT
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.canonical import canonical_body, stored_body
 from voiceflow_worker.model.flows.rules import find_problems
-from voiceflow_worker.model.flows.values import unspeakable
-from voiceflow_worker.model.numbers.phone import usual_form
-
-MOST_SHAPES = 256
-"""The most shapes of one file. Rows of further shapes are validated one by one."""
-
-_MARK = secrets.token_hex(16)
-_SLOT = re.compile(rf'"{_MARK}(\d+)"')
-_DESTINATION = f"{_MARK}0"
-
-
-class EncodedBody(NamedTuple):
-    """The body of a row, encoded; `fields` are its top-level keys.
-
-    `destination` is in the usual form of its plan. `findings` have no file and row yet.
-    """
-
-    fields: Mapping[str, object]
-    source: str
-    destination: str
-    stored: str
-    canonical: str
-    findings: Sequence[Finding] = ()
-
-    @classmethod
-    def of(cls, body: Mapping[str, object]) -> Self:
-        """A valid body, encoded."""
-        flow = CallFlow(body)
-        return cls(body, flow.source or "", usual_form(flow.destination or ""), stored_body(flow), canonical_body(flow))
+from voiceflow_worker.model.flows.shape import MOST_SHAPES, BodyShape, EncodedBody, can_be_spoken, mark
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """What bodies of one shape have in common; every second item of the encoded forms is the number of a slot."""
+class _Known:
+    """What the rows of one shape have in common."""
 
     fields: Mapping[str, object]
     source: str
     findings: Sequence[Finding]
-    stored: Sequence[str]
-    canonical: Sequence[str]
+    shape: BodyShape
 
 
 class Shapes:
@@ -69,7 +37,7 @@ class Shapes:
 
     def __init__(self, template: FlowTemplate) -> None:
         self._template = template
-        self._shapes: dict[tuple[object, ...], _Shape] = {}
+        self._shapes: dict[tuple[object, ...], _Known] = {}
 
     def encoded(
         self,
@@ -89,27 +57,26 @@ class Shapes:
             except ValueError:
                 return None
             if text.is_spoken and value is not LEFT_OUT:
-                if not _can_be_spoken(value):
+                if not can_be_spoken(value):
                     return None
                 slots.append(encode_basestring(value))
                 key.append(None)
             else:
                 key.append((type(value), str(value)))  # 0.0 and -0.0 are equal, and written differently
-        shape = self._shapes.get(tuple(key))
-        if shape is None:
+        known = self._shapes.get(tuple(key))
+        if known is None:
             if len(self._shapes) == MOST_SHAPES:
                 return None
-            shape = self._made(
+            known = self._made(
                 values, destination=destination, source=source, voice_profile=voice_profile, source_wins=source_wins
             )
-            if shape is None:
+            if known is None:
                 return None
-            self._shapes[tuple(key)] = shape
-        stored = _joined(shape.stored, slots)
-        canonical = stored if shape.canonical is shape.stored else _joined(shape.canonical, slots)
-        return EncodedBody(shape.fields, shape.source, destination, stored, canonical, shape.findings)
+            self._shapes[tuple(key)] = known
+        stored, canonical = known.shape.filled(slots)
+        return EncodedBody(known.fields, known.source, destination, stored, canonical, known.findings)
 
-    def _made(self, values: Mapping[str, object], *, destination: str, **given: Any) -> _Shape | None:
+    def _made(self, values: Mapping[str, object], *, destination: str, **given: Any) -> _Known | None:
         body = self._template.fill(values).body
         complete(body, destination=destination, **given)
         findings = [
@@ -120,12 +87,10 @@ class Shapes:
         source = CallFlow(body).source
         if source is None or any(found.is_error for found in findings):
             return None
-        slots = iter(range(1, len(self._template.texts) + 1))
-        marked = self._template.fill(values, spoken=lambda: f"{_MARK}{next(slots)}").body
-        complete(marked, destination=_DESTINATION, **given)
-        stored = _SLOT.split(stored_body(CallFlow(marked)))
-        canonical = _SLOT.split(canonical_body(CallFlow(marked)))
-        return _Shape(body, source, findings, stored, stored if canonical == stored else canonical)
+        places = count(1)
+        marked = self._template.fill(values, spoken=lambda: mark(next(places))).body
+        complete(marked, destination=mark(0), **given)
+        return _Known(body, source, findings, BodyShape.of(marked))
 
 
 def column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:
@@ -139,20 +104,3 @@ def column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping
     if path in {f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}:
         return last if template is not None or last in reserved else None
     return "voice_profile" if last == "voiceProfile" and template is not None else None
-
-
-def _can_be_spoken(text: object) -> TypeGuard[str]:
-    return (
-        isinstance(text, str)
-        and len(text) <= MAX_TEXT_CHARACTERS
-        and "{{" not in text
-        and not text.isspace()
-        and text != ""
-        and unspeakable(text) is None
-    )
-
-
-def _joined(parts: Sequence[str], slots: Sequence[str]) -> str:
-    joined = list(parts)
-    joined[1::2] = [slots[int(slot)] for slot in parts[1::2]]
-    return "".join(joined)

@@ -185,6 +185,11 @@ class CallFlow:
         return self._reply
 
     @property
+    def fields(self) -> Mapping[str, object]:
+        """The body itself, not to be changed: `to_body` gives a copy."""
+        return self._body
+
+    @property
     def actions(self) -> tuple[Mapping[str, object], ...]:
         """A copy of the actions, in 8x8's format."""
         return tuple(copy_of(entry) for entry in self._flow if is_object(entry))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.flows.callflow import CallFlow
@@ -21,7 +21,7 @@ def stored_body(flow: CallFlow) -> str:
 
     `validUntil` and `clientRequestId` differ from POST to POST, and are added when a POST is sent.
     """
-    return _text({key: value for key, value in flow.to_body().items() if key not in PER_POST})
+    return _text({key: value for key, value in flow.fields.items() if key not in PER_POST})
 
 
 def canonical_body(flow: CallFlow) -> str:
@@ -29,8 +29,9 @@ def canonical_body(flow: CallFlow) -> str:
 
     Phone numbers begin with a +. The `clientBatchId` is left out, because it does not change the call.
     """
-    body = {key: value for key, value in flow.to_body().items() if key not in PER_POST and key != "clientBatchId"}
-    body["callflow"] = [_with_plain_numbers(entry) for entry in body.get("callflow") or ()]
+    body = {key: value for key, value in flow.fields.items() if key not in PER_POST and key != "clientBatchId"}
+    entries = body.get("callflow")
+    body["callflow"] = [_with_plain_numbers(entry) for entry in entries] if is_list(entries) else []
     return _text(body)
 
 
@@ -39,13 +40,17 @@ def body_digest(canonical: str) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _text(body: dict[str, object]) -> str:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _plain_object(value: object) -> dict[str, object]:
+    if is_object(value):
+        return dict(value)
+    raise TypeError(f"{describe(value)} is not JSON")
 
 
-def _with_plain_numbers(entry: dict[str, object]) -> dict[str, object]:
-    params = entry.get("params")
-    if entry.get("action") != "makeCall" or not is_object(params):
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain_object).encode
+
+
+def _with_plain_numbers(entry: object) -> object:
+    if not is_object(entry) or entry.get("action") != "makeCall" or not is_object(params := entry.get("params")):
         return entry
     return {**entry, "params": {key: _plain(value) if key in _NUMBERS else value for key, value in params.items()}}
 

@@ -28,6 +28,8 @@ exact."""
 
 def tally_of(job: Job) -> dict[str, int]:
     """The amounts that a job adds to totals beside its state; empty until a call of it is placed, ended or priced."""
+    if not job.posts:
+        return {}
     tally: dict[str, int] = {}
     outcome = job.outcome
     digits: str | None = None

@@ -1,0 +1,227 @@
+"""Shapes of bodies: those that differ only in the numbers called and in spoken texts are checked and encoded once."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from json.encoder import encode_basestring
+from typing import Any, NamedTuple, Self, TypeGuard
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, PARAMS, ParamKind
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.canonical import PER_POST, canonical_body, stored_body
+from voiceflow_worker.model.flows.validity import read_valid_until
+from voiceflow_worker.model.flows.values import unspeakable
+from voiceflow_worker.model.numbers.phone import is_e164, normalise, usual_form
+
+MOST_SHAPES = 256
+"""The most shapes that are remembered."""
+
+_MARK = f"x{secrets.token_hex(16)}"
+_SLOT = re.compile(rf'"{_MARK}(\d+)"')
+_CALLED = "destination"
+_VARYING: Mapping[object, frozenset[str]] = {
+    action.value: frozenset(name for name, param in params.items() if param.kind is ParamKind.SPEECH or name == _CALLED)
+    for action, params in PARAMS.items()
+}
+_NONE: frozenset[str] = frozenset()
+_VALUE, _ENTRY, _END = object(), object(), object()
+"""Marks in the key of a shape: for a value that varies, the beginning of an action, and the end of the actions."""
+
+
+class EncodedBody(NamedTuple):
+    """A valid body, encoded; `fields` are its top-level keys.
+
+    `destination` is in the usual form of its plan. `findings` have no file and row yet.
+    """
+
+    fields: Mapping[str, object]
+    source: str
+    destination: str
+    stored: str
+    canonical: str
+    findings: Sequence[Finding] = ()
+
+    @classmethod
+    def of(cls, body: Mapping[str, object]) -> Self:
+        """A valid body, encoded."""
+        flow = CallFlow(body)
+        return cls(body, flow.source or "", usual_form(flow.destination or ""), stored_body(flow), canonical_body(flow))
+
+
+@dataclass(frozen=True, slots=True)
+class BodyShape:
+    """The encoded forms of bodies of one shape, to be filled in with encoded values."""
+
+    stored: _Form
+    canonical: _Form
+
+    @classmethod
+    def of(cls, body: Mapping[str, object]) -> Self:
+        """The shape of a body with `mark(n)` in the place of the value n, counted from 0."""
+        flow = CallFlow(body)
+        stored, canonical = stored_body(flow), canonical_body(flow)
+        form = _Form.of(stored)
+        return cls(form, form if canonical == stored else _Form.of(canonical))
+
+    def filled(self, values: Sequence[str]) -> tuple[str, str]:
+        """The stored and the canonical body with these values, encoded."""
+        stored = self.stored.filled(values)
+        return stored, stored if self.canonical is self.stored else self.canonical.filled(values)
+
+
+class _Form(NamedTuple):
+    """The encoded form of a shape: a text to be formatted with some of the values, in its own order."""
+
+    text: str
+    places: Sequence[int]
+
+    @classmethod
+    def of(cls, encoded: str) -> Self:
+        parts = _SLOT.split(encoded)
+        text = "%s".join(part.replace("%", "%%") for part in parts[::2])
+        return cls(text, tuple(map(int, parts[1::2])))
+
+    def filled(self, values: Sequence[str]) -> str:
+        return self.text % tuple([values[place] for place in self.places])
+
+
+def mark(place: int) -> str:
+    """The text that stands for a value in the body from which a shape is made."""
+    return f"{_MARK}{place}"
+
+
+def can_be_spoken(text: object) -> TypeGuard[str]:
+    """Whether a spoken text keeps every rule: it changes nothing about the findings of its body then."""
+    return (
+        isinstance(text, str)
+        and len(text) <= MAX_TEXT_CHARACTERS
+        and "{{" not in text
+        and not text.isspace()
+        and text != ""
+        and unspeakable(text) is None
+    )
+
+
+class FlowEncoder:
+    """Checks and encodes call flows. It remembers the shapes that it met twice."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[tuple[object, ...], tuple[str, BodyShape] | None] = {}
+
+    def encoded(self, flow: CallFlow) -> EncodedBody:
+        """A flow, checked and encoded. Raises CallFlowError with every finding, and InvalidInputError for an answer."""
+        found = None if flow.is_reply else _taken_apart(flow.fields)
+        if found is None:
+            return _whole(flow)
+        key, values, called = found
+        known = self._shapes.get(key)
+        if known is None:
+            encoded = _whole(flow)
+            if key in self._shapes:
+                self._shapes[key] = encoded.source, BodyShape.of(_marked(flow))
+            else:
+                # A flow that has its shape for itself is only noted.
+                if len(self._shapes) >= MOST_SHAPES:
+                    self._shapes.clear()
+                self._shapes[key] = None
+            return encoded
+        source, shape = known
+        encoded_values = [encode_basestring(value) for value in values]
+        stored, canonical = shape.filled(encoded_values)
+        if any(values[place][0] != "+" for place in called):
+            for place in called:
+                encoded_values[place] = f'"{normalise(values[place])}"'
+            canonical = shape.canonical.filled(encoded_values)
+        return EncodedBody(flow.fields, source, usual_form(normalise(values[0])), stored, canonical)
+
+
+def _whole(flow: CallFlow) -> EncodedBody:
+    if flow.validated().destination is None:
+        raise InvalidInputError("a call needs a source and a destination")
+    return EncodedBody.of(flow.fields)
+
+
+def _taken_apart(body: Mapping[str, object]) -> tuple[tuple[object, ...], list[str], list[int]] | None:
+    """The key of the shape of a body, its values that vary, and the places of the numbers called among these.
+
+    None for a body that may be wrong, or with values whose equality does not tell whether they are written alike.
+    """
+    key: list[object] = []
+    values: list[str] = []
+    called: list[int] = []
+    for name, value in body.items():
+        if name in PER_POST and value is not None:
+            if not _is_right(name, value):
+                return None
+        elif name != "callflow":
+            if value is not None and type(value) is not str:
+                return None
+            key += (name, value)
+        elif type(value) is list:
+            entries: list[Any] = value
+            for entry in entries:
+                if type(entry) is not dict or not _take(entry, key, values, called):
+                    return None
+            key.append(_END)
+        else:
+            return None
+    return (tuple(key), values, called) if called and called[0] == 0 else None
+
+
+def _take(entry: dict[str, Any], key: list[object], values: list[str], called: list[int]) -> bool:
+    """Add an action to the key and the values; False if the body has to be looked at as a whole."""
+    action, params = entry.get("action"), entry.get("params")
+    if type(action) is not str or len(entry) > 2 or (len(entry) == 2) is (params is None):
+        return False
+    key += (_ENTRY, action, params is None)
+    if params is None:
+        return True
+    if type(params) is not dict:
+        return False
+    varying = _VARYING.get(action, _NONE)
+    given: dict[str, Any] = params
+    for name, value in given.items():
+        kind = type(value)
+        if name in varying:
+            if kind is not str:
+                return False
+            if name != _CALLED:
+                if not can_be_spoken(value):
+                    return False
+            elif is_e164(value):
+                called.append(len(values))
+            else:
+                return False
+            values.append(value)
+            key += (name, _VALUE)
+        elif kind is str or value is None:
+            key += (name, value)
+        elif kind is int or kind is float or kind is bool:
+            key += (name, kind, repr(value))  # 1, 1.0 and true are equal, and written differently
+        else:
+            return False
+    return True
+
+
+def _is_right(name: str, value: object) -> bool:
+    if name == "validUntil":
+        return read_valid_until(value) is not None
+    return can_be_spoken(value) and len(value) <= MAX_ID_CHARACTERS
+
+
+def _marked(flow: CallFlow) -> dict[str, Any]:
+    """The body with a mark for each value that varies, in the order of `_taken_apart`."""
+    body = flow.to_body()
+    place = 0
+    for entry in body["callflow"]:
+        params = entry.get("params") or {}
+        for name in params:
+            if name in _VARYING.get(entry["action"], _NONE):
+                params[name] = mark(place)
+                place += 1
+    return body
