@@ -20,6 +20,7 @@ from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallRequest, Job, open_store
 from voiceflow_worker.core.admission import CheckedCall, new_job
 from voiceflow_worker.core.ports import EventKind
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import IllegalMoveError, KeyConflictError, TooEarlyError, TooLateError, VoiceflowError
 from voiceflow_worker.model.jobs.job import JobState as S
@@ -89,7 +90,7 @@ class Commands:
         # Not random: the order of jobs and the jitter of their backoff come from their ids. A run must be repeatable.
         ids = [f"{QUEUE}.{next(self._numbers):026d}" for _ in requests]
         jobs = [
-            new_job(CheckedCall.of(request), job_id=id_, queue=QUEUE, at=now)
+            new_job(CheckedCall.of(request), job_id=id_, revision=new_revision(), queue=QUEUE, at=now)
             for id_, request in zip(ids, requests, strict=True)
         ]
         expected: list[tuple[str, bool]] = []

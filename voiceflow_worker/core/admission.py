@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
-from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
+from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
 from voiceflow_worker.errors import (
     CallFlowError,
     InvalidInputError,
@@ -139,9 +139,9 @@ class Admitter:
         now = self._store.clock.now()
         jobs: list[Job] = []
         findings: list[Finding] = []
-        for place, (job_id, request) in enumerate(zip(self._ids(requests, now), requests, strict=True)):
+        for place, (ids, request) in enumerate(zip(self._ids(requests, now), requests, strict=True)):
             try:
-                jobs.append(self._job(CheckedCall.of(request, self._encoder), job_id, now))
+                jobs.append(self._job(CheckedCall.of(request, self._encoder), ids, now))
             except CallFlowError as error:
                 if len(requests) == 1:
                     raise
@@ -161,9 +161,9 @@ class Admitter:
         now = self._store.clock.now()
         results = [AdmissionResult()] * len(calls)
         jobs: dict[int, Job] = {}
-        for place, (job_id, call) in enumerate(zip(self._ids(calls, now), calls, strict=True)):
+        for place, (ids, call) in enumerate(zip(self._ids(calls, now), calls, strict=True)):
             try:
-                jobs[place] = self._job(call, job_id, now)
+                jobs[place] = self._job(call, ids, now)
             except CallFlowError as error:
                 results[place] = AdmissionResult(findings=error.findings)
         for place, number in (await self._suppressed(jobs)).items():
@@ -186,11 +186,14 @@ class Admitter:
             break
         return results
 
-    def _ids(self, wanted: Sequence[object], now: datetime) -> Sequence[str]:
-        return new_job_ids(self._queue, len(wanted), at=now)
+    def _ids(self, wanted: Sequence[object], now: datetime) -> list[tuple[str, str]]:
+        """An id and a revision for each new job."""
+        count = len(wanted)
+        return list(zip(new_job_ids(self._queue, count, at=now), new_revisions(count), strict=True))
 
-    def _job(self, call: CheckedCall, job_id: str, now: datetime) -> Job:
-        return new_job(call, job_id=job_id, queue=self._queue, at=now, redial=self._redial)
+    def _job(self, call: CheckedCall, ids: tuple[str, str], now: datetime) -> Job:
+        job_id, revision = ids
+        return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
         """The jobs with a number on the suppression list, by place; jobs whose key has an owner are left out.
@@ -221,7 +224,9 @@ class Admitter:
         await self._batch_names.keep(names)
 
 
-def new_job(call: CheckedCall, *, job_id: str, queue: str, at: datetime, redial: RedialPolicy | None = None) -> Job:
+def new_job(
+    call: CheckedCall, *, job_id: str, revision: str, queue: str, at: datetime, redial: RedialPolicy | None = None
+) -> Job:
     """The job of a checked call; `redial` is for a call without a redial policy of its own.
 
     Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
@@ -246,7 +251,7 @@ def new_job(call: CheckedCall, *, job_id: str, queue: str, at: datetime, redial:
         queue=queue,
         state=JobState.QUEUED,
         due_at=opening.at,
-        revision=new_revision(),
+        revision=revision,
         priority=call.priority,
         batch_id=call.batch_id,
         destination=call.destination,

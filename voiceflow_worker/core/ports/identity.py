@@ -66,6 +66,12 @@ def new_revision() -> str:
     return secrets.token_hex(8)
 
 
+def new_revisions(count: int) -> list[str]:
+    """As many such tokens, of one request to the system's random numbers."""
+    together = secrets.token_hex(8 * count)
+    return [together[start : start + 16] for start in range(0, len(together), 16)]
+
+
 def new_worker_id() -> str:
     """An id of a process: host, process id and a random part."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"

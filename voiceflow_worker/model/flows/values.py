@@ -32,7 +32,7 @@ def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
     """Whether the value is a JSON array."""
-    return isinstance(value, list | tuple)
+    return isinstance(value, (list, tuple))  # `list | tuple` is made anew each time
 
 
 def is_whole(value: float) -> bool:

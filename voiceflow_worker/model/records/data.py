@@ -13,12 +13,15 @@ LONGEST = 8192
 """The most bytes of JSON. They are transferred with every move of a job."""
 
 
+_PLAIN = (str, int, float)
+
+
 def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | None:
     """The data as stored; None if there is none. Raises InvalidInputError for data that cannot be stored."""
     if not data:
         return None
     for name, value in data.items():
-        if value is not None and not isinstance(value, str | int | float):
+        if value is not None and not isinstance(value, _PLAIN):
             raise InvalidInputError(
                 f"data[{name!r}] is {type(value).__name__}: values are texts, numbers, true, false or null; "
                 "write anything else as text"
