@@ -633,7 +633,9 @@ def test_a_store_that_was_set_back_to_a_backup_is_a_failure(
     calls = voiceflow.folder / "calls.db"
     backup = calls.read_bytes()
     assert voiceflow("worker", "--drain", "--rate", "unlimited").code == 0
-    assert lines(voiceflow("doctor", "--json"))["journal files"]["message"].endswith("the store knows their 3 calls")
+    assert lines(voiceflow("doctor", "--json"))["journal files"]["message"].endswith(
+        "with 3 calls: no sign that the store was set back"
+    )
     calls.write_bytes(backup)
     line = lines(voiceflow("doctor", "--json"))["journal files"]
     assert line["level"] == "failure"

@@ -101,8 +101,8 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
     if result.submitted:
         alarm = "" if receiver else "NO RECEIVER IS RUNNING: "
         yield (
-            f"{alarm}accepted by 8x8, without a summary yet: {count_of(result.submitted, 'call')}; `voiceflow serve` "
-            "receives summaries (or set VOICEFLOW_OUTCOMES=none)"
+            f"{alarm}{count_of(result.submitted, 'call')} accepted by 8x8 without a summary yet; `voiceflow serve` "
+            "receives summaries, or set VOICEFLOW_OUTCOMES=none"
         )
     if result.stopped_by_hold:
         for gate in result.holds:

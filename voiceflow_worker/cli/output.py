@@ -76,7 +76,10 @@ class Output:
     def records(
         self, rows: Iterable[Mapping[str, object]], *, nothing: str | None = None, title: str | None = None
     ) -> None:
-        """Print rows as documents, or as a table without its empty columns. If there are no rows, note `nothing`."""
+        """Print rows: with `as_json` each as a document, otherwise as a table without the columns that are empty.
+
+        If there are no rows, print the text `nothing`, if given, on stderr.
+        """
         found = list(rows)
         for row in found:
             self.document(row)

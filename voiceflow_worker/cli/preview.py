@@ -75,7 +75,7 @@ def tell_preview(output: Output, preview: Preview) -> None:
         rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
     if course.later:
         opens = f"; the first may ring from {_local(course.opens_at, preview)} on" if course.opens_at else ""
-        rows.append(("outside window", f"{course.later:,} calls may not ring now{opens}"))
+        rows.append(("not now", f"{course.later:,} calls, whose window is closed or whose not_before is later{opens}"))
     if course.first is not None and preview.ends_at is not None:
         rate = "at an unlimited rate" if preview.rate is None else f"at {preview.rate:.3g} calls/s"
         rows.append(("starts", _local(course.first, preview)))

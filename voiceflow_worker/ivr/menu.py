@@ -147,7 +147,7 @@ class Menu(Manner):
 
     @property
     def asks(self) -> bool:
-        """True if the menu has a question; a menu that only opens calls has none."""
+        """True if the menu asks a question: it has a prompt or a choice."""
         return bool(self._choices or self.prompt)
 
     @property

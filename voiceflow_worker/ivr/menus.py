@@ -299,7 +299,7 @@ class Menus:
             return _hung_up()
         menu, manner = path[-1], self._manner(path)
         if not menu.asks:
-            # A menu that only opens calls: the call ends after its text.
+            # A menu without a question: the call ends after its opening text.
             flow = begun or CallFlow.reply()
             return _hung_up(flow.say(before, voice_profile=manner.voice(plan.caller)) if before else flow)
         position = Position(path=tuple(each.name for each in path), tries=tries, asked=plan.asked + 1)

@@ -56,7 +56,11 @@ def checked_rows(rows: object) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedRow:
-    """A row that can be called: its index in the list, the name of its number or key, and a digest of its content."""
+    """A row that can be called.
+
+    `place` is its index in the list. `called` identifies the row by its own key or, without one, by its number.
+    `digest` is a digest of its content.
+    """
 
     place: int
     called: str

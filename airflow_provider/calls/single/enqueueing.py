@@ -41,12 +41,13 @@ async def enqueue_once(
 ) -> Job:
     """Return the job of this task instance. If no try has enqueued it yet, enqueue it.
 
-    An earlier job that certainly rang nobody's phone is replaced if a user cleared the task or corrected the call, or
-    if a task cancelled the job. With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in
+    An earlier job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task
+    cancelled the job, or the number or the text of the call was changed. But a new text does not replace a call that
+    a person cancelled. With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in
     doubt. An instance of a mapped task is identified by the number that it calls, not by its map index.
 
-    Raises InvalidInputError if the number was changed after the earlier number was called. Raises it also if the store
-    does not have the call that is `saved` in Airflow's task state. Errors of `CallQueue.enqueue` are passed on.
+    Raises InvalidInputError if the number was changed after the earlier number was called, or if the store does not
+    have the call that is `saved` in Airflow's task state. Errors of `CallQueue.enqueue` are passed on.
     """
 
     async def enqueue(generation: int) -> Job:

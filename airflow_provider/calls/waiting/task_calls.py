@@ -53,7 +53,7 @@ class TaskCalls:
             return await self._poll(queue, status, lambda status: status.has_ended, every=self.every, limit=self.limit)
 
     async def look(self) -> WaitStatus:
-        """Return the status now, after a sweep if a call is overdue."""
+        """Return the present status of the calls. If a call is overdue, sweep first."""
         async with self.hook.opened_queue() as queue:
             return await swept(queue, self.calls, policy=self.hook.settings().policy())
 

@@ -22,7 +22,7 @@ class ChangeCounts:
         return self._counts[queue]
 
     def note(self, queue: str) -> None:
-        """Count a change of a queue, and wake the tasks that wait for one."""
+        """Add 1 to the change count of a queue, and wake the tasks that wait for its next change."""
         self._counts[queue] += 1
         self._wakeups.wake(queue)
 

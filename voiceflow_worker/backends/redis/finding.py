@@ -1,4 +1,4 @@
-"""Queries of jobs in Redis, each through the index with the fewest entries to read."""
+"""Queries of jobs in Redis, each through an index that suits it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) ->
 async def _find_due(
     link: Link, keys: Keys, query: Query, indexes: Sequence[str], latest: datetime | None, *, alone: bool
 ) -> Sequence[Job]:
-    """The matching jobs in some indexes, by score. `alone`: every entry up to the score `latest` matches."""
+    """The jobs in some indexes that match `query`, in the order of their scores.
+
+    `alone` means that every entry of the indexes with a score up to `latest` matches.
+    """
     args: list[Argument] = [
         *_filters(query),
         "" if query.limit is None else query.limit,

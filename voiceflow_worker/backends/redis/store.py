@@ -42,7 +42,7 @@ class RedisStore:
         return self.link.durability
 
     async def losses(self, queue: str) -> Losses:
-        """The jobs of a queue that the server has dropped, as far as scripts have found their index entries."""
+        """The lost jobs of a queue that are known so far: scripts have found their index entries without the jobs."""
         counts, jobs = await self.link.run("losses", self.keys.queue(queue))
         return Losses(
             counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},

@@ -1,1 +1,1 @@
-"""The calls of rows: templates, times, keys and requests."""
+"""The making of calls from rows: templates, times, keys and requests."""

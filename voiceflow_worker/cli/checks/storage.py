@@ -183,7 +183,9 @@ def judged_journals(found: JournalCheck, *, queue: str) -> Diagnosis:
     files = f"{count_of(found.files, 'journal file')} of this machine"
     if not found.set_back:
         return ok(
-            f"{files}; the store knows their {count_of(found.calls, 'call')}" if found.files else "there are none"
+            f"{files}, with {count_of(found.calls, 'call')}: no sign that the store was set back"
+            if found.files
+            else "there are none"
         )
     forgotten = count_of(len(found.forgotten), "call")
     return failure(

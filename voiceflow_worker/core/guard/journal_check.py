@@ -29,7 +29,7 @@ class JournalledCall:
 
     @classmethod
     def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """The call of a job. The job is kept for at least the retention after its POST began."""
+        """The journalled call of a job. The sweep may delete the job `retention` after its last POST began."""
         return cls(job, job.posts[-1].began_at + retention)
 
 

@@ -93,7 +93,10 @@ class NumberLocks:
         return [(job, found) for job in jobs if (found := next((n for n in self._numbers(job) if n in numbers), None))]
 
     async def release_unsent(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Release the numbers of leased jobs whose next POST was not begun, and the places of these attempts."""
+        """Release the numbers of leased jobs whose next POST was not begun.
+
+        Also free the places that these POSTs took in the limit per person.
+        """
         await self._caps.free_unsent(jobs, now=now)
         await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
 

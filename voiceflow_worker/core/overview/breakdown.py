@@ -29,7 +29,7 @@ def rate_of(answered: int, ended: int) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFigures:
-    """The numbers of all attempts and of answered attempts in one hour of the day, redials included."""
+    """Counts of all attempts and of answered attempts in one hour of the day, redials included."""
 
     hour: int
     attempts: int
@@ -43,7 +43,7 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountryFigures:
-    """The numbers of calls to one country (ISO 3166; None if unknown): all, with an outcome, answered."""
+    """Counts of the calls to one country (ISO 3166; None if unknown), and their cost. `ended` have an outcome."""
 
     country: str | None
     total: int

@@ -95,8 +95,9 @@ class _Slot:
 class Departures:
     """Takes departure times from the store for one worker. With `rate` None every call may leave at once.
 
-    `preparing` measures the time from the lease of a call until it has a departure time, and `journalling` the time to
-    journal it. Departure times are taken that long in advance, at most `longest`, so that each can be met.
+    `preparing` measures the time from the lease of a call until the call has a departure time. `journalling` measures
+    the time to journal the call. A departure time is taken early enough for both and for a trip to the store, but at
+    most `longest` in advance.
     """
 
     def __init__(

@@ -72,7 +72,10 @@ class EarlyHold:
             self._until = await self._holds.order(self._gate)
             self._is_ordered = True
         except StoreError as error:
-            _log.warning("the store did not take a hold; it is ordered again with the verdict", error=str(error))
+            _log.warning(
+                "a hold of the queue could not be stored; it is tried again with the verdict of its POST",
+                error=str(error),
+            )
 
     def reply(self, verdict: Verdict, *, at: datetime) -> Reply | None:
         """The reply with this verdict; None without an early hold."""

@@ -146,7 +146,7 @@ class UnsettledVerdicts:
                 _log.error("a verdict cannot be stored", **_evidence_of(job, reply), error=str(error))
                 return
             except (StoreError, StaleJobError) as error:
-                _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
+                _log.warning("a verdict could not be stored; it is tried again", job=job.id, error=str(error))
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
             except (IllegalMoveError, JobNotFoundError) as error:

@@ -82,8 +82,8 @@ class BatchStops:
         if reason is None:
             return
         if not is_ours:
-            since = "" if before is None else " since it was resumed"
-            told = f"{STOPPED}{reason}{since}"
+            since = "" if before is None else "since it was resumed, "
+            told = f"{STOPPED}{since}{reason}"
             held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=told)
             await self._store.control.gate(held)
             _log.error("a batch stopped itself", batch=batch_id, reason=reason)

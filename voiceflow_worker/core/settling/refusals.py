@@ -81,12 +81,12 @@ class RefusalRuns:
         self._one_at_a_time = anyio.Lock()
 
     async def refused(self, job: Job, code: int, *, message: str) -> None:
-        """Count a refusal with one of these codes; while the store is away it is not counted."""
+        """Count a refusal with one of these codes; if the store fails, it is not counted."""
         try:
             async with self._one_at_a_time:
                 await self._count(job, code, message=message)
         except StoreError as error:
-            _log.warning("a refusal was not counted: the store is away", job=job.id, code=code, error=str(error))
+            _log.warning("a refusal was not counted: the store failed", job=job.id, code=code, error=str(error))
 
     async def taken(self, job: Job, codes: Iterable[int]) -> None:
         """End the runs of these codes, after a call of the batch that had none of them."""
@@ -98,7 +98,7 @@ class RefusalRuns:
         try:
             await self._runs.remove(over)
         except StoreError as error:
-            _log.warning("a run of refusals was not ended: the store is away", job=job.id, error=str(error))
+            _log.warning("the count of refusals in a row was not reset: the store failed", job=job.id, error=str(error))
         else:
             self._ours -= over
 

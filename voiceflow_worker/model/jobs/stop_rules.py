@@ -61,13 +61,13 @@ def why_stop(rules: StopRules, figures: Measured) -> str | None:
     if rules.after_cost is not None:
         for currency, amount in sorted(figures.cost.items()):
             if amount >= rules.after_cost:
-                return f"its calls have cost {amount} {currency}, and its limit is {rules.after_cost}"
+                return f"its calls have cost {amount} {currency}, and the limit is {rules.after_cost}"
     least = rules.answer_rate_below
     if least is not None and figures.ended >= least.calls:
         percent = 100 * figures.answered / figures.ended
         if percent < least.percent:
             return (
-                f"{figures.answered} of {figures.ended} calls were answered ({percent:.1f}%), and its limit is {least}"
+                f"{figures.answered} of {figures.ended} calls were answered ({percent:.1f}%), and the limit is {least}"
             )
     return None
 

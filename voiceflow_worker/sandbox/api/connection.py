@@ -59,7 +59,9 @@ def connection_of(scope: Scope) -> Connection:
     """
     connection = scope.get("state", {}).get(IN_STATE)
     if not isinstance(connection, Connection):
-        raise ConnectionResetError("this server gives no access to the connection that the fault is to break")
+        raise ConnectionResetError(
+            "this fault acts on the connection of the request, which this server hides; use Sandbox.running()"
+        )
     return connection
 
 

@@ -1,4 +1,4 @@
-"""The book of orders to the sandbox, and the choice of calls to which an order applies."""
+"""Orders to the sandbox: their base classes, and `OrderBook`, which chooses the order that applies to a call."""
 
 from __future__ import annotations
 

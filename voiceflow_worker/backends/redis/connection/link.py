@@ -46,8 +46,9 @@ Greeting = Callable[[Client], Awaitable[Durability | None]]
 class Session:
     """One client, from its opening until the connection is lost.
 
-    Scripts share one connection: a `ScriptLine`, or on trio one from the client's pool. The client itself would take a
-    connection for each command, which costs as much as the command.
+    Scripts share one connection: on asyncio a `ScriptLine`, on trio a connection from the client's pool. The client
+    takes a connection for each command, which costs as much as the command. So it runs only the scripts of a cluster,
+    those that wait for confirmed writes, and those that the server does not know yet.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:

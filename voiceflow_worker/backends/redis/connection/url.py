@@ -112,7 +112,7 @@ def parse_url(url: str) -> RedisURL:
 
 
 def _parts(url: str, shown: str) -> SplitResult:
-    """Split the URL. It is refused if its password contains `/`, `?` or `#`, at which it would be split wrongly."""
+    """Split the URL. Raises SettingsError for an invalid URL, or if the password contains `/`, `?` or `#`."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -155,6 +155,6 @@ def _counted_at(text: str, *, now: datetime) -> datetime:
         at = None
     if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
         raise InvalidInputError(
-            "no call was redialled, because the calls were counted too long ago; check the new number"
+            "no call was redialled, because the calls were counted too long ago; check the new count"
         )
     return min(at, now)
