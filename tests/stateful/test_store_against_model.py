@@ -201,10 +201,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.kill()
 
 
+@pytest.mark.timeout(900)  # many examples, on a busy machine
 def test_the_engine_in_memory_does_what_the_model_says(portal: BlockingPortal) -> None:
     _run(portal, lambda: {"memory": "memory://"}, examples=2 * settings().max_examples)
 
 
+@pytest.mark.timeout(900)  # many examples, on a busy machine
 def test_every_store_does_what_the_model_says(portal: BlockingPortal, redis_url: str, tmp_path: Path) -> None:
     numbers = count(1)
 

@@ -561,7 +561,7 @@ async def test_calls_are_filtered_by_state_outcome_number_keys_and_time(store: S
             assert ("No call fits this filter" in found.text) is (count == 0), query
         for query, told in {
             "state=lost": "lost is not a state", "number=nobody": "nobody is not a telephone number",
-            "since=never": "never is not one of the times",
+            "since=never": "never is not a time in the list",
         }.items():  # fmt: skip
             assert told in Page((await client.get(f"/ui/calls?{query}")).text).text
         for query in (
@@ -697,7 +697,7 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None
     assert await store.jobs.delete([other], keep_keys_until=store.clock.now()) == [True]
     after = (await page(shown_by(store), "/ui/batches/march")).text
     assert "completed 3 100.0 %" in after
-    assert "include calls that are deleted by now: 1" in after
+    assert "include 1 deleted call." in after
 
 
 async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: Store) -> None:
