@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.flows.values import json_problem
 from voiceflow_worker.model.records.data import LONGEST, checked_data
 
 
@@ -34,3 +35,14 @@ def test_nothing_is_stored_for_nothing(nothing: dict[str, object] | None) -> Non
 def test_what_no_store_keeps_is_named(data: dict[Any, object], told: str) -> None:
     with pytest.raises(InvalidInputError, match=told):
         checked_data(data)
+
+
+def test_an_integer_of_a_class_of_its_own_is_not_searched_for_among_all_integers() -> None:
+    class Members(int):
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared with one integer after the other")
+
+        __hash__ = int.__hash__
+
+    assert json_problem({"members": Members(5)}) is None
+    assert json_problem(Members(2**64)) == "an integer has more than 64 bits"

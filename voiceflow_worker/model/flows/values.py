@@ -15,7 +15,7 @@ from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, Par
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _AUDIO = (".wav", ".mp3")
 _DEEPEST = 100
-_INT64 = range(-(2**63), 2**64)
+_LEAST_INT, _MOST_INT = -(2**63), 2**64 - 1
 
 
 def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
@@ -142,7 +142,7 @@ def json_problem(value: object, *, depth: int = 0) -> str | None:
         case str():
             return unspeakable(value) if _has_surrogate(value) else None
         case int():
-            return None if value in _INT64 else "an integer has more than 64 bits"
+            return None if _LEAST_INT <= value <= _MOST_INT else "an integer has more than 64 bits"
         case float():
             return None if math.isfinite(value) else "a number is not finite"
         case _ if depth > _DEEPEST:
