@@ -117,7 +117,8 @@ async def main() -> None:
         async with open_store(load_settings().store) as store:
             sandbox = await try_out(store)
             connected = {entry.destination: entry.bridged_to for entry in sandbox.ledger}
-            for job in await CallQueue(store).find(batch_id=BATCH):
+            jobs = await CallQueue(store).find(batch_id=BATCH)
+            for job in sorted(jobs, key=lambda job: (job.not_before is not None, job.destination)):
                 name = (job.data or {})["name"]
                 if job.not_before is not None:
                     hours = (job.not_before - job.created_at) / timedelta(hours=1)
