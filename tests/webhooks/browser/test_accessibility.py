@@ -57,6 +57,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory, _chromium_starts: None) -> 
 
 def violations(reader: Reader) -> dict[str, list[str]]:
     """What axe-core finds on the page that is open, by its rule: the elements."""
+    reader.script("window.fetch = () => new Promise(() => {})")  # the page stands still while it is looked at
+    reader.driver.set_script_timeout(300)
     reader.script(AXE)
     found: dict[str, Any] = reader.driver.execute_async_script(
         "axe.run(document).then(arguments[arguments.length - 1])"

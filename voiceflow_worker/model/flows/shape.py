@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring
-from typing import Any, NamedTuple, Self, TypeGuard
+from typing import Any, NamedTuple, Self, TypeGuard, cast
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
@@ -163,9 +163,9 @@ def _taken_apart(body: Mapping[str, object]) -> tuple[tuple[object, ...], list[s
                 return None
             key += (name, value)
         elif type(value) is list:
-            entries: list[Any] = value
+            entries = cast("list[object]", value)
             for entry in entries:
-                if type(entry) is not dict or not _take(entry, key, values, called):
+                if type(entry) is not dict or not _take(cast("dict[str, Any]", entry), key, values, called):
                     return None
             key.append(_END)
         else:
@@ -184,9 +184,9 @@ def _take(entry: dict[str, Any], key: list[object], values: list[str], called: l
     if type(params) is not dict:
         return False
     varying = _VARYING.get(action, _NONE)
-    given: dict[str, Any] = params
+    given = cast("dict[str, Any]", params)
     for name, value in given.items():
-        kind = type(value)
+        kind = cast("type[object]", type(value))
         if name in varying:
             if kind is not str:
                 return False
@@ -219,7 +219,7 @@ def _marked(flow: CallFlow) -> dict[str, Any]:
     body = flow.to_body()
     place = 0
     for entry in body["callflow"]:
-        params = entry.get("params") or {}
+        params: dict[str, Any] = entry.get("params") or {}
         for name in params:
             if name in _VARYING.get(entry["action"], _NONE):
                 params[name] = mark(place)
