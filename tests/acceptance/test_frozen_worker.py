@@ -78,7 +78,7 @@ def test_frozen_past_its_leases_and_continued_it_calls_nobody_whom_another_has_c
             wait_until(lambda: on.states().keys() <= {"accepted", "in_doubt"}, lambda: f"an end, not {on.states()}")
             assert frozen.end() == 0
         print(f"{CALLS} rang, {taken_over} of them through the other while the first was frozen")  # noqa: T201
-        assert on.states().get("in_doubt", 0) <= ROUNDS * CONCURRENCY
-        rang = on.rang()
+        doubts, rang = on.states().get("in_doubt", 0), on.rang()
+        assert doubts <= ROUNDS * CONCURRENCY
         assert set(Counter(rang).values()) == {1}
-        assert len(rang) == len(on.ledger()) == CALLS
+        assert CALLS - doubts <= len(rang) == len(on.ledger()) <= CALLS

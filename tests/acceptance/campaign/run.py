@@ -236,7 +236,7 @@ class Campaign:
         number = self.people.of(OPENS)[-1]
         reader.open(f"{self.desk.receiver}/ui/act/suppress")
         reader.fill(numbers=number, reason="asked by mail")
-        reader.press("Put them on the list")
+        reader.press("Put the numbers on the list")
         reader.open(f"{self.desk.receiver}/ui/suppression")
         reader.sees("pressed 9")
         self.desk.picture(reader, "suppression")
@@ -263,7 +263,7 @@ class Campaign:
         reader.open(f"{self.desk.receiver}/ui/doubts")
         for number in numbers:
             reader.driver.find_element(By.XPATH, f"//label[normalize-space()='{number}']//input").click()
-        reader.press("Resolve those that are ticked")
+        reader.press("Resolve the ticked calls")
         reader.driver.find_element(By.CSS_SELECTOR, f"input[value={found}]").click()
         reader.fill(note=note)
         reader.press("Resolve")

@@ -6,17 +6,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.support.waiting import wait_until
 from tests.webhooks.signing_in import OPERATORS
 
 PHONE = 375
+
+
+def _is_gone(page: WebElement) -> bool:
+    try:
+        page.is_enabled()
+    except StaleElementReferenceException:
+        return True
+    except WebDriverException as error:
+        # Said while the next page takes the place of this one.
+        if "does not belong to the document" in (error.msg or ""):
+            return True
+        raise
+    return False
 
 
 @dataclass
@@ -59,7 +72,7 @@ class Reader:
     def leave(self, page: WebElement) -> None:
         """Wait until another page is there."""
         wait = WebDriverWait(self.driver, 60, poll_frequency=0.02)
-        wait.until(expected_conditions.staleness_of(page))
+        wait.until(lambda _: _is_gone(page))
         wait.until(lambda _: self.script("return document.readyState === 'complete'"))
 
     def sign_in(self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan") -> None:
