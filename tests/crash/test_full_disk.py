@@ -64,7 +64,7 @@ def test_files_that_may_not_grow_let_nothing_ring_twice_and_the_worker_goes_on_w
         worker = lab.worker(drain=True, concurrency=4, lease=timedelta(seconds=2))
         lab.wait_for_posts(8)
         _limit(worker.pid, 4096)
-        lab.wait_until(lambda: "the disk of the store" in worker.log, "a worker that tells that it cannot write")
+        lab.wait_until(lambda: "reading or writing the store" in worker.log, "a worker that tells that it cannot write")
         assert not worker.has_ended
         if kill:
             worker.end(Signals.SIGKILL)
