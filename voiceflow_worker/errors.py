@@ -78,6 +78,7 @@ class Remedy(StrEnum):
     NAME_SHEET = "name the sheet to read"
     NAME_TIME_ZONE = "give the calls a time zone"
     OTHER_BATCH = "use another batch id"
+    RECONCILE = "look for the calls in the log of 8x8, resolve what stays in doubt, then resume the queue"
     RESOLVE = "a person can resolve it"
     RESTORE = "restore a backup"
     RESUME = "resume the queue"

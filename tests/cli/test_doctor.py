@@ -21,7 +21,7 @@ from voiceflow_worker import open_store
 from voiceflow_worker.cli.checks import storage, webhook
 from voiceflow_worker.cli.checks.context import Account, CheckContext, open_context
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Level, ok
-from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
+from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.gateway.account.resources import Webhook
@@ -584,7 +584,7 @@ def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
 
 def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voiceflow: Program) -> None:
     empty(voiceflow.folder)
-    within(voiceflow.folder, lambda engine: engine.queue.hold(reason=SET_BACK))
+    within(voiceflow.folder, lambda engine: engine.queue.hold(reason=HELD))
     line = queue_lines(voiceflow)["holds"]
     assert line["level"] == "failure"
     assert line["remedy"].startswith("do not resume yet: run `voiceflow reconcile`")

@@ -42,13 +42,13 @@ def test_an_error_names_its_remedies() -> None:
 
 
 def test_messages_of_the_lower_rooms_name_no_command_option_or_variable() -> None:
-    """Library users and Airflow meet them too. The reason of a set-back store is compared with what stores hold."""
+    """Library users and Airflow meet them too."""
     found = [
         f"{path.relative_to(PACKAGE)}: {text}"
         for room in ("model", "core", "gateway", "backends", "notify")
         for path in sorted((PACKAGE / room).rglob("*.py"))
         for text in texts(path)
-        if re.search(r"`voiceflow |VOICEFLOW_|(?<![\w-])--[a-z]", text) and path.name != "rollback.py"
+        if re.search(r"`voiceflow |VOICEFLOW_|(?<![\w-])--[a-z]", text)
     ]
     assert found == []
 

@@ -9,7 +9,7 @@ from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warnin
 from voiceflow_worker.cli.checks.gates import closed_in_words, resume_of
 from voiceflow_worker.core.guard.lost_jobs import in_words as losses_in_words
 from voiceflow_worker.core.guard.lost_jobs import read_losses
-from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
+from voiceflow_worker.core.guard.rollback import SET_BACK
 from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Limits, Query
@@ -44,7 +44,7 @@ async def holds(context: CheckContext) -> Diagnosis:
     if not held:
         return ok("none" if not closed else f"none; cancelled for good: {', '.join(gate.name for gate in closed)}")
     closed_gates = "; ".join(map(closed_in_words, held))
-    if any(gate.reason == SET_BACK for gate in held):
+    if any(gate.reason.startswith(SET_BACK) for gate in held):
         return failure(
             closed_gates,
             remedy="do not resume yet: run `voiceflow reconcile`, resolve the calls that stay in doubt (`voiceflow "

@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
-from voiceflow_worker.errors import JobError, StoreError
+from voiceflow_worker.errors import JobError, Remedy, StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -33,10 +33,8 @@ from voiceflow_worker.model.reports.verdict import Hold
 
 _log = structlog.get_logger("voiceflow.witness")
 
-HELD = (
-    "the store was set back to an older state, and had forgotten calls that were sent. Run `voiceflow doctor`, then "
-    "`voiceflow reconcile`, settle what stays in doubt, then `voiceflow resume`"
-)
+SET_BACK = "the store was set back to an older state, and had forgotten calls that were sent"
+HELD = f"{SET_BACK}. {Remedy.RECONCILE.sentence}"
 OTHERS_FIRST = timedelta(seconds=2)
 """The time in which a worker sends nothing after the server was restarted or replaced. If the store was set back,
 perhaps only another worker can see that. The other worker needs this time to connect, to look, and to hold the
