@@ -71,6 +71,11 @@ def _secret(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def text_of(secret: SecretStr | None) -> str | None:
+    """The text of a secret, if there is one."""
+    return None if secret is None else secret.get_secret_value()
+
+
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Text = Annotated[str, AfterValidator(str.strip)]
 Folded = BeforeValidator(_folded)

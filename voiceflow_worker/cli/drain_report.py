@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 
-from voiceflow_worker.cli.checks.gates import closed_in_words, resume_of
+from voiceflow_worker.cli.checks.gates import resume_of
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.core.overview.drain import DrainResult
-from voiceflow_worker.core.overview.gate_story import gate_as_json
+from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError

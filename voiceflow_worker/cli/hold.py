@@ -8,10 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.batches import why_unknown
-from voiceflow_worker.cli.checks.gates import closed_in_words
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, QueueOptions
-from voiceflow_worker.core.overview.gate_story import gate_as_json
+from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.text.who import by_person

@@ -14,12 +14,13 @@ import anyio
 
 from voiceflow_worker.cli.call_steps import Step, steps_of
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, warning
-from voiceflow_worker.cli.checks.gates import closed_in_words, resume_of
+from voiceflow_worker.cli.checks.gates import resume_of
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.sending import worker_of
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -142,7 +143,7 @@ def _batch(usual: str, gates: Iterable[Gate]) -> str:
 def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosis | None:
     """The hold of the queue or of the call's batch, if there is one."""
     for gate in gates:
-        if (gate.scope is GateScope.QUEUE or gate.name == batch) and gate.is_closed(at=at):
+        if gate.keeps_back(batch, at=at):
             return failure(
                 closed_in_words(gate), remedy=f"correct the cause, then {resume_of(gate)}, and run this command again"
             )

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.cli.checks.gates import closed_in_words
 from voiceflow_worker.cli.options import QueueOptions
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.core.overview.gate_story import closed_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.batches import BatchProgress

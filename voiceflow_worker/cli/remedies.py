@@ -31,8 +31,8 @@ _WORDS: Mapping[str, str] = {
     Remedy.NAME_SHEET: "give --sheet NAME",
     Remedy.NAME_TIME_ZONE: "give each row a time_zone, or give --time-zone for all rows",
     Remedy.OTHER_BATCH: "use another batch id (--batch)",
-    Remedy.RECONCILE: "run `voiceflow doctor`, then `voiceflow reconcile`, resolve what stays in doubt (`voiceflow calls "
-    "resolve`), then run `voiceflow resume`",
+    Remedy.RECONCILE: "run `voiceflow reconcile`, resolve what stays in doubt (`voiceflow calls resolve`), then run "
+    "`voiceflow resume`",
     Remedy.RESOLVE: "a person can resolve it (`voiceflow calls resolve`)",
     Remedy.RESTORE: "restore a backup (`voiceflow restore FILE`)",
     Remedy.RESUME: "resume the queue (`voiceflow resume`)",

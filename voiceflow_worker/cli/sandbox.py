@@ -12,6 +12,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.setting_kinds import text_of
 
 
 async def sandbox(
@@ -52,14 +53,13 @@ async def sandbox(
         if not phone.is_e164(number):
             raise InvalidInputError(f"--sources {number}: give phone numbers with their country code, as +6531234567")
     settings = settings_from()
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     stand_in = Sandbox(
         seed=seed,
         api_key=api_key,
         numbers=numbers,
         voices=None if voices is None else _listed("--voices", voices),
         webhook=webhook,
-        webhook_secret=secret,
+        webhook_secret=text_of(settings.webhook_secret),
         speed=speed,
     )
     stopped = anyio.Event()

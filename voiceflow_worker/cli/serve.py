@@ -70,8 +70,8 @@ async def serve(
     from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account.resources import WebhookType
-    from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
-    from voiceflow_worker.webhooks.app import PATH, receiver_app
+    from voiceflow_worker.webhooks.app import PATH
+    from voiceflow_worker.webhooks.from_settings import receiver_of
     from voiceflow_worker.webhooks.loading import load_what_is_read_later
     from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
     from voiceflow_worker.webhooks.overload import load_shedding, preferred
@@ -79,7 +79,6 @@ async def serve(
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store, queue=queue)
     settings = where.settings(notify_url=notify)
     notifier = notifier_of(settings)
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     output = Output()
     menus = load_menus(ivr)
     url = None if register is None else receiver_url(register, path=PATH)
@@ -87,7 +86,7 @@ async def serve(
         voice_client(settings)  # reports missing settings before anything is opened
         if not force:
             refuse_out_of_reach(url, base_url=settings.base_url)
-    if secret is None and not settings.webhook_allow:
+    if settings.webhook_secret is None and not settings.webhook_allow:
         output.note(
             "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW"
         )
@@ -97,18 +96,8 @@ async def serve(
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         registry = CollectorRegistry()
-        app = receiver_app(
-            calls.store,
-            secret=secret,
-            policy=settings.policy(),
-            allow=settings.webhook_allow,
-            trusted_proxies=settings.trusted_proxies,
-            ui_secret=settings.ui_secret.get_secret_value() if settings.ui_secret else None,
-            ui_operator_secret=settings.ui_operator_secret.get_secret_value() if settings.ui_operator_secret else None,
-            time_at_8x8=partial(time_at_8x8, settings),
-            on_event=MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry),
-            registry=registry,
-        )
+        answering = MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry)
+        app = receiver_of(settings, calls.store, on_event=answering, registry=registry)
         async with (
             signals_to(lambda _: stopped.set()),
             serving(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.cli.checks.gates import closed_in_words
 from voiceflow_worker.cli.options import QueueOptions
+from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
 

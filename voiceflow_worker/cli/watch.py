@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from voiceflow_worker.cli.batches import why_unknown
-from voiceflow_worker.cli.checks.gates import closed_in_words
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.options import AsOption, BatchOption, QueueOptions
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.text.who import by_person

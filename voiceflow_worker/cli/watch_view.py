@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.cli.checks.gates import closed_in_words
 from voiceflow_worker.cli.watched import Watched
+from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.printable import printable_line
 

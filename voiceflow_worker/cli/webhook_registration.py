@@ -10,6 +10,7 @@ import anyio
 
 from voiceflow_worker.errors import InvalidInputError, VoiceUnavailableError
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.setting_kinds import text_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
@@ -51,7 +52,7 @@ async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType]
     """
     from voiceflow_worker.cli.voice import voice_client
 
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    secret = text_of(settings.webhook_secret)
     async with voice_client(settings) as voice:
         while True:
             try:

@@ -11,12 +11,16 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
-from voiceflow_worker.settings import load_settings
+from voiceflow_worker.setting_kinds import text_of
+from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.app import receiver_app
+from voiceflow_worker.webhooks.ports import AnswersEvents
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
@@ -28,26 +32,36 @@ def app() -> Starlette:
     the server. Raises SettingsError.
     """
     settings = load_settings()
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
         wait = StoreWait(settings.wait_for_store, _log.warning)
         async with opened_in_time(settings.store, wait=wait, writes=True) as store:
-            receiver = receiver_app(
-                store,
-                secret=secret,
-                policy=settings.policy(),
-                allow=settings.webhook_allow,
-                trusted_proxies=settings.trusted_proxies,
-                ui_secret=settings.ui_secret.get_secret_value() if settings.ui_secret else None,
-                ui_operator_secret=settings.ui_operator_secret.get_secret_value()
-                if settings.ui_operator_secret
-                else None,
-                time_at_8x8=partial(time_at_8x8, settings),
-            )
+            receiver = receiver_of(settings, store)
             outer.router.routes[:] = receiver.routes
             async with receiver.router.lifespan_context(receiver):
                 yield
 
     return Starlette(lifespan=lifespan)
+
+
+def receiver_of(
+    settings: Settings,
+    store: Store,
+    *,
+    on_event: AnswersEvents | None = None,
+    registry: CollectorRegistry | None = None,
+) -> Starlette:
+    """The receiver of an open store, with the secrets, networks and proxies of the settings."""
+    return receiver_app(
+        store,
+        secret=text_of(settings.webhook_secret),
+        policy=settings.policy(),
+        allow=settings.webhook_allow,
+        trusted_proxies=settings.trusted_proxies,
+        ui_secret=text_of(settings.ui_secret),
+        ui_operator_secret=text_of(settings.ui_operator_secret),
+        time_at_8x8=partial(time_at_8x8, settings),
+        on_event=on_event,
+        registry=registry,
+    )

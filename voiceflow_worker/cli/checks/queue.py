@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
-from voiceflow_worker.cli.checks.gates import closed_in_words, resume_of
+from voiceflow_worker.cli.checks.gates import resume_of
 from voiceflow_worker.core.guard.lost_jobs import in_words as losses_in_words
 from voiceflow_worker.core.guard.lost_jobs import read_losses
 from voiceflow_worker.core.guard.rollback import SET_BACK
 from voiceflow_worker.core.numbers.health import NumberHealth
+from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.model.jobs.gate import GateState

@@ -103,14 +103,7 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
 
     await gather(*(partial(count, names[place::AT_ONCE]) for place in range(min(AT_ONCE, len(names)))))
     return [
-        BatchProgress(
-            queue=queue,
-            batch_id=batch_id,
-            states=counted[batch_id],
-            rate_now=round(rates.get(batch_id, 0.0), 3),
-            hold=gates.get(batch_id) or gates.get(None),
-            at=now,
-        )
+        _of(queue, batch_id, counted[batch_id], gates, rates.get(batch_id, 0.0), at=now)
         for batch_id in names
         if sum(counted[batch_id].values())
     ]
@@ -120,27 +113,28 @@ async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     """The progress of one batch; its total may be 0. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
     gates = _closed(await store.control.gates(queue), now)
-    return BatchProgress(
-        queue=queue,
-        batch_id=batch_id,
-        states=await store.jobs.count(queue, batch_id=batch_id),
-        rate_now=round(rates.get(batch_id, 0.0), 3),
-        hold=gates.get(batch_id) or gates.get(None),
-        at=now,
-    )
+    states = await store.jobs.count(queue, batch_id=batch_id)
+    return _of(queue, batch_id, states, gates, rates.get(batch_id, 0.0), at=now)
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:
     """The progress of one queue; its total may be 0. Raises StoreError."""
     now, beats = store.clock.now(), await Heartbeats(store).workers(queue)
-    return BatchProgress(
-        queue=queue,
-        batch_id=None,
-        states=await store.jobs.count(queue),
-        rate_now=round(sum(beat.rate for beat in beats), 3),
-        hold=_closed(await store.control.gates(queue), now).get(None),
-        at=now,
-    )
+    states, gates = await store.jobs.count(queue), _closed(await store.control.gates(queue), now)
+    return _of(queue, None, states, gates, sum(beat.rate for beat in beats), at=now)
+
+
+def _of(
+    queue: str,
+    batch_id: str | None,
+    states: Mapping[JobState, int],
+    gates: Mapping[str | None, Gate],
+    rate: float,
+    *,
+    at: datetime,
+) -> BatchProgress:
+    hold = gates.get(batch_id) or gates.get(None)
+    return BatchProgress(queue=queue, batch_id=batch_id, states=states, rate_now=round(rate, 3), hold=hold, at=at)
 
 
 def _closed(gates: Sequence[Gate], now: datetime) -> dict[str | None, Gate]:

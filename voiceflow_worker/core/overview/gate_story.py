@@ -14,6 +14,11 @@ def gate_in_words(gate: Gate) -> str:
     return f"{gate.scope.value} {gate.name} is held {end}"
 
 
+def closed_in_words(gate: Gate) -> str:
+    """A closed gate as a clause, with its reason."""
+    return gate_in_words(gate) + (f": {gate.reason}" if gate.reason else "")
+
+
 def gate_as_json(gate: Gate) -> dict[str, object]:
     """A gate for scripts, with the keys that it has in `status`, and its state."""
     return {

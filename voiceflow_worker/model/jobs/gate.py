@@ -70,6 +70,10 @@ class Gate:
             case GateState.HELD:
                 return self.until is None or at < self.until
 
+    def keeps_back(self, batch_id: str | None, *, at: datetime) -> bool:
+        """Whether the gate stops the calls of this batch at this time: it is closed, and is the batch's or queue's."""
+        return self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
+
     def is_spent(self, *, at: datetime) -> bool:
         """Whether the gate of a batch without jobs can be deleted.
 

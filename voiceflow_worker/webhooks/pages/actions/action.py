@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar
 from urllib.parse import quote, urlencode
 
 from voiceflow_worker.core.ports import Store
@@ -78,27 +79,6 @@ class UnknownSubjectError(InvalidInputError):
     """Raised when an action names a call, a batch or a queue that the store does not have."""
 
 
-class PageAction(Protocol):
-    """An action. Its methods raise InvalidInputError and JobError, whose messages are shown, and StoreError."""
-
-    @property
-    def name(self) -> str:
-        """The name of the action, which is the last part of its address."""
-        ...
-
-    def command(self, subject: PageForm) -> str:
-        """The command line that does the same."""
-        ...
-
-    async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. This changes nothing."""
-        ...
-
-    async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Carry out the action in the name of `who`."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ActingStore:
     """The store that actions change, and its workers' policy. `time_at_8x8` asks 8x8 for the time."""
@@ -112,6 +92,28 @@ class ActingStore:
         if not QUEUE_NAME.fullmatch(name):
             raise UnknownSubjectError("no such queue: the address of this page does not name a queue")
         return CallQueue(self.store, name, policy=self.policy)
+
+
+class PageAction(ABC):
+    """An action. Its methods raise InvalidInputError and JobError, whose messages are shown, and StoreError."""
+
+    name: ClassVar[str]
+    """The name of the action, which is the last part of its address."""
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    @abstractmethod
+    def command(self, subject: PageForm) -> str:
+        """The command line that does the same."""
+
+    @abstractmethod
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """The question before the action. This changes nothing."""
+
+    @abstractmethod
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Carry out the action in the name of `who`."""
 
 
 def command(*words: str, **options: str | None) -> str:

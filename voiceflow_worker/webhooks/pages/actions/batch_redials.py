@@ -11,16 +11,15 @@ import anyio
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.redial import read_redial_on
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.who import by_person
 from voiceflow_worker.webhooks.pages.actions.action import (
-    ActingStore,
     ActionDone,
     Confirmation,
     FieldKind,
     FormField,
+    PageAction,
     batch_page,
     command,
     reason_field,
@@ -39,13 +38,10 @@ _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "
 _DOUBTS = "Calls in doubt, calls that were answered, and people who opted out."
 
 
-class RedialBatchAction:
+class RedialBatchAction(PageAction):
     """The redial of a batch by outcome. A person first chooses outcomes, and then sees how many phones will ring."""
 
     name = "redial-batch"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow calls redial --batch`."""
@@ -71,7 +67,7 @@ class RedialBatchAction:
         held = [
             f"They do not leave for now: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
-            if gate.is_closed(at=at) and (gate.scope is GateScope.QUEUE or gate.name == batch)
+            if gate.keeps_back(batch, at=at)
         ]
         each = "its phone rings" if counted.redialled == 1 else "each phone rings"
         turn = "within the usual calling windows, rate and limits"

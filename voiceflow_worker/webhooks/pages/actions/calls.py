@@ -7,7 +7,6 @@ from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.who import by_person
@@ -17,6 +16,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     Confirmation,
     FieldKind,
     FormField,
+    PageAction,
     call_page,
     command,
     reason_field,
@@ -27,13 +27,10 @@ from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 
 
-class CancelCallAction:
+class CancelCallAction(PageAction):
     """The cancellation of a call that was not sent."""
 
     name = "cancel-call"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow calls cancel`."""
@@ -61,13 +58,10 @@ class CancelCallAction:
         return ActionDone(f"The call to {job.destination} is {job.state.value}", call_page(job.id))
 
 
-class RedialAction:
+class RedialAction(PageAction):
     """The redial of a call that has ended."""
 
     name = "redial"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow calls redial`."""
@@ -111,7 +105,7 @@ class RedialAction:
         found += [
             f"The call does not leave for now: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
-            if gate.is_closed(at=now) and (gate.scope is GateScope.QUEUE or gate.name == job.batch_id)
+            if gate.keeps_back(job.batch_id, at=now)
         ]
         return found
 

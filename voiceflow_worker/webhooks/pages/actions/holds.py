@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_in_words
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
@@ -19,6 +19,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     ActionDone,
     Confirmation,
     FormField,
+    PageAction,
     UnknownSubjectError,
     batch_page,
     command,
@@ -32,13 +33,10 @@ NOTHING_LEFT = "Nothing: no call is under way."
 States = Mapping[JobState, int]
 
 
-class HoldAction:
+class HoldAction(PageAction):
     """The hold of a queue, or of one of its batches."""
 
     name = "hold"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow hold`."""
@@ -72,16 +70,13 @@ class HoldAction:
         gate = await queue.hold(
             batch_id=batch, until=_until(form.one("for"), queue), reason=by_person(who, reason_in(form), "held")
         )
-        return ActionDone(_told(gate), _page(queue, batch))
+        return ActionDone(closed_in_words(gate), _page(queue, batch))
 
 
-class ResumeAction:
+class ResumeAction(PageAction):
     """The end of a hold of a queue or a batch."""
 
     name = "resume"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow resume`."""
@@ -114,13 +109,10 @@ class ResumeAction:
         return ActionDone(f"{gate.scope.value} {gate.name} is open", _page(queue, batch))
 
 
-class CancelBatchAction:
+class CancelBatchAction(PageAction):
     """The cancellation of a batch, which cannot be undone."""
 
     name = "cancel-batch"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow calls cancel --batch`."""
@@ -189,10 +181,6 @@ def _until(text: str, queue: CallQueue) -> datetime | None:
     if duration <= timedelta():
         raise InvalidInputError("the duration of a hold must be above 0: give one such as 10m, or leave it empty")
     return queue.store.clock.now() + duration
-
-
-def _told(gate: Gate) -> str:
-    return f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}"
 
 
 def _waiting(states: States) -> int:

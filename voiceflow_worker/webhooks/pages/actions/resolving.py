@@ -12,11 +12,11 @@ from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.who import by_person
 from voiceflow_worker.webhooks.pages.actions.action import (
-    ActingStore,
     ActionDone,
     Confirmation,
     FieldKind,
     FormField,
+    PageAction,
     call_page,
     command,
     reason_field,
@@ -30,13 +30,10 @@ MOST_AT_ONCE = 100
 _PLACED, _NOT_PLACED = "placed", "not-placed"
 
 
-class ResolveAction:
+class ResolveAction(PageAction):
     """The resolution of one or several doubts, with a note."""
 
     name = "resolve"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow calls resolve`, for the first of the calls."""

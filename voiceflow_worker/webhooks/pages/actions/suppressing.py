@@ -21,6 +21,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     Confirmation,
     FieldKind,
     FormField,
+    PageAction,
     call_page,
     command,
     reason_field,
@@ -36,13 +37,10 @@ _GOES_ON = "Calls that have left already, which are not stopped."
 _ENDS = "Waiting calls to these numbers in every queue. They end unsent when their turn comes."
 
 
-class SuppressAction:
+class SuppressAction(PageAction):
     """The addition of numbers to the list."""
 
     name = "suppress"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow suppress add`."""
@@ -85,13 +83,10 @@ class SuppressAction:
         return ActionDone(f"{count_of(len(listed), 'number')} on the list", PAGE)
 
 
-class UnsuppressAction:
+class UnsuppressAction(PageAction):
     """The removal of a number from the list."""
 
     name = "unsuppress"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow suppress remove`."""
@@ -120,13 +115,10 @@ class UnsuppressAction:
         return ActionDone(f"{number} is off the list" if gone else f"{number} was not on the list", PAGE)
 
 
-class ImportNumbersAction:
+class ImportNumbersAction(PageAction):
     """The addition of the numbers in a file to the list."""
 
     name = "import-numbers"
-
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
 
     def command(self, subject: PageForm) -> str:  # noqa: ARG002 - the command is always the same
         """The command `voiceflow suppress import`."""

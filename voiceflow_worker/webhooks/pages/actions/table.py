@@ -11,19 +11,12 @@ from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, Hol
 from voiceflow_worker.webhooks.pages.actions.resolving import ResolveAction
 from voiceflow_worker.webhooks.pages.actions.suppressing import ImportNumbersAction, SuppressAction, UnsuppressAction
 
+ACTIONS: tuple[type[PageAction], ...] = (
+    HoldAction, ResumeAction, CancelBatchAction, CancelCallAction, RedialAction, RedialBatchAction,
+    ResolveAction, SuppressAction, UnsuppressAction, ImportNumbersAction,
+)  # fmt: skip
+
 
 def all_actions(acting: ActingStore) -> Mapping[str, PageAction]:
     """All actions by their names. The name of an action is the last part of its address."""
-    actions: list[PageAction] = [
-        HoldAction(acting),
-        ResumeAction(acting),
-        CancelBatchAction(acting),
-        CancelCallAction(acting),
-        RedialAction(acting),
-        RedialBatchAction(acting),
-        ResolveAction(acting),
-        SuppressAction(acting),
-        UnsuppressAction(acting),
-        ImportNumbersAction(acting),
-    ]
-    return {action.name: action for action in actions}
+    return {action.name: action(acting) for action in ACTIONS}
