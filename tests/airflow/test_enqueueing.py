@@ -50,9 +50,10 @@ class Scene:
         say: str = "Hello.",
         on_clear: OnClear = OnClear.SAME_CALL,
         saved: dict[str, str] | None = None,
+        batch_id: str = "b",
     ) -> Job:
         flow = flow_of(destination=to, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        wanted = RequestedCall(flow=flow, batch_id="b", valid_for=timedelta(hours=2))
+        wanted = RequestedCall(flow=flow, batch_id=batch_id, valid_for=timedelta(hours=2))
         return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear, saved=saved)
 
     async def posts(self) -> int:
@@ -236,3 +237,11 @@ BODY = CallFlow.call("+6587654321", source="+6531234567").to_body()
 def test_an_error_about_a_number_names_it(given: dict[str, object]) -> None:
     with pytest.raises(CallFlowError, match="'65 8765 43ab': invalid MSISDN"):
         flow_of(destination="65 8765 43ab", voice_profile="en-IE-EmilyNeural", source="+6531234567", **given)  # type: ignore[arg-type]
+
+
+async def test_text_that_no_store_can_keep_fails_the_task_with_a_sentence_and_calls_nobody(scene: Scene) -> None:
+    with pytest.raises(CallFlowError, match=r"batch_id has half a surrogate pair \(U\+D800\) at character 2"):
+        await scene.enqueue(batch_id="b\ud800")
+    with pytest.raises(CallFlowError, match=r"control character U\+D800 at character 1"):
+        await scene.enqueue(say="\ud800")
+    assert await scene.posts() == 0

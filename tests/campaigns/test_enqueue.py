@@ -333,3 +333,17 @@ async def test_keys_by_row_number_take_the_place_of_the_rows_own(queue: CallQueu
     options = replace(OPTIONS, keys={2: "first", 4: "third"})
     await enqueue(queue, file_of(tmp_path, rows), options)
     assert [job.unique_key for job in await jobs(queue)] == ["first", "b", "third"]
+
+
+@pytest.mark.parametrize("column", ["unique_key", "batch_id", "name"])
+async def test_a_row_with_half_a_surrogate_pair_is_bad_and_the_others_are_enqueued(
+    queue: CallQueue, tmp_path: Path, column: str
+) -> None:
+    rows = [{"destination": f"+658765432{place}", "name": "Ana", "note": "x"} for place in (1, 2, 3)]
+    rows[1][column] = "a\ud800b"
+    content = "".join(f"{json.dumps(row)}\n" for row in rows)
+    report = await enqueue(queue, file_of(tmp_path, content, "calls.jsonl"), skip_bad=True)
+    assert numbers(report) == (2, 0, 1)
+    assert {found.row for found in report.findings if found.is_error} == {2}
+    assert all("surrogate" in found.message for found in report.findings if found.is_error)
+    assert [job.destination for job in await jobs(queue)] == ["+6587654321", "+6587654323"]

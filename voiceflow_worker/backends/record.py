@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.record_set import report_unreadable
-from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
@@ -28,6 +28,7 @@ from voiceflow_worker.model.reports.charge import Charge, charge_from, charge_re
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.model.text.storable import half_pair_problem
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -129,6 +130,11 @@ def newer(what: str, error: Exception) -> StoreVersionError:
         f"{what} cannot be read by this version of voiceflow-worker ({error}), because a newer version wrote it. "
         "Nothing was changed. Upgrade this installation."
     )
+
+
+def unstorable(error: UnicodeEncodeError) -> InvalidInputError:
+    """The error for a text that no store can keep."""
+    return InvalidInputError(f"the text {error.object[:60]!r} {half_pair_problem(error.object)}")
 
 
 async def in_slices(encode: Callable[[T], Encoded], many: Sequence[T]) -> list[Encoded]:

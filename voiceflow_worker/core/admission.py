@@ -27,7 +27,7 @@ from voiceflow_worker.model.flows.canonical import body_digest
 from voiceflow_worker.model.flows.shape import FlowEncoder
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.jobs.admission import admission_findings
+from voiceflow_worker.model.jobs.admission import admission_findings, text_findings
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.records.data import checked_data
@@ -142,10 +142,11 @@ class Admitter:
         for place, (ids, request) in enumerate(zip(self._ids(requests, now), requests, strict=True)):
             try:
                 jobs.append(self._job(CheckedCall.of(request, self._encoder), ids, now))
-            except CallFlowError as error:
+            except InvalidInputError as error:
                 if len(requests) == 1:
                     raise
-                findings += [replace(found, message=f"call {place}: {found.message}") for found in error.findings]
+                found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
+                findings += [replace(each, message=f"call {place}: {each.message}") for each in found]
         if findings:
             raise CallFlowError(findings)
         if suppressed := await self._suppressed(dict(enumerate(jobs))):
@@ -230,7 +231,7 @@ def new_job(
     """The job of a checked call; `redial` is for a call without a redial policy of its own.
 
     Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
-    a time without a zone, a priority out of range.
+    a time without a zone, a priority out of range, a text that no store can keep.
     """
     findings = admission_findings(call.priority, not_before=call.not_before, valid_until=call.valid_until, at=at)
     if call.batch_id is not None and len(call.batch_id) > MAX_ID_CHARACTERS:
@@ -238,6 +239,9 @@ def new_job(
             f"the batch id {call.batch_id!r} has {len(call.batch_id)} characters; 8x8 takes at most {MAX_ID_CHARACTERS}"
         )
         findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
+    findings += text_findings(
+        {"unique_key": call.unique_key, "batch_id": call.batch_id, "time_zone": call.time_zone, "menu": call.menu}
+    )
     if findings:
         raise CallFlowError(findings)
     due_at = max(at, call.not_before) if call.not_before else at

@@ -17,7 +17,7 @@ from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
 from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -101,7 +101,7 @@ async def test_a_refused_statement_is_the_fault_of_its_own_caller(store: SqliteS
 
 
 async def test_text_that_no_store_can_keep_is_refused_and_the_rest_goes_on(store: SqliteStore) -> None:
-    with pytest.raises(ValueError, match="surrogate"):
+    with pytest.raises(InvalidInputError, match="half a surrogate pair"):
         await store.jobs.enqueue([sample_job(1, unique_key="half a pair: \ud83d")], now=NOW)
     await store.jobs.enqueue([sample_job(2)], now=NOW)
     assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]

@@ -15,6 +15,7 @@ from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.text.moment import in_words, rfc3339
+from voiceflow_worker.model.text.storable import checked_text
 
 NAMESPACE = "suppressed"
 CHUNK = 1000
@@ -80,8 +81,10 @@ class SuppressionList:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
         An entry that lasts longer stays as it is. Waiting calls to these numbers end when they come up for sending; a
-        call whose POST is on its way is not stopped. Raises InvalidInputError for an `until` that has passed.
+        call whose POST is on its way is not stopped. Raises InvalidInputError for an `until` that has passed,
+        and for a reason that no store can keep.
         """
+        checked_text("the reason of a suppression", reason)
         now = self._clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
             raise InvalidInputError(f"a number cannot be suppressed until {until}: give a future time, with its zone")

@@ -19,6 +19,7 @@ from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.text.storable import checked_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Query:
     """A query for jobs; fields that are None do not restrict it.
 
     `due_before` and `valid_before` are inclusive. `outcomes` are the names of outcomes in totals. `after` continues a
-    listing in `Order.CREATED` or `Order.NEWEST` after the job with this id. `limit` None is unlimited.
+    listing in `Order.CREATED` or `Order.NEWEST` after the job with this id. `limit` None is unlimited. Raises
+    InvalidInputError for a text that no store can keep.
     """
 
     queue: str
@@ -72,6 +74,11 @@ class Query:
     after: str | None = None
     order: Order = Order.CREATED
     limit: int | None = 100
+
+    def __post_init__(self) -> None:
+        for name in ("batch_id", "destination", "unique_key", "after"):
+            if (text := getattr(self, name)) is not None:
+                checked_text(name, text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

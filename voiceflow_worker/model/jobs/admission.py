@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.storable import half_pair_problem
 
 PRIORITIES = range(-1_000_000, 1_000_001)
 """The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both sort these
@@ -56,6 +58,12 @@ def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
         raise InvalidInputError(
             f"valid_for is {valid_for}, which is longer than any call needs; give a shorter duration"
         ) from None
+
+
+def text_findings(texts: Mapping[str, object]) -> list[Finding]:
+    """The texts, by the name of their field, that no store can keep."""
+    problems = {name: half_pair_problem(text) for name, text in texts.items() if isinstance(text, str)}
+    return [Finding(message=f"{name} {problem}", column=name) for name, problem in problems.items() if problem]
 
 
 def admission_findings(

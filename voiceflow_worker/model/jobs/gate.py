@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
+from voiceflow_worker.model.text.storable import checked_text
+
 
 class GateScope(StrEnum):
     """The kind of thing that a gate holds."""
@@ -56,8 +58,13 @@ class Gate:
         until: datetime | None = None,
         reason: str = "",
     ) -> Self:
-        """The gate of a queue, or of one of its batches if `batch_id` is given, as ordered at `since`."""
+        """The gate of a queue, or of one of its batches if `batch_id` is given, as ordered at `since`.
+
+        Raises InvalidInputError for a batch id or a reason that no store can keep.
+        """
         scope, name = (GateScope.QUEUE, queue) if batch_id is None else (GateScope.BATCH, batch_id)
+        checked_text("the batch id", name)
+        checked_text(f"the reason for {scope} {name}", reason)
         return cls(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
 
     def is_closed(self, *, at: datetime) -> bool:

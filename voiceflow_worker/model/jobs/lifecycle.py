@@ -19,6 +19,7 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.storable import checked_text
 
 S = JobState
 
@@ -168,8 +169,8 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
             "the job has ended" if job.state.is_final else "the request may have left, and a call cannot be taken back"
         )
         raise TooLateError(job.id, state=job.state.value, move="be cancelled", remedy=remedy)
-    noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.CANCELLED, text=reason)))
-    return ended(noted, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy)
+    after = noted(job, NoteKind.CANCELLED, reason, at=at)
+    return ended(after, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy)
 
 
 def fail(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
@@ -196,7 +197,7 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
             raise TooEarlyError(job.id, state=job.state.value, until=until)
     verdict = VerdictKind.PLACED if placed else VerdictKind.NOT_PLACED
     known = with_post(job, replace(post, verdict=verdict, answered_at=post.answered_at or at, message=note))
-    known = replace(known, notes=(*known.notes, Note(at=at, kind=NoteKind.RESOLVED, text=note)))
+    known = noted(known, NoteKind.RESOLVED, note, at=at)
     if placed:
         return ended(known, S.ACCEPTED, at=at, reason=f"resolved as placed: {note}", policy=policy)
     earlier = known.placed_post
@@ -224,10 +225,16 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
     if opens is None or job.is_expired(at=opens):
         remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
         raise IllegalMoveError(job.id, state=job.state.value, move="be redialled", remedy=remedy)
-    noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.REDIALLED, text=note)))
+    after = noted(job, NoteKind.REDIALLED, note, at=at)
     # A redial that was cancelled before it was sent does not count.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)
-    return requeued(replace(noted, redials=redials, failures=0, missed_windows=0), due_at=at, reason=note)
+    return requeued(replace(after, redials=redials, failures=0, missed_windows=0), due_at=at, reason=note)
+
+
+def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
+    """The job with the note of a person. Raises InvalidInputError for a text that no store can keep."""
+    checked_text(f"the note for job {job.id}", text)
+    return replace(job, notes=(*job.notes, Note(at=at, kind=kind, text=text)))
 
 
 def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import orjson
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.storable import checked_text
 
 LONGEST = 8192
 """The most bytes of JSON. They are transferred with every move of a job."""
@@ -21,6 +22,9 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
     if not data:
         return None
     for name, value in data.items():
+        for text in (name, value):
+            if isinstance(text, str):
+                checked_text(f"data[{name!r}]", text)
         if value is not None and not isinstance(value, _PLAIN):
             raise InvalidInputError(
                 f"data[{name!r}] is {type(value).__name__}: values are texts, numbers, true, false or null; "

@@ -16,7 +16,7 @@ from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.exceptions import NoScriptError, RedisError
 
-from voiceflow_worker.backends.record import to_micros
+from voiceflow_worker.backends.record import to_micros, unstorable
 from voiceflow_worker.backends.redis.connection import clients
 from voiceflow_worker.backends.redis.connection.clients import Client
 from voiceflow_worker.backends.redis.connection.codec import Argument
@@ -190,6 +190,8 @@ class Link:
         session = await self._current()
         try:
             return await work(session)
+        except UnicodeEncodeError as error:
+            raise unstorable(error) from error
         except (RedisError, *LOST, RuntimeError) as error:
             raise await self._failed(session, error) from error
 

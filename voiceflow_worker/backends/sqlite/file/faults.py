@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 
+from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.errors import (
     Remedy,
     StoreCorruptError,
@@ -52,7 +53,7 @@ def translated(error: Exception, path: Path) -> Exception:
                 "then try again."
             )
         case UnicodeEncodeError():
-            return ValueError(f"a text contains half a surrogate pair, which no store can keep: {error}")
+            return unstorable(error)
         case apsw.Error():
             return StoreError(f"an operation of SQLite on {path} failed: {type(error).__name__}: {error}")
         case _:
