@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from voiceflow_worker.sandbox.calls.capture import Heard, listen, read_question
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.sandbox.orders.caller import Caller, KeyPress, Press
+from voiceflow_worker.sandbox.orders.caller import KeyPress, Press, SimulatedCaller
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
 from voiceflow_worker.sandbox.orders.script import Script
 
@@ -61,7 +61,7 @@ def test_a_question_takes_as_long_as_its_keys_do() -> None:
 
 
 def test_a_caller_follows_the_script_and_then_presses_nothing() -> None:
-    caller = Caller(Random(0), ["1", None, KeyPress(keys="34#", after=2), ("9", "8"), "hangup"])
+    caller = SimulatedCaller(Random(0), ["1", None, KeyPress(keys="34#", after=2), ("9", "8"), "hangup"])
     assert [caller.answer(fewest=1) for _ in range(6)] == [
         (Press("1", 1.0),),
         (Press("", 1.0),),
@@ -74,7 +74,7 @@ def test_a_caller_follows_the_script_and_then_presses_nothing() -> None:
 
 def test_a_caller_who_is_asked_without_end_hangs_up() -> None:
     for keys in (None, ["1"] * 40):
-        caller = Caller(Random(0), keys)
+        caller = SimulatedCaller(Random(0), keys)
         answers = [caller.answer(fewest=1)[0] for _ in range(100)]
         assert answers[99].hangs_up
         assert not any(press.hangs_up for press in answers[: 25 if keys is None else 65])
@@ -82,17 +82,17 @@ def test_a_caller_who_is_asked_without_end_hangs_up() -> None:
 
 def test_without_a_script_the_same_dice_press_the_same_keys() -> None:
     def pressed(seed: int) -> list[object]:
-        return [Caller(Random(f"{seed}/{call}"), None).answer(fewest=1) for call in range(50)]
+        return [SimulatedCaller(Random(f"{seed}/{call}"), None).answer(fewest=1) for call in range(50)]
 
     assert pressed(1) == pressed(1)
     assert pressed(1) != pressed(2)
 
 
 def test_without_a_script_people_press_any_digit_or_nothing_and_as_many_as_are_wanted() -> None:
-    firsts = Counter(Caller(Random(call), None).answer(fewest=1)[0].digits for call in range(2000))
+    firsts = Counter(SimulatedCaller(Random(call), None).answer(fewest=1)[0].digits for call in range(2000))
     assert set(firsts) == {"", *"123456789"}
     assert firsts["1"] > firsts["9"]
-    fours = {len(Caller(Random(call), None).answer(fewest=4)[0].digits) for call in range(200)}
+    fours = {len(SimulatedCaller(Random(call), None).answer(fewest=4)[0].digits) for call in range(200)}
     assert fours == {0, 4}
 
 

@@ -35,7 +35,7 @@ class StoreWait:
         return self._until - time.monotonic()
 
     def goes_on(self, error: StoreUnavailableError) -> bool:
-        """Whether to try again after a pause: the error is temporary, and there is time left."""
+        """Whether to try again after a pause: true if the error is temporary and there is time left."""
         if not error.passes or self.left <= 0:
             return False
         if not self._has_begun:

@@ -1,4 +1,4 @@
-"""`voiceflow suppress`: manage the suppression list, whose numbers no queue of the store calls."""
+"""`voiceflow suppress`: manage the suppression list: numbers that no queue of the store calls."""
 
 from __future__ import annotations
 

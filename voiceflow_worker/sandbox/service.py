@@ -26,8 +26,8 @@ from voiceflow_worker.sandbox.calls.outcomes import Outcomes
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.answers import DateHeader
 from voiceflow_worker.sandbox.events.delivery import Delivery, Hook
+from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.events.number_updates import NumberUpdates
-from voiceflow_worker.sandbox.events.reports import Reports
 from voiceflow_worker.sandbox.exchange.conversation import Stage
 from voiceflow_worker.sandbox.exchange.exchange import Exchange, Switchboard
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
@@ -94,7 +94,7 @@ class Sandbox:
         """Orders for the delivery of events: `sandbox.events.add(EventOrder(…))`."""
         self.recordings = Recordings()
         """Recordings of sessions: `sandbox.recordings.add(RecordingOrder(…))`."""
-        reports = Reports(
+        events = EventMaker(
             account=self._account,
             delivery=self._delivery,
             orders=self.events,
@@ -103,11 +103,11 @@ class Sandbox:
             within=answer_within.total_seconds(),
             statuses=call_statuses,
         )
-        stage = Stage(account=self._account, reports=reports, recordings=self.recordings, speed=speed)
+        stage = Stage(account=self._account, events=events, recordings=self.recordings, speed=speed)
         exchange = Exchange(activity=self._activity, stage=stage, log=self._log, now=self._now)
         self.inbound = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
         """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
-        self.number_updates = NumberUpdates(self._account, reports)
+        self.number_updates = NumberUpdates(self._account, events)
         """Updates of the account's numbers: `sandbox.number_updates.send(NumberUpdateOrder(…))`."""
         self._misbehaviour = Misbehaviour(self._date)
         self.ledger = Ledger()

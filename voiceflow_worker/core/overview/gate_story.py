@@ -1,4 +1,4 @@
-"""Gates as text for the command line and for pages, and as JSON for scripts."""
+"""Gates as text for people, and as JSON for scripts."""
 
 from __future__ import annotations
 

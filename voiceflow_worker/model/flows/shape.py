@@ -96,7 +96,7 @@ def mark(place: int) -> str:
 
 
 def can_be_spoken(text: object) -> TypeGuard[str]:
-    """Whether a spoken text keeps every rule: it changes nothing about the findings of its body then."""
+    """Whether a spoken text keeps every rule. Such a text adds no finding to those of its body."""
     return (
         isinstance(text, str)
         and len(text) <= MAX_TEXT_CHARACTERS

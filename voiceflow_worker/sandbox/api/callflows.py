@@ -11,7 +11,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, faulty_answer, send_answer
-from voiceflow_worker.sandbox.calls.call import Call, CallRequest, read_request
+from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, read_request
 from voiceflow_worker.sandbox.calls.ledger import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
 from voiceflow_worker.sandbox.events.account import Account
@@ -135,7 +135,7 @@ class _Asked:
     sub_account: str
     authorization: bytes | None
     body: object
-    request: CallRequest
+    request: FlowRequest
     received_at: float
 
 

@@ -27,7 +27,7 @@ def new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallRequest:
+class FlowRequest:
     """The contents of a body, read without checks. Missing or wrong fields are None or empty."""
 
     source: str | None = None
@@ -81,7 +81,7 @@ class Call:
     `legs` has the legs that were dialled. `script` is the script of the person, if any.
     """
 
-    request: CallRequest
+    request: FlowRequest
     sub_account: str
     accepted_at: float
     plan: CallPlan
@@ -134,14 +134,14 @@ class Call:
                 event.set()
 
 
-def read_request(body: object) -> CallRequest:
+def read_request(body: object) -> FlowRequest:
     """Return the contents of a decoded body. Never raises."""
     if not is_object(body):
-        return CallRequest()
+        return FlowRequest()
     flow = body.get("callflow")
     actions = flow if is_list(flow) else ()
     params = _first_call(actions)
-    return CallRequest(
+    return FlowRequest(
         source=text(params, "source"),
         destination=text(params, "destination"),
         actions=actions,

@@ -17,7 +17,7 @@ from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.reports.status import api_code
-from voiceflow_worker.sandbox.calls.call import Call, CallRequest, new_id
+from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, new_id
 from voiceflow_worker.sandbox.calls.call_events import wire_time
 from voiceflow_worker.sandbox.events.account import Account
 
@@ -120,7 +120,7 @@ def unreadable() -> Answer:
     return _refused(Finding(message=_WORDS[-1001], code=-1001))
 
 
-def judged(body: object, request: CallRequest, account: Account, *, now: datetime) -> Answer | None:
+def judged(body: object, request: FlowRequest, account: Account, *, now: datetime) -> Answer | None:
     """Return the refusal of a body for its first error, or None for an accepted call."""
     findings = find_problems(body, now=now)
     errors = [found for found in findings if found.is_error or found.code == VALIDITY_EXPIRED]

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.call_events import NO_REFERENCE, event, wire_time
 from voiceflow_worker.sandbox.events.account import Account
-from voiceflow_worker.sandbox.events.reports import Reports
+from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 from voiceflow_worker.sandbox.orders.orders import StrictModel, same_number
 
@@ -71,12 +71,12 @@ class NumberUpdates:
     """The sender of updates."""
 
     account: Account
-    reports: Reports
+    events: EventMaker
 
     def send(self, order: NumberUpdateOrder) -> None:
         """Send an update. Raises ValueError if no webhook is registered for number updates."""
         sub_account = self.sub_account_of(order)
-        self.reports.number_update(sub_account, partial(_update, order, sub_account, self.account))
+        self.events.number_update(sub_account, partial(_update, order, sub_account, self.account))
 
     def sub_account_of(self, order: NumberUpdateOrder) -> str:
         """Return the sub-account of an update. Raises ValueError if no webhook is registered for number updates."""

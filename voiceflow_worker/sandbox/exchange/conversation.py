@@ -16,9 +16,9 @@ from voiceflow_worker.sandbox.calls.call_events import LegState, sip_code_of
 from voiceflow_worker.sandbox.calls.capture import Question, listen, read_question
 from voiceflow_worker.sandbox.calls.speech import repetitions, seconds_of, speech_seconds, text
 from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.events.replies import Refusal, judged_reply
-from voiceflow_worker.sandbox.events.reports import Reports
-from voiceflow_worker.sandbox.orders.caller import Caller
+from voiceflow_worker.sandbox.orders.caller import SimulatedCaller
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder, Recordings
 from voiceflow_worker.sandbox.orders.script import Script
 
@@ -28,7 +28,7 @@ class Stage:
     """The parts of the sandbox that every conversation uses, and its speed."""
 
     account: Account
-    reports: Reports
+    events: EventMaker
     recordings: Recordings
     speed: float
 
@@ -52,7 +52,7 @@ class Conversation:
         self._stage = stage
         self._now = call.plan.ring_seconds
         self._dice = Random(f"{call.plan.luck}/conversation")
-        self._caller = Caller(Random(f"{call.plan.luck}/keys"), None if script is None else script.keys)
+        self._caller = SimulatedCaller(Random(f"{call.plan.luck}/keys"), None if script is None else script.keys)
         self._action_seconds = None if script is None else script.action_seconds
         self._heard: list[str] = []
         self._pressed: list[str | None] = []
@@ -63,7 +63,7 @@ class Conversation:
         """Run the conversation."""
         call, leg = self._call, self._call.first_leg
         leg.connected, leg.status = self._now, SessionStatus.COMPLETED
-        self._stage.reports.status(call, leg, LegState.CONNECTED, at=self._now)
+        self._stage.events.status(call, leg, LegState.CONNECTED, at=self._now)
         end = await self._course()
         if self._second is not None:
             await self._hang_up_second(self._second, talks=end is _End.IN_ORDER)
@@ -100,7 +100,7 @@ class Conversation:
                     digits, hung_up = await self._question(question, params)
                     if hung_up:
                         return _End.HUNG_UP
-                    if self._stage.reports.can_ask(self._call):
+                    if self._stage.events.can_ask(self._call):
                         reply = await self._ask(ActionStatus.ACTION_COMPLETED, digits)
                         if isinstance(reply, Refusal):
                             return reply
@@ -115,7 +115,7 @@ class Conversation:
     async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
         """Carry out an action other than a question. Returns the next actions, or None if the receiver is not asked."""
         script = self._call.script
-        asks = script is not None and script.steps and self._stage.reports.can_ask(self._call)
+        asks = script is not None and script.steps and self._stage.events.can_ask(self._call)
         sip_code = 200
         if action is Action.MAKE_CALL:
             await self._call_second(params)
@@ -155,7 +155,7 @@ class Conversation:
 
     async def _ask(self, status: ActionStatus, dtmf: str | None, *, sip_code: int = 200) -> list[object] | Refusal:
         """Return the next actions from the receiver."""
-        asked = await self._stage.reports.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
+        asked = await self._stage.events.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
         self._now += asked.seconds
         reply = judged_reply(asked.answer, self._stage.account)
         if isinstance(reply, Refusal):
@@ -165,7 +165,7 @@ class Conversation:
         return list(reply.actions)
 
     async def _call_second(self, params: Mapping[str, object]) -> None:
-        script, reports = self._call.script, self._stage.reports
+        script, events = self._call.script, self._stage.events
         wanted = None if script is None else script.bridge_outcome
         leg = Leg(
             source=text(params, "source"),
@@ -176,13 +176,13 @@ class Conversation:
         )
         self._call.legs.append(leg)
         leg.rings(self._call.entry)
-        reports.status(self._call, leg, LegState.INITIATED, at=self._now)
+        events.status(self._call, leg, LegState.INITIATED, at=self._now)
         await self._pass(self._dice.uniform(20, 40) if wanted == "NO_ANSWER" else self._dice.uniform(2, 10))
         if leg.status is SessionStatus.COMPLETED:
             leg.connected = self._now
             self._second = leg
             self._call.entry.bridged_to = leg.destination
-            reports.status(self._call, leg, LegState.CONNECTED, at=self._now)
+            events.status(self._call, leg, LegState.CONNECTED, at=self._now)
         else:
             self._hang_up(leg)
 
@@ -200,7 +200,7 @@ class Conversation:
     def _hang_up(self, leg: Leg) -> None:
         leg.ended = self._now
         leg.ends()
-        self._stage.reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
+        self._stage.events.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
 
     def _record(self, leg: Leg, seconds: float) -> None:
         name = f"recordings/{self._call.session_id}/{leg.call_id}.mp3"
@@ -211,7 +211,7 @@ class Conversation:
             started_at=self._call.moment(leg.connected or 0.0),
         )
         self._stage.recordings.add(recording)
-        self._stage.reports.recording(self._call, recording)
+        self._stage.events.recording(self._call, recording)
 
     # -- time --------------------------------------------------------------------------------------------------------
 

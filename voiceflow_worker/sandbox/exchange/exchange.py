@@ -11,7 +11,7 @@ from functools import partial
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.sandbox.calls.activity import Activity
-from voiceflow_worker.sandbox.calls.call import Call, CallRequest, Leg
+from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, Leg
 from voiceflow_worker.sandbox.calls.call_events import LegState, session_seconds
 from voiceflow_worker.sandbox.calls.call_log import CallLog
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
@@ -46,7 +46,7 @@ class Exchange:
         call.dialled_at = self.now()
         leg = Leg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
         call.legs.append(leg)
-        self.stage.reports.status(call, leg, LegState.RECEIVED, at=0.0)
+        self.stage.events.status(call, leg, LegState.RECEIVED, at=0.0)
         self._converse(call)
 
     def _dial(self, call: Call) -> None:
@@ -68,7 +68,7 @@ class Exchange:
 
     def _ring(self, call: Call, *, converses: bool) -> None:
         """Ring the phone, and schedule the call's events by its plan, or with `converses` only up to the answer."""
-        plan, request, reports = call.plan, call.request, self.stage.reports
+        plan, request, events = call.plan, call.request, self.stage.events
         ended = plan.ring_seconds + plan.talk_seconds
         leg = Leg(
             source=request.source,
@@ -79,13 +79,13 @@ class Exchange:
         )
         call.legs.append(leg)
         leg.rings(call.entry)
-        if not reports.tells_statuses(call):
+        if not events.tells_statuses(call):
             return
-        reports.status(call, leg, LegState.INITIATED, at=0.0)
+        events.status(call, leg, LegState.INITIATED, at=0.0)
         if not converses:
             if leg.connected is not None:
-                self._after(leg.connected, partial(reports.status, call, leg, LegState.CONNECTED, at=leg.connected))
-            self._after(ended, partial(reports.status, call, leg, LegState.DISCONNECTED, at=ended))
+                self._after(leg.connected, partial(events.status, call, leg, LegState.CONNECTED, at=leg.connected))
+            self._after(ended, partial(events.status, call, leg, LegState.DISCONNECTED, at=ended))
 
     def _converse(self, call: Call) -> None:
         self.activity.run(self._conversation(call))
@@ -107,7 +107,7 @@ class Exchange:
     def _end(self, call: Call) -> None:
         call.entry.outcome, call.entry.seconds = call.plan.status.value, session_seconds(call)
         self.log.add(call)
-        self.stage.reports.summary(call)
+        self.stage.events.summary(call)
 
     def _after(self, seconds: float, step: Callable[[], None]) -> None:
         self.activity.after(seconds / self.stage.speed, step)
@@ -132,7 +132,7 @@ class Switchboard:
             at=time.time(), source=order.source, destination=order.destination, sub_account=sub_account
         )
         call = Call(
-            request=CallRequest(source=order.source, destination=order.destination),
+            request=FlowRequest(source=order.source, destination=order.destination),
             sub_account=sub_account,
             accepted_at=entry.at,
             plan=self.outcomes.inbound(order.source.lstrip("+")),

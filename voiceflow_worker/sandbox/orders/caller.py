@@ -69,7 +69,7 @@ class Press:
     hangs_up: bool = False
 
 
-class Caller:
+class SimulatedCaller:
     """A caller who answers the questions of a call, by a script or at random.
 
     When the script has no more entries, no keys are pressed. After too many questions, the caller hangs up, so that an

@@ -33,7 +33,7 @@ class SameFiles:
         self._glanced_at = float("-inf")
 
     def opened(self) -> bool:
-        """Note the log and its index, which SQLite has opened. Returns whether the store's file is still the same."""
+        """Remember which log and index SQLite has opened. Returns whether the store's file is still the same."""
         self._log_was, self._index_was = identity(self._log), identity(self._index)
         return identity(self.path) == self._file
 

@@ -17,7 +17,7 @@ SELECT tat, last FROM queues WHERE queue = ?;
 UPDATE queues SET tat = ?, last = ? WHERE queue = ?;
 
 -- name: gate
--- One gate, if it was ever ordered.
+-- One gate, if it was ever set.
 SELECT queue, scope, name, state, until, reason, since FROM gates WHERE queue = ? AND scope = ? AND name = ?;
 
 -- name: set_gate
@@ -25,11 +25,11 @@ SELECT queue, scope, name, state, until, reason, since FROM gates WHERE queue = 
 INSERT OR REPLACE INTO gates (queue, scope, name, state, until, reason, since) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: gates_not_open
--- The gates of a queue and of its batches, open ones left out.
+-- The closed gates of a queue and of its batches.
 SELECT queue, scope, name, state, until, reason, since FROM gates WHERE queue = ? AND state <> 'open';
 
 -- name: cancelling
--- The gates of cancelled batches that have queued jobs, some of them.
+-- Gates of cancelled batches that have queued jobs, up to a limit.
 SELECT queue, scope, name, state, until, reason, since FROM gates
 WHERE queue = ?1 AND scope = 'batch' AND state = 'cancelled' AND EXISTS (
     SELECT 1 FROM jobs INDEXED BY jobs_by_batch WHERE queue = ?1 AND batch_id = gates.name AND state = 'queued'
@@ -37,7 +37,7 @@ WHERE queue = ?1 AND scope = 'batch' AND state = 'cancelled' AND EXISTS (
 LIMIT ?2;
 
 -- name: forget_gates
--- Drops some gates of batches without a job that were ordered before a time and keep nothing back (Gate.is_spent).
+-- Deletes gates of batches without jobs, up to a limit, if they are older than a time and stop no calls (Gate.is_spent).
 DELETE FROM gates WHERE (queue, scope, name) IN (
     SELECT queue, scope, name FROM gates
     WHERE queue = ?1 AND scope = 'batch' AND since < ?2

@@ -1,5 +1,5 @@
--- A search is put together from one way in, the conditions it needs, and an order; each piece stands here. INDEXED BY
--- makes a piece fail loudly should its index ever go, instead of reading the whole table.
+-- The parts of a search: one access path, its conditions, and an order. If an index is missing, INDEXED BY makes the
+-- search fail. Without it, SQLite would read the whole table.
 
 -- name: by_key
 -- The live job that owns a unique key.
@@ -27,11 +27,11 @@ SELECT number FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue
 SELECT number FROM jobs INDEXED BY jobs_by_id WHERE queue = :queue
 
 -- name: and_state
--- In one state: an index by state and time then gives the order too.
+-- In one state. An index by state and time then has the right order.
 AND state = :state
 
 -- name: and_states
--- In one of some states.
+-- In one of several states.
 AND state IN (SELECT value FROM json_each(:states))
 
 -- name: and_batch_id
@@ -51,7 +51,7 @@ AND due_at <= :due_before
 AND valid_until <= :valid_before
 
 -- name: and_after
--- Created behind a job.
+-- Created after a job.
 AND id > :after
 
 -- name: and_before
@@ -59,7 +59,7 @@ AND id > :after
 AND id < :before
 
 -- name: and_outcomes
--- With one of some outcomes, by the tally that is kept beside each job.
+-- With one of several outcomes, read from the tally beside each job.
 AND EXISTS (
     SELECT 1 FROM json_each(tally) AS kept WHERE kept.key IN (SELECT 'outcome:' || value FROM json_each(:outcomes))
 )
@@ -69,7 +69,7 @@ AND EXISTS (
 ORDER BY id DESC LIMIT :limit
 
 -- name: created
--- In order of creation; a limit of -1 is none.
+-- In order of creation. A limit of -1 means no limit.
 ORDER BY id LIMIT :limit
 
 -- name: due
@@ -77,21 +77,21 @@ ORDER BY id LIMIT :limit
 ORDER BY due_at, id LIMIT :limit
 
 -- name: any
--- As the way in gives them.
+-- In the order of the access path.
 LIMIT :limit
 
 -- name: as_one_row
--- The whole answer in one row: rows fetched one by one would hand Python's lock over at each.
+-- The whole answer in one row. If rows were fetched one by one, each would release and take Python's lock.
 SELECT json_group_array(number) FROM (SELECT number FROM ({search}))
 
 -- name: count_by_state_due
--- How many jobs of a queue are in each state and due by a time.
+-- The number of jobs of a queue in each state that are due by a time.
 SELECT json_group_object(s.value, (
     SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND state = s.value AND due_at <= :due_before
 )) FROM json_each(:states) AS s;
 
 -- name: count_batch_by_state_due
--- The same of a batch; opens each row.
+-- The same for a batch. This reads each row.
 SELECT json_group_object(s.value, (
     SELECT count(*) FROM jobs INDEXED BY jobs_by_batch
     WHERE queue = :queue AND batch_id = :batch_id AND state = s.value AND due_at <= :due_before

@@ -1,6 +1,6 @@
--- Lanes: one row for each batch and priority that have queued jobs, with a place (due_at, id) before which no job of the
--- lane can be leased. So a lease looks at no batch that is not due, and at no job that expired before. Kept by triggers:
--- processes of a release that knows no lanes keep them too.
+-- Lanes: one row for each batch and priority with queued jobs. No job before the place (due_at, id) of its lane can be
+-- leased. So a lease skips batches that are not due, and jobs that have expired. Triggers update the lanes, also for
+-- processes of older releases.
 
 -- name: create
 -- The table and its triggers, filled from the jobs that are there.
@@ -49,34 +49,34 @@ SELECT max(priority) FROM lanes INDEXED BY lanes_to_lease
 WHERE queue = ? AND opens_at IS NULL AND priority <= ?;
 
 -- name: due_lanes
--- The first two lanes of a priority that may have something due.
+-- The first two lanes of a priority that may have due jobs.
 SELECT batch, due_at, id FROM lanes INDEXED BY lanes_to_lease
 WHERE queue = ? AND priority = ? AND due_at <= ? AND opens_at IS NULL
 ORDER BY due_at, id LIMIT 2;
 
 -- name: due_lanes_of_batch
--- The lanes of one batch that may have something due, the most urgent first.
+-- The lanes of one batch that may have due jobs, the most urgent first.
 SELECT priority, due_at, id FROM lanes WHERE queue = ? AND batch = ? AND due_at <= ? ORDER BY priority DESC;
 
 -- name: due_jobs_of_lane
--- Jobs of a lane from a place on that may be leased, in the order of leasing; read from the index alone.
+-- Jobs of a lane that may be leased, from a place on, in the order of leasing. Only the index is read.
 SELECT number, due_at, id FROM jobs INDEXED BY jobs_to_lease_by_batch
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4 AND (due_at, id) >= (?5, ?6)
       AND (valid_until IS NULL OR valid_until > ?4)
 ORDER BY due_at, id LIMIT ?7;
 
 -- name: first_of_lane
--- The first job of a lane from a place on, whether it is due, or has expired, or not.
+-- The first job of a lane from a place on, in any condition: due, expired or neither.
 SELECT due_at, id FROM jobs INDEXED BY jobs_to_lease_by_batch
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND (due_at, id) >= (?4, ?5)
 ORDER BY due_at, id LIMIT 1;
 
 -- name: set_place
--- Moves the place of a lane on; where jobs before it have expired, with the time at which they had.
+-- Moves the place of a lane forward, with the time of the check if jobs before it have expired.
 UPDATE lanes SET due_at = ?4, id = ?5, as_of = coalesce(?6, as_of) WHERE queue = ?1 AND batch = ?2 AND priority = ?3;
 
 -- name: delete_lane
--- Drops a lane without jobs.
+-- Deletes a lane without jobs.
 DELETE FROM lanes WHERE queue = ? AND batch = ? AND priority = ?;
 
 -- name: put_aside
@@ -84,9 +84,9 @@ DELETE FROM lanes WHERE queue = ? AND batch = ? AND priority = ?;
 UPDATE lanes SET opens_at = ?4 WHERE queue = ?1 AND batch = ?2 AND priority = ?3;
 
 -- name: show_again
--- Shows lanes of batches that have opened by themselves.
+-- Shows lanes whose batch is open again, because its hold has ended.
 UPDATE lanes SET opens_at = NULL WHERE queue = ?1 AND opens_at <= ?2;
 
 -- name: look_again
--- After a clock was set back: what had expired may not have.
+-- Looks at expired jobs again after the clock was set back: they may be valid now.
 UPDATE lanes SET due_at = 0, id = '', as_of = NULL WHERE queue = ?1 AND as_of > ?2;

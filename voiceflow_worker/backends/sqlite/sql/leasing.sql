@@ -1,10 +1,10 @@
 -- name: lease_job
--- Gives one job to a worker; touches only its head.
+-- Leases one job to a worker. Only the head of the job is written.
 UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ?
 WHERE number = ?;
 
 -- name: open_calls
--- How many calls of a queue are open at a time, counted no further than asked.
+-- The number of open calls of a queue at a time, counted up to a limit.
 SELECT count(*) FROM (
     SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased'
     UNION ALL

@@ -1,5 +1,5 @@
 -- name: next_rows
--- Jobs by their row numbers, without any index: a damaged one must not hide them.
+-- Jobs by their row numbers. No index is used, because a damaged index could hide jobs.
 SELECT number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
        active_until, record
 FROM jobs NOT INDEXED WHERE number BETWEEN ? AND ? ORDER BY number;
@@ -24,27 +24,27 @@ ON CONFLICT (number) DO UPDATE SET
     tally = excluded.tally;
 
 -- name: unsent
--- Jobs that wait to be sent, behind a row number.
+-- Jobs that wait to be sent, after a row number.
 SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?;
 
 -- name: last_sequence
--- The highest sequence that an event was ever given.
+-- The highest sequence number that an event has had.
 SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events';
 
 -- name: events_behind
--- Events behind a sequence.
+-- Events after a sequence number.
 SELECT sequence, queue, job_id, kind, at, state, revision, post FROM events WHERE sequence > ? ORDER BY sequence;
 
 -- name: put_event
--- An event under the sequence that it had.
+-- Stores an event with its earlier sequence number.
 INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: skip_sequences
--- Gives later events a higher sequence than any that a reader may have seen.
+-- Gives later events higher sequence numbers than those that readers may have seen.
 UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events';
 
 -- name: begin_sequences
--- The same where no event was ever given one.
+-- The same for a file that never had an event.
 INSERT INTO sqlite_sequence (name, seq) SELECT 'events', ? WHERE NOT EXISTS (
     SELECT 1 FROM sqlite_sequence WHERE name = 'events'
 );
@@ -67,18 +67,18 @@ SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE queue = ?1 AND unique_key = ?2);
 
 -- name: closed_gates
--- Gates that were ordered and are not open.
+-- Closed gates.
 SELECT queue, scope, name, state, until, reason, since FROM gates WHERE state <> 'open';
 
 -- name: put_gate
--- A gate, unless its batch was cancelled here.
+-- Stores a gate, unless the backup has a cancelled batch in its place.
 INSERT INTO gates (queue, scope, name, state, until, reason, since) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (queue, scope, name) DO UPDATE SET
     state = excluded.state, until = excluded.until, reason = excluded.reason, since = excluded.since
     WHERE gates.state <> 'cancelled';
 
 -- name: queues
--- Every queue that anything here belongs to.
+-- Every queue that has a job, a record or a setting here.
 SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs UNION SELECT queue FROM gates
 UNION SELECT key FROM records WHERE namespace = 'queue';
 
@@ -88,11 +88,11 @@ SELECT namespace, key, expires_at FROM records WHERE namespace IN ('worker', 're
 ORDER BY expires_at DESC;
 
 -- name: made
--- When a backup was made.
+-- The time at which the backup was made.
 SELECT value FROM records WHERE namespace = 'backup' AND key = 'made';
 
 -- name: forget_made
--- Removes the mark of a backup: a store in use has none.
+-- Removes the mark of a backup, which a store in use does not have.
 DELETE FROM records WHERE namespace = 'backup';
 
 -- name: put_record

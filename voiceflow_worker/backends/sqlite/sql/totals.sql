@@ -1,7 +1,7 @@
--- Totals: counters of states and of tallies for each batch, '' being the jobs without one. Triggers keep them, so
--- processes of a release that knows no totals keep the states too; tallies stay as the last newer process wrote them.
--- Open calls (leased, sending, submitted) are few at a time, and are counted when somebody asks: most moves then write no
--- counter of a state. (SQLite builds an index for each IN of three values in a trigger, 7 µs: hence the chains of <>.)
+-- Totals: counters of states and of tallies for each batch ('' stands for jobs without a batch). Triggers update them,
+-- so states stay right when a process of an older release writes. Tallies keep the values of the last newer process.
+-- Open calls (leased, sending, submitted) are few, and are counted when somebody asks. So most moves write no counter of
+-- a state. (In a trigger, SQLite builds an index for each IN of three values, which takes 7 µs. Chains of <> do not.)
 
 -- name: create
 -- The table, its triggers, and the tally of each job; filled with the states that are there.

@@ -47,7 +47,7 @@ class SuppressAction(PageAction):
         return command("suppress", "add", subject.one("numbers") or "NUMBER", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action, with a field for the numbers. It begins with the number of a named call."""
+        """The question before the action, with a field for the numbers. It shows the number of a named call."""
         numbers = subject.one("numbers")
         if job_id := subject.one("call"):
             numbers = (await call_of(self._acting, job_id))[1].destination

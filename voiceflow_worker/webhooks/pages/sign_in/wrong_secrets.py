@@ -14,6 +14,9 @@ Address: TypeAlias = IPv4Address | IPv6Address
 MOST_ADDRESSES = 10_000
 """The most addresses that are remembered. Forgotten addresses are still subject to the limit for all together."""
 
+_OF_ONE = (5, 1 / 60)
+"""The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
+
 
 class WrongSecrets:
     """The limits for wrong secrets in this process, by address and for all addresses together.
@@ -22,16 +25,8 @@ class WrongSecrets:
     is not subject to the limit for all.
     """
 
-    def __init__(
-        self,
-        *,
-        at_once: int = 5,
-        then_every: timedelta = timedelta(minutes=1),
-        all_at_once: int = 100,
-        then_all_every: timedelta = timedelta(seconds=5),
-    ) -> None:
-        self._of_one = (at_once, 1 / then_every.total_seconds())
-        self._of_all = (all_at_once, 1 / then_all_every.total_seconds())
+    def __init__(self, *, all_at_once: int = 100) -> None:
+        self._of_all = (all_at_once, 1 / 5)
         self._states: OrderedDict[str, float] = OrderedDict()
         self._all = 0.0
         self._trusted: OrderedDict[str, None] = OrderedDict()
@@ -39,7 +34,7 @@ class WrongSecrets:
     def wait(self, address: Address | None, *, at: datetime) -> timedelta | None:
         """The time that this address must wait before the next try; None if it may try now."""
         name, now = _name(address), at.timestamp()
-        free = [_try(self._states.get(name, 0.0), self._of_one, now)[0]]
+        free = [_try(self._states.get(name, 0.0), _OF_ONE, now)[0]]
         if name not in self._trusted:
             free.append(_try(self._all, self._of_all, now)[0])
         latest = max(free)
@@ -48,7 +43,7 @@ class WrongSecrets:
     def failed(self, address: Address | None, *, at: datetime) -> None:
         """Count a wrong secret from this address."""
         name, now = _name(address), at.timestamp()
-        self._states[name] = _try(self._states.get(name, 0.0), self._of_one, now)[1]
+        self._states[name] = _try(self._states.get(name, 0.0), _OF_ONE, now)[1]
         self._all = _try(self._all, self._of_all, now)[1]
         _keep_newest(self._states, name)
 

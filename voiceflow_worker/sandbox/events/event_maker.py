@@ -1,4 +1,4 @@
-"""Reports about calls and numbers, sent to the webhooks of the account as orders say."""
+"""Events about calls and numbers, sent to the webhooks of the account as orders say."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reports:
-    """The maker of events. The events are sent by `delivery`.
+class EventMaker:
+    """The maker of events. `delivery` sends them.
 
     The answer to a call action event may take `within` seconds, whatever the speed. With `statuses`, call status events
     also go to the webhook for all events.
