@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import orjson
+
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
 from voiceflow_worker.backends.record import in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.redis import finding
@@ -95,7 +97,8 @@ class RedisJobs(Jobs):
         ends = to_micros(now + lease_for)
         for _ in range(_ROUNDS):
             args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
-            stopped_early, *rows = await self._link.run("lease", self._keys.queue(queue), args)
+            answer = await self._link.run("lease", self._keys.queue(queue), args)
+            stopped_early, *rows = orjson.loads(answer)
             if rows or not stopped_early:
                 return readable(rows, partial(job_of_row, queue))
         return []

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, cast
 
 import anyio
+import orjson
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from coredis import Redis, RedisCluster
@@ -70,6 +71,8 @@ class Session:
         `waits`: the caller has set up the client to wait until the writes are confirmed.
         """
         wanted = script(name)
+        if wanted.is_packed:
+            args = [orjson.dumps([each if type(each) is str else str(each) for each in args])]
         try:
             if waits or isinstance(self.client, RedisCluster):
                 return await self.client.evalsha(wanted.sha, keys=[key], args=args)

@@ -13,11 +13,15 @@ _INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its name, its text after the included files, and its digest for EVALSHA."""
+    """One script: its name, its text after the included files, and its digest for EVALSHA.
+
+    A packed one takes its arguments as one JSON array of texts.
+    """
 
     name: str
     text: str
     sha: str
+    is_packed: bool = False
 
 
 @cache
@@ -29,7 +33,8 @@ def script(name: str) -> Script:
     parts = included.group(1).split() if included else []
     shared = [(folder / "shared" / f"{part}.lua").read_text("utf-8") for part in parts]
     text = "\n".join([*shared, own])
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, text, sha, is_packed="packed" in parts)
 
 
 def load() -> None:

@@ -1,5 +1,5 @@
 -- Makes moves of jobs and stores their events. A move is made only if the job still has the old revision.
--- @include queue lanes totals indexes orphans wake
+-- @include packed queue lanes totals indexes orphans wake
 -- ARGV: for each move: id, old rev, new rev, state, due, worker, active, record, tally, rare; if rare is 1: prio,
 -- batch, dest, valid; then the number of events and, for each event: at, text. Returns 1 (made, now or before) or 0 for
 -- each move.

@@ -1,8 +1,8 @@
 -- Leases due jobs to a worker, as far as gates and max_active allow: the highest priority first, then the earliest due,
 -- then by id.
--- @include queue gates lanes indexes orphans
+-- @include packed queue gates lanes indexes orphans
 -- ARGV: now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n.
--- Returns {1 if the script stopped early and should be run again, else 0, row, …}.
+-- Returns {1 if the script stopped early and should be run again, else 0, row, …}, packed.
 local now, limit, ends = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local worker, only, token = ARGV[4], ARGV[5], ARGV[6]
 -- The most index entries that one script corrects beside leasing jobs. It keeps the script to a few milliseconds.
@@ -12,10 +12,10 @@ local MOST, CHUNK = 500, 16
 
 local work = WORK - adopt(WORK)
 if work <= 0 then
-    return {1}
+    return packed({1})
 end
 if closed_until('queue', now) then
-    return {0}
+    return packed({0})
 end
 local most = redis.call('HGET', base .. ':limits', 'max_active')
 if most and most ~= '' then
@@ -24,7 +24,7 @@ if most and most ~= '' then
     limit = math.min(limit, tonumber(most) - active)
 end
 if limit <= 0 then
-    return {0}
+    return packed({0})
 end
 limit = math.min(limit, MOST)
 
@@ -57,7 +57,7 @@ for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', A
     end
     work = work - 1
     if work <= 0 then
-        return {1}
+        return packed({1})
     end
 end
 
@@ -69,7 +69,7 @@ for _, priority in ipairs(come) do
 end
 work = work - #come
 if work <= 0 then
-    return {1}
+    return packed({1})
 end
 
 local chosen, heads_of = {}, {}
@@ -170,4 +170,4 @@ for place, id in ipairs(chosen) do
     redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
     rows[place + 1] = row_of(id)
 end
-return rows
+return packed(rows)

@@ -1,5 +1,5 @@
 -- Deletes records. If a value is given, its record is deleted only if it has that value.
--- @include records
+-- @include packed records
 -- ARGV: key, '' or '=' .. value, …
 for place = 1, #ARGV, 2 do
     local kept = redis.call('HGET', values, ARGV[place])

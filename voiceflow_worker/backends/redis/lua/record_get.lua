@@ -1,5 +1,5 @@
 -- Reads records that have not expired.
--- @include records
+-- @include packed records
 -- ARGV: now, then keys. Returns a value or false for each key.
 local now = tonumber(ARGV[1])
 local answers = {}

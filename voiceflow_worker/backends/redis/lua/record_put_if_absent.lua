@@ -1,5 +1,5 @@
 -- Stores records whose keys are free. A record that already has the same value gets the new expiry.
--- @include records
+-- @include packed records
 -- ARGV: now, expiry or '', then key, value, … Returns the values that the keys now have.
 local now = tonumber(ARGV[1])
 local answers = {}
