@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sa
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
+from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -57,21 +60,63 @@ def writer_of(store: SqliteStore) -> GroupCommit:
     return store.jobs._writer
 
 
+class Commits:
+    """Counts commits: those that wait for the disk (`PRAGMA synchronous` is FULL), and the others."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waited = self.unwaited = 0
+        run = Connection.run
+
+        def counting(db: Connection, statements: str, bindings: object = ()) -> None:
+            if statements == "COMMIT":
+                waits = db.pragma("synchronous") == 2
+                self.waited, self.unwaited = self.waited + waits, self.unwaited + (not waits)
+            run(db, statements, bindings)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Connection, "run", counting)
+
+    def taken(self) -> tuple[int, int]:
+        """How many there were since the last look."""
+        counted, self.waited, self.unwaited = (self.waited, self.unwaited), 0, 0
+        return counted
+
+
 async def test_what_comes_together_is_committed_together(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    commits = 0
-    run = Connection.run
-
-    def counting(self: Connection, statements: str, bindings: object = ()) -> None:
-        nonlocal commits
-        commits += statements == "COMMIT"
-        run(self, statements, bindings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Connection, "run", counting)
+    commits = Commits(monkeypatch)
     async with anyio.create_task_group() as group:
         for number in range(100):
             group.start_soon(enqueue, store, number)
     assert sum((await store.jobs.count(QUEUE)).values()) == 100
-    assert commits <= 3
+    assert sum(commits.taken()) <= 3
+
+
+async def test_a_commit_waits_for_the_disk_unless_a_later_one_makes_it_durable(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease and the locks of numbers come before the journal entry of their POST, in the same log."""
+    commits = Commits(monkeypatch)
+    await enqueue(store, 1)
+    assert commits.taken() == (1, 0)
+    [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=NOW)
+    assert commits.taken() == (0, 1)
+    assert len((await NumberLocks(store.records, CallPolicy()).lock([job], now=NOW)).jobs) == 1
+    assert commits.taken() == (0, 1)
+    assert await store.jobs.commit([moved(job, state=JobState.SENDING)]) == [True]
+    assert commits.taken() == (1, 0)
+    await store.records.put_if_absent("parked", {"a": "b"}, expires_at=None, now=NOW)
+    assert commits.taken() == (1, 0)
+
+
+async def test_what_must_be_durable_makes_all_durable_that_is_committed_with_it(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = Commits(monkeypatch)
+    writer = writer_of(store)
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(writer.carry_out, partial(put, "early"), durably=False))
+        group.start_soon(writer.carry_out, partial(put, "late"))
+    assert commits.taken() == (1, 0)
+    assert await keys(store) == ["early", "late"]
 
 
 async def test_one_that_fails_takes_nobody_along(store: SqliteStore) -> None:

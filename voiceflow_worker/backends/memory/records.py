@@ -29,8 +29,15 @@ class MemoryRecords(Records):
         self._namespaces: dict[str, dict[str, _Record]] = {}
 
     async def put_if_absent(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+        self,
+        namespace: str,
+        values: Mapping[str, str],
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        durably: bool = True,
     ) -> Mapping[str, str]:
+        del durably
         await checkpoint()
         held = self._namespaces.setdefault(namespace, {})
         for key, value in values.items():

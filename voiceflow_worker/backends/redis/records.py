@@ -25,8 +25,15 @@ class RedisRecords(Records):
         self._registers = registers
 
     async def put_if_absent(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+        self,
+        namespace: str,
+        values: Mapping[str, str],
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        durably: bool = True,
     ) -> Mapping[str, str]:
+        del durably  # another server may have the jobs, so that their next commit would not keep this
         if not values:
             return {}
         await self._registers.note(self._keys.namespaces, namespace)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
@@ -62,6 +63,7 @@ transaction."""
 class _Ticket(Generic[T]):
     operation: Operation[T]
     since: float
+    durably: bool
     done: anyio.Event = field(default_factory=anyio.Event)
     result: T | None = None
     error: BaseException | None = None
@@ -87,6 +89,7 @@ class GroupCommit:
         self._pending: deque[_Ticket[Any]] = deque()
         self._group: list[_Ticket[Any]] = []
         self._transaction = Transaction(db)
+        self._durably = True
         self._steps: Generator[None] = self._carry_out()
         self._resting = anyio.Event()
         self._resting.set()
@@ -105,8 +108,11 @@ class GroupCommit:
                 "SQLite's locks. Open the store in the process that uses it."
             )
 
-    async def carry_out(self, operation: Operation[T]) -> T:
+    async def carry_out(self, operation: Operation[T], *, durably: bool = True) -> T:
         """Carry out an operation, and return its result when it is on the disk.
+
+        If not `durably`, the result survives the end of this process, but a power cut may undo it, together with all
+        later changes, until a later commit is on the disk. Such a commit takes no fsync, and no hop to the thread.
 
         Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
         part of the operation is on the disk.
@@ -114,7 +120,7 @@ class GroupCommit:
         self.require_usable()  # before any await, because a forked child has no event loop
         await checkpoint_if_cancelled()
         self.require_usable()
-        ticket = _Ticket(operation, time.monotonic())
+        ticket = _Ticket(operation, time.monotonic(), durably)
         self._pending.append(ticket)
         if self._resting.is_set():
             self._resting = anyio.Event()
@@ -155,7 +161,11 @@ class GroupCommit:
             self._resting.set()
             return
         self._roll_back()
+        durably = any(ticket.durably for ticket in islice(self._pending, _MOST_TOGETHER))
         try:
+            if durably != self._durably:
+                self._db.sync_commits(wanted=durably)
+                self._durably = durably
             self._db.run("BEGIN IMMEDIATE")
             self._files.require()
             version = self._db.pragma("user_version")
@@ -200,8 +210,14 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._finish(error)
             return
-        if self._group:
+        if self._group and self._durably:
             self._thread.do(self._commit, self._finish)
+            return
+        try:
+            if self._group:
+                self._commit()
+        except Exception as error:  # noqa: BLE001 - passed to the waiting callers
+            self._finish(error)
         else:
             self._finish(None)
 

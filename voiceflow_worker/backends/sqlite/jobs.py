@@ -63,7 +63,8 @@ class SqliteJobs(Jobs):
         batch_id: str | None = None,
     ) -> Sequence[Job]:
         work = partial(lease, queue, worker_id=worker_id, limit=limit, lease_for=lease_for, now=now, batch_id=batch_id)
-        rows = await self._writer.carry_out(work)
+        # If a power cut undoes it, the job is queued and nothing was sent: the journal is written after it.
+        rows = await self._writer.carry_out(work, durably=False)
         return readable(rows, job_of)
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:

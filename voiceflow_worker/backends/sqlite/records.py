@@ -29,13 +29,19 @@ class SqliteRecords(Records):
         self._sql = statements("records")
 
     async def put_if_absent(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+        self,
+        namespace: str,
+        values: Mapping[str, str],
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        durably: bool = True,
     ) -> Mapping[str, str]:
         if not values:
             return {}
         until, at = to_micros_or_none(expires_at), to_micros(now)
         rows = [(namespace, key, value, until, at) for key, value in values.items()]
-        return await self._writer.carry_out(partial(_put_if_absent, rows))
+        return await self._writer.carry_out(partial(_put_if_absent, rows), durably=durably)
 
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
@@ -96,14 +102,13 @@ def _drop(statement: str, bindings: Row, transaction: Transaction) -> Generator[
 def _put_if_absent(rows: Sequence[Row], transaction: Transaction) -> Generator[None, None, Mapping[str, str]]:
     db, sql = transaction.db, statements("records")
     standing: dict[str, str] = {}
-    for index, (namespace, key, value, until, at) in enumerate(rows):
-        if db.rows(sql["put_record_if_absent"], (namespace, key, value, until, at)):
-            standing[key] = value
-        else:
-            # The record has not changed since, because the transaction excludes other writers.
-            standing[key] = db.rows(sql["record"], (namespace, key, at))[0][1]
-        if index % _PER_STEP == _PER_STEP - 1:
-            yield
+    for start in range(0, len(rows), _PER_STEP):
+        some = rows[start : start + _PER_STEP]
+        put = {key for (key,) in db.rows_of_each(sql["put_record_if_absent"], some)}
+        for namespace, key, value, _, at in some:
+            # A record that was not put has not changed since, because the transaction excludes other writers.
+            standing[key] = value if key in put else db.rows(sql["record"], (namespace, key, at))[0][1]
+        yield
     return standing
 
 

@@ -102,20 +102,23 @@ def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generato
     """Make moves. A move is made only if the job still has the old revision."""
     db, jobs, insert_event = transaction.db, statements("jobs"), statements("outbox")["insert_event"]
     made: list[bool] = []
-    for index, (new, fields, rare_fields, events) in enumerate(changes):
-        if db.rows(jobs["move_job"], fields):
-            if rare_fields is not None:
-                db.run(jobs["change_rare_fields"], rare_fields)
-            if events:
-                db.run_each(insert_event, events)
-            if new.state is JobState.QUEUED:
-                transaction.changed.add(new.queue)
-            made.append(True)
-        else:
-            # If the job has the new revision, the move was committed before, and its answer was lost.
-            made.append(db.rows(jobs["revision_of"], (new.id,)) == [(new.revision,)])
-        if index % _PER_STEP == _PER_STEP - 1:
-            yield
+    for start in range(0, len(changes), _PER_STEP):
+        some = changes[start : start + _PER_STEP]
+        moved = set(db.rows_of_each(jobs["move_job"], [fields for _, fields, _, _ in some]))
+        told: list[Row] = []
+        for new, _, rare_fields, events in some:
+            if (new.id, new.revision) in moved:
+                if rare_fields is not None:
+                    db.run(jobs["change_rare_fields"], rare_fields)
+                told += events
+                if new.state is JobState.QUEUED:
+                    transaction.changed.add(new.queue)
+                made.append(True)
+            else:
+                # If the job has the new revision, the move was committed before, and its answer was lost.
+                made.append(db.rows(jobs["revision_of"], (new.id,)) == [(new.revision,)])
+        db.run_each(insert_event, told)
+        yield
     return made
 
 

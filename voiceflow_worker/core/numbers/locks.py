@@ -154,7 +154,8 @@ class NumberLocks:
         if not wanted:
             return {}
         ends = now + self._policy.submit_window + self._policy.ringing
-        return dict(await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now))
+        # The journal entry of the POST makes its locks durable.
+        return dict(await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now, durably=False))
 
     async def _release(self, held: Sequence[tuple[str, str]]) -> None:
         """Delete each lock that still has this owner; several owners of one number take several trips."""

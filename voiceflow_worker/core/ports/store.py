@@ -257,11 +257,18 @@ class Records(Protocol):
     """
 
     async def put_if_absent(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+        self,
+        namespace: str,
+        values: Mapping[str, str],
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        durably: bool = True,
     ) -> Mapping[str, str]:
         """Store each value whose key is absent; returns the value of every key afterwards.
 
         A stored value that equals the given value gets the new end, so the owner of a lock can extend it.
+        If not `durably`, a power cut may undo this, but only together with all later changes of the store.
         """
         ...
 

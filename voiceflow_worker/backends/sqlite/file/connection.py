@@ -8,6 +8,9 @@ from typing import Any
 
 import apsw
 
+_PAGES_OF_LOG = 1000
+"""Pages of the log at which a commit moves it into the file."""
+
 Row = tuple[Any, ...]
 Bindings = Sequence[Any] | Mapping[str, Any]
 
@@ -59,6 +62,11 @@ class Connection:
     def keep_log(self) -> None:
         """Keep the log in its own file when this connection closes, even if it is the last connection."""
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+    def sync_commits(self, *, wanted: bool) -> None:
+        """Choose whether a commit waits for the disk; one that does not never moves the log into the file."""
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}", None, can_cache=False)
+        self._db.wal_autocheckpoint(_PAGES_OF_LOG if wanted else 0)
 
     @property
     def in_transaction(self) -> bool:

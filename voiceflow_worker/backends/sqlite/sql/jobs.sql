@@ -50,10 +50,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 INSERT INTO bodies (number, body) VALUES (?, ?);
 
 -- name: move_job
--- The usual part of a move, made only from the revision given; answers with the new revision if it was made.
+-- The usual part of a move, made only from the revision given; answers with the id and the new revision if it was made.
 UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?
 WHERE id = ? AND revision = ?
-RETURNING revision;
+RETURNING id, revision;
 
 -- name: change_rare_fields
 -- The unusual part of a move that was just made: naming these columns above would rewrite four more indexes each time.
