@@ -230,6 +230,7 @@ _JOB_READERS: Readers = {
 }
 
 
+_STATES: Mapping[str, JobState] = {state.value: state for state in JobState}
 _UNREAD = Job(
     id="", queue="", state=JobState.QUEUED, due_at=EPOCH, destination="", body="", body_digest="", source="",
     created_at=EPOCH,
@@ -246,7 +247,7 @@ def _job(head: Head, record: dict[str, Any], body: str) -> Job:
         _UNREAD,
         id=job_id,
         queue=queue,
-        state=JobState(state),
+        state=_STATES.get(state) or JobState(state),
         due_at=from_micros(due_at),
         revision=revision,
         worker_id=worker_id,

@@ -89,6 +89,8 @@ class NumberLocks:
         of jobs. So at least one of them sees the lock of the other.
         """
         held = await self._records.get(BESIDE, [key for job in jobs for key in beside(self._numbers(job))], now=now)
+        if not held:
+            return []
         numbers = {key.partition(" ")[0] for key in held}
         return [(job, found) for job in jobs if (found := next((n for n in self._numbers(job) if n in numbers), None))]
 
@@ -121,6 +123,8 @@ class NumberLocks:
     def _numbers(self, job: Job) -> list[str]:
         """All numbers that a job needs, in a fixed order."""
         destination, *others = job.parties
+        if not others:
+            return sorted(spellings(destination))
         return sorted({*spellings(destination), *self._locked_second(others)})
 
     def _locked_second(self, numbers: Iterable[str]) -> list[str]:

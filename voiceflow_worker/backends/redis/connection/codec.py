@@ -6,7 +6,7 @@ one. A time is in microseconds since 1970 UTC, and '' if it is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
@@ -47,21 +47,23 @@ def new_job(job: Job) -> tuple[Argument, ...]:
     )  # fmt: skip
 
 
-def move_arguments(move: Move) -> Iterator[Argument]:
-    """The arguments of `commit.lua` for a move."""
+def move_arguments(move: Move) -> list[Argument]:
+    """A move as `commit.lua` takes it."""
     (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(move.new)
-    yield from (job_id, move.old.revision, rev, state, due, optional(worker), "" if active is None else active)
-    yield record_of(move.new)
-    yield tally_text(move.new)
+    arguments: list[Argument] = [
+        job_id, move.old.revision, rev, state, due, optional(worker), "" if active is None else active,
+        record_of(move.new), tally_text(move.new),
+    ]  # fmt: skip
     if not changes_rare_fields(move):
-        yield 0
+        arguments.append(0)
     else:
-        yield from (1, prio, optional(batch), optional(dest), "" if valid is None else valid)
-    yield len(move.events)
+        arguments += (1, prio, optional(batch), optional(dest), "" if valid is None else valid)
+    arguments.append(len(move.events))
     for event in move.events:
-        yield to_micros(event.at)
-        fields = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
-        yield orjson.dumps(fields).decode()
+        at = to_micros(event.at)
+        fields = [event.job_id, event.kind, at, event.state, event.revision, event.post]
+        arguments += (at, orjson.dumps(fields).decode())
+    return arguments
 
 
 def job_of_row(queue: str, row: Sequence[str]) -> Job:
