@@ -90,6 +90,7 @@ class GroupCommit:
         self._group: list[_Ticket[Any]] = []
         self._transaction = Transaction(db)
         self._durably = True
+        self._flush_failed = False
         self._steps: Generator[None] = self._carry_out()
         self._resting = anyio.Event()
         self._resting.set()
@@ -161,9 +162,13 @@ class GroupCommit:
             self._resting.set()
             return
         self._roll_back()
+        if self._flush_failed:
+            self._thread.do(self._empty_log, self._log_emptied)
+            return
         durably = any(ticket.durably for ticket in islice(self._pending, _MOST_TOGETHER))
         try:
             if durably != self._durably:
+                self._durably = False  # until it is known
                 self._db.sync_commits(wanted=durably)
                 self._durably = durably
             self._db.run("BEGIN IMMEDIATE")
@@ -175,14 +180,34 @@ class GroupCommit:
             self._wait_for_others(error)
             return
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
-            self._group, self._pending = list(self._pending), deque()
-            self._finish(error)
+            self._fail_all(error)
             return
         self._locked_since, self._logged_locked = None, False
         self._group = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_TOGETHER))]
         self._transaction = Transaction(self._db)
         self._steps = self._carry_out()
         self._go_on()
+
+    def _empty_log(self) -> None:
+        """Move the whole log into the file, after a flush of the log has failed.
+
+        Linux takes pages that it could not write for written. So earlier commits that were not flushed may be missing
+        on the disk, and whatever comes after them in the log would be lost with them in a power cut.
+        """
+        self._db.empty_log()
+        self._flush_failed = False
+
+    def _log_emptied(self, error: Exception | None) -> None:
+        if isinstance(error, BUSY):
+            self._wait_for_others(error)
+        elif error is not None:
+            self._fail_all(error)
+        else:
+            self._begin()
+
+    def _fail_all(self, error: Exception) -> None:
+        self._group, self._pending = list(self._pending), deque()
+        self._finish(error)
 
     def _wait_for_others(self, error: Exception) -> None:
         now = time.monotonic()
@@ -222,7 +247,11 @@ class GroupCommit:
             self._finish(None)
 
     def _commit(self) -> None:
-        self._db.run("COMMIT")
+        try:
+            self._db.run("COMMIT")
+        except apsw.IOError as error:
+            self._flush_failed = error.extendedresult == apsw.SQLITE_IOERR_FSYNC
+            raise
         # If the file was replaced meanwhile, other processes do not see the change, so the caller gets an error.
         self._files.require_file()
 

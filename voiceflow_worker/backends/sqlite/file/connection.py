@@ -68,6 +68,12 @@ class Connection:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}", None, can_cache=False)
         self._db.wal_autocheckpoint(_PAGES_OF_LOG if wanted else 0)
 
+    def empty_log(self) -> None:
+        """Move the whole log into the file, and begin the log anew. Raises BusyError while it is being read."""
+        [(is_busy, _, _)] = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        if is_busy:
+            raise apsw.BusyError("the log is being read or written")
+
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
