@@ -16,7 +16,7 @@ import pytest
 
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
+from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.numbers.locks import NAMESPACE, NumberLocks
 from voiceflow_worker.core.ports import Query, Store
