@@ -53,9 +53,7 @@ class DiskFile(apsw.VFSFile):
     def xSync(self, flags: int) -> None:  # noqa: N802 - the name that SQLite gives it
         if self._is_log and self._disk.fails_next:
             self._disk.fails_next = False
-            error = apsw.IOError("the disk could not write a page")
-            error.extendedresult = apsw.SQLITE_IOERR_FSYNC
-            raise error
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
         self._disk.unflushed = 0 if self._is_log else self._disk.unflushed
         super().xSync(flags)
 
@@ -206,7 +204,7 @@ async def test_after_a_flush_has_failed_the_log_is_moved_into_the_file_before_an
         job = await lease(store)
         await lock(store, job)
         disk.fails_next = True
-        with pytest.raises(StoreUnavailableError, match="the disk"):
+        with pytest.raises(StoreUnavailableError, match="writing the store"):
             await journal(store, job)
         before = Files.of(path)
         await journal(store, job)

@@ -28,7 +28,7 @@ import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.faults import BUSY, newer_version, translated
+from voiceflow_worker.backends.sqlite.file.faults import BUSY, is_failed_flush, newer_version, translated
 from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
 from voiceflow_worker.backends.sqlite.file.statements import statements
@@ -250,7 +250,7 @@ class GroupCommit:
         try:
             self._db.run("COMMIT")
         except apsw.IOError as error:
-            self._flush_failed = error.extendedresult == apsw.SQLITE_IOERR_FSYNC
+            self._flush_failed = is_failed_flush(error)
             raise
         # If the file was replaced meanwhile, other processes do not see the change, so the caller gets an error.
         self._files.require_file()

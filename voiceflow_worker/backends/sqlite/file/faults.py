@@ -24,6 +24,12 @@ BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 for the locks of the log.)"""
 
 
+def is_failed_flush(error: apsw.IOError) -> bool:
+    """Whether the disk did not confirm what was written."""
+    code: object = getattr(error, "extendedresult", None)  # apsw's stubs do not have it
+    return code == apsw.SQLITE_IOERR_FSYNC
+
+
 def translated(error: Exception, path: Path) -> Exception:
     """Translate an error of SQLite about this file. Any other error is returned as it is."""
     match error:
