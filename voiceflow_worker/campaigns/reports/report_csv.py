@@ -15,6 +15,9 @@ from voiceflow_worker.model.text.printable import printable
 # A spreadsheet runs a cell that begins like this as a formula (OWASP, CSV injection). A number such as +6587654321 is
 # harmless, and so is a number with single spaces, such as +65 8765 4321.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
+# A program may separate by another character than the comma of this file. It then begins a cell in the middle of a
+# text, and quotes do not prevent that: to this program they are in the middle of a cell.
+_NEXT_CELL = re.compile(r"([;|\t\r\n])([\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20][^;|\t\r\n]*)")
 _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
 
@@ -39,8 +42,17 @@ def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
 
 
 def harmless(cell: str) -> str:
-    """The text with an apostrophe in front if a spreadsheet could run it as a formula."""
-    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+    """The text with an apostrophe before each part that a spreadsheet could run as a formula.
+
+    Parts are separated by semicolons, vertical bars, tabs and line breaks.
+    """
+    guarded = _NEXT_CELL.sub(_guarded, cell)
+    return f"'{guarded}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else guarded
+
+
+def _guarded(found: re.Match[str]) -> str:
+    separator, part = found.groups()
+    return found[0] if _NUMBER.fullmatch(part.strip()) else f"{separator}'{part}"
 
 
 def data_text(value: object) -> str:
