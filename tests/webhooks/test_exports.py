@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import AsyncGenerator, MutableMapping
 from email.message import EmailMessage
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 from urllib.parse import quote, urljoin
 
 import anyio
@@ -279,3 +280,43 @@ async def test_a_store_that_is_away_is_reported_instead_of_a_file(memory: Store)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(away), base_url=HOST, cookies=cookies) as client:
         answer = await client.get(MARCH.format("csv"))
     assert (answer.status_code, "attachment" in str(answer.headers)) == (503, False)
+
+
+@pytest.mark.parametrize("gone", ["receive", "send"])
+async def test_the_file_of_a_report_is_released_when_the_browser_goes_before_it_is_sent(
+    memory: Store, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    await campaign(memory)
+    app = receiver(memory)
+    opened: list[IO[Any]] = []
+    usual = Path.open
+
+    def noted(path: Path, mode: str = "r", **options: Any) -> IO[Any]:
+        file = usual(path, mode, **options)
+        if (path.name, mode) == ("report.csv", "rb"):
+            opened.append(file)
+        return file
+
+    async with signed_in(app, READERS) as client:
+        cookies = client.cookies
+
+    async def hostile(scope: Any, receive: Any, send: Any) -> None:
+        async def receives() -> MutableMapping[str, Any]:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise OSError("the connection was lost")
+
+        async def sends(message: MutableMapping[str, Any]) -> None:
+            if gone == "send":
+                raise OSError("the connection was lost")
+            await send(message)
+
+        await app(scope, receives if gone == "receive" else receive, sends)
+
+    monkeypatch.setattr(Path, "open", noted)
+    transport = httpx.ASGITransport(hostile, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=HOST, cookies=cookies) as client:
+        await client.get(MARCH.format("csv"))
+    (file,) = opened
+    assert file.closed

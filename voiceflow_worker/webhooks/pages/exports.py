@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,8 +49,13 @@ class ReportExports:
         self._store = store
         self._lock = anyio.Lock()
 
-    async def answer(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """The report as a file, or a page that says why there is no report. Raises StoreError."""
+    async def answer(
+        self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession, *, held: ExitStack
+    ) -> Answer:
+        """The report as a file, or a page that says why there is no report. Raises StoreError.
+
+        `held` closes the file after the request, whether it was sent or not.
+        """
         kind, queue, batch = asked.name, asked.query.get("queue") or DEFAULT_QUEUE, asked.query.get("batch", "")
         if kind not in _FORMS:
             return problem(404, "No such report", "A report can be exported as xlsx, html or csv.")
@@ -67,7 +73,7 @@ class ReportExports:
             what = "Another report is being written. Try again in a minute."
             return problem(503, "Not now", what, headers={"Retry-After": "60"})
         try:
-            file = await _while_connected(receive, lambda: self._written(kind, queue, batch))
+            file = await _while_connected(receive, lambda: self._written(kind, queue, batch, held))
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", f"{error}.")
         except OSError as error:
@@ -83,16 +89,16 @@ class ReportExports:
     async def _has(self, queue: str, batch: str) -> bool:
         return await BatchNames(self._store, queue).has_calls(batch)
 
-    async def _written(self, kind: str, queue: str, batch: str) -> BinaryIO:
-        """The report, in an open file without a name, which is deleted when it is closed."""
+    async def _written(self, kind: str, queue: str, batch: str, held: ExitStack) -> BinaryIO:
+        """The report, in an open file without a name, which is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
             await write_report_files(ReportFiles(**{kind: path}), self._store, queue, [batch])
-            return path.open("rb")
+            return held.enter_context(path.open("rb"))
 
 
 class FileDownload(Response):
-    """A response that sends a file piece by piece, and then closes the file."""
+    """A response that sends a file piece by piece, and leaves it open."""
 
     def __init__(self, file: BinaryIO, headers: dict[str, str]) -> None:
         size = file.seek(0, 2)
@@ -102,11 +108,10 @@ class FileDownload(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
         """Send the file."""
-        with self._file:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while piece := await run_sync(self._file.read, _PIECE):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        while piece := await run_sync(self._file.read, _PIECE):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _while_connected(receive: Receive, work: Callable[[], Awaitable[Result]]) -> Result | None:

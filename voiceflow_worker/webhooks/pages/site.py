@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 
@@ -83,14 +84,15 @@ class Pages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer = await self._answer(scope, receive)
-        for name, value in _HEADERS.items():
-            answer.headers.setdefault(name, value)
-        if scope["method"] == "HEAD":
-            answer.body = b""
-        await answer(scope, receive, send)
+        with ExitStack() as held:
+            answer = await self._answer(scope, receive, held)
+            for name, value in _HEADERS.items():
+                answer.headers.setdefault(name, value)
+            if scope["method"] == "HEAD":
+                answer.body = b""
+            await answer(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+    async def _answer(self, scope: Scope, receive: Receive, held: ExitStack) -> Response:
         asked = read_request(scope)
         reads = scope["method"] in {"GET", "HEAD"}
         if reads and asked.room == FOLDER:
@@ -102,7 +104,7 @@ class Pages:
             limit = _SLOW[asked.room].total_seconds()
         try:
             with anyio.fail_after(limit):
-                return await self._admitted(scope, receive, asked)
+                return await self._admitted(scope, receive, asked, held)
         except StoreError as error:
             _log.warning("a page could not be shown", error=str(error))
         except TimeoutError:
@@ -115,8 +117,8 @@ class Pages:
             what = "The action may or may not have been carried out. Check before you repeat it."
         return self._drawn(problem(503, "The store is not available", what), asked)
 
-    async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest) -> Response:
-        """The answer to a request, by its session. Raises StoreError."""
+    async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest, held: ExitStack) -> Response:
+        """The answer to a request, by its session. `held` closes what the answer needs. Raises StoreError."""
         method = scope["method"]
         if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
             page = await self._door.sign_in(scope, receive, asked) if method == "POST" else self._door.open()
@@ -128,7 +130,8 @@ class Pages:
             if asked.room == ROOM:
                 return self._drawn(await self.acting.confirm(scope, asked, session), asked, session)
             if asked.room == exports.ROOM:
-                return self._drawn(await self._exports.answer(scope, receive, asked, session), asked, session)
+                report = await self._exports.answer(scope, receive, asked, session, held=held)
+                return self._drawn(report, asked, session)
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
         if method == "POST" and asked.room == ROOM:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
