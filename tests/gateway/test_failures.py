@@ -420,3 +420,19 @@ async def test_on_a_kept_connection_too_bytes_may_have_left(kind: Kind) -> None:
             await happened(second)
             tasks.cancel_scope.cancel()
     assert progress.may_have_left
+
+
+async def test_the_connection_of_a_server_that_switches_protocols_is_closed(kind: Kind) -> None:
+    ended = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        if not connection.socket.recv(1):
+            ended.set()
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url) as client:
+            verdict = await place(client)
+            assert verdict.kind is VerdictKind.UNKNOWN
+            await happened(ended)

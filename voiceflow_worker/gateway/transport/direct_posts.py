@@ -119,7 +119,10 @@ class _AnswerStream(httpx.AsyncByteStream):
     def ends(self) -> None:
         """Give the connection back, because the body is complete."""
         protocol = self._connection.protocol
-        if protocol is None or protocol.upgraded:
+        if protocol is None:
+            return
+        if protocol.upgraded:
+            self._connection.close()  # the server speaks another protocol from now on (101)
             return
         if protocol.transport is not None and protocol.transport.get_write_buffer_size():
             protocol.force_close()  # the server answered before it had read the whole POST
