@@ -251,7 +251,7 @@ class _Watch:
                 return False
 
     async def _is_out_of_hearing(self, waited: float) -> bool:
-        """True if there is no use in waiting for the summary, after `waited` seconds; the reason is reported."""
+        """True if the summary is not worth waiting for after `waited` seconds; the reason is reported."""
         show = f"`voiceflow calls show {self.job.id}`"
         if not self.listens:
             unknown = "no summary is awaited, so the outcome is unknown"

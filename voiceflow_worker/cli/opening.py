@@ -34,9 +34,9 @@ async def opened_queue(
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings, and give the queue. Raises StoreError.
 
-    A missing store file is created only with `makes`: a mistyped name must not look like an empty queue. The wait for a
-    locked or missing store is limited by the settings; with `makes`, also that for a read-only one. `patience` is the
-    longest wait of each later operation while another process keeps the file locked.
+    A missing store file is created only with `makes`: a mistyped name must not look like an empty queue. The settings
+    limit the wait for a locked or missing store, and with `makes` also for a read-only store. `patience` is the longest
+    wait of each later operation while another process keeps the file locked.
     """
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.waiting import opened_in_time

@@ -164,7 +164,7 @@ class TemplateText:
         return next(iter(self.variables)) if len(self.variables) == 1 else None
 
     def _column_of(self, error: FilterError, values: Mapping[str, object]) -> str | None:
-        """The variable whose value a filter could not use, if it can be told."""
+        """The variable whose value a filter could not use, if it is known."""
         names = self._filtered.get(error.name, frozenset())
         close = [name for name in sorted(names) if str(values.get(name) or "").strip() == error.value]
         return close[0] if close else next(iter(names)) if len(names) == 1 else self._alone

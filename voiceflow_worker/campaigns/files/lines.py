@@ -76,7 +76,7 @@ def read_text(file: InputFile, *, most_bytes: int) -> str:
 def _refuse_bomb(file: InputFile, *, unpacked: int, packed: int) -> None:
     if unpacked > _SUSPICIOUS_BYTES and unpacked > _SUSPICIOUS_RATIO * packed:
         raise CampaignFileError(
-            f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, which a list of calls does not; unpack "
+            f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, too much for a list of calls; unpack "
             "it, and look at its content"
         )
 

@@ -109,7 +109,7 @@ async def limits(context: CheckContext) -> Diagnosis:
         return ok(in_words(stored))
     return warning(
         f"the queue uses {in_words(stored)}, but the settings here say {in_words(wanted)}",
-        remedy="the worker that starts last decides: start all of them with the same limits",
+        remedy="the limits of the worker that started last apply: start all workers with the same limits",
     )
 
 

@@ -153,14 +153,8 @@ class RollbackGuard:
 
     async def _look(self) -> bool:
         """Whether the store still has the newest call; notices a restart of the server at the same time."""
-        known = True
-
-        async def check() -> None:
-            nonlocal known
-            known = not await self.check()
-
-        await gather(check, self._notice)
-        return known
+        is_set_back, _ = await gather(self.check, self._notice)
+        return not is_set_back
 
     async def _notice(self) -> None:
         if not isinstance(self._store, Restartable):

@@ -79,7 +79,7 @@ class LargeBreakdowns:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Count what is asked for until the block ends."""
+        """Count the batches that pages ask for, until the block ends."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_counting)
             self._is_running = True

@@ -27,7 +27,7 @@ class MinuteRates:
 class RateHistory:
     """Samples the heartbeats of workers, and keeps the mean of each minute for an hour.
 
-    Of several receivers, only the first writes a minute, because all see the same heartbeats.
+    If there are several receivers, the first one writes the mean of a minute. All see the same heartbeats.
     """
 
     def __init__(self, store: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import anyio
 import structlog
@@ -19,6 +19,7 @@ BRIEFLY = (0.05, 0.2, 0.5)
 _log = structlog.get_logger("voiceflow.outcomes")
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Retry:
@@ -52,25 +53,34 @@ async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what:
     return await trip()
 
 
-async def gather(*trips: Callable[[], Awaitable[object]]) -> None:
-    """Run all trips at the same time and wait for all of them.
+@overload
+async def gather(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[U]], /) -> tuple[T, U]: ...
+
+
+@overload
+async def gather(*trips: Callable[[], Awaitable[T]]) -> tuple[T, ...]: ...
+
+
+async def gather(*trips: Callable[[], Awaitable[Any]]) -> tuple[Any, ...]:
+    """The results of all trips, made at the same time.
 
     If some fail with errors of this library, the first of these is raised after all have ended.
     """
+    results: dict[int, Any] = {}
     failed: list[VoiceflowError] = []
 
-    async def run(trip: Callable[[], Awaitable[object]]) -> None:
+    async def run(place: int) -> None:
         try:
-            await trip()
+            results[place] = await trips[place]()
         except VoiceflowError as error:
             failed.append(error)
 
     if not trips:
-        return
-    first, *others = trips
+        return ()
     async with anyio.create_task_group() as group:
-        for trip in others:
-            group.start_soon(run, trip)
-        await run(first)  # saves a task
+        for place in range(1, len(trips)):
+            group.start_soon(run, place)
+        await run(0)  # saves a task
     if failed:
         raise failed[0]
+    return tuple(results[place] for place in range(len(trips)))

@@ -143,12 +143,7 @@ class Reconciler:
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Submitted jobs without a parked summary. A job may have one if a worker died before it looked for it."""
-        looked: list[Job] = []
-
-        async def look(job: Job) -> None:
-            looked.append(await self._settler.apply_parked(job))
-
-        await gather(*(partial(look, job) for job in jobs))
+        looked = await gather(*(partial(self._settler.apply_parked, job) for job in jobs))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
     def _cases(self, jobs: Sequence[Job]) -> list[_Case]:

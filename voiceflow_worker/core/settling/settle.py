@@ -182,7 +182,7 @@ class Settler:
     async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
         """Apply one page of parked summaries whose session has become known; returns the `after` of the next page.
 
-        The sweep does this, because a look at each answer would cost every call a read for a rare case.
+        The sweep does this. A look after each answer would cost a read for every call, and is rarely needed.
         """
         page = await self._sessions.parked.page(after=after, limit=limit)
         if page:

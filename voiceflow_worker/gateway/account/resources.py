@@ -47,12 +47,8 @@ _TEXT, _TIME = Payload.text, Payload.moment
 _SECONDS = partial(Payload.duration, unit=timedelta(seconds=1))
 
 
-def _country(payload: Payload, name: str) -> str | None:
-    return payload.text(name) or payload.text("country")
-
-
-def _status(payload: Payload, name: str) -> str | None:
-    return payload.text(name) or payload.text("status")
+def _either(other: str, payload: Payload, name: str) -> str | None:
+    return payload.text(name) or payload.text(other)
 
 
 def _upper(payload: Payload, name: str) -> str | None:
@@ -112,8 +108,8 @@ class OwnedNumber:
     """
 
     msisdn: str = needed_field(_TEXT, "msisdn")
-    country: str | None = read_field(_country, "countryCode")
-    status: str | None = read_field(_status, "operationalStatus")
+    country: str | None = read_field(partial(_either, "country"), "countryCode")
+    status: str | None = read_field(partial(_either, "status"), "operationalStatus")
     reference_id: str | None = read_field(_TEXT, "referenceId")
     number_type: str | None = read_field(_TEXT, "numberType")
     is_healthy: bool | None = read_field(_flag, "isHealthy", within="numberHealth")

@@ -173,8 +173,8 @@ class ConnectorWatch:
     """The watch over a POST on a `WatchedConnector`.
 
     The answer on a new connection belongs to its POST. On a kept connection, the answer may be left over from an
-    earlier request. It belongs to the POST if nothing more arrives for long enough, or if the connection ends and the
-    answer had announced that: a server that announces the end reads no further request (RFC 9112 §9.6). An end that was
+    earlier request. It belongs to the POST in two cases: nothing more arrives for long enough, or the connection ends
+    as the answer announced. A server that announces the end reads no further request (RFC 9112 §9.6). An end that was
     not announced proves nothing: the server may have read the POST and ended before it answered.
     """
 

@@ -58,7 +58,7 @@ def is_noted(job: Job, known: Post, post: Post) -> bool:
 
 
 def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
-    """The job with a note on two POSTs of one number, and one record for both: their evidence cannot be separated."""
+    """The job with one record for two POSTs of one number, and a note. The evidence of the two cannot be separated."""
     merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
     return replace(merged, notes=(*merged.notes, note))

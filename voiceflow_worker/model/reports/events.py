@@ -77,6 +77,11 @@ def _dtmf(payload: Payload, name: str) -> str | None:
     return payload.within("eventData").text(name) or payload.text(name)
 
 
+def _part(kind: Callable[..., T], payload: Payload, name: str) -> T | None:
+    content = payload.nested(name)
+    return None if content is None else _made(kind, content)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallQuality:
     """The sound quality of a leg: mean opinion score (1 to 5), packets lost (0.01 is 1 %), jitter."""
@@ -85,11 +90,6 @@ class CallQuality:
     packet_loss_rate: float | None = read_field(_DECIMAL, "packetLossRate")
     jitter: timedelta | None = read_field(_MILLISECONDS, "jitter")
     extra: Mapping[str, object] = _extra()
-
-
-def _quality(payload: Payload, name: str) -> CallQuality | None:
-    quality = payload.nested(name)
-    return None if quality is None else _made(CallQuality, quality)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +113,8 @@ class Leg:
     status: SessionStatus | None = read_field(_status, "callStatus")
     status_text: str | None = read_field(_TEXT, "callStatus")
     duration: timedelta | None = read_field(_SECONDS, "callDuration")
-    quality: CallQuality | None = read_field(_quality, "callQuality")
+    quality: CallQuality | None = read_field(partial(_part, CallQuality), "callQuality")
     extra: Mapping[str, object] = _extra()
-
-
-def _leg(payload: Payload, name: str) -> Leg | None:
-    call = payload.nested(name)
-    return None if call is None else _made(Leg, call)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +133,8 @@ class SessionSummary:
     client_batch_id: str | None = read_field(_IDENTIFIER, "clientBatchId")
     error_code: int | None = read_field(_WHOLE, "errorCode", within="errorDetails")
     error_message: str | None = read_field(_TEXT, "errorMsg", within="errorDetails")
-    call_a: Leg | None = read_field(_leg, "callA", within="details")
-    call_b: Leg | None = read_field(_leg, "callB", within="details")
+    call_a: Leg | None = read_field(partial(_part, Leg), "callA", within="details")
+    call_b: Leg | None = read_field(partial(_part, Leg), "callB", within="details")
     extra: Mapping[str, object] = _extra()
 
     @property

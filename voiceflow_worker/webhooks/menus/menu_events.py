@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import anyio
 import structlog
@@ -158,20 +159,11 @@ class MenuEvents:
 
     async def _answer(self, event: CallAction) -> bytes:
         key = key_of(event)
-        lines: list[MenuCall] = []
-        answers: list[bytes | None] = []
-
-        async def look() -> None:
-            lines.append(await self._callers.find(event))
-
-        async def recall() -> None:
-            answers.append(await (self._once.turn(key) if claims else self._once.known(key)))
-
         # If the event alone shows that a handler will run, the event is claimed while the job is being read.
         claims = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
         began = self._store.clock.monotonic()
-        await gather(look, recall)
-        line, given = lines[0], answers[0]
+        recall = self._once.turn if claims else self._once.known
+        line, given = await gather(partial(self._callers.find, event), partial(recall, key))
         plan = self.menus.plan(event, self._caller(event, line, key))
         if given is None and plan.runs_code and not claims:
             given = await self._once.turn(key)

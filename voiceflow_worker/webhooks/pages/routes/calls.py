@@ -45,8 +45,8 @@ _MINUTE = timedelta(minutes=1)
 class CallFilter:
     """The filter of a person. `lets_pass` checks the conditions that the store cannot check; None if there are none.
 
-    `begin` and `end` are the times between which a call has last changed. `newest` is the end of an id: no matching
-    call has a later one, because a call that was created after `end` has not changed before `end`.
+    `begin` and `end` are the times between which a call has last changed. `newest` limits the ids: a call
+    with a later id was created after `end`, so it has not changed before `end`.
     """
 
     query: Query
