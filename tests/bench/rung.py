@@ -174,9 +174,10 @@ async def rows(wanted: argparse.Namespace) -> dict[str, float]:
     return rates
 
 
-def request(place: int) -> CallRequest:
+def request(place: int, *, not_before: datetime | None = None) -> CallRequest:
     """One call of the campaign."""
-    return CallRequest(flow=flow(number(place), f"Hello Customer {place}, we expect you at 10:30."))
+    text = f"Hello Customer {place}, we expect you at 10:30."
+    return CallRequest(flow=flow(number(place), text), not_before=not_before)
 
 
 def client_of(port: int) -> VoiceClient:

@@ -12,22 +12,24 @@ from itertools import count
 _sessions = count(1)
 
 
-class _Sink(asyncio.Protocol):
+class Sink(asyncio.Protocol):
+    """One connection. `buffer` has what came and is not answered yet."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._buffer = b""
+        self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
+        self.buffer += data
         while True:
-            head, separator, rest = self._buffer.partition(b"\r\n\r\n")
+            head, separator, rest = self.buffer.partition(b"\r\n\r\n")
             if not separator:
                 return
             length = _content_length(head)
             if len(rest) < length:
                 return
-            self._buffer = rest[length:]
+            self.buffer = rest[length:]
             body = b'{"sessionId":"s-%d","sessionStatus":"CREATED","statusCode":1,"statusMessage":"Created"}' % next(
                 _sessions
             )
@@ -44,11 +46,12 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
-async def main() -> None:
+async def main(protocol: type[Sink] = Sink) -> None:
+    """Serve until SIGTERM."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(_Sink, "127.0.0.1", 0)
+    server = await loop.create_server(protocol, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - its parent reads this
     await stop.wait()
     server.close()

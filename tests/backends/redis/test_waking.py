@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from datetime import timedelta
@@ -10,6 +11,7 @@ import anyio
 import pytest
 
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 
@@ -50,6 +52,24 @@ async def test_a_waiting_worker_asks_for_next_to_nothing(redis_server: RedisServ
             pass
         stats = str(redis_server.ask("INFO", "stats"))
         assert int(stats.partition("total_commands_processed:")[2].split()[0]) < 12
+
+
+async def test_a_waiter_that_is_woken_asks_nothing_before_it_goes_on(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as waiting, open_store(redis_server.url) as handing_in:
+        seen = await waiting.jobs.wait(QUEUE, seen=0, until=waiting.clock.now() + LONG)
+        await until(lambda: "cmd=xread" in str(redis_server.ask("CLIENT", "LIST")))
+        before = _counts_read(redis_server)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: waiting.jobs.wait(QUEUE, seen=seen, until=waiting.clock.now() + LONG))
+            await until(lambda: _counts_read(redis_server) == before + 1)
+            await handing_in.jobs.enqueue([sample_job(1)], now=NOW)
+        assert _counts_read(redis_server) == before + 1
+
+
+def _counts_read(server: RedisServer) -> int:
+    """How often a change count was read: no script uses GET."""
+    found = re.search(r"cmdstat_get:calls=(\d+)", str(server.ask("INFO", "commandstats")))
+    return int(found[1]) if found else 0
 
 
 async def test_a_server_that_was_set_back_wakes_who_waits(redis_server: RedisServer) -> None:

@@ -34,6 +34,7 @@ class QueueChanges:
         self._clock = clock
         self._wakeups = Wakeups()
         self._listened: set[str] = set()
+        self._heard: dict[str, int] = {}
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         """Wait until the change count is no longer `seen`, or until the time `until`. Returns the change count."""
@@ -47,6 +48,9 @@ class QueueChanges:
             if count != seen or left <= 0:
                 return count
             await either(changed, self._clock, within=left)
+            # The listener has just heard the count, which saves a trip to the server before the next lease.
+            if (heard := self._heard.get(queue, seen)) > seen:
+                return heard
 
     async def _count(self, queue: str) -> int:
         """The change count; 1 for a queue without changes."""
@@ -60,15 +64,18 @@ class QueueChanges:
             try:
                 if known is None:
                     known = await self._count(queue) - 1
+                    self._heard[queue] = known + 1
                     # There may have been changes before the listener knew the count.
                     self._wakeups.wake(queue)
                 entry = await self._link.ask(partial(_next_entry, key=key, after=known))
                 if entry is not None:
                     known = entry
+                    self._heard[queue] = known + 1
                     self._wakeups.wake(queue)
             except StoreError:
                 # The server may come back with older data, so the count is read again.
                 known = None
+                self._heard.pop(queue, None)
                 await anyio.sleep(RETRY_AFTER)
 
 
