@@ -32,6 +32,7 @@ from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import NoteKind
+from voiceflow_worker.model.jobs.person_limit import PersonLimit
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.jobs.setback import REASON
 
@@ -190,6 +191,35 @@ async def test_after_resolve_and_resume_it_goes_on(lab: Lab) -> None:
     assert lab.voice.client_request_ids[2:] == [f"{not_placed}.2"]
     async with lab.store() as store, lab.worker(store).at_work():
         assert await hold_of(store) is None
+
+
+async def test_attempts_that_a_store_forgot_count_in_the_limit_per_person(lab: Lab) -> None:
+    limit = PersonLimit(2, timedelta(hours=24))
+    policy = replace(POLICY, max_per_person=limit)
+    async with lab.store() as store:
+        known = await lab.worker(store, policy=policy).enqueue(number(0))
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store, policy=policy).at_work() as engine:
+        await engine.send()
+        lab.clock.advance(timedelta(hours=1))
+        unknown = await engine.enqueue(number(0))
+        await engine.send()
+    assert len(lab.voice.placed) == 2
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store, policy=policy).at_work() as engine:
+        for job in (known, unknown):
+            await engine.queue.resolve(job.id, placed=True, note="in the log of 8x8")
+        lab.clock.advance(timedelta(minutes=10))
+        await engine.queue.resume()
+        third = await engine.enqueue(number(0))
+        assert await engine.send() == []
+        waiting = await engine.queue.get(third.id)
+        assert (waiting.state, waiting.due_at) == (JobState.QUEUED, known.created_at + limit.span)
+        lab.clock.advance(limit.span - timedelta(hours=1, minutes=10) + policy.submit_window)
+        assert [job.id for job in await engine.send()] == [third.id]
+        await engine.enqueue(number(0))
+        assert await engine.send() == []
+    assert len(lab.voice.placed) == 3
 
 
 async def test_a_redial_that_was_forgotten_is_in_doubt(lab: Lab) -> None:

@@ -18,6 +18,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, calls_in, forgotten_of
+from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Restartable, Store
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
 from voiceflow_worker.core.ports.retrying import gather
@@ -66,6 +67,7 @@ class RollbackGuard:
         self._policy = policy
         self._holds = holds
         self._changes = changes
+        self._caps = PersonCaps(store.records, policy)
         self._file: WitnessJournal | None = None
         self._appended: Sequence[Job] = ()
         self._newest: JournalledCall | None = None
@@ -183,6 +185,8 @@ class RollbackGuard:
             for start in range(0, len(entries), PAGE):
                 calls = calls_in(file, entries[start : start + PAGE], policy=self._policy)
                 found = await forgotten_of(self._store, calls, now=self._clock.now())
+                # First, because a call that is in the store again is not looked at again after a crash.
+                await self._caps.restore([each.job for each, _ in found], now=self._clock.now())
                 gone = [each.job for each, job in found if job is None]
                 await self._make_again(gone)
                 await gather(*(partial(self._remember, each.job) for each, job in found if job is not None))

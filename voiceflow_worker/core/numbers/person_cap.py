@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from voiceflow_worker.core.ports import Move, Records
 from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.jobs.person_limit import MOST_ATTEMPTS
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -88,11 +90,36 @@ class PersonCaps:
                 if post is not None and not post.may_have_rung:
                     over[key] = value
                 elif post is not None and post.was_placed:
-                    rang_by = min(post.answered_at or post.valid_until, post.valid_until)
-                    ends.setdefault(rang_by + limit.span, {})[key] = value
+                    ends.setdefault(_rang_by(post) + limit.span, {})[key] = value
         await self._delete(over)
         for end, values in ends.items():
             await self._records.put_if_absent(NAMESPACE, values, expires_at=end, now=now)
+
+    async def restore(self, jobs: Sequence[Job], *, now: datetime) -> None:
+        """Take places for the POSTs of jobs that a store has forgotten, if a phone may have rung within the span.
+
+        A POST that has a place keeps it. Raises StoreError.
+        """
+        limit = self._policy.max_per_person
+        if limit is None:
+            return
+        for _ in range(MOST_ATTEMPTS):  # if another worker takes a place first, the next free one is taken
+            held = await self._held(jobs, now=now)
+            standing = {key: value for each in held.values() for key, value in each.items()}
+            owners = set(map(_owner, standing.values()))
+            wishes: list[tuple[str, datetime]] = []
+            for job, post in [(each, post) for each in jobs for post in each.posts]:
+                end = _rang_by(post) + limit.span
+                free = next((key for key in _places(job) if key not in standing), None)
+                if free is not None and post.may_have_rung and end > now and post.client_request_id not in owners:
+                    standing[free] = f"{post.client_request_id} {post.began_at.isoformat()}"
+                    wishes.append((free, end))
+            if not wishes:
+                return
+            put = self._records.put_if_absent
+            await gather(
+                *(partial(put, NAMESPACE, {key: standing[key]}, expires_at=end, now=now) for key, end in wishes)
+            )
 
     async def _held(self, jobs: Iterable[Job], *, now: datetime) -> dict[str, dict[str, str]]:
         """The places that are taken, by job."""
@@ -117,6 +144,11 @@ def _owner(value: str) -> str:
 
 def _begun(value: str) -> datetime:
     return datetime.fromisoformat(value.partition(" ")[2])
+
+
+def _rang_by(post: Post) -> datetime:
+    """The latest time at which the phone can have rung for a POST."""
+    return min(post.answered_at or post.valid_until, post.valid_until)
 
 
 def _is_free(job: Job, value: str) -> bool:
