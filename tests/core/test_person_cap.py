@@ -203,6 +203,21 @@ async def test_a_place_of_a_killed_worker_is_used_by_the_next_post_of_its_call(
     assert len(voice.placed) == 2
 
 
+async def test_the_place_of_a_post_that_reached_nobody_is_used_again_although_it_was_not_freed(
+    any_store: Store, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    """A process without the limit settled the call, and frees no places."""
+    capped = Engine(any_store, voice, policy=CallPolicy(max_per_person=PersonLimit(1, 24 * HOUR)))
+    job = await capped.enqueue(ANA)
+    await capped.journal()
+    clock.advance(HOUR)
+    other = Engine(any_store, voice)
+    await other.sweeper.sweep()
+    await other.queue.resolve(job.id, placed=False, note="not in the log")
+    assert [each.id for each in await capped.send()] == [job.id]
+    assert len(voice.placed) == 1
+
+
 async def test_a_place_of_a_killed_worker_is_lost_to_the_safe_side_only(engine: Engine, clock: ManualClock) -> None:
     """Its call is cancelled, so nobody uses the place: until it ends, one attempt fewer is made."""
     job = await engine.enqueue(ANA)

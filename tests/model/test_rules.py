@@ -246,6 +246,15 @@ def test_what_the_contract_allows_has_no_findings(body: Body) -> None:
     assert find_problems(body) == ()
 
 
+def test_a_value_has_at_most_a_hundred_levels() -> None:
+    value: list[object] = []
+    for _ in range(99):
+        value = [value]
+    assert not any(found.is_error for found in find_problems(request(call(), extra=value)))
+    (problem,) = [found for found in find_problems(request(call(), extra=[value])) if found.is_error]
+    assert "more than 100 levels" in problem.message
+
+
 def test_all_findings_come_at_once_in_the_order_of_the_body() -> None:
     body = request(say(text=""), {"action": "hangup"}, call(destination=1, source="x"), priority=1, clientBatchId=5)
     assert [(found.path, found.code, found.is_error) for found in find_problems(body)] == [
