@@ -197,8 +197,8 @@ async def resolve(
     settings = common.settings()
     witnessed = None if placed else await time_at_8x8(settings)
     async with opened_queue(settings) as calls:
-        told = by_person(as_, note, "resolved")
-        job = await calls.resolve(job_id, placed=placed, note=told, witnessed=witnessed)
+        note = by_person(as_, note, "resolved")
+        job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed)
     _tell(common.output(), job)
 
 
@@ -249,13 +249,13 @@ async def redial(
     if batch is not None and force:
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
     async with common.opened() as calls:
-        told = by_person(as_, note, "called again")
+        note = by_person(as_, note, "called again")
         if batch is not None and outcomes is not None:
             order = partial(
-                calls.redial_batch, batch, on=",".join(outcomes), times=1 if times is None else times, note=told
+                calls.redial_batch, batch, on=",".join(outcomes), times=1 if times is None else times, note=note
             )
             return await _redial_batch(common.output(), calls, batch, order, yes=yes)
-        return await _each(common.output(), ids, lambda job_id: calls.redial(job_id, note=told, force=force))
+        return await _each(common.output(), ids, lambda job_id: calls.redial(job_id, note=note, force=force))
 
 
 async def _redial_batch(

@@ -72,10 +72,10 @@ async def report(
         output.document(each.as_json())
     for why in unknown:
         output.note(why or f"there are no calls in queue {calls.name} of {url}")
-    told = [each for each in found if each.total]
-    if told and not output.as_json:
-        output.print(reports_as_rich(told))
-        _tell_prices(output, told)
+    full = [each for each in found if each.total]
+    if full and not output.as_json:
+        output.print(reports_as_rich(full))
+        _tell_prices(output, full)
     return ExitCode.UNDONE if unknown else ExitCode.DONE
 
 

@@ -228,7 +228,7 @@ class HookLane:
         seed = f"{self._name}/{entry.event.sequence}"
         wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
         entry.due_at = now + max(wait, failure.wait or wait)
-        # By our own wait: a handler that asks for days at its first failure has not failed for days.
+        # Only our own wait counts here. Otherwise a handler that asks for a wait of days would be given up at once.
         if now + wait - entry.first_failed_at >= options.give_up_after:
             await self._park(entry)
             return True

@@ -83,8 +83,8 @@ class BatchStops:
             return
         if not is_ours:
             since = "" if before is None else "since it was resumed, "
-            told = f"{STOPPED}{since}{reason}"
-            held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=told)
+            reason_shown = f"{STOPPED}{since}{reason}"
+            held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=reason_shown)
             await self._store.control.gate(held)
             _log.error("a batch stopped itself", batch=batch_id, reason=reason)
         # After the hold: a process that dies between the two leaves a batch that is held once more when it is resumed.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from voiceflow_worker.errors import IllegalMoveError, Remedy, TooEarlyError, TooLateError
 from voiceflow_worker.model.copying import replace
@@ -208,23 +209,18 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
 
 def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
     """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`."""
+    refused = partial(IllegalMoveError, job.id, state=job.state.value, move="be redialled")
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
-        raise IllegalMoveError(
-            job.id, state=job.state.value, move="be redialled", remedy="wait for its outcome, or resolve it first"
-        )
+        raise refused(remedy="wait for its outcome, or resolve it first")
     _require(job, MoveName.REDIAL)
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
-        raise IllegalMoveError(
-            job.id, state=job.state.value, move="be redialled", remedy=f"the person was called; {Remedy.FORCE_REDIAL}"
-        )
+        raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}")
     if job.is_expired(at=at):
-        raise IllegalMoveError(
-            job.id, state=job.state.value, move="be redialled", remedy="its validity has passed; enqueue a new call"
-        )
+        raise refused(remedy="its validity has passed; enqueue a new call")
     opens = job.opens(at=at)
     if opens is None or job.is_expired(at=opens):
         remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
-        raise IllegalMoveError(job.id, state=job.state.value, move="be redialled", remedy=remedy)
+        raise refused(remedy=remedy)
     after = noted(job, NoteKind.REDIALLED, note, at=at)
     # A redial that was cancelled before it was sent does not count.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)

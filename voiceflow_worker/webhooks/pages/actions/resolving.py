@@ -85,8 +85,8 @@ class ResolveAction(PageAction):
         for job in await self._jobs(form):
             try:
                 queue, _ = await call_of(self._acting, job.id)
-                told = by_person(who, note, "resolved")
-                done.append(await queue.resolve(job.id, placed=placed, note=told, witnessed=witnessed))
+                signed = by_person(who, note, "resolved")
+                done.append(await queue.resolve(job.id, placed=placed, note=signed, witnessed=witnessed))
             except JobError as error:
                 refused.append(str(error))
         if not done:

@@ -62,7 +62,7 @@ async def _doubts(store: Store, queue: str, *, total: int, after: str | None, po
     doubts: list[Doubt] = []
     for job in jobs[:DOUBTS_A_PAGE]:
         since = decidable_from(job, policy)
-        told = story(job, at=now, heard=await progress.of_job(job))
-        doubts.append(Doubt(job=job, story=told, decidable_from=since, decidable=since is not None and now > since))
+        history = story(job, at=now, heard=await progress.of_job(job))
+        doubts.append(Doubt(job=job, story=history, decidable_from=since, decidable=since is not None and now > since))
     onward = doubts[-1].job.id if len(jobs) > DOUBTS_A_PAGE else None
     return QueueDoubts(name=queue, total=total, doubts=tuple(doubts), after=onward)
