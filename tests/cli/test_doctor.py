@@ -582,9 +582,17 @@ def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
     assert "`voiceflow resume --batch march`" in line["remedy"]
 
 
-def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voiceflow: Program) -> None:
+OLDER_HELD = (
+    "the store was set back to an older state, and had forgotten calls that were sent. Run `voiceflow doctor`, then "
+    "`voiceflow reconcile`, settle what stays in doubt, then `voiceflow resume`"
+)
+"""The reason that an earlier version stored with such a hold."""
+
+
+@pytest.mark.parametrize("reason", [HELD, OLDER_HELD])
+def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voiceflow: Program, reason: str) -> None:
     empty(voiceflow.folder)
-    within(voiceflow.folder, lambda engine: engine.queue.hold(reason=HELD))
+    within(voiceflow.folder, lambda engine: engine.queue.hold(reason=reason))
     line = queue_lines(voiceflow)["holds"]
     assert line["level"] == "failure"
     assert line["remedy"].startswith("do not resume yet: run `voiceflow reconcile`")

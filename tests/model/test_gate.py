@@ -45,6 +45,15 @@ def test_a_gate_is_closed_while_it_is_held_or_cancelled(one: Gate, closed: bool)
     assert one.is_closed(at=NOW) is closed
 
 
+@pytest.mark.parametrize("state", [GateState.HELD, GateState.CANCELLED])
+def test_a_closed_gate_keeps_back_the_calls_of_its_batch_or_of_the_whole_queue(state: GateState) -> None:
+    of_queue = Gate.of("q", None, state, since=NOW)
+    of_batch = Gate.of("q", "march", state, since=NOW)
+    assert [of_queue.keeps_back(batch, at=NOW) for batch in (None, "march", "april")] == [True, True, True]
+    assert [of_batch.keeps_back(batch, at=NOW) for batch in (None, "march", "april")] == [False, True, False]
+    assert not Gate.of("q", "march", GateState.OPEN, since=NOW).keeps_back("march", at=NOW)
+
+
 @pytest.mark.parametrize(
     ("state", "until", "spent"),
     [

@@ -12,8 +12,10 @@ from typing import ClassVar
 from urllib.parse import quote, urlencode
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
@@ -92,6 +94,11 @@ class ActingStore:
         if not QUEUE_NAME.fullmatch(name):
             raise UnknownSubjectError("no such queue: the address of this page does not name a queue")
         return CallQueue(self.store, name, policy=self.policy)
+
+    async def call(self, job_id: str) -> tuple[CallQueue, Job]:
+        """The queue of a call, and the call. Raises JobNotFoundError and UnknownSubjectError."""
+        queue = self.queue(queue_of(job_id))
+        return queue, await queue.get(job_id)
 
 
 class PageAction(ABC):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.overview.gate_story import gate_in_words
-from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.who import by_person
 from voiceflow_worker.webhooks.pages.actions.action import (
-    ActingStore,
     ActionDone,
     Confirmation,
     FieldKind,
@@ -38,7 +36,7 @@ class CancelCallAction(PageAction):
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. Raises JobError if the call may have left."""
-        queue, job = await call_of(self._acting, subject.one("call"))
+        queue, job = await self._acting.call(subject.one("call"))
         lifecycle.cancel(job, at=queue.store.clock.now(), reason="", policy=self._acting.policy)
         return Confirmation(
             title=f"Cancel the call to {job.destination}?",
@@ -53,7 +51,7 @@ class CancelCallAction(PageAction):
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Cancel the call."""
-        queue, job = await call_of(self._acting, form.one("call"))
+        queue, job = await self._acting.call(form.one("call"))
         job = await queue.cancel(job.id, reason=by_person(who, reason_in(form), "cancelled"))
         return ActionDone(f"The call to {job.destination} is {job.state.value}", call_page(job.id))
 
@@ -69,7 +67,7 @@ class RedialAction(PageAction):
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. Raises JobError if the call has not ended, or its validity has."""
-        queue, job = await call_of(self._acting, subject.one("call"))
+        queue, job = await self._acting.call(subject.one("call"))
         again = lifecycle.redial(job, at=queue.store.clock.now(), note="", force=True)
         fields = [reason_field("Note", subject, name="note")]
         if job.state in _CALLED:
@@ -88,7 +86,7 @@ class RedialAction(PageAction):
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Put the call back in the queue."""
-        queue, job = await call_of(self._acting, form.one("call"))
+        queue, job = await self._acting.call(form.one("call"))
         note = by_person(who, reason_in(form, "note"), "called again")
         job = await queue.redial(job.id, note=note, force=form.one("force") == "yes")
         return ActionDone(
@@ -108,9 +106,3 @@ class RedialAction(PageAction):
             if gate.keeps_back(job.batch_id, at=now)
         ]
         return found
-
-
-async def call_of(acting: ActingStore, job_id: str) -> tuple[CallQueue, Job]:
-    """The queue of a call, and the call. Raises JobNotFoundError and UnknownSubjectError."""
-    queue = acting.queue(queue_of(job_id))
-    return queue, await queue.get(job_id)

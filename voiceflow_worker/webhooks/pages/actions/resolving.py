@@ -22,7 +22,6 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     reason_field,
     reason_in,
 )
-from voiceflow_worker.webhooks.pages.actions.calls import call_of
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
 INBOX = "doubts"
@@ -84,7 +83,7 @@ class ResolveAction(PageAction):
         refused: list[str] = []
         for job in await self._jobs(form):
             try:
-                queue, _ = await call_of(self._acting, job.id)
+                queue, _ = await self._acting.call(job.id)
                 signed = by_person(who, note, "resolved")
                 done.append(await queue.resolve(job.id, placed=placed, note=signed, witnessed=witnessed))
             except JobError as error:
@@ -100,7 +99,7 @@ class ResolveAction(PageAction):
             raise InvalidInputError("no call was chosen; tick the calls to resolve")
         if len(ids) > MOST_AT_ONCE:
             raise InvalidInputError(f"{len(ids)} calls are too many; resolve at most {MOST_AT_ONCE} at once")
-        return [(await call_of(self._acting, job_id))[1] for job_id in ids]
+        return [(await self._acting.call(job_id))[1] for job_id in ids]
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:

@@ -27,7 +27,6 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     reason_field,
     reason_in,
 )
-from voiceflow_worker.webhooks.pages.actions.calls import call_of
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
 PAGE = "suppression"
@@ -50,7 +49,7 @@ class SuppressAction(PageAction):
         """The question before the action, with a field for the numbers. It shows the number of a named call."""
         numbers = subject.one("numbers")
         if job_id := subject.one("call"):
-            numbers = (await call_of(self._acting, job_id))[1].destination
+            numbers = (await self._acting.call(job_id))[1].destination
         return Confirmation(
             title="Stop calling these numbers?",
             rings=(_GOES_ON,),
