@@ -33,7 +33,8 @@ async def test_no_trips_have_no_results() -> None:
 
 
 async def test_the_first_error_is_raised_after_all_trips_have_ended() -> None:
-    failed, ended = anyio.Event(), []
+    failed = anyio.Event()
+    ended: list[int] = []
 
     async def fails() -> None:
         failed.set()
