@@ -19,7 +19,7 @@ from voiceflow_worker.model.jobs.stop_rules import StopRules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Rows sorted by the owners of their keys: `new` calls, calls that the store already knows, and `bad` rows."""
+    """Rows divided by the owners of their keys: `new` calls, `known` calls of the store, and `bad` rows."""
 
     rows: Sequence[ReadRow]
     new: Sequence[ReadRow]
@@ -38,7 +38,7 @@ class Taken:
 
 
 class Intake:
-    """The handing in of rows to a queue. Without a queue, rows are only sorted."""
+    """Hands rows in to a queue. Without a queue, rows are only divided into new, known and bad ones."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Intake:
         self._limited: set[str] = set()
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Sort rows by the owners of their keys. If the owner is the same call, the row is known; if not, it is bad."""
+        """Divide rows by the owners of their keys. If an owner is the same call, the row is known; else it is bad."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
         if self._queue is not None and keys:

@@ -258,8 +258,9 @@ class CallQueue:
         return await read_status(self.store, self.name)
 
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
-        """Wait until the job has ended, and return it. All waiters of this queue share one look per 200 ms.
+        """Wait until the job has ended, and return it.
 
+        One read of the store, every 200 ms or less often, serves all waiters of this queue.
         The wait continues through redials, through doubts, and while the store is away. A job that is `accepted` has
         ended, although a late summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout`
         has passed, and `JobNotFoundError`.

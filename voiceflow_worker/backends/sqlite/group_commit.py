@@ -143,7 +143,7 @@ class GroupCommit:
         with anyio.CancelScope(shield=True):
             while not self._resting.is_set():
                 await self._resting.wait()
-            # The last connection to close moves the log into the file, which may take a while.
+            # The last connection to close moves the WAL into the file, which may take a while.
             self._thread.do(self._close, lambda _: closed.set())
             self._thread.end()
             await closed.wait()
@@ -189,10 +189,10 @@ class GroupCommit:
         self._go_on()
 
     def _empty_log(self) -> None:
-        """Move the whole log into the file, after a flush of the log has failed.
+        """Move the whole WAL into the file, after a flush of the WAL has failed.
 
         Linux takes pages that it could not write for written. So earlier commits that were not flushed may be missing
-        on the disk, and whatever comes after them in the log would be lost with them in a power cut.
+        on the disk, and whatever comes after them in the WAL would be lost with them in a power cut.
         """
         self._db.empty_log()
         self._flush_failed = False

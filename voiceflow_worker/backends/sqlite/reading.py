@@ -49,7 +49,7 @@ class Reader:
         self._scanning = threading.Lock()
 
     async def look(self, work: Callable[[Connection], T]) -> T:
-        """Do short work on the event loop's thread. It is tried again while another process recovers the log."""
+        """Do short work on the event loop's thread. It is tried again while another process recovers the WAL."""
         self._usable()  # before any await, because a forked child has no event loop
         await checkpoint()
         self._usable()

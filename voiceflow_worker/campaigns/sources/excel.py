@@ -160,7 +160,8 @@ def _filled_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
             return
         if chunk[-1][0] > _MOST_ROWS:
             raise CampaignFileError(
-                f"sheet {sheet.title} has a row number above {_MOST_ROWS}, which Excel does not have"
+                f"sheet {sheet.title} has a row number above {_MOST_ROWS}, the last row that Excel allows: the file is "
+                "probably damaged; save it again in Excel, or save the sheet as CSV"
             )
         for number, values in chunk:
             width = next((width for width in range(len(values), 0, -1) if _is_filled(values[width - 1])), 0)

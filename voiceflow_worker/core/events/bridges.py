@@ -62,7 +62,10 @@ class Bridges:
         return called
 
     async def _beside(self, numbers: Iterable[str], owner: str, *, until: datetime, now: datetime) -> None:
-        """Lock numbers that have a holder already, in further places. If all are taken, the bridge has no lock."""
+        """Store a further lock for each number that is locked already. A number has three further locks.
+
+        If all three are taken, the bridge goes on without a lock on that number.
+        """
         left = list(numbers)
         for place in BESIDE_PLACES:
             keys = {number: f"{number} {place}" for number in left}

@@ -18,7 +18,7 @@ class RateLimitedLog:
         self._logged: dict[object, tuple[float, int]] = {}
 
     def admit(self, kind: object) -> int | None:
-        """The number of lines of this kind that were left out since the last one; None if this line is left out too."""
+        """If this line may be logged: how many of its kind were left out since the last logged one. Else None."""
         now = self._monotonic()
         at, left_out = self._logged.get(kind, (float("-inf"), 0))
         if now - at < EVERY:

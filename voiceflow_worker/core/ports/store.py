@@ -222,7 +222,10 @@ class Control(Protocol):
         ...
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Set a gate by the rules of `model.jobs.gate.merged` at `ordered.since`; returns the gate as it is now."""
+        """Merge this order with the stored gate, store the result, and return it.
+
+        The rules are those of `model.jobs.gate.merged`, with `at=ordered.since`.
+        """
         ...
 
     async def gates(self, queue: str) -> Sequence[Gate]:
@@ -293,7 +296,7 @@ class Records(Protocol):
         ...
 
     async def prune(self, *, now: datetime) -> int:
-        """Delete records and tombstones whose end has passed; returns their number."""
+        """Delete records and tombstones that have expired; returns their number."""
         ...
 
 

@@ -73,7 +73,8 @@ class EarlyHold:
             self._is_ordered = True
         except StoreError as error:
             _log.warning(
-                "a hold of the queue could not be stored; it is tried again with the verdict of its POST",
+                "a hold of the queue could not be stored, so it applies only to this worker for now; it is stored with "
+                "the verdict of the POST that caused it",
                 error=str(error),
             )
 

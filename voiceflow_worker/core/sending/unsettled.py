@@ -153,7 +153,11 @@ class UnsettledVerdicts:
                 # The store was set back and does not know this POST, or the job was deleted. A store that was set back
                 # is restored from the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
-                    _log.error("a verdict found no POST", **_evidence_of(job, reply), error=str(error))
+                    _log.error(
+                        "a verdict could not be stored: the store does not know its POST, or the job was deleted",
+                        **_evidence_of(job, reply),
+                        error=str(error),
+                    )
                     return
                 recalled = True
             else:

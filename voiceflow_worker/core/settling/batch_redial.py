@@ -13,7 +13,7 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refus
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import IllegalMoveError, InvalidInputError, Remedy
+from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, NoteKind
@@ -90,8 +90,9 @@ class BatchRedials:
         for gate in await self._store.control.gates(self._queue):
             if (gate.scope, gate.name, gate.state) == (GateScope.BATCH, batch_id, GateState.CANCELLED):
                 raise InvalidInputError(
-                    f"batch {batch_id} was cancelled, and its calls are never sent; nothing was redialled; "
-                    f"{Remedy.OTHER_BATCH}"
+                    f"batch {batch_id} was cancelled, and its calls are never sent; nothing was redialled. "
+                    "To call these people, enqueue their rows under another batch id, with new unique keys if they "
+                    "have keys of their own"
                 )
 
 

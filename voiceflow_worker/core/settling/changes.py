@@ -66,7 +66,8 @@ class Changes:
 
         `apply` may be called again with a newer job. Raises the errors of `apply`, `JobNotFoundError`, `StaleJobError`
         when other writers were quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
-        `StoreUnavailableError`: repeating it is then safe, because all moves by evidence are idempotent.
+        `StoreUnavailableError`. After `StoreUnavailableError` a change by evidence may be repeated, because it is
+        idempotent.
         """
         return await self._batcher.submit(Change(job_id, apply, base))
 

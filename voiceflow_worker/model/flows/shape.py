@@ -62,7 +62,7 @@ class BodyShape:
 
     @classmethod
     def of(cls, body: Mapping[str, object]) -> Self:
-        """The shape of a body with `mark(n)` in the place of the value n, counted from 0."""
+        """The shape of a body in which `mark(n)` has replaced the n-th varying value, counted from 0."""
         flow = CallFlow(body)
         stored, canonical = stored_body(flow), canonical_body(flow)
         form = _Form.of(stored)

@@ -1,4 +1,4 @@
-"""Texts that a store can keep: all texts of Unicode, which half a surrogate pair is not."""
+"""Texts that a store can keep: any Unicode text that has no half of a surrogate pair."""
 
 from __future__ import annotations
 

@@ -29,7 +29,10 @@ def read_notify_url(text: str) -> str:
     if parts is None or parts.fragment:
         raise ValueError("give an http or https address, such as https://crm.example.com/hooks/calls")
     if "@" in parts.netloc:
-        raise ValueError(f"remove the password from the address; {Remedy.SET_NOTIFY_SECRET}")
+        raise ValueError(
+            "remove the user name and password from the address; to let the receiver verify notifications, "
+            f"{Remedy.SET_NOTIFY_SECRET}"
+        )
     return text
 
 

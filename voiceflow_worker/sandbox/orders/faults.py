@@ -56,7 +56,7 @@ class Place(StrEnum):
     """The moment at which a fault happens."""
 
     ARRIVAL = "arrival"
-    """The headers of the request have come; the body is unread. The call is not placed."""
+    """The headers of the request have come, and the body has not been read. The call is not placed."""
     BEFORE = "before"
     """The whole request has come. The call is not placed, or with a delay not yet placed."""
     AFTER = "after"
@@ -128,7 +128,10 @@ class Fault(DestinationOrder):
         if self.next_calls is not None and "times" in given:
             raise ValueError("'next' is already the number of POSTs; omit 'times'")
         if self.place is Place.ARRIVAL and self.destination is not None:
-            raise ValueError("on arrival the body is unread, so the destination is unknown; use 'next'")
+            raise ValueError(
+                "'place': 'arrival' comes before the body is read, so the destination is not known yet; give 'next' "
+                "instead of 'destination'"
+            )
         if self.fault is FaultKind.DELAY and self.seconds is None and self.until is None:
             raise ValueError("'delay' needs 'seconds' or 'until'")
         if self.until is not None and self.happens is not Place.AFTER:

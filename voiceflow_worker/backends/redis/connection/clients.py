@@ -70,7 +70,7 @@ def _close(values: Iterable[object]) -> None:
 async def opened(url: RedisURL) -> AsyncGenerator[Client]:
     """A client of the server, of the cluster, or of the primary that the sentinels name now.
 
-    The client does not retry. After a lost answer, a retry would find its own write, and take it for another worker's.
+    The client does not retry. After a lost answer, the caller decides whether the request may be repeated.
     """
     if url.topology is Topology.CLUSTER:
         cluster = _cluster(url)

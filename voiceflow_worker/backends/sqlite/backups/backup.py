@@ -69,7 +69,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
                 source.copy_to(copy, pages=_PAGES, progress=progress)
             except (apsw.CorruptError, apsw.NotADBError) as error:
                 raise translated(error, path) from error
-            # A file without a log can be read in a place where nothing can be written.
+            # A file that is not in WAL mode can be read from a directory where nothing can be written.
             copy.pragma("journal_mode", "delete")
             copy.run(statements("records")["put_record"], (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
             require_sound(copy, path)  # the store has the same pages, so a damaged copy means a damaged store

@@ -36,7 +36,10 @@ _CHUNK = 4 * 1024 * 1024
 
 
 class StillAliveError(StoreUnavailableError):
-    """Raised for a recent heartbeat of a process that has no lock on the store. The heartbeat counts until `until`."""
+    """Raised when a process sent a heartbeat in the last 30 s, but has no lock on the file.
+
+    The process was killed, or runs on another machine. From `until` on, the heartbeat is too old to count.
+    """
 
     def __init__(self, message: str, *, until: datetime) -> None:
         self.until = until
@@ -119,7 +122,7 @@ def _require_other_file(path: Path, source: Path) -> None:
 
 
 def _copy(source: Path, temporary: Path, progress: Progress) -> None:
-    """Copy the file of a backup, and the log beside it if the backup is a plain copy of a store."""
+    """Copy the backup file, and the -wal file beside it if there is one."""
     for origin, target in ((source, temporary), (log_of(source), log_of(temporary))):
         with suppress(FileNotFoundError), origin.open("rb") as reading:
             size, done = origin.stat().st_size, 0
@@ -175,7 +178,7 @@ def _locked(path: Path) -> Connection | None:
     """A connection with an exclusive lock; None if SQLite cannot read the file. Raises an error if others use it."""
     db = Connection(path)
     try:
-        # The log is evidence, so SQLite must not move it into the file.
+        # The WAL is evidence, so SQLite must not move it into the file.
         db.keep_log()
         db.run("PRAGMA locking_mode = EXCLUSIVE")
         db.run("BEGIN EXCLUSIVE")
@@ -245,8 +248,8 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
 def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
     """Move the old files aside, and rename the restored file.
 
-    The log of a sound file is first moved into the file, which keeps its name until the rename. A damaged file is moved
-    before its log, because without the log it could look like a sound but older store.
+    The WAL of a sound file is first moved into the file, which keeps its name until the rename. A damaged file is moved
+    before its -wal file, because without that it could look like a sound but older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
@@ -256,7 +259,7 @@ def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: dateti
     if replaced is not None:
         _like(temporary, path)
         if replaced.db is not None and replaced.sound:
-            replaced.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the file is then complete without its log
+            replaced.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the file is then complete without its WAL
             os.link(path, aside)
         else:
             path.rename(aside)
@@ -310,7 +313,7 @@ _PROCESSES = Path("/proc")
 
 
 def holders(path: Path) -> list[int]:
-    """The other processes on this machine that have the file, its log or the log's index open, by /proc.
+    """The other processes on this machine that have the file, its -wal file or its -shm file open, by /proc.
 
     This includes frozen processes and processes without a lock, but not the processes of other users.
     """

@@ -252,7 +252,10 @@ def _take_small_things(reading: _Reading, new: Connection, *, at: int) -> None:
 
 
 def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
-    """Hold every queue until a person resumes it, and return their names. The reason of an earlier hold is appended."""
+    """Hold every queue until a person resumes it, and return the names of the queues.
+
+    If a queue is already held without an end, that hold's reason is appended to `reason`.
+    """
     names = [row[0] for row in db.rows(statements("takeover")["queues"])]
     for name in names:
         standing = db.rows(statements("control")["gate"], (name, "queue", name))

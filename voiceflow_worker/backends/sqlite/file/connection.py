@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 _PAGES_OF_LOG = 1000
-"""Pages of the log at which a commit moves it into the file."""
+"""Pages of the WAL at which a commit moves it into the file."""
 
 Row = tuple[Any, ...]
 Bindings = Sequence[Any] | Mapping[str, Any]
@@ -60,19 +60,19 @@ class Connection:
                 progress(copy.page_count - copy.remaining, copy.page_count)
 
     def keep_log(self) -> None:
-        """Keep the log in its own file when this connection closes, even if it is the last connection."""
+        """Keep the WAL in its own file when this connection closes, even if it is the last connection."""
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
     def sync_commits(self, *, wanted: bool) -> None:
-        """Choose whether a commit waits for the disk; one that does not never moves the log into the file."""
+        """Choose whether commits wait for the disk. Commits that do not wait never move the WAL into the file."""
         self._db.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}", None, can_cache=False)
         self._db.wal_autocheckpoint(_PAGES_OF_LOG if wanted else 0)
 
     def empty_log(self) -> None:
-        """Move the whole log into the file, and begin the log anew. Raises BusyError while it is being read."""
+        """Move the whole WAL into the file, and empty it. Raises BusyError while another connection uses the WAL."""
         [(is_busy, _, _)] = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         if is_busy:
-            raise apsw.BusyError("the log is being read or written")
+            raise apsw.BusyError("the -wal file is being read or written")
 
     @property
     def in_transaction(self) -> bool:
@@ -85,5 +85,5 @@ class Connection:
         return bool(self._db.readonly("main"))
 
     def close(self) -> None:
-        """Close the connection. The last connection to a file moves the log into the file."""
+        """Close the connection. The last connection to a file moves the WAL into the file."""
         self._db.close()

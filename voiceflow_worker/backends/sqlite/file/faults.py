@@ -21,7 +21,7 @@ from voiceflow_worker.errors import (
 
 BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 """Errors while another connection has the file locked. The same operation may succeed later. (ProtocolError is a race
-for the locks of the log.)"""
+for the locks of the WAL.)"""
 
 
 def is_failed_flush(error: apsw.IOError) -> bool:

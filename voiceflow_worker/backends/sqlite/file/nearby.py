@@ -34,5 +34,5 @@ def _is_store(path: Path) -> bool:
             header = file.read(_HEADER)
     except OSError:
         return False
-    # All content of a new store that is in use may still be in its log.
+    # All content of a new store that is in use may still be in its WAL.
     return header[_APPLICATION] == APPLICATION_ID.to_bytes(4) or path.with_name(path.name + "-wal").exists()

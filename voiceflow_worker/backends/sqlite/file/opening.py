@@ -47,7 +47,7 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
 
     A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
     `patience` while another process has the file locked. Raises a StoreError, which names the file and a remedy. After
-    an error the file and its log are unchanged; SQLite would move the log into the file when the connection closes.
+    an error the file and its WAL are unchanged; SQLite would move the WAL into the file when the connection closes.
     """
     _require_sound_sqlite()
     try:
@@ -72,7 +72,7 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
 
 def _opened(path: Path, patience: timedelta) -> Connection:
     if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
-        raise damaged(path, "the file is empty, but its log is not")  # SQLite would delete the log
+        raise damaged(path, "the file is empty, but the -wal file beside it is not")  # which SQLite would delete
     is_checked = looks_mixed(path) or path.stat().st_size <= SMALL
     db = Connection(path)
     try:
@@ -85,7 +85,10 @@ def _opened(path: Path, patience: timedelta) -> Connection:
 
 
 def open_reader(path: Path) -> Connection:
-    """Open a connection that only reads. SQLite opens it for writing, as a log requires, and then forbids writes."""
+    """Open a connection that only reads. The file is opened for writing, because WAL mode needs that.
+
+    `query_only` then forbids writes.
+    """
     with translating(path):
         db = Connection(path)
         try:
@@ -101,7 +104,7 @@ def open_reader(path: Path) -> Connection:
 
 
 def _require_sound_sqlite() -> None:
-    """Refuse SQLite before 3.51.3, where two writers may damage the log (sqlite.org/wal.html#walresetbug)."""
+    """Refuse SQLite before 3.51.3, where two writers may damage the WAL (sqlite.org/wal.html#walresetbug)."""
     version = apsw.sqlite_lib_version()
     if tuple(int(part) for part in version.split(".")) < _SOUND_SQLITE:
         raise StoreUnavailableError(

@@ -17,7 +17,7 @@ GLANCE_EVERY = 0.1
 
 
 class SameFiles:
-    """The identities of the store's file, its log and the log's index at the time when the store was opened.
+    """The identities of the store's file, its -wal file and its -shm file, at the time when the store was opened.
 
     If one of these files is replaced or removed, there are two stores: this process and other processes do not see each
     other's writes. So each transaction checks the files first.
@@ -25,7 +25,7 @@ class SameFiles:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        real = path.resolve()  # SQLite keeps the log beside the file itself, not beside a link to it
+        real = path.resolve()  # SQLite keeps the -wal file beside the file itself, not beside a link to it
         self._log, self._index = log_of(real), index_of_log(real)
         self._file = identity(path)
         self._log_was: Identity | None = None
@@ -33,7 +33,7 @@ class SameFiles:
         self._glanced_at = float("-inf")
 
     def opened(self) -> bool:
-        """Remember which log and index SQLite has opened. Returns whether the store's file is still the same."""
+        """Record which -wal and -shm files SQLite has opened. Returns whether the store's file is still the same."""
         self._log_was, self._index_was = identity(self._log), identity(self._index)
         return identity(self.path) == self._file
 
@@ -58,9 +58,9 @@ class SameFiles:
 
     @property
     def has_other_log(self) -> bool:
-        """Whether there is a new log in the place of the opened one, which then must not be moved into the file.
+        """Whether another -wal file has replaced the opened one. The opened WAL must then not be moved into the file.
 
-        A log that was only deleted may be moved into the file, because no other process has begun a new log.
+        A WAL whose file was only deleted may be moved, because no other process has begun a new one.
         """
         try:
             return identity(self._log) not in {None, self._log_was}

@@ -36,9 +36,9 @@ def require_sound(db: Connection, path: Path) -> None:
 
 
 def looks_mixed(path: Path) -> bool:
-    """Whether the log beside a file may belong to another file, because the file is newer than the log.
+    """Whether the -wal file beside a file may belong to another file, because the file is newer than it.
 
-    A wrong log is left behind if a process was killed, and a backup was then copied over the store. For a
+    A wrong -wal file is left behind if a process was killed, and a backup was then copied over the store. For a
     moment after each checkpoint the result is True too; the check of the file then finds no damage.
     """
     try:
@@ -49,10 +49,10 @@ def looks_mixed(path: Path) -> bool:
 
 
 def log_of(path: Path) -> Path:
-    """The write-ahead log of a file."""
+    """The -wal file of a store, which holds its write-ahead log (WAL)."""
     return path.with_name(f"{path.name}-wal")
 
 
 def index_of_log(path: Path) -> Path:
-    """The shared-memory index of the log."""
+    """The -shm file of a store, which holds the index of its WAL."""
     return path.with_name(f"{path.name}-shm")

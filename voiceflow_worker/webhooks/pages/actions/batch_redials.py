@@ -150,7 +150,9 @@ def _counted_at(text: str, *, now: datetime) -> datetime:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
+        minutes = COUNT_HOLDS // timedelta(minutes=1)
         raise InvalidInputError(
-            "no call was redialled, because the calls were counted too long ago; check the new count"
+            f"no call was redialled: the count that you confirmed is older than {minutes} minutes, or has no valid "
+            "time. The calls were counted again; check the new count"
         )
     return min(at, now)
