@@ -219,7 +219,7 @@ def charged(place: int, number: str, price: str, currency: str, seconds: float) 
         ("country,currency,per_minute\nSG,USD,-1\n", "line 2 has the price '-1'"),
         ("country,currency,per_minute\nSingapore,USD,1\n", "line 2 has the country 'Singapore'; write two letters"),
         ("prefix,currency,per_minute\n65a,USD,1\n", "line 2 has the prefix '65a'"),
-        ("prefix,currency,per_minute\n65,USD,1\n+65,USD,2\n", "line 3 has a second price of +65"),
+        ("prefix,currency,per_minute\n65,USD,1\n+65,USD,2\n", "line 3 gives a second price for +65"),
         ("country,currency,per_minute\nSG,$,1\n", "line 2 has no currency of three letters"),
         ("country,currency,per_minute,per_call\nSG,USD,,\n", "line 2 has no price: give per_minute or per_call"),
         ("country,currency,per_minute\n", "has no prices"),

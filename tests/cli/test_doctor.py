@@ -609,7 +609,8 @@ def test_doubts_are_reported_with_their_age_and_what_to_do(voiceflow: Program) -
     in_doubt(voiceflow.folder)
     line = queue_lines(voiceflow)["doubts"]
     assert line["level"] == "warning"
-    assert line["message"].startswith("1 call may have been placed and will not be sent again, the oldest for ")
+    beginning = "1 call may have been placed and will not be sent again without evidence, the oldest for "
+    assert line["message"].startswith(beginning)
     assert "`voiceflow reconcile`" in line["remedy"]
     assert "`voiceflow calls resolve`" in line["remedy"]
 

@@ -46,9 +46,9 @@ def require_well_formed(moves: Sequence[Move]) -> None:
         if not new.revision or new.revision == old.revision:
             raise ValueError(f"the move of job {old.id} needs a new revision, but has {new.revision!r}")
         if (old.id, old.queue, old.unique_key) != (new.id, new.queue, new.unique_key):
-            raise ValueError(f"the move of job {old.id} changes its id, queue or unique key, which never change")
+            raise ValueError(f"the move of job {old.id} changes its id, queue or unique key; these must stay the same")
         if new.body is not old.body and new.body != old.body:
-            raise ValueError(f"the move of job {old.id} changes its body, which never changes")
+            raise ValueError(f"the move of job {old.id} changes its body; it must stay the same")
         if old.queue != moves[0].old.queue:
             raise ValueError(
                 f"a commit has jobs of the queues {moves[0].old.queue} and {old.queue}: make one commit for each queue"

@@ -26,7 +26,7 @@ _PLAYS = f'"{Action.PLAY_FILE.value}"'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """The result of checking one file. It counts all `rows`, `bad` rows, which cannot be called, and `duplicates`."""
+    """The result of checking one file. It counts all `rows`, `bad` rows (they cannot be called) and `duplicates`."""
 
     file: str
     rows: int

@@ -81,7 +81,10 @@ def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
         case JobState.QUEUED if job.reason is not None:
             yield "waits", warning(job.reason)
         case JobState.IN_DOUBT:
-            yield "in doubt", warning(f"the call may have been placed, and is not sent again ({reason})")
+            yield (
+                "in doubt",
+                warning(f"the call may have been placed, and is not sent again without evidence ({reason})"),
+            )
         case JobState.EXPIRED | JobState.CANCELLED:
             yield job.state.value, failure(f"nobody was called: {reason}")
         case JobState.ACCEPTED:

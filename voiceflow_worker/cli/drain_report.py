@@ -116,8 +116,8 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
         yield f"waiting behind a hold: {count_of(result.held, 'call')}; {remedy}"
     if result.doubts:
         yield (
-            f"in doubt: {count_of(result.doubts, 'call')}, which may have been placed and will not be sent again; "
-            "see `voiceflow calls list --state in_doubt` and `voiceflow calls resolve`"
+            f"in doubt: {count_of(result.doubts, 'call')} may have been placed and will not be sent again without "
+            "evidence; see `voiceflow calls list --state in_doubt` and `voiceflow calls resolve`"
         )
 
 

@@ -31,7 +31,7 @@ _COUNTERS = {
     "told": "Outcomes delivered to a hook.",
     "failures": "Failed deliveries.",
     "parked": "Outcomes given up after days of failed deliveries.",
-    "behind": "Times that outcomes were deleted before they were delivered.",
+    "behind": "How often outcomes were deleted before they were delivered.",
 }
 
 NotifyOption = Annotated[

@@ -26,7 +26,7 @@ async def sandbox(
     voices: Annotated[str | None, Parameter(show_default=False)] = None,
     sources: Annotated[str | None, Parameter(show_default=False)] = None,
 ) -> None:
-    """Run a stand-in for 8x8, which validates and answers like the service, and calls nobody. For development only.
+    """Run a stand-in for 8x8. It validates and answers like the service, and calls nobody. For development only.
 
     GET /_sandbox/calls lists the calls; faults and outcomes can be set under /_sandbox.
 

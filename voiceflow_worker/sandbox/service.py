@@ -41,7 +41,7 @@ _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 
 
 class Sandbox:
-    """A simulator of 8x8 for one account, which calls nobody. It runs on asyncio.
+    """A simulator of 8x8 for one account. It calls nobody. It runs on asyncio.
 
     `seed` decides how calls end. With `speed`, time passes faster than in reality: at 60, a minute takes a second.
     `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` are checked only if given.

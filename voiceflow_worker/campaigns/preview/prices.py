@@ -36,7 +36,7 @@ class Price:
     per_call: Decimal = Decimal(0)
 
     def of(self, calls: int, *, seconds: float) -> Decimal:
-        """The price of this number of calls, which last `seconds` together."""
+        """The price of this number of calls. All of them together last `seconds`."""
         return self.per_call * calls + self.per_minute * Decimal(str(round(seconds, 3))) / 60
 
 
@@ -96,12 +96,14 @@ class PriceTable:
             match = _PREFIX.fullmatch(prefix)
             if match is None:
                 return f"has the prefix {prefix!r}; write its first digits with the country code, such as +658"
-            return None if self.prefixes.setdefault(match[1], price) is price else f"has a second price of {prefix}"
+            return None if self.prefixes.setdefault(match[1], price) is price else f"gives a second price for {prefix}"
         country = row.get("country", "")
         if not _COUNTRY.fullmatch(country):
             return f"has the country {country!r}; write two letters, such as SG, or give a prefix"
         return (
-            None if self.countries.setdefault(country.upper(), price) is price else f"has a second price of {country}"
+            None
+            if self.countries.setdefault(country.upper(), price) is price
+            else f"gives a second price for {country}"
         )
 
 

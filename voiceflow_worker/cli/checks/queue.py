@@ -64,7 +64,7 @@ async def doubts(context: CheckContext) -> Diagnosis:
     began = min((post.began_at for job in found if (post := job.open_post) is not None), default=None)
     age = f", the oldest for {about(store.clock.now() - began)}" if began is not None else ""
     return warning(
-        f"{count_of(count, 'call')} may have been placed and will not be sent again{age}",
+        f"{count_of(count, 'call')} may have been placed and will not be sent again without evidence{age}",
         remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "
         "--state in_doubt`) by hand with `voiceflow calls resolve`",
     )

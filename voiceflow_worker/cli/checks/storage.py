@@ -62,7 +62,7 @@ async def sqlite(_file: Path) -> Diagnosis:
 def judged_sqlite(version: str) -> Diagnosis:
     """The diagnosis for a version of SQLite."""
     if tuple(int(part) for part in version.split(".") if part.isdecimal()) >= SOUND_SQLITE:
-        return ok(f"SQLite {version}, which has no known error that damages a store")
+        return ok(f"SQLite {version}: it has no known error that damages a store")
     return failure(
         f"SQLite {version} may damage a store that two connections write; 3.51.3 corrects this",
         remedy="pip install -U apsw",

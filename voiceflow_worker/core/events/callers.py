@@ -144,9 +144,10 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
 
 
 def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after its POST was found to be placed, as this session.
+    """The job after an event has shown that its POST was placed, and is this session.
 
-    The match is by numbers. A definite answer to this POST outweighs it, as it outweighs a row of the log.
+    The event was matched to the POST by its numbers. A definite answer to this POST outweighs such a match, as it
+    outweighs a row of the log.
     """
     after = found_placed(job, number, session_id=session_id, outcome=None, at=at, policy=policy)
     post, before = after.post(number), job.post(number)

@@ -91,7 +91,7 @@ class CallProgress:
         self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
     async def status(self, event: CallStatus) -> bool:
-        """Store a call status event (VCS). Returns False for one without a session, which cannot be found again."""
+        """Store a call status event (VCS). Returns False for an event without a session: nobody could find it again."""
         if event.session_id is None:
             return False
         state = LegState(

@@ -78,7 +78,7 @@ class RollbackGuard:
     async def begin(self) -> None:
         """Begin this worker's file, and check the files of all workers of this host.
 
-        Raises `SettingsError` where files cannot be written or read, and `StoreError`.
+        Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
         now = self._clock.now()
         self._file = await self._witness.begin(self._queue, self._worker_id, retention=self._policy.retention)
@@ -114,7 +114,7 @@ class RollbackGuard:
             self._newest = JournalledCall.of(newest, retention=self._policy.retention)
 
     async def vet(self) -> bool:
-        """Whether jobs that were just leased may be sent, because the store was not set back.
+        """Whether jobs that were just leased may be sent: False if the store was set back, or the queue is held.
 
         If the store was set back, the queue is held and the store restored before this returns. After a restart of the
         server this waits, so that another worker that sees a loss can hold the queue first. Raises `StoreError`.

@@ -16,7 +16,7 @@ from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 
 NAMESPACE = "number"
 BESIDE = "number-beside"
-"""Further locks of numbers that are locked already: `<number> <place>`, for bridges of menus."""
+"""Further locks, for bridges of menus, on numbers that are locked already. A key is the number and 2, 3 or 4."""
 BESIDE_PLACES = range(2, 5)
 
 

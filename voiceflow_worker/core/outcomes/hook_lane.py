@@ -247,7 +247,7 @@ class HookLane:
         self._unsettled.pop(entry.event.sequence, None)
         self.hook.counts.parked += 1
         self._log.error(
-            "a hook failed too often on an outcome; the outcome is parked",
+            "an outcome could not be delivered to a hook; it is parked; `tell_parked_again` delivers it again",
             job=entry.event.job_id,
             failures=entry.failures,
             error=entry.error,

@@ -152,7 +152,7 @@ async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
 
 
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
-    """The smallest number, from 0 on, for which `holds` is true, in about 40 looks at most.
+    """The smallest number, from 0 on, for which `holds` is true. It is called about 40 times at most.
 
     `holds` is true for all larger numbers too. Sequences only grow, and events are stored in about the order of their
     times, so a position among millions of events is found without reading them.

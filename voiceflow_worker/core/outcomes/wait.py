@@ -1,4 +1,4 @@
-"""Waits for the outcomes of single calls. The waiters of one process share each look at the store."""
+"""Waits for the outcomes of single calls. The waiters of one process share each read of the store."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOKING_SHARE = 0.2
-"""The largest share of the time that looks may take: with many thousands of waiters, looks are less frequent."""
+"""The largest share of the time that reads may take: with many thousands of waiters, reads are less frequent."""
 LOOK_LIMIT = 2.0
-"""Seconds after which a look without an answer is given up as if the store were away. A time-out may come this much
+"""Seconds after which a read without an answer is given up, as if the store were away. A time-out may come this much
 later."""
 
 _log = structlog.get_logger("voiceflow.outcomes")

@@ -20,7 +20,7 @@ Amounts = Mapping[str | None, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recount:
-    """The result of a count. `wrong` are the amounts that the counters lack, or, below 0, have too many.
+    """The result of a count. `wrong` has what the counters have too few, or, below 0, too many.
 
     `moving` are the batches (None for the queue) whose totals changed while they were counted: nothing is known about
     them. `mended` means that the counters were corrected.
@@ -34,7 +34,7 @@ class Recount:
     def in_words(self) -> list[str]:
         """One line for each counter that is wrong."""
         return [
-            f"{'the queue' if batch is None else f'batch {batch}'}: {field} lacks {amount}"
+            f"{'the queue' if batch is None else f'batch {batch}'}: {field} has {amount} too few"
             if amount > 0
             else f"{'the queue' if batch is None else f'batch {batch}'}: {field} has {-amount} too many"
             for batch, fields in sorted(self.wrong.items(), key=lambda each: each[0] or "")

@@ -181,7 +181,7 @@ class Jobs(Protocol):
         ...
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add amounts to wrong fields of the live totals, by batch; None is the queue as a whole."""
+        """Correct the live totals: add these amounts to their fields, by batch (None: the queue as a whole)."""
         ...
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:

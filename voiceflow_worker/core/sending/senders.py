@@ -72,7 +72,10 @@ class Senders:
         try:
             await self._submitter.fly(flight)
         except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
-            _log.exception("a call was given up; it is queued again or in doubt when its lease ends", job=flight.job.id)
+            _log.exception(
+                "a call was stopped by a fault; when its lease ends, it is queued again or in doubt",
+                job=flight.job.id,
+            )
         finally:
             self._flying -= 1
             if not self._submitter.settling:  # otherwise it is called when the next verdict is stored

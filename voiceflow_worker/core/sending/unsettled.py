@@ -122,7 +122,8 @@ class UnsettledVerdicts:
             raise
         except Exception:  # noqa: BLE001 - a fault of one call must not end the others
             _log.exception(
-                "a verdict was given up; its call is in doubt when its lease ends", **_evidence_of(job, reply)
+                "a verdict was not stored, because of a fault; its call will be in doubt when its lease ends",
+                **_evidence_of(job, reply),
             )
         finally:
             self._has_settled(1)
@@ -139,7 +140,11 @@ class UnsettledVerdicts:
                 )
             except StoreVersionError as error:
                 # A newer version has moved the job since, as after its summary. Trying again would not help.
-                _log.error("a verdict is left to newer workers", **_evidence_of(job, reply), error=str(error))
+                _log.error(
+                    "a verdict was not stored: a newer version has changed the job, and its workers settle the call",
+                    **_evidence_of(job, reply),
+                    error=str(error),
+                )
                 return
             except StoreCorruptError as error:
                 # Trying again would not help, and the worker can end only when its calls have ended.

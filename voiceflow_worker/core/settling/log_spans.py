@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from voiceflow_worker.model.jobs.call_log import Window
 
 SPAN = timedelta(hours=2)
-"""The longest range of one log, approximately. An account with 50 calls a second has 360,000 rows in it."""
+"""The approximate longest range of one export. With 50 calls a second, such an export has 360,000 rows."""
 MARGIN = timedelta(minutes=1)
 """Added in front of each range: 8x8 does not document whether it cuts the range to the second or to the minute."""
 PAGE = 500

@@ -43,7 +43,7 @@ class RestWire:
         return httpx.Request(method, self.url(*path), headers=headers, content=content, extensions=dict(extensions))
 
     def download(self, url: httpx.URL, *, extensions: Mapping[str, Any]) -> httpx.Request:
-        """A request for a file behind a signed link. It does not contain the key, which the link does not need."""
+        """A request for a file behind a signed link. It does not contain the API key, because the link needs none."""
         return httpx.Request("GET", url, headers={"Accept": "text/csv, */*", **_HEADERS}, extensions=dict(extensions))
 
     def hide(self, text: str) -> str:

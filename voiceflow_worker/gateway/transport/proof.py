@@ -13,7 +13,7 @@ from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, Verdic
 
 LONGEST_WAIT = 3.0
 """The longest wait for silence, in seconds, for which connections are kept. Above it, each call gets a new connection,
-whose answer needs no proof. Calls that wait for silence occupy places among the POSTs in flight, so a campaign with a
+and its answer needs no proof. Calls that wait for silence count as in flight, so with longer waits a campaign with a
 few refusals would fall behind its rate."""
 
 

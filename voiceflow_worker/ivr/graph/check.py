@@ -24,7 +24,7 @@ LONG_PROMPT = 600
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
-"""Settings that are compared by identity, because they may be mappings, which have no hash."""
+"""Settings that are compared by identity: they may be mappings, and mappings have no hash."""
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
 

@@ -125,7 +125,7 @@ def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> I
         said = describe(name) if not isinstance(name, str) else repr(name)
         folded = name[:40].casefold() if isinstance(name, str) else ""
         close = next((_BY_FOLDED_NAME[match].value for match in get_close_matches(folded, _BY_FOLDED_NAME, n=1)), None)
-        hint = f"; {said} is not, did you mean {close}?" if close else f"; {said} is not"
+        hint = f"; {said} is none of these; did you mean {close}?" if close else f"; {said} is none of these"
         yield _error(f"{path}.action", -1007, f"should be one of: {_ACTION_NAMES}{hint}")
 
 

@@ -36,7 +36,7 @@ _VALUE, _ENTRY, _END = object(), object(), object()
 class EncodedBody(NamedTuple):
     """A valid body, encoded; `fields` are its top-level keys.
 
-    `destination` is in the usual form of its plan. `findings` have no file and row yet.
+    `destination` is in the usual form of its numbering plan. `findings` do not name a file and a row yet.
     """
 
     fields: Mapping[str, object]

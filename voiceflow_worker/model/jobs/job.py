@@ -129,7 +129,7 @@ class NoteKind(StrEnum):
 
     @property
     def is_incident(self) -> bool:
-        """Whether the note reports a broken promise, which a person must look at."""
+        """Whether the note reports a broken promise, so that a person must look at the job."""
         return self is NoteKind.RANG_TWICE
 
 

@@ -10,7 +10,7 @@ from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import read_duration, write_duration
 
 MOST_ATTEMPTS = 20
-"""The highest limit. Stores keep a record for each attempt up to it."""
+"""The highest limit that can be set, because a store keeps a record for each attempt within the span."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ Given = TypeVar("Given", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRoutes:
-    """The routes `/_sandbox/…` and `/openapi.json`, which need no key.
+    """The routes `/_sandbox/…` and `/openapi.json`. They need no key.
 
     A request has one order or a list. If one order is invalid, the answer is 422, and no order is carried out.
     """

@@ -121,7 +121,7 @@ _SIP_CODES = {
 
 
 class LegState(StrEnum):
-    """The states of a leg in the call status guide, which has no state for ringing."""
+    """The states of a leg in the call status guide. There is no state for ringing."""
 
     INITIATED = "CALL_INITIATED"
     RECEIVED = "CALL_RECEIVED"

@@ -37,7 +37,7 @@ _SUMMARY_LAG = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:
-    """The planned course of one call. Durations are in simulated seconds, which the speed does not change."""
+    """The planned course of one call. Durations are in simulated seconds; the speed does not change them."""
 
     status: SessionStatus
     code: int | None = None

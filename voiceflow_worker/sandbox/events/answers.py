@@ -74,7 +74,7 @@ class Answer:
 
 
 def created(call: Call) -> Answer:
-    """Return the answer to an accepted call, which nobody has answered yet."""
+    """Return the HTTP answer to a call that was accepted. No phone has been answered yet."""
     said = {
         "sessionId": call.session_id,
         "sessionStatus": "CREATED",

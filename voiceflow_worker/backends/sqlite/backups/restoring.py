@@ -50,8 +50,8 @@ class StillAliveError(StoreUnavailableError):
 class Restored:
     """The result of a restore.
 
-    `made_at` is when the backup was made; None for a plain copy, which does not say. `moved` are the files that were
-    moved aside. `waiting` is the number of calls that would be sent without the holds.
+    `made_at` is when the backup was made; None for a plain copy, which has no such record. `moved` are the files that
+    were moved aside. `waiting` is the number of calls that would be sent without the holds.
     """
 
     path: Path

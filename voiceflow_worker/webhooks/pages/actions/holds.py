@@ -110,7 +110,7 @@ class ResumeAction(PageAction):
 
 
 class CancelBatchAction(PageAction):
-    """The cancellation of a batch, which cannot be undone."""
+    """The cancellation of a batch. It cannot be undone."""
 
     name = "cancel-batch"
 
@@ -191,7 +191,7 @@ def _under_way(states: States) -> str:
     """A sentence about the calls that a hold does not stop."""
     gone = states[JobState.SENDING] + states[JobState.SUBMITTED]
     doubts = states[JobState.IN_DOUBT]
-    sentence = f"{count_of(gone, 'call')} under way, which are not interrupted." if gone else NOTHING_LEFT
+    sentence = f"{count_of(gone, 'call')} under way: not interrupted." if gone else NOTHING_LEFT
     return f"{sentence} {count_of(doubts, 'call')} in doubt may have rung." if doubts else sentence
 
 

@@ -32,7 +32,7 @@ from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 PAGE = "suppression"
 MOST_AT_ONCE = 1000
 _SHOWN_FINDINGS = 5
-_GOES_ON = "Calls that have left already, which are not stopped."
+_GOES_ON = "Calls that have left already: they are not stopped."
 _ENDS = "Waiting calls to these numbers in every queue. They end unsent when their turn comes."
 
 

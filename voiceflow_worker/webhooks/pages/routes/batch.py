@@ -22,7 +22,7 @@ _PAGE = 500
 
 
 def batch_route(large: LargeBreakdowns) -> PageRoute:
-    """The page of a batch; `large` counts those that are too large to be looked at while somebody waits."""
+    """The page of a batch. `large` counts batches that are too large to be counted while somebody waits."""
 
     async def show_batch(store: Store, asked: PageRequest) -> Answer:
         """A batch of the queue `?queue=`."""
