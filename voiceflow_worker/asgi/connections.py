@@ -15,8 +15,8 @@ _log = structlog.get_logger("voiceflow.asgi")
 
 CHECK_EVERY = 1.0
 STUCK_CHECKS = 10
-"""Checks in a row that find a connection stuck before it is cut off. A stuck connection leaves its answer unread, or
-does not close."""
+"""How many checks in a row must find a connection stuck before it is cut off. A stuck connection leaves its answer
+unread, or does not close."""
 
 AT_ONCE = 16
 """Connections closed in one turn of the event loop to make room. Closing one per turn would be too slow."""

@@ -83,7 +83,7 @@ class HookCounts:
     """Counts of one hook in this process.
 
     `told` and `failures` count successful and failed calls of the handler, and `parked` the outcomes that were given
-    up. `behind` counts the times that events were deleted before they were read. `waiting` is the number of outcomes
+    up. `behind` counts how often events were deleted before they were read. `waiting` is the number of outcomes
     that are unsettled now.
     """
 

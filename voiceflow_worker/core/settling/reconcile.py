@@ -96,9 +96,9 @@ class Reconciler:
         self._turns = 0
 
     async def due(self) -> Reconciled:
-        """Look at due calls in one log, if no worker of the queue did so within `EVERY`.
+        """Look for the due calls in one export of the log, unless a worker of the queue did so within `EVERY`.
 
-        Raises `CallLogError`, having changed nothing, and `StoreError`.
+        Raises `StoreError`, and `CallLogError`; a `CallLogError` means that nothing was changed.
         """
         if not await self._lease.is_free():
             return Reconciled()
@@ -142,7 +142,7 @@ class Reconciler:
         return [job async for page in find_pages(self._store.jobs, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """Submitted jobs without a parked summary. A job may have one if a worker died before it looked for it."""
+        """Submitted jobs without a parked summary. If a worker died, it may have left a summary parked."""
         looked = await gather(*(partial(self._settler.apply_parked, job) for job in jobs))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
