@@ -1,4 +1,4 @@
-"""The check of a file, whose rows are read as `enqueue` reads them, without a store."""
+"""The check of a file without a store. Rows are read as `enqueue` reads them."""
 
 from __future__ import annotations
 

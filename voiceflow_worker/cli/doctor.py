@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
 WITHOUT_OUTCOME = frozenset({"webhook", "webhook secret", "receiver"})
-"""Checks that may fail before a call with --without-outcome."""
+"""Checks that do not stop the test call with --without-outcome."""
 SEEN_BY_CALLING = frozenset({"webhook address", "call actions"})
-"""Checks that may fail before any call: it has no menu, and 8x8 may reach addresses that this machine cannot reach."""
+"""Checks that never stop the test call. It has no menu, so it needs no call actions; and 8x8 may reach a webhook
+address that this machine cannot reach."""
 
 
 async def doctor(

@@ -22,7 +22,7 @@ from voiceflow_worker.model.text.counting import count_of
 
 LOOK_EVERY = 0.5
 WAITING_EVERY = 6
-"""The reasons why calls wait are read only at every sixth look, because reading them takes longer."""
+"""The reasons why calls wait are read only every sixth time, because reading them takes longer."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
@@ -122,7 +122,7 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
 
 
 EVERY = 30.0
-"""Seconds between two looks at the reasons why calls wait."""
+"""Seconds between two reads of the reasons why calls wait."""
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.records.call_outcome import CallOutcome
 
 EVERY = 1.0
-"""Seconds between two looks at the store."""
+"""Seconds between two reads of the store."""
 EARLIER = timedelta(minutes=1)
 """The age of the oldest calls in the list of last calls, when the view starts."""
 MOST_SHOWN = 50

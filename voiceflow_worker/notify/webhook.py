@@ -110,7 +110,8 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
         raise SettingsError("the address for notifications is not an http:// or https:// address with a host")
     if parsed.userinfo:
         raise SettingsError(
-            "the address for notifications contains a user name or a password; remove them: notifications are signed"
+            "the address for notifications contains a user name or a password; remove them: the receiver can verify "
+            "the signature of notifications instead"
         )
     if is_plain_and_remote(str(parsed)) and not allow_plain_http:
         raise SettingsError(

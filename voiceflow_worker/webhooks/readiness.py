@@ -1,4 +1,4 @@
-"""The readiness check of /readyz, which asks whether the store answers in time."""
+"""The readiness check of /readyz: whether the store answers in time."""
 
 from __future__ import annotations
 

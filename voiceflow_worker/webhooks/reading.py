@@ -1,4 +1,4 @@
-"""The reader of requests, which parses them into events, or refuses them with an answer."""
+"""The reader of requests. It parses them into events, or refuses them with an answer."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from voiceflow_worker.core.ports import Records
 
 _PER_STEP = 128
 _FEW = 4
-"""The most keys that are read without a check whether their namespace has any records. Many namespaces have none."""
+"""Above this number of keys, it is checked first whether their namespace has any records. Many namespaces have none."""
 _PRUNED_AT_ONCE = 1000
 """The rows deleted in one transaction, which takes 5 ms."""
 

@@ -1,4 +1,4 @@
-"""Bodies that differ only in the number called and in spoken texts: checked and encoded once for all such rows."""
+"""Bodies of rows. If rows differ only in the number called and in spoken texts, one body is checked and encoded."""
 
 from __future__ import annotations
 

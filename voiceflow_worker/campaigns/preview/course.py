@@ -13,7 +13,7 @@ from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.time_zone import zone_named
 
 _FIRST_BLOCK = 256
-"""The rows of a block, until there are too many blocks."""
+"""The rows of a block at first. When there are `_MOST_BLOCKS` blocks, blocks are joined in pairs."""
 _MOST_BLOCKS = 128
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)

@@ -21,8 +21,8 @@ _MOST_TEXTS = 500_000_000
 """The most bytes of the table of texts, the only part of a workbook that has to be in memory."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
-"""A part of a workbook that unpacks to more bytes, and to more than this ratio, is taken for a bomb. The ratio of
-ordinary sheets is 5 to 30."""
+"""A part of a workbook that unpacks to more than these bytes, and to more than this many times its size, is refused: it
+may be a zip bomb. Ordinary sheets unpack to 5 to 30 times their size."""
 
 _MOST_ROWS = 1_048_576
 """The most rows of a sheet in Excel. A damaged row number could otherwise stand for billions of empty rows."""

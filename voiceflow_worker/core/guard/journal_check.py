@@ -1,4 +1,4 @@
-"""Comparison of the journal files of a host with a store, which finds sent calls that the store has lost.
+"""Comparison of the journal files of a host with a store. It finds calls that were sent and that the store has lost.
 
 A job that the sweep deleted leaves a tombstone, so that it does not look like a lost job.
 """

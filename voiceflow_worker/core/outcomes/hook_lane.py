@@ -26,7 +26,7 @@ LOOK_FOR_UNPARKED = timedelta(minutes=1)
 MOST_NEW = 100
 """The most outcomes that are read and neither delivered nor kept, and so the most that repeat after a crash."""
 LEAVING = 2.0
-"""Seconds for the last save; without it some outcomes are delivered again."""
+"""Seconds for storing the position when the hook stops. Without that, some outcomes are delivered again."""
 
 _log = structlog.get_logger("voiceflow.hooks")
 

@@ -1,4 +1,4 @@
-"""The figures of a report that need a look at each call: hours, countries, attempts, refusals, duration."""
+"""The figures of a report for which each call must be read: hours, countries, attempts, refusals, duration."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RefusedCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
-    """The figures of a report that need a look at each call; deleted calls do not count.
+    """The figures of a report for which each call must be read; deleted calls do not count.
 
     `by_hour` has the hours of the day in `time_zone`, which is the most frequent zone of the calls or their numbers, or
     UTC. `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered

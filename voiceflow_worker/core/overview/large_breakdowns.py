@@ -1,4 +1,4 @@
-"""The figures of large batches that need a look at each call: counted in the background, and shown with their time."""
+"""The figures of large batches for which each call must be read: counted in the background, shown with their time."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Report:
     cancelled do not lower it. The rate is None without outcomes. `digits` counts calls by the pressed keys. `seconds`
     is the total duration of the newest sessions. `cost` is the price of all sessions by currency, as far as 8x8's log
     has it: `priced` of the `placed` calls have a price. `pruned` calls of the batch were deleted, and still count.
-    `breakdown` has the figures that need a look at each call; it is None if only totals were requested. A report is
+    `breakdown` has the figures for which each call must be read; it is None if only totals were requested. A report is
     printed as tables, also by rich.
     """
 

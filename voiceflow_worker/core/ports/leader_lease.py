@@ -10,7 +10,8 @@ from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"
 LENGTH = timedelta(seconds=30)
-"""The time after which a lease ends if it is not renewed. When its holder is killed, the task rests for this time."""
+"""The time after which a lease ends if it is not renewed. After its holder was killed, nobody does the task
+until then."""
 RENEW = timedelta(seconds=10)
 RETRY = timedelta(seconds=1)
 

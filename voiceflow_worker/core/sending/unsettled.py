@@ -29,8 +29,8 @@ LAST_WORD = 5.0
 """Seconds in which a stopping worker tries to store the last state of a call."""
 MANY = 4
 LINGER = 0.004
-"""Seconds that verdicts wait for others when `MANY` or more were stored together before. A trip to the store costs the
-same for 20 verdicts as for 5."""
+"""Seconds that verdicts wait for others if `MANY` or more were stored together the last time. A trip to the store costs
+the same for 20 verdicts as for 5."""
 
 
 class UnsettledVerdicts:

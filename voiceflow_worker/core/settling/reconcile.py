@@ -201,7 +201,8 @@ class Reconciler:
         if not shifted:
             return match
         return Match(
-            reason="8x8's log has no row at the hour of this call, but a row at another hour may be in local time"
+            reason="8x8's log has no row at the hour of this call, but a row at another hour may be this call: the log may "
+            "be in local time"
         )
 
     async def _others(self, case: _Case) -> list[Post]:

@@ -14,7 +14,7 @@ from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_
 KEPT = timedelta(days=7)
 SESSIONS = "session"
 _OF_NOBODY_HERE = "elsewhere.unknown.0"
-"""Reads as a POST of a job that does not exist."""
+"""The value for a session that belongs to no call of this store. It reads as a POST of a job that does not exist."""
 PARKED = "parked-summary"
 
 

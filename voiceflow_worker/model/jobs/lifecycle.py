@@ -61,7 +61,7 @@ KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
 end."""
 
 LOOK_AGAIN = timedelta(days=1)
-"""Delay before the next look at a job whose calling window never opens, or is unknown to this installation."""
+"""How long a job waits until it is due again if its calling window never opens, or is unknown to this installation."""
 
 
 def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
