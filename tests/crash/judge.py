@@ -43,7 +43,7 @@ class Judgement:
     calls: int
     rang: int
     rings_per_destination: int
-    """At most; where calls were asked for with redials or to one number, how often one rang for each ring granted."""
+    """At most. Where calls were asked for with redials or to one number: how often one rang for each ring allowed."""
     lost: int
     states: dict[str, int]
     open_doubts: tuple[str, ...]

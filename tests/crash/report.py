@@ -154,7 +154,7 @@ class Report:
             f"  never answered        {self.before.unanswered:>7} calls; only a summary told of them",
             f"  summaries lost        {self.verdicts.log.placed:>7} calls, doubted or not, that the log of 8x8 told of",
             f"  rang                  {self.after.rang:>7}",
-            f"  rings a granted ring  {told['rings_per_destination_max']:>7} at most",
+            f"  rings per allowed ring{told['rings_per_destination_max']:>7} at most",
             f"  jobs lost             {self.after.lost:>7}",
             f"  states                {self.after.states}",
             "all promises hold" if self.is_good else f"{len(self.violations)} VIOLATIONS: {told['violations_by_word']}",

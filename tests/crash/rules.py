@@ -74,7 +74,7 @@ class _Rules(Bench):
     def each_ring_was_granted(self, asked: Asked) -> int:
         """A ring after the first needs an outcome that its redial policy names, and its pause.
 
-        Gives how many rings there were for each that was granted.
+        Gives how many rings there were for each ring that was allowed.
         """
         rings = self._rings(asked)
         attempts = min(len(rings), 1)

@@ -15,7 +15,7 @@ class WitnessFile:
     """One journal file of a worker of this host.
 
     `in_use` means that its worker is alive. `kept` is its newest job whose entry the store is known to have taken, if
-    any. `retention` is the time for which jobs were kept after their end when the file was begun.
+    any. `retention` is the retention of ended jobs when the file was begun.
     """
 
     name: str

@@ -34,7 +34,7 @@ class Event:
     """Something that happened to a job, committed together with its move.
 
     Events reach their readers at least once, and in order per job. `post` is the number of the POST, 0 for none. The
-    store sets `sequence`, which grows within a queue; 0 is an event that is not stored yet.
+    store sets `sequence`, which grows within a queue; 0 means that the event is not stored yet.
     """
 
     job_id: str

@@ -201,8 +201,8 @@ class Reconciler:
         if not shifted:
             return match
         return Match(
-            reason="8x8's log has no row at the hour of this call, but a row at another hour may be this call: the log may "
-            "be in local time"
+            reason="8x8's log has no row at the hour of this call, but a row at another hour may be this call: the log "
+            "may be in local time"
         )
 
     async def _others(self, case: _Case) -> list[Post]:
@@ -277,7 +277,7 @@ class Reconciler:
         return await self._settler.apply_parked(changed.new) if is_parked else changed.new
 
     async def _move(self, found: Job, step: Callable[[Job], Job]) -> Job:
-        """Move a job, unless another writer has moved it since it was found: the conclusion may no longer hold."""
+        """Move a job, unless another writer has moved it since it was found: then the conclusion may be out of date."""
         changed = await self._changes.change(
             found.id, lambda job: step(job) if job.revision == found.revision else job, base=found
         )

@@ -79,7 +79,7 @@ class Settler:
     ) -> Job:
         """Settle one POST by its answer, which came at `at` (None: now). `job` is the job as the caller last saw it.
 
-        Raises `StoreUnavailableError`; repeating it is safe.
+        Raises `StoreUnavailableError`, after which the call may be repeated.
         """
         at = at or self._store.clock.now()
         (settled,) = await self.verdicts([Answered(job, number, verdict, at, held_until)])
@@ -182,7 +182,7 @@ class Settler:
     async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
         """Apply one page of parked summaries whose session has become known; returns the `after` of the next page.
 
-        The sweep does this. A look after each answer would cost a read for every call, and is rarely needed.
+        The sweep does this. Looking after each answer would cost a read for every call, and is rarely needed.
         """
         page = await self._sessions.parked.page(after=after, limit=limit)
         if page:
