@@ -217,6 +217,31 @@ async def test_after_a_flush_has_failed_the_log_is_moved_into_the_file_before_an
     assert await left_in(lost) == SENDING
 
 
+@pytest.mark.parametrize("has_reader", [False, True])
+async def test_a_store_that_is_closed_after_a_failed_flush_leaves_no_log_for_another_process_to_continue(
+    disk: Disk, tmp_path: Path, *, has_reader: bool
+) -> None:
+    """Only the process whose flush failed knows of it: the next one flushes the log without an error."""
+    path = tmp_path / "calls.db"
+    async with open_sqlite(f"sqlite:///{path}") as other:
+        await other.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
+        async with open_sqlite(f"sqlite:///{path}") as store:
+            reader = apsw.Connection(str(path))
+            if has_reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT * FROM jobs").fetchall()
+            job = await lease(store)
+            await lock(store, job)
+            disk.fails_next = True
+            with pytest.raises(StoreUnavailableError):
+                await journal(store, job)
+            reader.close()
+        left = Files.of(path)
+    lost = tmp_path / "lost.db"
+    replace(left, log=b"").write(lost)
+    assert await left_in(lost) == LOCKED
+
+
 async def test_a_store_whose_log_cannot_be_moved_yet_takes_nothing(disk: Disk, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     async with open_sqlite(f"sqlite:///{path}", patience=timedelta(milliseconds=50)) as store:

@@ -151,18 +151,20 @@ class GroupCommit:
     def _close(self) -> None:
         if self._files.has_other_log:
             self._db.keep_log()
+        elif self._flush_failed:
+            with suppress(apsw.Error):
+                self._empty_log()
         self._db.close()
 
     # The following methods are called by the event loop and not by tasks, so they are never cancelled.
 
     def _begin(self) -> None:
         self._pending = deque(ticket for ticket in self._pending if not ticket.abandoned)
-        if not self._pending:
-            self._locked_since = None
-            self._resting.set()
+        if not self._pending and not self._flush_failed:
+            self._rest()
             return
         self._roll_back()
-        if self._flush_failed:
+        if self._flush_failed:  # at once, because another process does not know of it
             self._thread.do(self._empty_log, self._log_emptied)
             return
         durably = any(ticket.durably for ticket in islice(self._pending, _MOST_TOGETHER))
@@ -198,12 +200,18 @@ class GroupCommit:
         self._flush_failed = False
 
     def _log_emptied(self, error: Exception | None) -> None:
-        if isinstance(error, BUSY):
+        if error is not None and not self._pending:
+            self._rest()  # the next operation tries again, and so does `close`
+        elif isinstance(error, BUSY):
             self._wait_for_others(error)
         elif error is not None:
             self._fail_all(error)
         else:
             self._begin()
+
+    def _rest(self) -> None:
+        self._locked_since = None
+        self._resting.set()
 
     def _fail_all(self, error: Exception) -> None:
         self._group, self._pending = list(self._pending), deque()
