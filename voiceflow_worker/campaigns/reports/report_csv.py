@@ -17,7 +17,7 @@ from voiceflow_worker.model.text.printable import printable
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
 # A program may separate by another character than the comma of this file. It then begins a cell in the middle of a
 # text, and quotes do not prevent that: to this program they are in the middle of a cell.
-_NEXT_CELL = re.compile(r"([;|\t\r\n])([\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20][^;|\t\r\n]*)")
+_NEXT_CELL = re.compile(r"([;|\t\r\n])((?:[^\S\t\r\n]|\")*[=+\-@\uff1d\uff0b\uff0d\uff20][^;|\t\r\n]*)")
 _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
 
