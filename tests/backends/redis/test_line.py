@@ -72,6 +72,8 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
         await store.jobs.enqueue([job], now=NOW)
         with pytest.raises(InvalidInputError, match="half a surrogate pair"):
             await store.jobs.get([f"{job.queue}:\ud800"])
+        with pytest.raises(InvalidInputError, match=r"'a\\ud800' has half a surrogate pair"):
+            await store.records.put("x", {"key": "a\ud800"}, expires_at=None, now=NOW)
         assert list(await store.jobs.get([job.id])) == [job.id]
 
 

@@ -44,6 +44,16 @@ Greeting = Callable[[Client], Awaitable[Durability | None]]
 """A check of every new session before its first use. If it raises an error, the store stays closed."""
 
 
+def packed(texts: Sequence[str]) -> bytes:
+    """Texts as one JSON array. Raises UnicodeEncodeError for half a surrogate pair."""
+    try:
+        return orjson.dumps(texts)
+    except orjson.JSONEncodeError:
+        for text in texts:
+            text.encode()  # names the text, which orjson does not
+        raise
+
+
 class Session:
     """One client, from its opening until the connection is lost.
 
@@ -72,7 +82,7 @@ class Session:
         """
         wanted = script(name)
         if wanted.is_packed:
-            args = [orjson.dumps([each if type(each) is str else str(each) for each in args])]
+            args = [packed([each if type(each) is str else str(each) for each in args])]
         try:
             if waits or isinstance(self.client, RedisCluster):
                 return await self.client.evalsha(wanted.sha, keys=[key], args=args)
