@@ -152,7 +152,7 @@ async def test_the_csv_has_a_line_for_each_call(store: Store, tmp_path: Path) ->
         ("a\t\uff1d1", "a\t'\uff1d1"),
         ("a; -1014; +65 8765 4321; b=c", "a; -1014; +65 8765 4321; b=c"),
         ("a\n\n=1", "a\n\n'=1"),
-        ('a;\t"\n=1', 'a;\t"\n\'=1'),
+        ('a;\t"\n=1', "a;\t\"\n'=1"),
         ("a, -b", "a, -b"),
         (" =1", "' =1"),
         ("\uff1d1", "'\uff1d1"),
