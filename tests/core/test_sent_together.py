@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import anyio
 import pytest
@@ -12,15 +13,16 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
-from tests.support.voices import ScriptedVoice
+from tests.support.voices import GatedVoice, ScriptedVoice, created
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.sending.senders import Senders
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +58,35 @@ async def test_calls_leased_together_take_one_commit_for_their_journal_and_one_f
     store.before = count
     await drained(store, clock)
     assert commits == [{JobState.SENDING: CALLS}, {JobState.ACCEPTED: CALLS}]
+
+
+class OneAnswerVoice(GatedVoice):
+    """Answers the first POST at once. The others wait until `open` is set."""
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        if not self.placed:
+            self.placed.append(placement)
+            progress.may_have_left = True
+            return created(f"session-{placement.client_request_id}")
+        return await super().place(placement, progress=progress, now=now)
+
+
+async def test_a_worker_that_is_stopped_while_it_waits_for_more_free_slots_takes_no_new_calls(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    policy = CallPolicy(outcomes=OutcomeSource.NONE)
+    queue, voice = CallQueue(store, policy=policy), OneAnswerVoice(bytes_left=True)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(CALLS))
+    worker = Worker(store, voice, rate=None, concurrency=4, options=WorkerOptions(policy=policy))
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        await voice.reached(3)
+        await anyio.wait_all_tasks_blocked()
+        worker.stop()
+        await anyio.wait_all_tasks_blocked()
+        voice.open.set()
+    assert len(voice.placed) == 4
+    assert (await store.jobs.count(queue.name))[JobState.QUEUED] == CALLS - 4
 
 
 async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_one(

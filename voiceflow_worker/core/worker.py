@@ -225,6 +225,8 @@ class Worker:
         if room is None and not self._has_room_for_many():
             with self._pause() as self._lingering:
                 await self._clock.sleep(LINGER.total_seconds())
+            if self._stopping:
+                return 0
         free = 1 if self._unreachable else self._concurrency - self.in_flight
         return free if room is None else min(free, room)
 
