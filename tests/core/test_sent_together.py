@@ -19,6 +19,7 @@ from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.sending.senders import Senders
+from voiceflow_worker.core.worker import MANY_SLOTS
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -76,17 +77,33 @@ async def test_a_worker_that_is_stopped_while_it_waits_for_more_free_slots_takes
 ) -> None:
     policy = CallPolicy(outcomes=OutcomeSource.NONE)
     queue, voice = CallQueue(store, policy=policy), OneAnswerVoice(bytes_left=True)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(CALLS))
-    worker = Worker(store, voice, rate=None, concurrency=4, options=WorkerOptions(policy=policy))
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(MANY_SLOTS * 2))
+    worker = Worker(store, voice, rate=None, concurrency=MANY_SLOTS, options=WorkerOptions(policy=policy))
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
-        await voice.reached(3)
+        await voice.reached(MANY_SLOTS - 1)
         await anyio.wait_all_tasks_blocked()
         worker.stop()
         await anyio.wait_all_tasks_blocked()
         voice.open.set()
-    assert len(voice.placed) == 4
-    assert (await store.jobs.count(queue.name))[JobState.QUEUED] == CALLS - 4
+    assert len(voice.placed) == MANY_SLOTS
+    assert (await store.jobs.count(queue.name))[JobState.QUEUED] == MANY_SLOTS
+
+
+async def test_a_worker_with_few_slots_takes_the_next_call_as_soon_as_one_is_free(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    policy = CallPolicy(outcomes=OutcomeSource.NONE)
+    queue, voice = CallQueue(store, policy=policy), OneAnswerVoice(bytes_left=True)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(3))
+    worker = Worker(store, voice, rate=None, concurrency=2, options=WorkerOptions(policy=policy))
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        with anyio.fail_after(60):
+            await voice.reached(2)  # on a clock that stands still
+        worker.stop()
+        voice.open.set()
+    assert len(voice.placed) == 3
 
 
 async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_one(
