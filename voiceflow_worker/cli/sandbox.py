@@ -12,7 +12,6 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.setting_kinds import text_of
 
 
 async def sandbox(
@@ -47,6 +46,7 @@ async def sandbox(
     import anyio
 
     from voiceflow_worker.sandbox import Sandbox
+    from voiceflow_worker.setting_kinds import text_of
 
     numbers = None if sources is None else _listed("--sources", sources)
     for number in numbers or ():
