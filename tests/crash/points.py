@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from anyio.lowlevel import checkpoint
 
 
 class Point(StrEnum):
@@ -62,18 +64,26 @@ class Trigger:
 
 
 class Fuse:
-    """Counts the hits of every point, and strikes where a trigger says so."""
+    """Counts the hits of every point, and strikes where a trigger says so.
+
+    A process is stopped only when `writes_ended` has returned. In the middle of a write to SQLite it would lock out the
+    others until it is continued.
+    """
 
     def __init__(self, triggers: Sequence[Trigger], *, jump: Callable[[float], None]) -> None:
         self._triggers = triggers
         self._jump = jump
         self._hits: Counter[Point] = Counter()
+        self.writes_ended: Callable[[], Awaitable[object]] = checkpoint
 
-    def hit(self, point: Point) -> None:
+    async def hit(self, point: Point) -> None:
         """The process has come to this point. Returns unless it is killed here."""
         self._hits[point] += 1
+        nth = self._hits[point]
         for trigger in self._triggers:
-            if trigger.point is point and trigger.nth == self._hits[point]:
+            if trigger.point is point and trigger.nth == nth:
+                if trigger.act is Act.STOP:
+                    await self.writes_ended()
                 self._strike(trigger)
 
     def _strike(self, trigger: Trigger) -> None:

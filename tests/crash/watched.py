@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from tests.crash.phases import Phase, Seat
 from tests.crash.points import Fuse, Point
 from tests.support.faulty_store import FaultyStore, StoreCall
+from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Move, Placement, Store, Voice
 from voiceflow_worker.core.ports.identity import job_of
@@ -57,6 +59,8 @@ class WatchedStore(FaultyStore):
         self._fuse = fuse
         self._seat = seat
         self._starts = True
+        if isinstance(store, SqliteStore):
+            fuse.writes_ended = partial(_writes_ended, store)
 
     async def call(self, call: StoreCall) -> Any:
         match call.name:
@@ -68,7 +72,7 @@ class WatchedStore(FaultyStore):
                 return await self._lock(call)
         answer = await call.carry_out()
         if call.name == "records.put" and call.arguments[0] == SESSIONS:
-            self._fuse.hit(Point.AFTER_SESSION)
+            await self._fuse.hit(Point.AFTER_SESSION)
         return answer
 
     async def _lease(self, call: StoreCall) -> Sequence[Job]:
@@ -83,7 +87,7 @@ class WatchedStore(FaultyStore):
         for job in leased:
             self._seat.put(job.id, Phase.LEASED)
         if leased:
-            self._fuse.hit(Point.AFTER_LEASE)
+            await self._fuse.hit(Point.AFTER_LEASE)
         return leased
 
     async def _commit(self, call: StoreCall) -> Sequence[bool]:
@@ -94,7 +98,7 @@ class WatchedStore(FaultyStore):
         for move, phase in zip(moves, during, strict=True):
             self._seat.put(move.new.id, phase)
         for before, _ in points:
-            self._fuse.hit(before)
+            await self._fuse.hit(before)
         done: Sequence[bool] = []
         try:
             done = await call.carry_out()
@@ -103,7 +107,7 @@ class WatchedStore(FaultyStore):
                 flies = kinds[place] is Kind.JOURNAL and place < len(done) and done[place]
                 self._seat.put(move.new.id, Phase.JOURNALLED if flies else None)
         for _, after in points:
-            self._fuse.hit(after)
+            await self._fuse.hit(after)
         return done
 
     async def _lock(self, call: StoreCall) -> Mapping[str, str]:
@@ -114,8 +118,14 @@ class WatchedStore(FaultyStore):
         standing: Mapping[str, str] = await call.carry_out()
         for job_id in jobs:
             self._seat.put(job_id, Phase.LOCKED)
-        self._fuse.hit(Point.AFTER_LOCK)
+        await self._fuse.hit(Point.AFTER_LOCK)
         return standing
+
+
+async def _writes_ended(store: SqliteStore) -> None:
+    writer = store.jobs._writer
+    while not writer._resting.is_set():
+        await writer._resting.wait()
 
 
 _DURING = {
@@ -137,7 +147,7 @@ class WatchedVoice:
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         job_id = placement.client_request_id.rpartition(".")[0]
         self._seat.put(job_id, Phase.POSTING)
-        self._fuse.hit(Point.BEFORE_FIRST_BYTE)
+        await self._fuse.hit(Point.BEFORE_FIRST_BYTE)
         watched = _WatchedProgress(progress, job_id, self._seat)
         try:
             verdict = await self._voice.place(placement, progress=watched, now=now)
@@ -145,7 +155,7 @@ class WatchedVoice:
             self._seat.put(job_id, None)
             raise
         self._seat.put(job_id, Phase.ANSWERED)
-        self._fuse.hit(Point.AFTER_ANSWER)
+        await self._fuse.hit(Point.AFTER_ANSWER)
         return verdict
 
 
@@ -192,7 +202,7 @@ class _WatchedFile:
 
     async def append(self, jobs: Sequence[Job]) -> None:
         await self._file.append(jobs)
-        self._fuse.hit(Point.AFTER_FILE)
+        await self._fuse.hit(Point.AFTER_FILE)
 
 
 class WatchedSettler:
