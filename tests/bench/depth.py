@@ -122,10 +122,11 @@ async def _lines(
 
 
 def memory_of(port: int) -> int:
-    """The bytes that a Redis server uses for its data."""
+    """The bytes that a Redis server has in use."""
+    ask(port, "MEMORY", "PURGE")
     info = ask(port, "INFO", "memory")
     assert isinstance(info, str)
-    return next(int(line.partition(":")[2]) for line in info.splitlines() if line.startswith("used_memory_dataset:"))
+    return next(int(line.partition(":")[2]) for line in info.splitlines() if line.startswith("used_memory:"))
 
 
 def say(line: dict[str, object]) -> None:

@@ -1,6 +1,7 @@
 """Idle latency: the time from `enqueue` to the arrival of the POST at a sink, with a worker that waits for work.
 
     python tests/bench/latency.py                          Redis, SQLite in one process, SQLite across processes
+    python tests/bench/latency.py --peers                  the same, and other queue libraries on Redis
     python tests/bench/latency.py --only redis --calls 50
 
 The worker keeps its journal files. Redis has appendfsync always, SQLite synchronous=FULL. One call at a time, at
@@ -18,17 +19,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
 
 import anyio
+from anyio.abc import ByteSendStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.bench.peers import EXTRAS, peer_command, plain_redis  # noqa: E402
 from tests.bench.rung import client_of, request  # noqa: E402
 from tests.bench.throughput import environment, store  # noqa: E402
 from tests.support import sink as bare_sink  # noqa: E402
@@ -37,6 +40,7 @@ from voiceflow_worker.backends.witness import JournalFiles  # noqa: E402
 from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
 from voiceflow_worker.model.jobs.policy import OutcomeSource  # noqa: E402
 
+SELF = (sys.executable, str(Path(__file__)))
 CALLS = 200
 WARM_UP = 10
 PAUSE = (0.03, 0.13)
@@ -45,7 +49,8 @@ WITHIN = 30.0
 PLACES = {"redis": "redis", "sqlite, one process": "sqlite", "sqlite, two processes": "sqlite"}
 """The store of each measurement."""
 
-Enqueue = Callable[[int], Awaitable[object]]
+Enqueue = Callable[[int], Awaitable[float]]
+"""Enqueues a call, and returns when it began to."""
 
 
 class Arrivals:
@@ -63,18 +68,18 @@ class Arrivals:
 @asynccontextmanager
 async def stamping_sink() -> AsyncIterator[tuple[int, Arrivals]]:
     """A sink, by its port, and what arrives there."""
-    async with child("sink") as lines:
+    async with child([*SELF, "sink"]) as (_, lines):
         yield int(await lines.receive_until(b"\n", 100)), Arrivals(lines)
 
 
 @asynccontextmanager
-async def child(*arguments: str) -> AsyncIterator[BufferedByteReceiveStream]:
-    """This module in a process of its own, by the lines that it prints."""
-    command = [sys.executable, str(Path(__file__)), *arguments]
-    async with await anyio.open_process(command, env=environment(), stdout=PIPE, stderr=None) as process:
+async def child(command: Sequence[str]) -> AsyncIterator[tuple[ByteSendStream, BufferedByteReceiveStream]]:
+    """A command in a process of its own: its stdin, and the lines that it prints."""
+    async with await anyio.open_process(command, env=environment(), stdin=PIPE, stdout=PIPE, stderr=None) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield BufferedByteReceiveStream(process.stdout)
+            yield process.stdin, BufferedByteReceiveStream(process.stdout)
         finally:
             process.send_signal(signal.SIGTERM)
             with anyio.CancelScope(shield=True):
@@ -86,8 +91,7 @@ async def measure(enqueue: Enqueue, arrivals: Arrivals, *, calls: int) -> dict[s
     pauses, times = random.Random(1), list[float]()
     for place in range(WARM_UP + calls):
         await anyio.sleep(pauses.uniform(*PAUSE))  # the idle time that is wanted
-        began = time.perf_counter()
-        await enqueue(place)
+        began = await enqueue(place)
         times.append(1000 * (await arrivals.next() - began))
     kept = sorted(times[WARM_UP:])
     return {
@@ -103,11 +107,13 @@ async def of_worker(kind: str, *, calls: int) -> dict[str, float]:
         async with stamping_sink() as (port, arrivals), open_store(url) as opened:
             queue = CallQueue(opened)
 
-            async def enqueue(place: int) -> object:
-                return await queue.enqueue(request(place).flow)
+            async def enqueue(place: int) -> float:
+                flow, began = request(place).flow, time.perf_counter()
+                await queue.enqueue(flow)
+                return began
 
             if kind != "sqlite, one process":
-                async with child("worker", "--port", str(port), "--store", url) as lines:
+                async with child([*SELF, "worker", "--port", str(port), "--store", url]) as (_, lines):
                     await lines.receive_until(b"\n", 100)
                     return await measure(enqueue, arrivals, calls=calls)
             async with client_of(port) as client, anyio.create_task_group() as group:
@@ -117,6 +123,24 @@ async def of_worker(kind: str, *, calls: int) -> dict[str, float]:
                     found = await measure(enqueue, arrivals, calls=calls)
                     worker.stop()
             return found
+
+
+async def of_peer(name: str, *, calls: int) -> dict[str, float]:
+    """The figures of another library, on this product's transport."""
+    with plain_redis() as url:
+        async with stamping_sink() as (port, arrivals):
+            where = ["--port", str(port), "--redis", url]
+            async with (
+                child([*peer_command(name, "serve"), *where]) as (_, served),
+                child([*peer_command(name, "feed"), *where]) as (orders, fed),
+            ):
+                await served.receive_until(b"\n", 100)
+
+                async def enqueue(_: int) -> float:
+                    await orders.send(b"\n")
+                    return float(await fed.receive_until(b"\n", 100))
+
+                return await measure(enqueue, arrivals, calls=calls)
 
 
 def new_worker(opened: Store, client: VoiceClient, folder: str) -> Worker:
@@ -151,6 +175,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("role", nargs="?", choices=["sink", "worker"], help="of a child of this program")
     parser.add_argument("--only", default="", help="only the measurements whose name contains this")
+    parser.add_argument("--peers", action="store_true", help="also the libraries of peers.py, without a journal")
     parser.add_argument("--calls", type=int, default=CALLS)
     parser.add_argument("--port", type=int)
     parser.add_argument("--store")
@@ -161,9 +186,9 @@ async def main() -> None:
         case "worker":
             await work(wanted.store, wanted.port)
         case _:
-            for kind in PLACES:
+            for kind in [*PLACES, *(EXTRAS if wanted.peers else ())]:
                 if wanted.only in kind:
-                    found = await of_worker(kind, calls=wanted.calls)
+                    found = await (of_worker if kind in PLACES else of_peer)(kind, calls=wanted.calls)
                     print(json.dumps({"what": kind, **found}), flush=True)  # noqa: T201
 
 

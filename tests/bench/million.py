@@ -1,7 +1,8 @@
-"""A million calls in 300 batches: how soon batches and the overview are shown, and what a report needs.
+"""A million calls in 300 batches: how soon batches, totals and the overview are shown, and what a report needs.
 
 python -m tests.bench.million fill URL [--calls N]     fills an empty store
 python -m tests.bench.million look URL                 the batches, and the overview of a receiver
+python -m tests.bench.million read URL                     status, totals and a whole report, by Python and by command
 python -m tests.bench.million report URL FOLDER        all calls into a CSV and an Excel file
 """
 
@@ -14,10 +15,12 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +28,7 @@ import httpx
 
 from tests.support.processes import running
 from tests.webhooks.signing_in import Form
-from voiceflow_worker import JobState, SessionStatus, open_store
+from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.core.overview.batches import read_batches
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
@@ -137,6 +140,41 @@ async def look_at_batches(url: str) -> None:
     told(what="the batches", batches=len(batches), calls=calls_of_all, **_ms(times))
 
 
+async def read(url: str) -> None:
+    """Read the status and the totals again and again, and the whole report once."""
+    async with open_store(url) as store:
+        queue = CallQueue(store)
+
+        async def look(ask: Callable[[], Awaitable[object]]) -> list[float]:
+            times: list[float] = []
+            for _ in range(1 + LOOKS):
+                began = time.perf_counter()
+                await ask()
+                times.append(time.perf_counter() - began)
+            return times[1:]  # the first one loads modules
+
+        told(what="status", **_ms(await look(queue.status)))
+        told(what="totals", **_ms(await look(partial(queue.report, totals_only=True))))
+        began, used = time.perf_counter(), time.process_time()
+        found = await queue.report()
+        took, spent = time.perf_counter() - began, time.process_time() - used
+        told(what="report", calls=found.total, seconds=round(took, 2), processor_seconds=round(spent, 2))
+
+
+def read_by_command(url: str) -> None:
+    """Run the commands for the same, and one that reads nothing: its time is that of the start."""
+    with tempfile.TemporaryDirectory() as compiled:
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}
+        for words in (["--version"], ["status", "--store", url], ["report", "--totals", "--store", url]):
+            times: list[float] = []
+            for _ in range(6):
+                began = time.perf_counter()
+                command = [sys.executable, "-m", "voiceflow_worker", *words]
+                subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True)
+                times.append(time.perf_counter() - began)
+            told(what=f"voiceflow {words[0]}", **_ms(times[1:]))  # the first one compiles the modules
+
+
 def look_at_overview(url: str) -> None:
     """Open the overview of a receiver again and again."""
     env = {"VOICEFLOW_STORE": url, "VOICEFLOW_UI_SECRET": SECRET}
@@ -186,7 +224,7 @@ def told(**figures: object) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["fill", "look", "report"])
+    parser.add_argument("what", choices=["fill", "look", "read", "report"])
     parser.add_argument("url")
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--calls", type=int, default=1_000_000)
@@ -197,5 +235,8 @@ if __name__ == "__main__":
         case "look":
             asyncio.run(look_at_batches(given.url))
             look_at_overview(given.url)
+        case "read":
+            asyncio.run(read(given.url))
+            read_by_command(given.url)
         case _:
             report(given.url, given.folder)

@@ -38,6 +38,19 @@ async def cost_of_a_lease(server: RedisServer, store: Store, job: Job) -> int:
     return commands(server)[0]
 
 
+async def test_a_lease_takes_the_same_commands_however_many_due_calls_wait_behind_it(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        taken: list[int] = []
+        for first, waiting in ((1, 60), (100, 60), (1000, 3000)):  # the first lease also loads the script
+            jobs = [sample_job(number) for number in range(first, first + waiting)]
+            await store.jobs.enqueue(jobs, now=NOW)
+            redis_server.ask("CONFIG", "RESETSTAT")
+            leased = await store.jobs.lease(QUEUE, worker_id="w", limit=50, lease_for=HOUR, now=NOW)
+            assert len(leased) == 50
+            taken.append(commands(redis_server)[0])
+        assert taken[1] == taken[2]
+
+
 @pytest.mark.parametrize("priorities", [1, 500])
 async def test_batches_that_are_not_due_cost_a_lease_nothing(redis_server: RedisServer, priorities: int) -> None:
     async with open_store(redis_server.url) as store:

@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
+from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.core.ports import Event, EventKind, Query
@@ -86,6 +88,15 @@ async def test_memory_comes_back(redis_server: RedisServer) -> None:
         assert await store.records.prune(now=NOW) == 10_000
         assert full - base > 10_000_000
         assert used_memory(redis_server) - base < (full - base) / 20
+
+
+async def test_a_waiting_call_takes_less_than_two_and_a_half_kilobytes(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        queue = CallQueue(store)
+        await queue.enqueue(flow(number(0)))
+        base = used_memory(redis_server)
+        await queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(1, 4001)])
+        assert (used_memory(redis_server) - base) / 4000 < 2500
 
 
 async def test_a_bulk_enqueue_is_all_or_nothing(redis_server: RedisServer) -> None:

@@ -1,0 +1,252 @@
+"""One peer: a worker of another queue library on Redis, in a process of its own, for `peers.py` and `latency.py`.
+
+    peer.py NAME work|enqueue|serve|feed --port PORT --redis URL --transport shipped|fast --calls N
+
+Each library is used as its own page shows it, with its defaults (results are kept as long as it keeps them), 50 tasks
+in flight, and asyncio. A task is one `client.post` of httpx. `shipped` is the client that httpx makes by itself; `fast`
+has the transport that this product opens. The libraries are in the extras `bench…`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench.rung import AT_ONCE, BODY, WARM_UP, Stopwatch  # noqa: E402
+from voiceflow_worker.gateway.transport.transports import DefaultTransport  # noqa: E402
+
+PAGE = 1000
+
+Post = Callable[[str], Awaitable[None]]
+Enqueue = Callable[[Sequence[str]], Awaitable[None]]
+"""Enqueues a task for each body."""
+Run = Callable[[], Awaitable[None]]
+"""Runs the worker, for good."""
+Peer = Callable[[str, Post], AbstractAsyncContextManager[tuple[Enqueue, Run]]]
+
+
+@asynccontextmanager
+async def taskiq_streams(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
+    """The broker with streams and acknowledgements, and kept results, as on the first page of taskiq-redis."""
+    redis = import_module("taskiq_redis")
+    broker = redis.RedisStreamBroker(url=url).with_result_backend(redis.RedisAsyncResultBackend(redis_url=url))
+    async with _taskiq(broker, post) as found:
+        yield found
+
+
+@asynccontextmanager
+async def taskiq_list(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
+    """The broker with a list: no acknowledgements, no results. A task in flight is lost with its worker."""
+    async with _taskiq(import_module("taskiq_redis").ListQueueBroker(url=url), post) as found:
+        yield found
+
+
+@asynccontextmanager
+async def _taskiq(broker: Any, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
+    async def call(body: str) -> None:
+        await post(body)
+
+    task = broker.task(task_name="call")(call)
+
+    async def one(body: str) -> None:
+        await task.kiq(body)
+
+    async def run() -> None:
+        await import_module("taskiq.api").run_receiver_task(broker, max_async_tasks=AT_ONCE)
+
+    await broker.startup()
+    yield _one_by_one(one), run
+    await broker.shutdown()
+
+
+@asynccontextmanager
+async def streaq(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
+    """streaQ, which has an `enqueue_many`."""
+    worker, producer = (
+        import_module("streaq").Worker(redis_url=url, concurrency=AT_ONCE, handle_signals=False) for _ in range(2)
+    )
+
+    async def call(body: str) -> None:
+        await post(body)
+
+    worker.task(call)
+    task = producer.task(call)
+
+    async def enqueue(bodies: Sequence[str]) -> None:
+        if len(bodies) == 1:
+            await task.enqueue(bodies[0])
+        else:
+            await producer.enqueue_many([task.enqueue(body) for body in bodies])
+
+    async def run() -> None:
+        await worker.run_async()
+
+    async with producer:
+        yield enqueue, run
+
+
+@asynccontextmanager
+async def saq(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
+    """SAQ."""
+    library = import_module("saq")
+    queue = library.Queue.from_url(url)
+
+    async def call(_: Any, *, body: str) -> None:
+        await post(body)
+
+    async def one(body: str) -> None:
+        await queue.enqueue("call", body=body)
+
+    async def run() -> None:
+        await library.Worker(queue, functions=[("call", call)], concurrency=AT_ONCE).start()
+
+    await queue.connect()
+    yield _one_by_one(one), run
+    await queue.disconnect()
+
+
+@asynccontextmanager
+async def arq(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
+    """arq, whose worker looks for tasks every half second."""
+    settings = import_module("arq.connections").RedisSettings.from_dsn(url)
+    pool = await import_module("arq").create_pool(settings)
+    library = import_module("arq.worker")
+
+    async def call(_: Any, body: str) -> None:
+        await post(body)
+
+    async def one(body: str) -> None:
+        await pool.enqueue_job("call", body)
+
+    async def run() -> None:
+        functions = [library.func(call, name="call")]
+        worker = library.Worker(functions, redis_settings=settings, max_jobs=AT_ONCE, handle_signals=False)
+        await worker.async_run()
+
+    yield _one_by_one(one), run
+    await pool.aclose()
+
+
+PEERS: dict[str, Peer] = {
+    "taskiq, streams and results": taskiq_streams,
+    "taskiq, list": taskiq_list,
+    "streaq": streaq,
+    "saq": saq,
+    "arq": arq,
+}
+
+
+def _one_by_one(one: Callable[[str], Awaitable[None]]) -> Enqueue:
+    """For a library without a way to enqueue many: one after the other, 20 at a time."""
+
+    async def enqueue(bodies: Sequence[str]) -> None:
+        if len(bodies) == 1:
+            await one(bodies[0])
+            return
+        turns = iter(bodies)
+
+        async def some() -> None:
+            for body in turns:
+                await one(body)
+
+        await asyncio.gather(*(some() for _ in range(20)))
+
+    return enqueue
+
+
+def client_with(transport: str) -> httpx.AsyncClient:
+    """An HTTP client as shipped, or on the transport of this product."""
+    if transport == "shipped":
+        return httpx.AsyncClient(trust_env=False)
+    return httpx.AsyncClient(transport=DefaultTransport(limit=AT_ONCE).open().transport, trust_env=False)
+
+
+class Poster:
+    """What a task does. `rates` are those of all calls after the warm-up, when the last one is answered."""
+
+    def __init__(self, client: httpx.AsyncClient, port: int, calls: int) -> None:
+        self._client = client
+        self._url = f"http://127.0.0.1:{port}/api/v1/subaccounts/bench/callflows"
+        self._headers = {"Authorization": "Bearer bench", "Content-Type": "application/json"}
+        self._calls = calls
+        self._answered = 0
+        self._watch = Stopwatch()
+        self.rates: asyncio.Future[dict[str, float]] = asyncio.get_running_loop().create_future()
+
+    async def post(self, body: str) -> None:
+        """One call."""
+        response = await self._client.post(self._url, content=body.encode(), headers=self._headers)
+        if response.status_code != 200:
+            raise SystemExit(f"the sink answered {response.status_code}")
+        self._answered += 1
+        if self._answered == WARM_UP:
+            gc.collect()
+            self._watch = Stopwatch()
+        if self._answered == WARM_UP + self._calls:
+            self.rates.set_result(self._watch.report(self._calls))
+
+
+async def measure(wanted: argparse.Namespace) -> None:
+    """Print the rates of the worker, or of enqueueing, by this process's own processor time; then leave at once."""
+    async with client_with(wanted.transport) as client:
+        poster = Poster(client, wanted.port, wanted.calls)
+        async with PEERS[wanted.name](wanted.redis, poster.post) as (enqueue, run):
+            if wanted.what == "serve":
+                print("ready", flush=True)  # noqa: T201 - its parent reads this
+                await run()
+            if wanted.what == "feed":
+                await feed(enqueue)
+            await enqueue([BODY] * WARM_UP)
+            gc.collect()
+            watch = Stopwatch()
+            for start in range(0, wanted.calls, PAGE):
+                await enqueue([BODY] * min(PAGE, wanted.calls - start))
+            rates = watch.report(wanted.calls)
+            if wanted.what == "work":
+                worker = asyncio.ensure_future(run())
+                rates = await poster.rates
+                worker.cancel()
+            print(json.dumps(rates), flush=True)  # noqa: T201 - its parent reads this
+            os._exit(0)  # without the farewells of the library, which may take seconds
+
+
+async def feed(enqueue: Enqueue) -> None:
+    """Enqueue one task for each line of stdin, and print when that began."""
+    while await asyncio.to_thread(sys.stdin.readline):
+        began = time.perf_counter()
+        await enqueue([BODY])
+        print(began, flush=True)  # noqa: T201 - its parent reads this
+
+
+def main() -> None:
+    """Measure one peer."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=PEERS)
+    parser.add_argument("what", choices=["work", "enqueue", "serve", "feed"])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--redis", required=True)
+    parser.add_argument("--transport", choices=["shipped", "fast"], default="fast")
+    parser.add_argument("--calls", type=int, default=5000)
+    wanted = parser.parse_args()
+    logging.disable(logging.INFO)
+    asyncio.run(measure(wanted))
+
+
+if __name__ == "__main__":
+    main()
