@@ -70,7 +70,7 @@ class QueueChanges:
                 entry = await self._link.ask(partial(_next_entry, key=key, after=known))
                 if entry is not None:
                     known = entry
-                    self._heard[queue] = known + 1
+                    self._heard[queue] = entry + 1
                     self._wakeups.wake(queue)
             except StoreError:
                 # The server may come back with older data, so the count is read again.
