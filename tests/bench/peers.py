@@ -12,19 +12,17 @@ of the Redis client; the first run does it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.bench.throughput import Rung, environment, measured, sink, summary  # noqa: E402
-from tests.support.redis_server import RedisServer, system_server  # noqa: E402
+from tests.bench.throughput import Rung, measured, rates_of, running_redis, sink, summary  # noqa: E402
+from tests.support.redis_server import RedisServer  # noqa: E402
 
 EXTRAS = {
     "taskiq, streams and results": "bench",
@@ -61,16 +59,9 @@ def peer_command(name: str, what: str) -> list[str]:
     return [str(python_of(EXTRAS[name])), str(ROOT / "tests/bench/peer.py"), name, what]
 
 
-@contextlib.contextmanager
-def plain_redis() -> Iterator[str]:
+def plain_redis() -> AbstractContextManager[str]:
     """The URL of a fresh Redis that writes nothing to the disk."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder) / "redis", binary=system_server())
-        server.start()
-        try:
-            yield server.url
-        finally:
-            server.kill()
+    return running_redis(RedisServer)
 
 
 def of_peer(name: str, what: str, *, port: int, transport: str, calls: int) -> Rates:
@@ -78,9 +69,7 @@ def of_peer(name: str, what: str, *, port: int, transport: str, calls: int) -> R
     with plain_redis() as url:
         command = [*peer_command(name, what), "--port", str(port), "--redis", url, "--transport", transport]
         command += ["--calls", str(calls)]
-        done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
-    found: Rates = json.loads(done.stdout)
-    return found
+        return rates_of(command)
 
 
 def one_round(peers: list[str], *, port: int, calls: int) -> dict[str, Rates]:

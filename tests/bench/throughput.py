@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.redis_server import standalone, system_server  # noqa: E402
+from tests.support.redis_server import RedisServer, standalone, system_server  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,19 @@ def sink() -> Iterator[int]:
 @contextlib.contextmanager
 def store(kind: str) -> Iterator[str]:
     """The URL of a fresh store."""
+    if kind == "redis":
+        with running_redis(standalone) as url:
+            yield url
+        return
     with tempfile.TemporaryDirectory() as folder:
-        if kind != "redis":
-            yield "memory://" if kind == "memory" else f"sqlite:///{folder}/calls.db"
-            return
-        server = standalone(Path(folder) / "redis", binary=system_server())
+        yield "memory://" if kind == "memory" else f"sqlite:///{folder}/calls.db"
+
+
+@contextlib.contextmanager
+def running_redis(kind: Callable[..., RedisServer]) -> Iterator[str]:
+    """The URL of a fresh server: `standalone`, or a plain `RedisServer`, which writes nothing to the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = kind(Path(folder) / "redis", binary=system_server())
         server.start()
         try:
             yield server.url
@@ -95,7 +103,12 @@ def measured(rung: Rung, *, port: int, calls: int) -> dict[str, float]:
     with store(rung.store) as url:
         command = [sys.executable, str(ROOT / "tests/bench/rung.py"), rung.kind, "--port", str(port)]
         command += ["--calls", str(calls), "--store", url, *(["--guard"] if rung.guard else [])]
-        done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
+        return rates_of(command)
+
+
+def rates_of(command: list[str]) -> dict[str, float]:
+    """The rates that a command prints."""
+    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

@@ -59,22 +59,18 @@ class QueueChanges:
 
     async def _listen(self, queue: str) -> None:
         key = f"{self._keys.queue(queue)}:wake"
-        known: int | None = None
         while True:
             try:
-                if known is None:
-                    known = await self._count(queue) - 1
-                    self._heard[queue] = known + 1
+                if queue not in self._heard:
+                    self._heard[queue] = await self._count(queue)
                     # There may have been changes before the listener knew the count.
                     self._wakeups.wake(queue)
-                entry = await self._link.ask(partial(_next_entry, key=key, after=known))
+                entry = await self._link.ask(partial(_next_entry, key=key, after=self._heard[queue] - 1))
                 if entry is not None:
-                    known = entry
                     self._heard[queue] = entry + 1
                     self._wakeups.wake(queue)
             except StoreError:
                 # The server may come back with older data, so the count is read again.
-                known = None
                 self._heard.pop(queue, None)
                 await anyio.sleep(RETRY_AFTER)
 

@@ -59,7 +59,7 @@ class PersonCaps:
                     over.append((job, until if until > now else now + LOOK_AGAIN))
                     continue
                 key = next(key for key in _places(job) if key not in standing)
-                wishes.append((job, *(own or (key, f"{next_post} {now.isoformat()}"))))
+                wishes.append((job, *(own or (key, _value_of(next_post, now)))))
             wanted = {key: value for _, key, value in wishes}
             ends = now + self._policy.submit_window + limit.span
             taken = await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now)
@@ -92,8 +92,7 @@ class PersonCaps:
                 elif post is not None and post.was_placed:
                     ends.setdefault(_rang_by(post) + limit.span, {})[key] = value
         await self._delete(over)
-        for end, values in ends.items():
-            await self._records.put_if_absent(NAMESPACE, values, expires_at=end, now=now)
+        await self._put(ends, now=now)
 
     async def restore(self, jobs: Sequence[Job], *, now: datetime) -> None:
         """Take places for the POSTs of jobs that a store has forgotten, if a phone may have rung within the span.
@@ -107,19 +106,21 @@ class PersonCaps:
             held = await self._held(jobs, now=now)
             standing = {key: value for each in held.values() for key, value in each.items()}
             owners = set(map(_owner, standing.values()))
-            wishes: list[tuple[str, datetime]] = []
+            ends: dict[datetime, dict[str, str]] = {}
             for job, post in [(each, post) for each in jobs for post in each.posts]:
                 end = _rang_by(post) + limit.span
                 free = next((key for key in _places(job) if key not in standing), None)
                 if free is not None and post.may_have_rung and end > now and post.client_request_id not in owners:
-                    standing[free] = f"{post.client_request_id} {post.began_at.isoformat()}"
-                    wishes.append((free, end))
-            if not wishes:
+                    standing[free] = _value_of(post.client_request_id, post.began_at)
+                    ends.setdefault(end, {})[free] = standing[free]
+            if not ends:
                 return
-            put = self._records.put_if_absent
-            await gather(
-                *(partial(put, NAMESPACE, {key: standing[key]}, expires_at=end, now=now) for key, end in wishes)
-            )
+            await self._put(ends, now=now)
+
+    async def _put(self, ends: Mapping[datetime, Mapping[str, str]], *, now: datetime) -> None:
+        """Store places, by the time at which they end. A place that is taken is left as it is."""
+        put = self._records.put_if_absent
+        await gather(*(partial(put, NAMESPACE, values, expires_at=end, now=now) for end, values in ends.items()))
 
     async def _held(self, jobs: Iterable[Job], *, now: datetime) -> dict[str, dict[str, str]]:
         """The places that are taken, by job."""
@@ -136,6 +137,11 @@ def _places(job: Job) -> list[str]:
     """The keys of all places of a job's person. Places beyond the limit are included: it may have been higher."""
     person = min(spellings(job.destination))
     return [f"{job.queue}/{person} {place}" for place in range(1, MOST_ATTEMPTS + 1)]
+
+
+def _value_of(request_id: str, began_at: datetime) -> str:
+    """The value of a place that a POST has taken."""
+    return f"{request_id} {began_at.isoformat()}"
 
 
 def _owner(value: str) -> str:

@@ -34,9 +34,8 @@ class Recount:
     def in_words(self) -> list[str]:
         """One line for each counter that is wrong."""
         return [
-            f"{'the queue' if batch is None else f'batch {batch}'}: {field} has {amount} too few"
-            if amount > 0
-            else f"{'the queue' if batch is None else f'batch {batch}'}: {field} has {-amount} too many"
+            f"{'the queue' if batch is None else f'batch {batch}'}: {field} has {abs(amount)} too "
+            f"{'few' if amount > 0 else 'many'}"
             for batch, fields in sorted(self.wrong.items(), key=lambda each: each[0] or "")
             for field, amount in sorted(fields.items())
         ]

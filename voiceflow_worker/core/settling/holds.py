@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Clock, Control
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.reports.verdict import Hold
 
 FIRST_PAUSE = timedelta(seconds=1)
@@ -59,9 +59,8 @@ class Holds:
         """The reason why a call leased then may not leave now: a hold or a closed gate. None if it may leave."""
         if self.closed_since(leased_at):
             return self.reason
-        names = {(GateScope.QUEUE, self._queue), (GateScope.BATCH, batch_id)}
         for gate in await self._control.gates(self._queue):
-            if (gate.scope, gate.name) in names and gate.is_closed(at=self._clock.now()):
+            if gate.keeps_back(batch_id, at=self._clock.now()):
                 return gate.reason or f"the {gate.scope} is {gate.state}"
         return None
 

@@ -9,6 +9,7 @@ from typing import TypeGuard, cast
 from urllib.parse import urlsplit
 
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, ParamKind
+from voiceflow_worker.model.text.storable import half_pair_in
 
 # Tab, line feed and carriage return are whitespace to a speech engine; the other control characters are noise, and
 # lone surrogates cannot be sent at all (RFC 8259 §8.2).
@@ -140,7 +141,7 @@ def json_problem(value: object, *, depth: int = 0) -> str | None:
         case None | bool():
             return None
         case str():
-            return unspeakable(value) if _has_surrogate(value) else None
+            return unspeakable(value) if half_pair_in(value) else None
         case int():
             return None if _LEAST_INT <= value <= _MOST_INT else "an integer has more than 64 bits"
         case float():
@@ -154,7 +155,3 @@ def json_problem(value: object, *, depth: int = 0) -> str | None:
         case _:
             return f"it is {describe(value)}"
     return next((problem for item in inner if (problem := json_problem(item, depth=depth + 1))), None)
-
-
-def _has_surrogate(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -9,9 +9,14 @@ from voiceflow_worker.errors import InvalidInputError
 _HALF = re.compile("[\ud800-\udfff]")
 
 
+def half_pair_in(text: str) -> re.Match[str] | None:
+    """The first half of a surrogate pair in a text; None if there is none."""
+    return None if text.isascii() else _HALF.search(text)
+
+
 def half_pair_problem(text: str) -> str | None:
     """The error message, without its subject, for a text that no store can keep; None for any other text."""
-    found = None if text.isascii() else _HALF.search(text)
+    found = half_pair_in(text)
     if found is None:
         return None
     return (
