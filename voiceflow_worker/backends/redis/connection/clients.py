@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from coredis import Redis, RedisCluster
-from coredis.client import Sentinel
 from coredis.connection import BaseConnectionParams, ClusterConnection, TCPConnection, TCPLocation
+from coredis.exceptions import ConnectionError as DriverConnectionError
+from coredis.exceptions import PrimaryNotFoundError
 from coredis.pool import ClusterConnectionPool, ConnectionPool
 from coredis.retry import NoRetryPolicy
 
@@ -81,31 +83,35 @@ async def opened(url: RedisURL) -> AsyncGenerator[Client]:
             _close(getattr(cluster.connection_pool.cluster_layout, "_error_stream", ()))
     else:
         location = await primary(url) if url.topology is Topology.SENTINEL else TCPLocation(*url.nodes[0])
-        async with _standalone(url, location) as client:
+        async with _client(location, _options(url), ANSWER_TIMEOUT) as client:
             yield client
 
 
 async def primary(url: RedisURL) -> TCPLocation:
-    """The address of the service's primary, from the first sentinel that knows it."""
-    sentinels: Sentinel[str] = Sentinel(
-        [TCPLocation(*node) for node in url.nodes],
-        sentinel_kwargs={
-            "connect_timeout": CONNECT_TIMEOUT,
-            "stream_timeout": CONNECT_TIMEOUT,
-            "username": url.sentinel_username,
-            "password": url.sentinel_password,
-            "ssl_context": url.tls,
-        },
-        decode_responses=True,
-    )
-    async with sentinels:
-        return TCPLocation(*await sentinels.discover_primary(url.service or ""))
+    """The address of the service's primary, from the first sentinel that knows it.
+
+    Raises PrimaryNotFoundError if no sentinel that answers knows the service.
+    """
+    options: BaseConnectionParams = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "stream_timeout": CONNECT_TIMEOUT,
+        "decode_responses": True,
+        "username": url.sentinel_username,
+        "password": url.sentinel_password,
+        "ssl_context": url.tls,
+    }
+    for node in url.nodes:
+        async with _client(TCPLocation(*node), options, CONNECT_TIMEOUT) as sentinel:
+            with suppress(DriverConnectionError, TimeoutError):
+                if found := await sentinel.sentinel_get_master_addr_by_name(url.service or ""):
+                    return TCPLocation(*found)
+    await checkpoint_if_cancelled()  # the driver raises its own error where the handshake was cancelled
+    raise PrimaryNotFoundError(f"no sentinel knows a primary of {url.service!r}")
 
 
-def _standalone(url: RedisURL, location: TCPLocation) -> Redis[str]:
-    pool = ConnectionPool[_Connection](
-        connection_class=_Connection, location=location, timeout=ANSWER_TIMEOUT, **_options(url)
-    )
+def _client(location: TCPLocation, options: BaseConnectionParams, timeout: float) -> Redis[str]:
+    """A client of one server. `timeout` is for a free connection of the pool, in seconds."""
+    pool = ConnectionPool[_Connection](connection_class=_Connection, location=location, timeout=timeout, **options)
     return Redis(connection_pool=pool, decode_responses=True, retry_policy=NoRetryPolicy())
 
 
