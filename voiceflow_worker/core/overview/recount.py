@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_pages
@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.totals import STATE, tally_of
 
 _AT_ONCE = 500
 _TRIES = 3
-"""The most times that a queue is counted if its calls move meanwhile."""
+"""The most times that a queue is counted if its calls move meanwhile, or amounts are wrong."""
 
 Amounts = Mapping[str | None, Mapping[str, int]]
 """Amounts of fields by batch; None is the whole queue."""
@@ -41,6 +41,17 @@ class Recount:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """One count of all jobs. Equal `versions` of a batch in two counts mean that none of its jobs moved between them.
+
+    They are sums over its jobs: every move of a job gives it a new revision.
+    """
+
+    result: Recount
+    versions: Mapping[str | None, int]
+
+
 async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
     """Count all jobs of a queue, compare the counters, and correct them with `mend`. This reads every job."""
     found = await _settled(store, queue)
@@ -51,22 +62,43 @@ async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
     async for page in find_pages(store.jobs, Query(queue=queue, limit=_AT_ONCE)):
         await store.jobs.recount(page)
     left = await _settled(store, queue)
-    await store.jobs.adjust(queue, left.wrong)
-    return Recount(jobs=found.jobs, wrong=found.wrong, moving=left.moving, mended=not left.moving & left.wrong.keys())
+    is_known = None not in left.moving  # a store adds up the queue from its batches, so each of them must be known
+    if is_known:
+        await store.jobs.adjust(queue, left.wrong)
+    return replace(found, moving=left.moving, mended=is_known)
 
 
 async def _settled(store: Store, queue: str) -> Recount:
-    found = await _compared(store, queue)
+    """Count until nothing moves, a few times at most.
+
+    A call may be leased, be counted, and be queued again. Then the count is wrong, although the counters are the same
+    before and after it. So a wrong amount must be confirmed by a second count that finds the same jobs unmoved.
+    """
+    count = await _compared(store, queue)
+    found = count.result
     for _ in range(_TRIES - 1):
-        if not found.moving:
+        if not (count.result.wrong or count.result.moving):
             break
-        found = await _compared(store, queue)
-    return found
+        again = await _compared(store, queue)
+        found, count = _confirmed(count, again), again
+        if not found.moving:
+            return found
+    return found if count.result.wrong or count.result.moving else count.result
 
 
-async def _compared(store: Store, queue: str) -> Recount:
+def _confirmed(count: _Count, again: _Count) -> Recount:
+    """The result of a count, after another one was made."""
+    seems = count.result
+    wrong = {
+        batch: amounts for batch, amounts in seems.wrong.items() if count.versions[batch] == again.versions.get(batch)
+    }
+    return replace(seems, wrong=wrong, moving=seems.moving | (seems.wrong.keys() - wrong.keys()))
+
+
+async def _compared(store: Store, queue: str) -> _Count:
     before: dict[str | None, Mapping[str, int]] = {None: (await store.jobs.totals(queue)).live}
     counts: dict[str | None, Counter[str]] = {None: Counter()}
+    versions: Counter[str | None] = Counter()
     jobs = 0
     async for page in find_pages(store.jobs, Query(queue=queue, limit=_AT_ONCE)):
         jobs += len(page)
@@ -77,6 +109,7 @@ async def _compared(store: Store, queue: str) -> Recount:
                 before[job.batch_id] = (await store.jobs.totals(queue, batch_id=job.batch_id)).live
             for batch in {None, job.batch_id}:
                 counts[batch].update(tally)
+                versions[batch] += hash((job.id, job.revision))
     wrong: dict[str | None, Mapping[str, int]] = {}
     moving: set[str | None] = set()
     for batch, counted in counts.items():
@@ -89,4 +122,4 @@ async def _compared(store: Store, queue: str) -> Recount:
             if counted[field] != after.get(field, 0)
         }:
             wrong[batch] = differs
-    return Recount(jobs=jobs, wrong=wrong, moving=frozenset(moving))
+    return _Count(Recount(jobs=jobs, wrong=wrong, moving=frozenset(moving)), versions)
