@@ -189,6 +189,38 @@ async def test_a_doubt_leaves_the_span_after_the_latest_time_at_which_it_can_rin
     assert (await engine.queue.get(job.id)).state is JobState.SUBMITTED
 
 
+@pytest.mark.parametrize("status", [S.NO_ANSWER, S.COMPLETED])
+async def test_a_post_that_rang_although_it_was_resolved_as_not_placed_counts_again(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock, status: SessionStatus
+) -> None:
+    await called(engine)
+    voice.answers = [unknown()]
+    doubt = await engine.enqueue(ANA)
+    await engine.send()
+    clock.advance(HOUR)
+    await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
+    await engine.queue.cancel(doubt.id)
+    await engine.summarise(doubt, status)
+    await waits(engine, await engine.enqueue(ANA))
+    assert len(voice.placed) == 2
+
+
+async def test_a_late_created_takes_its_place_back_once(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    voice.answers = [unknown()]
+    doubt = await engine.enqueue(ANA)
+    await engine.send()
+    clock.advance(HOUR)
+    await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
+    for _ in range(2):
+        await engine.settler.verdict(doubt, 1, created("session-of-old"))
+    await engine.summarise(doubt, S.NO_ANSWER, session_id="session-of-old")
+    await called(engine)
+    await waits(engine, await engine.enqueue(ANA))
+    assert len(voice.placed) == 2
+
+
 async def test_a_place_of_a_killed_worker_is_used_by_the_next_post_of_its_call(
     engine: Engine, voice: ScriptedVoice, clock: ManualClock
 ) -> None:
@@ -363,8 +395,9 @@ def test_a_limit_without_a_meaning_is_refused(text: str) -> None:
 def test_a_limit_is_written_as_it_is_read() -> None:
     assert str(read_person_limit(" 3 / 90s ")) == "3/90s"
     assert read_person_limit("20/7d") == PersonLimit(20, timedelta(days=7))
-    with pytest.raises(InvalidInputError):
-        PersonLimit(0, HOUR)
+    for attempts, span in ((0, HOUR), (1, timedelta.max)):
+        with pytest.raises(InvalidInputError):
+            PersonLimit(attempts, span)
 
 
 async def test_places_are_taken_one_by_one_also_without_locks(any_store: Store, engine: Engine) -> None:

@@ -76,7 +76,10 @@ class PersonCaps:
             )
 
     async def settle(self, moves: Iterable[Move], *, now: datetime) -> None:
-        """Free the places of POSTs that reached nobody. The places of placed POSTs end one span after their answer."""
+        """Free the places of POSTs that reached nobody. The places of placed POSTs end one span after their answer.
+
+        A POST that had counted as not placed, and now proves to have rung, takes a place again.
+        """
         limit = self._policy.max_per_person
         posts = {} if limit is None else {post.client_request_id: post for made in moves for post in _settled(made)}
         if not posts or limit is None:
@@ -93,9 +96,12 @@ class PersonCaps:
                     ends.setdefault(_rang_by(post) + limit.span, {})[key] = value
         await self._delete(over)
         await self._put(ends, now=now)
+        rang_after_all = [made.new for made in moves if _rang_after_all(made)]
+        if rang_after_all:
+            await self.restore(rang_after_all, now=now)
 
     async def restore(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Take places for the POSTs of jobs that a store has forgotten, if a phone may have rung within the span.
+        """Take places for the POSTs of jobs, if a phone may have rung within the span.
 
         A POST that has a place keeps it. Raises StoreError.
         """
@@ -171,3 +177,11 @@ def _settled(made: Move) -> list[Post]:
     if made.new.posts == made.old.posts:
         return []
     return [post for post in made.new.posts if post != made.old.post(post.number)]
+
+
+def _rang_after_all(made: Move) -> bool:
+    """Whether a move shows that a phone may have rung for a POST that had counted as not placed."""
+    return any(
+        post.may_have_rung and (was := made.old.post(post.number)) is not None and not was.may_have_rung
+        for post in _settled(made)
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
 
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit
+from voiceflow_worker.model.text.duration import LONGEST
 
 
 class OutcomeSource(StrEnum):
@@ -41,6 +43,8 @@ class CallPolicy:
     difference of two clocks. `summary_deadline` is the time that a submitted call waits for its summary. A job that is
     valid itself fails after `missed_windows` POSTs that came back as expired (-1015, -2007). `longest_call` is the
     longest duration of a call, and `export_settle` the longest delay from its end to its row in the log export.
+
+    Raises InvalidInputError for a duration below zero or above 100 years.
     """
 
     submit_window: timedelta = timedelta(seconds=120)
@@ -60,6 +64,15 @@ class CallPolicy:
     longest_backoff: timedelta = timedelta(seconds=10)
     shared_numbers: frozenset[str] = frozenset()
     max_per_person: PersonLimit | None = None
+
+    def __post_init__(self) -> None:
+        # With a longer one, a time beyond the calendar would keep the evidence of a call from being stored.
+        for field in fields(self):
+            duration = getattr(self, field.name)
+            if isinstance(duration, timedelta) and not timedelta() <= duration <= LONGEST:
+                raise InvalidInputError(
+                    f"{field.name} is {duration}; give a duration from 0 to {LONGEST.days} days, which is 100 years"
+                )
 
 
 def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -> timedelta:

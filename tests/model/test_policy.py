@@ -1,0 +1,25 @@
+"""The policy of a queue: durations that no calendar holds are refused before a call is made by them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import timedelta
+
+import pytest
+
+from voiceflow_worker import CallPolicy, InvalidInputError
+
+DURATIONS = [field.name for field in fields(CallPolicy) if isinstance(field.default, timedelta)]
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("duration", [timedelta.max, timedelta(days=36_501), -timedelta(microseconds=1)])
+def test_a_duration_below_zero_or_above_100_years_is_refused(name: str, duration: timedelta) -> None:
+    with pytest.raises(InvalidInputError, match=rf"{name} is .*; give a duration from 0 to 36500 days"):
+        CallPolicy(**{name: duration})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("duration", [timedelta(), timedelta(days=36_500)])
+def test_every_duration_up_to_100_years_is_taken(duration: timedelta) -> None:
+    policy = CallPolicy(**dict.fromkeys(DURATIONS, duration))  # type: ignore[arg-type]
+    assert {getattr(policy, name) for name in DURATIONS} == {duration}
