@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
-from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.copying import maker
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
@@ -41,7 +42,7 @@ def to_micros(time: datetime) -> int:
 
 def from_micros(micros: int) -> datetime:
     """The UTC time that is this many microseconds after the beginning of 1970."""
-    return EPOCH + timedelta(microseconds=micros)
+    return EPOCH + timedelta(0, 0, micros)
 
 
 def to_micros_or_none(time: datetime | None) -> int | None:
@@ -51,7 +52,7 @@ def to_micros_or_none(time: datetime | None) -> int | None:
 
 def from_micros_or_none(micros: int | None) -> datetime | None:
     """Like `from_micros`, but None stays None."""
-    return None if micros is None else EPOCH + timedelta(microseconds=micros)
+    return None if micros is None else EPOCH + timedelta(0, 0, micros)
 
 
 T = TypeVar("T")
@@ -97,12 +98,7 @@ def record_of(job: Job) -> str:
 def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
-        fields = loads(record)
-        if not fields.keys() <= _KNOWN:
-            raise ValueError(f"unknown {', '.join(sorted(fields.keys() - _KNOWN))}")
-        if not fields.keys() >= _NEEDED:
-            raise ValueError(f"without {', '.join(sorted(_NEEDED - fields.keys()))}")
-        return _job(head, fields, body)
+        return _job(loads(record), (*head, body))
     except (ValueError, KeyError, TypeError) as error:
         raise newer(f"the record of job {head[0]}", error) from error
 
@@ -190,76 +186,61 @@ def _plain(value: object) -> Any:
     return value.isoformat() if isinstance(value, datetime) else _PLAIN[type(value)](value)
 
 
-Readers = Mapping[str, Callable[[Any], Any]]
-"""Functions that read fields, for types that are not plain JSON values."""
-
-
-def _read(record: dict[str, Any], readers: Readers) -> dict[str, Any]:
-    for name, value in record.items():
-        if name in readers:
-            record[name] = readers[name](value)
-    return record
-
-
-def _several(of: Callable[..., Row], readers: Readers) -> Callable[[list[dict[str, Any]]], tuple[Row, ...]]:
-    return lambda records: tuple([of(**_read(record, readers)) for record in records])
+def _several(of: Callable[[dict[str, Any]], Row]) -> Callable[[list[dict[str, Any]]], tuple[Row, ...]]:
+    return lambda records: tuple([of(record) for record in records])
 
 
 def _redial(record: dict[str, Any]) -> RedialPolicy:
+    return _policy(dumps(record))
+
+
+@lru_cache(maxsize=256)
+def _policy(text: str) -> RedialPolicy:
+    record = loads(text)
     on, after = frozenset(map(SessionStatus, record.pop("on"))), timedelta(microseconds=record.pop("after"))
     return RedialPolicy(on=on, after=after, **record)
 
 
+def _check(record: Mapping[str, Any]) -> None:
+    if not record.keys() <= _KNOWN:
+        raise ValueError(f"unknown {', '.join(sorted(record.keys() - _KNOWN))}")
+    if not record.keys() >= _NEEDED:
+        raise ValueError(f"without {', '.join(sorted(_NEEDED - record.keys()))}")
+
+
 _time = datetime.fromisoformat
-_POST_READERS: Readers = {
-    "began_at": _time,
-    "valid_until": _time,
-    "answered_at": _time,
-    "verdict": VerdictKind,
-    "outcome": outcome_from,
-    "presses": _several(KeyPress, {"at": _time}),
-    "charge": charge_from,
-}
-_JOB_READERS: Readers = {
-    "created_at": _time,
-    "not_before": _time,
-    "redial": _redial,
-    "window": CallWindow.recalled,
-    "posts": _several(Post, _POST_READERS),
-    "notes": _several(Note, {"at": _time, "kind": NoteKind}),
-}
-
-
-_STATES: Mapping[str, JobState] = {state.value: state for state in JobState}
-_UNREAD = Job(
-    id="", queue="", state=JobState.QUEUED, due_at=EPOCH, destination="", body="", body_digest="", source="",
-    created_at=EPOCH,
+_post = maker(
+    Post,
+    {
+        "began_at": _time,
+        "valid_until": _time,
+        "answered_at": _time,
+        "verdict": VerdictKind,
+        "outcome": outcome_from,
+        "presses": _several(maker(KeyPress, {"at": _time})),
+        "charge": charge_from,
+    },
+)
+_job = maker(
+    Job,
+    {
+        "state": JobState,
+        "due_at": from_micros,
+        "valid_until": from_micros_or_none,
+        "active_until": from_micros_or_none,
+        "created_at": _time,
+        "not_before": _time,
+        "redial": _redial,
+        "window": CallWindow.recalled,
+        "posts": _several(_post),
+        "notes": _several(maker(Note, {"at": _time, "kind": NoteKind})),
+    },
+    given=(
+        "id", "queue", "state", "due_at", "revision", "worker_id", "priority", "batch_id", "destination", "unique_key",
+        "valid_until", "active_until", "body",
+    ),
+    check=_check,
 )  # fmt: skip
-"""A job to copy with other fields, which costs less than making a new job."""
-
-
-def _job(head: Head, record: dict[str, Any], body: str) -> Job:
-    (
-        job_id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
-        active_until,
-    ) = head  # fmt: skip
-    return replace(
-        _UNREAD,
-        id=job_id,
-        queue=queue,
-        state=_STATES.get(state) or JobState(state),
-        due_at=from_micros(due_at),
-        revision=revision,
-        worker_id=worker_id,
-        priority=priority,
-        batch_id=batch_id,
-        destination=destination,
-        unique_key=unique_key,
-        valid_until=from_micros_or_none(valid_until),
-        active_until=from_micros_or_none(active_until),
-        body=body,
-        **_read(record, _JOB_READERS),
-    )
 
 
 def dumps(record: Mapping[str, Any]) -> str:

@@ -6,9 +6,11 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+from voiceflow_worker.model.copying import maker
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 
+_STATUSES: dict[str | None, SessionStatus | None] = {None: None, **{each.value: each for each in SessionStatus}}
 _LEG_FIELDS = tuple(field.name for field in fields(CallLeg))
 _LEG_TIMES = ("initiated_at", "connected_at", "disconnected_at")
 
@@ -31,19 +33,6 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value is not None}
 
 
-def outcome_from(record: dict[str, Any]) -> Outcome:
-    """The outcome of a record. Raises TypeError for a field that this version does not know."""
-    known = dict(record)
-    status = known.pop("status", None)
-    legs = known.pop("legs", ())
-    for name in ("started_at", "ended_at"):
-        if name in known:
-            known[name] = datetime.fromisoformat(known[name])
-    return Outcome(
-        status=SessionStatus(status) if status is not None else None, legs=tuple([_leg(leg) for leg in legs]), **known
-    )
-
-
 def _leg_record(leg: CallLeg) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for name in _LEG_FIELDS:
@@ -53,13 +42,19 @@ def _leg_record(leg: CallLeg) -> dict[str, Any]:
     return record
 
 
-def _leg(record: dict[str, Any]) -> CallLeg:
-    known = dict(record)
-    for name in _LEG_TIMES:
-        if name in known:
-            known[name] = datetime.fromisoformat(known[name])
-    return CallLeg(**known)
-
-
 def _written(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat()
+
+
+_leg = maker(CallLeg, dict.fromkeys(_LEG_TIMES, datetime.fromisoformat))
+outcome_from = maker(
+    Outcome,
+    {
+        "status": lambda text: _STATUSES[text] if text in _STATUSES else SessionStatus(text),
+        "legs": lambda records: tuple([_leg(record) for record in records]),
+        "started_at": datetime.fromisoformat,
+        "ended_at": datetime.fromisoformat,
+    },
+    defaults={"status": None},
+)
+"""The outcome of a record. Raises TypeError for a field that this version does not know."""

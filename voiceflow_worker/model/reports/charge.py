@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 
@@ -31,6 +32,9 @@ def charge_record(charge: Charge) -> dict[str, Any]:
 
 def charge_from(record: dict[str, Any]) -> Charge:
     """The charge of a record. Fields of a newer version are ignored: a charge is only displayed."""
-    return Charge(
-        price=Decimal(record["price"]), currency=record.get("currency"), billed_seconds=record.get("billed_seconds")
-    )
+    return _charge(record["price"], record.get("currency"), record.get("billed_seconds"))
+
+
+@lru_cache(maxsize=4096, typed=True)  # calls of the same length have the same price
+def _charge(price: str, currency: str | None, billed_seconds: float | None) -> Charge:
+    return Charge(price=Decimal(price), currency=currency, billed_seconds=billed_seconds)
