@@ -10,7 +10,7 @@ class Severity(StrEnum):
     """The weight of a finding."""
 
     ERROR = "error"
-    """8x8 would refuse the call, or the call would do something else than was meant. It is not sent."""
+    """8x8 would refuse the call, or the call would do something that was not intended. It is not sent."""
     WARNING = "warning"
     """The call is sent. Somebody should look at the finding."""
 

@@ -62,7 +62,7 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["calls", "list", "--state", "nonsense"], '"in_doubt"'),
         (["hold", "--for", "soon"], "'soon' is not a duration"),
         (["hold", "--drian"], "Unknown option: --drian"),
-        (["enqueue", "f.csv", "--not-before", "2026-11-20 09:00"], "does not say which time zone"),
+        (["enqueue", "f.csv", "--not-before", "2026-11-20 09:00"], "has no time zone"),
         (["enqueue", "f.csv", "--not-before", "tomorrow"], "is not a time"),
         (["--store", "sqlite:///calls.db", "status"], "--store"),
         (["worker", "--rate", "fast"], "give calls per second"),

@@ -1,4 +1,4 @@
-"""The command line, `voiceflow`, with one module for each command; `program` assembles them."""
+"""The command line `voiceflow`. Each command has a module; `program` assembles the commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command that this process was started with, and end the process with its exit code."""
+    """Run the command in `sys.argv`, and end the process with its exit code."""
     from voiceflow_worker.cli.program import run
 
     sys.exit(run(sys.argv[1:]))

@@ -10,7 +10,7 @@ import httpx
 from voiceflow_worker.finding import Finding, Severity
 
 LARGEST = 5120 * 1024
-"""8x8 plays only files under 5 MB; its guide also says 5120 KB."""
+"""The size in bytes at which 8x8 refuses a file. Its guide says both 5 MB and 5120 KB."""
 
 AT_ONCE = 8
 NOT_DOWNLOADED = -2006
@@ -47,7 +47,7 @@ async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
 
 async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[Severity, str]]:
     try:
-        # GET of a few bytes shows type and size. Many servers sign URLs only for GET, and refuse HEAD.
+        # Not HEAD: many servers sign URLs only for GET.
         async with client.stream("GET", url, headers={"Range": "bytes=0-15"}) as answer:
             if not answer.is_success:
                 yield Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}; 8x8 could not download it"
@@ -80,6 +80,6 @@ async def _measured(answer: httpx.Response) -> tuple[int, bytes]:
 
 def _is_wav_or_mp3(beginning: bytes) -> bool:
     is_wav = beginning[:4] == b"RIFF" and beginning[8:12] == b"WAVE"
-    # An ID3 tag, or the eleven set bits with which a frame of MPEG audio begins.
+    # An mp3 file begins with an ID3 tag, or with a frame of MPEG audio, whose first eleven bits are set.
     is_mp3 = beginning[:3] == b"ID3" or (len(beginning) > 1 and beginning[0] == 0xFF and beginning[1] & 0xE0 == 0xE0)
     return is_wav or is_mp3

@@ -36,7 +36,7 @@ def backup(
 ) -> None:
     """Copy a SQLite store into one file, while it is in use.
 
-    The copy is consistent, checked and durable. `voiceflow restore` puts it back in the place of the store.
+    The copy is consistent, checked and durable. `voiceflow restore` replaces the store with the copy.
 
     Args:
         force: Replace FILE if it exists.
@@ -78,7 +78,7 @@ def _made(path: Path, target: Path, *, wait: StoreWait) -> BackedUp:
 
 
 def path_of_store(settings: Settings, *, to: str) -> Path:
-    """The file of the store. Raises SettingsError for a store without one."""
+    """The file of the store. Raises SettingsError if the store has no file."""
     from voiceflow_worker.backends.file_address import file_of
 
     path = file_of(settings.store)

@@ -21,6 +21,6 @@ async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
-        else "`voiceflow enqueue` prints the id of a batch; by default it is the file's name without its ending"
+        else "`voiceflow enqueue` prints the id of a batch; the default is the file's name without its extension"
     )
     return f"batch {batch} has no calls in queue {calls.name} of {calls.store.url}; {hint}"

@@ -34,7 +34,7 @@ async def call(
         number: The number to call, with a plus and the country code.
         say: The text to speak.
         voice_profile: The voice. [VOICEFLOW_VOICE_PROFILE, else a voice of the account]
-        source: The number that calls. [VOICEFLOW_SOURCE]
+        source: The number to call from. [VOICEFLOW_SOURCE]
         without_outcome: Call even if no receiver is running. The outcome then stays unknown, and the exit code is 1.
 
     Examples:

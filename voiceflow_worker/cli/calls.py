@@ -140,7 +140,7 @@ async def cancel(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Cancel calls that have not been sent. Exit 1 if one of them may have been sent: it cannot be cancelled.
+    """Cancel calls that have not been sent. Exit 1 if a call may have been sent: such a call cannot be cancelled.
 
     Usage: [OPTIONS] (ID... | --batch ID)
 
@@ -182,8 +182,8 @@ async def resolve(
     """Resolve a call in doubt: decide that it was placed, or that it was not.
 
     --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts the call back into
-    the queue, but is refused while 8x8 may still place the call. The error then names the earliest time for it, by the
-    clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
+    the queue, but is refused while 8x8 may still place the call. The error then names the time from which --not-placed
+    is allowed, by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
 
     Args:
         note: The reason for the decision; it is stored with the call.
@@ -231,7 +231,7 @@ async def redial(
     Usage: [OPTIONS] (ID... | --batch ID --outcome OUTCOME)
 
     Args:
-        times: With --batch: the most redials of one call by hand, over all commands. [1]
+        times: With --batch: redial a call by hand at most this often, earlier commands included. [1]
         note: The reason; it is stored with the call.
         force: Redial even if the person was reached, or the call was certainly placed.
 

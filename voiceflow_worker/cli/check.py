@@ -89,7 +89,7 @@ def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> N
     for found in findings:
         output.document(found.as_json())
     if report.preview is not None:
-        # It has the fields of a finding too, so that a script can read every line alike.
+        # This line has the fields of a finding too, so that a script can read all lines in one way.
         document = Finding(file=report.file, message="preview").as_json() | {"severity": None}
         output.document({**document, "preview": report.preview.as_json()})
     if output.as_json:

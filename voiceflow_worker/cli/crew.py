@@ -40,7 +40,7 @@ class Crew:
 
     async def _see_off(self, process: Process) -> None:
         code = await process.wait()
-        # The signal kills a process that is still starting; it has sent nothing.
+        # A process that is still starting dies of the signal. It has sent nothing.
         if code == 0 or (self.stopping and code == -signal.SIGTERM):
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -55,9 +55,9 @@ class Crew:
 async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> AsyncGenerator[Crew]:
     """Start `count` workers with these options, each in a process of its own.
 
-    At the end of the block they are stopped and awaited. If this process is killed, they stop by themselves.
+    The workers are stopped and awaited at the end of the block. If this process is killed, they stop by themselves.
     """
-    # With -P the child imports nothing from the working directory, unless this process does so itself.
+    # -P: the child imports nothing from the working directory. It is left out if this process imports from there.
     safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
     command = [sys.executable, *safe, "-m", "voiceflow_worker.cli.crew_member"]
     order = json.dumps({"options": dict(options), "drain": drain}).encode() + b"\n"

@@ -67,7 +67,6 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.core.queue import CallQueue
 
-    # A demo does not read the settings of this machine.
     log_to_stderr(form="console", level="warning")
     output = Output(as_json=json)
     shown = None

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
 WITHOUT_OUTCOME = frozenset({"webhook", "webhook secret", "receiver"})
-"""Checks that do not stop the test call with --without-outcome."""
+"""Checks whose failure does not stop the test call if --without-outcome is given."""
 SEEN_BY_CALLING = frozenset({"webhook address", "call actions"})
-"""Checks that never stop the test call. It has no menu, so it needs no call actions; and 8x8 may reach a webhook
-address that this machine cannot reach."""
+"""Checks whose failure never stops the test call. The call has no menu, so it needs no call actions. 8x8 may reach a
+webhook address that this machine cannot reach."""
 
 
 async def doctor(
@@ -41,8 +41,8 @@ async def doctor(
 ) -> ExitCode:
     """Check everything that calls depend on: settings, store, clock, credentials, numbers, webhook, workers, doubts.
 
-    Each line is ok, a warning or a failure, and has a remedy. Exit 1 if there is a failure; warnings exit 0. Without
-    --call nobody is called, and nothing is changed, here or at 8x8.
+    Each warning and each failure has a remedy. Exit 1 if there is a failure; warnings exit 0. The checks call nobody
+    and change nothing, here or at 8x8.
 
     Args:
         call: After the checks, call this number and print each step as it happens. Give your own number, with a plus
@@ -133,8 +133,8 @@ async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> Ex
     output.answer(*lines)
     if moving:
         output.answer(
-            f"counters not proven, because calls changed during the count: {', '.join(moving)}. Hold the queue, or "
-            "count again when fewer calls are sent"
+            f"counters that could not be checked, because calls changed during the count: {', '.join(moving)}. Hold "
+            "the queue, or count again when fewer calls are sent"
         )
     result = "no counter is wrong"
     if lines:

@@ -69,7 +69,7 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
     """Report the result of a drain, and the calls that it left.
 
-    Exit 1 after a hold or with a call in doubt, unless the drain was `stopped`. Failed calls exit 0: they have ended.
+    Exit 1 if a hold stopped the drain or a call is in doubt, unless a person `stopped` it. Failed calls do not count.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(
@@ -137,7 +137,7 @@ async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVER
 async def _say(calls: CallQueue, output: Output, every: float) -> None:
     last = ""
     while True:
-        with suppress(StoreError):  # the worker itself says that its store is away
+        with suppress(StoreError):  # the worker reports it
             words = (await calls.status()).waiting.in_words()
             if words and words != last:
                 output.note(f"waiting: {words}")

@@ -46,10 +46,11 @@ async def enqueue(
     suppression list are left out.
 
     Args:
-        skip_bad: Enqueue the good rows of a file that has bad ones, and exit 0.
+        skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
         rejects: Write the bad rows to this file, unchanged, with the reasons. It can be corrected and enqueued.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
-        again: Also call numbers that the batch has called with another text. By default such a file is refused.
+        again: Also call numbers that the batch has already called with another text. By default, a file with such
+            numbers is refused.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
@@ -131,7 +132,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
     if report.refused and report.again:
         output.say(
-            f"{file}: {report.again} of {report.rows} rows name people whom their batch has already called; "
+            f"{file}: {report.again} of {report.rows} rows have numbers that their batch has already called; "
             "nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
         )
     elif report.refused:

@@ -24,9 +24,9 @@ async def hold(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Hold a queue, or one batch of it: nothing new is sent, and calls in flight finish.
+    """Hold a queue, or one batch of it: no more calls are sent, and calls in flight finish.
 
-    A hold that already lasts longer is not shortened.
+    An existing hold that lasts longer is not shortened.
 
     Args:
         reason: The reason, shown by `voiceflow status`.
@@ -61,7 +61,7 @@ async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptio
     async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
-            await calls.resume(batch_id=batch)  # a hold may remain without calls: none were enqueued, or all deleted
+            await calls.resume(batch_id=batch)  # a batch without calls may be held
             output.note(unknown)
             return ExitCode.UNDONE
         gate = await calls.resume(batch_id=batch)

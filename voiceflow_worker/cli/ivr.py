@@ -46,10 +46,10 @@ def play(
     keys: Annotated[str | None, Parameter(metavar="KEYS")] = None,
     at: Annotated[MomentOption, Parameter(help="Play the call as if at this time. [now]")] = None,
 ) -> ExitCode:
-    """Play a menu in the terminal: print its texts, and ask for keys. It needs no phone and no store.
+    """Play a menu in the terminal: print its texts, and ask for keys. This needs no phone and no store.
 
-    Handlers run as they do in a call. Enter alone presses nothing, Ctrl-D hangs up. Exit 1 if a handler failed, or
-    --keys were used up before the call ended.
+    Handlers run as they do in a call. Enter alone presses nothing, Ctrl-D hangs up. Exit 1 if a handler failed, or if
+    --keys had too few keys for the call.
 
     Args:
         keys: The keys for each question, separated by commas. 1,,4# presses 1, then no key, then 4 and #.
@@ -110,12 +110,12 @@ def read_data(given: list[str] | None) -> dict[str, object]:
 
 
 def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Output) -> ExitCode:
-    """Play a call to its end with these keys, one text a question. If `keys` is None, the terminal asks for them."""
+    """Play a call to its end. `keys` has one text for each question; if it is None, the terminal asks for keys."""
     from anyio.from_thread import start_blocking_portal
 
     left = None if keys is None else list(keys)
     went_wrong = False
-    # One event loop for the whole call, because a handler may keep objects of it, such as a connection.
+    # One event loop for the whole call: a handler may keep objects that belong to the loop, such as a connection.
     with start_blocking_portal() as portal:
         heard = portal.call(rehearsal.begin)
         while True:

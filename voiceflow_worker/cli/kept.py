@@ -21,9 +21,9 @@ EventId = Annotated[str, Parameter(name="ID", help="The id of the event, as `kep
 
 
 async def list_kept(*, limit: LimitOption = 100, common: WholeStoreOptions = WholeStoreOptions()) -> None:
-    """List the events that a receiver could not understand, and therefore kept. The newest come first.
+    """List the events that a receiver could not understand and therefore kept, the newest first.
 
-    A receiver keeps the newest 1,000 events, for seven days. With --json, one event per line.
+    A receiver keeps the newest 1,000 such events, for seven days. With --json, one event per line.
 
     Examples:
         voiceflow kept list
@@ -55,9 +55,8 @@ async def show(event_id: EventId, /, *, common: WholeStoreOptions = WholeStoreOp
         raise InvalidInputError(f"there is no kept event {event_id}; `voiceflow kept list` lists the kept events")
     label = _as_json(kept) | {"cut": len(kept.body) < kept.size}
     try:
-        text = getincrementaldecoder("utf-8")().decode(
-            kept.body, final=not label["cut"]
-        )  # drops a character cut in two
+        # A character that was cut in two at the end is left out.
+        text = getincrementaldecoder("utf-8")().decode(kept.body, final=not label["cut"])
         output.document({**label, "body": text})
     except UnicodeDecodeError:
         text = kept.body.decode(errors="backslashreplace")

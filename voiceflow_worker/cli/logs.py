@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets: Collection[str] = ()) -> None:
     """Write the logs of this library and of its dependencies to stderr, as text, or as JSON lines if `form` is json.
 
-    Every line names the `process`, if it is given: several processes may share one stderr. No line shows one of
+    If `process` is given, every line names it, because several processes may share one stderr. No line shows one of
     `secrets`, or a password in a URL.
     """
     import structlog
@@ -40,7 +40,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
             lambda _logger, _method, line: printable_json(str(line)),
         ]
         if form == "json"
-        # Plain tracebacks: those of rich print local variables, which hold numbers, data and key presses.
+        # Plain tracebacks: those of rich print local variables, which hold phone numbers, data and key presses.
         else [
             _harmless,
             structlog.dev.ConsoleRenderer(
@@ -66,7 +66,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
 
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
-    """A log filter: a message that is repeated passes once a second, because strangers can cause many of them."""
+    """A log filter that lets a repeated message pass once a second, because strangers can cause many repetitions."""
     seldom = RateLimitedLog()
 
     def is_first(record: logging.LogRecord) -> bool:
@@ -81,7 +81,7 @@ def _once_a_second() -> Callable[[logging.LogRecord], bool]:
 
 
 def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Put each text on one line, without control characters: some texts come from strangers."""
+    """Remove control characters and, except in tracebacks, line breaks: some texts come from strangers."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value) if name in _OF_MANY_LINES else printable_line(value)
@@ -102,11 +102,11 @@ def _harmless_traceback(stream: TextIO, error: ExcInfo) -> None:
 class _Stderr:
     """A stream to the current `sys.stderr`, with the secrets hidden in every line.
 
-    It looks `sys.stderr` up each time: a progress bar replaces it, so that lines appear above the bar.
+    It looks `sys.stderr` up for each text, because a progress bar replaces `sys.stderr` to print texts above the bar.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:
-        # Each secret as it is, and as JSON and Python write it.
+        # Each secret as it is, and as it appears in JSON and in a repr.
         self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
     def write(self, text: str) -> None:

@@ -25,7 +25,7 @@ IvrOption = Annotated[
         name="--ivr",
         metavar="MODULE:MENU",
         negative=(),
-        help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py. May be repeated: the "
+        help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py. May be repeated. The "
         "first menu answers calls whose job names no menu.",
     ),
 ]
@@ -52,7 +52,7 @@ def load_menu(name: str) -> Menu:
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if inspect.isroutine(found):
-        # A handler answers calls to the account's numbers. Such a call begins without a question.
+        # A handler answers incoming calls, which begin without a question.
         return Menu(
             re.sub(r"[^a-z0-9_-]", "-", attribute.lower())[:32].lstrip("-_"),
             opening=found,

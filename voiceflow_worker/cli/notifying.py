@@ -87,7 +87,7 @@ async def notifying(
 
 
 async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
-    """Wait until the outcomes so far are delivered, for at most half a minute, or until a signal."""
+    """Wait until the outcomes so far are delivered, but at most LAST_WAIT. SIGINT or SIGTERM ends the wait."""
     if hooks is None:
         return
     scope = anyio.CancelScope()

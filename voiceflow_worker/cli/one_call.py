@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 VALID_FOR = timedelta(minutes=2)
 SUMMARY_WITHIN = timedelta(minutes=5)
-"""The longest wait for a summary: ringing takes a minute and a half, the text ten seconds; the rest is a reserve."""
+"""The longest wait for a summary. Ringing takes up to a minute and a half, and the text ten seconds."""
 LOOK_EVERY = 0.1
 TURN_AFTER = 5.0
-"""Seconds in the queue after which, if there is no other reason, the rate is reported as the reason for waiting."""
+"""Seconds in the queue after which the rate is reported as the reason for waiting, if no other reason is known."""
 
 _ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 _NOT_LEFT = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -52,10 +52,7 @@ Tell = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneCall:
-    """The call that a command places: a text for a number, in a batch of its own.
-
-    `command` is the command as people type it, for reasons and messages.
-    """
+    """The call that a command places. `command` is the command as people type it, for messages."""
 
     number: str
     text: str
@@ -90,7 +87,7 @@ def number_to_call(text: str, *, place: str) -> str:
 async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_outcome: bool) -> bool:
     """Place the call once, report each step as it happens, and return True if the call was answered.
 
-    The first SIGINT or SIGTERM cancels the call, unless it has left; the second does not wait for a POST in flight.
+    The first SIGINT or SIGTERM cancels the call if it has not been sent. The second does not wait for a POST in flight.
     Raises StoreError, VoiceError, SettingsError.
     """
     listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
@@ -115,7 +112,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
 
         async with signals_to(stopped):
             for left in await calls.find(states=_NOT_LEFT, batch_id=batch, destination=call.number):
-                # Left over from a run that was killed: it would ring the same phone beside this call.
+                # Left over from a run that was killed. If it were sent, the phone would ring twice.
                 with suppress(TooLateError):
                     await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
                     tell(
@@ -134,7 +131,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
 
 
 def _batch(usual: str, gates: Iterable[Gate]) -> str:
-    """The usual batch of the call, with a number behind its name if the usual one was cancelled for good."""
+    """The batch of the call: `usual`, or if that was cancelled for good, `usual-2` and so on."""
     cancelled = {gate.name for gate in gates if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED}
     names = (usual if number == 1 else f"{usual}-{number}" for number in count(1))
     return next(name for name in names if name not in cancelled)
@@ -151,7 +148,7 @@ def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosi
 
 
 async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None, *, listens: bool) -> Diagnosis | None:
-    """A known obstacle to the call or to its outcome; None if there is none."""
+    """The reason why the call cannot be placed, or why its outcome would be lost; None if there is none."""
     if settings.source is None:
         remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
         return failure("the source number is not set", remedy=remedy)
@@ -233,7 +230,7 @@ class _Watch:
             self._tell_once(step)
 
     async def _is_over(self, passed: float) -> bool:
-        """True if there is nothing more to wait for, `passed` seconds after the beginning; the reason is reported."""
+        """True if there is nothing more to wait for; the reason is then reported. `passed`: seconds so far."""
         match self.job.state:
             case JobState.QUEUED:
                 gates = await self.calls.store.control.gates(self.calls.name)
@@ -251,11 +248,11 @@ class _Watch:
                 return False
 
     async def _is_out_of_hearing(self, waited: float) -> bool:
-        """True if the summary is not worth waiting for after `waited` seconds; the reason is reported."""
+        """True if it is useless to wait for the summary; the reason is then reported. `waited`: seconds so far."""
         show = f"`voiceflow calls show {self.job.id}`"
         if not self.listens:
             unknown = "no summary is awaited, so the outcome is unknown"
-            self._report("no outcome", warning(unknown, remedy=f"with a receiver, {show} shows it later"))
+            self._report("no outcome", warning(unknown, remedy=f"if a receiver runs, {show} shows the outcome later"))
         elif waited > SUMMARY_WITHIN.total_seconds():
             within = write_duration(SUMMARY_WITHIN)
             missing = f"no summary came within {within}: 8x8 did not reach the receiver, or the receiver refused it"
@@ -273,7 +270,7 @@ class _Watch:
         self.job = await self.calls.get(self.job.id)
         if self.job.state in _NOT_LEFT:
             with suppress(TooLateError):
-                await self.calls.cancel(self.job.id, reason=f"`{self.command}` ended before it left")
+                await self.calls.cancel(self.job.id, reason=f"`{self.command}` ended before the call was sent")
         await self._look()
         if self.stop.is_set() and not self.job.state.is_final:
             remedy = f"`voiceflow calls show {self.job.id}` shows how it ends"

@@ -19,7 +19,7 @@ _LEAST_PATIENCE = timedelta(seconds=1)
 
 
 def settings_from(**options: object) -> Settings:
-    """Load the settings and set up the logs by them. Options that are not None win over all other places."""
+    """Load the settings, and set up the logs accordingly. Options that are not None override all other places."""
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.settings import load_settings
 
@@ -32,7 +32,7 @@ def settings_from(**options: object) -> Settings:
 async def opened_queue(
     settings: Settings, *, makes: bool = False, patience: timedelta | None = None
 ) -> AsyncGenerator[CallQueue]:
-    """Open the store of these settings, and give the queue. Raises StoreError.
+    """Open the store of these settings, and yield the queue. Raises StoreError.
 
     A missing store file is created only with `makes`: a mistyped name must not look like an empty queue. The settings
     limit the wait for a locked or missing store, and with `makes` also for a read-only store. `patience` is the longest
@@ -46,7 +46,7 @@ async def opened_queue(
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
-        # Such a command has one step, so the step may wait for a lock as long as the opening may.
+        # Such a command has one step. It may wait for a lock as long as the opening may.
         patience = patience or max(settings.wait_for_store, _LEAST_PATIENCE)
     options: dict[str, Any] = {}
     if patience is not None and file_of(settings.store) is not None:

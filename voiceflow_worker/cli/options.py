@@ -40,7 +40,7 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
             f"{text!r} is not a time: write it like 2026-11-20T09:00:00+08:00 or 2026-11-20T01:00:00Z"
         ) from None
     if moment.tzinfo is None:
-        raise ValueError(f"{text!r} does not say which time zone: add Z for UTC, or an offset such as +08:00")
+        raise ValueError(f"{text!r} has no time zone: add Z for UTC, or an offset such as +08:00")
     return moment.astimezone(UTC)
 
 
@@ -63,9 +63,7 @@ def _port(_type: Any, value: Any) -> None:
 
 def _speed(_type: Any, value: float) -> None:
     if not 0 < value < inf:
-        raise ValueError(
-            f"{value:g} is not a speed: give a number above 0, such as 60, with which a minute takes a second"
-        )
+        raise ValueError(f"{value:g} is not a speed: give a number above 0; at speed 60, a minute takes a second")
 
 
 def _web_address(_type: Any, value: Any) -> None:
@@ -147,12 +145,12 @@ class QueueOptions:
         return Output(as_json=self.json)
 
     def settings(self, **options: object) -> Settings:
-        """The settings. Options given here win over the environment and the settings file. Raises SettingsError."""
+        """The settings. Options given here override the environment and the settings file. Raises SettingsError."""
         where = {"store": self.store, "wait_for_store": self.wait_for_store, "queue": self.queue}
         return settings_from(**options, **where)
 
     def opened(self, *, makes: bool = False) -> AbstractAsyncContextManager[CallQueue]:
-        """Open the store and give the queue, as `opened_queue` does. Raises SettingsError, StoreError."""
+        """Open the store and yield the queue, as `opened_queue` does. Raises SettingsError, StoreError."""
         return opened_queue(self.settings(), makes=makes)
 
 
@@ -164,7 +162,7 @@ class WholeStoreOptions(QueueOptions):
     queue: IgnoredQueueOption = None
 
     def settings(self, **options: object) -> Settings:
-        """The settings. Options given here win over the environment and the settings file. Raises SettingsError."""
+        """The settings, as for `QueueOptions`. Prints a note if `queue` is given."""
         if self.queue is not None:
             Output().note("--queue is deprecated and has no effect: this command covers the whole store")
         return QueueOptions.settings(self, **options)

@@ -65,7 +65,7 @@ class Output:
                 no_wrap=column == "id",
             )
         for row in rows:
-            # Text, not str: rich would take brackets in people's files for markup.
+            # Text, because rich reads brackets in a str as markup.
             table.add_row(*(Text(printable(_cell(column, cell))) for column, cell in zip(columns, row, strict=True)))
         self.print(table)
 

@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     from cyclopts import CycloptsError
 
     for stream in (sys.stdout, sys.stderr):
-        # A character that this terminal cannot print is escaped; it must not end the command.
+        # A character that this terminal cannot print is escaped, and does not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -136,8 +136,8 @@ _GLUE = "\0"
 def add_command(app: App, command: Callable[..., Any]) -> None:
     """Register a command under the first word of its function's name: `list_calls` is `list`.
 
-    In the help it follows the commands registered before. Its docstring is its help: the section `Usage` replaces the
-    usage line of the signature, and `Examples` stands at the end.
+    The help lists commands in the order of registration. A command's help is its docstring: the section `Usage`
+    replaces the usage line of the signature, and the section `Examples` comes last.
     """
     name = command.__name__.partition("_")[0]
     sections = _sections(command)
@@ -182,7 +182,7 @@ def _sections(command: Callable[..., Any]) -> Mapping[str, str]:
 def fitted(examples: str, *, width: int) -> str:
     """The examples in lines of at most `width` columns; a longer command continues on the next line, as in a shell.
 
-    Lines that the terminal wraps could not be pasted.
+    A line that the terminal wraps could not be pasted.
     """
     return "\n".join(line if len(line) <= width else _broken(line, width) for line in examples.splitlines())
 

@@ -25,7 +25,7 @@ async def rate(
     Usage: [OPTIONS] [N]
 
     Args:
-        reset: Let workers that start from now on use the rate of their own settings again.
+        reset: Remove the rate set by this command. The queue gets the rate of the next worker that starts.
 
     Examples:
         voiceflow rate 5

@@ -38,12 +38,12 @@ async def reconcile(
 
     A call that is found without ambiguity was placed, and gets the outcome of its row. Other calls stay in doubt,
     because rows may come late. The search takes seconds to minutes, and needs VOICEFLOW_API_KEY and
-    VOICEFLOW_SUB_ACCOUNT. With --prices it only reads the missing prices of ended calls.
+    VOICEFLOW_SUB_ACCOUNT. With --prices, only the missing prices of ended calls are read.
 
     Args:
         prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.
         batch: With --prices: only calls of this batch.
-        since: With --prices: only calls sent within this time before now, such as 2h.
+        since: With --prices: only calls that were sent at most this long ago, such as 2h.
 
     Examples:
         voiceflow reconcile

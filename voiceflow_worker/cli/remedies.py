@@ -37,7 +37,7 @@ _WORDS: Mapping[str, str] = {
     Remedy.RESTORE: "restore a backup (`voiceflow restore FILE`)",
     Remedy.RESUME: "resume the queue (`voiceflow resume`)",
     Remedy.SET_KEY_ASIDE: "put it into VOICEFLOW_API_KEY",
-    Remedy.SET_NOTIFY_SECRET: "set VOICEFLOW_NOTIFY_SECRET, with which notifications are signed",
+    Remedy.SET_NOTIFY_SECRET: "set VOICEFLOW_NOTIFY_SECRET, the secret that signs notifications",
     Remedy.SET_STATE_DIR: "set VOICEFLOW_STATE_DIR",
     Remedy.SHARE_NUMBER: "VOICEFLOW_SHARED_NUMBERS lists numbers that may be in many calls at once",
     Remedy.SHORTEN_RETENTION: "shorten VOICEFLOW_RETENTION",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.overview.report import Report
 
 MANY_CALLS = 20_000
-"""The number of calls from which a report takes seconds, so that its progress is shown."""
+"""A report on at least this many calls takes seconds, and shows its progress."""
 
 
 async def report(
@@ -60,7 +60,6 @@ async def report(
         found = [await build_report(*where, batch_id) for batch_id in batches]
         if files or not totals:
             count = sum(each.total - each.pruned for each in found)
-            # A bar that is shown only for a moment would be noise.
             with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
                 tell = None if shown is None else partial(_tell_progress, shown, count)
                 found = await write_report_files(files, *where, batches, progress=tell)

@@ -33,8 +33,8 @@ def restore(
     """Replace a SQLite store with a backup. Afterwards every queue is held, until `voiceflow resume`.
 
     The restore is refused while a process uses the store. The old file is moved aside with its -wal and -shm files, and
-    is never deleted. Calls that it records as sent or ended are taken over, as far as it can be read: the backup does
-    not know them, and they would be made again. Calls that were only enqueued after the backup are not taken over.
+    is never deleted. Calls that were sent or ended after the backup are taken over from the old file, as far as it can
+    be read; otherwise they would be made again. Calls that were only enqueued after the backup are not taken over.
 
     Examples:
         voiceflow restore calls-monday.db
@@ -117,6 +117,6 @@ def _lines(done: Restored) -> Iterator[str]:
         yield f"held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
     if done.waiting:
         yield (
-            f"{count_of(done.waiting, 'queued call')} would be sent after that; look at them first with "
+            f"{count_of(done.waiting, 'queued call')} would be sent after the resume; look at them first with "
             "`voiceflow calls list --state queued --limit 0`"
         )

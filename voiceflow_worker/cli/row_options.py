@@ -47,7 +47,7 @@ Factor = Annotated[float | None, Parameter(metavar="X")]
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOptions:
-    """The defaults for the rows of a file. The column of a row wins over an option.
+    """The defaults for the rows of a file. A column of a row overrides an option.
 
     Attributes:
         template: A call flow (JSON) with {{column}} in its texts.
@@ -55,21 +55,22 @@ class RowOptions:
         ivr: Begin each call with the question of this menu: restaurant:main is `main` in restaurant.py.
         menu: The IVR menu that handles the first key press. [the menu of --ivr]
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
-        source: The number that calls, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
+        source: The number to call from, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG.
-        batch: The id of the batch. [the file's name without its ending]
-        valid_for: The time from now (or from --not-before) after which no phone rings, such as 2h.
-        not_before: The time before which no phone rings, such as 2026-11-20T09:00:00+08:00.
+        batch: The id of the batch. [the file's name without its extension]
+        valid_for: Phones may ring for this long, from now or from --not-before, such as 2h.
+        not_before: No phone rings before this time, such as 2026-11-20T09:00:00+08:00.
         time_zone: The time zone of local times in the file, such as Asia/Singapore.
-        priority: The priority, -1000000 to 1000000. Calls with a larger one are sent first.
-        window: Phones ring only at these hours, such as 09:00-20:00, in the zone of the row, --time-zone or number.
+        priority: The priority, -1000000 to 1000000. Calls with a higher priority are sent first.
+        window: Phones ring only at these hours, such as 09:00-20:00, in the time zone of the row, else of --time-zone,
+            else of the number.
         days: Phones ring only on these days, such as mon-sat or mon,wed.
         holidays: No phone rings on public holidays of this country, such as SG or DE-BY.
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
-        redial_max: The most redials of a call. [VOICEFLOW_REDIAL_MAX, else 1]
+        redial_max: Redial a call at most this often. [VOICEFLOW_REDIAL_MAX, else 1]
         redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
-        redial_factor: The factor from one wait to the next. [1]
-        redial_jitter: The fraction, 0 to 1, by which a wait is made longer or shorter at random. [0]
+        redial_factor: Each wait is this many times the wait before. [1]
+        redial_jitter: Make each wait longer or shorter at random, by up to this fraction, 0 to 1. [0]
         sheet: The sheet of a workbook, if several have rows.
         format: The format: csv, jsonl, json, xlsx or parquet. [by the file's name, else by its content]
         stop_after_refused: Hold the batch after N refusals in a row because of its voice or source; 0: never. [10]

@@ -51,7 +51,7 @@ async def sandbox(
     numbers = None if sources is None else _listed("--sources", sources)
     for number in numbers or ():
         if not phone.is_e164(number):
-            raise InvalidInputError(f"--sources {number}: give phone numbers with their country code, as +6531234567")
+            raise InvalidInputError(f"--sources {number}: give numbers with their country code, such as +6531234567")
     settings = settings_from()
     stand_in = Sandbox(
         seed=seed,

@@ -42,16 +42,16 @@ async def serve(
 ) -> None:
     """Receive the webhooks of 8x8, which report the outcomes of calls, for all queues of a store.
 
-    It serves POST /webhooks/8x8, and GET /healthz, /readyz and /metrics. VOICEFLOW_WEBHOOK_SECRET,
-    VOICEFLOW_WEBHOOK_ALLOW and VOICEFLOW_TRUSTED_PROXIES restrict the senders of events. With VOICEFLOW_UI_SECRET it
+    The receiver serves POST /webhooks/8x8, and GET /healthz, /readyz and /metrics. VOICEFLOW_WEBHOOK_SECRET,
+    VOICEFLOW_WEBHOOK_ALLOW and VOICEFLOW_TRUSTED_PROXIES restrict the senders of events. With VOICEFLOW_UI_SECRET, it
     also serves pages for people under /ui. That secret allows people to read; VOICEFLOW_UI_OPERATOR_SECRET also allows
     them to hold, resume, cancel, redial, resolve and suppress.
 
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 for any free port.
-        register: Register this URL at 8x8 for session summaries (VSS), and with --ivr for call actions (VCA). It must
-            lead to this receiver, with https and a public name. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+        register: Register this URL at 8x8 for session summaries (VSS), and with --ivr for call actions (VCA). The URL
+            must lead to this receiver, with https and a public name. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
         force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public.
 
     Examples:

@@ -24,7 +24,7 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
                     count += 1
                     heard(count)
 
-        # A process reports inside the block that it is ready; from then on, signals must be handled.
+        # Inside the block, a process reports that it is ready. Signals must be handled from then on.
         listening = anyio.Event()
         group.start_soon(listen)
         await listening.wait()

@@ -43,7 +43,7 @@ async def add(
 ) -> None:
     """Put numbers on the suppression list. Queued calls to these numbers end unsent, in every queue of the store.
 
-    If a number is on the list already, the longer time wins. A call that was sent is not stopped.
+    A number that is already on the list keeps the later of the two ends. Calls that were sent are not stopped.
 
     Usage: [OPTIONS] NUMBER...
 
@@ -158,7 +158,7 @@ async def import_file(
     If a line is not a number, nothing is imported, every such line is printed, and the exit code is 2.
 
     Args:
-        skip_bad: Import the numbers of a file that has bad lines, and exit 0.
+        skip_bad: Import the numbers even if other lines are bad, and exit 0.
 
     Examples:
         voiceflow suppress import opt-outs.csv --reason "imported from the CRM"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EVERY = 1.0
 """Seconds between two reads of the store."""
 EARLIER = timedelta(minutes=1)
-"""The age of the oldest calls in the list of last calls, when the view starts."""
+"""The age of the oldest outcomes in the list of last calls when the view starts."""
 MOST_SHOWN = 50
 """The most calls that a screen shows."""
 

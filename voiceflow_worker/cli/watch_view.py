@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.records.call_outcome import CallOutcome
 
 WIDE = 70
-"""The columns from which a terminal has room for long labels."""
+"""A terminal with at least this many columns has room for long labels."""
 KEYS = "h hold   r resume   q quit"
 _COLOURS = {
     "completed": "green", "accepted": "green", "failed": "red", "in_doubt": "yellow", "expired": "magenta",
     "unreached": "blue", "submitted": "cyan", "sending": "cyan", "leased": "cyan",
     "COMPLETED": "green", "FAILED": "red", "ERROR": "red", "BUSY": "blue", "NO_ANSWER": "blue",
 }  # fmt: skip
-"""The colours of bars, by state or outcome. Colours only repeat the name that stands beside each bar."""
+"""The colours of bars, by state or outcome. The name stands beside each bar, so that nobody needs the colours."""
 
 
 def picture(

@@ -15,7 +15,7 @@ from voiceflow_worker.model.text.moment import rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A queue, or one batch of it, at one time. `holds` are the closed gates of the queue and of all its batches."""
+    """A queue with its batches, or one batch, at one time. `holds` are the closed gates that concern it."""
 
     progress: BatchProgress
     totals: Totals

@@ -38,7 +38,7 @@ async def worker(
     notify: NotifyOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Send the calls of a queue, at its rate, until it is stopped.
+    """Send the calls of a queue, at its rate, until the worker is stopped.
 
     The first SIGINT or SIGTERM lets calls in flight finish (VOICEFLOW_SHUTDOWN_GRACE), the second stops at once.
     Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
@@ -50,7 +50,7 @@ async def worker(
         max_active: The most open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
         max_per_person: The most attempts to call one person within a span of time, such as 3/24h, over all batches of
             the queue. [VOICEFLOW_MAX_PER_PERSON, else any number]
-        drain: End when nothing is due any more. Exit 1 if a hold stopped it, or calls are in doubt.
+        drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.
         processes: The number of worker processes.
         metrics_port: Serve GET /metrics for Prometheus on this port.
         metrics_host: The address to serve metrics on.

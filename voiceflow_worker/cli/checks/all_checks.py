@@ -1,4 +1,4 @@
-"""The list of all checks, in the order in which they depend on each other."""
+"""All checks, each after the checks that it depends on."""
 
 from __future__ import annotations
 

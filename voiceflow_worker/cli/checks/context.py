@@ -51,7 +51,7 @@ class Account:
         return self._answer
 
     async def usable(self) -> VoiceClient:
-        """The client, after its credentials were accepted. Raises CannotLookError."""
+        """The client, if 8x8 accepts its credentials. Raises CannotLookError otherwise."""
         try:
             await self.webhooks()
         except VoiceflowError as error:

@@ -85,7 +85,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
     if mount.kind in NETWORK:
         return failure(
             f"the store is on a network file system ({where}): its locks are not reliable, and it may be damaged",
-            remedy="put the store on a local disk, or use Redis where several machines share it",
+            remedy="put the store on a local disk, or use Redis if several machines share it",
         )
     if mount.kind in IN_MEMORY:
         return warning(
@@ -135,7 +135,7 @@ async def disk_space(path: Path) -> Diagnosis:
         free = found.f_bavail * found.f_frsize
         space = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
         if free < TOO_LITTLE:
-            return failure(space, remedy="make room: a store that cannot be written sends nothing")
+            return failure(space, remedy="make room: while the store cannot be written, no calls are sent")
         return warning(space, remedy="make room soon") if free < LITTLE else ok(space)
 
     return await in_thread(look)

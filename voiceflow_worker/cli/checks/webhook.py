@@ -69,7 +69,7 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
             health_answer = await client.get(health)
             if health_answer.status_code == 200 and '"ok"' in health_answer.text[:100]:
                 return ok(f"{health} answers")
-            # A good proxy may pass only the webhook.
+            # A proxy may pass only the webhook, on purpose.
             status = (await client.get(webhook.url)).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return failure(
@@ -78,9 +78,9 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
             "machine cannot reach the address)",
         )
     if status == NOT_FOR_GET:
-        return ok(f"{webhook.url} answers ({health} does not, and need not be reachable from outside)")
+        return ok(f"{webhook.url} answers ({health} does not, but it need not be reachable from outside)")
     return warning(
-        f"{webhook.url} answers {status} to a GET, where a receiver answers 405",
+        f"{webhook.url} answers {status} to a GET, but a receiver would answer 405",
         remedy="check that the proxy leads to `voiceflow serve`, and that the address is the right one",
     )
 
@@ -93,7 +93,7 @@ def health_url(url: str) -> str:
 
 
 async def secret(context: CheckContext) -> Diagnosis | None:
-    """Check that the receiver and 8x8 both have a secret, or neither of them."""
+    """Check that both the receiver and 8x8 have a secret, or that neither has."""
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
