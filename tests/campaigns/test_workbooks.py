@@ -208,7 +208,9 @@ async def test_rejects_of_a_workbook_are_a_csv_that_can_be_enqueued(tmp_path: Pa
 @pytest.mark.anyio
 async def test_rejects_cannot_be_a_workbook(tmp_path: Path, queue: CallQueue) -> None:
     path = workbook(tmp_path, [HEADER, (12, "Ben")])
-    with pytest.raises(CampaignFileError, match=r"rejects are written as plain text; give the file the ending \.csv"):
+    with pytest.raises(
+        CampaignFileError, match=r"rejects are written as plain text; give the file the extension \.csv"
+    ):
         await enqueue_file(queue, path, OPTIONS, now=NOW, rejects=tmp_path / "bad.xlsx")
 
 

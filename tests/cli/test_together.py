@@ -120,7 +120,7 @@ def test_a_sandbox_takes_only_the_voices_and_sources_that_are_listed(folder: Pat
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--sources", "nobody"], "--sources nobody: give phone numbers"),
+        (["--sources", "nobody"], "--sources nobody: give numbers"),
         (["--sources", " , "], "--sources is empty"),
         (["--voices", ""], "--voices is empty"),
     ],

@@ -122,7 +122,7 @@ def test_enqueue_begins_the_calls_of_a_file_with_a_menu(folder: Path, capfd: pyt
     assert "Hello Ana. To confirm press 1" in made[0].body
     assert '"sayAndCapture"' in made[0].body
     assert run(["enqueue", "people.csv", "--ivr", "menus_of_test:made", *common]) == 2
-    assert "is a function of the caller" in capfd.readouterr().err
+    assert "is a function, which a file cannot use" in capfd.readouterr().err
     say = ["--say", "Hello.", "--voice-profile", "v", "--menu", "confirm", "--batch", "other"]
     assert run(["enqueue", "people.csv", *say, *common]) == 0
     assert [job.menu for job in anyio.run(jobs, "sqlite:///calls.db")] == ["confirm"] * 4

@@ -279,7 +279,7 @@ async def test_a_redial_tells_what_keeps_it_from_ringing(memory: Store) -> None:
     async with signed_in(receiver(memory)) as client:
         told = Page((await client.get(f"/ui/act/redial?call={job.id}")).text).text
     assert "The phone will not ring: its number is on the suppression list" in told
-    assert "The call does not leave for now: queue default is held" in told
+    assert "The call is not sent for now: queue default is held" in told
 
 
 async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None:

@@ -372,7 +372,7 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     found = await page(app, "/ui")
     for told in (
         "3 calls are in doubt", "queue reminders is held until somebody resumes it: the text has a wrong date",
-        "Queue reminders has calls to send, and no worker", "default 0 of 3", "reminders 0 of 2", "on hold",
+        "Queue reminders has calls to send, but no worker", "default 0 of 3", "reminders 0 of 2", "on hold",
         "No receiver has reported for 30 seconds", "To send 2", "Under way 0", "of 5 in the store",
     ):  # fmt: skip
         assert told in found.text, told

@@ -1,4 +1,4 @@
-"""The detection of rows that would call numbers again, because their batch has called them with other bodies."""
+"""The search for rows whose numbers their batch has already called with another body."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 PAGE = 1000
-"""The calls of one trip to the store."""
+"""The calls that are read in one trip to the store."""
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
-    """The `count` of rows that would call numbers again, the first such `row`, and the earlier call to its number."""
+    """Rows that would call numbers again: their `count`, the first `row`, and `job`, the earlier call to its number."""
 
     count: int
     batch_id: str
@@ -51,7 +51,7 @@ class CallsBefore:
         self._suppression = SuppressionList(queue.store)
         self._bodies: set[str] = set()
         self._batches: dict[str, dict[str, list[int]] | None] = {}
-        """The rows to each number, by batch; None for a batch without calls, whose rows are not compared."""
+        """By batch, the rows that call each number. None for a batch without calls: its rows are not compared."""
 
     async def add(self, judged: Judged) -> None:
         """Add rows to compare. Raises StoreError."""
@@ -97,5 +97,5 @@ class CallsBefore:
 
 
 def _calls_nobody(job: Job) -> bool:
-    """True if the call ended without a ring; another call to its number is then the first."""
+    """True if the call ended without a ring, so that another call to its number is no repetition."""
     return job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)

@@ -23,10 +23,10 @@ from voiceflow_worker.model.jobs.gate import Gate
 class Campaign:
     """A file of people, and the batch of their calls in a queue.
 
-    The batch is that of the options, else the name of the file without its endings. Without a `file`, it is a batch
+    The batch is that of the options, else the name of the file without its extensions. Without a `file`, it is a batch
     that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are not part of the
-    campaign. Raises InvalidInputError without a file and a batch, and CampaignFileError if the file's name cannot be a
-    batch id.
+    campaign. Raises InvalidInputError if neither a file nor a batch is given, and CampaignFileError if the file's name
+    cannot be a batch id.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Campaign:
         again: bool = False,
         progress: OnProgress | None = None,
     ) -> EnqueueReport:
-        """Enqueue all rows, or none if one is bad: see `enqueue_file`. A second time, the same file adds nothing.
+        """Enqueue all rows, or none if one is bad: see `enqueue_file`. The same file adds nothing a second time.
 
         Raises CampaignFileError, InvalidInputError, StoreError.
         """
@@ -93,7 +93,7 @@ class Campaign:
         return await read_batch(self.queue.store, self.queue.name, self.batch_id)
 
     async def hold(self, *, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the batch: nothing new is sent, calls in flight finish. Without `until` it is held until `resume`."""
+        """Hold the batch until `until`, else until `resume`. No more calls are sent; calls in flight finish."""
         return await self.queue.hold(batch_id=self.batch_id, until=until, reason=reason)
 
     async def resume(self) -> Gate:

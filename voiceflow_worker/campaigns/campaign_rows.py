@@ -173,7 +173,7 @@ open_campaign = CampaignRows
 
 
 def batch_of(file: InputFile, purpose: Purpose = Purpose.ENQUEUE) -> str:
-    """The batch id that a file gives to its rows: the file's name without endings. Raises CampaignFileError."""
+    """The batch id that a file gives to its rows: its name without extensions. Raises CampaignFileError."""
     stem = file.stem
     if stem is None and purpose is Purpose.CHECK:
         return "-"
@@ -214,8 +214,8 @@ _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
 def header_findings(template: FlowTemplate, options: CampaignOptions, variables: Iterable[str]) -> list[Finding]:
     """The findings that make every row bad in a file with these variables.
 
-    The template is filled in for a row without empty cells, with its conditions and defaults: a value that is missing
-    there is missing in every row.
+    The template is filled in for a row that has a value in every column. A value that is missing even then is missing
+    in every row.
     """
     present = set(variables)
     given = {"source": options.source, "voice_profile": options.voice_profile}

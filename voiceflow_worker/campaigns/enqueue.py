@@ -35,10 +35,10 @@ class Phase(StrEnum):
 
 
 class OnProgress(Protocol):
-    """A function that gets the progress of an enqueue: first bytes read, then rows enqueued, `done` of `total`."""
+    """A function that gets the progress of an enqueue: first of the bytes read, then of the rows enqueued."""
 
     def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
-        """Take the progress. `rows` counts the rows read so far."""
+        """Take the progress: `done` of `total` bytes or rows. `rows` counts the rows read so far."""
         ...
 
 
@@ -66,8 +66,8 @@ async def enqueue_file(
     after a correction of the template. If there are such rows, nothing is enqueued either, unless `again` is set.
     Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
 
-    `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing; without a queue it
-    does not look into a store. With `assumptions`, the report of a dry run has a preview of the calls. Raises
+    `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
+    queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. Raises
     CampaignFileError for a file that cannot be read, before anything is stored. Raises StoreError when the store fails:
     enqueuing the file again is then safe.
     """

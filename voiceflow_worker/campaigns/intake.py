@@ -19,7 +19,7 @@ from voiceflow_worker.model.jobs.stop_rules import StopRules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Rows divided by the owners of their keys: `new` calls, `known` calls of the store, and `bad` rows."""
+    """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows."""
 
     rows: Sequence[ReadRow]
     new: Sequence[ReadRow]
@@ -55,7 +55,7 @@ class Intake:
         self._limited: set[str] = set()
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Divide rows by the owners of their keys. If an owner is the same call, the row is known; else it is bad."""
+        """Divide rows. A row whose key belongs to the same call is known; if it belongs to another, the row is bad."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
         if self._queue is not None and keys:

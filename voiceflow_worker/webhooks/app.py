@@ -54,10 +54,10 @@ def receiver_app(
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
     It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand, checks
-    the store for /readyz, and sends heartbeats to the workers. (An app that mounts it sends the heartbeats by
+    the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver sends them by
     `present`.) `policy` must be the workers' policy. With `ui_secret`, people who know this secret can see the calls
-    under /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time, by which
-    operators may say that a call in doubt was not placed; the default is the store's clock. Raises SettingsError for an
+    under /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time, which
+    decides whether a call in doubt can still be placed; the default is the store's clock. Raises SettingsError for an
     empty secret.
     """
     policy = CallPolicy() if policy is None else policy
@@ -121,10 +121,10 @@ def webhook_app(
     networks `allow` (empty: all). X-Forwarded-For counts only from `trusted_proxies`, so the server must not rewrite
     the peer address (uvicorn: `proxy_headers=False`). The other paths check neither secret nor network.
 
-    The answer to an event is 200 if it was accepted, also if it was repeated, or its type or session is unknown. It is
-    400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408 if the body
-    took longer than `read_limit`, 413 for a body over 1 MB, and 503, "send it again", if the store cannot be reached or
-    took longer than `store_limit`.
+    The answer to an accepted event is 200. Repeated events, and events of an unknown type or session, are accepted too.
+    Other answers: 400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408
+    if the body took longer than `read_limit`, 413 for a body over 1 MB, and 503, "send it again", if the store cannot
+    be reached or took longer than `store_limit`.
 
     Session summaries go to `settle`, states and recordings to `progress`. Every known event except a summary then goes
     to `on_event`, whose result is the answer. For a call action event (VCA), `on_event` may take `event_limit`; without
@@ -132,8 +132,8 @@ def webhook_app(
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
-    below it, with its own sign-in, and `rates` keeps the history for its charts; `counting` runs the counts of
-    large batches for it. Raises SettingsError for an empty secret.
+    below it, with its own sign-in. `rates` keeps the history for its charts, and `counting` counts large batches for
+    it. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)

@@ -107,7 +107,7 @@ def understood(content: bytes) -> Event | WebhookAnswer:
     """The event in a body, or the answer that refuses it."""
     try:
         return parse_event(decoded(content))
-    except WebhookEventError as error:  # before ValueError, because it is one
+    except WebhookEventError as error:  # comes first, because it is a ValueError too
         return WebhookAnswer.refused(400, "not_an_event", str(error), odd=OddReason.NOT_AN_EVENT)
     except ValueError as error:
         return WebhookAnswer.refused(400, "not_json", f"the body is not JSON: {error}", odd=OddReason.NOT_JSON)

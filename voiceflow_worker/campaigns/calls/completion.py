@@ -23,7 +23,7 @@ def complete(
     voice_profile: str | None,
     source_wins: bool = False,
 ) -> None:
-    """Fill in a body in place. A value of None fills in nothing. The rules report a malformed body.
+    """Fill in a body in place. Values of None are left out. A malformed body is left for `find_problems` to report.
 
     The first call always goes to `destination`, because a constant number in a template would be called once for each
     row. `source` and `voice_profile` are used if the flow has none; with `source_wins`, `source` replaces that of the
@@ -75,7 +75,7 @@ def _written_out(key: str, value: object, country: str) -> object:
 
 
 def missing_from(body: Mapping[str, object]) -> set[str]:
-    """The names among `source` and `voice_profile` that a body needs and does not have."""
+    """The values that a body needs but lacks: `source`, `voice_profile`, both or none."""
     flow = body.get("callflow")
     if not is_list(flow) or not flow:
         return set()

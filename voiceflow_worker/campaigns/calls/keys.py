@@ -11,7 +11,7 @@ _ENTRY = _KEY + _BODY + _LINE
 
 
 def row_key(batch_id: str, canonical: str) -> str:
-    """The key of a row that has none: a digest of its batch and its canonical body without validUntil.
+    """The key made for a row without one: a digest of its batch and its canonical body without validUntil.
 
     So a file that is enqueued again adds nothing, even if `valid_for` gives its calls another validity.
     """
@@ -20,7 +20,7 @@ def row_key(batch_id: str, canonical: str) -> str:
 
 
 class SeenKeys:
-    """The keys of a file so far. They take 40 bytes a row, where a dict takes 350.
+    """The keys of a file so far. They take 40 bytes a row; a dict would take 350.
 
     This is a hash table with open addressing. `_table` holds the numbers of entries, counted from 1. An entry is the
     digest of a key, the beginning of its body's digest, and its line.
@@ -32,7 +32,7 @@ class SeenKeys:
         self._table = array("I", bytes(4 << 10))
 
     def first(self, key: str, *, row: int, digest: str) -> tuple[int, bool] | None:
-        """Look up a key, or add it: the line of its earlier row, and True for an equal body; None for a new key."""
+        """The line of the earlier row with this key, and whether its body is equal. Adds a new key; returns None."""
         mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
         body = bytes.fromhex(digest[: 2 * _BODY])
         place = self._place_of(mark)

@@ -27,7 +27,7 @@ def opening_template(menu: Menu) -> FlowTemplate:
     ]
     if any(callable(text) for text in texts):
         raise InvalidInputError(
-            f"the prompt or voice of menu {menu.name} is a function of the caller, which a file cannot call: enqueue "
+            f"the prompt or voice of menu {menu.name} is a function, which a file cannot use: enqueue "
             f"these calls from Python (menu.call), or {Remedy.GIVE_TEMPLATE}"
         )
     for text in texts:

@@ -25,15 +25,15 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignOptions:
-    """The defaults for the rows of a campaign. A column wins over an option, and an option over the template.
+    """The defaults for the rows of a campaign. A column overrides the call flow, and the call flow overrides an option.
 
-    There are two special rules. `batch_id` also wins over the clientBatchId of a body; without either, the batch is the
-    file's stem. `valid_for` counts from now, or from a later `not_before`. It replaces a missing or expired validity,
-    and shortens a longer validity, but never extends a validity.
+    There are three special rules. A voice in the call flow also overrides the column. `batch_id` also overrides the
+    clientBatchId of a body; without either, the batch is the file's stem. `valid_for` counts from now, or from a later
+    `not_before`. It replaces a missing or expired validity, and shortens a longer validity, but never extends one.
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers.
-    `time_zone` is the zone of local times. Calls with a larger `priority` are sent first. `window` applies in the
+    `time_zone` is the zone of local times. Calls with a higher `priority` are sent first. `window` applies in the
     row's zone, else in `time_zone`, else in the zone of its number. If `redial` is None, the policy of the queue
     applies. `menu` names the IVR menu with which the calls begin. `data` is stored with each call, beside the columns
     of its row. `keys` are unique keys by row number, which replace those of the rows. The batch is held after

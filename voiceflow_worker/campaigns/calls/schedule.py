@@ -36,7 +36,7 @@ def read_schedule(
     now: datetime,
     purpose: Purpose,
 ) -> Schedule:
-    """The times of a row. A column wins over the `validUntil` of the body, and the body wins over the options."""
+    """The times of a row. A column overrides the `validUntil` of the body, and the body overrides the options."""
     schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
     zone = _zone(reserved, schedule)
     if (text := reserved.get("not_before")) is not None:

@@ -1,4 +1,4 @@
-"""Bodies of rows. If rows differ only in the number called and in spoken texts, one body is checked and encoded."""
+"""Bodies of rows. Rows that differ only in the number called and in spoken texts are checked and encoded once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voiceflow_worker.model.flows.shape import MOST_SHAPES, BodyShape, EncodedBo
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the rows of one shape have in common."""
+    """The parts that the rows of one shape share."""
 
     fields: Mapping[str, object]
     source: str
@@ -30,9 +30,9 @@ class _Known:
 class Shapes:
     """The shapes of a template.
 
-    A shape is everything but the number called and the spoken texts. Of spoken texts only these rules depend on the
-    text: it is not empty, not too long, and has no control characters and no curly brackets. So a row whose texts keep
-    them has the findings of its shape.
+    A shape is everything in a body but the number called and the spoken texts. The rules require of a spoken text only
+    that it is not empty, not too long, and has no control characters and no curly brackets. So a row whose texts meet
+    these requirements has the findings of its shape.
     """
 
     def __init__(self, template: FlowTemplate) -> None:
@@ -48,7 +48,7 @@ class Shapes:
         voice_profile: str | None,
         source_wins: bool,
     ) -> EncodedBody | None:
-        """The body of a row, if it has the shape of a valid one; None if it has to be validated as a whole."""
+        """The body of a row whose shape is known to be valid; None if the row has to be checked as a whole."""
         slots = [encode_basestring(destination)]
         key: list[object] = [source, source_wins, voice_profile]
         for text in self._template.texts:

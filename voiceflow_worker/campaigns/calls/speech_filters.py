@@ -1,7 +1,7 @@
 """Template filters that write values as a voice should speak them, in the language of the voice.
 
 `{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ place|ordinal }}`, `{{ code|digits }}`,
-`{{ code|spell }}`. Words and orders are those of the CLDR, through Babel; voices read the digits in their language.
+`{{ code|spell }}`. Words and their order come from the CLDR, through Babel. Voices read digits in their own language.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
     first, second = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
     if first.utcoffset() == second.utcoffset():
         return _in_utc(first, text)
-    # PEP 495: in a gap, going to UTC and back does not return; in a fold, both do.
+    # PEP 495: conversion to UTC and back changes a time that does not exist, but not a time that happens twice.
     if _in_utc(first, text).astimezone(zone).replace(tzinfo=None) != moment:
         raise ValueError(
             f"{text[:40]!r} does not exist in {zone.key}: the clocks skip it; give another time, or an offset"

@@ -1,4 +1,4 @@
-"""The reader of CSV files as spreadsheets write them, with several delimiters, line breaks in quotes, ragged rows."""
+"""The reader of CSV files as spreadsheets write them: several delimiters, line breaks in quotes, ragged rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_RECORD = 500
 """The most lines of a record. Without a limit, an unclosed quote would swallow the good rows that follow."""
 
 _LONGEST_CELL = 131_072
-"""Characters. A longer cell is refused by the csv module."""
+"""The most characters of a cell, by the limit of the csv module."""
 
 _LONGEST_HEADER = 20
 """The most lines of a header."""
@@ -158,7 +158,7 @@ def _delimiter_of(header: str) -> str:
 
 
 def _cells(text: str, delimiter: str) -> tuple[str, ...] | str:
-    """The cells of one record, or the reason that it cannot be parsed, as the part of a sentence."""
+    """The cells of one record, or the reason why it cannot be parsed, as a clause."""
     if '"' not in text and len(text) <= _LONGEST_CELL:
         return tuple(text.removesuffix("\n").split(delimiter))
     try:

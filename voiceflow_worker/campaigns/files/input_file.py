@@ -29,9 +29,9 @@ class InputFile:
         self.name = path.name if held is None else self._place
         plain = path.with_suffix("") if path.suffix.lower() == _ENDING else path
         self.stem = None if held is not None else plain.stem.strip()
-        """The name without its endings, such as `.csv.gz`; None for standard input."""
+        """The name without its extensions, such as `.csv.gz`; None for standard input."""
         self.suffix = "" if held is not None else plain.suffix.lower()
-        """The ending that shows the format, such as `.csv`, in lower case."""
+        """The extension that shows the format, such as `.csv`, in lower case."""
 
     def __str__(self) -> str:
         return self._place
@@ -47,7 +47,7 @@ class InputFile:
     def opened(self) -> Generator[tuple[io.BufferedReader, Callable[[], int]]]:
         """Open the file: a reader of its unpacked bytes, and a function that returns the number of bytes read.
 
-        Raises CampaignFileError if the file cannot be read, also if that shows only within the block.
+        Raises CampaignFileError if the file cannot be read, even if the error occurs only within the block.
         """
         try:
             with self.opened_raw() as raw:

@@ -36,11 +36,13 @@ class RejectsFile:
         """Raise CampaignFileError for a name that the file of rejects cannot have.
 
         The rejects must not replace the file that is read, unless that is a file of rejects too. The name must not have
-        the ending of another format.
+        the extension of another format.
         """
         if rejects.suffix.lower() in _OTHER_FORMATS:
-            ending = ".csv" if source.kind.is_table else ".jsonl"
-            raise CampaignFileError(f"{rejects}: rejects are written as plain text; give the file the ending {ending}")
+            extension = ".csv" if source.kind.is_table else ".jsonl"
+            raise CampaignFileError(
+                f"{rejects}: rejects are written as plain text; give the file the extension {extension}"
+            )
         if read.path is not None and rejects.resolve() == read.path.resolve() and REASON not in source.columns:
             raise CampaignFileError(
                 f"{rejects} is the file that is read: rejects would replace its good rows; name another file"

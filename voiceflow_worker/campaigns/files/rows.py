@@ -29,9 +29,9 @@ _NO_DATA: Mapping[str, object] = {}
 class RawRow(NamedTuple):
     """One row as it is in the file. A tuple, because files have millions of them.
 
-    `number` is the line where it begins, or its row in a sheet, counted from 1; in a Parquet file it is the number of
-    the row. `text` is the text of a line. `cells` are the cells of a table; `data` is the object of a JSON line.
-    `problems` are the reasons why it cannot be read, as (column, clause), and `code` is their 8x8 code.
+    `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet or a Parquet file.
+    `text` is the text of a line. `cells` are the cells of a table; `data` is the object of a JSON line. `problems` are
+    the reasons why the row cannot be read, as (column, clause), and `code` is their 8x8 code.
     """
 
     number: int
@@ -47,7 +47,7 @@ class RowSource(ABC):
 
     kind: FileKind
     columns: tuple[str, ...] = ()
-    """The canonical names of a table's columns; a column without a name has an empty one."""
+    """The canonical names of a table's columns; empty for a column without a name."""
     header: tuple[str, ...] = ()
     """The header of a table as written in the file."""
     header_row: int | None = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
-    """Give a temporary path to write to. At the end of the block the file is moved to `path`; after an error, removed.
+    """Yield a temporary path. At the end of the block the file is moved to `path`; after an error it is removed.
 
     A `path` that is not a plain file (a pipe, `/dev/stdout`) is written directly. Raises OSError, which names `path`.
     """

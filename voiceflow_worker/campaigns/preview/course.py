@@ -98,7 +98,7 @@ class CallPlan:
         """The course of calls that leave from `start` on, `rate` a second (None: at once), by the rules of the queue.
 
         Calls of a higher priority leave first, then those that are due earlier. A call whose window closes before its
-        turn is due when it opens again. Every call is taken to need one attempt.
+        turn is due again when the window opens again. Each call is assumed to need one attempt.
         """
         later, opens_at = self._later(start)
         course = Course(later=later, opens_at=opens_at)

@@ -42,7 +42,7 @@ class Price:
 
 @dataclass(slots=True)
 class PriceTable:
-    """Prices by first digits and by country. The longest matching digits of a number win over its country."""
+    """Prices by first digits and by country. The price of the longest matching digits is used, else the country's."""
 
     name: str
     prefixes: dict[str, Price] = field(default_factory=dict[str, Price])

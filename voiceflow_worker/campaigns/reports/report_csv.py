@@ -15,8 +15,8 @@ from voiceflow_worker.model.text.printable import printable
 # A spreadsheet runs a cell that begins like this as a formula (OWASP, CSV injection). A number such as +6587654321 is
 # harmless, and so is a number with single spaces, such as +65 8765 4321.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
-# A program may separate by another character than the comma of this file. It then begins a cell in the middle of a
-# text, and quotes do not prevent that: to this program they are in the middle of a cell.
+# A program may take another character than the comma for the delimiter. A cell then begins in the middle of a text.
+# Quotes do not prevent this, because they too are in the middle of a cell.
 _NEXT_CELL = re.compile(r"([;|\t\r\n])((?:[^\S\t\r\n]|\")*[=+\-@\uff1d\uff0b\uff0d\uff20][^;|\t\r\n]*)")
 _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     """Write a line for each call, in the order of enqueuing.
 
-    Each step of the generator writes some calls, and gives the number of calls so far. The file gets its name when it
+    Each step of the generator writes some calls, and yields the number of calls so far. The file gets its name when it
     is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
     """
     names, count = spool.data_names, 0

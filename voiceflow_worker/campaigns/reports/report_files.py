@@ -52,7 +52,7 @@ async def write_report_files(
     """Write the reports of these batches side by side into each file, and return them. None is the whole queue.
 
     Each call is read once, and each file gets its name when it is complete. Memory does not grow with the calls.
-    `progress` gets a number of calls, and `read` or the file to which they are written. Raises OSError, StoreError, and
+    `progress` gets a number of calls, and `read` or `written to FILE`. Raises OSError, StoreError, and
     InvalidInputError if a library is missing.
     """
     if files.xlsx is not None:

@@ -89,7 +89,7 @@ def chart_of(table: ReportTable) -> Chart:
 
 
 def _is_wide(table: ReportTable) -> bool:
-    """True if the names in a table are sentences, beside which there is no room for bars."""
+    """True if the names in a table are too long to leave room for bars."""
     return any(len(shown_cell(row[0])) > LONGEST_NAME for row in table.rows)
 
 

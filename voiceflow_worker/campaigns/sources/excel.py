@@ -92,7 +92,7 @@ class ExcelRows(RowSource):
                 raise
             except OSError as error:
                 raise CampaignFileError(f"{self._file} cannot be read: {error.strerror or error}") from error
-            # A damaged workbook fails in whichever part of the library meets the damage first.
+            # For a damaged workbook, any part of the library may raise any error.
             except Exception as error:
                 raise CampaignFileError(
                     f"{self._file} is not an Excel workbook (.xlsx), or it is damaged: {_line(error)}; open it in "

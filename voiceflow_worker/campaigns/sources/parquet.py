@@ -57,7 +57,7 @@ class ParquetRows(RowSource):
                 raise
             except FileNotFoundError as error:
                 raise CampaignFileError(f"{self._file} cannot be read: {error.strerror}") from error
-            # A damaged file fails in whichever part of the library meets the damage first.
+            # For a damaged file, any part of the library may raise any error.
             except Exception as error:
                 reason = " ".join(str(error).split())[:200]
                 raise CampaignFileError(

@@ -48,7 +48,7 @@ class AnswersOnce:
         wait = _FIRST_LOOK
         while True:
             standing = await self._claims.add({key: mine})
-            # Also after a claim, because the previous receiver may have answered just before its claim ended.
+            # Read even after a claim, because the previous receiver may have answered just before its claim ended.
             answer = await self.known(key)
             if answer is not None or standing[key] == mine:
                 return answer

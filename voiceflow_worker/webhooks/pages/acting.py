@@ -39,7 +39,7 @@ class PageActing:
         return self.actions[name].command(PageForm(subject.items()))
 
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
-        """The page that asks before an action. Raises StoreError."""
+        """The confirmation page of an action. Raises StoreError."""
         action = self.actions.get(asked.name)
         if action is None:
             return _no_such_action()

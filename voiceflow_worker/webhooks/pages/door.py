@@ -52,11 +52,11 @@ class PageDoor:
         return None
 
     def open(self) -> Page:
-        """The sign-in form, for somebody who asked for it."""
+        """The sign-in form at its own address."""
         return _form(200)
 
     def closed(self, scope: Scope, asked: PageRequest) -> Page:
-        """The sign-in form in the place of another page, to which the browser goes after the sign-in."""
+        """The sign-in form in the place of another page. After the sign-in, the browser goes to that page."""
         return _form(401, way=_way_of(scope, asked))
 
     async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:
@@ -81,7 +81,7 @@ class PageDoor:
         role = self._sessions.role_of(form.one("secret"))
         if role is None:
             self._wrong.failed(address, at=now)
-            _log.warning("somebody typed a wrong secret of the pages", address=str(address))
+            _log.warning("somebody typed a wrong secret to sign in to the pages", address=str(address))
             return _form(401, way=way, name=form.one("name"), said="This is not the secret of these pages.")
         self._wrong.succeeded(address)
         if (old := await self.session(scope)) is not None:

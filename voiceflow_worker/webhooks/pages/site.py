@@ -34,7 +34,7 @@ ACTION_LIMIT = timedelta(seconds=60)
 """The time limit of an action, such as the cancellation of a batch, and of the question before it."""
 _SLOW = {ROOM: ACTION_LIMIT, exports.ROOM: exports.EXPORT_LIMIT}
 LIVE = b"x-voiceflow-live"
-"""The header by which the script requests the live part of a page. Its value is the ETag of the part it has."""
+"""The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": (
@@ -118,7 +118,7 @@ class Pages:
         return self._drawn(problem(503, "The store is not available", what), asked)
 
     async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest, held: ExitStack) -> Response:
-        """The answer to a request, by its session. `held` closes what the answer needs. Raises StoreError."""
+        """The answer to a request, by its session. `held` closes the files of the answer. Raises StoreError."""
         method = scope["method"]
         if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
             page = await self._door.sign_in(scope, receive, asked) if method == "POST" else self._door.open()

@@ -27,7 +27,7 @@ TimeAt8x8 = Callable[[], Awaitable[datetime | None]]
 
 
 class FieldKind(StrEnum):
-    """The kind of a form field, by which it is drawn."""
+    """The kind of a form field, which decides how the field is drawn."""
 
     LINE = "line"
     LINES = "lines"
@@ -54,7 +54,7 @@ class FormField:
 class Confirmation:
     """The question before an action. `rings` and `silent` say which phones will ring and which will not.
 
-    `subject` is sent in hidden fields of the form. `back` is the page under /ui for a return without the action.
+    `subject` is sent in hidden fields of the form. `back` is the page under /ui for people who do not confirm.
     `is_step`: the form changes nothing, and leads to the question.
     """
 

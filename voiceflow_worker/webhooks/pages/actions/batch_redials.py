@@ -65,7 +65,7 @@ class RedialBatchAction(PageAction):
             why = "; ".join(left_out) or "none has ended with these outcomes"
             raise InvalidInputError(f"no call of batch {batch} can be redialled: {why}")
         held = [
-            f"They do not leave for now: {gate_in_words(gate)}."
+            f"They are not sent for now: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
             if gate.keeps_back(batch, at=at)
         ]
@@ -88,7 +88,7 @@ class RedialBatchAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Queue the calls again that were counted, and no others."""
+        """Put the counted calls back into the queue, and no others."""
         queue, batch, _ = await named_batch(self._acting, form)
         note = by_person(who, reason_in(form, "note"), "called again")
         times, at = _times(form), _counted_at(form.one("at"), now=queue.store.clock.now())
@@ -116,7 +116,7 @@ class RedialBatchAction(PageAction):
                 FormField(name="outcome", label="Calls that ended with", kind=FieldKind.TICKS, options=options),
                 FormField(
                     name="times",
-                    label="Most redials by people for each call",
+                    label="Redials by people of one call, at most",
                     value="1",
                     help="With 1, calls that somebody redialled before are left out.",
                 ),
@@ -144,7 +144,7 @@ def _times(form: PageForm) -> int:
 
 
 def _counted_at(text: str, *, now: datetime) -> datetime:
-    """The time of the count that the person has seen. Raises InvalidInputError if that is too long ago."""
+    """The time of the count that the person has seen. Raises InvalidInputError if the count is too old."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

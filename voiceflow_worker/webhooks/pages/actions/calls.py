@@ -40,7 +40,7 @@ class CancelCallAction(PageAction):
         lifecycle.cancel(job, at=queue.store.clock.now(), reason="", policy=self._acting.policy)
         return Confirmation(
             title=f"Cancel the call to {job.destination}?",
-            rings=("Nothing. If the call leaves before you confirm, it is not cancelled.",),
+            rings=("Nothing. If the call is sent before you confirm, it is not cancelled.",),
             silent=(f"{job.destination} is not called, and not redialled.",),
             button="Cancel the call",
             fields=(reason_field("Reason", subject),),
@@ -66,7 +66,7 @@ class RedialAction(PageAction):
         return command("calls", "redial", subject.one("call"), note="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Raises JobError if the call has not ended, or its validity has."""
+        """The question before the action. Raises JobError if the call has not ended, or is no longer valid."""
         queue, job = await self._acting.call(subject.one("call"))
         again = lifecycle.redial(job, at=queue.store.clock.now(), note="", force=True)
         fields = [reason_field("Note", subject, name="note")]
@@ -101,7 +101,7 @@ class RedialAction(PageAction):
         if refusal is not None:
             found.append(f"The phone will not ring: {refusal[1]}. The call ends when its turn comes.")
         found += [
-            f"The call does not leave for now: {gate_in_words(gate)}."
+            f"The call is not sent for now: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
             if gate.keeps_back(job.batch_id, at=now)
         ]

@@ -43,7 +43,7 @@ class HoldAction(PageAction):
         return command("hold", queue=subject.one("queue"), batch=subject.exactly("batch") or None, reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Waiting calls do not ring; calls that have left are not stopped."""
+        """The question before the action. Waiting calls do not ring; calls that were sent are not stopped."""
         queue, batch, states = await _subject(self._acting, subject)
         waiting = count_of(_waiting(states), "waiting call")
         return Confirmation(
@@ -119,7 +119,7 @@ class CancelBatchAction(PageAction):
         return command("calls", "cancel", queue=subject.one("queue"), batch=subject.exactly("batch"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Waiting calls end; calls that have left are not stopped."""
+        """The question before the action. Waiting calls end; calls that were sent are not stopped."""
         queue, batch, states = await named_batch(self._acting, subject)
         waiting = count_of(_waiting(states), "waiting call")
         return Confirmation(

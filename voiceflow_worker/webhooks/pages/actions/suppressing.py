@@ -32,8 +32,8 @@ from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 PAGE = "suppression"
 MOST_AT_ONCE = 1000
 _SHOWN_FINDINGS = 5
-_GOES_ON = "Calls that have left already: they are not stopped."
-_ENDS = "Waiting calls to these numbers in every queue. They end unsent when their turn comes."
+_GOES_ON = "Calls that were already sent. They are not stopped."
+_ENDS = "Waiting calls to these numbers, in every queue. They end unsent when their turn comes."
 
 
 class SuppressAction(PageAction):

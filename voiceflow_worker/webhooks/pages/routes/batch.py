@@ -17,7 +17,7 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
-"""Calls of a batch whose hours, countries and attempts are read while somebody waits for its page."""
+"""Hours, countries and attempts of a batch with at most this many calls are read while somebody waits for its page."""
 _PAGE = 500
 
 

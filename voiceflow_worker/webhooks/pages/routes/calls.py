@@ -43,10 +43,10 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFilter:
-    """The filter of a person. `lets_pass` checks the conditions that the store cannot check; None if there are none.
+    """A filter of calls. `lets_pass` checks the conditions that the store cannot check; None if there are none.
 
-    `begin` and `end` are the times between which a call has last changed. `newest` limits the ids: a call
-    with a later id was created after `end`, so it has not changed before `end`.
+    Calls pass if their last change was between `begin` and `end`. `newest` is the largest id of a call that was created
+    before `end`. Calls with larger ids cannot pass, and need not be read.
     """
 
     query: Query
@@ -59,7 +59,7 @@ class CallFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPage:
-    """One page of calls, the newest first. `newer` and `older` are the places where the pages around it begin, or None.
+    """One page of calls, the newest first. `newer` and `older` are the places of the pages around it, or None.
 
     `looked_at`: the number of calls that were read, if the search stopped before the page was full.
     """

@@ -31,7 +31,7 @@ _WIDEST = 8.0
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """A bar, or a piece of a bar, for `count` of `of` calls. `start` and `width` are in percent of the chart."""
+    """A bar, or a piece of a bar, for `count` out of `of` calls. `start` and `width` are in percent of the chart."""
 
     name: str
     count: int
@@ -118,7 +118,7 @@ def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
 
 
 def columns_of_hours(hours: Sequence[HourFigures]) -> list[ChartColumn]:
-    """One column for each hour from the first to the last of these, with those that were answered in its lower part."""
+    """A column for each hour from the first to the last. Its lower part shows the answered attempts."""
     known = {each.hour: (each.attempts, each.answered) for each in hours}
     span = range(min(known), max(known) + 1) if known else ()
     return columns([(f"{hour:02}", *known.get(hour, (0, 0))) for hour in span])

@@ -54,7 +54,7 @@ class PageQueries:
 
 
 def read_number(text: str) -> str | None:
-    """A telephone number in the form in which calls are stored; None for another text."""
+    """A telephone number in the form in which calls are stored; None for any other text."""
     try:
         return usual_form(parse_number(text).e164)
     except PhoneNumberError:

@@ -18,7 +18,7 @@ from voiceflow_worker.webhooks.pages.routes.suppression import show_suppression
 
 
 class PageRoutes:
-    """The routes of pages without a name, such as `/ui/calls`, and of pages of one thing, such as `/ui/calls/ID`."""
+    """The routes of pages that list things, such as `/ui/calls`, and of pages of one thing, such as `/ui/calls/ID`."""
 
     def __init__(self, *, policy: CallPolicy, large: LargeBreakdowns) -> None:
         self._lists: Mapping[str, PageRoute] = {

@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 Address: TypeAlias = IPv4Address | IPv6Address
 MOST_ADDRESSES = 10_000
-"""The most addresses that are remembered. Forgotten addresses are still subject to the limit for all together."""
+"""The most addresses that are remembered. The limit for all addresses together still applies to forgotten ones."""
 
 _OF_ONE = (5, 1 / 60)
 """The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
@@ -21,8 +21,8 @@ _OF_ONE = (5, 1 / 60)
 class WrongSecrets:
     """The limits for wrong secrets in this process, by address and for all addresses together.
 
-    A few wrong secrets are allowed at once, and then one at each interval. An address from which somebody has signed in
-    is not subject to the limit for all.
+    A few wrong secrets are allowed at once, and then one at each interval. The limit for all does not apply to an
+    address from which somebody has signed in.
     """
 
     def __init__(self, *, all_at_once: int = 100) -> None:

@@ -1,5 +1,5 @@
-// Times in the reader's zone, and pages that follow the store: every two seconds the live part of the page is fetched,
-// and what differs is changed in place, so that focus, selection and open details stay.
+// Shows times in the reader's zone, and renews the live part of the page every two seconds. Only the differences are
+// changed, in place, so that focus, selection and open details stay.
 "use strict";
 
 const EVERY = 2000, SLOWEST = 30000;
@@ -18,7 +18,7 @@ function localTimes(root) {
   }
 }
 
-// Times that people type are in their own zone, which the form sends along. Without the script it is that of the address.
+// People type times in their own zone, and the form sends this zone. Without the script, the zone comes from the address.
 function localFields() {
   const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
   for (const zone of timeZone ? document.querySelectorAll("input[name=zone]") : []) {
@@ -58,7 +58,7 @@ function renew(old, now) {
   while (place) [place] = [place.nextSibling, place.remove()];
 }
 
-// Elements with the same key are the same thing: a row by what it leads to, a card by its heading.
+// Elements with the same key are the same thing. The key of a row is its link, and the key of a card is its heading.
 function keyOf(node) {
   if (node.nodeType !== Node.ELEMENT_NODE) return node.nodeName;
   const inner = node.querySelector({ LI: "a[href]", TR: "a[href]", SECTION: "h2" }[node.nodeName] || ":not(*)");
