@@ -33,7 +33,7 @@ VoiceflowError
     ├── CallNotSentError              the request was certainly not sent: nobody was called
     ├── CallInDoubtError              the call may have been placed; do not send it again
     ├── CallLogError                  the call log could not be read; nothing was changed
-    │   └── CallLogUnavailableError   8x8 cannot be reached for it; try again
+    │   └── CallLogUnavailableError   8x8 cannot be reached to read it; try again
     └── RequestFailedError            a request that places no call was answered with an error
         └── VoiceUnavailableError     8x8 cannot be reached, or asks to come back later; try again
 """
@@ -85,7 +85,7 @@ class Remedy(StrEnum):
     SET_KEY_ASIDE = "set the API key by itself"
     SET_NOTIFY_SECRET = "set the secret that notifications are signed with"  # noqa: S105 (words)
     SET_STATE_DIR = "set the state directory"
-    SHARE_NUMBER = "list numbers that may be in many calls at once as shared"
+    SHARE_NUMBER = "if many calls may use a number at once, list it as shared"
     SHORTEN_RETENTION = "shorten the retention of ended calls"
     UNSUPPRESS = "remove the number from the suppression list to call it"
     VALIDATE = "validate the body"
@@ -122,7 +122,7 @@ class CallFlowError(InvalidInputError, ValueError):
 
 
 class PhoneNumberError(InvalidInputError, ValueError):
-    """Raised when a text is not a callable telephone number. `code` is -1011 for several numbers, else -1017."""
+    """Raised when a text is not a callable telephone number. `code` is -1011 if it has several numbers, else -1017."""
 
     def __init__(self, message: str, *, code: int = -1017) -> None:
         self.code = code
@@ -217,11 +217,11 @@ class IllegalMoveError(JobError):
 
 
 class TooLateError(IllegalMoveError):
-    """Raised when a call is cancelled after it may have been sent: it can no longer be taken back."""
+    """Raised when a call cannot be cancelled, because it may have been sent already."""
 
 
 class TooEarlyError(IllegalMoveError):
-    """Raised when a call is resolved as not placed, but 8x8 may still place it, until `until`."""
+    """Raised when a call is resolved as not placed too early: 8x8 may still place it until `until`."""
 
     def __init__(self, job_id: str, *, state: str, until: datetime) -> None:
         self.until = until
@@ -234,7 +234,7 @@ class TooEarlyError(IllegalMoveError):
 
 
 class StaleJobError(JobError):
-    """Raised when other processes changed the job first, at every try of this change."""
+    """Raised when other processes changed the job first, each time that this change was tried."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
@@ -255,7 +255,7 @@ class OutcomeTimeoutError(JobError, TimeoutError):
             case None:
                 why = "the store could not be reached"
             case "in_doubt":
-                why = f"it is in_doubt: only evidence ends a doubt, or {Remedy.RESOLVE}"
+                why = f"it is in_doubt and waits for evidence, or {Remedy.RESOLVE}"
             case _:
                 why = f"it is {state}"
         super().__init__(job_id, f"job {job_id} has no outcome after {waited.total_seconds():g} s: {why}")
@@ -282,9 +282,10 @@ class StoreError(VoiceflowError):
 
 
 class StoreUnavailableError(StoreError):
-    """Raised when the store cannot be reached or is locked. No change is known to be stored: try again.
+    """Raised when the store cannot be reached or is locked. It is not known whether a change was stored: try again.
 
-    `passes` is False if trying again cannot help until somebody corrects the cause, such as a wrong password.
+    To enqueue a call again is safe only with a unique key. `passes` is False if somebody must first correct the cause,
+    such as a wrong password.
     """
 
     def __init__(self, message: str, *, passes: bool = True) -> None:
@@ -301,7 +302,7 @@ class StoreCorruptError(StoreError):
 
 
 class StoreReplacedError(StoreCorruptError):
-    """Raised when the store's file was replaced or removed while it was open: further writes to it are lost."""
+    """Raised when the store's file was replaced or removed while it was open. Further writes would be lost."""
 
 
 class StoreVersionError(StoreError):
@@ -337,7 +338,7 @@ class CallNotSentError(VoiceError):
 
 
 class CallInDoubtError(VoiceError):
-    """Raised when a call may have been placed. Do not send it again: wait for its summary, or look for evidence."""
+    """Raised when a call may have been placed. Do not send it again: wait for its summary, or look in the 8x8 log."""
 
     def __init__(self, message: str, *, client_request_id: str) -> None:
         self.client_request_id = client_request_id

@@ -72,7 +72,7 @@ _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_sec
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was given, with its name and its place. With `in_file` it is the path of a file with the value."""
+    """A value as it was given, with its name and its place. With `in_file`, `value` is the path of a file with it."""
 
     value: object
     name: str
@@ -124,7 +124,7 @@ class _Layer:
         return key.upper() if self.prefix else key
 
     def given(self) -> dict[str, _Given]:
-        """The settings of this place. Raises SettingsError for a setting that stands under both names."""
+        """The settings of this place. Raises SettingsError for a setting under both names."""
         given: dict[str, _Given] = {}
         for name in (*Settings.model_fields, *_REMOVED):
             key = self.prefix.lower() + name
@@ -173,7 +173,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    # May hold a password (redis://:password@host), so it is kept out of the repr.
+    # Not in the repr, because it may hold a password (redis://:password@host).
     store: Text = Field(default="sqlite:///voiceflow.db", repr=False)
     queue: Queue = "default"
     wait_for_store: Duration = timedelta(seconds=30)
@@ -211,7 +211,7 @@ class Settings(BaseModel):
     """The whole value of the Authorization header that 8x8 sends."""
     webhook_allow: Networks = ()
     trusted_proxies: Networks = ()
-    # Its query may hold a token of the other system, so it is kept out of the repr.
+    # Not in the repr, because its query may hold a token of the other system.
     notify_url: Annotated[str, AfterValidator(read_notify_url)] | None = Field(default=None, repr=False)
     notify_secret: Secret | None = None
     state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
@@ -242,11 +242,11 @@ class Settings(BaseModel):
             # `from None`, because pydantic's own error could show a secret.
             raise SettingsError(_sentence(error, given)) from None
         settings._given = given  # noqa: SLF001 (its own class)
-        _require_leave(given)
+        _check_plain_http(given)
         return settings
 
     def policy(self) -> CallPolicy:
-        """The time limits of a call's life, by these settings."""
+        """The call policy of these settings."""
         from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
 
         return CallPolicy(
@@ -274,7 +274,7 @@ class Settings(BaseModel):
         return base / "voiceflow"
 
     def missing_for_calls(self) -> tuple[str, ...]:
-        """The settings that requests to 8x8 still need, each as a clause with its remedy."""
+        """The settings that are missing for requests to 8x8, each as a clause with its remedy."""
         missing: list[str] = []
         if self.api_key is None:
             missing.append(
@@ -341,14 +341,14 @@ def _shown_value(name: str, value: object) -> str:
             return _shown_text(name, str(value))
 
 
-def _require_leave(given: Mapping[str, _Given]) -> None:
+def _check_plain_http(given: Mapping[str, _Given]) -> None:
     """Raise SettingsError if a file of the working directory allows plain HTTP for a key from elsewhere."""
-    leave, key = given.get("allow_plain_http"), given.get("api_key")
-    if leave is None or key is None or leave.place not in _FILES_HERE or key.place in _FILES_HERE:
+    allowed, key = given.get("allow_plain_http"), given.get("api_key")
+    if allowed is None or key is None or allowed.place not in _FILES_HERE or key.place in _FILES_HERE:
         return
-    if yes_or_no(leave.read()) == "yes":
+    if yes_or_no(allowed.read()) == "yes":
         raise SettingsError(
-            f"{leave.name} ({leave.place}) does not apply to an API key from another place ({key.place}): set both "
+            f"{allowed.name} ({allowed.place}) does not apply to an API key from another place ({key.place}): set both "
             "in the same place"
         )
 

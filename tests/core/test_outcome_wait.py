@@ -63,7 +63,7 @@ async def test_a_doubt_is_waited_through_and_named(store: Store, clock: ManualCl
     clock.advance(timedelta(minutes=2))
     await calls.engine.sweeper.sweep()
     async with time_passing(clock):
-        with pytest.raises(OutcomeTimeoutError, match="it is in_doubt: only evidence ends a doubt, or a person"):
+        with pytest.raises(OutcomeTimeoutError, match="it is in_doubt and waits for evidence, or a person"):
             await calls.queue.wait_for_outcome(job.id, timeout=3 * SECOND)
     await calls.end(job)
     assert (await calls.queue.wait_for_outcome(job.id)).state is JobState.COMPLETED

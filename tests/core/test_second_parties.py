@@ -69,7 +69,7 @@ async def test_the_second_party_is_in_one_open_call_at_a_time(here: Engine, cloc
     for job in waiting:
         assert job.reason is not None
         assert DESK in job.reason
-        assert "as shared" in job.reason
+        assert "list it as shared" in job.reason
     clock.advance(AGAIN)
     assert await here.send() == []
     await here.summarise(first)

@@ -39,9 +39,9 @@ class CallRequest:
 
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
     `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data`
-    belongs to the caller: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the IVR menu with
-    which the call begins. The phone rings only within `window`. Its hours are local time in `time_zone`, or else at the
-    number, if the zone of the number is certain. `redial` None means the policy of the queue.
+    belongs to the caller: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of
+    the call. The phone rings only within `window`. The hours of the window are local time in `time_zone`, or by default
+    in the time zone of the number, if its digits determine it. `redial` None means the policy of the queue.
     """
 
     flow: CallFlow
@@ -61,8 +61,8 @@ class CheckedCall(NamedTuple):
     """A call whose flow keeps the rules of the 8x8 contract, encoded once.
 
     `body` is the text that is stored and sent, and `digest` is the digest of the canonical body. `destination` is in
-    the usual form of its numbering plan. The other fields are those of `CallRequest`. This is a tuple, because files
-    have millions of calls.
+    the usual form of its numbering plan. The other fields are those of `CallRequest`. A tuple is made faster than a
+    dataclass, and files have millions of calls.
     """
 
     source: str
@@ -197,9 +197,10 @@ class Admitter:
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """The jobs with a number on the suppression list, by place; jobs whose key has an owner are left out.
+        """The number on the suppression list of each refused job, by place.
 
-        A request with the key of an earlier call gets that call, even if it ended in an opt-out.
+        A request with the unique key of an earlier call gets that call, even if it ended in an opt-out: its job is left
+        out.
         """
         listed = await self._suppression.standing([number for job in jobs.values() for number in job.parties])
         refused = {

@@ -38,8 +38,8 @@ _PAGE = 500
 class CallQueue:
     """One queue of a store, with calls of one sub-account.
 
-    `redial` is the policy of calls without a redial policy of their own; the default is no redial. To except a single
-    call, give it `RedialPolicy(on=frozenset(), limit=0, after=timedelta())`.
+    `redial` is the policy of calls without a redial policy of their own; the default is no redial. To exclude a call
+    from the policy, give it `RedialPolicy(on=frozenset(), limit=0, after=timedelta())`.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class CallQueue:
     ) -> Sequence[Job]:
         """Jobs of this queue in the order of their creation; `newest` reverses the order.
 
-        `outcomes` are statuses of the newest session, such as `BUSY`. `since` leaves out jobs to which nothing has
-        happened since that aware time. `after` continues a listing after the job with this id. Raises
+        `outcomes` are statuses of the newest session, such as `BUSY`. With an aware time `since`, only jobs that have
+        changed since then are returned. `after` continues a listing after the job with this id. Raises
         `InvalidInputError` for a `since` without a zone.
         """
         if since is not None:
@@ -191,9 +191,9 @@ class CallQueue:
         """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
 
         A call is left out if `redial` would refuse it, if its number is on the suppression list, if a person cancelled
-        it, or if people have redialled it `times` times before. So an order that is repeated, or was interrupted,
-        redials nobody twice. A dry run only counts. With `at`, calls that ended after it are left out. Raises
-        `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
+        it, or if people have redialled it `times` times before. So a repeated or interrupted order redials nobody
+        twice. A dry run only counts. With `at`, calls that ended after it are left out. Raises `InvalidInputError` for
+        outcomes that cannot be redialled, and for a cancelled batch.
         """
         if times < 1:
             raise InvalidInputError(f"times={times} redials nobody: give 1 or more")
@@ -274,10 +274,10 @@ class CallQueue:
 
         Each outcome is delivered at least once, in order per call; its `id` is the same each time. The stream begins
         now, or at the aware time `since`. A named `consumer` begins there the first time, and later continues at its
-        last position, even after a crash. An outcome counts as processed when the next one is requested. Of several
-        consumers with one name, one at a time receives outcomes. `attempts=False` leaves out attempts that are followed
-        by a redial. Outcomes are kept for the retention (30 days); if a consumer has missed some, an error is logged.
-        Raises `InvalidInputError` for an invalid name, and for a `since` without a zone.
+        last position, even after a crash. An outcome counts as processed when the next one is requested. If several
+        consumers have one name, only one of them receives outcomes at a time. `attempts=False` leaves out attempts that
+        are followed by a redial. Outcomes are kept for the retention (30 days); if a consumer has missed some, an error
+        is logged. Raises `InvalidInputError` for an invalid name, and for a `since` without a zone.
         """
         if consumer is not None:
             checked_reader(consumer)

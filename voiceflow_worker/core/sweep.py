@@ -1,4 +1,4 @@
-"""The sweep, which moves overdue jobs on, and deletes jobs and records after their retention."""
+"""The sweep: overdue jobs move to their next state, and jobs and records are deleted after their retention."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Swept:
 class _Pass:
     """One pass over all kinds of overdue jobs.
 
-    `again` means that a page was full, and this sweep moved most of it. If other sweepers moved most of a page, they do
-    the rest too.
+    `again` is True if a page was full and this sweep moved at least half of it. If other sweepers moved more of it,
+    they do the rest too.
     """
 
     again: bool = False
@@ -58,8 +58,8 @@ class _Pass:
 class Sweeper:
     """Moves overdue jobs of one queue. Any number of sweepers may run, because each move is fenced.
 
-    `log_patience` is given if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to it, and jobs
-    with an overdue summary for this time. Otherwise the sweep decides at once.
+    Give `log_patience` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
+    and waits this much longer for an overdue summary. With None, the sweep decides at once.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Sweeper:
         return one.note(found=len(jobs), moved=moved)
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
-        # A summary may be parked under the session's id, if a worker died before it looked for one.
+        # A summary may be parked under the session's id, if a worker died before it looked there.
         looked = [await self._settler.apply_parked(job) for job in silent]
         left = [job for job in looked if job.state is JobState.SUBMITTED]
         moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))

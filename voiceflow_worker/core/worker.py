@@ -46,20 +46,20 @@ BATCHES_SHOWN = 50
 MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
 LINGER = timedelta(milliseconds=20)
-"""The longest wait of a worker without a rate until the share `FREE_TOGETHER` of its slots is free. A trip to the store
-costs the same for 40 calls as for 5. With fewer slots than `MANY_SLOTS` it does not wait: that would cost more than it
-saves."""
+"""The longest time that a worker without a rate waits for the share `FREE_TOGETHER` of its slots to become free. A trip
+to the store costs the same for 40 calls as for 5. A worker with fewer slots than `MANY_SLOTS` does not wait: waiting
+would cost more than it saves."""
 STORE_AWAY = timedelta(seconds=1)
 
 
 class Worker:
     """Sends the calls of one queue.
 
-    `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the number
-    of POSTs that this worker has in flight. `voice` is an opened `VoiceClient`, or another object that can `place` a
-    call. With a `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the
-    log of 8x8. With a `witness` (`JournalFiles`) the worker notices a store that was set back to an older state, and
-    holds the queue. With `voices` (the same `VoiceClient`) it warns of voices that the account does not have.
+    `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the most
+    POSTs that this worker has in flight. `voice` is an opened `VoiceClient`, or another object that can `place` a call.
+    With a `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of
+    8x8. With a `witness` (`JournalFiles`), the worker holds the queue if the store was set back to an older state. With
+    `voices` (the same `VoiceClient`), it warns of voices that the account does not have.
     """
 
     def __init__(
@@ -206,9 +206,10 @@ class Worker:
                 seen = await self._wait(seen, until)
 
     async def _room(self) -> int:
-        """The number of jobs that may be leased now; 0 after a wait, or when the worker stops.
+        """The number of jobs that may be leased now.
 
-        Waits while no slot is free, no departure is near, or 8x8 cannot be reached.
+        While no slot is free, no departure is near, or 8x8 cannot be reached, this waits and then returns 0. It also
+        returns 0 when the worker stops.
         """
         now = self._clock.now()
         if self.in_flight >= self._concurrency:
@@ -218,7 +219,7 @@ class Worker:
             await self._nap(until=self._pause_until)
             return 0
         if self._unreachable and self.in_flight:
-            # One call at a time tries whether 8x8 can be reached again; the others keep their place in the queue.
+            # One call at a time tests whether 8x8 can be reached again; the others keep their place in the queue.
             await self._rest()
             return 0
         room = self._departures.room()

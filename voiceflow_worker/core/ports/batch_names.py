@@ -19,7 +19,7 @@ MOST_READ = 5000
 class BatchNames:
     """The names of a queue's batches.
 
-    The names are hints, and only jobs prove that a batch exists. A batch of an older version has no name here.
+    The names are hints, and only jobs prove that a batch exists. Batches of older versions have no name here.
     """
 
     def __init__(self, store: Store, queue: str) -> None:

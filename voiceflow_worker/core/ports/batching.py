@@ -28,9 +28,9 @@ class Batcher(Generic[Item, Result]):
     """Collects items and flushes them together. Each caller gets its own results or errors.
 
     `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, all its
-    callers get that error. There is no background task: the first caller runs the flush, and then passes this task to
-    the next. A caller in a cancelled scope ends after its items were flushed. A caller that is cancelled without a
-    scope (by asyncio's `Task.cancel`) interrupts its flush. The other callers of that flush get
+    callers get that error. There is no background task: the first caller runs the flush, and the next flush is run by a
+    caller that waited. A caller in a cancelled scope ends after its items were flushed. A caller that is cancelled
+    without a scope (by asyncio's `Task.cancel`) interrupts its flush. The other callers of that flush get
     `StoreUnavailableError`, because it is not known what was stored.
     """
 
@@ -87,7 +87,7 @@ class Batcher(Generic[Item, Result]):
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Wake the first waiting caller, which leads next. Items of callers that have left go in the next trip."""
+        """Wake the first waiting caller, which runs the next flush, also for callers that have left."""
         for each in self._waiting:
             if not each.has_left and each.woken is not None:
                 each.woken.set()

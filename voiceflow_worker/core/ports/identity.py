@@ -44,7 +44,7 @@ def checked_reader(name: str) -> str:
 
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
-    """Ids `<queue>.<ulid>` in growing order, so that jobs of one file keep its order."""
+    """Ids `<queue>.<ulid>` in growing order, so that the jobs of a file keep the order of its rows."""
     # The start is random (79 bits). The library's ULIDs of one millisecond are consecutive, so ids counted up from such
     # a ULID would repeat in the next call.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
@@ -57,7 +57,7 @@ def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
 
 
 def first_ulid(at: datetime) -> str:
-    """The ULID before the ULIDs of all jobs made at this time or later."""
+    """A ULID that is smaller than those of all jobs made at this time or later."""
     return str(ULID.from_int(max(int(at.timestamp() * 1000), 0) << 80))
 
 
@@ -67,7 +67,7 @@ def new_revision() -> str:
 
 
 def new_revisions(count: int) -> list[str]:
-    """As many such tokens, of one request to the system's random numbers."""
+    """Revisions as of `new_revision`, all from one request for random numbers."""
     together = secrets.token_hex(8 * count)
     return [together[start : start + 16] for start in range(0, len(together), 16)]
 

@@ -14,8 +14,8 @@ from voiceflow_worker.model.jobs.job import Job
 class WitnessFile:
     """One journal file of a worker of this host.
 
-    `in_use` means that its worker is alive. `kept` is its newest job whose entry the store is known to have taken, if
-    any. `retention` is the retention of ended jobs when the file was begun.
+    `in_use` means that its worker is alive. `kept` is the newest entry in it that the store is known to have, if any.
+    `retention` is the retention of ended jobs when the file was begun.
     """
 
     name: str
@@ -25,7 +25,7 @@ class WitnessFile:
 
 
 class WitnessJournal(Protocol):
-    """The journal file of one worker, being written."""
+    """The journal file that a worker writes."""
 
     async def append(self, jobs: Sequence[Job]) -> None:
         """Write jobs whose newest POST is about to leave. They are on disk when this returns.
@@ -55,15 +55,15 @@ class Witness(Protocol):
         ...
 
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
-        """The jobs in a file, in order, as they were just before their POST left; the newest entry of each job.
+        """The newest entry of each job in a file, in order: the job just before its POST left.
 
         Jobs whose POST never left, because the store did not take it, are left out.
         """
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        """Delete the files of ended workers if their newest POST began before this time, or they sent nothing.
+        """Delete the file of each ended worker that sent nothing, or began its newest POST before this time.
 
-        When all files together are too large, also delete the oldest ones, with a warning.
+        If all files together are too large, the oldest ones are deleted too, with a warning.
         """
         ...

@@ -10,8 +10,7 @@ from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"
 LENGTH = timedelta(seconds=30)
-"""The time after which a lease ends if it is not renewed. After its holder was killed, nobody does the task
-until then."""
+"""The time after which a lease ends if it is not renewed. If its holder is killed, nobody does the task until then."""
 RENEW = timedelta(seconds=10)
 RETRY = timedelta(seconds=1)
 
@@ -19,7 +18,7 @@ RETRY = timedelta(seconds=1)
 class LeaderLease:
     """One process's claim to a task of this name.
 
-    A process that stands still for longer than `length` loses the lease without noticing. So work under a lease must be
+    A process that is suspended for longer than `length` loses the lease without noticing. So work under a lease must be
     safe to repeat.
     """
 

@@ -18,7 +18,7 @@ class EventKind(StrEnum):
     ENDED = "ended"
     """The job reached a final state, or a late summary changed its final state."""
     ATTEMPTED = "attempted"
-    """The call of a POST has ended, but not the job: a redial follows, or another POST has ended it."""
+    """A call of the job has ended, but did not end the job: a redial follows, or another POST has ended the job."""
     DOUBTED = "doubted"
     INCIDENT = "incident"
     OTHER = "other"
@@ -50,8 +50,8 @@ class Event:
 class Move:
     """One change of one job: `new` replaces `old` if the store still has `old.revision`.
 
-    `new.revision` is a unique token of the writer: a store that already has it has committed this move, and only its
-    answer was lost.
+    Only this move has `new.revision`. If the store already has it, the move was committed, and only the answer was
+    lost.
     """
 
     old: Job
@@ -86,7 +86,7 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
 
 
 def _newly_settled(old: Job, new: Job) -> list[int]:
-    """The POSTs that rang and whose outcome is new, in order. A POST that missed its window (-2007) did not ring."""
+    """The POSTs that rang and have a new outcome, in order. A POST that missed its window (-2007) did not ring."""
     if new.posts == old.posts:
         return []
     known = {post.number for post in old.posts if post.outcome is not None}

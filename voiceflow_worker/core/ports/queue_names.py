@@ -9,7 +9,7 @@ NAMESPACE = "queue"
 
 
 class QueueNames:
-    """The names of all queues that ever had a worker. Only such a queue can have POSTs. No name is removed."""
+    """The names of all queues that ever had a worker. Only such a queue can have POSTs. Names are never removed."""
 
     def __init__(self, store: Store) -> None:
         self._names = text_records(store, NAMESPACE)

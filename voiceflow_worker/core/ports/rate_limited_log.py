@@ -1,4 +1,4 @@
-"""A rate limit for log lines: one a second of each kind."""
+"""A rate limit for log lines: one line of each kind a second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RateLimitedLog:
         self._logged: dict[object, tuple[float, int]] = {}
 
     def admit(self, kind: object) -> int | None:
-        """If this line may be logged: how many of its kind were left out since the last logged one. Else None."""
+        """None if this line must be left out; else the number of its kind left out since the last logged one."""
         now = self._monotonic()
         at, left_out = self._logged.get(kind, (float("-inf"), 0))
         if now - at < EVERY:

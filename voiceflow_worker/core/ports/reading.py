@@ -13,14 +13,14 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True)
 class ReadJobs:
-    """Jobs by their ids, and the errors of jobs that could not be read. Ids in neither are unknown."""
+    """Jobs by their ids, and the errors of jobs that could not be read. Unknown ids are left out."""
 
     jobs: Mapping[str, Job]
     unreadable: Mapping[str, StoreVersionError]
 
 
 async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
-    """Read the jobs with these ids in one trip, or, if a newer version wrote some of them, in one trip each."""
+    """Read the jobs with these ids in one trip. If a newer version wrote some of them, each takes its own trip."""
     if not job_ids:
         return ReadJobs({}, {})
     try:

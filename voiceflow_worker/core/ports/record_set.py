@@ -26,9 +26,9 @@ class RecordSet(Generic[Value]):
     """The records of one namespace.
 
     `write` and `read` are the codec; `read` gets the key and the text. A record lives for `keep_for`, by default
-    forever. A value that `read` refuses was written by another version. `unreadable` then returns a value to use
-    instead, or raises. By default the value is None, and the record is reported in the log and stays for newer
-    processes. Every method raises `StoreError`. Without keys, no method makes a trip to the store.
+    forever. A value that `read` refuses was written by another version. `unreadable` then raises, or returns a value to
+    use instead. By default the value is None, the log reports the record, and the record stays for newer processes.
+    Every method raises `StoreError`. Without keys, no method makes a trip to the store.
     """
 
     def __init__(

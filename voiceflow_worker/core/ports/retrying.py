@@ -1,4 +1,4 @@
-"""Trips to the store, made at the same time, or repeated until they succeed."""
+"""Trips to the store: repeated until they succeed, or several at the same time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ U = TypeVar("U")
 
 
 class Retry:
-    """Repeats a trip every second until the store can be used. The first failure is logged, and names `what` waits."""
+    """Repeats a trip every second until the store can be used. The first failure is logged, with `what` waits."""
 
     def __init__(self, clock: Clock, *, what: str) -> None:
         self._clock = clock

@@ -1,8 +1,8 @@
 """Ports of the engine: a store in three small protocols, a clock, a voice, and a call log.
 
 A backend implements `Jobs`, `Control` and `Records`. Moves are pure functions of the model, and a backend only stores
-their results. Each change is fenced by the revision from which it was made. Every method may raise
-`StoreUnavailableError`. It is then not known whether anything has changed, and repeating the call is safe.
+their results. A change is stored only if the job still has the revision that the change began with. Every method may
+raise `StoreUnavailableError`. It is then not known whether anything has changed, and repeating the call is safe.
 """
 
 from __future__ import annotations
@@ -131,9 +131,8 @@ class Jobs(Protocol):
         reported in the log, and queued again when its lease ends.
 
         The jobs are returned as `leased`, due at `now + lease_for`, with a new revision. Jobs whose `valid_until` has
-        passed are left for the sweep. Nothing is leased while the queue's gate is closed, nor from a batch whose gate
-        is closed, and at most `max_active` calls are open at once: leased jobs, and jobs with a future `active_until`,
-        count.
+        passed are left for the sweep. A closed gate of the queue or of a batch stops the leasing of its jobs. At most
+        `max_active` calls are open at once: leased jobs, and jobs with a future `active_until`.
         """
         ...
 
@@ -175,8 +174,8 @@ class Jobs(Protocol):
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
         """Count these jobs of one queue again, and correct their part of the totals.
 
-        A job is counted only if it still has this revision. True means that its old count was wrong, as an older
-        version may leave it.
+        A job is counted only if it still has this revision. True means that its old count was wrong, for example from
+        an older version.
         """
         ...
 
@@ -201,7 +200,7 @@ class Jobs(Protocol):
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Wait until the queue's change count is not `seen`, or until `until`; returns the count. May return early.
+        """Wait until the queue's change count differs from `seen`, or until `until`; returns it. May return early.
 
         The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit is set. It is above
         0, so a first call with `seen=0` returns at once. No change between the caller's last look and this call is
@@ -239,7 +238,7 @@ class Control(Protocol):
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
         """Delete gates of batches without a job, set before this time; returns their number.
 
-        These are cancelled and open gates, and holds that ended before this time.
+        Only cancelled and open gates are deleted, and holds that have ended by this time.
         """
         ...
 

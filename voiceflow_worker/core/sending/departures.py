@@ -45,35 +45,35 @@ class PeakLatency:
 HORIZON = timedelta(milliseconds=100)
 """How early departure times are taken, beyond the time to prepare a call.
 
-It is short, because calls whose times were taken before a stall leave in a bunch after it: 65 calls in a second meant
-for 50.
+It is short, because calls that took their times before a stall leave together after it: 65 calls in a second that was
+meant for 50.
 """
 
 STALE = timedelta(milliseconds=20)
 """A departure time that is missed by more than this is replaced by a new one, so that delayed calls do not bunch."""
 
 SPARE = 0.1
-"""At low rates, a departure time may be missed by this part of the interval. Calls do not bunch then, and the wait for
-a new time could take minutes."""
+"""At low rates, a call may miss its departure time by this part of the interval between calls. Such calls do not bunch,
+and the wait for a new time could take minutes."""
 
 LEAD = timedelta(milliseconds=50)
-"""The least time between the journal entry of a call and its departure. It is enough for the disk, and short, because a
-journalled call is in doubt if its worker is killed before it leaves."""
+"""The least time between the journal entry of a call and its departure. It is enough for the disk. It is short, because
+a journalled call is in doubt if its worker is killed before the call leaves."""
 
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
 LONGEST = timedelta(seconds=8)
-"""The limit on how early departure times are taken, however slow the store is. It is less than `CLOCKS_DIFFER`, by
-which a store recognises a clock that was set back."""
+"""The earliest that departure times are taken in advance, however slow the store is. It is less than `CLOCKS_DIFFER`,
+so that a store does not mistake it for a clock that was set back."""
 
 PATIENCE = timedelta(seconds=5)
-"""The time that a journalled call waits for another departure time when it missed its own. Then it is queued again,
-because it would be in doubt if its worker were killed."""
+"""The time that a journalled call waits for another departure time after it missed its own. Then it is queued again,
+because a waiting call is in doubt if its worker is killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""A clock that goes back by more than this was set back. After that, an older departure time is awaited for at most
-this time plus the horizon and one interval of the rate."""
+"""A clock that goes back by more than this was set back. A call then waits for a departure time from before at most
+this long, plus the horizon and one interval of the rate."""
 
 _AT_ONCE = timedelta()
 _A_MOMENT = timedelta(milliseconds=1)
@@ -139,8 +139,8 @@ class Departures:
         if self._rate is None:
             return None
         now = self._clock.now()
-        # A clock that was set back is recognised by the clock. The next time alone may be far ahead for another reason:
-        # another worker may have set a slower rate.
+        # The clock itself must have gone back: a far departure time alone may also come from a slower rate that another
+        # worker set.
         if self._next_at is not None and now < self._next_read_at - CLOCKS_DIFFER:
             self._next_at = None
         most = HORIZON + self._prepared_in

@@ -77,8 +77,8 @@ class Journal:
         if not jobs:
             return
         now = self._store.clock.now()
-        # Numbers first: after the commit, or after the end of the lease, another worker may hold the job, and with it
-        # the lock. A lock that is not released ends by itself.
+        # Numbers first: after the commit, or after the end of the lease, another worker may have the job and its lock.
+        # A lock that is not released ends by itself.
         await self._numbers.release_unsent([job for job, _, _ in jobs if now < job.due_at], now=now)
         moves = [
             move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job, reason, wait in jobs
@@ -144,7 +144,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs again whose entries are in the store, but not in the file: none of their POSTs left."""
+        """Queue the jobs again that have entries in the store, but not in the file. None of their POSTs left."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,
@@ -177,8 +177,7 @@ class Journal:
     async def _ended(self, lost: Sequence[Job]) -> list[Job]:
         """The jobs among `lost` that have ended without another POST.
 
-        The lock of another job stays: it belongs to the job, and the worker that now has the job relies on it. The
-        place of an attempt that this worker has made stays too.
+        The locks of the other jobs stay, because the workers that now have those jobs rely on them.
         """
         if not lost:
             return []
@@ -188,8 +187,8 @@ class Journal:
         return [job for job in lost if job.id in ended and ended[job.id] <= job.post_count]
 
     async def _commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        # The same moves each time: a store that has made them already, and whose answer was lost, reports that.
-        # After the last try the calls are given up: at worst they end in doubt.
+        # Each try has the same moves. A store that has already made them, and whose answer was lost, says so. After the
+        # last try the calls are given up. At worst they end in doubt.
         return await retry_briefly(
             partial(self._store.jobs.commit, moves), clock=self._store.clock, what=f"journal entries: {len(moves)}"
         )

@@ -18,8 +18,8 @@ from voiceflow_worker.model.reports.verdict import Hold, Verdict
 class Reply:
     """The verdict of one POST, kept until it is stored.
 
-    A retry computes nothing anew: a correct clock would look wrong beside an old answer, and a wait that began again
-    with each retry would never end. `gate` is still to be ordered, and `held_until` is the result of that order.
+    Retries reuse these values. Computed again, a correct clock would look wrong beside an old answer, and a wait would
+    start again with each retry. `gate` is a hold that is not stored yet, and `held_until` is the end of a stored hold.
     """
 
     verdict: Verdict

@@ -17,7 +17,7 @@ _log = structlog.get_logger("voiceflow.worker")
 class Senders:
     """Sends prepared calls in tasks that are reused, and counts the calls in flight.
 
-    `on_freed` is called when a worker may have room for another call.
+    `on_freed` is called when the worker may have room for another call.
     """
 
     def __init__(self, submitter: Submitter, *, on_freed: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ class Senders:
 
     @property
     def in_flight(self) -> int:
-        """The number of calls that are leased and whose verdict is not stored yet."""
+        """The number of leased calls without a stored verdict."""
         return self._flying + self._submitter.settling
 
     def occupy(self, count: int) -> None:

@@ -36,7 +36,7 @@ from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, V
 _log = structlog.get_logger("voiceflow.submit")
 
 NUMBER_BUSY = timedelta(seconds=2)
-"""The wait of a job whose number is busy with another call."""
+"""The time that a job waits if its number is busy with another call."""
 BUSY_WORDS = "is busy with another call"
 """Part of the reason of every job that waits for a number."""
 MOST_WORDS = "the most for one person"
@@ -51,8 +51,8 @@ LIST_AGE = timedelta(seconds=1)
 class Flight:
     """One leased job and its departure.
 
-    `departure` is None if other workers have taken all times within reach. `leased_at` is monotonic: a later hold stops
-    this job.
+    `departure` is None if other workers have taken all times within reach. `leased_at` is in monotonic seconds; a hold
+    after it stops this job.
     """
 
     job: Job
@@ -107,7 +107,7 @@ class Submitter:
         """Lock the numbers of leased jobs and take their departure times.
 
         A job is put back if its number is busy, its calling window is closed, or its person has had all attempts. All
-        jobs are put back if the store was set back. A job with a number on the suppression list ends.
+        jobs are put back if the store was set back to an older state. A job with a number on the suppression list ends.
         """
         if self._guard is not None and not await self._guard.vet():
             await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
@@ -152,8 +152,7 @@ class Submitter:
     async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """The jobs without a number on the suppression list; the others end.
 
-        Their numbers must be locked before: a call in which a person opts out holds its lock until the number is on the
-        list.
+        Lock their numbers first: a call in which a person opts out keeps its lock until the number is on the list.
         """
         listed = await self._suppression.standing([number for job in jobs for number in job.parties])
         if not listed:
@@ -224,9 +223,9 @@ class Submitter:
         return [replace(first, job=job, departure=departures[job.id]) for job in begun if job is not None]
 
     async def _send(self, flight: Flight) -> None:
-        """POST one journalled call, and settle it, or leave that to the task that is settling other calls.
+        """POST one journalled call, and settle it or leave that to the task that settles other calls now.
 
-        If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. That is
+        If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
         stored, within a few seconds, before the cancellation continues.
         """
         early = EarlyHold(self._holds)
@@ -241,7 +240,7 @@ class Submitter:
         await self._verdicts.settle(flight.job, reply)
 
     async def give_back(self, flights: Collection[Flight]) -> None:
-        """Queue calls again that have not left when their worker stops, if the store takes them in time."""
+        """Queue the calls again that have not left when their worker stops, if the store answers in time."""
         begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._put_back([each.job for each in flights if each.job not in begun], "its worker was stopped")
@@ -303,7 +302,7 @@ class Submitter:
         try:
             await self._journal.put_back(jobs, reason=reason)
         except StoreError as error:
-            _log.warning("jobs could not be put back; their leases will end", jobs=_ids(jobs), error=str(error))
+            _log.warning("jobs are queued again only when their leases end", jobs=_ids(jobs), error=str(error))
 
 
 def _ids(jobs: Sequence[Job]) -> list[str]:

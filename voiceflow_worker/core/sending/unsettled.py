@@ -26,7 +26,7 @@ from voiceflow_worker.model.jobs.job import Job
 _log = structlog.get_logger("voiceflow.submit")
 
 LAST_WORD = 5.0
-"""Seconds in which a stopping worker tries to store the last state of a call."""
+"""Seconds for which a stopping worker tries to store the last state of a call."""
 MANY = 4
 LINGER = 0.004
 """Seconds that verdicts wait for others if `MANY` or more were stored together the last time. A trip to the store costs
@@ -61,7 +61,7 @@ class UnsettledVerdicts:
 
     @property
     def waiting(self) -> int:
-        """The number of calls whose verdict is not stored, without the call whose task stores them."""
+        """The number of calls without a stored verdict. The call whose task stores the verdicts does not count."""
         return self._unsettled - self._is_settling
 
     async def settle(self, job: Job, reply: Reply) -> None:
@@ -139,7 +139,7 @@ class UnsettledVerdicts:
                     job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
                 )
             except StoreVersionError as error:
-                # A newer version has moved the job since, as after its summary. Trying again would not help.
+                # A newer version has moved the job since, for example after its summary. Trying again would not help.
                 _log.error(
                     "a verdict was not stored: a newer version has changed the job, and its workers settle the call",
                     **_evidence_of(job, reply),
@@ -188,7 +188,7 @@ class UnsettledVerdicts:
 
 
 def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
-    """The evidence in a reply that could not be stored, for the log, which is then its only place."""
+    """The evidence in a reply that could not be stored. The log is then the only place that has it."""
     verdict = reply.verdict
     return {
         "job": job.id,

@@ -32,7 +32,7 @@ TOO_LATE = "no longer valid, or without an open calling window"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedialledBatch:
-    """The result of an order to redial: the number of redialled calls, and the numbers left out, by reason."""
+    """The result of an order to redial: the count of redialled calls, and the counts of calls left out, by reason."""
 
     batch_id: str
     redialled: int

@@ -1,4 +1,4 @@
-"""Changes of jobs by pure functions, applied again to the newer job when another writer commits first."""
+"""Changes of jobs by pure functions. If another writer commits first, a change is applied again to the newer job."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Change:
 
 
 class Changes:
-    """Applies pure functions to jobs, many in one commit, each to the job as it is at that time.
+    """Applies pure functions to jobs as the store has them, many in one commit.
 
     This also does what every change requires: it stores the sessions of POSTs, puts numbers that opted out on the
     suppression list, and releases the numbers of calls that are over.
@@ -86,7 +86,7 @@ class Changes:
             return lambda job: apply(job) if job.revision == found.revision else job
 
         answers: Sequence[Changed | BaseException] = []
-        with anyio.CancelScope(shield=True):  # a commit must not stay without the steps that it requires
+        with anyio.CancelScope(shield=True):  # the steps that a commit requires must follow it
             answers = await self._flush([Change(job.id, unless_moved(job), job) for job in jobs])
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, JobError):
@@ -106,7 +106,7 @@ class Changes:
             for job_id, error in read.unreadable.items():
                 answers.update(dict.fromkeys(todo.pop(job_id), error))
             left = await self._round(changes, todo, remembered, read.jobs, answers)
-            # After a lost commit the job is read again: what the caller remembered is out of date.
+            # After a lost commit the job is read again, because the caller's copy is out of date.
             todo, remembered = {job_id: todo[job_id] for job_id in left}, {}
         for job_id, places in todo.items():
             answers.update(dict.fromkeys(places, StaleJobError(job_id)))
@@ -164,7 +164,7 @@ class Changes:
             results = await self._store.jobs.commit(queue_moves)
             taken.extend(each for each, done in zip(queue_moves, results, strict=True) if done)
 
-        # A session belongs to its POST whether the commit is taken or not, so the two may travel together.
+        # A session belongs to its POST even if the commit is not taken, so both are stored at the same time.
         await gather(
             partial(self._remember, sessions),
             *(partial(commit, queue_moves) for queue_moves in _by_queue(moves).values()),
@@ -211,7 +211,7 @@ def _new_sessions(moves: Sequence[Move]) -> dict[str, str]:
 
 
 def _lost_sessions(moves: Sequence[Move]) -> dict[str, str]:
-    """Sessions that belong to other calls than the POSTs to which they were matched."""
+    """Sessions that were matched to a POST, but belong to another call."""
     return {
         was.session_id: was.client_request_id
         for each in moves

@@ -35,7 +35,7 @@ class Look:
 
 
 def spans(cases: Sequence[Case]) -> list[list[Case]]:
-    """The cases in groups, each of which a log of about `SPAN` covers, the oldest first."""
+    """The cases in groups, the oldest first. A log of about `SPAN` covers each group."""
     groups: list[list[Case]] = []
     for case in sorted(cases, key=lambda each: each.window.since):
         if not groups or case.window.until - groups[-1][0].window.since > SPAN:
@@ -47,7 +47,7 @@ def spans(cases: Sequence[Case]) -> list[list[Case]]:
 def range_of(group: Sequence[_Case], *, longest_call: timedelta, latest: datetime) -> Window:
     """The range of the log that has the rows of a group, up to `latest`.
 
-    It ends with the longest possible call, because 8x8 does not document which of a row's times counts.
+    It covers the longest possible call, because 8x8 does not document which of a row's times counts.
     """
     until = max(case.window.until for case in group) + longest_call
     return Window(min(case.window.since for case in group) - MARGIN, min(until, latest))

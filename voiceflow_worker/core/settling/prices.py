@@ -58,7 +58,7 @@ class _Case:
 
 
 class Prices:
-    """Reads the prices of the calls of one queue. Any number may run, because a repeated price changes nothing."""
+    """Reads the prices of the calls of one queue. Several may run at once: a repeated price changes nothing."""
 
     def __init__(self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy) -> None:
         self._store = store

@@ -2,7 +2,7 @@
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
 to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. A
-missing row proves nothing, unless the policy says so, and then only long after the call.
+missing row proves nothing by default. The policy may let it prove, long after the call, that nobody was called.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Case:
 
 
 class Reconciler:
-    """Looks for the calls of one queue in the log of 8x8. Any number may run, because each change is fenced."""
+    """Looks for the calls of one queue in the log of 8x8. Several may run at once, because each change is fenced."""
 
     def __init__(
         self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy, changes: Changes | None = None
@@ -104,10 +104,10 @@ class Reconciler:
             return Reconciled()
         now = self._store.clock.now()
         groups = spans(self._cases(await self._overdue(now)))
-        # The lease is never given back, even when the request fails: so a failing log is not requested in a loop.
+        # The lease is never given back, even if the request fails, so that a failing log is not requested in a loop.
         if not groups or not await self._lease.take():
             return Reconciled()
-        # In turn: a range whose log cannot be had must not keep the calls of other ranges waiting.
+        # Groups take turns: one whose log cannot be read must not keep the others waiting.
         self._turns += 1
         group = groups[self._turns % len(groups)]
         return await self._look(group, self._range(group))
@@ -142,7 +142,7 @@ class Reconciler:
         return [job async for page in find_pages(self._store.jobs, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """Submitted jobs without a parked summary. If a worker died, it may have left a summary parked."""
+        """The jobs that are still submitted after the summaries were applied that dead workers left parked."""
         looked = await gather(*(partial(self._settler.apply_parked, job) for job in jobs))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
@@ -178,8 +178,8 @@ class Reconciler:
             return await self._at_this_hour(matched((), taken=(), rivals=()), case, book)
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
-            return Match(reason="the call is so old that a row in 8x8's log may belong to a call deleted since")
-        # The other POSTs are read first: a POST that gets its session after that has none here, and so is a rival.
+            return Match(reason="the call is so old that a row in 8x8's log may belong to a call that has been deleted")
+        # The other POSTs are read first: a POST that gets its session after this read counts as a rival.
         others = await self._others(case)
         owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id])
         for session_id, owner in owners.items():
@@ -191,7 +191,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match, unless a missing row may be in the log at another hour, as in a log in local time."""
+        """The match; none if the missing row may be in the log at another hour, because the log is in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
@@ -262,7 +262,7 @@ class Reconciler:
 
     async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
         now = self._store.clock.now()
-        # A parked summary of the session has more than its rows: the error code, for one.
+        # A parked summary has more than the rows of its session, such as the error code.
         is_parked = bool(await self._sessions.parked.get([session_id]))
         apply = partial(
             found_placed,

@@ -1,7 +1,7 @@
 """Runs of refusals: a batch whose calls are all refused for one reason is held.
 
-A voice that the account does not have, or a number that may not call, is refused for every row. Without a hold a
-campaign of 50,000 rows would fail row by row.
+8x8 refuses every row if the account does not have the voice, or if the source may not call. Without a hold, a campaign
+of 50,000 rows would fail row by row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT_LIMIT = 10
 
 VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
-"""Codes of answers that are caused by the account or the flow, and so come for every row."""
+"""Codes of answers with a cause in the account or the flow, which therefore come for every row."""
 SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
 """Such codes in session summaries."""
 

@@ -34,7 +34,7 @@ class Sessions:
             read=lambda _, text: outcome_from(json.loads(text)),
             keep_for=KEPT,
         )
-        """Parked summaries by session. The first summary of a session counts; one of a newer version is None."""
+        """Parked summaries by session. The first summary of a session counts. A summary of a newer version is None."""
 
     async def remember(self, posts: Mapping[str, str]) -> None:
         """Store `{session id: client request id}`."""

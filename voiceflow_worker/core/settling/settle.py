@@ -88,7 +88,7 @@ class Settler:
         return settled
 
     async def verdicts(self, answers: Sequence[Answered]) -> list[Job | BaseException]:
-        """Settle POSTs by their answers in one commit; returns, for each, its job or the error that prevented it."""
+        """Settle POSTs by their answers in one commit; returns the job or the error of each."""
         changes = [
             Change(
                 each.job.id,
@@ -147,8 +147,8 @@ class Settler:
     async def _is_of_another(self, post: tuple[str, int], summary: SessionSummary) -> bool:
         """Whether a summary shows that its session does not belong to the POST to which it was matched.
 
-        A match by numbers may be wrong: another program called the same person at the same time. Its summary must not
-        settle our call; a BUSY of the other call would redial a phone that is ringing.
+        A match by numbers is wrong if another program called the same person at the same time. The summary of that call
+        must not settle ours: if it is BUSY, a phone that is ringing would be redialled.
         """
         job_id, number = post
         session_id = summary.session_id
@@ -246,8 +246,8 @@ class Settler:
         """After an opt-out, end the calls that wait for this number, in every known queue.
 
         Calls of a queue without a worker, and calls that bridge to the number, end when they come up for sending. A
-        repeated summary does this again, because the first may have been cut short. It does not if the number has been
-        taken off the list since.
+        repeated summary does this again, because the first time may have been interrupted, unless the number is no
+        longer on the list.
         """
         if outcome.status_of(job.destination) not in OPT_OUTS:
             return

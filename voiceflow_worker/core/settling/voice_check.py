@@ -36,7 +36,7 @@ class VoiceList(Protocol):
     """A source of the account's voices, such as a `VoiceClient`."""
 
     async def speech_profiles(self) -> Sequence[NamedVoice]:
-        """All voices. May raise anything."""
+        """All voices. May raise any exception."""
         ...
 
 
@@ -54,7 +54,7 @@ class VoiceCheck:
         self._seen: set[str] = set()
 
     async def look(self, jobs: Sequence[Job]) -> None:
-        """Check calls that are about to be sent. Never raises for an answer of 8x8."""
+        """Check calls that are about to be sent. Raises nothing if 8x8 fails."""
         if self._voices is None:
             return
         new = {voice for job in jobs for voice in voices_of(job)} - self._seen
