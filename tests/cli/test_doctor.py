@@ -583,7 +583,7 @@ def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
 
 
 OLDER_HELD = (
-    "the store was set back to an older state, and had forgotten calls that were sent. Run `voiceflow doctor`, then "
+    "the store was set back to an older state, and had lost calls that were sent. Run `voiceflow doctor`, then "
     "`voiceflow reconcile`, settle what stays in doubt, then `voiceflow resume`"
 )
 """The reason that an earlier version stored with such a hold."""

@@ -206,10 +206,9 @@ class Worker:
                 seen = await self._wait(seen, until)
 
     async def _room(self) -> int:
-        """The number of jobs that may be leased now.
+        """The number of jobs that may be leased now; 0 when the worker stops.
 
-        While no slot is free, no departure is near, or 8x8 cannot be reached, this waits and then returns 0. It also
-        returns 0 when the worker stops.
+        While no slot is free, no departure is near, or 8x8 cannot be reached, this waits and then returns 0.
         """
         now = self._clock.now()
         if self.in_flight >= self._concurrency:

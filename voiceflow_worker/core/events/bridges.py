@@ -1,4 +1,4 @@
-"""Bridges from a menu, and the check whether the second party may be called now."""
+"""Bridges from a menu: the check whether the second party may be called now."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Bridges:
 
     A call of a queue can wait for a number; a person on the line cannot. So a bridge is refused only for a number on
     the suppression list, or for the destination of an open call of a queue. Several bridges may share a number, such as
-    a service desk; four at a time have a lock of their own. Queues do not call the number of a bridge until the summary
-    of its call, or, for a call without a job, for the time that a phone rings.
+    a service desk; four at a time have a lock of their own. Queues do not call the number of a bridge until the call
+    has its summary. If the call has no job, they do not call it for the time that a phone rings.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -31,7 +31,7 @@ class Bridges:
         self._shared = all_spellings(policy.shared_numbers).keys()
 
     async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
-        """Lock these numbers; returns the reason, as a clause, if they may not be called, else None.
+        """Lock these numbers. Returns None, or the reason, as a clause, if they may not be called.
 
         Raises StoreError.
         """
@@ -51,7 +51,7 @@ class Bridges:
         called = await self._called(others, line)
         if called is None and others:
             await self._beside(others, owner, until=now + lasts, now=now)
-            # A call of a queue may have locked a number since: it reads these locks after it has its own.
+            # A call of a queue may have locked a number since. Such a call takes its own lock, and then reads these.
             held = await self._records.get(NAMESPACE, list(others), now=now)
             called = await self._called(_others(held, owner), line)
         if called is None:
@@ -82,7 +82,7 @@ class Bridges:
         return line.job.request_id(line.number), self._policy.ringing + self._policy.longest_call
 
     async def _called(self, held: Mapping[str, str], line: MenuCall) -> str | None:
-        """The first number that is the destination of another job's open call, with that job, as a clause."""
+        """A clause with the first number that another job is calling now, and that job."""
         owners = {number: job_of(owner) for number, owner in held.items()}
         holders: dict[str, str] = {number: post[0] for number, post in owners.items() if post is not None}
         own = None if line.job is None else line.job.id

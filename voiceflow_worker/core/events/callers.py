@@ -1,4 +1,4 @@
-"""Calls in a menu: the job that a call action event belongs to, and the keys that were pressed in the call."""
+"""Calls in a menu: the job of a call action event, and the keys that were pressed in the call."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Callers:
     async def find(self, event: CallAction) -> MenuCall:
         """The call of an event, found by its session, or else by the one open POST between its two numbers.
 
-        A match by numbers is evidence that this POST was placed. The match is stored before this returns. It settles a
-        job in doubt, and the calls of later events are found by the session. An event of a call that this store did not
-        make has no job. Raises StoreUnavailableError.
+        A match by numbers shows that this POST was placed. The match is stored before this returns. So it settles a job
+        in doubt, and later events are matched by their session. An event of a call that this store did not make has no
+        job. Raises StoreUnavailableError.
         """
         session = event.session_id
         if session is not None:
@@ -73,8 +73,8 @@ class Callers:
     async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
         """Store a key press with its call, in whatever state the job is; a repeated event adds nothing.
 
-        The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError when other writers
-        kept moving the job. The key press is then not stored, and the answer to the event must say so.
+        The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError if other writers
+        keep moving the job. The key press is then not stored, and the answer to the event must say so.
         """
         if line.job is None:
             if session_id is not None and not _has(line.presses, press):
@@ -112,7 +112,7 @@ class Callers:
             job = changed.new
             post = job.post(number)
         if post is None or post.session_id != event.session_id:
-            return None  # the answer of the POST has come, and named another session
+            return None  # the answer to the POST has come meanwhile, with another session
         return MenuCall(job, number, post.presses)
 
     async def _visit(self, session_id: str) -> tuple[KeyPress, ...]:
@@ -144,10 +144,9 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
 
 
 def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after an event has shown that its POST was placed, and is this session.
+    """The job after an event has shown that its POST was placed with this session.
 
-    The event was matched to the POST by its numbers. A definite answer to this POST outweighs such a match, as it
-    outweighs a row of the log.
+    The event was matched to the POST by its numbers. A definite answer to the POST outweighs such a match.
     """
     after = found_placed(job, number, session_id=session_id, outcome=None, at=at, policy=policy)
     post, before = after.post(number), job.post(number)

@@ -31,7 +31,7 @@ MOST_OF_A_SESSION = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegState:
-    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is its time, or else its time of arrival."""
+    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the time of the event or arrival."""
 
     session_id: str
     at: datetime
@@ -46,7 +46,7 @@ class LegState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A recording of a call: its state in 8x8's spelling, and, once it was uploaded, its place."""
+    """A recording of a call. `status` is in 8x8's spelling; `file_path` is known after the upload."""
 
     session_id: str
     at: datetime
@@ -75,7 +75,7 @@ class _Event:
 
 
 class CallProgress:
-    """Stores the events of sessions and finds them again. Repeated events, and events in any order, are harmless.
+    """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
     States are kept for `states_for`, recordings for `recordings_for`. Events that arrive together share a trip to the
     store. Methods raise StoreError; repeating them is safe.

@@ -1,4 +1,4 @@
-"""Comparison of the journal files of a host with a store. It finds calls that were sent and that the store has lost.
+"""Comparison of the journal files of a host with a store, to find sent calls that the store has lost.
 
 A job that the sweep deleted leaves a tombstone, so that it does not look like a lost job.
 """
@@ -22,7 +22,7 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class JournalledCall:
-    """One job as it is in a journal file; after `pruned_from` the sweep may have deleted it."""
+    """One job of a journal file. After `pruned_from`, the sweep may have deleted it from the store."""
 
     job: Job
     pruned_from: datetime
@@ -35,7 +35,7 @@ class JournalledCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalCheck:
-    """The result of a comparison: the numbers of `files` and `calls` read, and the calls that the store has lost.
+    """The result of a comparison: the counts of `files` and `calls` read, and the calls that the store has lost.
 
     `set_back` means that the store is known to have had one of the lost calls.
     """
@@ -62,7 +62,7 @@ async def check_journals(store: Store, witness: Witness, *, queue: str, policy: 
         for start in range(0, len(entries), PAGE):
             page = calls_in(file, entries[start : start + PAGE], policy=policy)
             forgotten |= {each.job.id: each.job for each, _ in await forgotten_of(store, page, now=now)}
-    # The file of a worker that is writing is ahead of the store, so a call that only the file has proves nothing.
+    # While its worker writes, a file may be ahead of the store, so a call that only the file has proves nothing.
     return JournalCheck(
         files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
     )
@@ -77,7 +77,7 @@ def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> l
 async def forgotten_of(
     store: Store, calls: Sequence[JournalledCall], *, now: datetime
 ) -> list[tuple[JournalledCall, Job | None]]:
-    """The calls of which the store knows less than the journal, each with the job in the store, if there is one."""
+    """The calls with POSTs that the store does not have, each with the job in the store, if there is one."""
     stored = await read_each(store.jobs, [each.job.id for each in calls])
     found: list[tuple[JournalledCall, Job | None]] = []
     for each in calls:
@@ -97,8 +97,8 @@ TOMBSTONES = "pruned"
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
     """Leave tombstones of jobs that are about to be deleted.
 
-    A job with a unique key leaves a tombstone by itself. A job that was never sent needs none: no journal file names
-    it, so it cannot be taken for a lost job.
+    A job with a unique key leaves a tombstone by itself. A job that was never sent needs none, because it is in no
+    journal file.
     """
     tombstones = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
     await text_records(store, TOMBSTONES).put(tombstones, until=now + max(policy.key_retention, policy.retention))
@@ -117,7 +117,7 @@ async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -
         known |= {
             owner.job_id
             for key, owner in owners.items()
-            # The key of a job that the server evicted also names that job, but is not a tombstone.
+            # If the server evicted a job, its key still names it, but is not a tombstone.
             if owner.job_id == keys[key] and owner.state in FINAL_STATES
         }
     return known

@@ -1,4 +1,4 @@
-"""Lost jobs: jobs that the server of a store has dropped without an order, and their report in the log."""
+"""Lost jobs: jobs that the server of a store has dropped by itself, and their report in the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNDER_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Jobs of a queue that the store has dropped, by their last known state; None if it is unknown.
+    """Jobs of a queue that the store has dropped, by their last known state (None: unknown).
 
     `counts` has all of the jobs, and `jobs` the ids of some.
     """

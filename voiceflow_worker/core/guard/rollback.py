@@ -1,8 +1,8 @@
-"""The rollback guard, which uses journal files of workers to detect a store that was set back to an older state.
+"""The rollback guard. It detects with the workers' journal files that a store was set back to an older state.
 
 Before a POST leaves, its worker writes the job to a file of its own, beside the journal entry in the store. The guard
-compares the newest of these jobs with the store again and again. POST numbers only grow, so a store that knows fewer
-POSTs than it has taken was set back. The queue is then held, and the lost calls are put in doubt.
+compares the newest of these jobs with the store again and again. POST numbers only grow. So a store that knows fewer
+POSTs of a job than it once stored was set back. The queue is then held, and the lost calls are put in doubt.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ from voiceflow_worker.model.reports.verdict import Hold
 
 _log = structlog.get_logger("voiceflow.witness")
 
-SET_BACK = "the store was set back to an older state, and had forgotten calls that were sent"
+SET_BACK = "the store was set back to an older state, and had lost calls that were sent"
 HELD = f"{SET_BACK}. {Remedy.RECONCILE.sentence}"
 OTHERS_FIRST = timedelta(seconds=2)
-"""The time in which a worker sends nothing after the server was restarted or replaced. If the store was set back,
-perhaps only another worker can see that. The other worker needs this time to connect, to look, and to hold the
-queue."""
+"""The time for which a worker sends nothing after the server was restarted or replaced. If the store was set back,
+perhaps only another worker can notice. That worker needs this time to connect, to look, and to hold the queue."""
 LOOK_EVERY = 0.5
 LEAST_KEPT = timedelta(days=7)
-"""Journal files are kept as long as jobs are, and at least this long."""
+"""Journal files are kept as long as ended jobs, and at least this long."""
 
 
 class RollbackGuard:
@@ -105,7 +104,7 @@ class RollbackGuard:
         await self._file.append(jobs)
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Record which of the jobs appended last the store took."""
+        """Record which jobs of the last `append` the store took."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._file.judge(kept)
@@ -135,11 +134,11 @@ class RollbackGuard:
         return True
 
     async def check(self) -> bool:
-        """Whether the store was set back, and is restored now: it lacked the newest POST that it had taken."""
+        """Whether the store lacked the newest POST that it had taken. If so, it was set back, and is restored now."""
         return self._newest is not None and await self._check([self._newest])
 
     async def watch(self) -> None:
-        """Look again and again, even while there is nothing to send: another worker may be about to send."""
+        """Look again and again, even if there is nothing to send, because another worker may be about to send."""
         while True:
             wait = LOOK_EVERY
             try:
@@ -185,13 +184,13 @@ class RollbackGuard:
             for start in range(0, len(entries), PAGE):
                 calls = calls_in(file, entries[start : start + PAGE], policy=self._policy)
                 found = await forgotten_of(self._store, calls, now=self._clock.now())
-                # First, because a call that is in the store again is not looked at again after a crash.
+                # First: once a call is in the store again, a guard that starts after a crash passes it over.
                 await self._caps.restore([each.job for each, _ in found], now=self._clock.now())
                 gone = [each.job for each, job in found if job is None]
                 await self._make_again(gone)
                 await gather(*(partial(self._remember, each.job) for each, job in found if job is not None))
                 known, unknown = known + len(found) - len(gone), unknown + len(gone)
-        _log.error("calls that the store had forgotten are in doubt now", calls=known, made_again=unknown)
+        _log.error("calls that the store had lost are in doubt now", calls=known, made_again=unknown)
 
     async def _remember(self, journalled: Job) -> None:
         now = self._clock.now()
@@ -207,7 +206,7 @@ class RollbackGuard:
         keys = [job.unique_key for job in jobs if job.unique_key is not None]
         owners = await self._store.jobs.owners(self._queue, keys, now=now)
         others = {job.id: owner for job in jobs if job.unique_key and (owner := owners.get(job.unique_key)) is not None}
-        # The same call may have been enqueued again since. The new job keeps the key and is not sent, because the lost
+        # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
         for job_id, owner in others.items():
             with contextlib.suppress(JobError):

@@ -12,7 +12,7 @@ from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 NAMESPACE = "number-health"
 KEPT = timedelta(days=30)
-"""A number is no longer shown when 8x8 has sent nothing about it for this time."""
+"""A number is shown until 8x8 has sent nothing about it for this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,10 +42,10 @@ class NumberLocks:
 
     A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
     spelling of these numbers. So two calls that bridge the same two numbers do not deadlock. A later POST of the same
-    job takes its locks over. Only the POST that holds a lock can release it, so a late release is harmless. A lock ends
-    by itself once its POST can no longer make the number ring: after the submit window plus ringing, and for a second
-    party also the longest call and its own ringing. The locks keep two campaigns from ringing one person at once. They
-    also ensure that a row of the log export fits only one call.
+    job takes over its locks. Only the POST that holds a lock can release it, so a late release is harmless. A lock ends
+    by itself when its POST can no longer make the number ring: after the submit window and the ringing. For a second
+    party, the longest call and a second ringing are added. The locks keep two campaigns from ringing one person at
+    once. They also ensure that a row of the log export fits only one call.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
     """
@@ -85,8 +85,8 @@ class NumberLocks:
     async def bridged(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
         """The locked jobs that share a number with a menu's bridge, each with that number.
 
-        A job locks its numbers and then reads the locks of bridges. A bridge writes its lock and then reads the locks
-        of jobs. So at least one of them sees the lock of the other.
+        A job locks its numbers, and then reads the locks of bridges. A bridge takes its lock, and then reads the locks
+        of jobs. So at least one of the two sees the lock of the other.
         """
         held = await self._records.get(BESIDE, [key for job in jobs for key in beside(self._numbers(job))], now=now)
         if not held:
@@ -97,7 +97,7 @@ class NumberLocks:
     async def release_unsent(self, jobs: Sequence[Job], *, now: datetime) -> None:
         """Release the numbers of leased jobs whose next POST was not begun.
 
-        Also free the places that these POSTs took in the limit per person.
+        Also free the places that these POSTs reserved in the limit per person.
         """
         await self._caps.free_unsent(jobs, now=now)
         await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
@@ -147,7 +147,7 @@ class NumberLocks:
         return {**standing, **await self._put(wanted, now=now)}
 
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Extend the locks of second parties: they ring only after the first have answered and heard the message."""
+        """Extend the locks of second parties, who ring only after the first has answered and heard the message."""
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         if seconds:
             policy = self._policy

@@ -16,17 +16,17 @@ from voiceflow_worker.model.numbers.spellings import spellings
 
 NAMESPACE = "person"
 LOOK_AGAIN = timedelta(seconds=2)
-"""The wait of a call over the limit when a place should be free by now."""
+"""The time that a call over the limit waits if a place should be free by now."""
 
 
 class PersonCaps:
     """Reserves a place for each attempt to call a person, before the journal entry of its POST.
 
-    A person has as many places as the policy's `max_per_person` allows. A taken place is a record that expires one span
+    A person has as many places as the policy's `max_per_person` allows. A taken place is a record. It expires one span
     of the policy after the answer of 8x8 or, without an answer, after the latest time at which the POST can ring. A
     place is taken in one step of the store, so two workers never take the same place. A call in doubt keeps its place.
-    A place is freed when its POST provably reached nobody, or was never begun. A place that a killed worker left behind
-    is used by the next POST of its job, or expires.
+    A place is freed if its POST provably reached nobody, or was never begun. If a killed worker left a place behind,
+    the next POST of its job uses it, or it expires.
 
     A person is a destination in any spelling. Second parties of a bridge have no places.
     """
@@ -108,7 +108,7 @@ class PersonCaps:
         limit = self._policy.max_per_person
         if limit is None:
             return
-        for _ in range(MOST_ATTEMPTS):  # if another worker takes a place first, the next free one is taken
+        for _ in range(MOST_ATTEMPTS):  # again, if another worker takes a place first
             held = await self._held(jobs, now=now)
             standing = {key: value for each in held.values() for key, value in each.items()}
             owners = set(map(_owner, standing.values()))
@@ -124,7 +124,7 @@ class PersonCaps:
             await self._put(ends, now=now)
 
     async def _put(self, ends: Mapping[datetime, Mapping[str, str]], *, now: datetime) -> None:
-        """Store places, by the time at which they end. A place that is taken is left as it is."""
+        """Store places by their end. A place that is taken stays as it is."""
         put = self._records.put_if_absent
         await gather(*(partial(put, NAMESPACE, values, expires_at=end, now=now) for end, values in ends.items()))
 
@@ -140,7 +140,7 @@ class PersonCaps:
 
 
 def _places(job: Job) -> list[str]:
-    """The keys of all places of a job's person. Places beyond the limit are included: it may have been higher."""
+    """The keys of all places of a job's person, including those beyond the limit, which may have been higher."""
     person = min(spellings(job.destination))
     return [f"{job.queue}/{person} {place}" for place in range(1, MOST_ATTEMPTS + 1)]
 

@@ -80,9 +80,9 @@ class SuppressionList:
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
-        An entry that lasts longer stays as it is. Waiting calls to these numbers end when they come up for sending; a
-        call whose POST is on its way is not stopped. Raises InvalidInputError for an `until` that has passed,
-        and for a reason that no store can keep.
+        An entry that lasts longer stays as it is. Waiting calls to these numbers end when they come up for sending. A
+        POST that is on its way is not stopped. Raises InvalidInputError for an `until` that has passed, and for a
+        reason that no store can keep.
         """
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()

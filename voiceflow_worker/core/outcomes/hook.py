@@ -1,4 +1,4 @@
-"""Hooks: named handlers, their choice of outcomes, and the treatment of their failures."""
+"""Hooks: named handlers of outcomes, with their options and counts."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Got = TypeVar("Got")
 class _HookThreads:
     """Runs functions in threads, at most `most` at a time.
 
-    A thread cannot be ended. A thread that hangs is left behind after its time limit, and still counts. Otherwise each
-    retry would leave one more such thread.
+    A thread cannot be ended. A thread that hangs is left behind after its time limit, and still counts, so that each
+    retry does not leave one more.
     """
 
     def __init__(self, most: int) -> None:
@@ -37,7 +37,7 @@ class _HookThreads:
         """The result of the function. Raises its errors, and TellAgainError while too many threads hang."""
         if self._running >= self._most:
             raise TellAgainError(f"all {self._most} threads of this hook still run: its handler hangs")
-        # A limiter of its own, so that other threads, such as the store's, do not wait for a handler.
+        # With its own limiter, so that other threads, such as those of the store, do not wait for a handler.
         return await anyio.to_thread.run_sync(
             self._counted, function, given, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
         )
@@ -63,7 +63,7 @@ class HookOptions:
     `limit` is the time that the handler may take for one outcome. `concurrency` is the number of calls that it handles
     at the same time; the outcomes of one call come one after the other. A failed outcome is delivered again after
     `first_wait`, and then after waits that double up to `longest_wait`. It is parked when `give_up_after` has passed
-    since the first failure. While `most_waiting` outcomes are unsettled, no new ones are read.
+    since its first failure. While `most_waiting` outcomes wait for delivery, no new ones are read.
     """
 
     limit: timedelta = timedelta(seconds=30)
@@ -83,8 +83,8 @@ class HookCounts:
     """Counts of one hook in this process.
 
     `told` and `failures` count successful and failed calls of the handler, and `parked` the outcomes that were given
-    up. `behind` counts how often events were deleted before they were read. `waiting` is the number of outcomes
-    that are unsettled now.
+    up. `behind` counts how often events were deleted before they were read. `waiting` is the number of outcomes that
+    wait for delivery now.
     """
 
     told: int = 0

@@ -1,4 +1,4 @@
-"""The backlog of a hook: outcomes that it has yet to receive, kept as records for restarts and other processes."""
+"""The backlog of a hook: its outcomes that are not delivered yet, as records that survive a restart."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KEPT_PARKED = timedelta(days=90)
 
 @dataclass(slots=True, kw_only=True)
 class PendingOutcome:
-    """An outcome that a hook has yet to receive.
+    """An outcome that a hook has not received yet.
 
     `failures` is the number of failed tries, and `error` the last failure. `due_at` None means now. `is_kept` means
-    that the outcome is in the records, so the cursor may pass it.
+    that the outcome is in the records, so the stored position may be after it.
     """
 
     event: Event

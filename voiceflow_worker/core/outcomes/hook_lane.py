@@ -24,9 +24,9 @@ from voiceflow_worker.model.text.moment import in_words
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
 MOST_NEW = 100
-"""The most outcomes that are read and neither delivered nor kept, and so the most that repeat after a crash."""
+"""The most outcomes that are read, but neither delivered nor kept. After a crash, at most these are repeated."""
 LEAVING = 2.0
-"""Seconds for storing the position when the hook stops. Without that, some outcomes are delivered again."""
+"""Seconds for storing the position when the hook stops. If it is not stored, some outcomes are delivered again."""
 
 _log = structlog.get_logger("voiceflow.hooks")
 
@@ -61,14 +61,14 @@ class HookLane:
         self._chains: dict[str, deque[PendingOutcome]] = {}
         self._unsettled: dict[int, Event] = {}  # read, and neither delivered nor kept; in order
         self._held: set[int] = set()  # sequences that are in chains
-        self._delivered: set[int] = set()  # those that were kept: a look at the backlog may still show them
+        self._delivered: set[int] = set()  # kept ones, which a look at the backlog may still show
         self._delivering = 0
         self._is_open = False
         self._freed = anyio.Event()
         self._moved = anyio.Event()
 
     async def run(self) -> None:
-        """Deliver, or stand by without the lease, until `stop`, or until the handler wants no more."""
+        """Deliver, or wait for the lease, until `stop` is called or the handler raises HookGoneError."""
         while not self._is_stopping and not self.hook.counts.is_stopped:
             if await self._retry(self._lease.take):
                 await self._work()
@@ -82,7 +82,7 @@ class HookLane:
         self._freed.set()
 
     async def _work(self) -> None:
-        """Deliver from the time the lease was taken until it is given back, or lost."""
+        """Deliver until the lease is given back or lost."""
         self._forget()
         try:
             await self._retry(self._open)
@@ -102,8 +102,8 @@ class HookLane:
 
     async def _open(self) -> None:
         await self._reader.open()
-        # Before anything is read: outcomes that are kept are delivered from the backlog, even if the stored position is
-        # not past them yet.
+        # Before anything is read: kept outcomes are delivered from the backlog, even if they are after the stored
+        # position.
         waiting = await self._backlog.waiting()
         for entry in waiting:
             self._held.add(entry.event.sequence)
@@ -130,7 +130,7 @@ class HookLane:
             is_full = len(self._held) >= self.hook.options.most_waiting
             if is_full and not was_full:
                 self._log.warning(
-                    "a hook receives nothing new until waiting outcomes are settled", waiting=len(self._held)
+                    "a hook receives nothing new until waiting outcomes are delivered", waiting=len(self._held)
                 )
             was_full = is_full
             if is_full or len(self._unsettled) >= MOST_NEW:
@@ -157,7 +157,7 @@ class HookLane:
             return
         chain.append(entry)
         if chain[0].is_kept:
-            # It waits behind an outcome that is retried later. Outcomes of other calls need not wait for it.
+            # It waits behind an outcome that is retried later. Once it is kept, the stored position can move past it.
             await self._keep([entry])
             if entry.event.sequence not in self._held:  # delivered while it was being kept
                 await self._retry(partial(self._backlog.drop, entry))
@@ -186,7 +186,7 @@ class HookLane:
         del self._chains[job_id]
 
     async def _put_off(self, chain: deque[PendingOutcome]) -> None:
-        """Keep the first outcome of a chain, which failed, and all behind it. More may come while they are stored."""
+        """Keep all outcomes of a chain after its first one has failed. More may come while they are stored."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)
@@ -228,7 +228,7 @@ class HookLane:
         seed = f"{self._name}/{entry.event.sequence}"
         wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
         entry.due_at = now + max(wait, failure.wait or wait)
-        # Only our own wait counts here. Otherwise a handler that asks for a wait of days would be given up at once.
+        # Without the wait that the handler asked for, or an outcome would be given up at once if that is some days.
         if now + wait - entry.first_failed_at >= options.give_up_after:
             await self._park(entry)
             return True

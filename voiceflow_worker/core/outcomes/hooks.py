@@ -47,8 +47,8 @@ class OutcomeHooks:
 
     Each outcome reaches each hook at least once, and the outcomes of one call come in order. `CallOutcome.id` is the
     same each time. Waiting outcomes are kept in the store under the hook's name, so a hook continues after a restart.
-    Of several processes with a hook of this name, one delivers at a time. A new hook begins with outcomes from the time
-    at which this object was made. `grace` is the time in which handlers may finish after `stop`.
+    If several processes have a hook of this name, only one of them delivers at a time. A new hook begins with outcomes
+    from the time at which this object was made. `grace` is the time in which handlers may finish after `stop`.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class OutcomeHooks:
         outcome is delivered again after growing waits (`HookOptions`), and outcomes of other calls are delivered
         meanwhile. The function may raise `TellAgainError` to set the wait, and `HookGoneError` to receive no more
         outcomes. `only` are the states whose outcomes it receives; `attempts=False` leaves out attempts that are
-        followed by a redial. Raises `InvalidInputError` for a name that is taken or invalid, and when these hooks run
-        already.
+        followed by a redial. Raises `InvalidInputError` for a name that is taken or invalid, and if `run` was called
+        before.
         """
 
         def register(handler: AnyHandler) -> AnyHandler:

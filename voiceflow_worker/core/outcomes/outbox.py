@@ -33,7 +33,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a reader: after the event `sequence`. The reader has missed nothing that happened before `at`."""
+    """The position of a reader: after the event `sequence`. It has missed nothing that happened before `at`."""
 
     sequence: int
     at: datetime
@@ -59,7 +59,7 @@ class OutboxReader:
         self.is_behind = True
         """Whether there was more to read at the last look."""
         self.gaps = 0
-        """The number of times that events were deleted before they were read."""
+        """How often events were deleted before they were read."""
 
     async def open(self) -> None:
         """Go to the stored position; a new reader stores its first one."""
@@ -74,7 +74,7 @@ class OutboxReader:
         return self._saved is None or await self._load() != self._saved
 
     async def page(self, *, limit: int = 100) -> list[Event]:
-        """The next events with outcomes. An empty page may also mean that events of other kinds were read."""
+        """The next events with outcomes. An empty page is not the end: there may have been only other events."""
         await self._look_for_gap()
         before = self._store.clock.now()
         events = await self._store.jobs.events(self._queue, after=self.cursor.sequence, limit=limit)
@@ -84,7 +84,7 @@ class OutboxReader:
         return [event for event in events if event.kind in _KINDS]
 
     async def save(self, cursor: Cursor) -> None:
-        """Store the position up to which everything is done, if it has moved; once an hour if only time has passed."""
+        """Store a new position. If only its time has changed, it is stored once an hour."""
         saved = self._saved
         if saved is None or cursor.sequence != saved.sequence or cursor.at - saved.at >= SAVE_IDLE:
             await self._store_place(cursor)
@@ -154,8 +154,8 @@ async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
     """The smallest number, from 0 on, for which `holds` is true. It is called about 40 times at most.
 
-    `holds` is true for all larger numbers too. Sequences only grow, and events are stored in about the order of their
-    times, so a position among millions of events is found without reading them.
+    If `holds` is true for a number, it must be true for all larger ones. Sequences only grow, and events are stored in
+    about the order of their times. So a position among millions of events is found without reading them.
     """
     if await holds(0):
         return 0

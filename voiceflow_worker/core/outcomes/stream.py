@@ -28,8 +28,8 @@ class OutcomeStream:
     """The outcomes of a queue, one after the other, without end; made by `CallQueue.outcomes`.
 
     Iterate over it with `async for`; it waits while the store is away. With a consumer's name, an outcome counts as
-    processed when the next one is requested. A consumer that stops before that receives it again under the same name.
-    `async with` (or `aclose`) lets the next consumer of that name begin at once, not half a minute later.
+    processed when the next one is requested. A consumer that stops before then receives the outcome again under the
+    same name. After `async with` (or `aclose`), the next consumer of the name begins at once, else half a minute later.
     """
 
     def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:
@@ -82,7 +82,7 @@ class OutcomeStream:
                 await self._lease.give_back()
 
     async def _hold_place(self) -> None:
-        """Wait for the lease of the consumer's name. If another process has read on, go to the stored position."""
+        """Wait for the lease of the consumer's name. If another process has read further, go to its position."""
         lease = self._lease
         while lease is not None and not lease.is_fresh:
             self._is_current = self._is_current and not lease.is_over
@@ -106,8 +106,8 @@ class OutcomeStream:
     async def _next(self) -> CallOutcome | None:
         """The next outcome of the page; None if its call is no longer in the store.
 
-        Raises StoreVersionError for a call that a newer version wrote, and stays at its outcome, which would otherwise
-        be lost.
+        Raises StoreVersionError for a call that a newer version wrote, and stays before its outcome, so that it is not
+        lost.
         """
         age = self._store.clock.monotonic() - self._jobs_read_at
         if age > LOOK_EVERY.total_seconds() or self._page[0].job_id not in self._jobs.jobs:

@@ -15,10 +15,10 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOKING_SHARE = 0.2
-"""The largest share of the time that reads may take: with many thousands of waiters, reads are less frequent."""
+"""The largest share of the time that reads may take. With many thousands of waiters, reads are less frequent."""
 LOOK_LIMIT = 2.0
-"""Seconds after which a read without an answer is given up, as if the store were away. A time-out may come this much
-later."""
+"""Seconds after which a read without an answer is given up, as if the store were away. It can delay a time-out by as
+much."""
 
 _log = structlog.get_logger("voiceflow.outcomes")
 
@@ -43,7 +43,7 @@ class _Waiter:
 
 
 class OutcomeWatch:
-    """Waits for calls of one store to end. There is no background task: one waiter looks for all, then the next."""
+    """Waits for calls of one store to end. There is no background task: one waiter at a time looks for all."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -120,7 +120,7 @@ class OutcomeWatch:
                 each.end(error=OutcomeTimeoutError(each.job_id, state=state, waited=each.timeout))
 
     def _hand_on(self) -> None:
-        """Wake the first waiter: it leads next."""
+        """Wake the first waiter, which then looks for all."""
         if self._is_led:
             return
         for each in self._waiting:

@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.moment import rfc3339
 
 AT_ONCE = 8
-"""Batches that are counted at the same time: a trip to a server costs more than the count."""
+"""The number of batches that are counted at the same time. A trip to a server takes longer than the count."""
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 
 
@@ -39,27 +39,27 @@ class BatchProgress:
 
     @property
     def total(self) -> int:
-        """All calls that the store holds."""
+        """The number of calls in the store."""
         return sum(self.states.values())
 
     @property
     def done(self) -> int:
-        """The calls that have ended."""
+        """The number of calls that have ended."""
         return sum(self.states[state] for state in FINAL_STATES)
 
     @property
     def doubts(self) -> int:
-        """The calls in doubt, which need evidence or a person."""
+        """The number of calls in doubt, which need evidence or a person."""
         return self.states[JobState.IN_DOUBT]
 
     @property
     def to_send(self) -> int:
-        """The calls that have not left yet."""
+        """The number of calls that have not left yet."""
         return sum(self.states[state] for state in _TO_SEND)
 
     @property
     def under_way(self) -> int:
-        """The calls that may ring now."""
+        """The number of calls that may ring now."""
         return sum(self.states[state] for state in (JobState.SENDING, JobState.SUBMITTED))
 
     @property

@@ -1,4 +1,4 @@
-"""The figures of a report for which each call must be read: hours, countries, attempts, refusals, duration."""
+"""The breakdown of a report, for which each call is read: hours, countries, attempts, refusals, duration."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from voiceflow_worker.model.text.moment import rfc3339
 _SLOT = 900
 """The length of a time slot in seconds. Every zone in use differs from UTC by a whole number of quarters of an hour."""
 _MOST_LOOKED_UP = 1000
-"""The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this number is enough
-to find the most frequent zone."""
+"""For calls without a zone, the zone of at most this many numbers is looked up. A lookup takes 50 µs, and this many are
+enough to find the most frequent zone."""
 
 
 def rate_of(answered: int, ended: int) -> float | None:
-    """The share of answered calls, 0 to 1; None without calls that ended."""
+    """The share of answered calls, 0 to 1; None if no call has ended."""
     return round(answered / ended, 4) if ended else None
 
 
@@ -68,11 +68,11 @@ class RefusedCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
-    """The figures of a report for which each call must be read; deleted calls do not count.
+    """The figures of a report for which each call is read. Deleted calls do not count.
 
-    `by_hour` has the hours of the day in `time_zone`, which is the most frequent zone of the calls or their numbers, or
-    UTC. `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered
-    calls. `began_at` is the first POST, and `ended_at` the end of the last session.
+    `by_hour` has the hours of the day in `time_zone`: the most frequent zone of the calls or their numbers, else UTC.
+    `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered calls.
+    `began_at` is the first POST, and `ended_at` the end of the last session.
     """
 
     time_zone: str

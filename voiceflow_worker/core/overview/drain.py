@@ -13,7 +13,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 
 SOON = timedelta(seconds=15)
-"""A drain waits for jobs that are due this soon: retries after a refused connection, and busy numbers."""
+"""A drain waits for jobs that are due this soon, such as retries after a refused connection, and busy numbers."""
 
 SHORT_HOLD = timedelta(minutes=5)
 """A drain waits for a hold that ends by itself this soon, such as after a 429."""
@@ -46,7 +46,7 @@ class DrainCheck:
         self._heartbeats = Heartbeats(store)
 
     async def is_done(self) -> bool:
-        """Whether nothing is due (or soon), leased or sending, and no receiver awaits a summary."""
+        """Whether no job is due now or soon, leased or sending, and no receiver waits for a summary."""
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         if counts[JobState.LEASED] or counts[JobState.SENDING]:
             return False
@@ -86,5 +86,5 @@ class DrainCheck:
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """The time up to which due jobs are awaited, or count as held. After a 429, jobs are due when the hold ends."""
+    """The drain waits for jobs that are due by this time. After a 429, jobs are due when the hold ends."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

@@ -32,7 +32,7 @@ class WorkerBeat:
 class BatchRates:
     """The rates of the batches that a worker sends, in calls per second over the last seconds.
 
-    They have a record of their own: older versions do not read a heartbeat with more fields.
+    They have their own record, because older versions do not read a heartbeat with more fields.
     """
 
     rates: Mapping[str, float]
@@ -46,7 +46,7 @@ class _ReceiverBeat:
 class Heartbeats:
     """Writes and reads heartbeats in a store. `menus` are the names of the menus of this receiver.
 
-    Heartbeats are only displayed, so unknown fields, and heartbeats that cannot be read, are ignored.
+    Unknown fields are ignored, and so are heartbeats that cannot be read.
     """
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The figures of large batches for which each call must be read: counted in the background, shown with their time."""
+"""The breakdowns of large batches: counted in the background, and shown with the time of the count."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from voiceflow_worker.model.jobs.totals import Totals
 
 PAGE = 500
 REST = 3
-"""After each page of calls the count rests for so many times as long: it takes a quarter of a core at most."""
+"""After each page of calls, the count rests for this many times as long. So it takes a quarter of a core at most."""
 COUNTED_AGAIN = timedelta(minutes=1)
-"""The least age of a count before it is made again; twenty times the time that it took, if that is longer."""
+"""A batch is counted again after this time, or after twenty times the duration of the count, if that is longer."""
 MOST_KEPT = 64
 
 _log = structlog.get_logger("voiceflow.overview")
@@ -30,9 +30,9 @@ _log = structlog.get_logger("voiceflow.overview")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeBreakdown:
-    """The breakdown of a large batch as it stood at the time `at`; None before it was counted for the first time.
+    """The breakdown of a large batch at the time `at`; None before the first count.
 
-    `share` of its calls, 0 to 1, are counted at present; None while nobody counts them.
+    `share` is the share of its calls, 0 to 1, that the count in progress has counted; None if no count is in progress.
     """
 
     breakdown: Breakdown | None = None
@@ -60,9 +60,9 @@ class LargeBreakdowns:
         self._is_running = False
 
     def look(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
-        """What is known of a batch that has these totals now; None if nothing counts here.
+        """The breakdown of a batch with these totals, as far as it is counted; None if this object does not run.
 
-        If they have changed since it was counted, it is counted again before long.
+        If the totals have changed since the last count, the batch is counted again soon.
         """
         if not self._is_running:
             return None
@@ -98,7 +98,7 @@ class LargeBreakdowns:
                 entry = self._entries[key]
                 try:
                     await self._count(key, entry)
-                except Exception as error:  # noqa: BLE001 - the receiver goes on, whatever a figure of a page lacks
+                except Exception as error:  # noqa: BLE001 - a fault in a count must not stop the receiver
                     _log.warning("a batch could not be counted for its page", batch=key[1], error=str(error))
                     entry.again_at = self._clock.monotonic() + COUNTED_AGAIN.total_seconds()
                 self._due.pop(key, None)

@@ -20,9 +20,9 @@ Amounts = Mapping[str | None, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recount:
-    """The result of a count. `wrong` has what the counters have too few, or, below 0, too many.
+    """The result of a count. `wrong` has the amounts to add to the counters; an amount below 0 is to be subtracted.
 
-    `moving` are the batches (None for the queue) whose totals changed while they were counted: nothing is known about
+    `moving` are the batches (None for the queue) with totals that changed during the count: nothing is known about
     them. `mended` means that the counters were corrected.
     """
 
@@ -57,8 +57,7 @@ async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
     found = await _settled(store, queue)
     if not (mend and found.wrong):
         return found
-    # First the amounts of single jobs, such as those that an older version moved; then the amounts that are still
-    # wrong.
+    # First the counts of single jobs, such as those that an older version moved; then the rest.
     async for page in find_pages(store.jobs, Query(queue=queue, limit=_AT_ONCE)):
         await store.jobs.recount(page)
     left = await _settled(store, queue)

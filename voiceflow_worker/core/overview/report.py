@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 """The most calls in one trip to the store."""
 MOST_KEYS = 20
-"""The most rows of keys pressed: digits that people type, such as numbers of customers, may differ in each call."""
+"""The most rows of keys pressed. Digits that people type, such as customer numbers, may differ in each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +38,11 @@ class Report:
     """The figures of one batch, or of a whole queue if `batch_id` is None.
 
     `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
-    and `answer_rate` is their share, 0 to 1, of the calls with an outcome: calls that wait, expired, were refused or
+    and `answer_rate` is their share, 0 to 1, of the calls with an outcome. Calls that wait, expired, or were refused or
     cancelled do not lower it. The rate is None without outcomes. `digits` counts calls by the pressed keys. `seconds`
     is the total duration of the newest sessions. `cost` is the price of all sessions by currency, as far as 8x8's log
     has it: `priced` of the `placed` calls have a price. `pruned` calls of the batch were deleted, and still count.
-    `breakdown` has the figures for which each call must be read; it is None if only totals were requested. A report is
-    printed as tables, also by rich.
+    `breakdown` is None if only totals were requested. A report is printed as tables, also by rich.
     """
 
     queue: str

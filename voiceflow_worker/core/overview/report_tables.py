@@ -41,7 +41,7 @@ def side_by_side(
     keys = list(dict.fromkeys(key for rows in reports.values() for key in rows))
     shown, headers = range(len(columns)), list(columns)
     if len(reports) > 1:
-        # The first column and the last, such as attempts and their answer rate: more do not fit side by side.
+        # Only the first and the last column, such as attempts and their answer rate, because more do not fit.
         shown = range(0, len(columns), len(columns) - 1 or 1)
         headers = [f"{name}, {columns[place]}" if len(shown) > 1 else name for name in reports for place in shown]
     empty = (None,) * len(columns)
@@ -83,7 +83,7 @@ def as_plain_text(shown: RenderableType) -> str:
 
 
 def shown_cell(value: object) -> str:
-    """A cell as text: durations as `0:12:30`, times in UTC, nothing for None."""
+    """A cell as text: durations as `0:12:30`, times in UTC, None as an empty text."""
     match value:
         case None:
             return ""

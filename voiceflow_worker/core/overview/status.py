@@ -39,7 +39,7 @@ class QueueStatus:
 
     @property
     def total(self) -> int:
-        """All jobs of the queue."""
+        """The number of all jobs of the queue."""
         return sum(self.states.values())
 
     def as_json(self) -> dict[str, object]:

@@ -88,7 +88,7 @@ def _facts(job: Job, *, at: datetime) -> Iterator[str]:
 
 _DUE = {
     JobState.QUEUED: "due at",
-    JobState.LEASED: "its worker has nothing sent yet; leased until",
+    JobState.LEASED: "its worker has sent nothing yet; leased until",
     JobState.SENDING: "its worker is sending it; leased until",
     JobState.SUBMITTED: "waits for its summary until",
     JobState.IN_DOUBT: "next look for evidence at",

@@ -91,8 +91,8 @@ async def read_waiting(
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """The name of the count for a queued call; None for a call that is due, or enqueued for later."""
-    if (job.reason or "").find(BUSY_WORDS) >= 0:
+    """The count of `WaitingCounts` that a queued call belongs to; None for a call that is due or enqueued for later."""
+    if BUSY_WORDS in (job.reason or ""):
         return "number_busy"
     if MOST_WORDS in (job.reason or ""):
         return "max_per_person"
