@@ -37,7 +37,7 @@ class _BridgeDescriptor:
     is recorded, if the account is set up for it.
     """
 
-    # As a class method, `flow.bridge(…)` would silently lose the actions of the flow.
+    # If it were a class method, `flow.bridge(…)` would silently lose the actions of the flow.
     def __get__(self, flow: CallFlow | None, owner: type[CallFlow]) -> _Bridge:
         begun = owner.reply() if flow is None else flow
 
@@ -103,7 +103,7 @@ class CallFlow:
         return self._then(_entry(Action.SAY, text=text, voiceProfile=voice_profile, repetition=repetition, speed=speed))
 
     def play(self, file_url: str, *, repetition: int | None = None) -> Self:
-        """Play a wav or mp3 file under 5 MB from an http or https address, 1 to 3 times. 8x8 keeps it for an hour."""
+        """Play a wav or mp3 file under 5 MB from an http or https address, 1 to 3 times. 8x8 caches it for an hour."""
         return self._then(_entry(Action.PLAY_FILE, fileUrl=file_url, repetition=repetition))
 
     def capture(
@@ -163,8 +163,8 @@ class CallFlow:
     ) -> Self:
         """The flow with these values set; None leaves a value as it is. Raises ValueError for a time without a zone.
 
-        After `valid_until` 8x8 does not place the call any more. The ids, at most 50 characters, come back in the
-        session summary; 8x8 does not use a clientRequestId to prevent a second call. `client_action_id` is for answers.
+        After `valid_until` 8x8 does not place the call. The ids, at most 50 characters, come back in the session
+        summary. A clientRequestId does not keep 8x8 from placing a call twice. `client_action_id` is for answers.
         """
         keys = {
             "clientActionId": client_action_id,
@@ -186,7 +186,7 @@ class CallFlow:
 
     @property
     def fields(self) -> Mapping[str, object]:
-        """The body itself, not to be changed: `to_body` gives a copy."""
+        """The body itself, which must not be changed; `to_body` returns a copy."""
         return self._body
 
     @property
@@ -196,12 +196,12 @@ class CallFlow:
 
     @property
     def source(self) -> str | None:
-        """The source of the first call, with its leading +; None without a call, or if it is malformed."""
+        """The source of the first call, with its leading +; None if it is missing or malformed."""
         return self._number("source")
 
     @property
     def destination(self) -> str | None:
-        """The destination of the first call, with its leading +; None without a call, or if it is malformed."""
+        """The destination of the first call, with its leading +; None if it is missing or malformed."""
         return self._number("destination")
 
     @property
@@ -211,22 +211,22 @@ class CallFlow:
 
     @property
     def valid_until(self) -> datetime | None:
-        """The end of validity in UTC, after which 8x8 places no call; None when it is not set, or not a time."""
+        """The time in UTC after which 8x8 does not place the call; None if it is not set, or not a time."""
         return read_valid_until(self._body.get("validUntil"))
 
     @property
     def client_request_id(self) -> str | None:
-        """The body's own correlation id; None when it is not set, or empty."""
+        """The `clientRequestId` of the body; None if it is not set or empty."""
         return self._text("clientRequestId")
 
     @property
     def client_batch_id(self) -> str | None:
-        """The batch that the body names; None when it is not set, or empty."""
+        """The `clientBatchId` of the body; None if it is not set or empty."""
         return self._text("clientBatchId")
 
     @property
     def client_action_id(self) -> str | None:
-        """The caller's position in a menu, for answers; None when it is not set, or empty."""
+        """The `clientActionId` of an answer: the caller's position in a menu; None if it is not set or empty."""
         return self._text("clientActionId")
 
     def problems(self, *, now: datetime | None = None) -> tuple[Finding, ...]:

@@ -17,7 +17,7 @@ def copy_of(value: Mapping[str, object]) -> dict[str, Any]: ...
 @overload
 def copy_of(value: object) -> Any: ...
 def copy_of(value: object) -> Any:
-    """A deep copy of a JSON value, as plain dicts and lists; 10 times as quick as copy.deepcopy."""
+    """A deep copy of a JSON value, as plain dicts and lists; 10 times faster than copy.deepcopy."""
     if is_object(value):
         return {key: copy_of(item) for key, item in value.items()}
     if is_list(value):
@@ -26,7 +26,7 @@ def copy_of(value: object) -> Any:
 
 
 def meaning_of(value: object, *, key: str | None = None) -> Hashable:
-    """A value that is equal for two bodies exactly when they mean the same.
+    """A value for comparison. Two bodies have equal values exactly if they mean the same.
 
     Null and absent are the same, as are empty and absent params, 1 and 1.0, +65… and 65…, and two spellings of one
     `validUntil`.

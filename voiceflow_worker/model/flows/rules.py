@@ -85,7 +85,7 @@ def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
             yield _error(path, -1009, f"should be an object with an action, not {describe(entry)}")
             continue
         name = entry.get("action")
-        # An action whose name has the wrong case is an error, and is checked all the same: all findings come at once.
+        # The wrong case of a name is an error, but the parameters of such an action are checked too.
         action = _BY_FOLDED_NAME.get(name.casefold()) if isinstance(name, str) else None
         if index == 0 and not reply and action is not Action.MAKE_CALL and name != _SCENARIO:
             yield _error(f"{path}.action", -1013, "first action should be makeCall; begin with the call to make")
@@ -170,7 +170,7 @@ def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterat
         yield from _capture(given, path)
     if action is Action.MAKE_CALL and not reply and given.get("callRecording") is not None:
         yield _warning(
-            f"{path}.callRecording", "is known only in answers to call action events; 8x8 may ignore it here"
+            f"{path}.callRecording", "is documented only for answers to call action events; 8x8 may ignore it here"
         )
     yield from _unknown(given, known, path, action.value)
 
@@ -219,7 +219,7 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
 
 
 def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
-    """Findings about parameters of sayAndCapture together. Values of the wrong type have a finding already."""
+    """Findings about combinations of parameters of sayAndCapture. Values of the wrong type have a finding already."""
     fewest, most = _whole(given.get("minDigits")), _whole(given.get("maxDigits"))
     most_is_readable = most is not None or given.get("maxDigits") is None
     if fewest is not None and most_is_readable and (most is None or most < max(fewest, 1)):
@@ -290,7 +290,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
     elif problem := unspeakable(value):
         yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
     elif not value.strip():
-        yield _warning(path, "is empty; remove it, or give an id by which to find the call")
+        yield _warning(path, "is empty; remove it, or give an id that helps to find the call")
 
 
 def _unknown(given: Mapping[str, object], known: Collection[str], path: str, owner: str) -> Iterator[Finding]:

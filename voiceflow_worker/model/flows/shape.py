@@ -125,7 +125,7 @@ class FlowEncoder:
             if key in self._shapes:
                 self._shapes[key] = encoded.source, BodyShape.of(_marked(flow))
             else:
-                # A flow that has its shape for itself is only noted.
+                # The shape of the first such flow is only noted, because there may be no second one.
                 if len(self._shapes) >= MOST_SHAPES:
                     self._shapes.clear()
                 self._shapes[key] = None
@@ -147,9 +147,9 @@ def _whole(flow: CallFlow) -> EncodedBody:
 
 
 def _taken_apart(body: Mapping[str, object]) -> tuple[tuple[object, ...], list[str], list[int]] | None:
-    """The key of the shape of a body, its values that vary, and the places of the numbers called among these.
+    """The key of the shape of a body, the values that vary, and the places of the called numbers among these values.
 
-    None for a body that may be wrong, or with values whose equality does not tell whether they are written alike.
+    None for a body that may be wrong, or has values that can be equal although they are written differently.
     """
     key: list[object] = []
     values: list[str] = []
@@ -174,7 +174,7 @@ def _taken_apart(body: Mapping[str, object]) -> tuple[tuple[object, ...], list[s
 
 
 def _take(entry: dict[str, Any], key: list[object], values: list[str], called: list[int]) -> bool:
-    """Add an action to the key and the values; False if the body has to be looked at as a whole."""
+    """Add an action to the key and the values; False if the body must be checked as a whole."""
     action, params = entry.get("action"), entry.get("params")
     if type(action) is not str or len(entry) > 2 or (len(entry) == 2) is (params is None):
         return False

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 VALIDITY_EXPIRED = -1015
 """The 8x8 code for a `validUntil` that has passed."""
 
-# 8x8 documents three decimals and UTC. Other numbers of decimals are accepted, and zones other than Z are not.
+# 8x8 documents three decimals and UTC. Here, 0 to 9 decimals are accepted, but no other zone than Z.
 _VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)
 
 

@@ -24,7 +24,7 @@ def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
     # dict first: an abstract class alone costs 10 times as much, and this runs on every enqueue.
     if not isinstance(value, (dict, Mapping)):
         return False
-    # A loop: `all` makes a generator each time.
+    # A loop, because `all` would make a generator each time.
     for key in cast("Mapping[object, object]", value):  # noqa: SIM110
         if not isinstance(key, str):
             return False
@@ -37,7 +37,7 @@ def is_list(value: object) -> TypeGuard[Sequence[object]]:
 
 
 def is_whole(value: float) -> bool:
-    """Whether a number is an integer in value: 2 and 2.0 are the same JSON number."""
+    """Whether a number has the value of an integer: 2 and 2.0 are the same JSON number."""
     return math.isfinite(value) and value == math.floor(value)
 
 

@@ -287,22 +287,22 @@ _CODE = re.compile(r"([A-Z]{2})(?:-([A-Z0-9]{1,6}))?")
 
 
 def read_calendar(text: str) -> str:
-    """The code of a calendar as people write it (`sg`, `DE-BY`). Raises InvalidInputError for one that is not known."""
+    """The code of a calendar as people write it (`sg`, `DE-BY`). Raises InvalidInputError if it is unknown."""
     code = text.strip().upper()
-    code = "GB" + code[2:] if code[:2] == "UK" else code  # ISO 3166 keeps UK free for exactly this
+    code = "GB" + code[2:] if code[:2] == "UK" else code  # ISO 3166 reserves UK for this use
     if _CODE.fullmatch(code) is None:
         raise InvalidInputError(
             f"{text.strip()[:40]!r} is not a calendar of holidays: give a country such as SG, or a part of one such as "
             "DE-BY (ISO 3166)"
         )
-    holidays_of(code, year=2026)  # any year: what is looked at is the name
+    holidays_of(code, year=2026)  # any year, because only the code is checked
     return code
 
 
 @lru_cache(maxsize=256)
 def holidays_of(code: str, *, year: int) -> frozenset[date]:
     """The holidays of one year. Raises InvalidInputError for a calendar that the library does not have."""
-    # The import takes 40 ms, and the first country as long again: done only when holidays are needed.
+    # Imported only when holidays are needed: the import takes 40 ms, and the first country as long again.
     import holidays
 
     country, _, part = code.partition("-")

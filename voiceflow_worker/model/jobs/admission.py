@@ -61,7 +61,7 @@ def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
 
 
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:
-    """The texts, by the name of their field, that no store can keep."""
+    """A finding for each text that no store can keep. `texts` are by the names of their fields."""
     problems = {name: half_pair_problem(text) for name, text in texts.items() if isinstance(text, str)}
     return [Finding(message=f"{name} {problem}", column=name) for name, problem in problems.items() if problem]
 

@@ -1,7 +1,7 @@
 """Rows of the 8x8 log export (voice log export reference), and the rules that match them to POSTs.
 
-No column holds the `clientRequestId`: a row can be matched only by source, destination and time, and numbers may be
-masked. So an uncertain match settles nothing, and a call with an uncertain match does not count as missing.
+No column has the `clientRequestId`. So a row can be matched only by source, destination and time, and numbers may be
+masked. An uncertain match settles nothing, and a call with an uncertain match does not count as missing.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ _FARTHEST = timedelta(hours=14)
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row in this window could belong to this POST: it has no session, and may have been placed then.
+    """Whether a row in this window could belong to this POST. The POST has no session, and may have been placed then.
 
     This includes a POST that a person, or a missing row, has settled as not placed.
     """

@@ -1,7 +1,7 @@
 """Evidence about a job: answers to its POSTs, session summaries, and rows of the log export.
 
 Evidence is never refused and never dropped: every function here accepts the job in any state and returns the job with
-the evidence added. The same evidence twice changes nothing.
+the evidence added. Repeated evidence changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CONCLUSIVE = NOBODY_CALLED | {VerdictKind.CREATED}
 _ON_THIS_SIDE = frozenset(
     {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
 )
-"""Causes on this side of the connection to 8x8. A call with such a cause is tried again without a backoff."""
+"""Causes that are no failure of 8x8 or of the connection to it. The call is then tried again without a backoff."""
 _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
 
 
@@ -128,7 +128,7 @@ def _not_placed(
     if after.placed_post is not None:
         return by_placed_post(after, after.placed_post, at=at, policy=policy)
     if job.state is S.ACCEPTED:
-        # A person has resolved the job as placed. They may have called by themselves, so that stands.
+        # A person has resolved the job as placed, perhaps after a call of their own. That decision stands.
         return after
     if verdict.kind is VerdictKind.REFUSED:
         if verdict.code in MISSED_WINDOW_CODES:
@@ -148,8 +148,7 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
     if job.placed_post is not None:
         return by_placed_post(job, job.placed_post, at=at, policy=policy)
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
-        # The POST has expired, and the job may be valid still. It is tried again while its own validity lasts, or, if
-        # it has none, when its calling window opens again.
+        # With a validity that still lasts, or with a calling window, the job would be tried again.
         state = unless_placed(job, S.EXPIRED)
         ends = "8x8 says that its validity had passed" if state is S.EXPIRED else "its validity ended before the redial"
         return ended(job, state, at=at, reason=f"{ends} ({code})", policy=policy)

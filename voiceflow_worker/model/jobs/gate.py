@@ -22,7 +22,7 @@ class GateState(StrEnum):
 
     OPEN = "open"
     HELD = "held"
-    """Closed until `until`, or, if that is None, until a person opens it."""
+    """Closed until the time `until`; if it is None, until a person opens the gate."""
     CANCELLED = "cancelled"
     """For batches only, and permanent: the queued jobs of the batch end as cancelled."""
 
@@ -78,14 +78,14 @@ class Gate:
                 return self.until is None or at < self.until
 
     def keeps_back(self, batch_id: str | None, *, at: datetime) -> bool:
-        """Whether the gate stops the calls of this batch at this time: it is closed, and is the batch's or queue's."""
+        """Whether the gate is closed at this time, and belongs to the queue or to this batch."""
         return self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
 
     def is_spent(self, *, at: datetime) -> bool:
         """Whether the gate of a batch without jobs can be deleted.
 
-        It can if it was set before `at`, and is open or cancelled. A hold without an end stays, because a batch can be
-        held before its jobs are enqueued.
+        It can if it was set before `at`, and is open, cancelled, or a hold that has ended. A hold without an end stays,
+        because a batch can be held before its jobs are enqueued.
         """
         return (
             self.scope is GateScope.BATCH

@@ -174,7 +174,7 @@ class Job:
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
     counts against `max_active`. `posts` holds every POST, except the oldest of those that sent nothing. `data` are flat
     JSON values of the caller. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the
-    IVR menu with which the call begins. `window` is the time in which the phone may ring, in `time_zone`.
+    first IVR menu of the call. `window` is the time in which the phone may ring, in `time_zone`.
     """
 
     id: str

@@ -82,14 +82,14 @@ def begin(
     """Journal the next POST, before its first byte leaves: from now on only evidence moves the job.
 
     The `validUntil` of the POST is the earliest of four times: the end of the submit window, the validity of the job,
-    the end of its calling window, and `not_after`, the end of the lock on its number. After it, 8x8 drops the POST
-    (-1015, -2007), which puts an end to a doubt. It is committed with the journal entry.
+    the end of its calling window, and `not_after`, the end of the lock on its number. After that time, 8x8 drops the
+    POST (-1015, -2007), so that a doubt ends. It is committed with the journal entry.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1
     ends = (at + policy.submit_window, job.valid_until, not_after, job.closes(at=at))
     valid_until = min(end for end in ends if end is not None)
-    # A request has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ). The time is never rounded up: the call could come late.
+    # A request has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ). The time is never rounded up, or the call could come late.
     valid_until = valid_until.replace(microsecond=valid_until.microsecond // 1000 * 1000)
     post = Post(
         number=number,
@@ -181,12 +181,12 @@ def fail(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
 
 
 def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: str, policy: CallPolicy) -> Job:
-    """Settle a job in doubt by the word of a person.
+    """Settle a job in doubt by the decision of a person.
 
-    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue. This
-    is allowed only when `witnessed` is later than the `validUntil` of the POST plus the clock skew, and raises
-    `TooEarlyError` before that. `witnessed` is the Date header of a fresh answer of 8x8, or else the store's clock. If
-    another POST of the attempt is known to have been placed, that POST decides.
+    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue, and
+    raises `TooEarlyError` unless `witnessed` is later than the `validUntil` of the POST plus the clock skew.
+    `witnessed` is the Date header of a fresh answer of 8x8, or else the store's clock. If another POST of the attempt
+    is known to have been placed, that POST decides.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -261,7 +261,7 @@ _NOT_REACHED = frozenset(
 def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after an outcome of a session: queued again if its redial policy grants a redial, otherwise ended.
 
-    A job that has ended gets no redial, nor does one whose validity ends before the redial could be sent.
+    A job that has ended, except as `accepted`, gets no redial. Nor does a job whose validity ends before the redial.
     """
     status = outcome.status_of(job.destination)
     # If two POSTs of one attempt rang, and the person answered one of them, they are not called a third time.

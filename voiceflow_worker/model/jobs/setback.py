@@ -1,7 +1,7 @@
 """Recovery of POSTs that a store has forgotten because it was set back, from the journal of a worker.
 
-The journal has the job as it was just before its newest POST left. A store that was not set back has that POST, or
-dropped it long after. POST numbers only grow, and a POST is identified by its number and the time it began.
+The journal has the job as it was just before its newest POST left. A store that was not set back has that POST, or has
+dropped it much later. POST numbers only grow. A POST is identified by its number and the time it began.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def is_forgotten(journalled: Job, stored: Job) -> bool:
     known = stored.post(post.number)
     if known is not None and is_noted(stored, known, post):
         return False
-    # A missing POST was dropped, as one of many that sent nothing. A POST that began at another time was made by a
-    # worker that did not know of the journalled POST.
+    # A missing POST is one of many that sent nothing, and was dropped. A POST that began at another time was made by a
+    # worker that did not know the journalled POST.
     return known is not None and known.began_at != post.began_at
 
 

@@ -22,8 +22,8 @@ _LONGEST = 100
 """The most characters of a text in the name of a field."""
 _MOST = 2**40
 """The most that one job adds: 12 days, or a million of a currency. The sum for eight million such jobs fits into 64
-bits; SQLite refuses moves that exceed them. The sum for thousands in one step is below 2^53, up to which Lua is
-exact."""
+bits; SQLite refuses moves that exceed them. The sum for thousands of jobs in one step is below 2^53, the limit up to
+which Lua is exact."""
 
 
 def tally_of(job: Job) -> dict[str, int]:
@@ -81,7 +81,7 @@ class Totals:
     """The totals of a queue or of a batch.
 
     `live` is the sum of the tallies of the jobs in the store, with a count for each state. `pruned` is the same sum for
-    deleted jobs, if it is for a batch that still has jobs; for a queue it is empty. The properties add both, except for
+    the deleted jobs of a batch that still has jobs; for a queue it is empty. The properties add both, except for
     `states` and `pruned_states`.
     """
 
@@ -116,7 +116,7 @@ class Totals:
 
     @property
     def seconds(self) -> float:
-        """The seconds of the newest session of each job, together."""
+        """The total seconds of the newest sessions of all jobs."""
         return round(self._sum(MICROSECONDS) / 1_000_000, 3)
 
     @property

@@ -134,7 +134,7 @@ def usual_form(e164: str) -> str:
 
 
 def country_of(e164: str) -> str | None:
-    """The ISO 3166 region of a number in E.164 form, such as SG; None if it is not of one region. Never raises."""
+    """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
     if (known := planned(e164)) is not None:
         return known.region
     number = _plan_number(e164)
@@ -194,7 +194,7 @@ def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
     """Read one telephone number as people write it.
 
     The number may have spaces, dashes, dots and brackets, and + or 00 before its country code. With `country` (ISO
-    3166, such as SG), it may be a national number of that country; without, it begins with a country code. A number
+    3166, such as SG), it may be a national number of that country; otherwise it begins with a country code. A number
     that no numbering plan knows gets a warning. Raises PhoneNumberError, with the reason and the code of 8x8, for a
     text that is not one number; and InvalidInputError for a country that does not exist.
     """
@@ -276,7 +276,7 @@ def _holds_several(written: str) -> bool:
 
 
 def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
-    """The E.164 form of digits without a +, in a file about one country, and a warning if they have two readings.
+    """The E.164 form of digits without a + in a file about one country, and a warning if they have two readings.
 
     The digits may be a national number, or begin with a country code. A reading that a numbering plan knows is
     preferred, and the national one comes first. Raises PhoneNumberError if there is none.

@@ -35,7 +35,7 @@ class Direction(StrEnum):
 
 
 class ActionStatus(StrEnum):
-    """The reason for which a call action event asks for the next actions."""
+    """The reason why a call action event asks for the next actions."""
 
     ACTION_COMPLETED = "ACTION_COMPLETED"
     CALL_RECEIVED = "CALL_RECEIVED"
@@ -234,7 +234,8 @@ _ENVELOPE = frozenset({"namespace", "eventType", "description", "version", "payl
 def parse_event(data: object) -> Event:
     """Read the decoded JSON body of a webhook request of 8x8.
 
-    Raises WebhookEventError if it is not an object, or has a known type and a payload that is not an object.
+    Raises WebhookEventError if it is not an object. It also does if the payload is not an object, unless the type of
+    the event is unknown.
     """
     if not is_object(data):
         raise WebhookEventError(f"a webhook event must be a JSON object, not {describe(data)}; it can be ignored")

@@ -26,7 +26,7 @@ _OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallLeg:
-    """One of the (at most two) calls of a session: the call to the person, or the call that was bridged to it.
+    """One of the (at most two) calls of a session: the call to the person, or the call that is bridged to it.
 
     `status` is the spelling of 8x8. `seconds` is the time for which the leg was connected, `mos` the mean opinion score
     (1 to 5), `packet_loss_rate` the share of packets lost (0.01 is 1 %).
@@ -69,8 +69,8 @@ class Outcome:
 
         With two legs, the session has the status of the second party once the first party has answered (8x8 number
         masking guide, "Session statuses"). So the leg of the person decides, unless the session says that the person
-        was reached. A single leg may be the leg of the second party, when the row of the first leg comes late. The
-        second party is called only after the person has answered.
+        was reached. If the row of the first leg comes late, the only leg is that of the second party, who is called
+        only after the person has answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status

@@ -77,7 +77,7 @@ class Payload:
         return phone.normalise(text) if text is not None and phone.is_e164(text) else text
 
     def whole(self, name: str) -> int | None:
-        """An integer, also written as a string."""
+        """An integer, or a string that holds one."""
         value = self._value(name)
         if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
             value = float(value) if "." in value else int(value)
@@ -89,7 +89,7 @@ class Payload:
         return int(value)
 
     def decimal(self, name: str) -> float | None:
-        """A finite number, also written as a string."""
+        """A finite number, or a string that holds one."""
         value = self._value(name)
         if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
             value = float(value)
@@ -173,7 +173,7 @@ def _fold(name: str) -> str:
     return "".join(filter(str.isalnum, name)).casefold()
 
 
-# Folding took half the time of reading a summary: the names of events are few, and always the same.
+# Cached, because folding took half the time of reading a summary, and events have few names.
 _remembered_fold = lru_cache(maxsize=2048)(_fold)
 
 
@@ -205,7 +205,7 @@ def read_field(
 
 
 def needed_field(reader: Callable[[Payload, str], T | None], name: str) -> T:
-    """A dataclass field as by `read_field`, without which `entry_of` returns None."""
+    """A dataclass field as by `read_field`. If it is missing, `entry_of` returns None."""
 
     def read(payload: Payload) -> T | None:
         return reader(payload, name)

@@ -47,9 +47,9 @@ REACHED = frozenset(
 class CodeEntry:
     """One code of a table.
 
-    `meaning` is a clause. `remedy` is a sentence for people, or empty when there is nothing to do. An error with
-    `found_before_sending` shows in the body itself. After an error with `is_permanent`, the same request would fail
-    again.
+    `meaning` is a clause. `remedy` is a sentence for people, or empty when there is nothing to do.
+    `found_before_sending` means that the error can be found in the body itself. `is_permanent` means that the same
+    request would fail again.
     """
 
     code: int

@@ -21,7 +21,7 @@ class VerdictKind(StrEnum):
     """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429, a platform error): nobody was called;
     try again."""
     UNKNOWN = "unknown"
-    """The call may have been placed. Only evidence settles it; it is never sent again because time has passed."""
+    """The call may have been placed. Only evidence settles it. It is not sent again, however much time passes."""
     PLACED = "placed"
     """The log export, or a person, says that the call was placed."""
     NOT_PLACED = "not_placed"
@@ -41,12 +41,12 @@ class NotSentCause(StrEnum):
     """The reason why nothing was sent."""
 
     UNREACHABLE = "unreachable"
-    """No connection to 8x8: refused, DNS, TLS, no answer to the attempt, no connection free."""
+    """No connection to 8x8: refused, DNS, TLS, no answer to the connection attempt, no free connection."""
     FAULT = "fault"
     """The gateway raised an error before anything left."""
     TOO_LATE = "too_late"
-    """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process stood
-    still."""
+    """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process was
+    suspended."""
     MISSED_DEPARTURE = "missed_departure"
     """The call was not ready at its departure time, and the next departure is too far ahead."""
     HELD = "held"
@@ -76,7 +76,7 @@ class Verdict:
 
     `code` is the 8x8 status code, or None if the answer had none; `http_status` is None when no answer came.
     `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is for `NOT_SENT` only;
-    without a cause, 8x8 counts as out of reach.
+    without a cause, 8x8 counts as unreachable.
     """
 
     kind: VerdictKind
@@ -97,15 +97,15 @@ class Verdict:
 HoldHearer = Callable[[Hold], Awaitable[None]]
 """A function that takes the hold of an answer before the verdict is known."""
 HoldReader = Callable[[], Awaitable[str | None]]
-"""A function that returns the reason of a hold ordered since the call was leased; None if there is none."""
+"""A function that returns the reason of a hold that was ordered after the lease of the call; None if there is none."""
 
 
 class PostProgress:
     """The progress of one POST, readable while it runs and after it was cancelled.
 
     A gateway sets `may_have_left` to False when it begins, and to True before the first byte of the request can leave.
-    The engine sets it to True before it calls the gateway, so that a gateway which never sets it counts as having sent.
-    A POST that is cancelled while `may_have_left` is False has provably sent nothing. A gateway that waited for a rate
+    The engine sets it to True before it calls the gateway, so a call of a gateway that never sets it counts as sent. A
+    POST that is cancelled while `may_have_left` is False has provably sent nothing. A gateway that waited for a rate
     limiter asks `held` before it sends: the call may have been held meanwhile.
     """
 
