@@ -77,7 +77,6 @@ MOVED: dict[MoveName, Callable[[Job], Job]] = {
     MoveName.LOOK_AGAIN: lambda job: lifecycle.look_again(job, at=NOW, policy=POLICY),
     MoveName.EXPIRE: lambda job: lifecycle.expire(job, at=NOW, policy=POLICY),
     MoveName.CANCEL: lambda job: lifecycle.cancel(job, at=NOW, reason="no need", policy=POLICY),
-    MoveName.FAIL: lambda job: lifecycle.fail(job, at=NOW, reason="its body is not valid", policy=POLICY),
     MoveName.RESOLVE: lambda job: lifecycle.resolve(
         job, placed=True, at=NOW, witnessed=NOW, note="heard it", policy=POLICY
     ),
@@ -116,7 +115,6 @@ class TestTheMovesTable:
             (MoveName.LOOK_AGAIN, S.IN_DOUBT),
             (MoveName.EXPIRE, S.EXPIRED),
             (MoveName.CANCEL, S.CANCELLED),
-            (MoveName.FAIL, S.FAILED),
             (MoveName.RESOLVE, S.ACCEPTED),
             (MoveName.REDIAL, S.QUEUED),
         ],

@@ -36,7 +36,6 @@ class MoveName(StrEnum):
     LOOK_AGAIN = "look again"
     EXPIRE = "expire"
     CANCEL = "cancel"
-    FAIL = "fail"
     RESOLVE = "resolve"
     REDIAL = "redial"
 
@@ -50,7 +49,6 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
     MoveName.LOOK_AGAIN: frozenset({S.IN_DOUBT}),
     MoveName.EXPIRE: frozenset({S.QUEUED, S.LEASED}),
     MoveName.CANCEL: frozenset({S.QUEUED, S.LEASED}),
-    MoveName.FAIL: frozenset({S.QUEUED, S.LEASED}),
     MoveName.RESOLVE: frozenset({S.IN_DOUBT}),
     MoveName.REDIAL: frozenset({S.COMPLETED, S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED, S.ACCEPTED}),
 }
@@ -172,12 +170,6 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
         raise TooLateError(job.id, state=job.state.value, move="be cancelled", remedy=remedy)
     after = noted(job, NoteKind.CANCELLED, reason, at=at)
     return ended(after, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy)
-
-
-def fail(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """End a job that cannot be sent at all (its stored body is not valid any more)."""
-    _require(job, MoveName.FAIL)
-    return ended(job, S.FAILED, at=at, reason=reason, policy=policy)
 
 
 def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: str, policy: CallPolicy) -> Job:
