@@ -1,4 +1,4 @@
-"""Admission of jobs to a store, for all backends. It tells new jobs from jobs that are stored already."""
+"""Admission of jobs to a store, for all backends: which jobs are new, and which are stored already."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AdmittedJobs = tuple[Sequence[Enqueued], Sequence[int]]
 def admission(
     jobs: Sequence[Job], *, held: Callable[[str], Job | None], owner: Callable[[str, str], Job | None]
 ) -> Generator[None, None, AdmittedJobs]:
-    """Check jobs before anything is written. It yields every 64 jobs, so that other work can run in between.
+    """Check jobs before anything is written. Yields every 64 jobs, so that other work can run in between.
 
     `held` returns the stored job with an id. `owner` returns the job that owns a unique key of a queue, even if that
     job was deleted. Raises KeyConflictError, which names every job whose key belongs to a job with another body.

@@ -9,9 +9,9 @@ from voiceflow_worker.settings import Settings
 def journal_files(settings: Settings) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
-    A Redis may restart from an older file without anybody's doing, so it always has journal files. A SQLite store is
-    set back only when a person replaces its file. But people also delete the file to start anew, which looks the same,
-    so it has journal files only if `state_dir` is set. A store in memory ends with its process, and has none.
+    A Redis may restart by itself from an older file, so it always has journal files. A SQLite store is set back only if
+    a person replaces its file. To start anew, people also delete the file, and that looks the same. So a SQLite store
+    has journal files only if `state_dir` is set. A store in memory ends with its process, and has none.
     """
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):

@@ -57,7 +57,7 @@ class VoiceClient(api.AccountApi):
     """The client of one sub-account for the 8x8 Voice API; an async context manager.
 
     A POST is sent once, without redirects or retries. Its deadline is twice `connect_timeout` plus `read_timeout`
-    (connecting, writing, reading). `limiter` paces the POSTs of this process; `concurrency` is the number of POSTs in
+    (connecting, writing, reading). `limiter` paces the POSTs of this process; `concurrency` is the most POSTs in
     flight. With `retry_not_created_5xx`, a NOT_CREATED with a 5xx, and a 503 with a Retry-After, count as proof that
     nobody was called, and the call can be tried again.
 
@@ -337,7 +337,7 @@ class VoiceClient(api.AccountApi):
         return carrier.transport.handle_async_request(request)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
-        """Distrust a transport whose watch missed a POST that was answered: a new version may work differently."""
+        """Distrust a transport if its watch missed a POST that was answered: a new version may work differently."""
         if not progress.may_have_left:
             progress.may_have_left = True
             self._carrier = replace(carrier, watch=BlindWatch, posts=None)

@@ -70,7 +70,7 @@ class Wire:
     def post_call(self, body: bytes, *, keep_connection: bool, extensions: Mapping[str, Any]) -> httpx.Request:
         """The POST that places one call. Unless `keep_connection`, it asks the server to close the connection."""
         headers = self.post_headers if keep_connection else self._last_post_headers
-        # When httpx.Request gets a stream, it adds no headers: it takes 3 µs instead of 8.
+        # With a stream, httpx.Request adds no headers, and takes 3 µs instead of 8.
         request = httpx.Request("POST", self.calls, headers=headers, stream=_Body(body), extensions=dict(extensions))
         request.headers["Content-Length"] = str(len(body))
         request.read()

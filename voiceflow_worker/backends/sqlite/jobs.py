@@ -27,7 +27,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _TALLIES_AT_ONCE = 64
-"""The tallies written in one step, before other tasks may run."""
+"""The number of tallies written in one step, before other tasks may run."""
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
 _LOOK_EVERY = 0.025

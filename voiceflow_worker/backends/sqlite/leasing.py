@@ -15,9 +15,9 @@ from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 
 _CHUNK = 16
-"""The jobs read at once from one of several lanes with the same priority."""
+"""The number of jobs read at once from one of several lanes with the same priority."""
 _LOOK_AGAIN = 60_000_000
-"""Microseconds until a lane is read again in which all due jobs have expired."""
+"""Microseconds until a lane is read again if all its due jobs have expired."""
 _SKEW = 1_000_000
 """Microseconds by which the times of leases may be out of order. If time goes back by more, a clock was set back."""
 _LEAST, _MOST = -(2**63), 2**63 - 1

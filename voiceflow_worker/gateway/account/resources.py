@@ -140,7 +140,7 @@ class OwnedNumber:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """The address for events of a type. `has_auth_header`: the events have an Authorization header."""
+    """The address for events of a type. `has_auth_header` means that the events have an Authorization header."""
 
     type: str = needed_field(_upper, "type")
     url: str = needed_field(_TEXT, "url")

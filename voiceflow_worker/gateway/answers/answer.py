@@ -20,8 +20,8 @@ _CLOSING = 1.0  # seconds to wait for the release of a connection; after that it
 class Answer:
     """An HTTP answer.
 
-    `is_whole`: the body was read to its end. `post_was_cut`: it is proven that the body of the POST did not leave
-    completely.
+    `is_whole` means that the body was read to its end. `post_was_cut` means that a part of the body of the POST
+    provably did not leave.
     """
 
     status: int
@@ -43,7 +43,7 @@ class Answer:
 class AnswerReader:
     """A reader for the body of a response whose head has arrived.
 
-    A body of more than `longest` bytes is cut, and counts as incomplete. `closes_itself`: the response need not be
+    A body of more than `longest` bytes is cut, and counts as incomplete. With `closes_itself`, the response need not be
     closed after its end.
     """
 

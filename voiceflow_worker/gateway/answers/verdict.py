@@ -53,7 +53,7 @@ _OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "stat
 class _Said:
     """The JSON of an answer. `status` is the sessionStatus in one spelling, or empty.
 
-    `by_the_platform`: the answer is a platform error, so the API never saw the request.
+    `by_the_platform` means that the answer is a platform error, so the API never saw the request.
     """
 
     status: str
@@ -80,7 +80,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
     """The verdict on an answer that came at `now`.
 
     With `retry_not_created_5xx`, a NOT_CREATED with a 5xx, and a 503 with a Retry-After, prove that nobody was called.
-    A Retry-After causes a hold whatever the status is (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
+    A Retry-After causes a hold with any status (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
     """
     said = _read(answer)
     wait = read_retry_after(answer.headers, now=now)
@@ -99,7 +99,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
 
 
 def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict:
-    """The verdict on a POST that failed without an answer. `nothing_left`: it is proven that no byte left."""
+    """The verdict on a POST that failed without an answer. `nothing_left` means that provably no byte left."""
     why = describe(error)
     problem = _certificate_problem(error)
     hold = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LATE = 60.0
-"""Seconds for which a response time counts. It counts at least this long, and less than twice as long."""
+"""A response time counts for at least this many seconds, and for less than twice as many."""
 SHORTEST = 1.0
 """The shortest wait for another answer, in seconds."""
 

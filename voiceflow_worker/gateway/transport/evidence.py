@@ -48,7 +48,7 @@ class Watch(Protocol):
         ...
 
     def over(self, *, keep: bool) -> None:
-        """End the watch, after the verdict. `keep`: the connection may be used for another POST."""
+        """End the watch, after the verdict. With `keep`, the connection may be used for another POST."""
         ...
 
 

@@ -12,13 +12,13 @@ from voiceflow_worker.gateway.transport.recent_sessions import RecentSessions
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 LONGEST_WAIT = 3.0
-"""The longest wait for silence, in seconds, for which connections are kept. Above it, each call gets a new connection,
-and its answer needs no proof. Calls that wait for silence count as in flight, so with longer waits a campaign with a
-few refusals would fall behind its rate."""
+"""Connections are kept only if the wait for silence takes at most this many seconds. Otherwise each call gets a new
+connection, and its answer needs no proof. Calls that wait for silence count as in flight, so with longer waits a
+campaign with a few refusals would fall behind its rate."""
 
 
 class AnswerProof:
-    """The judge of whether the answers of one client belong to their POSTs. `at_most`: the read timeout, in seconds.
+    """Judges whether the answers of one client belong to their POSTs. `at_most` is the read timeout, in seconds.
 
     CREATED with a new session is believed. An answer that says that nobody was called, or that names the session of an
     earlier answer, may be left over from another request. It is believed if the POST had its own connection, or if

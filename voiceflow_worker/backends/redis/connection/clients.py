@@ -105,7 +105,7 @@ async def primary(url: RedisURL) -> TCPLocation:
             with suppress(DriverConnectionError, TimeoutError):
                 if found := await sentinel.sentinel_get_master_addr_by_name(url.service or ""):
                     return TCPLocation(*found)
-    await checkpoint_if_cancelled()  # the driver raises its own error where the handshake was cancelled
+    await checkpoint_if_cancelled()  # the driver's own error after a cancelled handshake
     raise PrimaryNotFoundError(f"no sentinel knows a primary of {url.service!r}")
 
 

@@ -38,7 +38,7 @@ def script(name: str) -> Script:
 
 
 def load() -> None:
-    """Read every script now. Later, no file descriptor may be left for reading one."""
+    """Read every script now. Later, there may be no free file descriptor to read one."""
     for each in (files("voiceflow_worker.backends.redis") / "lua").iterdir():
         if each.name.endswith(".lua"):
             script(each.name.removesuffix(".lua"))

@@ -65,7 +65,7 @@ class Restored:
 
 @dataclass(slots=True)
 class _Replaced:
-    """The locked file that will be replaced. `db` is None if SQLite cannot read the file. `sound`: it is undamaged."""
+    """The locked file that will be replaced. `db` is None if SQLite cannot read it. `sound` means undamaged."""
 
     db: Connection | None
     sound: bool
@@ -328,7 +328,7 @@ def holders(path: Path) -> list[int]:
 
 @contextmanager
 def locked_alone(path: Path) -> Generator[bool]:
-    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields False without the lock.
+    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields whether it is locked.
 
     The process must have no other descriptor of the file, because closing a descriptor drops all locks on the file.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 _PAGES_OF_LOG = 1000
-"""Pages of the WAL at which a commit moves it into the file."""
+"""The number of pages of the WAL at which a commit moves the WAL into the file."""
 
 Row = tuple[Any, ...]
 Bindings = Sequence[Any] | Mapping[str, Any]
@@ -21,8 +21,8 @@ class Connection:
     def __init__(self, path: Path) -> None:
         # Any, because apsw's stubs use types that type checkers cannot resolve for Python 3.11.
         self._db: Any = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        # Plans do not depend on the values bound. Otherwise SQLite plans a join anew for each row that is asked for, as
-        # its statistics might suggest another plan: 20 µs instead of 2.
+        # Plans must not depend on the bound values. Otherwise SQLite plans a join again for each row, because its
+        # statistics might suggest another plan: 20 µs instead of 2.
         self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
     def run(self, statements: str, bindings: Bindings = ()) -> None:

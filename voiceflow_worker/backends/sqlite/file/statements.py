@@ -25,7 +25,7 @@ def script(name: str) -> str:
 
 
 def load() -> None:
-    """Read every file of statements now. Later, no file descriptor may be left for reading one."""
+    """Read every file of statements now. Later, there may be no free file descriptor to read one."""
     for each in files("voiceflow_worker.backends.sqlite").joinpath("sql").iterdir():
         if each.name.endswith(".sql"):
             statements(each.name.removesuffix(".sql"))

@@ -26,11 +26,11 @@ FROM tombstones
 WHERE queue = ? AND unique_key = ? AND expires_at > ?;
 
 -- name: known_ids
--- Those of these ids (a JSON array) that jobs have.
+-- The ids in a JSON array that jobs have.
 SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: known_keys
--- Those of these unique keys (a JSON array) of a queue that live jobs or tombstones have.
+-- The unique keys in a JSON array that live jobs or tombstones of a queue have.
 SELECT unique_key FROM jobs WHERE queue = ?1 AND unique_key IN (SELECT value FROM json_each(?2))
 UNION ALL
 SELECT unique_key FROM tombstones WHERE queue = ?1 AND unique_key IN (SELECT value FROM json_each(?2));
@@ -50,13 +50,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 INSERT INTO bodies (number, body) VALUES (?, ?);
 
 -- name: move_job
--- The usual part of a move, made only from the revision given; answers with the id and the new revision if it was made.
+-- The usual part of a move, made only if the job has the given revision; then returns the id and the new revision.
 UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?
 WHERE id = ? AND revision = ?
 RETURNING id, revision;
 
 -- name: change_rare_fields
--- The unusual part of a move that was just made: naming these columns above would rewrite four more indexes each time.
+-- The rare part of a move that was just made. In `move_job`, these columns would rewrite four more indexes each time.
 UPDATE jobs SET priority = ?, batch_id = ?, destination = ?, valid_until = ?
 WHERE id = ?;
 
@@ -65,7 +65,7 @@ WHERE id = ?;
 SELECT revision FROM jobs WHERE id = ?;
 
 -- name: delete_job
--- Deletes a job, only while it has the revision given; answers with its row if it did.
+-- Deletes a job if it has the given revision; then returns its row.
 DELETE FROM jobs WHERE id = ? AND revision = ?
 RETURNING number;
 
@@ -85,5 +85,5 @@ INSERT INTO queues (queue, changes) VALUES (?, 2)
 ON CONFLICT (queue) DO UPDATE SET changes = changes + 1;
 
 -- name: change_count
--- The change count of a queue; no row stands for 1.
+-- The change count of a queue; no row means 1.
 SELECT changes FROM queues WHERE queue = ?;

@@ -10,8 +10,8 @@ CREATE TABLE lanes (
     priority INTEGER NOT NULL,
     due_at   INTEGER NOT NULL,
     id       TEXT NOT NULL,
-    opens_at INTEGER, -- of a lane put aside because its batch is closed: when that opens by itself
-    as_of    INTEGER, -- when jobs before the place were found to have expired: a clock set back undoes that
+    opens_at INTEGER, -- for a lane put aside because its batch is closed: when the batch opens by itself
+    as_of    INTEGER, -- when jobs before the place had expired; if the clock is set back, they may be valid
     PRIMARY KEY (queue, batch, priority)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX lanes_to_lease ON lanes (queue, priority DESC, due_at, id) WHERE opens_at IS NULL;

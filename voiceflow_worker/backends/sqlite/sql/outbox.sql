@@ -3,13 +3,13 @@
 INSERT INTO events (queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: events_after
--- The events of a queue behind a sequence, oldest first.
+-- The events of a queue after a sequence, oldest first.
 SELECT sequence, job_id, kind, at, state, revision, post FROM events
 WHERE queue = ? AND sequence > ?
 ORDER BY sequence LIMIT ?;
 
 -- name: forget_events
--- Drops some of a queue's events from before a time.
+-- Deletes some events of a queue from before a time.
 DELETE FROM events WHERE sequence IN (
     SELECT sequence FROM events INDEXED BY events_by_time WHERE queue = ? AND at < ? LIMIT ?
 )

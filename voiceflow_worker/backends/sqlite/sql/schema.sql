@@ -1,6 +1,6 @@
 -- Version 1 of the store. All times are whole microseconds since 1970-01-01 UTC; records and bodies are JSON texts.
 
--- One row a job: the head that is indexed, and in `record` what only people and the model read.
+-- One row for each job: the indexed head, and the rest in `record`, which no statement searches.
 CREATE TABLE jobs (
     number       INTEGER PRIMARY KEY,
     id           TEXT NOT NULL UNIQUE,
@@ -34,9 +34,9 @@ CREATE INDEX jobs_by_batch ON jobs (queue, batch_id, state, id) WHERE batch_id I
 CREATE INDEX jobs_by_destination ON jobs (queue, destination, id);
 -- Who owns a key; keys of deleted jobs are in `tombstones`.
 CREATE UNIQUE INDEX jobs_by_key ON jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
--- What may be leased, in the order of leasing; the last two columns are for looking without opening the row.
+-- Jobs that may be leased, in the order of leasing. The last two columns can be checked without reading the row.
 CREATE INDEX jobs_to_lease ON jobs (queue, priority DESC, due_at, id, valid_until, batch_id) WHERE state = 'queued';
--- The same within a batch, or among those without one.
+-- The same within a batch, or among the jobs without a batch.
 CREATE INDEX jobs_to_lease_by_batch ON jobs (queue, batch_id, priority DESC, due_at, id, valid_until)
     WHERE state = 'queued';
 -- Queued jobs whose validity ends.
@@ -44,7 +44,7 @@ CREATE INDEX jobs_by_validity ON jobs (queue, valid_until, id) WHERE state = 'qu
 -- Calls that are open, for max_active.
 CREATE INDEX jobs_active ON jobs (queue, active_until, state) WHERE active_until IS NOT NULL;
 
--- What is remembered of a deleted job that had a unique key: nothing about the person who was called.
+-- Tombstones of deleted jobs that had a unique key. They have nothing about the person who was called.
 CREATE TABLE tombstones (
     queue       TEXT NOT NULL,
     unique_key  TEXT NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE tombstones (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tombstones_by_expiry ON tombstones (expires_at);
 
--- The outbox. AUTOINCREMENT: a sequence is never given twice, also when the newest events were dropped.
+-- The outbox. With AUTOINCREMENT, no sequence is given twice, even if the newest events were deleted.
 CREATE TABLE events (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     queue    TEXT NOT NULL,
@@ -69,12 +69,12 @@ CREATE TABLE events (
     at       INTEGER NOT NULL,
     state    TEXT NOT NULL,
     revision TEXT NOT NULL,
-    post     INTEGER NOT NULL DEFAULT 0 -- files made before it was there get it when they are opened
+    post     INTEGER NOT NULL DEFAULT 0 -- files of older versions get this column when they are opened
 ) STRICT;
 CREATE INDEX events_by_queue ON events (queue, sequence);
 CREATE INDEX events_by_time ON events (queue, at);
 
--- What a queue is configured to, where it stands in its rate (epoch seconds), and its change count.
+-- The limits of a queue, its pace (epoch seconds), and its change count.
 CREATE TABLE queues (
     queue      TEXT PRIMARY KEY,
     configured INTEGER NOT NULL DEFAULT 0,

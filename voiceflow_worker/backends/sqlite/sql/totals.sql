@@ -15,7 +15,7 @@ CREATE TABLE totals (
     PRIMARY KEY (queue, field, batch)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX totals_by_batch ON totals (queue, batch);
--- The queues whose tallies are complete: all of a new file, named ''.
+-- The queues with complete tallies; '' stands for all queues of a new file.
 CREATE TABLE tallied (queue TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TRIGGER job_is_counted AFTER INSERT ON jobs
 WHEN NEW.state <> 'leased' AND NEW.state <> 'sending' AND NEW.state <> 'submitted' BEGIN
@@ -62,7 +62,7 @@ CREATE TRIGGER job_is_pruned AFTER DELETE ON jobs BEGIN
     FROM (SELECT key, value FROM json_each(OLD.tally) UNION ALL SELECT 'state:' || OLD.state, 1)
     WHERE key NOT IN ('state:leased', 'state:sending', 'state:submitted')
     ON CONFLICT DO UPDATE SET live = live + excluded.live, pruned = pruned + excluded.pruned;
-    -- The last job of a batch takes its totals along.
+    -- The totals of a batch are deleted with its last job.
     DELETE FROM totals
     WHERE queue = OLD.queue AND batch = '=' || OLD.batch_id AND NOT EXISTS (
         SELECT 1 FROM jobs INDEXED BY jobs_by_batch WHERE queue = OLD.queue AND batch_id = OLD.batch_id
@@ -121,7 +121,7 @@ SELECT 1 FROM tallied WHERE queue IN ('', ?);
 INSERT OR IGNORE INTO tallied (queue) VALUES (?);
 
 -- name: set_tally
--- Sets the tally of a job, only while it has the revision given; answers with its id if that is a change.
+-- Sets the tally of a job if it has the given revision; then returns its id if the tally has changed.
 UPDATE jobs SET tally = ?1 WHERE id = ?2 AND revision = ?3 AND tally IS NOT ?1 RETURNING id;
 
 -- name: adjust

@@ -1,5 +1,5 @@
--- The arguments of a script with many are packed: one JSON array of texts, which takes both sides less time than many
--- arguments. Texts are not opened: a record or a body is a text here as anywhere.
+-- Many arguments of a script are packed into one JSON array of texts, which takes both sides less time. The texts
+-- themselves, such as records and bodies, are not decoded.
 local ARGV = cjson.decode(ARGV[1])
 
 -- An answer of many texts, packed in the same way.
