@@ -187,10 +187,12 @@ def _as_file(folder: Path) -> tuple[str]:
 
 
 class RedisCluster:
-    """Three primaries that share the slots."""
+    """Three primaries that share the slots, none of which gives up another that is only slow."""
 
-    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
-        self.nodes = [_cluster_node(folder / str(number), binary=binary) for number in range(3)]
+    def __init__(self, folder: Path, *, binary: Path | None = None, failed_after_ms: int = 60_000) -> None:
+        self.nodes = [
+            _cluster_node(folder / str(number), binary=binary, failed_after_ms=failed_after_ms) for number in range(3)
+        ]
 
     @property
     def url(self) -> str:
@@ -224,17 +226,19 @@ class RedisCluster:
             node.kill()
 
 
-def _cluster_node(folder: Path, *, binary: Path | None) -> RedisServer:
-    cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+def _cluster_node(folder: Path, *, binary: Path | None, failed_after_ms: int) -> RedisServer:
+    cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(failed_after_ms))
     return RedisServer(folder, *_as_file(folder), *DURABLE, *cluster, binary=binary, port=free_port(bus=True))
 
 
 class ReplicatedCluster(RedisCluster):
-    """Three primaries that share the slots, each with a replica."""
+    """Three primaries that share the slots, each with a replica, which takes over after two seconds."""
 
     def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
-        super().__init__(folder, binary=binary)
-        self.replicas = [_cluster_node(folder / f"replica-{number}", binary=binary) for number in range(3)]
+        super().__init__(folder, binary=binary, failed_after_ms=2000)
+        self.replicas = [
+            _cluster_node(folder / f"replica-{number}", binary=binary, failed_after_ms=2000) for number in range(3)
+        ]
 
     def start(self) -> ReplicatedCluster:
         """Start the nodes and their replicas, and wait until each replica follows its primary."""
@@ -274,11 +278,11 @@ class ReplicatedCluster(RedisCluster):
 
 
 class WatchedPair:
-    """A primary, its replica, and one sentinel that fails over when the primary has been away for a second."""
+    """A primary, its replica, and one sentinel that fails over when the primary has been away for a time."""
 
     SERVICE = "calls"
 
-    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, binary: Path | None = None, away_after_ms: int = 1000) -> None:
         self.primary = RedisServer(folder / "a", *_as_file(folder / "a"), *DURABLE, binary=binary)
         replica_of = ("--replicaof", "127.0.0.1", str(self.primary.port))
         self.replica = RedisServer(folder / "b", *_as_file(folder / "b"), *DURABLE, *replica_of, binary=binary)
@@ -286,7 +290,7 @@ class WatchedPair:
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(
             f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.primary.port} 1\n"
-            f"sentinel down-after-milliseconds {self.SERVICE} 1000\n"
+            f"sentinel down-after-milliseconds {self.SERVICE} {away_after_ms}\n"
             f"sentinel failover-timeout {self.SERVICE} 5000\n"
         )
         self.sentinel = _Sentinel(folder / "s", str(settings), binary=binary)

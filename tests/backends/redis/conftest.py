@@ -65,8 +65,8 @@ def watched_pair(tmp_path: Path) -> Iterator[WatchedPair]:
 
 @pytest.fixture(scope="session")
 def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedPair]:
-    """A watched pair for tests that leave the primary where it is."""
-    servers = WatchedPair(tmp_path_factory.mktemp("sentinel"))
+    """A watched pair for tests that leave the primary where it is, even while it runs a long script."""
+    servers = WatchedPair(tmp_path_factory.mktemp("sentinel"), away_after_ms=600_000)
     try:
         yield servers.start()
     finally:

@@ -9,6 +9,13 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for the longest script, and for its replication, on a machine that does much else."""
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 60.0)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.link.CONFIRM_WITHIN_MS", 50_000)
+
+
 class TestStandalone(StoreContract):
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
