@@ -150,7 +150,7 @@ class VoiceFlowHook(BaseHook):
             webhooks = await voice.webhooks()
         async with self.opened_queue() as queue:
             total = (await queue.status()).total
-            webhook = "" if webhooks else "; no webhook is registered yet (`voiceflow serve --register URL` does it)"
+            webhook = "" if webhooks else "; no webhook is registered (`voiceflow serve --register URL` registers one)"
             return (
                 f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}{webhook}"
             )
@@ -198,7 +198,7 @@ def _base_url(connection: Connection) -> str | None:
 
 
 async def _async_extra(connection: Connection) -> dict[str, Any]:
-    """Return the extra of a connection, by Airflow's function for event loops if there is one (since 3.3.2)."""
+    """Return the extra of a connection, with Airflow's async function if there is one (since 3.3.2)."""
     try:
         from airflow.providers.common.compat.connection import get_async_extra_dejson
     except ImportError:  # an older common-compat, for an older Airflow

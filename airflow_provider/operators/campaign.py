@@ -37,8 +37,9 @@ class VoiceCampaignOperator(CallingTask):
 
     Give `rows` (a list of mappings, such as the output of an upstream task) or `file` (a CSV with a header, or JSON
     lines). `say` is a text with placeholders such as `{{ name }}`, and `flow` is an 8x8 body with such placeholders, or
-    its path. The library fills them for each row; Airflow does not render them. Without `say` and `flow`, each row is a
-    body itself. Rows may have the columns of campaign files (`destination`, `source`, `not_before`, `priority`, …).
+    the path of its file. The library fills in the placeholders for each row; Airflow does not render them. Without
+    `say` and `flow`, each row is itself a body. Rows may have the columns of campaign files (`destination`, `source`,
+    `not_before`, `priority`, …).
 
     A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number. If
     an earlier try called a person, the row does not call again, even with another text. A waiting call is replaced if

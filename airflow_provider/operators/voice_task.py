@@ -129,7 +129,7 @@ class CallingTask(VoiceTask):
 
     def _go_on(self, context: Context, **subject: str) -> None:
         """Store the link to the enqueued calls, unless the task was stopped in the meantime."""
-        if self._stop.is_set:  # calls that were enqueued after it ran are cancelled now
+        if self._stop.is_set:  # calls that were enqueued after `on_kill` are cancelled now
             self.on_kill()
         self._stop.check()
         store_link(context, ui_url=self.hook.ui_url(), **subject)

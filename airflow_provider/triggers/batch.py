@@ -1,4 +1,4 @@
-"""The trigger that fires for each finished batch. An `AssetWatcher` can so run a DAG after a campaign (Airflow 3)."""
+"""The trigger that fires for each finished batch, such as for an `AssetWatcher` that runs a DAG (Airflow 3)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
         return "airflow_provider.triggers.voice.VoiceBatchTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield an event for each finished batch until it is cancelled. An unavailable store is tried again."""
+        """Yield an event for each finished batch until the trigger is cancelled. If the store is away, try again."""
         hook = VoiceFlowHook(self.voiceflow_conn_id)
         while True:
             try:

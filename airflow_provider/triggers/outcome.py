@@ -37,8 +37,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
     `sends` is True if the task sends: calls that become due then resume the task. `enough` (`{"at_least": n}` or
     `{"ratio": r}`) ends the wait when so many calls have ended. `batch_id` waits for all calls of a batch instead of
-    `job_ids`. If the task is stopped, the calls of `owner`, a task instance, are cancelled: other tasks may share the
-    batch.
+    `job_ids`. If the task is stopped, only the calls of the task instance `owner` are cancelled, because other tasks
+    may share the batch.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
 
 def safe_after() -> float:
-    """Return the seconds after a deferral, or after a poke, before which a task must not be queued again.
+    """Return the seconds for which a task must not be queued again after a deferral or a poke.
 
     The supervisor of an Airflow 3 task may notice the end of its process only `[workers] min_heartbeat_interval` (5 s)
     later. If the task is queued again before that, the scheduler takes this end for the end of the task, and fails the

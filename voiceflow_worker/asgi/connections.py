@@ -15,8 +15,8 @@ _log = structlog.get_logger("voiceflow.asgi")
 
 CHECK_EVERY = 1.0
 STUCK_CHECKS = 10
-"""How many checks in a row must find a connection stuck before it is cut off. A stuck connection leaves its answer
-unread, or does not close."""
+"""The number of consecutive checks that find a connection stuck before it is cut off. A stuck connection does not read
+its answer, or does not close."""
 
 AT_ONCE = 16
 """Connections closed in one turn of the event loop to make room. Closing one per turn would be too slow."""
@@ -44,7 +44,7 @@ class ConnectionLimits:
 
 
 class ClientConnection:
-    """One connection, with the time since which a request is awaited from the client."""
+    """One connection. `since` is the time at which it began to wait for a request."""
 
     __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
 
@@ -64,7 +64,7 @@ class ClientConnection:
 
 
 class ConnectionLimiter:
-    """The counter of a server's connections, which closes some at the limits. `on_room` is called when one has left."""
+    """Counts the connections of a server, and closes some at the limits. `on_room` is called when one has ended."""
 
     def __init__(self, limits: ConnectionLimits, *, is_preferred: IsPreferred | None = None) -> None:
         self._limits = limits

@@ -20,7 +20,7 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding, ShedDecision, deci
 _log = structlog.get_logger("voiceflow.asgi")
 
 AT_ONCE = 64
-"""Connections accepted in one turn of the event loop, which then serves the others."""
+"""The most connections accepted in one turn of the event loop. Then the event loop serves the others."""
 SHED_AT_ONCE = 512
 SHORT_PAUSE = 0.01
 """Seconds until a request that waits is checked again: it may have waited too long."""

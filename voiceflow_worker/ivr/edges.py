@@ -24,7 +24,7 @@ class Edge:
     """One edge. `keys` is its label, `steps` are the declared ends, and `handler` is the name of its handler, if any.
 
     `is_exact` is False if the handler's return annotation declares only the kinds of the ends. `lacks_menu` is True if
-    it declares a menu, but not which one. `is_fallback` is True for an edge that needs no right key.
+    the annotation declares a menu, but not which one. `is_fallback` is True for an edge that needs no right key.
     """
 
     keys: str
@@ -96,7 +96,7 @@ def manner_of(path: tuple[Menu, ...]) -> Manner:
 
 
 def onto(path: tuple[Menu, ...], menu: Menu) -> tuple[Menu, ...]:
-    """The path after a step to this menu: cut behind the menu if it is in the path, else one menu longer."""
+    """The path after a step to this menu. If the menu is already in the path, the path is cut after it."""
     return path[: path.index(menu) + 1] if menu in path else (*path, menu)
 
 

@@ -24,7 +24,7 @@ H = TypeVar("H", bound="Handler")
 class AfterBridge:
     """The step or handler that follows each result of a bridge; the default is a hang-up.
 
-    If `failed` is None, `no_answer` stands for it too. A handler finds the result in `caller.bridge`.
+    If `failed` is None, `no_answer` is used instead. A handler finds the result in `caller.bridge`.
     """
 
     done: Step | Handler = END
@@ -47,7 +47,7 @@ class AfterBridge:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Manner:
-    """The settings that a menu passes on to the menus behind it. None: inherited from the menu before it."""
+    """The settings that a menu passes on to the menus that follow. None: inherited from the menu before it."""
 
     voice_profile: Text | None = None
     language: str | None = None
@@ -65,7 +65,7 @@ class Manner:
 
     @staticmethod
     def inherited(manners: Iterable[Manner]) -> Manner:
-        """The settings of a menu, from its own and those of the menus before it. The first value wins."""
+        """The settings of a menu, from its own and those of the menus before it. The first value that is set counts."""
         given = [*manners, _DEFAULTS]
         return Manner(
             **{
@@ -110,7 +110,7 @@ class Menu(Manner):
     opening, the fallback and `after_bridge` may return.
 
     `success_message`, `failure_message`, `tries` and `repetition` are parameters of 8x8: the text after valid keys, the
-    text after none, the number of times that 8x8 asks before it reports, and the times that it speaks the prompt.
+    text after none, how often 8x8 asks before it sends the event, and how often it speaks the prompt.
 
     `overall_timeout` limits the whole answer, `digit_timeout` the time between two keys. The keys pressed at a `secret`
     menu are never stored. With `inbound`, this menu answers calls to all numbers of the account, or to those listed.

@@ -162,7 +162,7 @@ class Menus:
         return tuple(menu for name in position.path if (menu := self._named.get(name)) is not None)
 
     def _start(self, position: Position | None, caller: Caller) -> Menu | str:
-        """The menu that a call begins with, or the reason that there is none."""
+        """The menu that a call begins with, or the reason why there is none."""
         if position is not None and (root := self._named.get(position.path[0])) is not None:
             return root
         if caller.job is None:

@@ -72,7 +72,7 @@ def verify_notification(
     `headers` are the headers of the request, in upper or lower case. `body` is the exact bytes of the request, not
     JSON that was parsed and written again. Give both secrets while a new secret replaces an old one. `now` is the
     current time, with a zone; the default is this machine's clock. The time of the signature may differ from `now` by
-    `tolerance`, because an older notification may be a copy. The same notification may come again with the same `id`:
+    at most `tolerance`: an older notification may be a copy. The same notification may come again with the same `id`:
     remember the ids that you have accepted. Raises NotificationError, to be answered with 400, and SettingsError for a
     malformed secret.
     """
@@ -109,7 +109,7 @@ def _key(text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if not text.strip().startswith(PREFIX) or not SHORTEST <= len(key) <= LONGEST:
-        # The secret is not quoted: it may be right but for one letter.
+        # The secret is not quoted, because only one of its letters may be wrong.
         raise SettingsError(
             f"a secret for notifications is malformed: it needs {PREFIX} followed by {SHORTEST} to {LONGEST} bytes in "
             f"base64; make one: {MAKE_ONE}"

@@ -1,4 +1,4 @@
-"""Enqueueing of the rows of a campaign. Each row is called once per task instance, however many tries there are.
+"""Enqueueing of the rows of a campaign. Each row is called once per task instance, not once per try.
 
 A row is identified by its own key, or else by its number and its ordinal among the rows with this number. A later try
 enqueues calls for new rows, and cancels waiting calls of removed rows.
@@ -57,7 +57,7 @@ class EnqueuedRows:
 
 @dataclass(slots=True)
 class _Plans:
-    """The planned actions: rows with a call to `replace` or to `make`. `kept` has the ids of prior calls with a row."""
+    """The planned actions: rows whose call is replaced or made. `kept` has the ids of prior calls that have a row."""
 
     kept: set[str] = field(default_factory=set[str])
     replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
@@ -92,7 +92,7 @@ async def enqueue_rows(
         # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
         unsent = await unsent_ids(queue, record.batches, identity)
         plans = await enqueueing.plan(rows, checked.requested, record)
-        # Before the check for bad rows: a call cancelled in vain is made again by the try with the corrected rows.
+        # Before the check for bad rows. If it fails, the try with the corrected rows makes calls again that it needs.
         unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
         removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
         removed += await expansion.cancel_removed(queue, identity)

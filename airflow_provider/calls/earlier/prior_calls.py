@@ -187,7 +187,7 @@ async def key_owners(queue: CallQueue, keys: Sequence[str]) -> dict[str, tuple[s
 
 
 MOST_GENERATIONS = 64
-"""The most generations of a call: more than anybody clears a task."""
+"""The most generations of a call. Nobody clears a task so often."""
 
 KeyOf = Callable[[int], str]
 """A function that returns the unique key of a call for a generation."""

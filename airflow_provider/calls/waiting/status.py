@@ -132,7 +132,7 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
 def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
     """Return whether the task need not wait for this job any longer.
 
-    That is so if the job has reached or missed the goal, or is in doubt and `patience` has passed since its request.
+    True if the job has reached or missed the goal, or is in doubt and `patience` has passed since its request.
     """
     if job.state is not JobState.IN_DOUBT:
         return _is_over(job.state, options)

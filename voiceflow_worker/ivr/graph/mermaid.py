@@ -26,8 +26,8 @@ _ESCAPES = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "\\": "#92;",
 def mermaid(*roots: Menu) -> str:
     """A Mermaid flowchart of these menus and all menus that they lead to. It ends with a line break.
 
-    A call begins at the first box. A dotted arrow is followed without a right key, or leads to an end of which only the
-    kind is declared.
+    A call begins at the first box. An arrow is dotted if it needs no right key, or if only the kind of its end is
+    declared.
     """
     menus = reachable(roots)
     chart = _Chart({id(menu): f"m{place}" for place, menu in enumerate(menus)})

@@ -1,4 +1,4 @@
-"""The faults carried out: another answer, a late answer, a part of an answer, or none."""
+"""Faults of answers: another answer, a late answer, a part of an answer, or no answer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Misbehaviour:
         connection_of(scope).surplus = fault
 
     async def send_surplus(self, scope: Scope) -> None:
-        """Send the surplus answer of this connection, if any. Then wait as long as the true answer is delayed."""
+        """Send the surplus answer of this connection, if any. Then wait for the ordered delay of the true answer."""
         connection = scope.get("state", {}).get(IN_STATE)
         if not isinstance(connection, Connection) or (fault := connection.surplus) is None:
             return

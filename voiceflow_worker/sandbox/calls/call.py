@@ -68,7 +68,7 @@ class Leg:
         entry.rings.append(self.ring)
 
     def ends(self, *, ago: float = 0.0) -> None:
-        """Record that the line is free, since `ago` seconds."""
+        """Record that the line has been free for `ago` seconds."""
         if self.ring is not None:
             self.ring.ended_at = time.time() - ago
 
@@ -118,11 +118,11 @@ class Call:
         return self.moment(self.plan.ring_seconds + self.plan.talk_seconds)
 
     def moment(self, seconds: float) -> datetime:
-        """Return the simulated time, so many seconds after dialling. With a higher speed, it is ahead of the clock."""
+        """Return the simulated time, this many seconds after dialling. At a higher speed, it is ahead of the clock."""
         return self.began + timedelta(seconds=self.plan.dial_seconds + seconds)
 
     def awaits(self, kind: EventKind) -> asyncio.Event:
-        """Return an event that is set when the first event of this kind was answered, or the summary was delivered."""
+        """Return an event that is set by the first answer to an event of this kind, or by the summary's delivery."""
         event = asyncio.Event()
         self._awaited += ((kind, event),)
         return event

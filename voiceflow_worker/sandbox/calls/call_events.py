@@ -148,7 +148,7 @@ def status_event(call: Call, leg: Leg, state: LegState, *, at: float) -> dict[st
 
 
 def sip_code_of(status: SessionStatus) -> int:
-    """Return the SIP status of a leg that ended like this (RFC 3261 §21)."""
+    """Return the SIP status of a leg that ended with this status (RFC 3261 §21)."""
     return _SIP_CODES.get(status, 503)
 
 

@@ -14,7 +14,7 @@ from voiceflow_worker.sandbox.orders.script import Conduct
 class InboundOrder(Conduct):
     """An order for a call from `source` to `destination`, which is a number of the account.
 
-    The webhook for call actions of `sub_account` gives the actions. By default, the first sub-account with one is used.
+    The webhook for call actions of `sub_account` gives the actions. The default is the first sub-account that has one.
     """
 
     source: str

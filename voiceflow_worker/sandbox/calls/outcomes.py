@@ -13,7 +13,7 @@ from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, Sess
 from voiceflow_worker.sandbox.calls.speech import repetitions, seconds_of
 from voiceflow_worker.sandbox.orders.script import Script
 
-# Weights in a hundred calls, in the order of the draw.
+# The share of each outcome in percent, in the order of the draw.
 _SHARES = {
     SessionStatus.COMPLETED: 72,
     SessionStatus.NO_ANSWER: 13,

@@ -1,4 +1,4 @@
-"""Events about calls and numbers, sent to the webhooks of the account as orders say."""
+"""Events about calls and numbers, sent to the webhooks of the account by the rules of the orders."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class EventMaker:
     """The maker of events. `delivery` sends them.
 
     The answer to a call action event may take `within` seconds, whatever the speed. With `statuses`, call status events
-    also go to the webhook for all events.
+    also go to the default webhook.
     """
 
     account: Account

@@ -67,7 +67,7 @@ class Exchange:
         self._after(plan.ring_seconds + plan.talk_seconds + plan.lag_seconds, partial(self._end_as_planned, call))
 
     def _ring(self, call: Call, *, converses: bool) -> None:
-        """Ring the phone, and schedule the call's events by its plan, or with `converses` only up to the answer."""
+        """Ring the phone, and report it. Unless the call `converses`, schedule its later events by its plan."""
         plan, request, events = call.plan, call.request, self.stage.events
         ended = plan.ring_seconds + plan.talk_seconds
         leg = Leg(

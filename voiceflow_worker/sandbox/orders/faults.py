@@ -31,7 +31,7 @@ class FaultKind(StrEnum):
     CUT = "cut"
     """The connection is closed (TCP FIN) in the middle of the answer: `within` its headers or its body."""
     STALL = "stall"
-    """No answer is sent, or a part of it (`within`). The connection stays open, or is reset after `seconds` if given.
+    """No answer is sent, or only the part that `within` names. The connection stays open, or is reset after `seconds`.
     """
     JUNK = "junk"
     """The answer is 200 with a `body` that is not JSON, or, with `raw`, bytes that are not HTTP."""
@@ -58,7 +58,7 @@ class Place(StrEnum):
     ARRIVAL = "arrival"
     """The headers of the request have come, and the body has not been read. The call is not placed."""
     BEFORE = "before"
-    """The whole request has come. The call is not placed, or with a delay not yet placed."""
+    """The whole request has come. The call is not placed, or after a delay is placed later."""
     AFTER = "after"
     """The call is placed."""
 

@@ -84,5 +84,5 @@ class OrderBook(Generic[Given]):
 
 
 def same_number(number: str) -> str:
-    """Return a phone number with its +, whether it was given with it or not. Other text is returned as it is."""
+    """Return a phone number with a + in front, and any other text unchanged."""
     return phone.normalise(number) if phone.is_e164(number) else number

@@ -30,11 +30,11 @@ class Conduct(StrictModel):
 
 
 class Script(DestinationOrder, Conduct):
-    """The course of calls to `destination`, or of all calls. The seed decides what the script does not set.
+    """The course of calls to `destination`, or of all calls. The seed decides everything that the script does not set.
 
-    Scripts for one destination are used in their order: BUSY once and then COMPLETED are two scripts. All seconds are
-    divided by the sandbox's speed. They are `dial_seconds` from acceptance to dialling, `ring_seconds`, `talk_seconds`,
-    and `delay_seconds` from the end of the call to its summary.
+    Scripts for one destination are used in their order: BUSY once and then COMPLETED are two scripts. All durations are
+    divided by the sandbox's speed: `dial_seconds` from acceptance to dialling, `ring_seconds`, `talk_seconds`, and
+    `delay_seconds` from the end of the call to its summary.
 
     `duplicates` is the number of further summaries. `drop` sends no summary. `no_client_request_id` leaves the
     clientRequestId out of the summary. `retries` is how often a summary is sent again if the answer is not 2xx.
