@@ -52,7 +52,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
         self.quiet_for = quiet_for
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments, without secrets, from which another triggerer can make a copy."""
+        """Return the class path and the arguments, without secrets, for a copy in another triggerer."""
         arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
         return "airflow_provider.triggers.voice.VoiceBatchTrigger", arguments
 

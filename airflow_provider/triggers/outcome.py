@@ -68,7 +68,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.owner = owner
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments, from which another triggerer can make a copy."""
+        """Return the class path and the arguments, for a copy in another triggerer."""
         arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
         return "airflow_provider.triggers.voice.VoiceOutcomeTrigger", arguments
 

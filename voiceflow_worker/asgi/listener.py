@@ -31,7 +31,7 @@ _GONE = (BlockingIOError, InterruptedError, ConnectionError)
 
 
 class Listener:
-    """The accept loop of one listening socket. It has the methods by which uvicorn stops an asyncio server."""
+    """The accept loop of one listening socket. It has the methods that uvicorn calls to stop a server."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Listener:
             task.add_done_callback(self._opening.discard)
 
     def _next(self) -> socket.socket | None:
-        """The next connection; None when none waits, or none can be accepted now."""
+        """The next connection; None if no connection waits, or none can be accepted now."""
         if self._held is not None:
             held, self._held = self._held, None
             return held

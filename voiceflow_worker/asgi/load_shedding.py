@@ -30,7 +30,7 @@ _QUESTIONS = (b"GET ", b"HEAD ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadShedding:
-    """The rule by which requests are turned away.
+    """The rule for turning requests away.
 
     It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
     gets `answer`, a complete HTTP response, and `count` is called. Other requests wait, unless the backlog is crowded:

@@ -130,7 +130,7 @@ def uvicorn_protocol() -> type[asyncio.Protocol]:
 
 
 def fast_protocol() -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol over httptools, or over h11 without httptools. It handles a fifth more events."""
+    """uvicorn's HTTP protocol over httptools, which handles a fifth more events, or over h11 without httptools."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:

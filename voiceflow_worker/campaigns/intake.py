@@ -55,7 +55,7 @@ class Intake:
         self._limited: set[str] = set()
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Divide rows. A row whose key belongs to the same call is known; if it belongs to another, the row is bad."""
+        """Divide rows. A row is known if its key belongs to the same call, and bad if it belongs to another call."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
         if self._queue is not None and keys:

@@ -69,7 +69,7 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
     """Report the result of a drain, and the calls that it left.
 
-    Exit 1 if a hold stopped the drain or a call is in doubt, unless a person `stopped` it. Failed calls do not count.
+    Exit 1 if a hold ended the drain or a call is in doubt, unless the drain was `stopped`. Failed calls do not count.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(
@@ -127,7 +127,7 @@ EVERY = 30.0
 
 @asynccontextmanager
 async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
-    """Print on stderr why queued calls wait, whenever that changes, while the block lasts."""
+    """While the block lasts, print the reasons why queued calls wait on stderr, whenever the reasons change."""
     async with anyio.create_task_group() as group:
         group.start_soon(_say, calls, output, every)
         yield

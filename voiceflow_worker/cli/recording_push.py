@@ -19,7 +19,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError
 
-Protocol = Annotated[Literal["S3", "SFTP"], Parameter(name="PROTOCOL", help="How recordings are uploaded: S3 or SFTP.")]
+Protocol = Annotated[Literal["S3", "SFTP"], Parameter(name="PROTOCOL", help="The protocol for uploads: S3 or SFTP.")]
 Host = Annotated[str, Parameter(name="HOST", help="The name of the server.")]
 NONE = "no server for recordings is set; `voiceflow account recording-push set` sets one"
 

@@ -199,7 +199,7 @@ class Menu(Manner):
         complete_on_hash: bool = True,
         leads_to: Sequence[Step] | None = None,
     ) -> Callable[[H], H]:
-        """Declare the decorated handler for typed input of `min_digits` to `max_digits`, found in `caller.digits`.
+        """Declare the decorated handler for `min_digits` to `max_digits` typed digits. They are in `caller.digits`.
 
         The handler returns the same steps as handlers of `on`; `Again("…")` asks once more. Keys of `on` are matched
         first. With `complete_on_hash` the # key ends the input early, and is not part of it. Input with a * or another

@@ -63,7 +63,7 @@ class _Plans:
     replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     make: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     differing: int = 0
-    """The number of rows whose call has another content and is kept."""
+    """The number of rows that keep a call with another content."""
 
 
 async def enqueue_rows(

@@ -78,7 +78,7 @@ async def _record_of_older_release(queue: CallQueue, identity: TaskIdentity) -> 
 
 
 async def _older_indexes(queue: CallQueue, identity: TaskIdentity, number: str) -> list[int]:
-    """Return the map indexes under whose keys an older release enqueued calls to this number."""
+    """Return the map indexes of calls to this number that an older release enqueued."""
     found: set[int] = set()
     for job in await queue.find(destination=number, limit=None):
         if (index := map_index_of(job)) is not None:

@@ -30,7 +30,7 @@ class CallTimes(NamedTuple):
 
     @classmethod
     def of(cls, call: CheckedCall) -> CallTimes:
-        """The times of a call whose schedule was read."""
+        """The times of a call."""
         return cls(
             call.priority,
             _minute(call.not_before),
@@ -137,7 +137,7 @@ class CallPlan:
         return course
 
     def _later(self, start: datetime) -> tuple[int, datetime | None]:
-        """The number of calls that may not ring at the start, and the time at which the first of them may."""
+        """The number of calls that may not ring at the start, and the first time at which one of them may ring."""
         later, first = 0, _FOREVER
         for (_, times), count in self._counts.items():
             opens = times.opens(start)

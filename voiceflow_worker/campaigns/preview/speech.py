@@ -10,9 +10,9 @@ import orjson
 from voiceflow_worker.model.flows.actions import PARAMS, ParamKind, read_actions
 
 CHARACTERS_A_SECOND = 15.0
-"""The pace of a voice, for alphabets: 150 words a minute."""
+"""The pace of a voice that reads an alphabet: 150 words a minute."""
 SYLLABLES_A_SECOND = 4.5
-"""The pace for scripts whose characters are syllables or words: Chinese, Japanese, Korean."""
+"""The pace of a voice that reads Chinese, Japanese or Korean. Each character is a syllable or a word."""
 
 _ASKED = {"successMessage", "failureMessage"}
 """Texts that are spoken only after key presses."""

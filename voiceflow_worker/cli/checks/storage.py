@@ -23,7 +23,7 @@ TOO_LITTLE = 100 * MEGABYTE
 LITTLE = 1024 * MEGABYTE
 """A call takes about 2 KB. The write-ahead log beside the store may grow to 64 MB."""
 FULL = 2
-"""The value of PRAGMA synchronous with which a commit is on the disk when it returns."""
+"""The value of PRAGMA synchronous that guarantees that a commit is on the disk when it returns."""
 SOUND_SQLITE = (3, 51, 3)
 _PATIENCE = timedelta(seconds=3)
 

@@ -20,7 +20,7 @@ from voiceflow_worker.webhooks.app import PATH
 
 TIMEOUT = httpx.Timeout(4)
 NOT_FOR_GET = 405
-"""The HTTP status with which a receiver answers a GET of its webhook."""
+"""A receiver answers a GET of its webhook with this HTTP status."""
 
 MOST_CALLS = 500
 """The most waiting calls whose menus are read."""
@@ -100,7 +100,7 @@ async def secret(context: CheckContext) -> Diagnosis | None:
     set_here, set_there = context.settings.webhook_secret is not None, webhook.has_auth_header
     match set_here, set_there:
         case True, True:
-            return ok("set here and at 8x8 (8x8 does not say whether they are equal)")
+            return ok("set here and at 8x8 (8x8 does not say whether the two secrets are equal)")
         case True, False:
             return failure(
                 "VOICEFLOW_WEBHOOK_SECRET is set, but 8x8 sends no Authorization header: every event is answered 401",

@@ -1,4 +1,4 @@
-"""The log of ended calls, whose rows the export contains. Each leg has a row (8x8 voice log export reference)."""
+"""The log of ended calls, which the export returns. Each leg has a row (8x8 voice log export reference)."""
 
 from __future__ import annotations
 

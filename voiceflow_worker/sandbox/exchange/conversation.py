@@ -34,7 +34,7 @@ class Stage:
 
 
 class _End(Enum):
-    """The way in which the actions of a call ended."""
+    """The end of a call's actions."""
 
     IN_ORDER = auto()
     HUNG_UP = auto()

@@ -33,8 +33,8 @@ class At(StrEnum):
 class ExportOrder(RepeatedOrder):
     """An order for the next `times` exports (default 1, null for all).
 
-    An export is not ready for `polls` polls. Then it ends as `status`, with files of `rows_per_file` rows. With `at`,
-    the next `times` requests of this kind fail with `http_status`, and with `retry_after` if given.
+    An export is not ready at its first `polls` polls. Then it ends as `status`, with files of `rows_per_file` rows.
+    With `at`, the next `times` requests of this kind fail with `http_status`, and with `retry_after` if given.
     """
 
     times: int | None = Field(default=1, ge=1)

@@ -35,7 +35,7 @@ class CancelCallAction(PageAction):
         return command("calls", "cancel", subject.one("call"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Raises JobError if the call may have left."""
+        """The question before the action. Raises JobError if the call may have been sent."""
         queue, job = await self._acting.call(subject.one("call"))
         lifecycle.cancel(job, at=queue.store.clock.now(), reason="", policy=self._acting.policy)
         return Confirmation(

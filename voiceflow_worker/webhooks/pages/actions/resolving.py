@@ -1,4 +1,4 @@
-"""The action by which a person resolves calls in doubt."""
+"""The action of a person who resolves calls in doubt."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class ResolveAction(PageAction):
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
-    """The time from which 8x8 can no longer place a call in doubt, so that a person may say that it was not placed.
+    """After this time, 8x8 cannot place a call in doubt, and a person may say that the call was not placed.
 
     None if the call is not in doubt.
     """

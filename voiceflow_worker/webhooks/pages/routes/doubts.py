@@ -1,4 +1,4 @@
-"""The page `/ui/doubts`: the calls in doubt, with their evidence, and the times from which people may decide."""
+"""The page `/ui/doubts`: the calls in doubt, with their evidence, and the times when people may decide."""
 
 from __future__ import annotations
 
