@@ -18,7 +18,7 @@ _NUMBERS = frozenset({DESTINATION, "source"})
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
 """Counts of digits. A spreadsheet may shorten 6587654321 to 6.58765E+09 in a narrow cell, and save that as CSV."""
 
-_EXACT = 10**15
+EXACT = 10**15
 """The first number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
 
 
@@ -27,6 +27,11 @@ def missing_library(what: str) -> CampaignFileError:
     return CampaignFileError(
         f"{what} needs libraries that are not installed: pip install 'voiceflow-worker[files]', or save it as CSV"
     )
+
+
+def message_line(error: Exception) -> str:
+    """The beginning of an error's message, on one line; the name of the error if it has no message."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def cell_text(value: object) -> str:
@@ -115,7 +120,7 @@ def _moment(value: date | time | timedelta) -> str:
 def _number(value: float) -> str:
     if not math.isfinite(value):
         return ""
-    if abs(value) >= _EXACT:
+    if abs(value) >= EXACT:
         raise ValueError(
             f"holds a number of more than 15 digits ({value:.0f}), so its last digits are lost; write it as text"
         )

@@ -14,7 +14,7 @@ from warnings import catch_warnings, simplefilter
 from voiceflow_worker.campaigns.files.columns import canonical_name, header_problem
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
-from voiceflow_worker.campaigns.sources.cells import cell_text, missing_library, table_row
+from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
 from voiceflow_worker.errors import CampaignFileError, Remedy
 
 _MOST_TEXTS = 500_000_000
@@ -31,7 +31,6 @@ _AT_ONCE = 500
 """The rows that are read at once."""
 
 _ERRORS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
-_EXACT = 10**15
 
 
 class ExcelRows(RowSource):
@@ -95,8 +94,8 @@ class ExcelRows(RowSource):
             # For a damaged workbook, any part of the library may raise any error.
             except Exception as error:
                 raise CampaignFileError(
-                    f"{self._file} is not an Excel workbook (.xlsx), or it is damaged: {_line(error)}; open it in "
-                    "Excel and save it again"
+                    f"{self._file} is not an Excel workbook (.xlsx), or it is damaged: {message_line(error)}; open it "
+                    "in Excel and save it again"
                 ) from error
 
     def _refuse_bomb(self, parts: Sequence[zipfile.ZipInfo]) -> None:
@@ -179,7 +178,7 @@ def _text(value: object) -> str:
             raise ValueError(f"holds the error {value} of a formula; correct it in the workbook")
         case bool():
             return cell_text(value)
-        case int() if abs(value) >= _EXACT:
+        case int() if abs(value) >= EXACT:
             raise ValueError(
                 f"holds a number of more than 15 digits ({value}), but Excel keeps only 15; write it as text"
             )
@@ -191,7 +190,3 @@ def _text(value: object) -> str:
             return cell_text(value.replace(microsecond=0))
         case _:
             return cell_text(value)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 from voiceflow_worker.campaigns.files.columns import canonical_name, header_problem
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
-from voiceflow_worker.campaigns.sources.cells import missing_library, table_row
+from voiceflow_worker.campaigns.sources.cells import message_line, missing_library, table_row
 from voiceflow_worker.errors import CampaignFileError
 
 _AT_ONCE = 1000
@@ -59,9 +59,8 @@ class ParquetRows(RowSource):
                 raise CampaignFileError(f"{self._file} cannot be read: {error.strerror}") from error
             # For a damaged file, any part of the library may raise any error.
             except Exception as error:
-                reason = " ".join(str(error).split())[:200]
                 raise CampaignFileError(
-                    f"{self._file} is not a Parquet file, or it is damaged: {reason}; write it again"
+                    f"{self._file} is not a Parquet file, or it is damaged: {message_line(error)}; write it again"
                 ) from error
 
 
