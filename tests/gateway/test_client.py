@@ -19,6 +19,9 @@ from httpx_aiohttp import AiohttpTransport
 
 from tests.gateway.conftest import KINDS, NOW, Kind, named, placement
 from tests.gateway.misbehaving import CREATED, MisbehavingServer, answer, answers, closed_port, places, sends
+from tests.support.engine import Engine
+from tests.support.flows import number
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.errors import (
     CallFlowError,
     CallInDoubtError,
@@ -110,6 +113,44 @@ async def test_a_doubt_is_raised_with_the_id_to_look_for(kind: Kind) -> None:
             with pytest.raises(CallInDoubtError, match="Do not send it again") as doubt:
                 await client.send(FLOW, client_request_id="order-42")
     assert doubt.value.client_request_id == "order-42"
+
+
+@either_loop
+async def test_a_client_that_was_closed_leaves_no_doubt(anyio_backend: str) -> None:
+    client = client_of(answering())
+    async with client:
+        pass
+    progress = PostProgress()
+    progress.may_have_left = True  # so the engine sets it before it hands a call over
+    with pytest.raises(RuntimeError, match="not open"):
+        await client.place(placement(), progress=progress, now=NOW)
+    assert not progress.may_have_left
+
+
+@either_loop
+async def test_a_client_that_is_closed_while_a_call_waits_for_the_limiter_leaves_no_doubt(anyio_backend: str) -> None:
+    class Closing:
+        async def acquire(self) -> None:
+            await client.__aexit__(None, None, None)
+
+    client = client_of(answering(), limiter=Closing())
+    progress = PostProgress()
+    async with client:
+        with pytest.raises(RuntimeError, match="not open"):
+            await client.place(placement(), progress=progress, now=NOW)
+    assert not progress.may_have_left
+
+
+@either_loop
+async def test_calls_of_a_worker_whose_client_was_closed_stay_in_the_queue(anyio_backend: str) -> None:
+    """An application may close the client before its worker has stopped."""
+    client = client_of(answering())
+    async with client, open_store("memory://") as store:
+        engine = Engine(store, client)
+        jobs = [await engine.enqueue(number(place)) for place in range(3)]
+        await client.__aexit__(None, None, None)
+        assert [job.state for job in await engine.send()] == [JobState.QUEUED] * 3
+        assert [(await engine.queue.get(job.id)).attempt for job in jobs] == [0] * 3
 
 
 # -- the limiter -------------------------------------------------------------------------------------------------------

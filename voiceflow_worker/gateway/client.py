@@ -182,10 +182,9 @@ class VoiceClient(api.AccountApi):
         """POST one call, once, and return its verdict.
 
         Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
-        ended, or if its queue was held while it waited for the limiter. If the task is cancelled, `progress` shows
-        whether anything may have left.
+        ended, or if its queue was held while it waited for the limiter. If the task is cancelled, or the client is not
+        open, `progress` shows whether anything may have left.
         """
-        carrier = self._opened()
         progress.may_have_left = False
         now = await self._turn(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:
@@ -193,7 +192,7 @@ class VoiceClient(api.AccountApi):
         if self._limiter is not None and (reason := await progress.held()) is not None:
             message = f"held before it left: {reason}"
             return Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message=message)
-        return await self._post(carrier, wire.body_of(placement), progress=progress, now=now)
+        return await self._post(self._opened(), wire.body_of(placement), progress=progress, now=now)
 
     async def send(
         self,
