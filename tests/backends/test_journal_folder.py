@@ -16,6 +16,7 @@ from voiceflow_worker.backends.witness import journal_folder
         "redis://CACHE.invalid/0",
         "redis://user:secret@cache.invalid",
         "redis://cache.invalid?durability=best-effort",
+        "redis://cache.invalid?prefix=voiceflow",
     ],
 )
 def test_one_store_has_one_folder_however_it_is_written(same: str, tmp_path: Path) -> None:
@@ -27,6 +28,12 @@ def test_one_store_has_one_folder_however_it_is_written(same: str, tmp_path: Pat
 def test_the_nodes_of_a_cluster_may_stand_in_any_order(tmp_path: Path) -> None:
     one, other = "redis+cluster://a.invalid:7000,b.invalid:7001", "redis+cluster://b.invalid:7001,a.invalid:7000"
     assert journal_folder(one, tmp_path) == journal_folder(other, tmp_path)
+
+
+def test_the_usual_port_and_database_of_sentinels_may_be_left_out(tmp_path: Path) -> None:
+    one, other = "redis+sentinel://a.invalid/calls", "redis+sentinel://a.invalid:26379/calls/0"
+    assert journal_folder(one, tmp_path) == journal_folder(other, tmp_path)
+    assert journal_folder(one, tmp_path) != journal_folder("redis+sentinel://a.invalid/others", tmp_path)
 
 
 @pytest.mark.parametrize("other", ["redis://h.invalid/1", "redis://h.invalid:6380", "redis://h.invalid?prefix=b"])

@@ -64,9 +64,13 @@ def _identity(store_url: str) -> str:
         return shown + odd
     parts = urlsplit(store_url)
     hosts = parts.netloc.rpartition("@")[2].lower().split(",")
-    nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:6379" for host in hosts)
+    has_service = scheme.endswith("sentinel")
+    nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:{26379 if has_service else 6379}" for host in hosts)
+    place = [step for step in parts.path.split("/") if step]
+    if len(place) < 1 + has_service:
+        place.append("0")
     prefix = parse_qs(parts.query).get("prefix", [""])[-1]
-    return f"redis:{','.join(nodes)}/{parts.path.strip('/') or '0'}?prefix={prefix}"
+    return f"redis:{','.join(nodes)}/{'/'.join(place)}?prefix={'' if prefix == 'voiceflow' else prefix}"
 
 
 @dataclass(slots=True)
