@@ -139,7 +139,7 @@ class Receiver:
                 finally:
                     self._late -= 1
             finally:
-                taken.cancel()  # has an effect only if this request was cancelled, because the server ends
+                taken.cancel()  # it is still running only if the server ends and has cancelled this request
         return given
 
     async def _handed_on(self, event: SessionSummary | OtherEvent) -> WebhookAnswer:
@@ -150,7 +150,7 @@ class Receiver:
             reply = None if self.on_event is None else await self.on_event(event)
             return WebhookAnswer(200, _written(reply, event), None if found else OddReason.NO_SESSION)
         except (StoreError, StaleJobError) as error:
-            # After a StaleJobError (others keep changing the job) the event is not stored, as after a StoreError.
+            # StaleJobError: others changed the job at every try, so the event is not stored.
             return self._not_stored(event, str(error))
         except Exception:  # noqa: BLE001 - the event was not stored, and other events must not fail with it
             if (suppressed := self._seldom.admit(500)) is not None:

@@ -92,7 +92,7 @@ async def enqueue_rows(
         # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
         unsent = await unsent_ids(queue, record.batches, identity)
         plans = await enqueueing.plan(rows, checked.requested, record)
-        # Before the check for bad rows. If it fails, the try with the corrected rows makes calls again that it needs.
+        # This comes before the check for bad rows. The try with corrected rows enqueues again what it needs.
         unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
         removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
         removed += await expansion.cancel_removed(queue, identity)

@@ -1,4 +1,4 @@
-"""The reading of a row: the call to be enqueued, or findings with every error in the row."""
+"""The reader of rows. Each row becomes a call to be enqueued, or findings with all its errors."""
 
 from __future__ import annotations
 

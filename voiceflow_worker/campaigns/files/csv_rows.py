@@ -53,7 +53,7 @@ class CsvRows(RowSource):
                 continue
             if line.problem is not None:
                 raise CampaignFileError(f"{self._file}, line {line.number} {line.problem}")
-            # Excel declares its delimiter in such a line.
+            # A first line such as `sep=;` names the delimiter for Excel.
             if line.text.lower().startswith("sep=") and len(line.text.strip("\n")) == 5:
                 self.delimiter = line.text[4]
                 continue

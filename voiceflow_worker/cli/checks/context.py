@@ -40,7 +40,7 @@ class Account:
     async def webhooks(self) -> tuple[Webhook, ...]:
         """The webhooks of the account. Raises VoiceflowError; a failed request is not repeated."""
         if self._answer is None:
-            # This value stays if the check times out before there is an answer.
+            # Kept if the check times out during the request.
             self._answer = VoiceUnavailableError("8x8 did not answer")
             try:
                 self._answer = await self.voice.webhooks()

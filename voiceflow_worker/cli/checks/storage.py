@@ -45,7 +45,7 @@ async def durability(context: CheckContext) -> Diagnosis | None:
         return None
     concern = getattr(stated, "warning", None)
     if concern is not None:
-        # The concern may repeat the promise at its beginning.
+        # Some warnings begin with the promise.
         return warning(f"{promise}", remedy=f"{concern}".removeprefix(f"{promise}").lstrip("; ") or f"{concern}")
     if str(getattr(stated, "guarantee", "")) == "none":
         return warning(f"{promise}", remedy="turn appendonly on, and remove durability=best-effort from the store URL")

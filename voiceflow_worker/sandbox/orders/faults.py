@@ -84,7 +84,7 @@ _TAKES: dict[FaultKind, frozenset[str]] = {
     FaultKind.SURPLUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "seconds"}),
 }
 _FOR_ALL = frozenset({"fault", "destination", "next_calls", "times", "place"})
-# Refusals happen before a call is placed. A broken connection does most harm after it.
+# By default, these faults come before the call is placed. The others come after it, where they do most harm.
 _TURNS_AWAY = frozenset({FaultKind.STATUS, FaultKind.PLATFORM, FaultKind.THROTTLE})
 _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 

@@ -21,7 +21,7 @@ DOUBTS_A_PAGE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A call in doubt. A person may say from `decidable_from` on that it was not placed."""
+    """A call in doubt. From `decidable_from` on, a person may say that it was not placed."""
 
     job: Job
     story: Story
