@@ -6,7 +6,7 @@ import phonenumbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.numbers.phone import parse_number
+from voiceflow_worker.model.numbers.phone import country_of, is_e164, parse_number
 from voiceflow_worker.model.numbers.plans import ordinary_within, planned
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
@@ -52,6 +52,17 @@ def test_a_plan_says_of_a_number_what_phonenumbers_says(written: tuple[str, str]
     else:
         possible = phonenumbers.is_possible_number_with_reason(number)
         assert possible is phonenumbers.ValidationResult.IS_POSSIBLE
+
+
+@given(national_numbers())
+@settings(max_examples=400)
+def test_the_country_of_any_number_is_the_one_of_phonenumbers(written: tuple[str, str]) -> None:
+    region, national = written
+    code = phonenumbers.country_code_for_region(region)
+    e164 = f"+{code}{national}"
+    own = phonenumbers.region_code_for_number(phonenumbers.parse(e164)) if is_e164(e164) else None
+    known = own or (phonenumbers.region_code_for_country_code(code) if is_e164(e164) else None)
+    assert country_of(e164) == known
 
 
 @given(national_numbers())

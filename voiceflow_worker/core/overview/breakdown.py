@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from voiceflow_worker.model.jobs.job import Job, Post
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED, api_code
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import rfc3339
@@ -144,40 +145,50 @@ class BreakdownCount:
 
     def add(self, job: Job) -> None:
         """Count a call."""
-        country = country_of(job.destination)
+        destination = job.destination
+        country = country_of(destination)
+        self._add_zone(job)
+        figures = self._countries.get(country)
+        if figures is None:
+            figures, self._costs[country] = self._countries.setdefault(country, [0, 0, 0]), {}
+        figures[0] += 1
+        attempts, outcome, is_reached = 0, None, False
+        for post in job.posts:
+            if is_attempt := post.may_have_rung:
+                attempts += 1
+                if self._began_at is None or post.began_at < self._began_at:
+                    self._began_at = post.began_at
+            charge = post.charge
+            if charge is not None and charge.currency is not None:
+                costs = self._costs[country]
+                costs[charge.currency] = costs.get(charge.currency, Decimal(0)) + charge.price
+            if post.outcome is not None:
+                outcome = post.outcome
+                is_reached = outcome.status_of(destination) in REACHED
+                if is_attempt:
+                    self._add_session(outcome, post.began_at, is_reached=is_reached)
+        self._attempts[attempts] += 1
+        if outcome is not None:
+            figures[1] += 1
+            if is_reached:
+                figures[2] += 1
+                self._answered_seconds += outcome.seconds or 0.0
+        if job.posts and job.posts[-1].verdict is VerdictKind.REFUSED:
+            self._refusals[job.posts[-1].code] += 1
+
+    def _add_zone(self, job: Job) -> None:
         if job.time_zone is not None:
             self._zones[job.time_zone] += 1
         elif self._zones_looked_up < _MOST_LOOKED_UP:
             self._zones_looked_up += 1
             self._zones[zone_of_number(job.destination).zone or "UTC"] += 1
-        self._attempts[job.attempt] += 1
-        outcome, last = job.outcome, job.last_post
-        figures = self._countries.setdefault(country, [0, 0, 0])
-        figures[0] += 1
-        if outcome is not None:
-            figures[1] += 1
-            if outcome.status_of(job.destination) in REACHED:
-                figures[2] += 1
-                self._answered_seconds += outcome.seconds or 0.0
-        costs = self._costs.setdefault(country, {})
-        for currency, price in job.cost.items():
-            costs[currency] = costs.get(currency, Decimal(0)) + price
-        if last is not None and last.verdict is VerdictKind.REFUSED:
-            self._refusals[last.code] += 1
-        for post in job.posts:
-            self._add_post(post, job.destination)
 
-    def _add_post(self, post: Post, destination: str) -> None:
-        if post.may_have_rung and (self._began_at is None or post.began_at < self._began_at):
-            self._began_at = post.began_at
-        outcome = post.outcome
-        if outcome is None or not outcome.was_placed:
-            return
+    def _add_session(self, outcome: Outcome, began_at: datetime, *, is_reached: bool) -> None:
         if outcome.ended_at is not None and (self._ended_at is None or outcome.ended_at > self._ended_at):
             self._ended_at = outcome.ended_at
-        slot = self._slots.setdefault(int((outcome.started_at or post.began_at).timestamp()) // _SLOT, [0, 0])
+        slot = self._slots.setdefault(int((outcome.started_at or began_at).timestamp()) // _SLOT, [0, 0])
         slot[0] += 1
-        slot[1] += outcome.status_of(destination) in REACHED
+        slot[1] += is_reached
 
     def result(self) -> Breakdown:
         """The figures of all calls counted so far."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.numbers.plans import PlannedNumber, ordinary_within, planned
+from voiceflow_worker.model.numbers.plans import PlannedNumber, only_region, ordinary_within, planned
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -135,6 +135,8 @@ def usual_form(e164: str) -> str:
 
 def country_of(e164: str) -> str | None:
     """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
+    if (region := only_region(e164)) is not None:
+        return region
     if (known := planned(e164)) is not None:
         return known.region
     number = _plan_number(e164)
