@@ -99,7 +99,7 @@ class JournalFiles(Witness):
             raise SettingsError(
                 f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}). "
                 f"Without it, nobody would notice that the store was restored to an older state. "
-                f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a disk that is kept"
+                f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
             ) from error
         return file
 

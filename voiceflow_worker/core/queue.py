@@ -233,8 +233,8 @@ class CallQueue:
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
 
-        It changes within a second, and stays until `reset_rate`. Workers that start later keep it too, whatever their
-        settings say. Raises `InvalidInputError`.
+        The new rate takes effect within a second, and stays until `reset_rate`. Workers that start later keep it too,
+        whatever their settings say. Raises `InvalidInputError`.
         """
         if rate is not None and not 0 < rate < inf:
             raise InvalidInputError(f"a rate of {rate} calls per second is impossible: give a number above 0, or None")

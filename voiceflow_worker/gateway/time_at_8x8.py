@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 PATIENCE = timedelta(seconds=3)
-"""The longest time for which a person waits for the time at 8x8."""
+"""The longest wait for an answer of 8x8, because a person is waiting."""
 
 
 async def time_at_8x8(settings: Settings) -> datetime | None:

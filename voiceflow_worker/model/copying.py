@@ -1,8 +1,8 @@
 """Copies of frozen dataclasses with some fields changed, and frozen dataclasses from dicts, at a fraction of the cost.
 
 A job has thirty fields, and is copied about eight times for one call. `dataclasses.replace` reads and sets each field
-by name. That takes 8 µs a copy, a tenth of all the work for a call. To read a call from a store with `__init__` took
-20 µs, half of the time of a report.
+by name. That takes 8 µs a copy, a tenth of all the work for a call. A call read from a store took 20 µs to make with
+`__init__`, half of the time of a report.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def maker(
         else:
             step = f"draft.{name} = {form.format(f'values[{name!r}]')}; known += 1"
             steps += [f"if {name!r} in values: {step}", f"else: draft.{name} = default_{name}"]
-    # Generated like the copies above. What it cannot make, `plainly` makes, or refuses with the error of the class.
+    # Generated like the copies above. If it cannot make a record, `plainly` does, or raises the error of the class.
     body = "\n  ".join(["draft = new()", f"known = {needed}", *steps])
     exec(  # noqa: S102
         f"def made(values, others=()):\n try:\n  {body}\n  if known == len(values):\n   draft.__class__ = kind\n"

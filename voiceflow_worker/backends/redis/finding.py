@@ -128,7 +128,7 @@ async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] |
 
 
 def _is_behind(job_id: str, query: Query) -> bool:
-    """Whether a job comes after the job `query.after`, after which the listing continues."""
+    """Whether a job comes after `query.after` in the order of the listing."""
     if query.after is None:
         return True
     return job_id < query.after if query.order is Order.NEWEST else job_id > query.after

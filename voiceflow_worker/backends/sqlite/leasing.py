@@ -123,7 +123,7 @@ class _Leasing:
         return found
 
     def _take(self, lane: tuple[str, int], place: Place, room: int, *, before: Place | None) -> None:
-        """Lease jobs from one lane, beginning at its place and ending before `before`, and move its place on."""
+        """Lease the jobs of one lane from its place up to `before`, and move the place forward."""
         sql = statements("lanes")
         left = room - len(self.numbers)
         size = left if before is None else min(left, _CHUNK)

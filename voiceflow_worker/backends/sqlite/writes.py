@@ -20,7 +20,7 @@ _PER_STEP = 64
 
 
 EncodedJob = tuple[Job, Row]
-"""A new job, and the columns of its row without the number."""
+"""A new job, and the columns of its row, except the row number."""
 
 
 def encoded(job: Job) -> EncodedJob:

@@ -104,7 +104,7 @@ _OVERDUE = {
 def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
     """The text for a POST without a verdict. Only the worker that sent it can still get an answer."""
     if job.state is JobState.SENDING and post == job.last_post:
-        return "no answer yet" if at < job.due_at else "no answer while its worker held it"
+        return "no answer yet" if at < job.due_at else "no answer before its lease ended"
     return "no answer was received"
 
 

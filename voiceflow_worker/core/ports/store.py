@@ -236,9 +236,9 @@ class Control(Protocol):
         ...
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        """Delete gates of batches without a job, set before this time; returns their number.
+        """Delete gates of batches without jobs; returns their number.
 
-        Only cancelled and open gates are deleted, and holds that have ended by this time.
+        A gate must have been set before this time, and be cancelled, open, or a hold that has ended by this time.
         """
         ...
 

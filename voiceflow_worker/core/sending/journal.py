@@ -144,7 +144,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Queue the jobs again that have entries in the store, but not in the file. None of their POSTs left."""
+        """Queue jobs again if their entries are in the store, but not in the file. None of their POSTs left."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,

@@ -42,7 +42,7 @@ BUSY_WORDS = "is busy with another call"
 MOST_WORDS = "the most for one person"
 """Part of the reason of every job that waits because its person has had all attempts."""
 LONGEST_LINE = timedelta(minutes=1)
-"""The longest that a job waits behind other jobs of its worker with the same busy number."""
+"""The longest time that a job waits behind other jobs of its worker with the same busy number."""
 LIST_AGE = timedelta(seconds=1)
 """If the suppression list was read longer ago than this, it is read again before a call is journalled."""
 
@@ -240,7 +240,7 @@ class Submitter:
         await self._verdicts.settle(flight.job, reply)
 
     async def give_back(self, flights: Collection[Flight]) -> None:
-        """Queue the calls again that have not left when their worker stops, if the store answers in time."""
+        """When the worker stops, queue the calls again that have not left, if the store answers in time."""
         begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._put_back([each.job for each in flights if each.job not in begun], "its worker was stopped")
@@ -280,7 +280,7 @@ class Submitter:
         return early.reply(verdict, at=self._store.clock.now()) or self._judged(verdict, sent_at=now)
 
     def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
-        """The reply for a verdict that has just come. If the verdict has a hold, it holds this worker from now on."""
+        """The reply for a verdict that has just come. If the verdict has a hold, this worker is held from now on."""
         now = self._store.clock.now()
         hold = hold_of(verdict, sent_at=sent_at, answered_at=now, clock_skew=self._policy.clock_skew)
         if hold is not None:

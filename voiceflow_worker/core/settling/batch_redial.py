@@ -97,7 +97,7 @@ class BatchRedials:
 
 
 def why_not(job: Job, *, at: datetime, times: int) -> str | None:
-    """The reason why a call that ended is left out of the redials of its batch; None for one that is redialled."""
+    """The reason why a call that ended is left out of the redials of its batch; None if it is redialled."""
     if job.open_post is not None:
         return DOUBTFUL
     if lifecycle.was_cancelled(job):

@@ -246,8 +246,8 @@ class Settler:
         """After an opt-out, end the calls that wait for this number, in every known queue.
 
         Calls of a queue without a worker, and calls that bridge to the number, end when they come up for sending. A
-        repeated summary does this again, because the first time may have been interrupted, unless the number is no
-        longer on the list.
+        repeated summary does this again, because the first time may have been interrupted. If the number is no longer
+        on the list, no call ends.
         """
         if outcome.status_of(job.destination) not in OPT_OUTS:
             return

@@ -75,7 +75,7 @@ class BodyShape:
 
 
 class _Form(NamedTuple):
-    """The encoded form of a shape: a text to be formatted with some of the values, in its own order."""
+    """The encoded form of a shape: a format text, and the `places` of the values that fill it, in order."""
 
     text: str
     places: Sequence[int]

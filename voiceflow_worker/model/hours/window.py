@@ -59,7 +59,9 @@ class Span:
         if any(each != time(each.hour, each.minute) for each in (self.start, self.end)):
             raise InvalidInputError(f"a window begins and ends on whole minutes, not at {self.start} or {self.end}")
         if self.start == self.end != MIDNIGHT:
-            raise InvalidInputError(f"the window {self} is empty: its start is its end; a whole day is 00:00-24:00")
+            raise InvalidInputError(
+                f"the window {self} is empty, because it ends when it starts; a whole day is 00:00-24:00"
+            )
 
     @property
     def is_over_midnight(self) -> bool:

@@ -236,9 +236,9 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job settled by a POST that was placed, after a later one of the same attempt was not.
+    """The job after a POST was not placed, but an earlier POST of the same attempt (`post`) was.
 
-    Sending the job again would call the person a second time.
+    The earlier POST settles the job, because sending the job again would call the person a second time.
     """
     if post.outcome is None:
         return submitted(job, at=at, policy=policy)

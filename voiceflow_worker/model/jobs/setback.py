@@ -65,7 +65,7 @@ def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
 
 
 def _twice(one: Post, other: Post) -> str:
-    """The text of the note on two POSTs of one number, the same in either order."""
+    """The text of the note on two POSTs with one number. It is the same in either order of the POSTs."""
     first, second = sorted((one.began_at, other.began_at))
     return (
         f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and it was begun again at "

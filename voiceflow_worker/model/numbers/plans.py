@@ -52,7 +52,7 @@ class _Plan:
     regions: tuple[_Region, ...]
 
     def region_of(self, national: str) -> _Region | None:
-        """The region of a number without its country code, whether or not it is valid there."""
+        """The region of a number (given without its country code), whether or not the number is valid there."""
         if len(self.regions) == 1:
             return self.regions[0]
         for region in self.regions:

@@ -33,17 +33,17 @@ class Keys:
 
 
 def state_index(state: JobState, batch: str | None) -> str:
-    """The suffix of the key with the jobs in a state, by due time. `batch` None: of the whole queue."""
+    """The suffix of the key with the jobs in a state, by due time, of a batch or of the whole queue (None)."""
     return f":state:{state}" if batch is None else f":batch:={batch}:state:{state}"
 
 
 def id_index(batch: str | None) -> str:
-    """The suffix of the key with all job ids. `batch` None: of the whole queue."""
+    """The suffix of the key with all job ids of a batch, or of the whole queue (None)."""
     return ":ids" if batch is None else f":batch:={batch}:ids"
 
 
 def totals_key(batch: str | None) -> str:
-    """The suffix of the key with the live totals. `batch` None: of the whole queue."""
+    """The suffix of the key with the live totals of a batch, or of the whole queue (None)."""
     return ":totals" if batch is None else f":batch:={batch}:totals"
 
 

@@ -233,8 +233,8 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
     made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
     if replaced is not None and taken.is_whole:
         return (
-            f"{made}; the replaced file's evidence of calls that were sent was taken over. Check the status of the "
-            f"queue, then {Remedy.RESUME}"
+            f"{made}; what the replaced file knew of sent calls was taken over. Check the status of the queue, then "
+            f"{Remedy.RESUME}"
         )
     why = (
         "there was no store to compare it with" if replaced is None else "parts of the replaced file could not be read"

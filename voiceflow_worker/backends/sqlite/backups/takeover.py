@@ -31,7 +31,7 @@ SKIPPED_SEQUENCES = 1_000_000_000
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
-_GONE = "it was deleted in the store that the backup replaced, after it had ended there; it may have been sent"
+_GONE = "the store that the backup replaced had deleted it after it had ended; it may have been sent"
 _SAME_CALL = "the store that the backup replaced had the same call as {other}"
 
 
@@ -199,8 +199,8 @@ def take_over(
 ) -> TakenOver:
     """Take over the evidence in `old` about calls that were sent or have ended into `new`, in one transaction.
 
-    Jobs that were only enqueued in `old` are not taken over. Unreadable rows are counted and skipped. `sound`: SQLite
-    finds `old` undamaged. Only then does the absence of a job prove that it was deleted.
+    Jobs that were only enqueued in `old` are not taken over. Unreadable rows are counted and skipped. `sound` means
+    that SQLite finds `old` undamaged. Only then does a missing job prove that it was deleted.
     """
     reading = _Reading(old)
     taking = _Taking(reading, new, at, policy, TakenOver(sound=sound))

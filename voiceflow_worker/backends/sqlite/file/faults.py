@@ -88,8 +88,8 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
     """The error for a damaged store."""
     return StoreCorruptError(
         f"the store {path} is damaged ({found}). Nothing was changed. Stop all processes that use it, then "
-        f"{Remedy.RESTORE}, which keeps the damaged file, and takes over its readable evidence of calls that were "
-        f"sent. Without a backup, recover the readable part: sqlite3 {path} .recover | sqlite3 recovered.db"
+        f"{Remedy.RESTORE}. This keeps the damaged file, and takes over what can still be read about sent calls. "
+        f"Without a backup, recover the readable part: sqlite3 {path} .recover | sqlite3 recovered.db"
     )
 
 
