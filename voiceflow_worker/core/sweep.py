@@ -152,8 +152,7 @@ class Sweeper:
 
     async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
         """Move jobs in one commit, except those that another writer has moved since."""
-        moved = await self._changes.change_all(jobs, step) if jobs else 0
-        return one.note(found=len(jobs), moved=moved)
+        return one.note(found=len(jobs), moved=await self._changes.change_all(jobs, step))
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
         # A summary may be parked under the session's id, if a worker died before it looked there.

@@ -111,14 +111,11 @@ def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes
     """
     if not (body.startswith("{") and body.endswith("}")):
         raise ValueError("the stored body is not the text of one JSON object without space around it")
-    added = [f'"clientRequestId":{_json(client_request_id)}', f'"validUntil":"{write_valid_until(valid_until)}"']
     inner = body[:-1]
     comma = "" if inner.rstrip() == "{" else ","
-    return f"{inner}{comma}{','.join(added)}}}".encode()
-
-
-def _json(text: str) -> str:
-    return orjson.dumps(text).decode()
+    request_id = orjson.dumps(client_request_id).decode()
+    added = f'"clientRequestId":{request_id},"validUntil":"{write_valid_until(valid_until)}"'
+    return f"{inner}{comma}{added}}}".encode()
 
 
 def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:

@@ -68,9 +68,9 @@ class Journal:
             begun.append(answer)
         return begun
 
-    async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
+    async def put_back(self, jobs: Sequence[Job], *, reason: str) -> None:
         """Put back leased jobs that were not journalled, and release their numbers."""
-        await self.put_back_each([(job, reason, wait) for job in jobs])
+        await self.put_back_each([(job, reason, timedelta()) for job in jobs])
 
     async def put_back_each(self, jobs: Sequence[tuple[Job, str, timedelta]]) -> None:
         """Put jobs back, each with its own reason and wait."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,11 +80,8 @@ class BatchRedials:
                 left_out.update(reason for reason in reasons if reason is not None)
                 left_out[SUPPRESSED] += len(ready) - len(free)
                 left_out[SINCE] += len(page) - len(ended)
-                redialled += len(free) if dry_run else await self._changed(free, again)
+                redialled += len(free) if dry_run else await self._changes.change_all(free, again)
         return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out)
-
-    async def _changed(self, jobs: Sequence[Job], again: partial[Job]) -> int:
-        return await self._changes.change_all(jobs, again) if jobs else 0
 
     async def _require_open(self, batch_id: str) -> None:
         for gate in await self._store.control.gates(self._queue):

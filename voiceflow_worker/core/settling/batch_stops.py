@@ -62,7 +62,9 @@ class BatchStops:
         ]
         if not ruled:
             return
-        gates = {gate.name: gate for gate in await self._store.control.gates(self._queue) if _is_of_batch(gate)}
+        gates = {
+            gate.name: gate for gate in await self._store.control.gates(self._queue) if gate.scope is GateScope.BATCH
+        }
         for batch_id, rules in ruled:
             await self._judge(batch_id, rules, gates.get(batch_id))
 
@@ -89,7 +91,3 @@ class BatchStops:
             _log.error("a batch stopped itself", batch=batch_id, reason=reason)
         # After the hold: a process that dies between the two leaves a batch that is held once more when it is resumed.
         await self._measured.put({key: measured})
-
-
-def _is_of_batch(gate: Gate) -> bool:
-    return gate.scope is GateScope.BATCH

@@ -210,7 +210,7 @@ class ConnectorWatch:
 
     def proves_nothing_left(self, error: Exception) -> bool:
         """Whether no connection was handed out, and the cause of the error confirms that."""
-        return not self._progress.may_have_left and _is_from_connecting(error)
+        return not self._progress.may_have_left and isinstance(error.__cause__ or error, _NOTHING_LEFT)
 
     def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (other watches use it)
         """Whether the POST was the first request of its connection."""
@@ -277,10 +277,6 @@ def _watched_session(*, limit: int, keep_alive: float, ssl_context: SSLContext) 
     # aiohttp sends an idempotent request again if its kept connection was closed, but never a POST.
     connector = WatchedConnector(limit=limit, keepalive_timeout=keep_alive, ssl_context=ssl_context)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-
-
-def _is_from_connecting(error: Exception) -> bool:
-    return isinstance(error.__cause__ or error, _NOTHING_LEFT)
 
 
 def _has_something_to_read(protocol: ResponseHandler) -> bool:
