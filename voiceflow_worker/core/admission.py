@@ -188,7 +188,6 @@ class Admitter:
         return results
 
     def _ids(self, wanted: Sequence[object], now: datetime) -> list[tuple[str, str]]:
-        """An id and a revision for each new job."""
         count = len(wanted)
         return list(zip(new_job_ids(self._queue, count, at=now), new_revisions(count), strict=True))
 

@@ -129,7 +129,6 @@ class PersonCaps:
         await gather(*(partial(put, NAMESPACE, values, expires_at=end, now=now) for end, values in ends.items()))
 
     async def _held(self, jobs: Iterable[Job], *, now: datetime) -> dict[str, dict[str, str]]:
-        """The places that are taken, by job."""
         keys = {job.id: _places(job) for job in jobs}
         found = await self._records.get(NAMESPACE, list({key for each in keys.values() for key in each}), now=now)
         return {job_id: {key: found[key] for key in each if key in found} for job_id, each in keys.items()}
@@ -146,7 +145,6 @@ def _places(job: Job) -> list[str]:
 
 
 def _value_of(request_id: str, began_at: datetime) -> str:
-    """The value of a place that a POST has taken."""
     return f"{request_id} {began_at.isoformat()}"
 
 

@@ -183,7 +183,6 @@ class Departures:
 
     @property
     def _journalled_in(self) -> timedelta:
-        """The time to journal a call."""
         return min(self.journalling.time * MARGIN, self._most * 0.6)
 
     @property

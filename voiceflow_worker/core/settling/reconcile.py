@@ -71,8 +71,6 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One POST to look for."""
-
     job: Job
     post: Post
     window: Window
@@ -142,7 +140,7 @@ class Reconciler:
         return [job async for page in find_pages(self._store.jobs, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that are still submitted after the summaries were applied that dead workers left parked."""
+        """Apply summaries that dead workers left parked; returns the jobs that are still submitted."""
         looked = await gather(*(partial(self._settler.apply_parked, job) for job in jobs))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 

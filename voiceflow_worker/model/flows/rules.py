@@ -76,7 +76,6 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
 
 
 def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
-    """Findings about the sequence of actions, and about each action."""
     calls = 0
     last = len(flow) - 1
     for index, entry in enumerate(flow):
@@ -176,7 +175,6 @@ def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterat
 
 
 def _value(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
-    """Findings about the value of one parameter."""
     if param.kind is ParamKind.PHONE:
         yield from _number(param, value, path, is_destination=is_destination)
         return
@@ -308,7 +306,6 @@ def _unknown(given: Mapping[str, object], known: Collection[str], path: str, own
 
 
 def _whole(value: object) -> int | None:
-    """The value as an integer, if it is one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not is_whole(value):
         return None
     return int(value)

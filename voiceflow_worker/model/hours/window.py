@@ -151,7 +151,6 @@ class CallWindow:
             yield from _open_on(self, zone, first + each * _DAY)
 
     def _is_open_locally(self, day: date, clock: time) -> bool:
-        """Whether the window is open at this local day and time."""
         for span in self.spans:
             if not span.is_over_midnight:
                 if span.start <= clock < span.end and self._is_on(day):

@@ -95,7 +95,7 @@ class Session:
             return await self.client.eval(wanted.text, keys=[key], args=args)
 
     async def _take_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
-        """The connection for all scripts. Callers at the same time share it, as the pool has only 64 connections."""
+        """The connection for all scripts. Simultaneous callers share it, because the pool has only 64 connections."""
         async with self._taking:
             if self.ended.is_set():  # the caller before this one has found that the server cannot be reached
                 raise DriverConnectionError("Connection lost")
