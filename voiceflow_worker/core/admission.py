@@ -40,8 +40,9 @@ class CallRequest:
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
     `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data`
     belongs to the caller: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of
-    the call. The phone rings only within `window`. The hours of the window are local time in `time_zone`, or by default
-    in the time zone of the number, if its digits determine it. `redial` None means the policy of the queue.
+    the call. The phone rings only within `window`. The hours of the window are local time in `time_zone`. By default
+    they are local time at the number, if its digits determine the time zone. `redial` None means the policy of the
+    queue.
     """
 
     flow: CallFlow

@@ -58,13 +58,13 @@ class VoiceClient(api.AccountApi):
 
     A POST is sent once, without redirects or retries. Its deadline is twice `connect_timeout` plus `read_timeout`
     (connecting, writing, reading). `limiter` paces the POSTs of this process; `concurrency` is the most POSTs in
-    flight. With `retry_not_created_5xx`, a NOT_CREATED with a 5xx, and a 503 with a Retry-After, count as proof that
-    nobody was called, and the call can be tried again.
+    flight. With `retry_not_created_5xx`, two answers prove that nobody was called, so that the call can be tried again:
+    a NOT_CREATED with a 5xx, and a 503 with a Retry-After.
 
     Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. `proxy` (http or
     https, with credentials if needed) and `ssl_context` apply to these two. Nothing is read from the environment. A
-    given `transport` must speak HTTP/1.1, and is closed with the client. If it is neither httpx's nor httpx-aiohttp's
-    own transport, each of its errors leaves the call in doubt.
+    given `transport` must speak HTTP/1.1, and is closed with the client. Unless it is httpx's or httpx-aiohttp's own
+    transport, each of its errors leaves the call in doubt.
 
     The API key appears in no repr, log or error. Over http:// it is sent only to this machine (a sandbox), unless
     `allow_plain_http`. Raises SettingsError for invalid settings.

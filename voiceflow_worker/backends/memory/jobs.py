@@ -236,7 +236,7 @@ class MemoryTotals:
             _add(self._live[place], job, sign)
 
     def prune(self, job: Job, *, is_last: bool) -> None:
-        """Move the tally of a deleted job to the pruned totals of its batch, or drop all totals after its last job."""
+        """Move the tally of a deleted job to the pruned totals of its batch. With its last job, drop all totals."""
         if job.batch_id is None:
             return
         if is_last:

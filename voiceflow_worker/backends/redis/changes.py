@@ -24,7 +24,7 @@ class QueueChanges:
     """The change counts of queues, with one listener per queue for all waiting tasks of this process.
 
     A listener blocks in XREAD on a stream with one entry, whose id is the change count. It asks for an entry newer than
-    the count it knows, so it misses no change while the connection is lost, as it would with pub/sub. Tasks wait for
+    the count that it knows. So, unlike with pub/sub, it misses no change while the connection is lost. Tasks wait for
     the listener and not for Redis, because cancelling a blocked command closes its connection.
     """
 

@@ -112,8 +112,8 @@ class GroupCommit:
     async def carry_out(self, operation: Operation[T], *, durably: bool = True) -> T:
         """Carry out an operation, and return its result when it is on the disk.
 
-        If not `durably`, the result survives the end of this process, but a power cut may undo it, together with all
-        later changes, until a later commit is on the disk. Such a commit takes no fsync, and no hop to the thread.
+        If not `durably`, the result survives the end of this process. Until a later commit is on the disk, a power cut
+        may undo it, together with all later changes. Such a commit takes no fsync, and no hop to the thread.
 
         Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
         part of the operation is on the disk.

@@ -149,7 +149,7 @@ class RollbackGuard:
             await self._clock.sleep(wait)
 
     async def recall(self, job: Job) -> bool:
-        """Whether the store was set back, and is restored now, after a verdict found no POST of the sent `job`."""
+        """Whether the store was set back (and is restored now), after a verdict found no POST of the sent `job`."""
         return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:

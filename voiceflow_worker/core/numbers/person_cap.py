@@ -23,10 +23,10 @@ class PersonCaps:
     """Reserves a place for each attempt to call a person, before the journal entry of its POST.
 
     A person has as many places as the policy's `max_per_person` allows. A taken place is a record. It expires one span
-    of the policy after the answer of 8x8 or, without an answer, after the latest time at which the POST can ring. A
-    place is taken in one step of the store, so two workers never take the same place. A call in doubt keeps its place.
-    A place is freed if its POST provably reached nobody, or was never begun. If a killed worker left a place behind,
-    the next POST of its job uses it, or it expires.
+    of the policy after the answer of 8x8. Without an answer, it expires one span after the last moment at which the
+    POST can ring. A place is taken in one step of the store, so two workers never take the same place. A call in doubt
+    keeps its place. A place is freed if its POST provably reached nobody, or was never begun. If a killed worker left a
+    place behind, the next POST of its job uses it, or it expires.
 
     A person is a destination in any spelling. Second parties of a bridge have no places.
     """

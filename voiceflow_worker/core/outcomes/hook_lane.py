@@ -228,7 +228,8 @@ class HookLane:
         seed = f"{self._name}/{entry.event.sequence}"
         wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
         entry.due_at = now + max(wait, failure.wait or wait)
-        # Without the wait that the handler asked for, or an outcome would be given up at once if that is some days.
+        # The wait that the handler asked for does not count. With a wait of days, the outcome would be given up at
+        # once.
         if now + wait - entry.first_failed_at >= options.give_up_after:
             await self._park(entry)
             return True

@@ -120,8 +120,8 @@ class OutcomeHooks:
     async def caught_up(self) -> None:
         """Wait until every hook has received the outcomes that exist now, in this process or another.
 
-        Outcomes that failed and wait for another try do not count, nor do hooks that have stopped. Waits while the
-        store is away.
+        Outcomes that failed and wait for another try do not count. Hooks that have stopped do not count either. Waits
+        while the store is away.
         """
         names = [self._queue] if self._queue is not None else await self._known_queues()
         for name in names:

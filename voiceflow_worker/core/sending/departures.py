@@ -64,8 +64,8 @@ MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
 LONGEST = timedelta(seconds=8)
-"""The earliest that departure times are taken in advance, however slow the store is. It is less than `CLOCKS_DIFFER`,
-so that a store does not mistake it for a clock that was set back."""
+"""Departure times are taken at most this early, however slow the store is. It is less than `CLOCKS_DIFFER`, so that
+these times do not look as if a clock was set back."""
 
 PATIENCE = timedelta(seconds=5)
 """The time that a journalled call waits for another departure time after it missed its own. Then it is queued again,

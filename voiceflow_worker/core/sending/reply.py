@@ -52,7 +52,7 @@ _log = structlog.get_logger("voiceflow.submit")
 
 
 class EarlyHold:
-    """The hold in an answer whose verdict is not known yet, ordered once.
+    """A hold that an answer causes before its verdict is known. It is ordered once.
 
     No other call may leave after such an answer. If the hold waited for the verdict, calls would leave until then.
     """

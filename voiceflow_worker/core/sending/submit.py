@@ -163,7 +163,7 @@ class Submitter:
 
     @property
     def settling(self) -> int:
-        """The number of calls whose POST is over and whose verdict is not stored."""
+        """The number of POSTs that have ended without a stored verdict."""
         return self._verdicts.waiting
 
     async def fly(self, flight: Flight) -> None:

@@ -89,7 +89,7 @@ class UnsettledVerdicts:
                 self._is_settling = False
 
     async def _linger(self) -> None:
-        """Wait for answers that come in the same step of the event loop, or, if many come, for a few milliseconds."""
+        """Wait for answers of the same step of the event loop; if many come, wait for a few milliseconds."""
         if self._together < MANY:
             await checkpoint()
         else:

@@ -3,9 +3,9 @@
 This module is imported only when a transport of aiohttp is opened or given, because aiohttp takes 0.15 s to import.
 
 httpx-aiohttp has no trace events, and its errors mislead: a refused connection, a failed lookup, a reset and an end of
-file are all raised as `httpx.ConnectTimeout`. The true error is the `__cause__`. Only `ClientConnectorError` with its
-subclasses, `ConnectionTimeoutError` (while connecting, or waiting for a free connection) and a proxy's refusal of the
-tunnel mean that nothing has left.
+file are all raised as `httpx.ConnectTimeout`. The true error is the `__cause__`. Only three kinds mean that nothing has
+left: `ClientConnectorError` with its subclasses, `ConnectionTimeoutError` (while connecting, or waiting for a free
+connection), and a proxy's refusal of the tunnel.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """POSTs to one address over aiohttp's connections, each written in one piece with a prepared head.
 
-aiohttp itself makes a request, its headers, a task for its body and a response for every POST, which is half of the
+For every POST, aiohttp itself makes a request, its headers, a task for its body and a response. That is half of the
 cost of a call's exchange. Connections, TLS, the reading of answers and the errors are still aiohttp's.
 """
 

@@ -28,7 +28,7 @@ def copy_of(value: object) -> Any:
 def meaning_of(value: object, *, key: str | None = None) -> Hashable:
     """A value for comparison. Two bodies have equal values exactly if they mean the same.
 
-    Null and absent are the same, as are empty and absent params, 1 and 1.0, +65… and 65…, and two spellings of one
+    These mean the same: null and absent, empty and absent params, 1 and 1.0, +65… and 65…, and two spellings of one
     `validUntil`.
     """
     if is_object(value):

@@ -114,7 +114,7 @@ class Post:
 
     @property
     def is_open(self) -> bool:
-        """Whether a phone may have rung, or may still ring, and there is no summary yet."""
+        """Whether a phone may have rung or may still ring for this POST, and no summary has come."""
         return self.outcome is None and self.may_have_rung
 
 

@@ -46,9 +46,9 @@ def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The record with the evidence of both; `kept` itself if `other` adds nothing.
 
     A record that has all the evidence of the other is returned unchanged. If both have the same evidence, the record
-    that is further along is returned, so a job that could be sent again never replaces one that could not. If each has
-    evidence that the other lacks, the record that is further along gets the evidence of the other. If both began a POST
-    with the same number, the person may have been called twice, and a note says so.
+    that is further along is returned. So a job that could be sent again never replaces a job that could not. If each
+    has evidence that the other lacks, the record that is further along gets the evidence of the other. If both began a
+    POST with the same number, the person may have been called twice, and a note says so.
     """
     adds, lacks = _adds(other, kept), _adds(kept, other)
     is_further = _distance(other) > _distance(kept)

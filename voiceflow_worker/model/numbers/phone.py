@@ -185,7 +185,7 @@ def _invalid_reason(number: PhoneNumber) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ParsedNumber:
-    """A telephone number in E.164 form with its +, its ISO 3166 region if it is of one region, and warnings."""
+    """A telephone number in E.164 form with its +, its ISO 3166 region (None if there is none), and warnings."""
 
     e164: str
     country_code: str | None

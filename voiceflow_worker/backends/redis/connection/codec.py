@@ -1,7 +1,7 @@
 """The encoding of jobs, events, gates and tombstones as texts, which scripts store without decoding them.
 
-An optional text is '' if it is missing, and otherwise '=' followed by the text, so that an empty text is not a missing
-one. A time is in microseconds since 1970 UTC, and '' if it is missing.
+An optional text is '' if it is missing. Otherwise it is '=' followed by the text, so an empty text differs from a
+missing one. A time is in microseconds since 1970 UTC, and '' if it is missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The names of Redis keys. The part in braces is the hash tag, which alone decides the slot of a key in a cluster.
 
 All keys of a queue are in one slot, so that a single script can change jobs, indexes and events atomically. A job id
-begins with the name of its queue, from which the slot follows. All records of a namespace are in one slot too:
+begins with the name of its queue, which decides the slot. All records of a namespace are in one slot too:
 `put_if_absent` and `delete` take many keys in one trip, and `scan` needs them in order. Several slots would need
 several trips, and would relieve a node only a little: a call takes three short scripts for its records, but three long
 ones for its job.

@@ -59,7 +59,7 @@ class Session:
 
     Scripts share one connection: on asyncio a `ScriptLine`, on trio a connection from the client's pool. The client
     takes a connection for each command, which costs as much as the command. So it runs only the scripts of a cluster,
-    those that wait for confirmed writes, and those that the server does not know yet.
+    scripts that wait for confirmed writes, and scripts that the server does not know yet.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:

@@ -313,7 +313,7 @@ _PROCESSES = Path("/proc")
 
 
 def holders(path: Path) -> list[int]:
-    """The other processes on this machine that have the file, its -wal file or its -shm file open, by /proc.
+    """The other processes on this machine, by /proc, that have the file, its -wal file or its -shm file open.
 
     This includes frozen processes and processes without a lock, but not the processes of other users.
     """
