@@ -5,6 +5,7 @@ from __future__ import annotations
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.moment import in_words
@@ -80,13 +81,15 @@ class RedialAction(PageAction):
             silent=tuple(await self._obstacles(queue, job)) or ("Nothing else changes.",),
             button="Call again",
             fields=tuple(fields),
-            subject=(("call", job.id),),
+            subject=(("call", job.id), ("posts", str(job.post_count))),
             back=call_page(job.id),
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put the call back in the queue."""
+        """Put the call back in the queue, unless its phone has been called again since the question."""
         queue, job = await self._acting.call(form.one("call"))
+        if str(job.post_count) != form.one("posts"):
+            raise InvalidInputError(f"{job.destination} has been called again since this page was opened; look at it")
         note = by_person(who, reason_in(form, "note"), "called again")
         job = await queue.redial(job.id, note=note, force=form.one("force") == "yes")
         return ActionDone(

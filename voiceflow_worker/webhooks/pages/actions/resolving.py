@@ -6,7 +6,7 @@ from datetime import datetime
 
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
@@ -65,12 +65,15 @@ class ResolveAction(PageAction):
                 ),
                 reason_field("How you know", subject, name="note", required=True),
             ),
-            subject=tuple(("call", job.id) for job in jobs),
+            subject=tuple(pair for job in jobs for pair in (("call", job.id), ("post", _in_doubt(job)))),
             back=INBOX if len(jobs) > 1 else call_page(jobs[0].id),
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result."""
+        """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
+
+        So does a call that has another POST in doubt by now. What the person found is about the POST that was shown.
+        """
         verdict, note = form.one("verdict"), reason_in(form, "note")
         if verdict not in {_PLACED, _NOT_PLACED}:
             raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
@@ -81,7 +84,11 @@ class ResolveAction(PageAction):
             witnessed = await self._acting.time_at_8x8()
         done: list[Job] = []
         refused: list[str] = []
+        shown = form.all("post")
         for job in await self._jobs(form):
+            if job.state is JobState.IN_DOUBT and _in_doubt(job) not in shown:
+                refused.append(f"{job.id} has another POST in doubt by now, {_in_doubt(job)}; look for that one")
+                continue
             try:
                 queue, _ = await self._acting.call(job.id)
                 signed = by_person(who, note, "resolved")
@@ -100,6 +107,12 @@ class ResolveAction(PageAction):
         if len(ids) > MOST_AT_ONCE:
             raise InvalidInputError(f"{len(ids)} calls are too many; resolve at most {MOST_AT_ONCE} at once")
         return [(await self._acting.call(job_id))[1] for job_id in ids]
+
+
+def _in_doubt(job: Job) -> str:
+    """The `clientRequestId` of the POST in doubt."""
+    post = job.open_post
+    return "" if post is None else post.client_request_id
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
