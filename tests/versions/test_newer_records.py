@@ -24,6 +24,7 @@ from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.outcomes.hook_backlog import WAITING, HookBacklog
 from voiceflow_worker.core.outcomes.outbox import CURSORS, cursors
 from voiceflow_worker.core.overview.heartbeat import WORKERS, Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.report import build_full_report
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Event, EventKind, Move, Query, record_set
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
@@ -85,6 +86,16 @@ async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualC
     assert "upgrade this installation" in told[0]["event"]
     with pytest.raises(StoreVersionError, match="mood"):
         await here.queue.get(newer.id)
+
+
+async def test_a_report_counts_the_others(here: Engine, store: Store) -> None:
+    await three(here)
+    with capture_logs() as logs:
+        report = await build_full_report(store, "default", None)
+    assert report.total == 3
+    assert report.breakdown is not None
+    assert [each.total for each in report.breakdown.by_country] == [2]
+    assert [line["event"].endswith("upgrade this installation") for line in logs] == [True]
 
 
 async def test_a_listing_is_whole_whatever_the_size_of_its_pages(here: Engine) -> None:

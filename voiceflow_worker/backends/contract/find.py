@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from voiceflow_worker.backends.contract.enqueue import full_job
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import (
     NOW,
@@ -165,6 +166,30 @@ class FindContract(Ground):
             seen += numbers(page)
             after = page[-1].id
         assert seen == list(range(250, 0, -1))
+
+    @pytest.mark.parametrize("batch_id", [None, "b"])
+    async def test_pages_of_posts_have_every_job_once_as_it_is_found(self, store: Store, batch_id: str | None) -> None:
+        jobs = [replace(job, batch_id="b" if job.batch_id else None) for job in MIXED]
+        await store.jobs.enqueue([*jobs, replace(full_job(), id=f"{QUEUE}.{9:026d}", batch_id="b")], now=NOW)
+        seen: list[tuple[object, ...]] = []
+        last: str | None = ""
+        while last is not None:
+            calls, last = await store.jobs.posts(QUEUE, batch_id=batch_id, after=last, limit=2)
+            seen += [(call.destination, call.time_zone, call.posts) for call in calls]
+        found = await store.jobs.find(Query(queue=QUEUE, batch_id=batch_id))
+        assert seen == [(job.destination, job.time_zone, job.posts) for job in found]
+        assert len(seen) == (6 if batch_id is None else 5)
+
+    async def test_posts_are_those_of_the_last_move(self, store: Store) -> None:
+        jobs = await enqueued_jobs(store, 3)
+        await store.jobs.commit([moved(jobs[0], state=JobState.SENDING, posts=(post(),))])
+        await store.jobs.delete(jobs[1:2], keep_keys_until=NOW)
+        calls, last = await store.jobs.posts(QUEUE)
+        assert [(call.destination, call.posts) for call in calls] == [
+            (jobs[0].destination, (post(),)), (jobs[2].destination, ())
+        ]  # fmt: skip
+        calls, end = await store.jobs.posts(QUEUE, after=last or "")
+        assert (last, list(calls), end) == (jobs[2].id, [], None)
 
     async def test_the_default_limit_is_a_hundred_and_none_is_unlimited(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(2500), now=NOW)

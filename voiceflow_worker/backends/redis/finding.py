@@ -147,7 +147,7 @@ def _by_validity(query: Query) -> bool:
 
 
 def _jobs(query: Query, rows: Sequence[Sequence[str]]) -> list[Job]:
-    return readable(rows, partial(job_of_row, query.queue))
+    return list(readable(rows, partial(job_of_row, query.queue)))
 
 
 def _state_indexes(query: Query) -> list[str]:

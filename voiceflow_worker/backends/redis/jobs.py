@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
-from voiceflow_worker.backends.record import in_slices, readable, tally_all, to_micros
+from voiceflow_worker.backends.record import counted_jobs, in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
@@ -27,12 +27,12 @@ from voiceflow_worker.backends.redis.connection.codec import (
     owner_of,
     tally_text,
 )
-from voiceflow_worker.backends.redis.connection.keys import Keys, pruned_key, state_index, totals_key
+from voiceflow_worker.backends.redis.connection.keys import Keys, id_index, pruned_key, state_index, totals_key
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 MOST_IN_ONE_CALL = 20_000
@@ -100,7 +100,7 @@ class RedisJobs(Jobs):
             answer = await self._link.run("lease", self._keys.queue(queue), args)
             stopped_early, *rows = orjson.loads(answer)
             if rows or not stopped_early:
-                return readable(rows, partial(job_of_row, queue))
+                return list(readable(rows, partial(job_of_row, queue)))
         return []
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
@@ -132,6 +132,13 @@ class RedisJobs(Jobs):
         if query.outcomes is not None:
             await self.totals(query.queue)  # in a store of an older version, this adds the tallies
         return await finding.find(self._link, self._keys, query)
+
+    async def posts(
+        self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
+    ) -> tuple[Iterator[CountedCall], str | None]:
+        args: list[Argument] = [id_index(batch_id), after, min(limit, _PAGE)]
+        last, *rows = await self._link.run("posts", self._keys.queue(queue), args)
+        return counted_jobs(rows), last or None
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

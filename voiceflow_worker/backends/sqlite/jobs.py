@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +13,7 @@ import orjson
 
 from voiceflow_worker.backends.admission import remembered
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
-from voiceflow_worker.backends.record import event_from, in_slices, readable, tally_all, to_micros
+from voiceflow_worker.backends.record import counted_jobs, event_from, in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
@@ -23,7 +24,7 @@ from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _TALLIES_AT_ONCE = 64
@@ -65,7 +66,7 @@ class SqliteJobs(Jobs):
         work = partial(lease, queue, worker_id=worker_id, limit=limit, lease_for=lease_for, now=now, batch_id=batch_id)
         # If a power cut undoes it, the job is queued and nothing was sent: the journal is written after it.
         rows = await self._writer.carry_out(work, durably=False)
-        return readable(rows, job_of)
+        return list(readable(rows, job_of))
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         require_well_formed(moves)
@@ -90,15 +91,27 @@ class SqliteJobs(Jobs):
         while True:
             left = None if query.limit is None else query.limit - len(found)
             numbers = orjson.loads(await self._reader.scan(*search(replace(query, limit=left))))
-            read, last = await self._reader.listed(self._sql["job_by_number"], [(number,) for number in numbers])
-            matching = [job for job in read if matches(query, job)]
-            found += matching
+            before, last = len(found), None
+            async with aclosing(self._reader.numbered(self._sql["jobs_by_numbers"], numbers)) as pages:
+                async for rows in pages:
+                    found += [job for job in readable(rows, job_of) if matches(query, job)]
+                    last = rows[-1][0]
             by_id = query.order in {Order.CREATED, Order.NEWEST}
-            if not by_id or left is None or len(numbers) < left or len(matching) == left:
+            if not by_id or left is None or len(numbers) < left or len(found) - before == left:
                 return found
             # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
             if last is not None:
                 query = replace(query, after=last)
+
+    async def posts(
+        self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
+    ) -> tuple[Iterator[CountedCall], str | None]:
+        query = Query(queue=queue, batch_id=batch_id, after=after, limit=limit)
+        while numbers := orjson.loads(await self._reader.scan(*search(query))):
+            async with aclosing(self._reader.numbered(self._sql["posts_by_numbers"], numbers)) as pages:
+                if rows := [row async for page in pages for row in page]:
+                    return counted_jobs(rows), rows[-1][0]
+        return iter(()), None
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ import orjson
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.record import job_from, readable
+from voiceflow_worker.backends.record import job_from
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
@@ -72,15 +72,14 @@ class Reader:
         """The jobs that a statement returns for these keys, in their order, read in pages."""
         return [job_of(row) for part in _pages(keys) for row in await self._page(statement, part)]
 
-    async def listed(self, statement: str, keys: Sequence[Row]) -> tuple[list[Job], str | None]:
-        """The jobs for these keys, without jobs of a newer version, and the id of the last job, of any version."""
-        found: list[Job] = []
-        last: str | None = None
-        for part in _pages(keys):
-            rows = await self._page(statement, part)
-            found += readable(rows, job_of)
-            last = rows[-1][0] if rows else last
-        return found, last
+    async def numbered(self, statement: str, numbers: Sequence[int]) -> AsyncGenerator[list[Row]]:
+        """Pages of the rows that a statement returns for a JSON array of row numbers.
+
+        A statement for each row would take three times as long.
+        """
+        for part in _pages(numbers):
+            if rows := await self.look(partial(Connection.rows, statement=statement, bindings=(as_array(part),))):
+                yield rows
 
     async def _page(self, statement: str, keys: Sequence[Row]) -> list[Row]:
         return await self.look(partial(Connection.rows_of_each, statement=statement, many=keys))
@@ -112,7 +111,7 @@ class Reader:
                 self._scanner = None
 
 
-def _pages(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:
     return (keys[start : start + _ROWS_AT_ONCE] for start in range(0, len(keys), _ROWS_AT_ONCE))
 
 
@@ -128,9 +127,9 @@ def job_of(row: Row) -> Job:
     return job_from(head, record, body)
 
 
-def as_array(texts: Iterable[str]) -> str:
-    """Texts as a JSON array, for a statement."""
-    return json.dumps(list(texts))
+def as_array(values: Iterable[str | int]) -> str:
+    """Texts or numbers as a JSON array, for a statement."""
+    return json.dumps(list(values))
 
 
 def known_keys(db: Connection, queue: str, keys: Sequence[str]) -> set[str]:

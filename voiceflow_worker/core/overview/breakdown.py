@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 
-from voiceflow_worker.model.jobs.job import Job
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.jobs.job import CountedCall
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -16,6 +20,8 @@ from voiceflow_worker.model.reports.status import REACHED, api_code
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import rfc3339
 
+PAGE = 2000
+"""The most calls in one trip to the store."""
 _SLOT = 900
 """The length of a time slot in seconds. Every zone in use differs from UTC by a whole number of quarters of an hour."""
 _MOST_LOOKED_UP = 1000
@@ -143,7 +149,14 @@ class BreakdownCount:
         self._began_at: datetime | None = None
         self._ended_at: datetime | None = None
 
-    def add(self, job: Job) -> None:
+    def add_some(self, calls: Iterator[CountedCall], *, most: int = 250) -> int:
+        """Count the next calls, in a few milliseconds; returns their number, 0 at the end."""
+        counted = 0
+        for counted, call in enumerate(islice(calls, most), 1):  # noqa: B007 - it is returned
+            self.add(call)
+        return counted
+
+    def add(self, job: CountedCall) -> None:
         """Count a call."""
         destination = job.destination
         country = country_of(destination)
@@ -176,7 +189,7 @@ class BreakdownCount:
         if job.posts and job.posts[-1].verdict is VerdictKind.REFUSED:
             self._refusals[job.posts[-1].code] += 1
 
-    def _add_zone(self, job: Job) -> None:
+    def _add_zone(self, job: CountedCall) -> None:
         if job.time_zone is not None:
             self._zones[job.time_zone] += 1
         elif self._zones_looked_up < _MOST_LOOKED_UP:
@@ -219,3 +232,14 @@ class BreakdownCount:
             began_at=self._began_at,
             ended_at=self._ended_at,
         )
+
+
+async def read_breakdown(store: Store, queue: str, batch_id: str | None) -> Breakdown:
+    """The breakdown of a queue or of a batch, from one pass over its calls."""
+    count = BreakdownCount()
+    last: str | None = ""
+    while last is not None:
+        calls, last = await store.jobs.posts(queue, batch_id=batch_id, after=last, limit=PAGE)
+        while count.add_some(calls):
+            await checkpoint()
+    return count.result()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 import structlog
 from anyio.to_thread import run_sync
 
 from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount
-from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.reading import find_pages
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.totals import Totals
 
 PAGE = 500
@@ -106,12 +105,13 @@ class LargeBreakdowns:
     async def _count(self, key: tuple[str, str], entry: _Entry) -> None:
         began, at, counted = self._clock.monotonic(), self._clock.now(), entry.totals
         of, read, count = sum(counted.states.values()) or 1, 0, BreakdownCount()
-        query = Query(queue=key[0], batch_id=key[1], limit=PAGE)
+        last: str | None = ""
         since = began
-        async with aclosing(find_pages(self._store.jobs, query)) as pages:
-            async for page in pages:
-                await run_sync(_add, count, page)  # in a thread: events of 8x8 are answered meanwhile
-                read += len(page)
+        while last is not None:
+            calls, last = await self._store.jobs.posts(key[0], batch_id=key[1], after=last, limit=PAGE)
+            # In a thread: events of 8x8 are answered meanwhile.
+            if some := await run_sync(partial(count.add_some, calls, most=PAGE)):
+                read += some
                 before = entry.shown
                 entry.shown = LargeBreakdown(breakdown=before.breakdown, at=before.at, share=min(read / of, 1.0))
                 await self._clock.sleep(REST * (self._clock.monotonic() - since))
@@ -120,8 +120,3 @@ class LargeBreakdowns:
         entry.counted = counted
         took = self._clock.monotonic() - began
         entry.again_at = began + took + max(COUNTED_AGAIN.total_seconds(), 20 * took)
-
-
-def _add(count: BreakdownCount, jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        count.add(job)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount, rate_of
+from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount, rate_of, read_breakdown
 from voiceflow_worker.core.overview.report_tables import (
     Key,
     ReportTable,
@@ -133,14 +133,17 @@ async def build_full_report(
     store: Store, queue: str, batch_id: str | None, *, also: Callable[[Sequence[Job]], Awaitable[None]] | None = None
 ) -> Report:
     """The report with its breakdown, from one pass over the calls; `also` is called with each page of calls."""
+    if also is None:
+        return replace(
+            await build_report(store, queue, batch_id), breakdown=await read_breakdown(store, queue, batch_id)
+        )
     count = BreakdownCount()
     pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
     async with aclosing(pages):
         async for page in pages:
             for job in page:
                 count.add(job)
-            if also is not None:
-                await also(page)
+            await also(page)
     return replace(await build_report(store, queue, batch_id), breakdown=count.result())
 
 

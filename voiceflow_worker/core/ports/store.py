@@ -7,7 +7,7 @@ raise `StoreUnavailableError`. It is then not known whether anything has changed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 from voiceflow_worker.core.ports.moves import Event, Move
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.text.storable import checked_text
@@ -153,6 +153,15 @@ class Jobs(Protocol):
 
     async def find(self, query: Query) -> Sequence[Job]:
         """The jobs of one queue that match all of `query`.
+
+        A job that a newer version wrote is left out, and reported in the log.
+        """
+        ...
+
+    async def posts(
+        self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
+    ) -> tuple[Iterator[CountedCall], str | None]:
+        """The POSTs of at most `limit` jobs after the job `after`, by id, and the id of the last job; None at the end.
 
         A job that a newer version wrote is left out, and reported in the log.
         """

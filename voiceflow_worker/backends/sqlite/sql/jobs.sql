@@ -12,6 +12,17 @@ SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destin
 FROM jobs JOIN bodies USING (number)
 WHERE number = ?;
 
+-- name: jobs_by_numbers
+-- The whole jobs in these rows (a JSON array), in its order. CROSS JOIN makes SQLite read the array first.
+SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, record, body
+FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number);
+
+-- name: posts_by_numbers
+-- What counts read of the jobs in these rows, in the same way.
+SELECT id, state, destination, record
+FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number);
+
 -- name: job_by_key
 -- The whole live job that owns this unique key of a queue.
 SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,

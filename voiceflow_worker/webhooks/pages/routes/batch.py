@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
-from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount
+from voiceflow_worker.core.overview.breakdown import read_breakdown
 from voiceflow_worker.core.overview.large_breakdowns import LargeBreakdown, LargeBreakdowns
 from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, PageRoute, problem
@@ -18,7 +15,6 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
 """Hours, countries and attempts of a batch with at most this many calls are read while somebody waits for its page."""
-_PAGE = 500
 
 
 def batch_route(large: LargeBreakdowns) -> PageRoute:
@@ -54,16 +50,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "small": None,
         }
         if progress.total and not is_large and not asked.is_poll:
-            shown["small"] = LargeBreakdown(breakdown=await _broken_down(store, queue, batch_id), at=progress.at)
+            shown["small"] = LargeBreakdown(breakdown=await read_breakdown(store, queue, batch_id), at=progress.at)
         return Page(template="batch.html", shown=shown, is_live=True)
 
     return show_batch
-
-
-async def _broken_down(store: Store, queue: str, batch_id: str) -> Breakdown:
-    count = BreakdownCount()
-    async with aclosing(find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=_PAGE))) as pages:
-        async for page in pages:
-            for job in page:
-                count.add(job)
-    return count.result()

@@ -1,0 +1,81 @@
+"""The figures of a report, read by a path of their own, are those of a plain count over all calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+
+import pytest
+
+from voiceflow_worker import Job, Store
+from voiceflow_worker.backends.contract import NOW, sample_job
+from voiceflow_worker.core.overview import breakdown
+from voiceflow_worker.core.overview.breakdown import BreakdownCount
+from voiceflow_worker.core.overview.report import build_full_report
+from voiceflow_worker.core.ports import Query
+from voiceflow_worker.model.jobs.job import Post
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
+
+pytestmark = pytest.mark.anyio
+
+NUMBERS = ["+6587654321", "+447700900123", "+12025550123", "+14165550123", "+80012345678", "+999123456789"]
+
+
+def some_post(number: int, random: Random) -> Post:
+    began = NOW + timedelta(seconds=random.randrange(10**6))
+    legs = [
+        CallLeg(destination=random.choice(NUMBERS), status=random.choice(["BUSY", "Completed", None])) for _ in "ab"
+    ]
+    outcome = Outcome(
+        status=random.choice([*SessionStatus, None]),
+        status_text="?",
+        code=random.choice([None, None, -1015, -2007]),
+        started_at=random.choice([None, began]),
+        ended_at=random.choice([None, began + timedelta(seconds=9)]),
+        seconds=random.choice([None, 7, 12.25]),
+        legs=tuple(legs[: random.randrange(3)]),
+        is_partial=random.random() < 0.2,
+    )
+    return Post(
+        number=number,
+        client_request_id=f"x.{number}",
+        began_at=began,
+        valid_until=began,
+        verdict=random.choice([*VerdictKind, None]),
+        code=random.choice([None, -1008, -1014]),
+        outcome=random.choice([None, outcome]),
+        charge=random.choice([None, Charge(price=Decimal("0.0125"), currency=random.choice(["USD", "SGD", None]))]),
+    )
+
+
+def some_job(place: int, random: Random) -> Job:
+    return sample_job(
+        place,
+        destination=random.choice(NUMBERS),
+        batch_id=random.choice([None, "march"]),
+        time_zone=random.choice([None, "Asia/Singapore", "Europe/London"]),
+        posts=tuple(some_post(number, random) for number in range(1, 1 + random.randrange(4))),
+    )
+
+
+@pytest.mark.parametrize("batch_id", [None, "march"])
+async def test_a_report_has_the_figures_of_a_count_over_all_calls(
+    any_store: Store, batch_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breakdown, "PAGE", 70)
+    random = Random(11)
+    await any_store.jobs.enqueue([some_job(place, random) for place in range(300)], now=NOW)
+    count = BreakdownCount()
+    for job in await any_store.jobs.find(Query(queue="default", batch_id=batch_id, limit=None)):
+        count.add(replace(job))
+    expected = count.result()
+    assert (await build_full_report(any_store, "default", batch_id)).breakdown == expected
+    assert len(expected.by_country) == 5
+    assert len(expected.by_hour) > 20
+    assert len(expected.refusals) == 3
+    assert set(expected.attempts) == {0, 1, 2, 3}
