@@ -61,7 +61,7 @@ async def passing(
     within: timedelta = timedelta(hours=1),
     at_least: timedelta = timedelta(microseconds=1),
 ) -> None:
-    """Let time pass until something is done: whenever nobody has anything left to do, until the next one wakes.
+    """Let time pass until something is done: to the next wake-up, whenever no task and no thread is at work.
 
     What takes longer than `within` on this clock is cancelled, and raises TimeoutError.
     """
@@ -80,6 +80,9 @@ async def passing(
         with anyio.CancelScope(shield=True):
             while not is_done:
                 await all_blocked()
+                while anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
+                    await anyio.sleep(0.001)  # a thread, such as the flush of a file, sets no event
+                    await all_blocked()
                 # A sleep is rounded to microseconds: without a least step it may have a nanosecond left for ever.
                 clock.advance(max(clock.next_wake or at_least, at_least))
                 if clock.now() > ends:
