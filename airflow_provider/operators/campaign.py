@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider.calls.campaigns.enqueueing import EnqueuedRows, enqueue_rows
-from airflow_provider.calls.campaigns.rows import checked_rows, rows_of
+from airflow_provider.calls.campaigns.rows import TaskRows, checked_rows, rows_of
 from airflow_provider.calls.cancellation import cancel_unsent, count_cancelled
 from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.event_loop import run
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 class VoiceCampaignOperator(CallingTask):
     """An operator that calls a list of people, each row once per task instance.
 
-    Give `rows` (a list of mappings, such as the output of an upstream task) or `file` (a CSV with a header, or JSON
-    lines). `say` is a text with placeholders such as `{{ name }}`, and `flow` is an 8x8 body with such placeholders, or
-    the path of its file. The library fills in the placeholders for each row; Airflow does not render them. Without
-    `say` and `flow`, each row is itself a body. Rows may have the columns of campaign files (`destination`, `source`,
-    `not_before`, `priority`, …).
+    Give `rows` (a list of mappings, such as the output of an upstream task) or `file` (a campaign file, such as a CSV
+    with a header, or a JSON array). `say` is a text with placeholders such as `{{ name }}`, and `flow` is an 8x8 body
+    with such placeholders, or the path of its file. The library fills in the placeholders for each row; Airflow does
+    not render them. Without `say` and `flow`, each row is itself a body. Rows may have the columns of campaign files
+    (`destination`, `source`, `not_before`, `priority`, …).
 
     A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number. If
     an earlier try called a person, the row does not call again, even with another text. A waiting call is replaced if
@@ -136,14 +136,18 @@ class VoiceCampaignOperator(CallingTask):
         state = self._checked_state(context)
         if (self.rows is None) == (self.file is None):
             raise InvalidInputError("give the operator either rows=… or file=…")
-        rows = rows_of(Path(self.file)) if self.file is not None else checked_rows(self.rows)
         options, saved, expansion = self._campaign_options(batch_id), state.load(), Expansion.of(context)
+        given = (
+            rows_of(Path(self.file), options, now=datetime.now(UTC))
+            if self.file is not None
+            else TaskRows(rows=checked_rows(self.rows))
+        )
 
         async def enqueued() -> EnqueuedRows:
             async with self.hook.opened_queue() as queue:
                 return await enqueue_rows(
                     queue,
-                    rows,
+                    given,
                     options,
                     TaskIdentity.of(context),
                     skip_bad=self.skip_bad,
@@ -152,7 +156,7 @@ class VoiceCampaignOperator(CallingTask):
                 )
 
         counts = run(enqueued)
-        if rows:
+        if given.rows:
             state.save({"batch_id": batch_id, "store": self.hook.store_url()})
         return counts
 

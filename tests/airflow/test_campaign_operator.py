@@ -124,6 +124,36 @@ def test_files_are_read(on: Stage, tmp_path: Path, name: str, delimiter: str) ->
     assert report["rows"]["enqueued"] == 2
 
 
+def test_a_json_file_may_hold_an_array(on: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps(rows(15, 16), indent=2), encoding="utf-8")
+    assert campaign(file=str(file)).execute(context("array"))["rows"]["enqueued"] == 2
+
+
+def test_a_line_with_a_cell_too_many_is_bad_and_never_a_shorter_text(on: Stage, tmp_path: Path) -> None:
+    """The text of the first line has a comma without quotes; a cell of the second has line breaks of several kinds."""
+    good, bad = rows(17, 18)
+    file = tmp_path / "people.csv"
+    file.write_text(
+        f'destination,name\n{bad["destination"]},Ann, who moved\n{good["destination"]},"Bo\u2028b\nx"\n12,x\n',
+        encoding="utf-8",
+    )
+    message = r"2 of 3 rows are bad(?s:.*)row 2:\s+the row has 3 cells, but the header has 2(?s:.*)row 5: destination"
+    with pytest.raises(AirflowFailException, match=message):
+        campaign(file=str(file)).execute(context("ragged"))
+    report = campaign(file=str(file), skip_bad=True).execute(context("ragged"))
+    assert report["rows"] == {"enqueued": 1, "duplicates": 0, "rejected": 2}
+    assert called(on, 17, 18) == [1, 0]
+
+
+def test_a_file_without_a_column_of_the_text_is_refused(on: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text(f"destination\n{rows(19)[0]['destination']}\n", encoding="utf-8")
+    with pytest.raises(AirflowFailException, match="name"):
+        campaign(file=str(file)).execute(context("columns"))
+    assert called(on, 19) == [0]
+
+
 def test_too_many_failures_fail_the_task(on: Stage) -> None:
     for place in (20, 21):
         on.order("script", {"destination": f"+65876631{place}", "outcome": "FAILED"})

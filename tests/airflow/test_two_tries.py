@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider.calls.campaigns.enqueueing import enqueue_rows
+from airflow_provider.calls.campaigns.rows import TaskRows
 from airflow_provider.calls.cancellation import cancel_unsent
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.single.enqueueing import enqueue_once
@@ -36,7 +37,8 @@ async def campaign(queue: CallQueue, name: str) -> None:
         source="+6531234567",
         batch_id=TASK.batch_id(),
     )
-    await enqueue_rows(queue, [{"destination": PERSON, "name": name}], options, TASK, skip_bad=False)
+    rows = TaskRows(rows=[{"destination": PERSON, "name": name}])
+    await enqueue_rows(queue, rows, options, TASK, skip_bad=False)
 
 
 async def call(queue: CallQueue, name: str) -> None:

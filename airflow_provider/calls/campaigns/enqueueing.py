@@ -14,7 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider.calls.campaigns.rows import CheckedRows, RequestedRow, check_rows, older_key, written
+from airflow_provider.calls.campaigns.rows import (
+    CheckedRows,
+    RequestedRow,
+    TaskRows,
+    check_rows,
+    older_key,
+    written,
+)
 from airflow_provider.calls.cancellation import REMOVED, REPLACED, calls_of_batch, cancel_calls, unsent_ids
 from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.earlier.ordinals import claim_ordinals
@@ -68,7 +75,7 @@ class _Plans:
 
 async def enqueue_rows(
     queue: CallQueue,
-    rows: Sequence[Mapping[str, Any]],
+    given: TaskRows,
     options: CampaignOptions,
     identity: TaskIdentity,
     *,
@@ -81,13 +88,15 @@ async def enqueue_rows(
     Without `skip_bad`, one bad row prevents all new calls. `options` name the batch. Raises CampaignFileError with the
     bad rows, and InvalidInputError if the store does not have the calls that are `saved` in Airflow's task state.
     """
-    expansion = expansion or Expansion()
+    rows, expansion = given.rows, expansion or Expansion()
     enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
     with tempfile.TemporaryDirectory(prefix="voiceflow-") as name:
         folder = Path(name)
         checked = CheckedRows()
         if rows:
             checked = check_rows(written(rows, folder), options, now=queue.store.clock.now())
+        checked.errors = [*given.unreadable, *map(given.renumbered, checked.errors)]
+        checked.rejected += len(given.unreadable)
         record = await enqueueing.record(rows, saved)
         # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
         unsent = await unsent_ids(queue, record.batches, identity)
@@ -100,8 +109,8 @@ async def enqueue_rows(
             log.info("%s calls were cancelled, because their rows were removed", removed)
         _log_errors(checked.errors)
         if checked.rejected and (not skip_bad or not checked.requested):
-            raise _bad_rows(checked, total=len(rows))
-        report = await enqueueing.carry_out(plans, rows, options, folder)
+            raise _bad_rows(checked, total=len(rows) + len(given.unreadable))
+        report = await enqueueing.carry_out(plans, given, options, folder)
         enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
         return EnqueuedRows(
             enqueued=enqueued,
@@ -159,13 +168,13 @@ class _Enqueueing:
         return plans
 
     async def carry_out(
-        self, plans: _Plans, rows: Sequence[Mapping[str, Any]], options: CampaignOptions, folder: Path
+        self, plans: _Plans, given: TaskRows, options: CampaignOptions, folder: Path
     ) -> EnqueueReport | None:
         """Cancel the calls that are replaced, and enqueue the missing calls."""
         await self._replace(plans)
         if plans.differing:
             log.warning("%s rows were changed after their calls were made; these calls are kept", plans.differing)
-        return await self._make(plans.make, rows, options, folder) if plans.make else None
+        return await self._make(plans.make, given, options, folder) if plans.make else None
 
     async def _prior_calls(
         self,
@@ -229,7 +238,7 @@ class _Enqueueing:
     async def _make(
         self,
         make: Sequence[tuple[RequestedRow, PriorCall]],
-        rows: Sequence[Mapping[str, Any]],
+        given: TaskRows,
         options: CampaignOptions,
         folder: Path,
     ) -> EnqueueReport:
@@ -240,12 +249,12 @@ class _Enqueueing:
             line: self.identity.call_key(row.called, call.ordinal, generation=call.generation + 1)
             for line, (row, call) in enumerate(in_order, 1)
         }
-        file = written([rows[row.place] for row, _ in in_order], folder)
+        file = written([given.rows[row.place] for row, _ in in_order], folder)
         options = replace(options, keys=keys, data={**(options.data or {}), **self.identity.data()})
         report = await enqueue_file(self.queue, file, options, now=self.queue.store.clock.now(), skip_bad=True)
         errors = [found for found in report.findings if found.is_error]
         if errors:
-            _log_errors([replace(found, row=in_order[(found.row or 1) - 1][0].place + 1) for found in errors])
+            _log_errors([replace(found, row=given.number(in_order[(found.row or 1) - 1][0].place)) for found in errors])
             raise RowsChangedError(
                 f"{len(errors)} of {report.rows} rows passed the check but could not be enqueued: {errors[0].message}. "
                 "Another try of this task may have changed the calls at the same time. A retry checks the rows again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -19,25 +18,54 @@ if TYPE_CHECKING:
     from voiceflow_worker import CampaignOptions
 
 
-def rows_of(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file: CSV with a header, or JSON lines. Raises InvalidInputError for an unreadable file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRows:
+    """The rows of a task, as mappings.
+
+    If they are from a file, `lines` are their line numbers, and `unreadable` are the errors of lines that are not rows.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    lines: Sequence[int] = ()
+    unreadable: Sequence[Finding] = ()
+
+    def number(self, place: int) -> int:
+        """Return the number of a row in messages: its line in the file, or its position in the list, from 1."""
+        return self.lines[place] if self.lines else place + 1
+
+    def renumbered(self, found: Finding) -> Finding:
+        """Return an error whose `row` is a position in the list, from 1, with the number of that row instead."""
+        return found if found.row is None else replace(found, row=self.number(found.row - 1))
+
+
+def rows_of(file: Path, options: CampaignOptions, *, now: datetime) -> TaskRows:
+    """Return the rows of a campaign file. A file named .json may hold one array of rows.
+
+    Raises CampaignFileError and InvalidInputError if the file cannot be read.
+    """
+    from voiceflow_worker import open_campaign
+
+    if file.suffix.lower() == ".json" and (array := _array_of(file)) is not None:
+        return TaskRows(rows=array)
+    source = open_campaign(file, options, now=now).source
+    rows, lines, unreadable = list[dict[str, Any]](), list[int](), list[Finding]()
+    for raw in source:
+        if raw.problems:
+            unreadable += [Finding(row=raw.number, column=column, message=why) for column, why in raw.problems]
+            continue
+        cells = dict(zip(source.columns, raw.cells, strict=True)) if source.kind.is_table else dict(raw.data)
+        rows.append({name: value for name, value in cells.items() if name})
+        lines.append(raw.number)
+    return TaskRows(rows=rows, lines=lines, unreadable=unreadable)
+
+
+def _array_of(file: Path) -> list[dict[str, Any]] | None:
+    """Return the rows of the array in a JSON file, or None if the file holds something else."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{file} cannot be read: {error}") from None
-    if file.suffix.lower() in {".jsonl", ".ndjson", ".json"}:
-        is_list = text.lstrip()[:1] == "["
-        try:
-            return checked_rows(
-                json.loads(text) if is_list else [json.loads(line) for line in text.splitlines() if line.strip()]
-            )
-        except ValueError as error:
-            raise InvalidInputError(f"{file} is not JSON: {error}") from None
-    delimiter = max(",;\t|", key=text.partition("\n")[0].count)
-    return [
-        {name: value for name, value in row.items() if name and value is not None}
-        for row in csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
-    ]
+        value: Sequence[object] | Mapping[str, object] | None = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return None  # the reader of campaign files names the problem
+    return checked_rows(value) if isinstance(value, list) else None
 
 
 def checked_rows(rows: object) -> list[dict[str, Any]]:
