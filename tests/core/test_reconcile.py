@@ -445,6 +445,15 @@ class TestSummariesThatNeverCame:
         assert await look(engine, log) == PLACED
         assert await engine.state(overdue) == "unreached"
 
+    async def test_a_batch_that_is_cancelled_beside_it_does_not_end_its_wait_for_the_log(
+        self, engine: Engine, overdue: Job, log: WrittenLog
+    ) -> None:
+        await engine.enqueue(BEN, batch_id="april")
+        assert await engine.queue.cancel_batch("april") == 1
+        assert await engine.state(overdue) == "submitted"
+        assert await look(engine, log) == PLACED
+        assert await engine.state(overdue) == "unreached"
+
     async def test_its_session_is_enough_whatever_the_log_hides(
         self, engine: Engine, overdue: Job, log: WrittenLog
     ) -> None:

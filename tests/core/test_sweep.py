@@ -51,6 +51,25 @@ async def test_one_sweep_moves_all_that_is_overdue(
     assert await count(any_store) == {becomes: MANY}
 
 
+async def test_cancelled_batches_end_also_where_the_leases_of_a_dead_worker_are_over(
+    any_store: Store, clock: ManualClock
+) -> None:
+    clock.jump(NOW - clock.now())
+    await any_store.jobs.enqueue(
+        [
+            *sample_jobs(MANY, batch_id="cancelled", state=JobState.LEASED, worker_id="w"),
+            sample_job(MANY + 1, state=JobState.SUBMITTED),
+            sample_job(MANY + 2, valid_until=NOW),
+        ],
+        now=NOW,
+    )
+    await any_store.control.gate(
+        Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
+    )
+    assert await sweeper_of(any_store).end_cancelled() == MANY
+    assert await count(any_store) == {JobState.CANCELLED: MANY, JobState.SUBMITTED: 1, JobState.QUEUED: 1}
+
+
 async def test_one_pruning_deletes_all_that_is_old(any_store: Store, clock: ManualClock) -> None:
     clock.jump(NOW - clock.now())
     old = sample_jobs(MANY, state=JobState.COMPLETED, due_at=NOW)

@@ -164,9 +164,7 @@ class CallQueue:
         Its queued jobs end now. Jobs that return to the queue later end then.
         """
         await self._order(GateState.CANCELLED, batch_id=batch_id, until=None, reason=reason)
-        return (
-            await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).sweep()
-        ).cancelled
+        return await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
 
     async def redial(self, job_id: str, *, note: str = "called again by a person", force: bool = False) -> Job:
         """Call again, with a new POST of the same job.

@@ -94,6 +94,19 @@ class Sweeper:
         await self._losses.look()
         return swept
 
+    async def end_cancelled(self) -> int:
+        """End the queued jobs of cancelled batches, and those whose lease is over; returns their number.
+
+        Nothing else is decided here: a call whose summary is overdue may be waiting for the log of 8x8.
+        """
+        ended = 0
+        while True:
+            one, now = _Pass(), self._store.clock.now()
+            await self._requeue(one, now)
+            ended += await self._cancel(one, now)
+            if not one.again:
+                return ended
+
     async def prune(self) -> int:
         """Delete jobs after their retention, and old events, gates and records; returns the number of jobs."""
         now = self._store.clock.now()
@@ -129,11 +142,7 @@ class Sweeper:
         silent = await self._overdue(JobState.SUBMITTED, now - (patience or timedelta(0)))
         doubtful: Sequence[Job] = await self._overdue(JobState.IN_DOUBT, now) if patience is None else []
         return Swept(
-            requeued=await self._move(
-                one,
-                await self._overdue(JobState.LEASED, now),
-                lambda job: lifecycle.release(job, due_at=now, reason="its worker let the lease end; nothing was sent"),
-            ),
+            requeued=await self._requeue(one, now),
             doubted=await self._move(
                 one,
                 await self._overdue(JobState.SENDING, now),
@@ -143,6 +152,13 @@ class Sweeper:
             looked_again=await self._move(one, doubtful, lambda job: lifecycle.look_again(job, at=now, policy=policy)),
             expired=await self._expire(one, now),
             cancelled=await self._cancel(one, now),
+        )
+
+    async def _requeue(self, one: _Pass, now: datetime) -> int:
+        return await self._move(
+            one,
+            await self._overdue(JobState.LEASED, now),
+            lambda job: lifecycle.release(job, due_at=now, reason="its worker let the lease end; nothing was sent"),
         )
 
     async def _overdue(self, state: JobState, now: datetime) -> Sequence[Job]:
