@@ -168,7 +168,7 @@ def counted_jobs(rows: Iterable[Sequence[Any]]) -> Iterator[CountedCall]:
 
 
 def _writer(of: type[Any], names: Collection[str] = ()) -> Callable[[Any], dict[str, Any]]:
-    """Make a function that returns fields of a dataclass (by default all) as a dict, without those at their default."""
+    """A function that returns fields of a dataclass (by default all) as a dict, without default values."""
     defaults = {field.name: field.default for field in fields(of)}
     kept = [(name, defaults[name]) for name in names or defaults]
     values = attrgetter(*(name for name, _ in kept))  # all at once: half the time

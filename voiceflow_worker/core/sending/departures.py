@@ -64,7 +64,7 @@ MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
 LONGEST = timedelta(seconds=8)
-"""Departure times are taken at most this early, however slow the store is. It is less than `CLOCKS_DIFFER`, so that
+"""Departure times are taken at most this early, however slow the store is. This is less than `CLOCKS_DIFFER`, so that
 these times do not look as if a clock was set back."""
 
 PATIENCE = timedelta(seconds=5)
@@ -135,7 +135,7 @@ class Departures:
         return self._rate is not None
 
     def room(self) -> int | None:
-        """The number of jobs to lease now: those that can leave within the horizon. None: any number."""
+        """The number of jobs to lease now: those that can leave within the horizon. None means any number."""
         if self._rate is None:
             return None
         now = self._clock.now()

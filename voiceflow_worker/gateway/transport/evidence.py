@@ -72,7 +72,7 @@ class _Deaf:
 
 
 class BlindWatch(_Deaf):
-    """The watch for an unknown transport: a POST may have left from the start, and no error proves otherwise.
+    """The watch for an unknown transport: from the start a POST may have left, and no error proves otherwise.
 
     If the transport wraps httpx's own pool, the `trace` extension reaches the pool, which reports each request.
     """

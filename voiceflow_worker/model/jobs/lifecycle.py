@@ -55,8 +55,8 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """The states in which each move may start. Answers and summaries (`evidence`) are accepted in every state."""
 
 KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
-"""The most POSTs that a job keeps of a kind that placed no call. In a long outage, its record must not grow without
-end."""
+"""The most POSTs that a job keeps, by kinds of POSTs that placed no call. In a long outage, the record of a job must
+not grow without end."""
 
 LOOK_AGAIN = timedelta(days=1)
 """How long a job waits until it is due again if its calling window never opens, or is unknown to this installation."""
@@ -81,7 +81,7 @@ def begin(
 
     The `validUntil` of the POST is the earliest of four times: the end of the submit window, the validity of the job,
     the end of its calling window, and `not_after`, the end of the lock on its number. After that time, 8x8 drops the
-    POST (-1015, -2007), so that a doubt ends. It is committed with the journal entry.
+    POST (-1015, -2007), so that a doubt ends. This time is committed with the journal entry.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1

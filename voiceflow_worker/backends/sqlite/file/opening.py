@@ -47,7 +47,8 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
 
     A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
     `patience` while another process has the file locked. Raises a StoreError, which names the file and a remedy. After
-    an error the file and its WAL are unchanged; SQLite would move the WAL into the file when the connection closes.
+    an error the file and its WAL are unchanged. (By default, SQLite would move the WAL into the file when the
+    connection closes.)
     """
     _require_sound_sqlite()
     try:
