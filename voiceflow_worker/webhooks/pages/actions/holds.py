@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_in_words
@@ -88,21 +89,27 @@ class ResumeAction(PageAction):
         limits = await queue.store.control.limits(queue.name)
         rate = f"{limits.rate:g} a second" if limits is not None and limits.rate is not None else "without a limit"
         rings = f"{count_of(_waiting(states), 'waiting call')}. Those that are due begin to ring, {rate}."
-        others = [gate for gate in await _closed(queue) if not _is_of(gate, batch)]
+        closed = await _closed(queue)
+        own = _own(closed, batch)
+        ends = () if own is None or own.state is GateState.CANCELLED else (f"{closed_in_words(own)}. This hold ends.",)
+        others = [gate for gate in closed if not _is_of(gate, batch)]
         held = [f"{gate_in_words(gate)}, and stays so." for gate in others if batch is None or _is_of(gate, None)]
         outside = "Calls outside their calling windows, or before their due time, wait until then."
         return Confirmation(
             title=f"Resume {_named(queue, batch)}?",
-            rings=(rings,),
+            rings=(*ends, rings),
             silent=(*held, outside),
             button="Resume",
-            subject=_hidden(queue, batch),
+            subject=(*_hidden(queue, batch), ("hold", _digest(own))),
             back=_page(queue, batch),
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:  # noqa: ARG002 - an open gate keeps no reason
-        """Open the gate."""
+        """Open the gate, unless it is closed for another reason than the one that the question named."""
         queue, batch, _ = await _subject(self._acting, form)
+        own = _own(await _closed(queue), batch)
+        if own is not None and _digest(own) != form.one("hold"):
+            raise InvalidInputError(f"there is another hold since this page was opened: {closed_in_words(own)}")
         gate = await queue.resume(batch_id=batch)
         if gate.state is not GateState.OPEN:
             raise InvalidInputError(f"{gate_in_words(gate)}, and stays so; enqueue its calls as a new batch")
@@ -169,6 +176,16 @@ def _is_of(gate: Gate, batch: str | None) -> bool:
     if batch is None:
         return gate.scope is GateScope.QUEUE
     return gate.scope is GateScope.BATCH and gate.name == batch
+
+
+def _own(closed: Sequence[Gate], batch: str | None) -> Gate | None:
+    """The closed gate of a batch, or of the queue."""
+    return next((gate for gate in closed if _is_of(gate, batch)), None)
+
+
+def _digest(gate: Gate | None) -> str:
+    """The reason of a hold as a short text, which a form can keep; empty without a hold."""
+    return "" if gate is None else hashlib.sha256(gate.reason.encode()).hexdigest()[:16]
 
 
 def _until(text: str, queue: CallQueue) -> datetime | None:
