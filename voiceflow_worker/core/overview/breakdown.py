@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.job import CountedCall
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
@@ -149,12 +151,17 @@ class BreakdownCount:
         self._began_at: datetime | None = None
         self._ended_at: datetime | None = None
 
-    def add_some(self, calls: Iterator[CountedCall], *, most: int = 250) -> int:
-        """Count the next calls, in a few milliseconds; returns their number, 0 at the end."""
+    def add_some(self, calls: Iterator[CountedCall], *, most: int = 100) -> int:
+        """Count the next calls, in about a millisecond; returns their number, 0 at the end."""
         counted = 0
         for counted, call in enumerate(islice(calls, most), 1):  # noqa: B007 - it is returned
             self.add(call)
         return counted
+
+    async def add_all(self, calls: Iterator[CountedCall]) -> None:
+        """Count calls. Other tasks may run meanwhile."""
+        while self.add_some(calls):
+            await checkpoint()
 
     def add(self, job: CountedCall) -> None:
         """Count a call."""
@@ -237,9 +244,9 @@ class BreakdownCount:
 async def read_breakdown(store: Store, queue: str, batch_id: str | None) -> Breakdown:
     """The breakdown of a queue or of a batch, from one pass over its calls."""
     count = BreakdownCount()
-    last: str | None = ""
+    read = partial(store.jobs.posts, queue, batch_id=batch_id, limit=PAGE)
+    calls, last = await read()
     while last is not None:
-        calls, last = await store.jobs.posts(queue, batch_id=batch_id, after=last, limit=PAGE)
-        while count.add_some(calls):
-            await checkpoint()
+        # The store reads the next page while this one is counted.
+        (calls, last), _ = await gather(partial(read, after=last), partial(count.add_all, calls))
     return count.result()
