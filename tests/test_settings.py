@@ -119,7 +119,7 @@ def test_toml_takes_durations_as_numbers_and_as_text() -> None:
 
 def test_a_rate_is_a_number_or_unlimited() -> None:
     assert [load_settings(rate=text).rate for text in ("10", "0.5", "Unlimited")] == [10, 0.5, None]
-    for text in ["0", "-1", "fast", "nan", "inf", ""]:
+    for text in ["0", "-1", "fast", "nan", "inf", "", "1e-13", "5e-324"]:
         with pytest.raises(SettingsError, match="give calls per second"):
             load_settings(rate=text)
 

@@ -13,6 +13,7 @@ from voiceflow_worker import CallPolicy, CallQueue, InvalidInputError, Worker, W
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.text.rate import SLOWEST
 
 pytestmark = pytest.mark.anyio
 
@@ -105,8 +106,33 @@ async def test_a_worker_that_starts_later_keeps_it_until_it_is_reset(clock: Manu
     assert status.limits.rate == 50
 
 
-@pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan"), 1e-13, 5e-324])
 async def test_an_impossible_rate_is_refused(store: Store, rate: float) -> None:
     with pytest.raises(InvalidInputError, match="rate"):
         await CallQueue(store).set_rate(rate)
     assert await store.control.limits("default") is None
+
+
+@pytest.mark.parametrize("rate", [0, float("nan"), 1e-13, 5e-324])
+async def test_a_worker_with_an_impossible_rate_is_not_made(store: Store, rate: float) -> None:
+    with pytest.raises(InvalidInputError, match="sends nothing"):
+        worker_of(store, ScriptedVoice(), rate=rate)
+
+
+async def test_workers_go_on_at_the_slowest_rate_and_after_it(clock: ManualClock, store: Store) -> None:
+    voice, queue = ScriptedVoice(), await enqueued(store, 40)
+    worker = worker_of(store, voice, rate=10)
+
+    async def changed() -> None:
+        await clock.sleep(1)
+        await queue.set_rate(SLOWEST)
+        await clock.sleep(60)
+        slowly.append(len(voice.placed))
+        await queue.set_rate(10)
+        await clock.sleep(60)
+        worker.stop()
+
+    slowly: list[int] = []
+    await passing_beside(clock, [worker], changed)
+    assert slowly[0] < 40
+    assert len(voice.placed) == 40

@@ -7,7 +7,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from math import inf
 
 from voiceflow_worker.core.admission import Admitter, CallRequest
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
@@ -31,6 +30,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.redial import read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.text.rate import SLOWEST, is_rate
 
 _PAGE = 500
 
@@ -234,8 +234,10 @@ class CallQueue:
         The new rate takes effect within a second, and stays until `reset_rate`. Workers that start later keep it too,
         whatever their settings say. Raises `InvalidInputError`.
         """
-        if rate is not None and not 0 < rate < inf:
-            raise InvalidInputError(f"a rate of {rate} calls per second is impossible: give a number above 0, or None")
+        if rate is not None and not is_rate(rate):
+            raise InvalidInputError(
+                f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None"
+            )
         return await SetRate(self.store, self.name).put(rate)
 
     async def reset_rate(self) -> bool:

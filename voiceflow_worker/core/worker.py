@@ -34,6 +34,7 @@ from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreE
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.reports.verdict import Verdict
+from voiceflow_worker.model.text.rate import SLOWEST
 
 _log = structlog.get_logger("voiceflow.worker")
 
@@ -76,8 +77,8 @@ class Worker:
         voices: VoiceList | None = None,
     ) -> None:
         self._options = options or WorkerOptions()
-        if rate is not None and rate <= 0:
-            raise InvalidInputError(f"a rate of {rate} calls per second sends nothing: use a number above 0, or None")
+        if rate is not None and not rate >= SLOWEST:
+            raise InvalidInputError(f"a rate of {rate} calls a second sends nothing: use {SLOWEST:f} or more, or None")
         if min(concurrency, self._options.burst) < 1:
             raise InvalidInputError("concurrency and burst must be at least 1")
         self.id = new_worker_id()
@@ -395,6 +396,5 @@ class Worker:
         now = self._clock.monotonic()
         while self._sent and self._sent[0][0] < now - RATE_WINDOW:
             self._sent.popleft()
-        return WorkerBeat(
-            worker_id=self.id, queue=self.queue, rate=len(self._sent) / RATE_WINDOW, in_flight=self.in_flight
-        )
+        rate = len(self._sent) / RATE_WINDOW
+        return WorkerBeat(worker_id=self.id, queue=self.queue, rate=rate, in_flight=self.in_flight)

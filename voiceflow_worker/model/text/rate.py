@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import cast
 
+SLOWEST = 1e-6
+"""The lowest rate: a call in twelve days. With lower ones, the next departure time would be beyond the calendar."""
+
 
 def read_rate(value: object) -> float | None:
     """The calls per second that a value such as `10`, `0.5` or `"2"` means; None for `unlimited`. Raises ValueError."""
@@ -14,6 +17,11 @@ def read_rate(value: object) -> float | None:
         found = math.nan if isinstance(value, bool) else float(cast("float", value))
     except (TypeError, ValueError):
         found = math.nan
-    if not (found > 0 and math.isfinite(found)):
-        raise ValueError("give calls per second, more than 0, such as 10 or 0.5, or unlimited")
+    if not is_rate(found):
+        raise ValueError(f"give calls per second, at least {SLOWEST:f}, such as 10 or 0.5, or unlimited")
     return found
+
+
+def is_rate(rate: float) -> bool:
+    """Whether a queue can have this rate, in calls per second."""
+    return SLOWEST <= rate < math.inf
