@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports import Query
 from voiceflow_worker.model.jobs.job import Post
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
-from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.status import REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
@@ -70,12 +70,19 @@ async def test_a_report_has_the_figures_of_a_count_over_all_calls(
     monkeypatch.setattr(breakdown, "PAGE", 70)
     random = Random(11)
     await any_store.jobs.enqueue([some_job(place, random) for place in range(300)], now=NOW)
+    found = await any_store.jobs.find(Query(queue="default", batch_id=batch_id, limit=None))
     count = BreakdownCount()
-    for job in await any_store.jobs.find(Query(queue="default", batch_id=batch_id, limit=None)):
-        count.add(replace(job))
+    for job in found:
+        count.add(job)
     expected = count.result()
     assert (await build_full_report(any_store, "default", batch_id)).breakdown == expected
     assert len(expected.by_country) == 5
     assert len(expected.by_hour) > 20
     assert len(expected.refusals) == 3
     assert set(expected.attempts) == {0, 1, 2, 3}
+    assert expected.attempts == Counter(job.attempt for job in found)
+    assert sum(each.answered for each in expected.by_country) == sum(job.outcome_status in REACHED for job in found)
+    for currency in ("USD", "SGD"):
+        spent = sum(each.cost.get(currency, Decimal(0)) for each in expected.by_country)
+        assert spent == sum(job.cost.get(currency, Decimal(0)) for job in found)
+    assert expected.began_at == min(post.began_at for job in found for post in job.posts if post.may_have_rung)
