@@ -26,9 +26,9 @@ RING = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
-    """The people to call in order, the time that each has (`answer_within`), the question, and the acknowledging key.
+    """The people to call in order, the time that each has (`answer_within`), the question, and the key that confirms.
 
-    `occasion` identifies the event: if its callback runs twice, nobody is called twice.
+    `occasion` identifies the event: if the callback of the event runs twice, nobody is called twice.
     """
 
     occasion: tuple[object, ...]

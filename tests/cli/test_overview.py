@@ -67,4 +67,4 @@ def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: 
 def test_a_queue_without_batches_says_where_they_come_from(voiceflow: Program) -> None:
     ended = voiceflow("batches", "--store", empty(voiceflow.folder))
     assert (ended.code, ended.out) == (0, "")
-    assert "does not have a batch" in ended.err
+    assert "has no batches" in ended.err

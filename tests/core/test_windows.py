@@ -237,7 +237,7 @@ class TestRedial:
         job = await self.unanswered(engine, await enqueued(engine, redial=AGAIN, valid_until=OPENS))
         assert (job.state, job.redials) == (JobState.UNREACHED, 0)
         assert job.reason == (
-            "BUSY; not called again: its validity ends at 2026-01-06 01:00:00 UTC, and the redial would be at "
+            "BUSY; not called again: the redial would be at 2026-01-06 01:00:00 UTC, but its validity ends at "
             "2026-01-06 01:00:00 UTC"
         )
 
@@ -248,7 +248,7 @@ class TestRedial:
         job = await self.unanswered(engine, enqueued_job)
         assert job.state is JobState.UNREACHED
         assert job.reason is not None
-        assert job.reason.startswith("BUSY; not called again: its validity ends at")
+        assert job.reason.startswith("BUSY; not called again: the redial would be at")
 
     async def test_by_a_person_waits_for_the_morning_too(self, engine: Engine, clock: ManualClock) -> None:
         job = await self.unanswered(engine, await enqueued(engine))

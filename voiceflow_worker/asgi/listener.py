@@ -23,7 +23,7 @@ AT_ONCE = 64
 """The most connections accepted in one turn of the event loop. Then the event loop serves the others."""
 SHED_AT_ONCE = 512
 SHORT_PAUSE = 0.01
-"""Seconds until a request that waits is checked again: it may have waited too long."""
+"""Seconds until a waiting request is checked again, in case it has waited too long."""
 PAUSE = 0.05
 """Seconds until the next try when the system has no descriptor or no memory for a connection."""
 _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

@@ -21,7 +21,7 @@ from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_list, is_object
 
 _PLAYS = f'"{Action.PLAY_FILE.value}"'
-"""A part of every body that plays a file. Spoken texts cannot contain it, because JSON escapes their quotes."""
+"""A part of every body that plays a file, and of hardly any other body, because JSON escapes the quotes in texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,10 @@ def _row(line: Diagnosis) -> tuple[str, str, str]:
 
 
 async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> ExitCode:
-    """Count the calls of the queue, and report wrong counters; `mend` corrects them. Exit 1 if some stay wrong."""
+    """Count the calls of the queue, and report wrong counters; `mend` corrects them.
+
+    Exit 1 if some counters stay wrong or unchecked.
+    """
     from voiceflow_worker.core.overview.recount import recount
 
     async with opened_queue(settings) as calls:

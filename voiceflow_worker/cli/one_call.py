@@ -42,7 +42,7 @@ SUMMARY_WITHIN = timedelta(minutes=5)
 """The longest wait for a summary. Ringing takes up to a minute and a half, and the text ten seconds."""
 LOOK_EVERY = 0.1
 TURN_AFTER = 5.0
-"""Seconds in the queue after which the rate is reported as the reason for waiting, if no other reason is known."""
+"""Seconds in the queue after which the limits of the queue are reported as the reason, if no other is known."""
 
 _ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 _NOT_LEFT = frozenset({JobState.QUEUED, JobState.LEASED})

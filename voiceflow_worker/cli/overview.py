@@ -29,9 +29,7 @@ async def batches(*, common: QueueOptions = QueueOptions()) -> None:
         url = calls.store.url
     _tell(output, found, column="batch", name=lambda each: each.batch_id or "")
     if not found:
-        output.note(
-            f"queue {calls.name} of {url} does not have a batch; `voiceflow enqueue` makes a batch of each file"
-        )
+        output.note(f"queue {calls.name} of {url} has no batches; `voiceflow enqueue` makes a batch of each file")
 
 
 async def queues(*, common: QueueOptions = QueueOptions()) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from voiceflow_worker.model.text.printable import printable_line
 
 LINE_EVERY = 3.0
-"""Seconds between two plain lines: short enough to show that work goes on, long enough for a short log."""
+"""Seconds between two lines of progress, where no bar is shown."""
 
 
 Meter = Callable[[int, int, str], None]

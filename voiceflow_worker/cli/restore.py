@@ -47,8 +47,8 @@ def restore(
         done = _restored(output, path, file.absolute(), settings)
     except OSError as error:
         raise StoreReadOnlyError(
-            f"the backup cannot be put in the place of {path}: {error.strerror or error}; the store is unchanged, or "
-            "was moved aside under a name that contains `before-restore`"
+            f"the backup cannot be put in the place of {path}: {error.strerror or error}; either the store "
+            "is unchanged, or its files were moved aside: look for names that contain `before-restore`"
         ) from error
     output.document(_as_json(done, file.absolute()))
     output.answer(*_lines(done))

@@ -78,7 +78,7 @@ class Wire:
 
 
 class _Body(httpx.ByteStream):
-    """A body in one piece. httpx's own body is an async generator; a failed write leaves it open, and trio warns."""
+    """A body in one piece, as a plain iterator. A failed write leaves the async generator of httpx open; trio warns."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return _Pieces(iter(self))

@@ -82,7 +82,7 @@ class Menus:
 
     @property
     def default(self) -> Menu | None:
-        """The menu that takes calls whose job names none."""
+        """The menu for calls whose job names no menu: the first root menu, or None."""
         return self.roots[0] if self.roots else None
 
     def taking(self, number: str | None) -> Menu | None:

@@ -44,7 +44,7 @@ class Position:
     phase: CallPhase = CallPhase.ASKED
 
     def write(self) -> str:
-        """The token: version, path, counts, and a checksum. It contains nothing about the person."""
+        """The token: version, path, counts, phase, and a checksum. It contains nothing about the person."""
         path = _within(self.path)
         content = f"{_VERSION}.{'/'.join(path)}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.phase.value}"
         return f"{content}.{_checksum(content)}"

@@ -47,9 +47,9 @@ _EMPTY = b"{}"
 _NO_MENU = orjson.dumps({"callflow": [{"action": "hangup"}]})
 
 MOST_LATE = 1000
-"""The most events that were answered 503 and are still being stored. At this number, further events get 503 at once."""
+"""The limit of events that were answered 503 and are still being stored. Beyond it, events get 503 at once."""
 MOST_KEEPING = 50
-"""The most events that are being kept (in `KeptEvents`) at the same time. Further ones are only counted."""
+"""The limit of events that are written to `KeptEvents` at the same time. Further events are only counted."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -15,7 +15,7 @@ from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 
 _CHUNK = 16
-"""The number of jobs read at once from one of several lanes with the same priority."""
+"""The most jobs that are read from one lane at a time, if several lanes of a priority have due jobs."""
 _LOOK_AGAIN = 60_000_000
 """Microseconds until a lane is read again if all its due jobs have expired."""
 _SKEW = 1_000_000

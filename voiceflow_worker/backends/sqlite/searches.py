@@ -45,7 +45,7 @@ def _conditions(query: Query) -> dict[str, Any]:
 
 
 def _way_in(query: Query, given: Mapping[str, Any]) -> tuple[str, str]:
-    """The name of the first part of the statement, and the condition that this part already checks, or ''."""
+    """The name of the first part of the statement, and the condition that this part already checks ('' for none)."""
     for name, way_in in _WAYS_IN.items():
         if name in given:
             return way_in, name

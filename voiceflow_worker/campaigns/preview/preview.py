@@ -132,7 +132,7 @@ class PreviewMaker:
     _zones: set[str | None] = field(default_factory=set[str | None])
 
     def add(self, rows: Iterable[ReadRow]) -> None:
-        """Add rows. Only rows with a call count."""
+        """Add rows. Rows without a call are ignored."""
         for row in rows:
             if row.call is not None:
                 self._add(row, row.call)

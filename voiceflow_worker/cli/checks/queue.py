@@ -89,7 +89,7 @@ async def numbers(context: CheckContext) -> Diagnosis:
     """Check that 8x8 has not reported a number as unusable."""
     found = await NumberHealth(context.store).standing()
     if not found:
-        return ok("8x8 has not reported a number that is not Active")
+        return ok("8x8 has reported no number as Unhealthy, Expiring or Inactive")
     reported = "; ".join(number.in_words() for number in found)
     own = context.settings.source
     unusable = {each.number for each in found if not each.is_usable}

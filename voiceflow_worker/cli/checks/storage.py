@@ -34,7 +34,7 @@ async def opens(context: CheckContext) -> Diagnosis:
 
 
 async def durability(context: CheckContext) -> Diagnosis | None:
-    """Check that the store keeps every commit that has returned."""
+    """Check that the store cannot lose a commit that it has confirmed."""
     store = context.store
     path = file_of(context.settings.store)
     if path is not None:
@@ -64,7 +64,7 @@ def judged_sqlite(version: str) -> Diagnosis:
     if tuple(int(part) for part in version.split(".") if part.isdecimal()) >= SOUND_SQLITE:
         return ok(f"SQLite {version}: it has no known error that damages a store")
     return failure(
-        f"SQLite {version} may damage a store that two connections write; 3.51.3 corrects this",
+        f"SQLite {version} may damage a store when two connections write to it; version 3.51.3 corrects this",
         remedy="pip install -U apsw",
     )
 

@@ -112,7 +112,7 @@ async def secret(context: CheckContext) -> Diagnosis | None:
                 remedy="set VOICEFLOW_WEBHOOK_SECRET for the receiver, to the value that was registered",
             )
         case _ if context.settings.webhook_allow:
-            return ok("no secret is set, but events may come only from VOICEFLOW_WEBHOOK_ALLOW")
+            return ok("no secret is set, but only the networks in VOICEFLOW_WEBHOOK_ALLOW may send events")
         case _:
             return warning(
                 "anyone who reaches the receiver can send events: neither a secret nor a list of networks is set",

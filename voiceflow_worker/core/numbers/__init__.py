@@ -1,1 +1,1 @@
-"""Phone numbers across queues: locks on open calls, the suppression list, and numbers that 8x8 has reported."""
+"""Phone numbers across queues: locks for one open call a number, the suppression list, and the numbers' health."""

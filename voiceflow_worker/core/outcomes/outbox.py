@@ -84,7 +84,7 @@ class OutboxReader:
         return [event for event in events if event.kind in _KINDS]
 
     async def save(self, cursor: Cursor) -> None:
-        """Store a new position. If only its time has changed, it is stored once an hour."""
+        """Store a new position. If only its time has changed, it is stored at most once an hour."""
         saved = self._saved
         if saved is None or cursor.sequence != saved.sequence or cursor.at - saved.at >= SAVE_IDLE:
             await self._store_place(cursor)

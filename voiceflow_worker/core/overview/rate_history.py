@@ -47,7 +47,7 @@ class RateHistory:
         self._samples.append(await self._beats.rates())
 
     async def last_hour(self) -> Sequence[tuple[datetime, Mapping[str, float]]]:
-        """The known minutes of the last hour with the rates of the queues, oldest first. Raises StoreError."""
+        """The mean rates of the queues in each recorded minute of the last hour, oldest first. Raises StoreError."""
         since = _key(self._clock.now() - HOUR)
         found = await self._minutes.page(after=since)
         return [(datetime.fromisoformat(key), value.rates) for key, value in found if value is not None]

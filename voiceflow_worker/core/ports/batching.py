@@ -87,7 +87,7 @@ class Batcher(Generic[Item, Result]):
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Wake the first waiting caller. It runs the next flush, also for callers that have left."""
+        """Wake the first caller that still waits. It flushes the items of all callers, even of cancelled ones."""
         for each in self._waiting:
             if not each.has_left and each.woken is not None:
                 each.woken.set()

@@ -77,7 +77,7 @@ this long, plus the horizon and one interval of the rate."""
 
 _AT_ONCE = timedelta()
 _A_MOMENT = timedelta(milliseconds=1)
-"""Added when times are compared, because it is longer than their rounding errors."""
+"""A margin for the comparison of times. It is longer than their rounding errors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ class _Limit:
 
 
 class BatchLimits:
-    """The number of refusals in a row that holds a batch, set when it is enqueued. Methods raise StoreError."""
+    """The limits of batches: how many refusals, one after another, hold a batch. Set when a batch is enqueued.
+
+    Methods raise StoreError.
+    """
 
     def __init__(self, store: Store) -> None:
         self._limits = json_records(store, LIMITS, _Limit, keep_for=LIMITS_KEPT, unreadable=_default_limit)

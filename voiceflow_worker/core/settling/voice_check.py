@@ -17,7 +17,7 @@ import structlog
 from voiceflow_worker.model.jobs.job import Job
 
 PATIENCE = 5.0
-"""Seconds that the first call waits for the list of voices. Without the list, nothing is checked."""
+"""The longest wait of the first call for the list of voices, in seconds. Without the list, nothing is checked."""
 _VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
 
 _log = structlog.get_logger("voiceflow.worker")

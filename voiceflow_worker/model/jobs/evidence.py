@@ -33,7 +33,7 @@ _CONCLUSIVE = NOBODY_CALLED | {VerdictKind.CREATED}
 _ON_THIS_SIDE = frozenset(
     {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
 )
-"""Causes other than a failure of 8x8 or of the connection to it. The call is then tried again without a backoff."""
+"""Causes after which the call is tried again without a backoff."""
 _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
 
 

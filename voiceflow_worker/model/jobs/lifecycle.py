@@ -312,7 +312,7 @@ def _why_not(job: Job, again: datetime | None) -> str:
     """The reason why a redial that the policy grants is not made."""
     if again is None:
         return f"its calling window ({job.window}) does not open any more"
-    return f"its validity ends at {in_words(job.valid_until or again)}, and the redial would be at {in_words(again)}"
+    return f"the redial would be at {in_words(again)}, but its validity ends at {in_words(job.valid_until or again)}"
 
 
 def unless_placed(job: Job, state: JobState) -> JobState:

@@ -94,7 +94,7 @@ class CallQuality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One of the two calls of a session. `status_text` is the status as it was spelled; countries are ISO 3166."""
+    """One of the two calls of a session. `status_text` is the status as 8x8 spelled it; countries are ISO codes."""
 
     call_id: str | None = read_field(_IDENTIFIER, "callId")
     direction: Direction | None = read_field(_direction, "callDirection")
@@ -165,7 +165,7 @@ class _CallEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAction(_CallEvent):
-    """A request for the next actions of a call (VCA). `dtmf` is None if no key was requested, or pressed in time."""
+    """A request for the next actions of a call (VCA). `dtmf` is None without a key press."""
 
     call_status: ActionStatus | None = read_field(_action_status, "callStatus")
     status_text: str | None = read_field(_TEXT, "callStatus")
@@ -257,7 +257,7 @@ def parse_event(data: object) -> Event:
 
 
 def _made(event: Callable[..., T], payload: Payload, *, extra: Mapping[str, object] | None = None, **more: object) -> T:
-    """An event, or a part of one, with its fields read from a payload; `extra` are fields beside the payload."""
+    """An event, or a part of one, with its fields read from a payload; `extra` has fields of the envelope."""
     read = read_fields(event, payload)
     return event(**read, **more, extra={**(extra or {}), **payload.rest()})
 

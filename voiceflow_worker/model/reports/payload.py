@@ -131,7 +131,7 @@ class Payload:
         return self._within[name]
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects of an array. An array that has other values too counts as not read."""
+        """The objects of an array. If it has other values too, `rest` still has the array."""
         value = self._value(name)
         if not is_list(value):
             return ()

@@ -221,7 +221,7 @@ class MenuEvents:
 
 
 def _loaded() -> None:
-    """Load the numbering plans (30 ms) and other data, so that the first caller does not have to wait."""
+    """Load the numbering plans, which takes 30 ms, and other data, so that the first caller does not wait for them."""
     CallFlow.bridge(source="+6531234567", destination="+6587654321").problems()
 
 
