@@ -273,6 +273,38 @@ async def test_a_report_prints_as_people_read_it(queue: CallQueue) -> None:
     assert "answer rate" in as_plain_text(reports_as_rich([report, replace(report, batch_id="again")]))
 
 
+async def test_the_ringing_of_calls_that_nobody_answered_is_no_talk_time(store: Store) -> None:
+    await fill(
+        store,
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED),
+        ended(2, JobState.COMPLETED, SessionStatus.COMPLETED),
+        ended(3, JobState.UNREACHED, SessionStatus.NO_ANSWER),
+        ended(4, JobState.UNREACHED, SessionStatus.BUSY),
+    )
+    report = await build_full_report(store, "default", "visits")
+    lines = str(report).splitlines()
+    assert "talk time: 0:00:24, 0:00:12 for each answered call" in lines
+    assert "duration of all calls: 0:00:48, answered or not" in lines
+    assert report.as_json()["seconds"] == 48
+    totals = str(await build_report(store, "default", "visits"))
+    assert "duration of all calls: 0:00:48" in totals
+    assert "talk time" not in totals, "the totals do not tell answered calls from the others"
+    deleted = replace(report, answered=3, pruned=1)
+    assert "0:00:12 for each answered call" in str(deleted), "the duration of a deleted call is unknown"
+
+
+async def test_excel_tells_talk_time_from_the_duration_of_all_calls(store: Store, tmp_path: Path) -> None:
+    await fill(
+        store,
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED),
+        ended(2, JobState.UNREACHED, SessionStatus.NO_ANSWER),
+    )
+    path = tmp_path / "out.xlsx"
+    await written(store, "visits", xlsx=path)
+    totals = {row[0]: row[1] for row in sheet_of(path, "Totals")}
+    assert (totals["talk time"], totals["duration of all calls"]) == (timedelta(seconds=12), timedelta(seconds=24))
+
+
 async def test_control_characters_do_not_reach_a_terminal(store: Store) -> None:
     report = await build_full_report(store, "default", "\x1b[2J")
     assert isinstance(report, Report)

@@ -390,6 +390,13 @@ async def test_the_front_page_of_an_empty_store_says_how_to_begin(memory: Store)
         assert "voiceflow " in (await page(shown_by(memory), path)).text.partition("Show all")[0].partition("Live")[0]
 
 
+async def test_the_page_of_a_batch_does_not_count_ringing_as_talk_time(store: Store) -> None:
+    await enqueued(store, 1, batch_id="march")
+    found = await page(shown_by(store), "/ui/batches/march")
+    assert "Duration of all calls" in found.text
+    assert "Talk time" not in found.text
+
+
 async def test_workers_receivers_and_rates_are_shown(store: Store) -> None:
     heartbeats = Heartbeats(store)
     jobs = await enqueued(store, 30, batch_id="march")

@@ -159,14 +159,16 @@ def figures_of(report: Report) -> dict[str, object]:
     """The single figures by their names; None for unknown figures. Durations are timedeltas."""
     details, rate = report.breakdown, report.answer_rate
     seconds = details.duration_seconds if details is not None else None
-    spoken = details.answered_seconds / report.answered if details is not None and report.answered else None
+    talked = details.answered_seconds if details is not None else None
+    answered = sum(each.answered for each in details.by_country) if details is not None else 0
     return {
         "calls": report.total,
         "with an outcome": report.ended,
         "answered": report.answered,
         "answer rate": None if rate is None else Share(rate),
-        "talk time": _duration(report.seconds),
-        "talk time of an answered call": None if spoken is None else _duration(spoken),
+        "talk time": None if talked is None else _duration(talked),
+        "talk time of an answered call": _duration(talked / answered) if talked is not None and answered else None,
+        "duration of all calls": _duration(report.seconds),
         "attempts per person": details.attempts_per_person if details is not None else None,
         **{f"cost, {currency}": price for currency, price in sorted(report.cost.items())},
         "calls with a price": report.priced if report.cost else None,
@@ -218,8 +220,10 @@ def _lines(report: Report) -> Iterator[str]:
     figures = {name: shown_cell(value) for name, value in figures_of(report).items() if value is not None}
     if report.answer_rate is not None:
         yield f"answered: {report.answered} of {report.ended} ({report.answer_rate:.0%})"
-        each = figures.get("talk time of an answered call")
-        yield f"talk time: {figures['talk time']}" + (f", {each} for each answered call" if each else "")
+        if "talk time" in figures:
+            each = figures.get("talk time of an answered call")
+            yield f"talk time: {figures['talk time']}" + (f", {each} for each answered call" if each else "")
+        yield f"duration of all calls: {figures['duration of all calls']}, answered or not"
     if "attempts per person" in figures:
         yield f"attempts per person: {figures['attempts per person']}"
     if report.cost:
@@ -227,7 +231,8 @@ def _lines(report: Report) -> Iterator[str]:
     if "duration" in figures:
         yield f"duration: {figures['duration']}, from {figures['first call']} to {figures['end of the last call']}"
     if report.pruned:
-        yield f"deleted since: {count_of(report.pruned, 'call')}; their hours, countries and attempts are unknown"
+        deleted = count_of(report.pruned, "call")
+        yield f"deleted since: {deleted}; their hours, countries, attempts and talk time are unknown"
 
 
 def _counted(counts: Mapping[Key, int]) -> dict[Key, tuple[object, ...]]:
