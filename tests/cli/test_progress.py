@@ -77,6 +77,18 @@ def test_progress_stays_off_a_stdout_that_carries_json(tmp_path: Path) -> None:
     assert "enqueuing march.csv" in told
 
 
+def test_the_remaining_time_is_not_told_while_nothing_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 1.0, 3.0, 6.0, 9.0, 12.0])
+    monkeypatch.setattr("voiceflow_worker.cli.progress.time.monotonic", lambda: next(times))
+    with meter("draining") as shown:
+        for done in (1, 3, 3, 3, 5):
+            shown(done, 10, f"{done} of 10 calls")
+    told = capsys.readouterr().err.splitlines()
+    assert [" left)" in line for line in told] == [True, False, False, True], told
+
+
 def test_elsewhere_it_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
