@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.cli.eight_by_eight import EightByEight
 from tests.cli.running import Program
 from tests.cli.stored import empty
 
@@ -26,3 +29,45 @@ def test_what_is_not_a_rate_is_refused(voiceflow: Program, given: list[str]) -> 
     assert (ended.code, ended.out) == (2, "")
     assert "rate" in ended.err or "--reset" in ended.err
     assert voiceflow("rate", "--json", *store).document["rate"] is None
+
+
+def test_a_worker_names_the_rate_that_holds(voiceflow: Program, eight: EightByEight) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    worker = ("worker", "--drain", "--rate", "20", *store)
+    assert " at 20 calls/s, with" in voiceflow(*worker).err
+    voiceflow("rate", "6", *store)
+    told = voiceflow(*worker).err
+    assert " at 6 calls/s, with" in told
+    assert (
+        "the rate was set by `voiceflow rate`; the rate of the worker's own settings, 20 calls/s, has no effect" in told
+    )
+    assert "`voiceflow rate --reset`" in told
+    assert " at 6 calls/s, with" in voiceflow(*worker, "--processes", "2").err
+    voiceflow("rate", "20", *store)
+    assert "no effect" not in voiceflow(*worker).err
+    voiceflow("rate", "6", *store)
+    voiceflow("rate", "--reset", *store)
+    told = voiceflow(*worker).err
+    assert " at 20 calls/s, with" in told
+    assert "no effect" not in told
+
+
+def test_the_doctor_says_how_to_withdraw_a_rate_that_was_set(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    voiceflow("rate", "6", *store)
+    line = limits_of(voiceflow, *store)
+    assert line["level"] == "warning"
+    assert "uses 6 calls/s" in line["message"]
+    assert "`voiceflow rate --reset`" in line["remedy"]
+    assert "same limits" not in line["remedy"]
+    monkeypatch.setenv("VOICEFLOW_BURST", "3")
+    both = limits_of(voiceflow, *store)
+    assert "`voiceflow rate --reset`" in both["remedy"]
+    assert "same limits" in both["remedy"], "the burst differs too, and nobody set it by hand"
+
+
+def limits_of(voiceflow: Program, *store: str) -> dict[str, Any]:
+    (found,) = (line for line in voiceflow("doctor", "--json", *store).lines if line["check"] == "limits")
+    return found

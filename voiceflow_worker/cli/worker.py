@@ -115,7 +115,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
 
         result: DrainResult | None = None
         async with signals_to(stop), _lines(output, calls, drain=drain):
-            _tell_start(output, calls, settings)
+            await _tell_start(output, calls, settings)
             if drain:
                 result = await sender.drain()
             else:
@@ -140,7 +140,7 @@ async def _send_in_processes(
             workers.stop()
 
         async with signals_to(stop), _lines(output, calls, drain=drain):
-            _tell_start(output, calls, settings, processes=count)
+            await _tell_start(output, calls, settings, processes=count)
             await workers.ended()
     if workers.stopping:
         output.note("stopped")
@@ -158,13 +158,24 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
     return drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
 
 
-def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
-    rate = "at an unlimited rate" if settings.rate is None else f"at {settings.rate:g} calls/s"
+async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
+    from voiceflow_worker.core.ports import Limits
+    from voiceflow_worker.core.sending.set_rate import SetRate
+
+    wanted = settings.rate
+    held = (await SetRate(calls.store, calls.name).over(Limits(rate=wanted))).rate
+    rate = "at an unlimited rate" if held is None else f"at {held:g} calls/s"
     crew = "" if processes == 1 else f" in each of {processes} processes"
     output.note(
         f"voiceflow worker sends queue {calls.name} of {calls.store.url} {rate}, "
         f"with {settings.concurrency} POSTs in flight at most{crew}"
     )
+    if held != wanted:
+        own = "unlimited" if wanted is None else f"{wanted:g} calls/s"
+        output.note(
+            f"the rate was set by `voiceflow rate`; the rate of the worker's own settings, {own}, has no effect until "
+            "`voiceflow rate --reset` and a new start of the worker"
+        )
 
 
 def _stopping(what: str, settings: Settings) -> str:

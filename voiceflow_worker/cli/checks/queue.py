@@ -14,6 +14,7 @@ from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Limits, Query
+from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
@@ -107,9 +108,18 @@ async def limits(context: CheckContext) -> Diagnosis:
         return ok(f"{in_words(wanted)} once a worker starts")
     if stored == wanted:
         return ok(in_words(stored))
+    held = await SetRate(context.store, chosen.queue).over(wanted)
+    remedies = []
+    if held.rate != wanted.rate:
+        remedies.append(
+            "the rate was set by `voiceflow rate`: to use the rate of the settings, run `voiceflow rate --reset` and "
+            "start the workers again"
+        )
+    if held != stored:
+        remedies.append("the limits of the worker that started last apply: start all workers with the same limits")
     return warning(
         f"the queue uses {in_words(stored)}, but the settings here say {in_words(wanted)}",
-        remedy="the limits of the worker that started last apply: start all workers with the same limits",
+        remedy="; ".join(remedies),
     )
 
 
