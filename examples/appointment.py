@@ -24,19 +24,20 @@ from voiceflow_worker import (
     Menu,
     MenuEvents,
     RedialPolicy,
+    Sandbox,
+    SessionStatus,
     Store,
     VoiceClient,
     Worker,
     build_report,
     enqueue_file,
     open_store,
+    receiver_app,
 )
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.campaigns.calls.menu_template import opening_template
-from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.script import Script
-from voiceflow_worker.webhooks import PATH, receiver_app
+from voiceflow_worker.webhooks import PATH
 
 # -- the menus --------------------------------------------------------------------------------------------------------
 

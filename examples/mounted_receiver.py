@@ -19,11 +19,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from voiceflow_worker import CallFlow, CallQueue, VoiceClient, Worker, open_store
+from voiceflow_worker import (
+    CallFlow,
+    CallQueue,
+    Heartbeats,
+    Sandbox,
+    VoiceClient,
+    Worker,
+    open_store,
+    present,
+    receiver_app,
+)
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.webhooks import PATH, present, receiver_app
+from voiceflow_worker.webhooks import PATH
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 

@@ -17,11 +17,21 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from voiceflow_worker import AfterBridge, Caller, CallFlow, End, Menu, MenuEvents, Store, open_store
+from voiceflow_worker import (
+    AfterBridge,
+    Caller,
+    CallFlow,
+    End,
+    Menu,
+    MenuEvents,
+    Sandbox,
+    Store,
+    open_store,
+    receiver_app,
+)
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.webhooks import PATH, receiver_app
+from voiceflow_worker.webhooks import PATH
 
 # -- pairs of people --------------------------------------------------------------------------------------------------
 

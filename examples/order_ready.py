@@ -18,8 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from voiceflow_worker import CallFlow, CallQueue, VoiceClient, Worker, open_store
-from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker import CallFlow, CallQueue, Sandbox, VoiceClient, Worker, open_store
 
 
 async def call(store_url: str, client: VoiceClient, *, destination: str, source: str) -> None:

@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import asyncio
 
-from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, VoiceClient, Worker, open_store
+from voiceflow_worker import (
+    CallFlow,
+    CallPolicy,
+    CallQueue,
+    CallRequest,
+    Heartbeats,
+    Sandbox,
+    SessionStatus,
+    Settler,
+    VoiceClient,
+    Worker,
+    open_store,
+    webhook_app,
+)
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.script import Script
-from voiceflow_worker.webhooks.app import PATH, webhook_app
+from voiceflow_worker.webhooks.app import PATH
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 NAMES = {"+6587654321": "Customer 1", "+6587654322": "Customer 2", "+6587654323": "Customer 3"}

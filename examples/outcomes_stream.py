@@ -23,10 +23,11 @@ from voiceflow_worker import (
     VoiceClient,
     Worker,
     open_store,
+    receiver_app,
 )
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.sandbox.orders.script import Script
-from voiceflow_worker.webhooks.app import PATH, receiver_app
+from voiceflow_worker.webhooks.app import PATH
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 NAMES = {"+6587654321": "Customer 1", "+6587654322": "Customer 2"}

@@ -23,17 +23,18 @@ from voiceflow_worker import (
     Menu,
     MenuEvents,
     OpeningHours,
+    Sandbox,
+    SessionStatus,
     Store,
     VoiceClient,
     Worker,
     open_store,
+    receiver_app,
 )
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.orders.script import Script
-from voiceflow_worker.webhooks import PATH, receiver_app
+from voiceflow_worker.webhooks import PATH
 
 # -- the menus --------------------------------------------------------------------------------------------------------
 

@@ -25,17 +25,18 @@ from voiceflow_worker import (
     End,
     Menu,
     MenuEvents,
+    Sandbox,
+    SessionStatus,
     Store,
     VoiceClient,
     Worker,
     load_settings,
     open_store,
+    receiver_app,
 )
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.script import Script
-from voiceflow_worker.webhooks import PATH, receiver_app
+from voiceflow_worker.webhooks import PATH
 
 # -- the menu ---------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceflow_worker.backends import open_store
+from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
