@@ -15,6 +15,7 @@ from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.errors import CampaignFileError, KeyConflict, KeyConflictError
@@ -181,24 +182,91 @@ async def test_rejects_hold_the_bad_rows_as_they_were_with_reasons(queue: CallQu
     report = await enqueue(queue, path, skip_bad=True, rejects=rejects)
     assert report.rejected == 5
     rows = list(csv.reader(rejects.read_text().splitlines()))
-    assert rows[0] == ["destination", "name", "reason"]
-    assert [row[:2] for row in rows[1:]] == [
+    assert rows[0] == ["reason", "destination", "name"]
+    assert [row[1:] for row in rows[1:]] == [
         ["none", "Cleo"],
         ["+6587654324", ""],
         [" 0812 ", "Dan"],
-        ["+6587654325", "Eve"],
-        ["+6587654326", ""],
+        ["+6587654325", "Eve", " Ltd"],
+        ["+6587654326"],
     ]
-    assert "destination: 'none' has letters" in rows[1][2]
-    assert rows[1][2].endswith("(-1017)")
-    assert rows[2][2].startswith("name: is empty")
-    assert rows[4][3:] == [" Ltd"], "what was too much is kept, behind the reason"
+    assert "destination: 'none' has letters" in rows[1][0]
+    assert rows[1][0].endswith("(-1017)")
+    assert rows[2][0].startswith("name: is empty")
+
+
+DAYS = "destination,name,day\n"
+SEE_YOU = replace(OPTIONS, template=FlowTemplate.speaking("{{name}}, see you on {{day}}"))
+
+
+async def spoken(queue: CallQueue) -> list[str]:
+    return [json.loads(job.body)["callflow"][1]["params"]["text"] for job in await jobs(queue)]
+
+
+async def test_a_quoted_name_in_the_rejects_is_spoken_without_the_reason(queue: CallQueue, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.csv"
+    path = file_of(tmp_path, DAYS + "+65 8123 4501,Lim, Ah Kow,Monday\n")
+    assert numbers(await enqueue(queue, path, SEE_YOU, skip_bad=True, rejects=rejects)) == (0, 0, 1)
+    rejects.write_text(rejects.read_text().replace("Lim, Ah Kow", '"Lim, Ah Kow"'))
+    assert numbers(await enqueue(queue, rejects, SEE_YOU)) == (1, 0, 0)
+    assert await spoken(queue) == ["Lim, Ah Kow, see you on Monday"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"+65 8123 4501,Lim, Ah Kow,Monday",
+        b"+65 8123 4501,Lim Ah Kow",
+        b'+65 8123 4501,"Lim, Ah Kow,Monday',
+        b'+65 8123 4501,Lim,"x,Monday',
+        b'+65 8123 4501,"Lim" Ah Kow,Monday',
+        b"+65 8123 4501,Jos\xe9,Monday",
+        b"+65 8123 4501,Li\0m,Monday",
+    ],
+)
+@pytest.mark.parametrize("header", [DAYS, "reason," + DAYS, "destination,reason,name,day,city\n"])
+async def test_rejects_that_nobody_mended_are_bad_again_and_stay_as_they_were(
+    queue: CallQueue, tmp_path: Path, row: bytes, header: str
+) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    # Only cells without a use are missing here, so that a row is bad for its form alone.
+    options = replace(OPTIONS, template=FlowTemplate.speaking("Hello."))
+    lead = b"old reason," if header.startswith("reason") else b""
+    path = file_of(tmp_path, header.encode() + lead + row + b"\n")
+    assert numbers(await enqueue(queue, path, options, skip_bad=True, rejects=first)) == (0, 0, 1)
+    assert numbers(await enqueue(queue, first, options, skip_bad=True, rejects=second)) == (0, 0, 1)
+    (before,), (after,) = (list(csv.reader(each.read_text().splitlines()))[1:] for each in (first, second))
+    assert before[1:] == after[1:]
+    assert await jobs(queue) == []
+
+
+async def test_an_open_quote_in_the_rejects_swallows_no_other_row(queue: CallQueue, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.csv"
+    bad = '+65 8123 4501,"Lim, Ah Kow,Monday\n+65 8123 4502,"Tan",\n'
+    path = file_of(tmp_path, DAYS + bad.replace("\n", "\n+65 8123 4503,Ng,Monday\n", 1))
+    assert numbers(await enqueue(queue, path, SEE_YOU, skip_bad=True, rejects=rejects)) == (1, 0, 2)
+    assert numbers(await enqueue(queue, rejects, SEE_YOU, skip_bad=True, rejects=rejects)) == (0, 0, 2)
+    rows = list(csv.reader(rejects.read_text().splitlines()))
+    assert [row[1:] for row in rows[1:]] == [
+        ['+65 8123 4501,"Lim, Ah Kow,Monday'],
+        ["+65 8123 4502", "Tan", ""],
+    ]
+
+
+async def test_a_row_that_a_spreadsheet_gave_columns_without_a_name_is_bad(queue: CallQueue, tmp_path: Path) -> None:
+    table = "reason,destination,name,day,\ntoo long,+65 8123 4501,Lim, Ah Kow,Monday\nx,+65 8123 4502,Tan,Monday,\n"
+    report = await enqueue(queue, file_of(tmp_path, table), SEE_YOU, skip_bad=True)
+    assert numbers(report) == (1, 0, 1)
+    assert [found.message for found in report.findings] == [
+        "has 'Monday' behind the last named column; name that column, or correct the row"
+    ]
+    assert await spoken(queue) == ["Tan, see you on Monday"]
 
 
 async def test_mended_rejects_are_enqueued_again(queue: CallQueue, tmp_path: Path) -> None:
     rejects = tmp_path / "rejects.csv"
     await enqueue(queue, file_of(tmp_path, HEADER + GOOD + BAD), skip_bad=True, rejects=rejects)
-    mended = rejects.read_text().replace("none,", "+6587654323,").replace("+6587654324,,", "+6587654324,Dan,")
+    mended = rejects.read_text().replace("none,", "+6587654323,").replace("+6587654324,", "+6587654324,Dan")
     rejects.write_text(mended)
     options = replace(OPTIONS, batch_id="visits")
     report = await enqueue(queue, rejects, options, skip_bad=True, rejects=rejects)
@@ -232,7 +300,7 @@ async def test_rejects_may_be_mended_in_their_own_file(queue: CallQueue, tmp_pat
 async def test_rejects_keep_the_delimiter_of_their_file(queue: CallQueue, tmp_path: Path) -> None:
     rejects = tmp_path / "rejects.csv"
     await enqueue(queue, file_of(tmp_path, "destination;name\nnone;Ana\n"), skip_bad=True, rejects=rejects)
-    assert rejects.read_text().splitlines()[0] == "destination;name;reason"
+    assert rejects.read_text().splitlines()[0] == "reason;destination;name"
 
 
 async def test_rejects_of_json_lines_are_json_lines_with_a_reason(queue: CallQueue, tmp_path: Path) -> None:

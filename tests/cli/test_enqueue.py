@@ -163,7 +163,7 @@ def test_the_hint_does_not_count_calls_that_are_known(voiceflow: Program) -> Non
     again = written(voiceflow.folder, "march.csv", BAD + "+6587654399,Eve\n")
     out = voiceflow("enqueue", again, *SAY).out
     assert "2 of 5 rows are bad; nothing is enqueued. Correct them, or enqueue the other 1 with --skip-bad" in out
-    assert "(2 exist already)" in out
+    assert "(besides 2 duplicates)" in out
     assert voiceflow("enqueue", again, *SAY, "--skip-bad", "--json").document["enqueued"] == 1
 
 

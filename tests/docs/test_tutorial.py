@@ -99,7 +99,7 @@ def test_the_tutorial_can_be_followed(tmp_path: Path, shell: Shell) -> None:
         if "serve" in text:
             for port in ports.values():
                 wait_for(port)
-    assert "3 existed already" in story
+    assert "3 duplicates" in story
     assert "answered: " in story
     assert "in doubt: 1 call" in story
     assert "is accepted: resolved as placed" in story

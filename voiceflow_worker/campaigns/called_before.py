@@ -1,4 +1,4 @@
-"""The search for rows whose numbers their batch has already called with another body."""
+"""The search for rows whose numbers already have a call with another body in their batch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.text.counting import count_of
 
 PAGE = 1000
 """The calls that are read in one trip to the store."""
@@ -32,9 +33,9 @@ class CalledBefore:
     def finding(self, *, file: str, severity: Severity) -> Finding:
         """The finding for the report."""
         message = (
-            f"{self.count} rows would call numbers that their batch has already called with another body, such as "
-            f"{self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). Cancel waiting "
-            f"calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
+            f"{count_of(self.count, 'row')} would call a number that already has a call with another body in its "
+            f"batch, such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). "
+            f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
         )
         return Finding(file=file, row=self.row, column="destination", severity=severity, message=message)
 
@@ -86,7 +87,7 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
-        """One earlier call for each of these numbers that the batch has already called."""
+        """One earlier call for each of these numbers that has one in the batch."""
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:

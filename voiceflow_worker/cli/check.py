@@ -96,7 +96,8 @@ def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> N
         return
     tell_findings(output, findings)
     errors = sum(found.is_error for found in findings)
-    duplicates = f", {report.duplicates} of them duplicates" if report.duplicates else ""
+    what = "a duplicate" if report.duplicates == 1 else "duplicates"
+    duplicates = f", {report.duplicates} of them {what}" if report.duplicates else ""
     if report.preview is not None:
         tell_preview(output, report.preview)
     rows = f"{count_of(report.rows, 'call')}{duplicates}"

@@ -19,6 +19,7 @@ from voiceflow_worker.cli.findings import tell_findings
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
@@ -125,8 +126,8 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
         now = calls.store.clock.now()
         report = await enqueue_file(calls, campaign, options, now=now, skip_bad=True)
     output.note(
-        f"{CAMPAIGN}: {report.rows} rows; {report.enqueued} enqueued, {report.duplicates} duplicate, "
-        f"{report.rejected} bad"
+        f"{CAMPAIGN}: {count_of(report.rows, 'row')}; {report.enqueued} enqueued, "
+        f"{count_of(report.duplicates, 'duplicate')}, {report.rejected} bad"
     )
     return report
 

@@ -17,6 +17,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.preview import Assumptions, preview_options, tell_preview
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import FILE_KINDS, FileArgument, RowOptions, campaign_options, input_file
+from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
@@ -49,7 +50,7 @@ async def enqueue(
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
         rejects: Write the bad rows to this file, unchanged, with the reasons. It can be corrected and enqueued.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
-        again: Also call numbers that the batch has already called with another text. By default, a file with such
+        again: Also call numbers that already have a call with another text in the batch. By default, a file with such
             numbers is refused.
 
     Examples:
@@ -130,23 +131,26 @@ def _shown_on(shown: Meter) -> OnProgress:
 
 def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
+    duplicates = count_of(report.duplicates, "duplicate")
     if report.refused and report.again:
         output.say(
-            f"{file}: {report.again} of {report.rows} rows have numbers that their batch has already called; "
-            "nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
+            f"{file}: {report.again} of {count_of(report.rows, 'row')} would call a number that already has a call in "
+            "its batch; nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
         )
     elif report.refused:
         rest = f", or enqueue the other {report.valid} with --skip-bad" if report.valid else ""
         if report.duplicates:
-            rest += f" ({report.duplicates} exist already)"
-        output.say(f"{file}: {report.rejected} of {report.rows} rows are bad; nothing is enqueued. Correct them{rest}.")
+            rest += f" (besides {duplicates})"
+        bad, them = ("is bad", "it") if report.rejected == 1 else ("are bad", "them")
+        rows = count_of(report.rows, "row")
+        output.say(f"{file}: {report.rejected} of {rows} {bad}; nothing is enqueued. Correct {them}{rest}.")
     elif report.dry_run:
-        counts = f"{report.valid} would be enqueued, {report.duplicates} exist already, {report.rejected} are bad"
-        counts += f", {report.suppressed} are suppressed" if report.suppressed else ""
+        counts = f"{report.valid} would be enqueued, {duplicates}, {report.rejected} bad"
+        counts += f", {report.suppressed} suppressed" if report.suppressed else ""
         counts += f", {report.again} would call people again (--again)" if report.again else ""
-        output.say(f"{file}: {report.rows} rows: {counts}; nothing was enqueued (--dry-run)")
+        output.say(f"{file}: {count_of(report.rows, 'row')}: {counts}; nothing was enqueued (--dry-run)")
     else:
-        counts = f"{report.enqueued} enqueued, {report.duplicates} existed already, {report.rejected} bad"
+        counts = f"{report.enqueued} enqueued, {duplicates}, {report.rejected} bad"
         counts += f", {report.suppressed} suppressed" if report.suppressed else ""
         output.say(f"{file}: batch {report.batch_id}: {counts}")
     if rejects is not None and report.rejected:

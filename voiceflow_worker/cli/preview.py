@@ -70,19 +70,22 @@ def tell_preview(output: Output, preview: Preview) -> None:
     """Print a preview for people."""
     course = preview.course
     rows: list[tuple[str, str]] = [("calls", _counts(preview.calls, preview.countries))]
-    left_out = {"duplicates": preview.duplicates, "suppressed": preview.suppressed, "bad": preview.bad}
+    duplicates = "duplicate" if preview.duplicates == 1 else "duplicates"
+    left_out = {duplicates: preview.duplicates, "suppressed": preview.suppressed, "bad": preview.bad}
     if any(left_out.values()):
         rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
     if course.later:
         opens = f"; the first may ring from {_local(course.opens_at, preview)} on" if course.opens_at else ""
-        rows.append(("not now", f"{course.later:,} calls wait for their window or their not_before{opens}"))
+        wait = "call waits for its window or its" if course.later == 1 else "calls wait for their window or their"
+        rows.append(("not now", f"{course.later:,} {wait} not_before{opens}"))
     if course.first is not None and preview.ends_at is not None:
         rate = "at an unlimited rate" if preview.rate is None else f"at {preview.rate:.3g} calls/s"
         rows.append(("starts", _local(course.first, preview)))
         ends = f"{_local(preview.ends_at, preview)}, {_span(preview.ends_at - course.first)} later, {rate}"
         rows.append(("ends", f"{ends}, without redials"))
     if course.expired:
-        rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before their turn"))
+        turn = "its turn" if course.expired == 1 else "their turn"
+        rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
     if preview.calls:
         each = preview.seconds / preview.calls
         why = "assumed" if preview.assumed_seconds is not None else "by the length of the texts"

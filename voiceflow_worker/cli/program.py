@@ -122,7 +122,19 @@ def program() -> App:
 
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("voiceflow", *(error.command_chain or ())))
-    return f"{error}\nSee: {command} --help"
+    return f"{_missing(error) or error}\nSee: {command} --help"
+
+
+def _missing(error: CycloptsError) -> str | None:
+    """What to give, if an argument or an option with a value is missing altogether."""
+    from cyclopts import MissingArgumentError
+
+    argument = error.argument
+    if not isinstance(error, MissingArgumentError) or argument is None or error.keyword or argument.tokens:
+        return None
+    if argument.token_count()[0] != 1:
+        return None
+    return f"give {argument.name}{' with a value' if argument.name.startswith('-') else ''}"
 
 
 PROGRAM = "voiceflow"

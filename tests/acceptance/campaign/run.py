@@ -154,7 +154,7 @@ class Campaign:
         done = desk.types(f"voiceflow enqueue {call} {policy} {limits} --skip-bad --rejects bad.csv")
         wanted = {
             "enqueued": sum(people.calls.values()),
-            "existed already": people.duplicates,
+            "duplicates": people.duplicates,
             "bad": sum(people.bad.values()),
             "suppressed": people.suppressed_rows,
         }

@@ -43,6 +43,8 @@ class CsvValues:
             if name not in _OWN
         ]
         self.variables = frozenset(variable for _, variable in self._variables)
+        # A spreadsheet widens the header by columns without a name if one row has too many cells.
+        self._nameless = range(max((index for index, name in enumerate(columns, 1) if name), default=0), len(columns))
 
     def __call__(self, raw: RawRow) -> RowValues:
         """The values of a row that has as many cells as the header."""
@@ -51,6 +53,11 @@ class CsvValues:
             reserved={name: cells[index] for index, name in self._reserved if cells[index]},
             variables={name: cells[index] for index, name in self._variables},
             data={name: cells[index] for index, name in self._data if cells[index]},
+            problems=[
+                ("", None, f"has {cells[index]!r} behind the last named column; name that column, or correct the row")
+                for index in self._nameless
+                if cells[index]
+            ],
         )
 
 

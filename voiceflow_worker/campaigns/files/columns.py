@@ -10,7 +10,7 @@ from functools import lru_cache
 
 DESTINATION = "destination"
 REASON = "reason"
-"""The column that a rejects file adds. It is never a template variable, so a corrected file can be read again."""
+"""The first column of a rejects file. It is never a template variable, so a corrected file can be read again."""
 
 RESERVED = (
     "source", "unique_key", "batch_id", "voice_profile", "language", "time_zone", "not_before", "valid_until",
@@ -60,7 +60,8 @@ def header_problem(names: Sequence[str]) -> str | None:
         hint = near_destination(present)
         rename = f"; rename {hint!r} to destination" if hint else "; rename the column of phone numbers to destination"
         return f"has no column destination{rename}; its columns: {shown}"
-    twice = [name for name, count in Counter(map(folded, present)).items() if count > 1]
+    # The reason of a rejects file may stand before the file's own column of that name. Both are left out.
+    twice = [name for name, count in Counter(map(folded, present)).items() if count > 1 and name != REASON]
     if twice:
         return (
             f"has two columns of the same name: {', '.join(twice)}; rename or remove one of them; its columns: {shown}"

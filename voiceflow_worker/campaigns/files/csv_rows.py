@@ -107,11 +107,8 @@ class CsvRows(RowSource):
         return text, cells
 
     def _unreadable(self, line: Line, problem: str) -> RawRow:
-        text = line.text.rstrip("\n")
-        try:
-            cells = tuple(next(csv.reader([text], delimiter=self.delimiter), ()))
-        except csv.Error:  # a cell beyond the limit of the csv module
-            cells = (text,)
+        # It stays one cell: cells that were guessed might be taken for a good row when the rejects are read again.
+        cells = (line.text.rstrip("\n"),)
         return RawRow(number=line.number, text=line.text, cells=cells, problems=((None, f"the line {problem}"),))
 
     def _raggedness(self, cells: tuple[str, ...]) -> tuple[tuple[str | None, str], ...]:

@@ -21,6 +21,8 @@ NOT_JSON, NO_CALL = -1001, -1013
 """The codes of 8x8 for a body that is not JSON, and for a body that does not begin with a call."""
 
 _PLACE = re.compile(r"near (\d+)")
+_BYTES = re.compile(r"b'([^']*)'")
+"""A word in a message of the JSON5 parser, such as b'array'."""
 
 
 def read_json(text: str) -> object:
@@ -47,7 +49,8 @@ def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
     place = min(int(found[1]), len(text)) if found else strict.pos
     line, column = text.count("\n", 0, place) + 1, place - (text.rfind("\n", 0, place) + 1) + 1
     where = f"line {line}, character {column}" if "\n" in text.strip() else f"character {column}"
-    return f"is not JSON: {message.rstrip('.')} ({where}); as strict JSON: {strict.msg}"
+    said = _BYTES.sub(r"\1", message).rstrip(".")
+    return f"is not JSON: {said} ({where}); as strict JSON: {strict.msg}"
 
 
 class JsonLines(RowSource):

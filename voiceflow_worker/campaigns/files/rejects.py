@@ -24,7 +24,8 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 class RejectsFile:
     """The file of rejected rows, in the form of their source: a CSV with its own delimiter, or JSON lines.
 
-    The rows of workbooks and Parquet files become a CSV.
+    The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row: behind the cells of a
+    row with too many, it would stand in another column.
 
     The complete file appears at the end of the block, if there was no error and at least one row. So one run can read
     corrected rejects and write new ones to the same file, and a failed run leaves an earlier file unchanged. Raises
@@ -66,7 +67,7 @@ class RejectsFile:
                 unfinished.touch(mode=0o600)
                 self._file = self._open.enter_context(unfinished.open("w", encoding="utf-8", newline=""))
                 if self._source.kind.is_table:
-                    self._row(self._file, [*self._source.header, *([] if REASON in self._source.columns else [REASON])])
+                    self._row(self._file, REASON, self._source.header)
             self._write(self._file, raw, reason)
 
     def __exit__(
@@ -85,26 +86,17 @@ class RejectsFile:
     def _write(self, file: IO[str], raw: RawRow, reason: str) -> None:
         match self._source.kind:
             case kind if kind.is_table:
-                self._row(file, _with_reason(raw.cells, self._source.columns, reason))
+                self._row(file, reason, raw.cells)
             case _ if raw.data:
                 file.write(orjson.dumps({**raw.data, REASON: reason}).decode() + "\n")
             case _:
                 # Without a JSON object there is no key for the reason: it becomes a comment above the line.
                 file.write(f"// {REASON}: {reason}\n{raw.text.rstrip()}\n")
 
-    def _row(self, file: IO[str], cells: Sequence[str]) -> None:
-        csv.writer(file, delimiter=self._source.delimiter or ",", lineterminator="\n").writerow(cells)
-
-
-def _with_reason(cells: Sequence[str], columns: Sequence[str], reason: str) -> list[str]:
-    """The cells, with the reason in its column, or behind the last column. Surplus cells come last."""
-    width = len(columns)
-    own = [*cells[:width], *[""] * (width - len(cells))]
-    surplus = list(cells[width:])
-    if REASON in columns:
-        own[columns.index(REASON)] = reason
-        return [*own, *surplus]
-    return [*own, reason, *surplus]
+    def _row(self, file: IO[str], reason: str, cells: Sequence[str]) -> None:
+        # A file of rejects has a reason already. A row of one cell has lost it, or could not be read.
+        own = cells[1:] if self._source.columns[0] == REASON and len(cells) > 1 else cells
+        csv.writer(file, delimiter=self._source.delimiter or ",", lineterminator="\n").writerow([reason, *own])
 
 
 def _reason(found: Finding) -> str:

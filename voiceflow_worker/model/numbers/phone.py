@@ -102,7 +102,8 @@ def warnings_for(e164: str) -> tuple[str, ...]:
         return ("does not begin with a country code in use; check the first digits",) if is_e164(e164) else ()
     region = _region(number)
     if not phonenumbers.is_valid_number(number):
-        return (f"{_invalid_reason(number)} the numbering plan of {region or 'its country code'}; check it",)
+        plan = region or "its country code"
+        return (f"{_invalid_reason(number)} the numbering plan of {plan}; check the number and its country code",)
     written = usual_form(e164)
     if written != normalise(e164):
         return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
@@ -168,7 +169,9 @@ def _region(number: PhoneNumber) -> str | None:
 
 
 def _plan_warnings(known: PlannedNumber) -> tuple[str, ...]:
-    return () if known.is_assigned else (f"is not assigned in the numbering plan of {known.region}; check it",)
+    if known.is_assigned:
+        return ()
+    return (f"is not assigned in the numbering plan of {known.region}; check the number and its country code",)
 
 
 def _invalid_reason(number: PhoneNumber) -> str:
