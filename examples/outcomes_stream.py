@@ -27,7 +27,7 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.sandbox.orders.script import Script
-from voiceflow_worker.webhooks.app import PATH
+from voiceflow_worker.webhooks import PATH
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 NAMES = {"+6587654321": "Customer 1", "+6587654322": "Customer 2"}
