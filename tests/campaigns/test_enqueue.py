@@ -318,6 +318,16 @@ async def test_rejects_of_json_lines_are_json_lines_with_a_reason(queue: CallQue
     assert numbers(await enqueue(queue, rejects)) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("name", [b"Jos\xe9", b"A\0na"])
+async def test_a_json_line_that_was_guessed_is_bad_again(queue: CallQueue, tmp_path: Path, name: bytes) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    path = file_of(tmp_path, b'{"destination": "+6587654321", "name": "' + name + b'"}\n', "visits.jsonl")
+    assert numbers(await enqueue(queue, path, skip_bad=True, rejects=first)) == (0, 0, 1)
+    assert numbers(await enqueue(queue, first, skip_bad=True, rejects=second)) == (0, 0, 1)
+    assert first.read_text().splitlines()[-1] == second.read_text().splitlines()[-1]
+    assert await jobs(queue) == []
+
+
 async def test_a_run_that_fails_leaves_earlier_rejects_alone(queue: CallQueue, tmp_path: Path) -> None:
     rejects = tmp_path / "rejects.csv"
     rejects.write_text("of yesterday")

@@ -158,6 +158,14 @@ def test_progress_is_reported_in_lines_where_there_is_no_terminal(
     assert ended.document["enqueued"] == 2
 
 
+def test_a_row_that_is_twice_in_a_file_is_one_duplicate(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n+6587654321,Ana\n")
+    planned = voiceflow("enqueue", path, *SAY, "--dry-run").out
+    assert "2 rows: 1 would be enqueued, 1 duplicate, 0 bad; nothing was enqueued" in planned
+    assert "duplicates" not in planned
+    assert "batch march: 1 enqueued, 1 duplicate, 0 bad" in voiceflow("enqueue", path, *SAY).out
+
+
 def test_the_hint_does_not_count_calls_that_are_known(voiceflow: Program) -> None:
     voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY)
     again = written(voiceflow.folder, "march.csv", BAD + "+6587654399,Eve\n")
