@@ -109,7 +109,7 @@ async def limits(context: CheckContext) -> Diagnosis:
     if stored == wanted:
         return ok(in_words(stored))
     held = await SetRate(context.store, chosen.queue).over(wanted)
-    remedies = []
+    remedies: list[str] = []
     if held.rate != wanted.rate:
         remedies.append(
             "the rate was set by `voiceflow rate`: to use the rate of the settings, run `voiceflow rate --reset` and "
