@@ -25,7 +25,7 @@ KEPT_FOR = timedelta(days=400)
 class TaskRecord:
     """The batches and numbers that the tries of a task instance have used so far.
 
-    `has_older_calls` is True if a release that identified a row by all of its columns enqueued some of the calls.
+    `has_older_calls` is True if an older release, which identified a row by all of its columns, made some of the calls.
     """
 
     batches: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ class HeldRows:
         self._count += len(rows)
 
     def __iter__(self) -> Iterator[list[ReadRow]]:
-        """The packs, in their order."""
+        """The packs of rows, in the order in which they were added."""
         self._file.seek(0)
         for _ in range(self._packs):
             held = pickle.load(self._file)  # noqa: S301 (written above, by this process)

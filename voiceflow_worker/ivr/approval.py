@@ -119,7 +119,7 @@ def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
 
 
 def _choices(data: Data) -> Mapping[str, str]:
-    """The choices in a job's data, else the defaults. Data is flat, so they are a JSON text: `{"1": "approved"}`."""
+    """The choices in a job's data, else the defaults. Data is flat, so it has them as a text: `{"1": "approved"}`."""
     text = data.get("choices")
     if not isinstance(text, str):
         return CHOICES

@@ -36,7 +36,7 @@ _TEMPLATE = _Template()
 def spoken(text: Text, caller: Caller) -> str:
     """A declared text for one caller: in the menu's language, with `{name}` filled in from the job's data.
 
-    Raises InvalidInputError if a value or the language is missing, and the errors of a text that is a function.
+    Raises InvalidInputError if a value or the language is missing. If the text is a function, its errors are passed on.
     """
     if callable(text):
         return _tidy(text(caller))

@@ -46,10 +46,10 @@ class Sandbox:
     `seed` decides how calls end. With `speed`, time passes faster than in reality: at 60, a minute takes a second.
     `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` are checked only if given.
 
-    `webhook` receives all events of a sub-account until another webhook is registered. Its Authorization value is
-    `webhook_secret`. A failed delivery is repeated `webhook_retries` times. A call action event (VCA) is sent once, and
-    must be answered within `answer_within`, which `speed` does not shorten. Call status events (VCS) are sent
-    only to webhooks that were registered for them, unless `call_statuses` is set.
+    `webhook` receives all events of a sub-account until another webhook is registered. The events carry
+    `webhook_secret` in the Authorization header. A failed delivery is repeated `webhook_retries` times. A call action
+    event (VCA) is sent once, and must be answered within `answer_within`, which `speed` does not shorten. Call status
+    events (VCS) are sent only to webhooks that were registered for them, unless `call_statuses` is set.
 
     `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The ledger
     has true times. The ledger and all orders can be used from Python and over HTTP.

@@ -1,7 +1,7 @@
 """Enqueueing of the rows of a campaign. Each row is called once per task instance, not once per try.
 
-A row is identified by its own key, or else by its number and its ordinal among the rows with this number. A later try
-enqueues calls for new rows, and cancels waiting calls of removed rows.
+A row is identified by its own key, or else by its phone number and its ordinal among the rows with this phone
+number. A later try enqueues calls for new rows, and cancels waiting calls of removed rows.
 """
 
 from __future__ import annotations

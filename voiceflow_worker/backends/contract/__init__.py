@@ -1,8 +1,8 @@
 """The contract of a store, as a test suite that every backend must pass.
 
 It needs pytest and anyio's pytest plugin, which comes with anyio. The fixture `opener` is a function that opens a store
-of the backend under test. Within a test, each call opens the same storage, as another process would. The storage must
-be empty when a test begins.
+of the backend under test. Within a test, the function opens the same storage each time, as another process would.
+The storage must be empty when a test begins.
 
     # tests/test_my_backend.py
     import pytest

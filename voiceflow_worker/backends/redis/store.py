@@ -65,7 +65,7 @@ async def open_redis(
     """Open the store at a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data. `greetings` are further checks of every new session, after those of the store.
+    may lose data. `greetings` are further checks of every new Redis session, after those of the store.
 
     Raises SettingsError for an invalid URL, RedisForgetsError for a server that may lose data or does not show its
     settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does not answer.

@@ -73,7 +73,7 @@ class _Ticket(Generic[T]):
 class GroupCommit:
     """The only writer of a store in this process.
 
-    A caller may be cancelled while it waits. Its change may still be written, and other callers are not affected. An
+    A task may be cancelled while it waits. Its change may still be written, and other tasks are not affected. An
     operation fails if other processes keep the file locked for longer than `patience`.
     """
 
@@ -113,7 +113,8 @@ class GroupCommit:
         """Carry out an operation, and return its result when it is on the disk.
 
         If not `durably`, the result survives the end of this process. Until a later commit is on the disk, a power cut
-        may undo it, together with all later changes. Such a commit takes no fsync, and no hop to the thread.
+        may undo it, together with all later changes. If no operation of its group is durable, the commit takes no
+        fsync, and runs on the event loop.
 
         Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
         part of the operation is on the disk.

@@ -69,7 +69,7 @@ async def check_journals(store: Store, witness: Witness, *, queue: str, policy: 
 
 
 def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> list[JournalledCall]:
-    """Jobs of a journal file as calls. Their retention is the shorter of the file's and the policy's."""
+    """The `JournalledCall` of each of these jobs. The shorter retention of the file and of the policy applies."""
     retention = min(file.retention, policy.retention)
     return [JournalledCall.of(job, retention=retention) for job in jobs]
 

@@ -37,7 +37,7 @@ class Senders:
         self._flying += count
 
     def free(self, count: int) -> None:
-        """Stop counting calls that will not be sent."""
+        """Take calls that will not be sent out of the count."""
         self._flying -= count
         if count:
             self._on_freed()

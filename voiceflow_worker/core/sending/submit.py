@@ -62,7 +62,7 @@ class Flight:
 
     @property
     def leaves_at_once(self) -> bool:
-        """Whether the call need not wait for a departure time."""
+        """Whether the call may leave without a wait for a departure time."""
         return self.departure is not None and self.departure.is_at_once
 
 

@@ -1,4 +1,4 @@
-"""Ranges of the log of 8x8: calls in groups, and the range to request for each group."""
+"""Ranges of the log of 8x8 to request: calls are grouped by time, and each group needs one range."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Refusal:
 
 
 def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refusal:
-    """Return the actions of a reply, or its error. None stands for a lost reply."""
+    """Return the actions of a reply, or the error of an invalid reply. An `answer` of None means that no reply came."""
     if answer is None:
         return Refusal(_INVALID_FLOW, "the call action event got no answer")
     if answer.status is None:

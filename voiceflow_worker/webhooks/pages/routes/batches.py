@@ -32,5 +32,5 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
 
 
 def _place(text: str | None, count: int) -> int:
-    """A place in a list with `count` entries; 0 for a text that is not such a place."""
+    """The index that a text gives in a list of `count` entries; 0, the first, if the text is not such an index."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 and int(text) < count else 0
