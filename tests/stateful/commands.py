@@ -286,10 +286,12 @@ class Commands:
             assert each.is_closed(at=now) == gate.is_closed(now)
 
     def cancel_batch(self, batch_id: str) -> None:
-        """For good."""
+        """For good; other calls stay as they are, but for leases that are over."""
+        now = self.clock.now()
         self._all(lambda side: side.queue.cancel_batch(batch_id))
-        self.calls.gate(batch_id).cancel(self.clock.now())
-        self._swept()
+        self.calls.gate(batch_id).cancel(now)
+        self.calls.end_cancelled(now)
+        self.look()
 
     def prune(self) -> None:
         """Delete what ended long ago, and the events of then."""

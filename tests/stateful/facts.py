@@ -282,6 +282,15 @@ class Calls:
             elif call.batch_id is not None and self.gate(call.batch_id).cancelled:
                 call.give_up(S.CANCELLED)
 
+    def end_cancelled(self, at: datetime) -> None:
+        """Leases that are over end, and then what waits in a cancelled batch."""
+        for call in self.by_id.values():
+            if call.state is S.LEASED and call.due_at <= at:
+                call.state = S.QUEUED
+        for call in self._queued():
+            if call.batch_id is not None and self.gate(call.batch_id).cancelled:
+                call.give_up(S.CANCELLED)
+
     def _queued(self) -> Iterable[Call]:
         return [call for call in self.by_id.values() if call.state is S.QUEUED]
 
