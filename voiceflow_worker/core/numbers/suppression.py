@@ -38,7 +38,7 @@ class Suppression:
         return self.until is None or at < self.until
 
     def as_json(self) -> dict[str, object]:
-        """This entry as JSON, as `voiceflow suppress list --json` prints it."""
+        """This entry as JSON, as `voiceflow suppress list` prints it for scripts."""
         return {
             "number": self.number,
             "since": rfc3339(self.since),
