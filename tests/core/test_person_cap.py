@@ -53,6 +53,15 @@ async def called(engine: Engine, destination: str = ANA, *, batch_id: str | None
     return await engine.queue.get(job.id)
 
 
+async def doubted(engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> Job:
+    """A call whose answer was lost an hour ago."""
+    voice.answers = [unknown()]
+    doubt = await engine.enqueue(ANA)
+    await engine.send()
+    clock.advance(HOUR)
+    return doubt
+
+
 async def test_a_worker_that_stood_still_past_its_lease_frees_no_place_of_another(
     clock: ManualClock, voice: ScriptedVoice
 ) -> None:
@@ -160,10 +169,7 @@ async def test_a_doubt_counts_until_it_is_known_that_nobody_was_reached(
     engine: Engine, voice: ScriptedVoice, clock: ManualClock
 ) -> None:
     await called(engine)
-    voice.answers = [unknown()]
-    doubt = await engine.enqueue(ANA)
-    await engine.send()
-    clock.advance(HOUR)
+    doubt = await doubted(engine, voice, clock)
     job = await waits(engine, await engine.enqueue(ANA))
     await engine.queue.cancel(job.id)
     await engine.queue.resolve(doubt.id, placed=False, note="seen in the portal")
@@ -194,10 +200,7 @@ async def test_a_post_that_rang_although_it_was_resolved_as_not_placed_counts_ag
     engine: Engine, voice: ScriptedVoice, clock: ManualClock, status: SessionStatus
 ) -> None:
     await called(engine)
-    voice.answers = [unknown()]
-    doubt = await engine.enqueue(ANA)
-    await engine.send()
-    clock.advance(HOUR)
+    doubt = await doubted(engine, voice, clock)
     await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
     await engine.queue.cancel(doubt.id)
     await engine.summarise(doubt, status)
@@ -208,10 +211,7 @@ async def test_a_post_that_rang_although_it_was_resolved_as_not_placed_counts_ag
 async def test_a_late_created_takes_its_place_back_once(
     engine: Engine, voice: ScriptedVoice, clock: ManualClock
 ) -> None:
-    voice.answers = [unknown()]
-    doubt = await engine.enqueue(ANA)
-    await engine.send()
-    clock.advance(HOUR)
+    doubt = await doubted(engine, voice, clock)
     await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
     for _ in range(2):
         await engine.settler.verdict(doubt, 1, created("session-of-old"))

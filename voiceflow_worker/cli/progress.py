@@ -53,7 +53,7 @@ class _Lines:
         self._next = time.monotonic() + LINE_EVERY
         self._total = -1
         self._began = (0.0, 0)
-        self._told = -1
+        self._shown = -1
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
@@ -62,12 +62,12 @@ class _Lines:
         if now >= self._next:
             self._next = now + LINE_EVERY
             percent = f" ({done * 100 // total} %{self._left(done, now)})" if total else ""
-            self._told = done
+            self._shown = done
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
 
     def _left(self, done: int, now: float) -> str:
         """The remaining time, computed from the speed since the total became known; none if nothing was done lately."""
         since, first = self._began
-        if done in (first, self._told) or done >= self._total:
+        if done in (first, self._shown) or done >= self._total:
             return ""
         return f", about {(now - since) / (done - first) * (self._total - done):.0f} s left"
