@@ -203,10 +203,10 @@ async def test_after_a_flush_has_failed_the_log_is_moved_into_the_file_before_an
         await store.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
         job = await lease(store)
         await lock(store, job)
+        before = Files.of(path)  # now: after the failure, the log is moved at once, on another thread
         disk.fails_next = True
         with pytest.raises(StoreUnavailableError, match="writing the store"):
             await journal(store, job)
-        before = Files.of(path)
         await journal(store, job)
         after = Files.of(path)
     lost = tmp_path / "lost.db"
