@@ -41,7 +41,7 @@ class CsvRows(RowSource):
         judge: Callable[[Sequence[str]], str | None] = header_problem,
     ) -> None:
         self._file = file
-        self._lines = _Lines(read_lines(file, on_bytes=on_bytes))
+        self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
         self.header = self._read_header()
         self.columns = tuple(map(canonical_name, self.header))
         if problem := judge(self.columns):
@@ -124,7 +124,7 @@ class CsvRows(RowSource):
         return ((None, f"the row has {found} cell{'s' * (found != 1)}, but the header has {wanted}; {remedy}"),)
 
 
-class _Lines:
+class _PushbackLines:
     """Lines that can be put back."""
 
     def __init__(self, lines: Iterator[Line]) -> None:

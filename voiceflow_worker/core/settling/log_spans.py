@@ -16,12 +16,12 @@ MARGIN = timedelta(minutes=1)
 PAGE = 500
 
 
-class _Case(Protocol):
+class _HasWindow(Protocol):
     @property
     def window(self) -> Window: ...
 
 
-Case = TypeVar("Case", bound=_Case)
+Case = TypeVar("Case", bound=_HasWindow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def spans(cases: Sequence[Case]) -> list[list[Case]]:
     return groups
 
 
-def range_of(group: Sequence[_Case], *, longest_call: timedelta, latest: datetime) -> Window:
+def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: datetime) -> Window:
     """The range of the log that has the rows of a group, up to `latest`.
 
     It covers the longest possible call, because 8x8 does not document which of a row's times counts.

@@ -47,7 +47,7 @@ class Priced:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _UnpricedPost:
     """One POST whose price is looked for; `legs` is the number of legs in its summary."""
 
     job_id: str
@@ -96,7 +96,7 @@ class Prices:
                 )
         return total
 
-    async def _price(self, case: _Case, session: LoggedSession | None, total: Priced) -> None:
+    async def _price(self, case: _UnpricedPost, session: LoggedSession | None, total: Priced) -> None:
         total.looked_at += 1
         charge = session.charge if session is not None and len(session.legs) >= case.legs else None
         if charge is None:
@@ -108,7 +108,7 @@ class Prices:
             if charge.currency is not None:
                 total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price
 
-    async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_Case]:
+    async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_UnpricedPost]:
         query = Query(queue=self._queue, states=FINAL_STATES, batch_id=batch_id, limit=PAGE)
         return [
             case
@@ -117,10 +117,10 @@ class Prices:
             for case in self._of_job(job, since)
         ]
 
-    def _of_job(self, job: Job, since: datetime | None) -> list[_Case]:
+    def _of_job(self, job: Job, since: datetime | None) -> list[_UnpricedPost]:
         skew = self._policy.clock_skew
         return [
-            _Case(job.id, post.number, session_id, _legs(post), window_of(post, skew=skew))
+            _UnpricedPost(job.id, post.number, session_id, _legs(post), window_of(post, skew=skew))
             for post in job.posts
             if post.charge is None
             and post.may_have_rung
