@@ -221,7 +221,7 @@ class TooLateError(IllegalMoveError):
 
 
 class TooEarlyError(IllegalMoveError):
-    """Raised when a call is resolved as not placed too early: 8x8 may still place it until `until`."""
+    """Raised when a call is resolved too early as not placed: 8x8 may still place it until `until`."""
 
     def __init__(self, job_id: str, *, state: str, until: datetime) -> None:
         self.until = until

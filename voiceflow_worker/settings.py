@@ -72,7 +72,7 @@ _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_sec
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was given, with its name and its place. With `in_file`, `value` is the path of a file with it."""
+    """A value as it was given, with its name and its place. With `in_file`, `value` is the path of a file."""
 
     value: object
     name: str

@@ -30,9 +30,9 @@ IsPreferred = Callable[[str], bool]
 class ConnectionLimits:
     """Limits on the connections of a server.
 
-    At most `most` connections are open. A connection is closed if the head of its request is not complete after
-    `head`, or the body after `whole`. A full server closes connections to make room for new ones: first those that
-    have waited longest for a complete request. A connection that has begun a request is safe for `grace`, any other for
+    At most `most` connections are open. A connection is closed if the head of its request is not complete after `head`,
+    or the body after `whole`. A full server closes connections to make room for new ones: first those that have waited
+    longest for a complete request. It leaves a connection open for at least `grace` if a request has begun, else for
     `patience`.
     """
 
@@ -64,7 +64,7 @@ class ClientConnection:
 
 
 class ConnectionLimiter:
-    """Counts the connections of a server, and closes some at the limits. `on_room` is called when one has ended."""
+    """Counts the connections of a server, and closes some at the limits. Calls `on_room` after a connection ended."""
 
     def __init__(self, limits: ConnectionLimits, *, is_preferred: IsPreferred | None = None) -> None:
         self._limits = limits

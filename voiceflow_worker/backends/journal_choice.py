@@ -1,4 +1,4 @@
-"""The choice, by the settings, whether this machine keeps journal files."""
+"""The choice whether this machine keeps journal files, from the settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def journal_files(settings: Settings) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
     A Redis may restart by itself from an older file, so it always has journal files. A SQLite store is set back only if
-    a person replaces its file. To start anew, people also delete the file, and that looks the same. So a SQLite store
-    has journal files only if `state_dir` is set. A store in memory ends with its process, and has none.
+    a person replaces its file. But a person who deletes the file to start anew looks the same. So a SQLite store has
+    journal files only if `state_dir` is set. A store in memory ends with its process, and has none.
     """
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):

@@ -35,7 +35,7 @@ _rare_fields = attrgetter("priority", "batch_id", "destination", "valid_until")
 
 
 def changes_rare_fields(move: Move) -> bool:
-    """Whether a move changes an indexed field that moves rarely change."""
+    """Whether a move changes an indexed field. Few moves do."""
     return bool(_rare_fields(move.old) != _rare_fields(move.new))
 
 

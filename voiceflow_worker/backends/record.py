@@ -155,9 +155,9 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
 
 
 def counted_jobs(rows: Iterable[Sequence[Any]]) -> Iterator[CountedCall]:
-    """The calls in rows of an id, a state, a destination and a record, each read when its turn comes.
+    """The calls in rows of an id, a state, a destination and a record, read one at a time.
 
-    A count never has more than one of them, so they stay in the processor's cache. That halves the time.
+    A single call stays in the processor's cache, which halves the time of a count.
     """
 
     def job_of(row: Sequence[Any]) -> Job:

@@ -322,7 +322,7 @@ def _job_of(entry: Mapping[str, Any]) -> Job:
 
 
 def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
-    """The job in an entry; None for an entry of a newer version, whose own workers guard the call."""
+    """The job in an entry; None for an entry of a newer version. Workers of that version guard the call."""
     try:
         return _job_of(entry)
     except StoreVersionError as error:

@@ -93,7 +93,7 @@ class CampaignRows:
         return json_values(raw, is_body=self._options.template is None)
 
     def _is_new(self, found: Finding) -> bool:
-        """False for a repeated warning about the source number. Each is reported once in a file."""
+        """False for a repeated warning about the source number. Each warning is reported once per file."""
         if found.is_error or found.path is None or not found.path.endswith(".params.source"):
             return True
         is_new = found.message not in self._source_warnings

@@ -126,7 +126,7 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _missing(error: CycloptsError) -> str | None:
-    """What to give, if an argument or an option with a value is missing altogether."""
+    """The remedy if an argument or an option with a value is missing altogether; None for another error."""
     from cyclopts import MissingArgumentError
 
     argument = error.argument

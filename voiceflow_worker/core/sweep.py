@@ -44,8 +44,8 @@ class Swept:
 class _Pass:
     """One pass over all kinds of overdue jobs.
 
-    `again` is True if a page was full and this sweep moved at least half of it. If other sweepers moved more of it,
-    they do the rest too.
+    `again` is True if a page was full and this sweep moved at least half of it. Otherwise, the sweepers that moved the
+    larger part of the page do the rest too.
     """
 
     again: bool = False
@@ -95,7 +95,7 @@ class Sweeper:
         return swept
 
     async def end_cancelled(self) -> int:
-        """End the queued jobs of cancelled batches, and those whose lease is over; returns their number.
+        """End the jobs of cancelled batches that are queued, or whose lease is over; returns their number.
 
         Nothing else is decided here: a call whose summary is overdue may be waiting for the log of 8x8.
         """

@@ -245,7 +245,7 @@ class Menus:
         return cast("Step", action), False
 
     async def _fallen_back(self, plan: Plan) -> CallFlow:
-        """The answer when a plan could not be carried out: the fallback, or a hang-up if that fails too."""
+        """The answer when a plan could not be carried out: the fallback, or a hang-up if the fallback fails too."""
         fallback = _last_word(self._manner(plan.path).fallback) if plan.path else END
         try:
             if fallback != plan.action and not is_handler(fallback):

@@ -28,8 +28,8 @@ _log = structlog.get_logger("voiceflow.webhooks")
 def app() -> Starlette:
     """The receiver of the store VOICEFLOW_STORE, with the secrets, networks and proxies of the settings.
 
-    The settings are read by the call of this function. Each process of the server opens the store when it starts the
-    app. Raises SettingsError.
+    Calling this function reads the settings. Each process of the server opens the store when it starts the app. Raises
+    SettingsError.
     """
     settings = load_settings()
 

@@ -3,7 +3,7 @@
 A map index does not identify a call: if a cleared task expands [X, A, B] instead of [A, B], A and B get other indexes.
 A number does not identify a call either, because two instances may call the same number. So each instance claims an
 ordinal for its number, and keeps the ordinal in all its tries. After a clear, ordinals are claimed again. Ordinals of
-calls that rang are claimed first: a number that fewer instances call than before does not ring again.
+calls that rang are claimed first. So a number does not ring again if fewer instances call it than before.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Condition(Enum):
 
 
 class RowAction(Enum):
-    """The action for a row, chosen by its prior call."""
+    """The action for a row, which depends on its prior call."""
 
     KEEP = auto()
     REPLACE = auto()

@@ -42,7 +42,7 @@ class RedisStore:
         return self.link.durability
 
     async def losses(self, queue: str) -> Losses:
-        """The lost jobs of a queue that are known so far: scripts have found their index entries without the jobs."""
+        """The lost jobs of a queue that scripts have found so far: index entries without a job."""
         counts, jobs = await self.link.run("losses", self.keys.queue(queue))
         return Losses(
             counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},

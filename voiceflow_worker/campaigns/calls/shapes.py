@@ -30,9 +30,9 @@ class _Known:
 class Shapes:
     """The shapes of a template.
 
-    A shape is everything in a body but the number called and the spoken texts. The rules require of a spoken text only
-    that it is not empty, not too long, and has no control characters and no curly brackets. So a row whose texts meet
-    these requirements has the findings of its shape.
+    A shape is everything in a body but the number called and the spoken texts. A spoken text breaks a rule only if it
+    is empty or too long, or has control characters or curly brackets. A row without such texts has the findings of its
+    shape.
     """
 
     def __init__(self, template: FlowTemplate) -> None:

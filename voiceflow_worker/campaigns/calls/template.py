@@ -174,8 +174,7 @@ class FlowTemplate:
     ) -> Any:
         """The value with its texts compiled.
 
-        `param` is the parameter that the value is for, `voice` is the voice beside it, and `params` are the parameters
-        of its keys.
+        `param` describes the value, and `params` the values of its keys. `voice` is the voiceProfile beside the value.
         """
         if isinstance(value, str) and is_template(value):
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)

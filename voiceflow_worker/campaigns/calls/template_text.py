@@ -240,7 +240,7 @@ def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[st
 
 @lru_cache(maxsize=1024)
 def _blank(name: str) -> object:
-    """The value of an empty cell: false in a condition, replaced by `default` and `or`, an error when printed."""
+    """The value of an empty cell. It is false in a condition, `default` and `or` replace it, and printing it fails."""
     from jinja2 import Undefined, UndefinedError
 
     class Blank(Undefined):

@@ -24,8 +24,8 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 class RejectsFile:
     """The file of rejected rows, in the form of their source: a CSV with its own delimiter, or JSON lines.
 
-    The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row: behind the cells of a
-    row with too many, it would stand in another column.
+    The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row. As the last cell, it
+    would be in another column if a row has too many cells.
 
     The complete file appears at the end of the block, if there was no error and at least one row. So one run can read
     corrected rejects and write new ones to the same file, and a failed run leaves an earlier file unchanged. Raises

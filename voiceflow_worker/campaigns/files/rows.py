@@ -27,7 +27,7 @@ _NO_DATA: Mapping[str, object] = {}
 
 
 class RawRow(NamedTuple):
-    """One row as it is in the file. A tuple, because files have millions of them.
+    """One row as it is in the file. It is a tuple, because files have millions of rows.
 
     `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet or a Parquet file.
     `text` is the text of a line. `cells` are the cells of a table; `data` is the object of a JSON line. `problems` are

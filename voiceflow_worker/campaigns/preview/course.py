@@ -157,7 +157,7 @@ class _Group(NamedTuple):
     calls: int
 
     def in_turn(self) -> tuple[int, datetime, int, int, _Group]:
-        """The group, with its place among the due groups in front."""
+        """The group, after the values that order the due groups."""
         return -self.times.priority, self.due, self.block, self.order, self
 
 

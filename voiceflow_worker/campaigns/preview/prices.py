@@ -36,7 +36,7 @@ class Price:
     per_call: Decimal = Decimal(0)
 
     def of(self, calls: int, *, seconds: float) -> Decimal:
-        """The price of this number of calls. All of them together last `seconds`."""
+        """The price of this number of calls, which last `seconds` in all."""
         return self.per_call * calls + self.per_minute * Decimal(str(round(seconds, 3))) / 60
 
 

@@ -71,7 +71,7 @@ class Callers:
         return MenuCall(None, None, () if session is None else await self._visit(session))
 
     async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
-        """Store a key press with its call, in whatever state the job is; a repeated event adds nothing.
+        """Store a key press with its call, whatever the job's state; a repeated event adds nothing.
 
         The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError if other writers
         keep moving the job. The key press is then not stored, and the answer to the event must say so.

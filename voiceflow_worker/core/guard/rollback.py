@@ -45,7 +45,7 @@ LEAST_KEPT = timedelta(days=7)
 
 
 class RollbackGuard:
-    """Writes the journal file of one worker, and checks that the store still has the calls that it took."""
+    """Writes the journal file of one worker, and checks that the store still has the calls that it once had."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class RollbackGuard:
         await self._file.append(jobs)
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Record which jobs of the last `append` the store took."""
+        """Record which jobs of the last `append` were committed to the store."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._file.judge(kept)
@@ -134,11 +134,11 @@ class RollbackGuard:
         return True
 
     async def check(self) -> bool:
-        """Whether the store lacked the newest POST that it had taken. If so, it was set back, and is restored now."""
+        """Whether the store lacked the newest POST that it once had. If so, it was set back, and is restored now."""
         return self._newest is not None and await self._check([self._newest])
 
     async def watch(self) -> None:
-        """Look again and again, even if there is nothing to send, because another worker may be about to send."""
+        """Check the store again and again, even if there is nothing to send: another worker may be about to send."""
         while True:
             wait = LOOK_EVERY
             try:
@@ -149,7 +149,7 @@ class RollbackGuard:
             await self._clock.sleep(wait)
 
     async def recall(self, job: Job) -> bool:
-        """Whether the store was set back (and is restored now), after a verdict found no POST of the sent `job`."""
+        """Check the store if a verdict finds no POST of the sent `job`. True if it was set back and is restored now."""
         return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:

@@ -147,7 +147,7 @@ class NumberLocks:
         return {**standing, **await self._put(wanted, now=now)}
 
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Extend the locks of second parties, who ring only after the first has answered and heard the message."""
+        """Extend the locks of second parties. They ring only after the first party has answered and heard the text."""
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         if seconds:
             policy = self._policy

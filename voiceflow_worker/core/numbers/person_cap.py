@@ -139,7 +139,7 @@ class PersonCaps:
 
 
 def _places(job: Job) -> list[str]:
-    """The keys of all places of a job's person, including those beyond the limit, which may have been higher."""
+    """The keys of all places of a job's person, including places beyond the limit: it may have been higher before."""
     person = min(spellings(job.destination))
     return [f"{job.queue}/{person} {place}" for place in range(1, MOST_ATTEMPTS + 1)]
 

@@ -24,8 +24,8 @@ Got = TypeVar("Got")
 class _HookThreads:
     """Runs functions in threads, at most `most` at a time.
 
-    A thread cannot be ended. A thread that hangs is left behind after its time limit, and still counts, so that each
-    retry does not leave one more.
+    A thread cannot be ended. A thread that hangs is left behind after its time limit, and still counts. So retries do
+    not add more and more threads.
     """
 
     def __init__(self, most: int) -> None:

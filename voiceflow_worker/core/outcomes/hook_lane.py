@@ -186,7 +186,7 @@ class HookLane:
         del self._chains[job_id]
 
     async def _put_off(self, chain: deque[PendingOutcome]) -> None:
-        """Keep all outcomes of a chain after its first one has failed. More may come while they are stored."""
+        """Store all outcomes of a chain, after its first outcome has failed. More outcomes may come meanwhile."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)

@@ -32,7 +32,7 @@ AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedOutcome:
-    """An outcome that a hook failed to take `failures` times, and no longer gets. `error` is the last failure."""
+    """An outcome that a hook no longer gets, after `failures` failed tries. `error` is the last failure."""
 
     job_id: str
     state: JobState

@@ -86,5 +86,5 @@ class DrainCheck:
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """The drain waits for jobs that are due by this time. After a 429, jobs are due when the hold ends."""
+    """The drain waits for jobs that are due by this time: soon, or soon after the end of the last timed hold."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

@@ -45,7 +45,7 @@ class Recount:
 class _Count:
     """One count of all jobs. Equal `versions` of a batch in two counts mean that none of its jobs moved between them.
 
-    They are sums over its jobs: every move of a job gives it a new revision.
+    A version is a sum over the revisions of the jobs: every move gives a job a new revision.
     """
 
     result: Recount

@@ -35,7 +35,7 @@ class WitnessJournal(Protocol):
         ...
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Record which of the jobs of the last `append` the store took; the POSTs of the others never leave."""
+        """Record which jobs of the last `append` were committed to the store; the POSTs of the others never leave."""
         ...
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Witness(Protocol):
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
         """The newest entry of each job in a file, in order: the job just before its POST left.
 
-        Jobs whose POST never left, because the store did not take it, are left out.
+        Jobs whose POST never left, because it was not committed to the store, are left out.
         """
         ...
 

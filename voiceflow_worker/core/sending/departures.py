@@ -170,7 +170,7 @@ class Departures:
         await self._sleep_until(slot.at - max(LEAD, self._journalled_in + STALE))
 
     async def reach(self, slot: _Slot, *, until: datetime) -> bool:
-        """Wait for a slot, or another one if it is missed. Returns False if none comes soon enough and by `until`."""
+        """Wait for a slot, or for another if it is missed. Returns False if none comes soon enough and by `until`."""
         by = None
         while slot.at <= (by or until):
             await self._sleep_until(slot.at if slot.taken else slot.at - self._reach)

@@ -18,8 +18,9 @@ from voiceflow_worker.model.reports.verdict import Hold, Verdict
 class Reply:
     """The verdict of one POST, kept until it is stored.
 
-    Retries reuse these values. Computed again, a correct clock would look wrong beside an old answer, and a wait would
-    start again with each retry. `gate` is a hold that is not stored yet, and `held_until` is the end of a stored hold.
+    Retries reuse these values. If retries computed them again, a correct clock would look wrong beside an old answer,
+    and a wait would start again each time. `gate` is a hold that is not stored yet, and `held_until` is the end of a
+    stored hold.
     """
 
     verdict: Verdict

@@ -37,7 +37,7 @@ class Senders:
         self._flying += count
 
     def free(self, count: int) -> None:
-        """Take calls that will not be sent out of the count."""
+        """Subtract calls that will not be sent."""
         self._flying -= count
         if count:
             self._on_freed()

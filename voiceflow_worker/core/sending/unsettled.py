@@ -203,6 +203,6 @@ def cancellations() -> tuple[type[BaseException], ...]:
     """The exceptions of a cancellation.
 
     On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group. If
-    the group were not caught, the job would stay in `sending`, and then be in doubt for nothing.
+    the group were not caught, the job would stay in `sending`, and then be in doubt without need.
     """
     return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

@@ -151,7 +151,7 @@ class Changes:
         return again
 
     async def _commit(self, moves: Sequence[Move]) -> set[str]:
-        """Commit moves and do what they require; returns the ids of the jobs whose move was taken."""
+        """Commit moves and do what they require; returns the ids of the jobs whose move was committed."""
         if not moves:
             return set()
         # Before the commit, and so before the number is released: the next call that locks the number finds it on the

@@ -56,7 +56,7 @@ class Holds:
         return self._closed_at >= leased_at
 
     async def reason_since(self, leased_at: float, *, batch_id: str | None) -> str | None:
-        """The reason why a call leased then may not leave now: a hold or a closed gate. None if it may leave."""
+        """The reason why a call leased at `leased_at` may not leave now: a hold or a closed gate; None if it may."""
         if self.closed_since(leased_at):
             return self.reason
         for gate in await self._control.gates(self._queue):

@@ -122,7 +122,7 @@ class WatchedConnector(aiohttp.TCPConnector):
 
     A kept connection with data that belongs to no request is closed, and not handed out. aiohttp would take the data
     for the answer to the next request, although RFC 9112 §9.2 forbids it. A leftover 401 would then make a worker send
-    a call again that was placed. The connection of a POST is given back only when its watch is over.
+    a placed call again. The connection of a POST is given back only when its watch is over.
     """
 
     def __init__(self, *, limit: int, keepalive_timeout: float, ssl_context: SSLContext) -> None:
@@ -230,7 +230,7 @@ class ConnectorWatch:
         return protocol.announced_end and not protocol.ended_badly
 
     def over(self, *, keep: bool) -> None:
-        """Give the connection back to the pool, or close it, once the answer is judged."""
+        """End the watch, once the answer is judged: give the connection back to the pool with `keep`, else close it."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back(should_close=not keep)

@@ -53,7 +53,7 @@ class DirectPosts:
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
 
     async def __call__(self, body: bytes) -> httpx.Response:
-        """POST a body, and return the response when its head has arrived. Its stream closes itself at its end."""
+        """POST a body, and return the response when its head has arrived. The response closes itself after its body."""
         with map_aiohttp_exceptions():
             try:
                 return await self._post(body)

@@ -99,7 +99,7 @@ class BlindWatch(_Deaf):
         """Whether the trace shows one POST on one new connection; without a trace, whether the server closes it.
 
         Each POST asks for its connection to be closed. A transport that ignores this can keep the connection only if
-        the server keeps it too. An answer that was made with its content came over no connection.
+        the server keeps it too. A transport that makes an answer together with its content used no connection for it.
         """
         if self._posts:
             return self._posts == self._connections == 1

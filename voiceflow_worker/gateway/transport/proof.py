@@ -33,7 +33,7 @@ class AnswerProof:
         self._sessions = RecentSessions()
 
     def waited(self, seconds: float) -> None:
-        """Record the seconds after which an answer came or was given up."""
+        """Record how many seconds an answer took, or the wait for it if none came."""
         self._times.add(seconds, at=time.monotonic())
 
     async def judge(

@@ -82,7 +82,7 @@ class DefaultTransport:
 
 
 def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
-    """The caller's transport, with its kind of watch.
+    """The caller's transport as a carrier, with the watch that suits it.
 
     Two transports are known: httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses
     and wrappers are unknown, because they may send a request twice or late. Each error of an unknown transport leaves

@@ -173,8 +173,8 @@ class CallWindow:
 def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datetime, datetime], ...]:
     """The intervals in which a window is open on one UTC day.
 
-    It can open or close only at local midnight, at the start or end of a span, or when the local clock is changed.
-    Between two such moments it does not change.
+    The window can open or close only at local midnight, at the start or end of a span, or when the local clock is
+    changed.
     """
     begin = datetime.combine(day, MIDNIGHT, tzinfo=UTC)
     end = begin + _DAY

@@ -171,7 +171,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
 
     Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. A
     summary of an older POST settles the job only if no newer POST may have rung. There are two exceptions: a person who
-    has answered is not called again, and a redial that was requested since ends only with an answered call or an
+    has answered is not called again, and a redial that was requested meanwhile ends only with an answered call or an
     opt-out.
     """
     post = _recorded(job, number, evidence="summary")

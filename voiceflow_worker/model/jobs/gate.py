@@ -98,7 +98,7 @@ def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     """The gate that a store keeps after an order.
 
     An order to open ends a hold. A hold never shortens an earlier hold: a 429 that asks for two seconds must not end
-    the hold of a person, or a longer one of another 429. A cancelled batch stays cancelled.
+    the hold of a person, or a longer hold of another 429. A cancelled batch stays cancelled.
     """
     if standing is None or not standing.is_closed(at=at) or ordered.state is GateState.CANCELLED:
         return ordered

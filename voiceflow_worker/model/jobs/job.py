@@ -168,7 +168,7 @@ class RedialPolicy:
 
 
 class CountedCall(Protocol):
-    """What a count reads of a call. A `Job` is one."""
+    """The fields of a call that a count reads. A `Job` has them."""
 
     @property
     def destination(self) -> str:

@@ -77,7 +77,7 @@ def _is_news(post: Post, job: Job) -> bool:
 
 
 def _is_same(known: Post, post: Post, job: Job) -> bool:
-    """Whether these are records of one POST, or of two POSTs of one number on which there is a note already."""
+    """Whether these are records of one POST, or of two POSTs with one number that a note already mentions."""
     return known.began_at == post.began_at or is_noted(job, known, post)
 
 

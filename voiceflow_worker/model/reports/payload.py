@@ -65,7 +65,7 @@ class Payload:
         return None
 
     def identifier(self, name: str) -> str | None:
-        """As `text`, but a string of more than 200 characters is not cut: it counts as not read."""
+        """Like `text`, but a string of more than 200 characters is not cut; it counts as unread."""
         value = self._value(name)
         if isinstance(value, str) and len(value) > LONGEST_EVENT_ID:
             return None
@@ -205,7 +205,7 @@ def read_field(
 
 
 def needed_field(reader: Callable[[Payload, str], T | None], name: str) -> T:
-    """A dataclass field as by `read_field`. If it is missing, `entry_of` returns None."""
+    """A dataclass field like that of `read_field`. If its value is missing, `entry_of` returns None."""
 
     def read(payload: Payload) -> T | None:
         return reader(payload, name)

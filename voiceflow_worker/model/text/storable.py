@@ -26,7 +26,7 @@ def half_pair_problem(text: str) -> str | None:
 
 
 def checked_text(name: str, text: str) -> str:
-    """The text, if a store can keep it. Raises InvalidInputError, which begins with the name, otherwise."""
+    """The text, if a store can keep it. Otherwise raises InvalidInputError, which begins with the name."""
     problem = half_pair_problem(text)
     if problem is not None:
         raise InvalidInputError(f"{name} {problem}")

@@ -122,7 +122,7 @@ class Call:
         return self.began + timedelta(seconds=self.plan.dial_seconds + seconds)
 
     def awaits(self, kind: EventKind) -> asyncio.Event:
-        """Return an event that is set by the first answer to an event of this kind, or by the summary's delivery."""
+        """Return a flag that is set by the first answer to an event of this kind, or by the summary's delivery."""
         event = asyncio.Event()
         self._awaited += ((kind, event),)
         return event

@@ -3,8 +3,8 @@
 All keys of a queue are in one slot, so that a single script can change jobs, indexes and events atomically. A job id
 begins with the name of its queue, which decides the slot. All records of a namespace are in one slot too:
 `put_if_absent` and `delete` take many keys in one trip, and `scan` needs them in order. Several slots would need
-several trips, and would relieve a node only a little: a call takes three short scripts for its records, but three long
-ones for its job.
+several trips, and would hardly relieve a node: a call takes three short scripts for its records, and three long ones
+for its job.
 
 The name of a queue has no colon, so no queue shares a hash tag with a namespace or with the store's own keys.
 """

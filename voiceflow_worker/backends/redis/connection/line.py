@@ -1,7 +1,7 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
-coredis supports both asyncio and trio, with two tasks and a queue for each connection, which make a trip four times as
-expensive. The parser of coredis is used here too. On trio, scripts run through coredis.
+coredis has two tasks and a queue for each connection, to support both asyncio and trio. They make a trip four times as
+expensive. Its parser is used here too. On trio, scripts run through coredis.
 """
 
 from __future__ import annotations

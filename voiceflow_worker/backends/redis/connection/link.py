@@ -58,8 +58,8 @@ class Session:
     """One client, from its opening until the connection is lost.
 
     Scripts share one connection: on asyncio a `ScriptLine`, on trio a connection from the client's pool. The client
-    takes a connection for each command, which costs as much as the command. So it runs only the scripts of a cluster,
-    scripts that wait for confirmed writes, and scripts that the server does not know yet.
+    takes a connection for each command, which costs as much as the command. So the client runs only the scripts of a
+    cluster, scripts that wait for confirmed writes, and scripts that the server does not know yet.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:

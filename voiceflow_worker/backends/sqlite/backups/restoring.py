@@ -249,7 +249,7 @@ def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: dateti
     """Move the old files aside, and rename the restored file.
 
     The WAL of a sound file is first moved into the file, which keeps its name until the rename. A damaged file is moved
-    before its -wal file, because without that it could look like a sound but older store.
+    before its -wal file, because without its -wal file it could look like a sound but older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]

@@ -42,7 +42,8 @@ class TakenOver:
     `advanced`: jobs with more evidence in the replaced file than in the backup. `added`: jobs that were sent or had
     ended, and were not in the backup. `cancelled`: jobs that waited in the backup, and were deleted in the replaced
     file. `left`: jobs that were only enqueued in the replaced file, and were not taken over. `unreadable`: rows that
-    could not be read; None if none could be. `sound`: the replaced file is undamaged, so no job is missing in it.
+    could not be read; None if no row could be read. `sound`: the replaced file is undamaged, so no job is missing in
+    it.
     """
 
     advanced: int = 0
@@ -96,7 +97,7 @@ class _Reading:
         return rows[0][0] if rows else None
 
     def has(self, job_id: str) -> bool:
-        """Whether the file has this job. True also if that cannot be read."""
+        """Whether the file has this job; True if the answer cannot be read."""
         try:
             return bool(self.db.rows(statements("takeover")["known"], (job_id,)))
         except apsw.Error:
@@ -142,7 +143,7 @@ class _Taking:
             self.found.left += 1
 
     def ended_there(self) -> None:
-        """Cancel waiting jobs that the replaced file lacks: it had deleted them, long after they ended."""
+        """Cancel waiting jobs that the replaced file lacks. They had ended there, and were deleted later."""
         after = 0
         while rows := self.new.rows(statements("takeover")["unsent"], (after, _AT_ONCE)):
             for number, job_id in rows:
@@ -197,7 +198,7 @@ class _Taking:
 def take_over(
     old: Connection, new: Connection, *, sound: bool, at: datetime, policy: CallPolicy, progress: Progress
 ) -> TakenOver:
-    """Take over the evidence in `old` about calls that were sent or have ended into `new`, in one transaction.
+    """Add the evidence of `old` to `new`, in one transaction, for calls that were sent or have ended.
 
     Jobs that were only enqueued in `old` are not taken over. Unreadable rows are counted and skipped. `sound` means
     that SQLite finds `old` undamaged. Only then does a missing job prove that it was deleted.
@@ -228,7 +229,7 @@ def take_over(
 
 
 def skip_sequences(new: Connection) -> None:
-    """Raise the sequence of the next event above all that a reader of the damaged file can have seen."""
+    """Raise the next event's sequence above every sequence that a reader of the damaged file can have seen."""
     _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 

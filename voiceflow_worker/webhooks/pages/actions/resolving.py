@@ -72,7 +72,7 @@ class ResolveAction(PageAction):
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
 
-        So does a call that has another POST in doubt by now. What the person found is about the POST that was shown.
+        So does a call that now has another POST in doubt: the person decided about the POST that was shown.
         """
         verdict, note = form.one("verdict"), reason_in(form, "note")
         if verdict not in {_PLACED, _NOT_PLACED}:
@@ -116,7 +116,7 @@ def _in_doubt(job: Job) -> str:
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
-    """After this time, 8x8 cannot place a call in doubt, and a person may say that the call was not placed.
+    """The time from which a person may say that a call in doubt was not placed: 8x8 cannot place it any more.
 
     None if the call is not in doubt.
     """
