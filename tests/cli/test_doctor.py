@@ -18,6 +18,7 @@ from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow
 from voiceflow_worker import open_store
+from voiceflow_worker.backends.redis.connection.survey import Packing
 from voiceflow_worker.cli.checks import storage, webhook
 from voiceflow_worker.cli.checks.context import Account, CheckContext, open_context
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Level, ok
@@ -288,6 +289,39 @@ def test_a_store_of_another_kind_tells_what_it_guarantees(told: Durability, leve
     assert (found.level, found.message) == (level, told.promise)
     assert (found.remedy or "").startswith(remedy or "")
     assert asyncio.run(storage.of_file(storage.file_system)(looked)) is None
+
+
+class Packed:
+    """A store in a Redis that packs values up to so many bytes; None if it does not show its settings."""
+
+    def __init__(self, up_to: int | None) -> None:
+        self._up_to = up_to
+
+    async def packing(self) -> Packing | None:
+        return None if self._up_to is None else Packing(self._up_to)
+
+
+@pytest.mark.parametrize(
+    ("up_to", "level", "told"),
+    [
+        (2048, Level.OK, "is 2048"),
+        (4096, Level.OK, "is 4096"),
+        (64, Level.WARNING, "is 64: a call takes about 0.6 KB more"),
+        (None, Level.OK, "does not allow CONFIG GET"),
+    ],
+)
+def test_a_redis_that_does_not_pack_calls_is_reported(up_to: int | None, level: Level, told: str) -> None:
+    looked = CheckContext(
+        settings=load_settings(store="redis://127.0.0.1/0"),
+        opening=ok("it opens"),
+        opened=Packed(up_to),  # type: ignore[arg-type]
+        asked=None,
+    )
+    found = asyncio.run(storage.memory(looked))
+    assert found is not None
+    assert found.level is level
+    assert told in found.message
+    assert (found.remedy or "").startswith("CONFIG SET hash-max-ziplist-value 2048" if level is Level.WARNING else "")
 
 
 # -- 8x8 ---------------------------------------------------------------------------------------------------------------

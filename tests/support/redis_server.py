@@ -171,11 +171,12 @@ class RedisServer:
 
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+PACKED = ("--hash-max-ziplist-value", "2048")
 
 
 def standalone(folder: Path, *options: str, binary: Path | None = None) -> RedisServer:
-    """A server that keeps what it is told; `options` come on top."""
-    return RedisServer(folder, *_as_file(folder), *DURABLE, *options, binary=binary)
+    """A server with the settings that docs/stores.md recommends; `options` come on top."""
+    return RedisServer(folder, *_as_file(folder), *DURABLE, *PACKED, *options, binary=binary)
 
 
 def _as_file(folder: Path) -> tuple[str]:

@@ -13,7 +13,7 @@ from voiceflow_worker.backends.redis.connection.durability import Durability
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Greeting, Link
 from voiceflow_worker.backends.redis.connection.scripts import load as load_scripts
-from voiceflow_worker.backends.redis.connection.survey import Survey
+from voiceflow_worker.backends.redis.connection.survey import Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
 from voiceflow_worker.backends.redis.control import RedisControl
 from voiceflow_worker.backends.redis.jobs import RedisJobs
@@ -40,6 +40,11 @@ class RedisStore:
     def durability(self) -> Durability:
         """The durability of the server, checked when it was last connected."""
         return self.link.durability
+
+    async def packing(self) -> Packing | None:
+        """How the server packs jobs in its memory; None if it does not show its settings."""
+        found: Packing | None = await self.link.ask(packing_of)
+        return found
 
     async def losses(self, queue: str) -> Losses:
         """The lost jobs of a queue that scripts have found so far: index entries without a job."""

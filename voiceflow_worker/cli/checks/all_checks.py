@@ -31,6 +31,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("disk space", storage.of_file(storage.disk_space)),
     ("sqlite", storage.of_file(storage.sqlite)),
     ("durability", storage.durability),
+    ("memory", storage.memory),
     ("journal files", storage.journals),
     ("credentials", eight.credentials),
     ("clock", eight.clock),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
 from coredis import Redis, RedisCluster
 from coredis.exceptions import ResponseError
 
@@ -17,6 +21,23 @@ SCHEMA = 2
 """The schema version. Since 2, the heads of lanes are ordered by due time; scripts convert the lanes of version 1."""
 _LIFTED_FROM = 1
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
+_PACKING = "hash-max-ziplist-value"
+"""Redis 7.0 renamed it to `hash-max-listpack-value`, and still knows this name."""
+_ENOUGH = 2048
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """The size in bytes up to which Redis packs the fields of a small hash: a job takes less memory packed.
+
+    `setting` is the name of the setting, and `enough` the size that suits jobs.
+    """
+
+    up_to: int
+    setting: str = _PACKING
+    enough: int = _ENOUGH
 
 
 class Survey:
@@ -33,7 +54,7 @@ class Survey:
         describe.
         """
         found: list[Durability] = []
-        for facts in await self._facts(client):
+        for facts in await _of_each(client, _facts_of):
             self._require_kind(facts)
             found.append(judged(facts, promise=self._url.promise, replicas=self._url.replicas))
         return weakest(found)
@@ -55,15 +76,6 @@ class Survey:
                 f"schemas up to {SCHEMA}. Nothing was changed. Upgrade this installation."
             )
 
-    async def _facts(self, client: Client) -> list[ServerFacts]:
-        if not isinstance(client, RedisCluster):
-            return [await _facts_of(client)]
-        found: list[ServerFacts] = []
-        for node in client.primaries:
-            async with node:
-                found.append(await _facts_of(node))
-        return found
-
     def _require_kind(self, facts: ServerFacts) -> None:
         if facts.mode == "sentinel":
             raise SettingsError(
@@ -77,6 +89,31 @@ class Survey:
             raise StoreUnavailableError(
                 f"the Redis at {self._url.shown} is a replica now; give the primary's address, or use redis+sentinel://"
             )
+
+
+async def packing_of(client: Client) -> Packing | None:
+    """The packing of the server, or the least of a cluster's; None if the servers do not show their settings."""
+    try:
+        return Packing(min(await _of_each(client, _packed_up_to)))
+    except (ResponseError, KeyError) as error:
+        if isinstance(error, ResponseError) and is_not_now(error):
+            raise
+        return None
+
+
+async def _of_each(client: Client, look: Callable[[Redis[str]], Awaitable[T]]) -> list[T]:
+    """What is found on the server, or on each primary of a cluster."""
+    if not isinstance(client, RedisCluster):
+        return [await look(client)]
+    found: list[T] = []
+    for node in client.primaries:
+        async with node:
+            found.append(await look(node))
+    return found
+
+
+async def _packed_up_to(client: Redis[str]) -> int:
+    return int((await client.config_get([_PACKING]))[_PACKING])
 
 
 async def _facts_of(client: Redis[str]) -> ServerFacts:
