@@ -57,7 +57,7 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
 
 
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
-    """Return the ids of the unsent calls of a task instance in these batches, or of all tasks without an `identity`.
+    """Return the ids of the unsent calls of a task instance in these batches, or, without an `identity`, of all tasks.
 
     The batch that is named after a task instance contains only its calls, so calls in this batch are not checked.
     """

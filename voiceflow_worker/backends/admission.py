@@ -87,7 +87,7 @@ def tombstone_of(job: Job) -> Tombstone:
 
 
 def remembered(tombstone: Sequence[Any]) -> Job:
-    """The deleted job, as far as its tombstone records it. Raises StoreVersionError for a state of a newer version."""
+    """The deleted job, from the fields of its tombstone. Raises StoreVersionError for a state of a newer version."""
     queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
     return Job(
         id=job_id,

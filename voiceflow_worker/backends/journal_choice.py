@@ -10,8 +10,8 @@ def journal_files(settings: Settings) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
     A Redis may restart by itself from an older file, so it always has journal files. A SQLite store is set back only if
-    a person replaces its file. But a person who deletes the file to start anew looks the same. So a SQLite store has
-    journal files only if `state_dir` is set. A store in memory ends with its process, and has none.
+    a person replaces its file. That looks the same as a file deleted to start anew. So a SQLite store has journal files
+    only if `state_dir` is set. A store in memory ends with its process, and has none.
     """
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):

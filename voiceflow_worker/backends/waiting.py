@@ -21,7 +21,7 @@ _LOOK = 1.0
 
 
 class StoreWait:
-    """The time that a command waits for its store: `limit` from now on. `tell` is called once, if there is a wait."""
+    """The time that a command waits for its store: `limit` from now on. `tell` is called once, if it must wait."""
 
     def __init__(self, limit: timedelta, tell: Callable[[str], object]) -> None:
         self._limit = limit

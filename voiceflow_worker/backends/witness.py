@@ -1,4 +1,4 @@
-"""Journal files: one file of JSON lines per worker, which is on the disk before a POST leaves.
+"""Journal files: one file of JSON lines per worker. An entry is on the disk before its POST leaves.
 
 A worker keeps its file locked. The first line is a header. The other lines are entries (`n`, and the stored form of the
 job) and judgements: the last entry that was committed to the store (`kept`), and the entries that were not (`void`). A

@@ -87,7 +87,7 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
-        """One earlier call for each of these numbers that has one in the batch."""
+        """One earlier call in the batch for each of these numbers, if there is one."""
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:

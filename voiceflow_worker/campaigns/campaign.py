@@ -23,10 +23,10 @@ from voiceflow_worker.model.jobs.gate import Gate
 class Campaign:
     """A file of people, and the batch of their calls in a queue.
 
-    The batch is that of the options, else the name of the file without its extensions. Without a `file`, it is a batch
-    that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are not part of the
-    campaign. Raises InvalidInputError if neither a file nor a batch is given, and CampaignFileError if the file's name
-    cannot be a batch id.
+    The batch id comes from the options, else from the name of the file without its extensions. Without a `file`, it is
+    a batch that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are not part of
+    the campaign. Raises InvalidInputError if neither a file nor a batch is given, and CampaignFileError if the file's
+    name cannot be a batch id.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Campaign:
         xlsx: Path | None = None,
         html: Path | None = None,
     ) -> Report:
-        """The report of the batch, also written to these files. The calls are read once for all of them.
+        """The report of the batch, also written to these files. The calls are read once for all files.
 
         If no file is wanted, `totals_only` reads only the counters, in milliseconds. Raises OSError, StoreError.
         """

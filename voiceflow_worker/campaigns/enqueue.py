@@ -62,8 +62,8 @@ async def enqueue_file(
     call exists already, in the store or earlier in the file, is a duplicate and makes no job. So a file whose enqueue
     was interrupted can be enqueued again.
 
-    A row without its own unique key may call a number that already has a call with another body in its batch, such
-    as after a correction of the template. If there are such rows, nothing is enqueued either, unless `again` is set.
+    A row without its own unique key may call a number that already has a call with another body in its batch, for
+    example after the template was corrected. If there are such rows, nothing is enqueued either, unless `again` is set.
     Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a

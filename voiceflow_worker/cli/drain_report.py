@@ -127,7 +127,7 @@ EVERY = 30.0
 
 @asynccontextmanager
 async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
-    """While the block lasts, print the reasons why queued calls wait on stderr, whenever the reasons change."""
+    """While the block lasts, print on stderr why queued calls wait, whenever the reasons change."""
     async with anyio.create_task_group() as group:
         group.start_soon(_say, calls, output, every)
         yield

@@ -51,7 +51,7 @@ def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id:
 def _collect_less() -> None:
     """Collect garbage less often, and never among the objects that were loaded at the start.
 
-    A worker makes and drops many small objects for each call, hardly any of them in cycles: with the defaults of Python
+    A worker makes and drops many small objects for each call, with hardly any reference cycles. With Python's defaults,
     it sent 5 to 11 % fewer calls per second of processor time.
     """
     gc.collect()

@@ -46,7 +46,7 @@ def refuse_out_of_reach(url: str, *, base_url: str | None) -> None:
 
 
 async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell) -> None:
-    """Register `url` at 8x8 for events of these types, with the webhook secret. Report the addresses that it replaces.
+    """Register `url` at 8x8 for events of these types, with the webhook secret. Report replaced addresses.
 
     Tries again until 8x8 can be reached. Raises SettingsError, RequestFailedError.
     """

@@ -197,10 +197,10 @@ class Admitter:
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """For each refused job, by its place, the number that is on the suppression list.
+        """The suppressed number of each refused job, by the place of the job.
 
         A request with the unique key of an earlier call is never refused: it gets that call, even if the person opted
-        out in it.
+        out during the call.
         """
         listed = await self._suppression.standing([number for job in jobs.values() for number in job.parties])
         refused = {

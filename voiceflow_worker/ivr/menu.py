@@ -110,7 +110,7 @@ class Menu(Manner):
     opening, the fallback and `after_bridge` may return.
 
     `success_message`, `failure_message`, `tries` and `repetition` are parameters of 8x8: the text after valid keys, the
-    text after none, how often 8x8 asks before it sends the event, and how often it speaks the prompt.
+    text after no valid keys, how often 8x8 asks before it sends the event, and how often it speaks the prompt.
 
     `overall_timeout` limits the whole answer, `digit_timeout` the time between two keys. The keys pressed at a `secret`
     menu are never stored. With `inbound`, this menu answers calls to all numbers of the account, or to those listed.

@@ -54,11 +54,11 @@ def receiver_app(
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
     It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand, checks
-    the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver sends them by
-    `present`.) `policy` must be the workers' policy. With `ui_secret`, people who know this secret can see the calls
-    under /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time, which
-    decides whether a call in doubt can still be placed; the default is the store's clock. Raises SettingsError for an
-    empty secret.
+    the store for /readyz, and sends heartbeats to the workers. (In an app that mounts the receiver, `present` sends
+    them.) `policy` must be the workers' policy. With `ui_secret`, people who know this secret can see the calls under
+    /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time, which decides
+    whether a call in doubt can still be placed; the default is the store's clock. Raises SettingsError for an empty
+    secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None
@@ -132,8 +132,8 @@ def webhook_app(
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
-    below it, with its own sign-in. `rates` keeps the history for its charts, and `counting` counts large batches for
-    it. Raises SettingsError for an empty secret.
+    below it, with its own sign-in. `rates` keeps the history for charts of these pages, and `counting` counts large
+    batches for them. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)

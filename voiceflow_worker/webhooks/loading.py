@@ -1,4 +1,4 @@
-"""Data and modules that are loaded at start, because later no file descriptor may be free."""
+"""Data and modules that are loaded at start, because later there may be no free file descriptor."""
 
 from __future__ import annotations
 

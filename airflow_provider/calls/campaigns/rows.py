@@ -34,7 +34,7 @@ class TaskRows:
         return self.lines[place] if self.lines else place + 1
 
     def renumbered(self, found: Finding) -> Finding:
-        """Return an error whose `row` is a position in the list, from 1, with the number of that row instead."""
+        """Return an error with the number of its row. Its `row` was the position in the list, from 1."""
         return found if found.row is None else replace(found, row=self.number(found.row - 1))
 
 

@@ -242,7 +242,7 @@ class MemoryTotals:
             _add(self._live[place], job, sign)
 
     def prune(self, job: Job, *, is_last: bool) -> None:
-        """Move the tally of a deleted job to the pruned totals of its batch. With its last job, drop all totals."""
+        """Move the tally of a deleted job to the pruned totals of its batch. Drop all totals with the last job."""
         if job.batch_id is None:
             return
         if is_last:
@@ -252,7 +252,7 @@ class MemoryTotals:
             _add(self._pruned[job.queue, job.batch_id], job, 1)
 
     def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add amounts to fields of the totals. `amounts` is by batch; None is the whole queue."""
+        """Add amounts to fields of the totals. `amounts` has them by batch; None is the whole queue."""
         for batch_id, fields in amounts.items():
             self._live[queue, batch_id].update(fields)
 

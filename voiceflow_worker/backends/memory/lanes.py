@@ -69,7 +69,7 @@ class Lanes:
             taken.append(job)
 
     def _first(self, lane: _Lane) -> Place | None:
-        """The first place in a lane that is not outdated; None for an empty lane, which is removed."""
+        """The first valid place in a lane; None for an empty lane, which is removed."""
         places = self._lanes[lane]
         while places:
             due_at, job_id = places[0]

@@ -41,7 +41,7 @@ class RedisControl(Control):
         return Limits(rate=float(rate) if rate else None, burst=int(burst), max_active=int(most) if most else None)
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Merge the new gate with the stored gate, and store the result; repeat if that gate has changed since."""
+        """Merge the new gate with the stored one, and store the result; repeat if the stored gate changed meanwhile."""
         key, field = self._keys.queue(ordered.queue), gate_field(ordered.scope, ordered.name)
         for _ in range(_ROUNDS):
             found: str | None = await self._link.ask(lambda client: client.hget(f"{key}:gates", field))

@@ -24,7 +24,7 @@ _Range = tuple[str, int | str]
 
 
 async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
-    """The jobs that match `query`, in its order."""
+    """The jobs that match `query`, in the order of the query."""
     key = keys.queue(query.queue)
     if query.unique_key is not None:
         owner = await link.ask(lambda client: client.hget(f"{key}:keys", optional(query.unique_key)))

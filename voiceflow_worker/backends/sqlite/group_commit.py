@@ -112,9 +112,9 @@ class GroupCommit:
     async def carry_out(self, operation: Operation[T], *, durably: bool = True) -> T:
         """Carry out an operation, and return its result when it is on the disk.
 
-        If not `durably`, the result survives the end of this process. Until a later commit is on the disk, a power cut
-        may undo it, together with all later changes. If no operation of its group is durable, the commit takes no
-        fsync, and runs on the event loop.
+        If not `durably`, the result survives the end of this process. But until a later commit is on the disk, a power
+        cut may undo this change and those after it. If no operation of its group is durable, the commit takes no fsync,
+        and runs on the event loop.
 
         Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
         part of the operation is on the disk.

@@ -85,7 +85,7 @@ class SqliteRecords(Records):
 
 
 async def drop_all(writer: GroupCommit, statement: str, bindings: Row) -> int:
-    """Repeat a statement that deletes some rows and returns a row for each, until none are left."""
+    """Repeat a statement, which deletes and returns some rows, until none are left. Returns their number."""
     dropped = 0
     while True:
         some = await writer.carry_out(partial(_drop, statement, (*bindings, _PRUNED_AT_ONCE)))

@@ -29,7 +29,7 @@ def search(query: Query) -> tuple[str, dict[str, Any]]:
 
 
 def _conditions(query: Query) -> dict[str, Any]:
-    """The conditions of a query: their values, by their names in the SQL file."""
+    """The values of a query's conditions, by the names of the conditions in the SQL file."""
     given: dict[str, Any] = {name: getattr(query, name) for name in (*_WAYS_IN, "due_before", "valid_before")}
     given["before" if query.order is Order.NEWEST else "after"] = query.after
     if query.outcomes is not None:

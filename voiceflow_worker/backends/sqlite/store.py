@@ -48,7 +48,7 @@ class SqliteStore:
 async def open_sqlite(
     url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE
 ) -> AsyncGenerator[SqliteStore]:
-    """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. Only its owner may read a new file.
+    """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. A new file can be read only by its owner.
 
     An operation fails if other processes keep the file locked for longer than `patience`. Raises SettingsError for a
     URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged.

@@ -11,7 +11,7 @@ _ENTRY = _KEY + _BODY + _LINE
 
 
 def row_key(batch_id: str, canonical: str) -> str:
-    """The key made for a row without one: a digest of its batch and its canonical body without validUntil.
+    """The key made for a row without its own key: a digest of its batch and its canonical body without validUntil.
 
     So a file that is enqueued again adds nothing, even if `valid_for` gives its calls another validity.
     """

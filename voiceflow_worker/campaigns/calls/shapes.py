@@ -94,7 +94,7 @@ class Shapes:
 
 
 def column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:
-    """The column that a finding at this path of the body is about; None if it is about none, or several."""
+    """The column that causes a finding at this path of the body; None for no column, or several."""
     if path is None:
         return None
     varying = template.column_of(path) if template is not None else None

@@ -95,7 +95,7 @@ class FlowTemplate:
 
     @classmethod
     def parse(cls, body: object, *, name: str) -> Self:
-        """The template in a JSON value, which findings call `name`. Raises CampaignFileError as `load` does."""
+        """The template in a JSON value; `name` is its name in findings. Raises CampaignFileError as `load` does."""
         if not is_object(body):
             raise CampaignFileError(f"{name} holds {describe(body)}, not a call flow; write an object with a callflow")
         try:

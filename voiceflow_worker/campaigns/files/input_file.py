@@ -45,7 +45,7 @@ class InputFile:
 
     @contextmanager
     def opened(self) -> Generator[tuple[io.BufferedReader, Callable[[], int]]]:
-        """Open the file: a reader of its unpacked bytes, and a function that returns the number of bytes read.
+        """Open the file. Yields a reader of its unpacked bytes, and a function for the number of bytes read.
 
         Raises CampaignFileError if the file cannot be read, even if the error occurs only within the block.
         """

@@ -49,7 +49,7 @@ async def write_report_files(
     *,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[Report]:
-    """Write the reports of these batches side by side into each file, and return them. None is the whole queue.
+    """Write the reports of these batches (None: the whole queue) side by side into each file; returns the reports.
 
     Each call is read once, and each file gets its name when it is complete. Memory does not grow with the calls.
     `progress` gets a number of calls, and `read` or `written to FILE`. Raises OSError, StoreError, and

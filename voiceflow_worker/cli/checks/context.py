@@ -51,7 +51,7 @@ class Account:
         return self._answer
 
     async def usable(self) -> VoiceClient:
-        """The client, if 8x8 accepts its credentials. Raises CannotLookError otherwise."""
+        """The client, if 8x8 accepts its credentials. Otherwise raises CannotLookError."""
         try:
             await self.webhooks()
         except VoiceflowError as error:

@@ -20,7 +20,7 @@ class Bridges:
     A call of a queue can wait for a number; a person on the line cannot. So a bridge is refused only for a number on
     the suppression list, or for the destination of an open call of a queue. Several bridges may share a number, such as
     a service desk; four at a time have a lock of their own. Queues do not call the number of a bridge until the call
-    has its summary. If the call has no job, they do not call it for the time that a phone rings.
+    has its summary. If the call has no job, queues do not call the number for the time that a phone rings.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:

@@ -31,7 +31,7 @@ MOST_OF_A_SESSION = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegState:
-    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the time of the event or arrival."""
+    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the time of the event or its arrival."""
 
     session_id: str
     at: datetime

@@ -105,7 +105,7 @@ async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, p
 
 
 async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -> set[str]:
-    """The ids of the jobs that have a tombstone in the store. The jobs themselves are not in the store.
+    """The ids of those jobs that have a tombstone in the store. None of `jobs` is itself in the store.
 
     A store that was set back to a time before it deleted a job has no tombstone of that job.
     """

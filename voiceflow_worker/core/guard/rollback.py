@@ -1,8 +1,8 @@
 """The rollback guard. It detects with the workers' journal files that a store was set back to an older state.
 
-Before a POST leaves, its worker writes the job to a file of its own, beside the journal entry in the store. The guard
-compares the newest of these jobs with the store again and again. POST numbers only grow. So a store that knows fewer
-POSTs of a job than it once stored was set back. The queue is then held, and the lost calls are put in doubt.
+Before a POST leaves, its worker writes the job to a file of its own, in addition to the journal entry in the store. The
+guard compares the newest of these jobs with the store again and again. POST numbers only grow. So a store that knows
+fewer POSTs of a job than it once stored was set back. The queue is then held, and the lost calls are put in doubt.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class RollbackGuard:
         return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:
-        """Whether the store still has the newest call; notices a restart of the server at the same time."""
+        """Whether the store still has the newest call. Also notices a restart of the server."""
         is_set_back, _ = await gather(self.check, self._notice)
         return not is_set_back
 

@@ -124,7 +124,7 @@ class PersonCaps:
             await self._put(ends, now=now)
 
     async def _put(self, ends: Mapping[datetime, Mapping[str, str]], *, now: datetime) -> None:
-        """Store places by their end. A place that is taken stays as it is."""
+        """Store places until their ends. A place that is taken stays as it is."""
         put = self._records.put_if_absent
         await gather(*(partial(put, NAMESPACE, values, expires_at=end, now=now) for end, values in ends.items()))
 

@@ -82,8 +82,8 @@ class HookOptions:
 class HookCounts:
     """Counts of one hook in this process.
 
-    `told` and `failures` count successful and failed calls of the handler, and `parked` the outcomes that were given
-    up. `behind` counts how often events were deleted before they were read. `waiting` is the number of outcomes that
+    `told` and `failures` count successful and failed calls of the handler. `parked` counts outcomes that were given up,
+    and `behind` counts how often events were deleted before they were read. `waiting` is the number of outcomes that
     wait for delivery now.
     """
 

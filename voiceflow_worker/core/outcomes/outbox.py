@@ -33,7 +33,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a reader: after the event `sequence`. It has missed nothing that happened before `at`."""
+    """The position of a reader: after the event `sequence`. The reader has missed nothing from before `at`."""
 
     sequence: int
     at: datetime
@@ -152,7 +152,7 @@ async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
 
 
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
-    """The smallest number, from 0 on, for which `holds` is true. It is called about 40 times at most.
+    """The smallest number, from 0 on, for which `holds` is true. `holds` is called about 40 times at most.
 
     If `holds` is true for a number, it must be true for all larger ones. Sequences only grow, and events are stored in
     about the order of their times. So a position among millions of events is found without reading them.

@@ -43,7 +43,7 @@ class _Waiter:
 
 
 class OutcomeWatch:
-    """Waits for calls of one store to end. There is no background task: one waiter at a time looks for all."""
+    """Waits for calls of one store to end. There is no background task: one waiter at a time reads for all."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -120,7 +120,7 @@ class OutcomeWatch:
                 each.end(error=OutcomeTimeoutError(each.job_id, state=state, waited=each.timeout))
 
     def _hand_on(self) -> None:
-        """Wake the first waiter, which then looks for all."""
+        """Wake the first waiter, which then reads the store for all."""
         if self._is_led:
             return
         for each in self._waiting:

@@ -64,7 +64,7 @@ class BatchProgress:
 
     @property
     def ends_at(self) -> datetime | None:
-        """The time at which the last call leaves, at the present rate; None if nothing is left or nothing leaves."""
+        """The time at which the last call leaves, at the present rate; None if no calls wait or none can leave."""
         if not self.to_send or not self.rate_now or self.hold is not None:
             return None
         return self.at + timedelta(seconds=self.to_send / self.rate_now)

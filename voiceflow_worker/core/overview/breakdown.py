@@ -52,7 +52,7 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountryFigures:
-    """Counts of the calls to one country (ISO 3166; None if unknown), and their cost. `ended` have an outcome."""
+    """Counts of the calls to one country (ISO 3166; None if unknown), and their cost. `ended`: with an outcome."""
 
     country: str | None
     total: int
@@ -81,7 +81,7 @@ class Breakdown:
 
     `by_hour` has the hours of the day in `time_zone`: the most frequent zone of the calls or their numbers, else UTC.
     `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered calls.
-    `began_at` is the first POST, and `ended_at` the end of the last session.
+    `began_at` is the time of the first POST, and `ended_at` the end of the last session.
     """
 
     time_zone: str

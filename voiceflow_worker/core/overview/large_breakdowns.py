@@ -31,7 +31,7 @@ _log = structlog.get_logger("voiceflow.overview")
 class LargeBreakdown:
     """The breakdown of a large batch at the time `at`; None before the first count.
 
-    `share` is the share of its calls, 0 to 1, that the count in progress has counted; None if no count is in progress.
+    `share` is the share of its calls, 0 to 1, that a running count has counted so far; None without a running count.
     """
 
     breakdown: Breakdown | None = None

@@ -109,7 +109,7 @@ class Report:
 
 
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
-    """The report of a batch, or with None of a queue, from its counters alone. This takes milliseconds."""
+    """The report of a batch, or of a queue (None), from its counters alone. This takes milliseconds."""
     found = await store.jobs.totals(queue, batch_id=batch_id)
     pruned = found.pruned_states
     states = {state: count + pruned[state] for state, count in found.states.items()}

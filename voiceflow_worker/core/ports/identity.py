@@ -20,7 +20,7 @@ _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def checked_queue(name: str) -> str:
-    """The name of a queue, if it is `[a-z0-9][a-z0-9-]{0,15}`. Raises `InvalidInputError` otherwise.
+    """The name of a queue, if it is `[a-z0-9][a-z0-9-]{0,15}`. Otherwise raises `InvalidInputError`.
 
     At this length, a job id with a POST number fits into the 50 characters of a `clientRequestId`.
     """
@@ -67,7 +67,7 @@ def new_revision() -> str:
 
 
 def new_revisions(count: int) -> list[str]:
-    """Revisions as of `new_revision`, all from one request for random numbers."""
+    """Revisions like those of `new_revision`, all from one request for random numbers."""
     together = secrets.token_hex(8 * count)
     return [together[start : start + 16] for start in range(0, len(together), 16)]
 

@@ -108,7 +108,7 @@ class Jobs(Protocol):
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
         """Store new jobs, all or none, and wake callers that wait for the queue.
 
-        Each is stored in its state, which may be `sending` for a job from a worker's journal file. A job whose
+        Each job is stored in its own state, which may be `sending` for a job from a worker's journal file. A job whose
         `unique_key` is already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the
         result has the owner of the key. A caller may repeat the call after a lost answer: the same job (same id) is
         stored once. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest` differs.
@@ -209,7 +209,7 @@ class Jobs(Protocol):
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Wait until the queue's change count differs from `seen`, or until `until`; returns it. May return early.
+        """Wait until the queue's change count is not `seen`, or until `until`; returns the count. May return early.
 
         The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit is set. It is above
         0, so a first call with `seen=0` returns at once. No change between the caller's last look and this call is
@@ -309,7 +309,7 @@ class Records(Protocol):
 
 
 class Clock(Protocol):
-    """The clock of a store: the same for all its users up to the clock skew."""
+    """The clock of a store. All users of the store see the same time, up to the clock skew."""
 
     def now(self) -> datetime:
         """The time now, aware, UTC."""

@@ -240,7 +240,7 @@ class Submitter:
         await self._verdicts.settle(flight.job, reply)
 
     async def give_back(self, flights: Collection[Flight]) -> None:
-        """When the worker stops, queue the calls again that have not left, if the store answers in time."""
+        """When the worker stops, requeue the calls that have not left, if the store answers in time."""
         begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._put_back([each.job for each in flights if each.job not in begun], "its worker was stopped")

@@ -67,7 +67,7 @@ class UnsettledVerdicts:
     async def settle(self, job: Job, reply: Reply) -> None:
         """Store the verdict of an answer, together with verdicts that come meanwhile.
 
-        One task at a time does this for all. A cancellation of that task is delayed by a trip to the store.
+        One task at a time does this for all calls. A cancellation of that task is delayed by a trip to the store.
         """
         self._replies.append((job, reply))
         self._unsettled += 1

@@ -27,8 +27,8 @@ _log = structlog.get_logger("voiceflow.stops")
 class BatchStops:
     """The rules by which batches of one queue stop themselves. Methods raise StoreError.
 
-    Any number of processes may look. After a person has resumed a batch, only new figures count, so the figures that
-    held it do not hold it again.
+    Any number of processes may check the rules. After a person has resumed a batch, only new figures count, so the
+    figures that held it do not hold it again.
     """
 
     def __init__(self, store: Store, queue: str) -> None:

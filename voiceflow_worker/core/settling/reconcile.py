@@ -140,7 +140,7 @@ class Reconciler:
         return [job async for page in find_pages(self._store.jobs, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """Apply summaries that dead workers left parked; returns the jobs that are still submitted."""
+        """Apply parked summaries that no worker has applied yet; returns the jobs that are still submitted."""
         looked = await gather(*(partial(self._settler.apply_parked, job) for job in jobs))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
@@ -189,7 +189,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match; none if the missing row may be in the log at another hour, because the log is in local time."""
+        """The match, or none if the missing row may be in the log at another hour: the log is in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}

@@ -182,7 +182,7 @@ class Settler:
     async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
         """Apply one page of parked summaries whose session has become known; returns the `after` of the next page.
 
-        The sweep does this. Looking after each answer would cost a read for every call, and is rarely needed.
+        The sweep does this. Doing it after each answer would cost a read for every call, and is rarely needed.
         """
         page = await self._sessions.parked.page(after=after, limit=limit)
         if page:

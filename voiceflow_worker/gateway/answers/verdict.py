@@ -143,7 +143,7 @@ def judge_foreign(verdict: Verdict) -> Verdict:
 
 
 def describe(error: Exception) -> str:
-    """The name and the text of an error's cause, because transports wrap errors in others with misleading names."""
+    """The name and the text of an error's cause: transports wrap errors in other errors with misleading names."""
     origin = error.__cause__ or error
     text = quote(str(origin)) or quote(str(error))
     name = type(origin).__name__

@@ -29,7 +29,7 @@ class PostMaker(Protocol):
     def __call__(
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
     ) -> Callable[[bytes], Awaitable[httpx.Response]]:
-        """Make the function, within the event loop that will run it."""
+        """Make a function that POSTs to `url`, within the event loop that will run the function."""
         ...
 
 

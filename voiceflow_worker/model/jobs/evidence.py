@@ -252,7 +252,7 @@ def session_of(post: Post) -> str | None:
 def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
     """The job after a session that was matched to POST `number` proved to belong to another call.
 
-    This POST is no longer known to be placed, so the job is in doubt again. An answer to the POST stands.
+    This POST is no longer known to be placed, so the job is in doubt again. An answer to the POST stays valid.
     """
     post = job.post(number)
     if post is None or post.verdict is not VerdictKind.PLACED or post.session_id != session_id or post.outcome:

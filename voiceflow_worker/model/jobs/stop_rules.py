@@ -49,7 +49,7 @@ class Measured:
         return cls(ended=sum(totals.outcomes.values()), answered=totals.answered, cost=totals.cost)
 
     def since(self, earlier: Measured | None) -> Measured:
-        """The figures added since `earlier`; all figures, if the earlier calls were deleted since."""
+        """The figures added since `earlier`; all figures if the earlier calls were deleted meanwhile."""
         if earlier is None or self.ended < earlier.ended:
             return self
         cost = {currency: amount - earlier.cost.get(currency, Decimal(0)) for currency, amount in self.cost.items()}

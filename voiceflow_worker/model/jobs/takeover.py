@@ -86,7 +86,7 @@ def _distance(job: Job) -> tuple[int, int]:
 
 
 def _merged(known: Post, post: Post) -> Post:
-    """One POST with the evidence of both its records. The outcome in `known` stands, if there is one."""
+    """One POST with the evidence of both its records. The outcome in `known` is kept, if there is one."""
     best, less = (post, known) if _WEIGHT[post.verdict] > _WEIGHT[known.verdict] else (known, post)
     # An answer that nobody was called outweighs a session that was matched to the POST.
     is_denied = less.verdict is VerdictKind.PLACED and not best.was_placed

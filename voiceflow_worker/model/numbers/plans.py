@@ -92,7 +92,7 @@ def only_region(e164: str) -> str | None:
 def ordinary_within(digits: str, region: str) -> str | None:
     """The E.164 form of an ordinary national number of a region; None if only phonenumbers can decide.
 
-    That includes digits that could also begin with a country code.
+    It is also None for digits that could begin with a country code.
     """
     code, dialled = _dialling(region)
     e164 = f"+{code}{digits}"
@@ -128,7 +128,7 @@ def _plan_of(first_digits: str) -> _Plan | None:
 
 @lru_cache(maxsize=300)
 def _dialling(region: str) -> tuple[int, re.Pattern[str]]:
-    """The country code of a region, and the prefixes that are dialled there before numbers, at home or abroad."""
+    """The country code of a region, and the prefixes that are dialled there before national or foreign numbers."""
     from phonenumbers import PhoneMetadata
 
     plan = PhoneMetadata.metadata_for_region(region)

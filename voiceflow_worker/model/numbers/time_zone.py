@@ -48,7 +48,7 @@ def zone_of_number(e164: str) -> NumberZone:
 
 @lru_cache(maxsize=256)
 def _agree(names: Sequence[str]) -> bool:
-    """Whether the clocks of these zones show the same, on every day of two years."""
+    """Whether the clocks of these zones show the same time on every day of two years."""
     if len(names) == 1:
         return zone_named(names[0]) is not None
     zones = [zone_named(name) for name in names]

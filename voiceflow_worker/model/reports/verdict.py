@@ -1,4 +1,4 @@
-"""Verdicts: the result of one POST to 8x8, as the gateway gives it and the engine takes it."""
+"""Verdicts: each is the result of one POST to 8x8."""
 
 from __future__ import annotations
 

@@ -37,5 +37,5 @@ def printable_json(document: str) -> str:
 
 
 def shown_in_page(value: object) -> object:
-    """The value as a page shows it (Jinja's `finalize`): text as by `printable`, markup unchanged."""
+    """The value as a page shows it (Jinja's `finalize`): text made `printable`, markup unchanged."""
     return value.translate(_IN_PAGES) if type(value) is str else value

@@ -54,8 +54,8 @@ class _MenuJournal:
     async def write(self, entry: _AnswerEntry) -> bytes:
         """Store an answer and its key press, durably. Returns the stored answer; another receiver may have been first.
 
-        After a StoreError or a StaleJobError, only one of the two may be stored. When the same event comes again, the
-        other is stored.
+        After a StoreError or a StaleJobError, perhaps only one of the two is stored. The other is stored when the same
+        event comes again.
         """
         return await self._batcher.submit(entry)
 

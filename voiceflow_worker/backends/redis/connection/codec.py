@@ -92,7 +92,7 @@ def grave_of(job: Job) -> str:
 
 
 def buried(queue: str, grave: str) -> Job:
-    """The deleted job, as far as a tombstone from a script records it."""
+    """The deleted job, with the fields that a tombstone from a script has."""
     _, job_id, digest, fields = grave.split("|", 3)
     state, unique_key, *times = orjson.loads(fields)
     return remembered((queue, unique_key, job_id, digest, state, *times[:4]))

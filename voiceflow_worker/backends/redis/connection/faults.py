@@ -75,7 +75,7 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
 
 
 def _answered(error: BaseException, said: str, where: str) -> StoreError:
-    """Translate an error in an answer of the server. If a script raised it, its code may be anywhere in the text."""
+    """Translate an error in an answer of the server. The code of a script's error may be anywhere in the text."""
     if re.search(r"\bOOM\b", said):
         return StoreReadOnlyError(
             f"{where} is out of memory and accepts no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "

@@ -33,20 +33,20 @@ class Keys:
 
 
 def state_index(state: JobState, batch: str | None) -> str:
-    """The suffix of the key with the jobs in a state, by due time, of a batch or of the whole queue (None)."""
+    """The key suffix for jobs in one state, by due time: those of a batch, or of the whole queue (None)."""
     return f":state:{state}" if batch is None else f":batch:={batch}:state:{state}"
 
 
 def id_index(batch: str | None) -> str:
-    """The suffix of the key with all job ids of a batch, or of the whole queue (None)."""
+    """The key suffix for all job ids of a batch, or of the whole queue (None)."""
     return ":ids" if batch is None else f":batch:={batch}:ids"
 
 
 def totals_key(batch: str | None) -> str:
-    """The suffix of the key with the live totals of a batch, or of the whole queue (None)."""
+    """The key suffix for the live totals of a batch, or of the whole queue (None)."""
     return ":totals" if batch is None else f":batch:={batch}:totals"
 
 
 def pruned_key(batch: str) -> str:
-    """The suffix of the key with the totals of a batch's deleted jobs."""
+    """The key suffix for the totals of a batch's deleted jobs."""
     return f":batch:={batch}:pruned"

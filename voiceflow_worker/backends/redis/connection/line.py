@@ -1,7 +1,7 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
 coredis has two tasks and a queue for each connection, to support both asyncio and trio. They make a trip four times as
-expensive. Its parser is used here too. On trio, scripts run through coredis.
+expensive. The parser of coredis is used here too. On trio, scripts run through coredis.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ScriptLine(asyncio.Protocol):
         self._give_up(lost)
 
     def _look(self) -> None:
-        """Close the connection if the oldest request has waited too long; otherwise check again at that time."""
+        """Close the connection if the oldest request has waited too long; otherwise check again later."""
         self._watch = None
         if self._waiting:
             left = self._waiting[0][1] + clients.ANSWER_TIMEOUT - self._loop.time()

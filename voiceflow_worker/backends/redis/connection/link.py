@@ -138,7 +138,7 @@ class Link:
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Keep a session open for the length of the block. Raises the error if the first session does not open."""
+        """Keep a session open for the length of the block. Raises the error of a first session that does not open."""
         # Errors are raised outside of the task group, which would wrap them in an exception group.
         raised: BaseException | None = None
         async with anyio.create_task_group() as self._group:
@@ -191,7 +191,7 @@ class Link:
         return await self._do(lambda session: question(session.client))
 
     async def drop_all(self, name: str, key: str, time: datetime) -> int:
-        """Repeat a script that deletes some old entries until none are left. Returns the number of deleted entries."""
+        """Delete old entries with a script that is repeated until none are left. Returns their number."""
         dropped = 0
         while True:
             some: int = await self.run(name, key, [to_micros(time), DROPPED_AT_ONCE])

@@ -15,7 +15,7 @@ _INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 class Script:
     """One script: its name, its text after the included files, and its digest for EVALSHA.
 
-    A packed one takes its arguments as one JSON array of texts.
+    A packed script takes its arguments as one JSON array of texts.
     """
 
     name: str

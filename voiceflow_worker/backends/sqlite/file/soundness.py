@@ -38,8 +38,8 @@ def require_sound(db: Connection, path: Path) -> None:
 def looks_mixed(path: Path) -> bool:
     """Whether the -wal file beside a file may belong to another file, because it is older than the file.
 
-    A wrong -wal file is left behind if a process was killed, and a backup was then copied over the store. For a
-    moment after each checkpoint the result is True too; the check of the file then finds no damage.
+    That happens if a process was killed, and a backup was then copied over the store. The result is also True for a
+    moment after each checkpoint; a check of the file then finds no damage.
     """
     try:
         log, file = log_of(path).stat(), path.stat()

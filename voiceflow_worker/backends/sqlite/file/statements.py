@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 @cache
 def statements(name: str) -> Mapping[str, str]:
-    """The statements of `sql/<name>.sql` by their names, with their comments, which a trace then shows."""
+    """The statements of `sql/<name>.sql` by their names. A trace shows them with their comments."""
     found: dict[str, str] = {}
     for part in script(name).split("-- name: ")[1:]:
         title, _, text = part.partition("\n")

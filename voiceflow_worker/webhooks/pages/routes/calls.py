@@ -175,7 +175,7 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
 async def _page(
     store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
 ) -> CallPage:
-    """Read one page of calls from all queues. The queues are merged by the ends of ids: the times of creation."""
+    """Read one page of calls from all queues. The queues are merged by the ends of ids, which are times of creation."""
     order = Order.NEWEST if before is None else Order.CREATED
     place = before or min(filter(None, (after, wanted.newest)), default=None)
     found, looked, goes_on = list[Job](), 0, True

@@ -61,7 +61,7 @@ class ChartColumn:
 
 @dataclass(frozen=True, slots=True)
 class CurvePiece:
-    """A piece of a curve without gaps: the points of its line, and of the area below the line."""
+    """A continuous piece of a curve: the points of its line, and of the area below the line."""
 
     line: str
     area: str

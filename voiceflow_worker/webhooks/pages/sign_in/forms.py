@@ -67,7 +67,7 @@ def comes_from_here(headers: Headers) -> bool:
     """Whether a browser sent a request from a page of the same server.
 
     Browsers say so in `Sec-Fetch-Site`, which proxies do not change. Browsers omit it over plain HTTP, except to their
-    own machine. Then `Origin` must name the host of the request.
+    own machine. Without it, `Origin` must name the host of the request.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
