@@ -116,5 +116,5 @@ def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> N
     assert [each["text"] for each in found["texts"]] == ["Hello Ana", "Hello Ben"]
     people = voiceflow("check", path, *say)
     assert "Hello Ben" in people.out
-    assert "at 10 calls/s, without redials" in people.out
+    assert "without redials (rate: 10 calls/s)" in people.out
     assert voiceflow("check", path, *say, "--rate", "fast").code == 2

@@ -653,7 +653,10 @@ def test_limits_that_differ_from_the_settings_are_reported(voiceflow: Program) -
     within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=3)))
     line = queue_lines(voiceflow)["limits"]
     assert line["level"] == "warning"
-    assert "uses 3 calls/s, 1 at once, any number open, but the settings here say 10 calls/s" in line["message"]
+    assert (
+        "has rate 3 calls/s, burst 1, max active unlimited, but the settings here say rate 10 calls/s"
+        in line["message"]
+    )
 
 
 def test_a_store_that_is_opened_for_the_doctor_is_closed_again(voiceflow: Program) -> None:

@@ -34,22 +34,19 @@ def test_what_is_not_a_rate_is_refused(voiceflow: Program, given: list[str]) -> 
 def test_a_worker_names_the_rate_that_holds(voiceflow: Program, eight: EightByEight) -> None:
     store = ("--store", empty(voiceflow.folder))
     worker = ("worker", "--drain", "--rate", "20", *store)
-    assert " at 20 calls/s, with" in voiceflow(*worker).err
+    assert ": rate 20 calls/s, at most" in voiceflow(*worker).err
     voiceflow("rate", "6", *store)
     told = voiceflow(*worker).err
-    assert " at 6 calls/s, with" in told
-    assert (
-        "the rate was set by `voiceflow rate`; the rate of the worker's own settings, 20 calls/s, has no effect" in told
-    )
-    assert "`voiceflow rate --reset`" in told
-    assert " at 6 calls/s, with" in voiceflow(*worker, "--processes", "2").err
+    assert ": rate 6 calls/s, at most" in told
+    assert "to use the rate of this worker's settings (20 calls/s), run `voiceflow rate --reset`" in told
+    assert ": rate 6 calls/s, at most" in voiceflow(*worker, "--processes", "2").err
     voiceflow("rate", "20", *store)
-    assert "no effect" not in voiceflow(*worker).err
+    assert "--reset" not in voiceflow(*worker).err
     voiceflow("rate", "6", *store)
     voiceflow("rate", "--reset", *store)
     told = voiceflow(*worker).err
-    assert " at 20 calls/s, with" in told
-    assert "no effect" not in told
+    assert ": rate 20 calls/s, at most" in told
+    assert "--reset" not in told
 
 
 def test_the_doctor_says_how_to_withdraw_a_rate_that_was_set(
@@ -59,7 +56,7 @@ def test_the_doctor_says_how_to_withdraw_a_rate_that_was_set(
     voiceflow("rate", "6", *store)
     line = limits_of(voiceflow, *store)
     assert line["level"] == "warning"
-    assert "uses 6 calls/s" in line["message"]
+    assert "has rate 6 calls/s" in line["message"]
     assert "`voiceflow rate --reset`" in line["remedy"]
     assert "same limits" not in line["remedy"]
     monkeypatch.setenv("VOICEFLOW_BURST", "3")

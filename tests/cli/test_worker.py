@@ -79,7 +79,7 @@ def test_people_read_what_a_drain_did(voiceflow: Program, eight: EightByEight) -
     enqueued(voiceflow.folder, 3)
     ended = voiceflow("worker", "--drain", "--rate", "100", "--store", url_of(voiceflow.folder))
     assert ended.out == "queue default is drained: 3 accepted\n"
-    assert "at 100 calls/s, with 50 POSTs in flight at most" in ended.err
+    assert "rate 100 calls/s, at most 50 POSTs in flight" in ended.err
 
 
 def test_calls_for_later_are_left_and_told(voiceflow: Program, eight: EightByEight) -> None:

@@ -14,6 +14,8 @@ from cyclopts.validators import Number
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.duration import duration_in_words
+from voiceflow_worker.model.text.rate import rate_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,17 +81,19 @@ def tell_preview(output: Output, preview: Preview) -> None:
         wait = "call waits for its window or its" if course.later == 1 else "calls wait for their window or their"
         rows.append(("not now", f"{course.later:,} {wait} not_before{opens}"))
     if course.first is not None and preview.ends_at is not None:
-        rate = "at an unlimited rate" if preview.rate is None else f"at {preview.rate:.3g} calls/s"
+        rate = preview.rate and float(f"{preview.rate:.3g}")
         rows.append(("starts", _local(course.first, preview)))
-        ends = f"{_local(preview.ends_at, preview)}, {_span(preview.ends_at - course.first)} later, {rate}"
-        rows.append(("ends", f"{ends}, without redials"))
+        later = duration_in_words(preview.ends_at - course.first)
+        ends = f"{_local(preview.ends_at, preview)}, {later} later"
+        rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
     if course.expired:
         turn = "its turn" if course.expired == 1 else "their turn"
         rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
     if preview.calls:
         each = preview.seconds / preview.calls
         why = "assumed" if preview.assumed_seconds is not None else "by the length of the texts"
-        rows.append(("talk time", f"{_span(timedelta(seconds=preview.seconds))}, {each:.0f} s a call ({why})"))
+        length = duration_in_words(timedelta(seconds=preview.seconds))
+        rows.append(("talk time", f"{length}, {each:.0f} s a call ({why})"))
     if preview.prices is not None:
         amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in preview.cost.items()) or "nothing"
         rows.append(("cost", f"{amounts} if everybody answers, by {preview.prices}"))
@@ -120,13 +124,3 @@ def _local(at: datetime | None, preview: Preview) -> str:
         return ""
     local = at.astimezone(ZoneInfo(preview.time_zone) if preview.time_zone is not None else None)
     return f"{local:{_TIME}} ({preview.time_zone or local.tzname()})"
-
-
-def _span(duration: timedelta) -> str:
-    """A duration for people, in its two largest units: 3 h 12 min."""
-    seconds = round(duration.total_seconds())
-    for unit, size, smaller, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= size:
-            rest = seconds % size // part
-            return f"{seconds // size} {unit} {rest} {smaller}" if rest else f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.rate import read_rate
+from voiceflow_worker.model.text.rate import rate_in_words, read_rate
 
 
 async def rate(
@@ -50,8 +50,7 @@ async def rate(
     elif limits is None:
         output.answer(f"queue {calls.name} has no rate yet: its first worker sets it")
     else:
-        now = "unlimited" if limits.rate is None else f"{limits.rate:g} calls/s"
-        output.answer(f"the rate of queue {calls.name} is {now} for all its workers")
+        output.answer(f"the rate of queue {calls.name} is {rate_in_words(limits.rate)} for all its workers")
 
 
 def _read(text: str) -> float | None:

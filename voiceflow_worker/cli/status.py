@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from voiceflow_worker.cli.options import QueueOptions
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.duration import duration_in_words
+from voiceflow_worker.model.text.rate import rate_in_words
 
 
 async def status(*, common: QueueOptions = QueueOptions()) -> None:
@@ -25,10 +29,11 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'job')}")
     if found.total:
         output.table(("state", "#jobs"), [(state.value, count) for state, count in found.states.items() if count])
-    limit = "not set yet" if found.limits is None else _rate(found.limits.rate)
+    limit = "not set yet" if found.limits is None else rate_in_words(found.limits.rate)
     output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
     if found.due:
-        output.say(f"due: {found.due}, the oldest for {found.oldest_due_seconds or 0:.0f} s")
+        oldest = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
+        output.say(f"due: {found.due}, the oldest for {oldest}")
     if found.due and not found.workers:
         output.say("no worker is running: `voiceflow worker` sends due calls")
     waiting = found.waiting.in_words()
@@ -51,7 +56,3 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         from voiceflow_worker.core.guard.lost_jobs import in_words
 
         output.say(f"dropped by the store: {in_words(found.lost)}; see `voiceflow doctor`")
-
-
-def _rate(rate: float | None) -> str:
-    return "unlimited" if rate is None else f"{rate:g} calls/s"

@@ -161,20 +161,19 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
     from voiceflow_worker.core.ports import Limits
     from voiceflow_worker.core.sending.set_rate import SetRate
+    from voiceflow_worker.model.text.rate import rate_in_words
 
     wanted = settings.rate
     held = (await SetRate(calls.store, calls.name).over(Limits(rate=wanted))).rate
-    rate = "at an unlimited rate" if held is None else f"at {held:g} calls/s"
     crew = "" if processes == 1 else f" in each of {processes} processes"
     output.note(
-        f"voiceflow worker sends queue {calls.name} of {calls.store.url} {rate}, "
-        f"with {settings.concurrency} POSTs in flight at most{crew}"
+        f"voiceflow worker sends queue {calls.name} of {calls.store.url}: rate {rate_in_words(held)}, "
+        f"at most {settings.concurrency} POSTs in flight{crew}"
     )
     if held != wanted:
-        own = "unlimited" if wanted is None else f"{wanted:g} calls/s"
         output.note(
-            f"the rate was set by `voiceflow rate`; the rate of the worker's own settings, {own}, has no effect until "
-            "`voiceflow rate --reset` and a new start of the worker"
+            f"the rate was set by `voiceflow rate`: to use the rate of this worker's settings ({rate_in_words(wanted)})"
+            ", run `voiceflow rate --reset` and start the worker again"
         )
 
 

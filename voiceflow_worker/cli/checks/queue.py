@@ -19,6 +19,8 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.duration import duration_in_words
+from voiceflow_worker.model.text.rate import rate_in_words
 
 MOST_DOUBTS = 1000
 
@@ -30,7 +32,7 @@ async def workers(context: CheckContext) -> Diagnosis:
         return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
     if not found.due:
         return ok(f"no worker runs for queue {found.queue}, and nothing is due")
-    waited = about(timedelta(seconds=found.oldest_due_seconds or 0))
+    waited = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
     return warning(
         f"no worker runs for queue {found.queue}, but {count_of(found.due, 'call')} are due, the oldest for {waited}",
         remedy="run `voiceflow worker`",
@@ -63,7 +65,7 @@ async def doubts(context: CheckContext) -> Diagnosis:
         return ok("none")
     found = await store.jobs.find(Query(queue=queue, states=frozenset({JobState.IN_DOUBT}), limit=MOST_DOUBTS))
     began = min((post.began_at for job in found if (post := job.open_post) is not None), default=None)
-    age = f", the oldest for {about(store.clock.now() - began)}" if began is not None else ""
+    age = f", the oldest for {duration_in_words(store.clock.now() - began)}" if began is not None else ""
     return warning(
         f"{count_of(count, 'call')} may have been placed and will not be sent again without evidence{age}",
         remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "
@@ -118,22 +120,12 @@ async def limits(context: CheckContext) -> Diagnosis:
     if held != stored:
         remedies.append("the limits of the worker that started last apply: start all workers with the same limits")
     return warning(
-        f"the queue uses {in_words(stored)}, but the settings here say {in_words(wanted)}",
+        f"the queue has {in_words(stored)}, but the settings here say {in_words(wanted)}",
         remedy="; ".join(remedies),
     )
 
 
 def in_words(limits: Limits) -> str:
-    """The limits in words, such as `10 calls/s, 1 at once, any number open`."""
-    rate = "any rate" if limits.rate is None else f"{limits.rate:g} calls/s"
-    active = "any number open" if limits.max_active is None else f"at most {limits.max_active} open"
-    return f"{rate}, {limits.burst} at once, {active}"
-
-
-def about(duration: timedelta) -> str:
-    """A duration in words, in one unit of suitable size."""
-    seconds = max(round(duration.total_seconds()), 0)
-    for unit, size, until in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 48 * 3600)):
-        if seconds < until:
-            return f"{seconds // size} {unit}"
-    return f"{seconds // 86400} days"
+    """The limits in words, such as `rate 10 calls/s, burst 1, max active unlimited`."""
+    active = "unlimited" if limits.max_active is None else limits.max_active
+    return f"rate {rate_in_words(limits.rate)}, burst {limits.burst}, max active {active}"

@@ -34,3 +34,13 @@ def write_duration(duration: timedelta) -> str:
         if micros % size == 0 and (unit != "m" or micros >= 5 * size):
             return f"{micros // size}{unit}"
     return f"{duration.total_seconds():.6f}".rstrip("0") + "s"
+
+
+def duration_in_words(duration: timedelta) -> str:
+    """A duration for people, in its two largest units: `40 s`, `3 h 12 min`, `2 d 4 h`. Negative ones are `0 s`."""
+    seconds = max(round(duration.total_seconds()), 0)
+    for unit, size, smaller, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            rest = seconds % size // part
+            return f"{seconds // size} {unit} {rest} {smaller}" if rest else f"{seconds // size} {unit}"
+    return f"{seconds} s"

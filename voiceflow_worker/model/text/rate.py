@@ -25,3 +25,8 @@ def read_rate(value: object) -> float | None:
 def is_rate(rate: float) -> bool:
     """Whether a queue can have this rate, in calls per second."""
     return SLOWEST <= rate < math.inf
+
+
+def rate_in_words(rate: float | None) -> str:
+    """A rate for people: `10 calls/s`, or `unlimited`."""
+    return "unlimited" if rate is None else f"{rate:g} calls/s"

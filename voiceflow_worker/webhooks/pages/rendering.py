@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.duration import duration_in_words
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, columns_of_hours
@@ -45,7 +45,7 @@ class PageRenderer:
             "grouped": _grouped,
             "pieces": bar_of_states,
             "columns": columns_of_hours,
-            "span": _span,
+            "span": duration_in_words,
             "clock": _clock,
             "pairs": _pairs,
         }
@@ -89,19 +89,6 @@ def _ended(job: Job) -> str:
     """How a call ended, in a few words: `no answer`, `busy (486)`, `completed, 35 s`."""
     status = job.outcome_status
     return ending(job) if status is None else ending(job).replace(status.value, tone_of(status.value).label, 1)
-
-
-def _span(duration: timedelta) -> str:
-    """A remaining time in words: `40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
-    seconds = max(round(duration.total_seconds()), 0)
-    minutes, hours, days = -(-seconds // 60), seconds // 3600, seconds // 86400
-    if seconds < 100:
-        return f"{seconds} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{hours} h {seconds % 3600 // 60} min"
-    return f"{days} days {seconds % 86400 // 3600} h"
 
 
 def _clock(seconds: float) -> str:

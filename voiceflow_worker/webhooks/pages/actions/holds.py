@@ -14,6 +14,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import read_duration
+from voiceflow_worker.model.text.rate import rate_in_words
 from voiceflow_worker.model.text.who import by_person
 from voiceflow_worker.webhooks.pages.actions.action import (
     ActingStore,
@@ -87,8 +88,8 @@ class ResumeAction(PageAction):
         """The question before the action. Due calls ring, unless there is another hold."""
         queue, batch, states = await _subject(self._acting, subject)
         limits = await queue.store.control.limits(queue.name)
-        rate = f"{limits.rate:g} a second" if limits is not None and limits.rate is not None else "without a limit"
-        rings = f"{count_of(_waiting(states), 'waiting call')}. Those that are due begin to ring, {rate}."
+        rate = rate_in_words(limits.rate if limits is not None else None)
+        rings = f"{count_of(_waiting(states), 'waiting call')}. Those that are due begin to ring (rate: {rate})."
         closed = await _closed(queue)
         own = _own(closed, batch)
         ends = () if own is None or own.state is GateState.CANCELLED else (f"{closed_in_words(own)}. This hold ends.",)
