@@ -57,7 +57,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
         return "airflow_provider.triggers.voice.VoiceBatchTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield an event for each finished batch until the trigger is cancelled. If the store is away, try again."""
+        """Yield an event for each finished batch, until the trigger is cancelled. While the store fails, try again."""
         hook = VoiceFlowHook(self.voiceflow_conn_id)
         while True:
             try:

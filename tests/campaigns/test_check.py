@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     assert (report.is_valid, report.rows) == (False, 0)
     (found,) = report.findings
     assert (found.file, found.row, found.is_error) == (str(path), None, True)
-    assert found.message == "has no column destination; rename 'phone' to destination; its columns: phone, name"
+    assert found.message == "has no column destination; rename 'phone' to destination; columns found: phone, name"
 
 
 def test_the_files_that_would_be_played_are_listed_with_their_first_line(tmp_path: Path) -> None:

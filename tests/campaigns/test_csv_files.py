@@ -66,15 +66,15 @@ def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, hea
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        ("phone,name", "has no column destination; rename 'phone' to destination; its columns: phone, name"),
+        ("phone,name", "has no column destination; rename 'phone' to destination; columns found: phone, name"),
         ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
         ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
         (
             "a,name",
-            "has no column destination; rename the column of phone numbers to destination; its columns: a, name",
+            "has no column destination; rename the column of phone numbers to destination; columns found: a, name",
         ),
         ("+6587654321,Ana", "begins with a line that looks like data; put a header above it"),
-        ("destination,name,Name", "has two columns of the same name: name; rename or remove one of them"),
+        ("destination,name,Name", "has two columns of the same name: name; rename or remove one;"),
         ("destination,destination,name", "has two columns of the same name: destination"),
         ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),
     ],

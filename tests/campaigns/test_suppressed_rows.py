@@ -111,7 +111,7 @@ class TestFilesOfNumbers:
     def test_a_column_may_be_named(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "Phone,Old Phone\n+6587654321,+6587654322\n")
         assert list(read_number_file(path, column="old phone").numbers) == ["+6587654322"]
-        with pytest.raises(CampaignFileError, match="has no column 'fax'; its columns: Phone, Old Phone"):
+        with pytest.raises(CampaignFileError, match="has no column 'fax'; columns found: Phone, Old Phone"):
             read_number_file(path, column="fax")
 
     def test_every_line_without_a_number_is_reported(self, tmp_path: Path) -> None:

@@ -410,7 +410,7 @@ def test_a_source_that_the_account_does_not_own_may_be_allow_listed(
     monkeypatch.setenv("VOICEFLOW_SOURCE", "+6599999999")
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "warning"
-    assert "is not a number of the account: unless 8x8 has allow-listed it" in line["message"]
+    assert "is not a number of the account: 8x8 refuses calls from it" in line["message"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class CalledBefore:
     def finding(self, *, file: str, severity: Severity) -> Finding:
         """The finding for the report."""
         message = (
-            f"{count_of(self.count, 'row')} would call a number that already has a call with another body in its "
+            f"{count_of(self.count, 'row')} would call a number that already has a call with another body in the same "
             f"batch, such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). "
             f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
         )

@@ -131,7 +131,7 @@ class CampaignRows:
             found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
             lines = "; ".join(f"{each.column} {each.message}" for each in found)
             raise CampaignFileError(
-                f"{self.file}: {lines}; its columns: {', '.join(filter(None, self.source.columns))}", found
+                f"{self.file}: {lines}; columns found: {', '.join(filter(None, self.source.columns))}", found
             )
         unused = [name for name in self.source.columns if name and not self._is_wanted(name)]
         return (*template.findings, *(self._unused_column(name) for name in unused))

@@ -115,11 +115,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
                 # Left over from a run that was killed. If it were sent, the phone would ring twice.
                 with suppress(TooLateError):
                     await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
-                    tell(
-                        Step(
-                            "cancelled", now, warning(f"{left.id}, left over from a run that was killed, is cancelled")
-                        )
-                    )
+                    tell(Step("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))
             job = await _enqueued(calls, settings, voice, call, batch=batch)
             if isinstance(job, Diagnosis):
                 tell(Step("not called", now, job))

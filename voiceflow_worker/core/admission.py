@@ -158,7 +158,7 @@ class Admitter:
     async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
-        Raises `InvalidInputError` if the batch is cancelled, and `StoreUnavailableError` if the store is away.
+        Raises `InvalidInputError` if the batch is cancelled, and `StoreUnavailableError` if the store is unavailable.
         """
         now = self._store.clock.now()
         results = [AdmissionResult()] * len(calls)

@@ -261,9 +261,9 @@ class CallQueue:
         """Wait until the job has ended, and return it.
 
         One read of the store, every 200 ms or less often, serves all waiters of this queue.
-        The wait continues through redials, through doubts, and while the store is away. A job that is `accepted` has
-        ended, although a late summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout`
-        has passed, and `JobNotFoundError`.
+        The wait continues through redials, through doubts, and while the store is unavailable. A job that is `accepted`
+        has ended, although a late summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when
+        `timeout` has passed, and `JobNotFoundError`.
         """
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 

@@ -165,13 +165,12 @@ class Worker:
             _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=limits)
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
-            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "the store is away; the sweep waits")
-            background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "the store is away; pruning waits")
-            background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), "the store is away; no heartbeat")
+            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "the sweep failed")
+            background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "old calls were not deleted")
+            background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), "the heartbeat was not stored")
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
-                failed = "the log of 8x8 was not read; the worker tries again later"
-                background.start_soon(self._repeat, reconcile, LOOK_EVERY, failed)
+                background.start_soon(self._repeat, reconcile, LOOK_EVERY, "the log of 8x8 was not read")
             if self._guard is not None:
                 background.start_soon(self._guard.watch)
             async with anyio.create_task_group() as flights:
@@ -200,7 +199,7 @@ class Worker:
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
             except StoreError as error:
-                _log.warning("the store is away; trying again", error=str(error))
+                _log.warning("the store is unavailable; trying again", error=str(error))
                 await self._nap(until=self._clock.now() + STORE_AWAY)
                 continue
             with self._pause():
@@ -364,7 +363,7 @@ class Worker:
             try:
                 await step()
             except VoiceflowError as error:
-                _log.warning(failed, error=str(error))
+                _log.warning(f"{failed}; the worker tries again later", error=str(error))
             await self._clock.sleep(every)
 
     async def _sweep(self) -> None:

@@ -59,13 +59,11 @@ def header_problem(names: Sequence[str]) -> str | None:
             )
         hint = near_destination(present)
         rename = f"; rename {hint!r} to destination" if hint else "; rename the column of phone numbers to destination"
-        return f"has no column destination{rename}; its columns: {shown}"
+        return f"has no column destination{rename}; columns found: {shown}"
     # The reason of a rejects file may stand before the file's own column of that name. Both are left out.
     twice = [name for name, count in Counter(map(folded, present)).items() if count > 1 and name != REASON]
     if twice:
-        return (
-            f"has two columns of the same name: {', '.join(twice)}; rename or remove one of them; its columns: {shown}"
-        )
+        return f"has two columns of the same name: {', '.join(twice)}; rename or remove one; columns found: {shown}"
     return None
 
 

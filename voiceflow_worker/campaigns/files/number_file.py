@@ -79,8 +79,8 @@ def _header_problem(names: Sequence[str], wanted: str | None) -> str | None:
     if _place(names, wanted) is not None:
         return None
     if wanted is not None:
-        return f"has no column {wanted!r}; its columns: {shown}"
-    return f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMN}; its columns: {shown}"
+        return f"has no column {wanted!r}; columns found: {shown}"
+    return f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMN}; columns found: {shown}"
 
 
 def _place(names: Sequence[str], wanted: str | None) -> int | None:

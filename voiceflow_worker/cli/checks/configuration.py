@@ -65,7 +65,7 @@ async def time_limits(context: CheckContext) -> Diagnosis:
     if chosen.lease > deadline:
         return ok(limits)
     return warning(
-        f"{limits}: calls that are still being sent are put in doubt",
+        f"{limits}: a call can be put in doubt while it is still being sent",
         remedy=f"set VOICEFLOW_LEASE to more than {write_duration(deadline)}, or shorten VOICEFLOW_READ_TIMEOUT",
     )
 

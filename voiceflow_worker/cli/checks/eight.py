@@ -99,8 +99,8 @@ async def source(context: CheckContext) -> Diagnosis | None:
             return ok(f"{number} belongs to the account, but its state is not listed")
     if found is None:
         return warning(
-            f"{number} is not a number of the account: unless 8x8 has allow-listed it as a caller id, calls from "
-            "it are refused (-1014)",
+            f"{number} is not a number of the account: 8x8 refuses calls from it (-1014), unless 8x8 has allowed it as "
+            "a caller id",
             remedy=f"{remedy}; a test call (`voiceflow doctor --call NUMBER`) shows whether 8x8 allows it",
         )
     if found.is_unhealthy:

@@ -92,7 +92,7 @@ class Bridges:
         for number, holder in holders.items():
             job = jobs.get(holder)
             if job is not None and holder != own and number in spellings(job.destination):
-                return f"{number}, which it bridges to, is being called by {holder}"
+                return f"its second party {number} is being called by {holder}"
         return None
 
 

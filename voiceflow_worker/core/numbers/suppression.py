@@ -53,7 +53,7 @@ class Suppression:
 
     def in_words_of(self, number: str) -> str:
         """The reason of a job that is not called because it would bridge to this number."""
-        return f"{number}, which it bridges to, is {self._standing()}"
+        return f"its second party {number} is {self._standing()}"
 
     def _standing(self) -> str:
         why = f" ({self.reason})" if self.reason else ""

@@ -99,7 +99,7 @@ class OutcomeHooks:
         return MappingProxyType({name: hook.counts for name, hook in self._hooks.items()})
 
     async def run(self) -> None:
-        """Deliver outcomes until `stop` is called; wait while the store is away."""
+        """Deliver outcomes until `stop` is called; wait while the store is unavailable."""
         self._runs = True
         async with anyio.create_task_group() as everything:
             everything.start_soon(self._end, everything)
@@ -121,7 +121,7 @@ class OutcomeHooks:
         """Wait until every hook has received the outcomes that exist now, in this process or another.
 
         Outcomes that failed and wait for another try do not count. Hooks that have stopped do not count either. Waits
-        while the store is away.
+        while the store is unavailable.
         """
         names = [self._queue] if self._queue is not None else await self._known_queues()
         for name in names:
@@ -192,7 +192,7 @@ class OutcomeHooks:
         return cursor is not None and cursor.sequence >= sequence
 
     async def _end(self, everything: TaskGroup) -> None:
-        """End `run` in time after a stop, even when a handler never ends or the store is away."""
+        """End `run` in time after a stop, even when a handler never ends or the store is unavailable."""
         await self._stopped.wait()
         await anyio.sleep(self._grace.total_seconds() + LEAVING)
         everything.cancel_scope.cancel()

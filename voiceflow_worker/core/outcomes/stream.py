@@ -27,8 +27,8 @@ _log = structlog.get_logger("voiceflow.outcomes")
 class OutcomeStream:
     """The outcomes of a queue, one after the other, without end; made by `CallQueue.outcomes`.
 
-    Iterate over it with `async for`; it waits while the store is away. With a consumer's name, an outcome counts as
-    processed when the next one is requested. A consumer that stops before then receives the outcome again under the
+    Iterate over it with `async for`; it waits while the store is unavailable. With a consumer's name, an outcome counts
+    as processed when the next one is requested. A consumer that stops before then receives the outcome again under the
     same name. After `async with` (or `aclose`), the next consumer of the name begins at once, else half a minute later.
     """
 

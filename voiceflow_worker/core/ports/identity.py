@@ -26,7 +26,7 @@ def checked_queue(name: str) -> str:
     """
     if not QUEUE_NAME.fullmatch(name):
         raise InvalidInputError(
-            f"{name!r} is not a valid queue name: use 1 to 16 small letters, digits and hyphens, no hyphen first"
+            f"{name!r} is not a valid queue name: use 1 to 16 small letters, digits and hyphens, but no hyphen first"
         )
     return name
 

@@ -56,7 +56,7 @@ class LeaderLease:
         return is_ours
 
     async def keep(self) -> None:
-        """Renew the lease until another process has it, or until it may be over because the store is away."""
+        """Renew the lease until another process has it, or until it may be over because the store is unavailable."""
         pause = RENEW
         while True:
             await self._clock.sleep(pause.total_seconds())

@@ -48,7 +48,7 @@ async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what:
         try:
             return await trip()
         except StoreUnavailableError as error:
-            _log.warning("the store is away; trying again", what=what, error=str(error))
+            _log.warning("the store is unavailable; trying again", what=what, error=str(error))
             await clock.sleep(wait)
     return await trip()
 

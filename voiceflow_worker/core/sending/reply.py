@@ -12,6 +12,7 @@ from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.verdict import Hold, Verdict
+from voiceflow_worker.model.text.duration import duration_in_words
 
 
 @dataclass(slots=True)
@@ -44,7 +45,8 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     if abs(off) <= clock_skew:
         return None
     return Hold(
-        reason=f"clock: this clock differs from 8x8's by {off.total_seconds():.0f} s; set it right, then resume",
+        reason=f"the clock of this machine is {duration_in_words(abs(off))} "
+        f"{'behind' if off > timedelta() else 'ahead of'} the clock of 8x8; set the clock (NTP), then resume the queue",
         until_opened=True,
     )
 
@@ -67,15 +69,15 @@ class EarlyHold:
         self._is_ordered = False
 
     async def order(self, hold: Hold) -> None:
-        """Hold the queue. If the store is away, the hold is ordered again with the verdict."""
+        """Hold the queue. If the store is unavailable, the hold is ordered again with the verdict."""
         self._gate = self._holds.close(hold)
         try:
             self._until = await self._holds.order(self._gate)
             self._is_ordered = True
         except StoreError as error:
             _log.warning(
-                "a hold of the queue could not be stored, so it applies only to this worker for now; it is stored with "
-                "the verdict of the POST that caused it",
+                "a hold of the queue could not be stored, so for now only this worker is held; the worker stores the "
+                "hold later, together with the answer that caused it",
                 error=str(error),
             )
 

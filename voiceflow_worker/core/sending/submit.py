@@ -328,4 +328,4 @@ def _busy_words(job: Job, number: str) -> str:
     second = next((each for each in job.parties[1:] if number in spellings(each)), None)
     if second is None:
         return f"its number {BUSY_WORDS}"
-    return f"{second}, which it bridges to, {BUSY_WORDS} ({Remedy.SHARE_NUMBER})"
+    return f"its second party {second} {BUSY_WORDS} ({Remedy.SHARE_NUMBER})"

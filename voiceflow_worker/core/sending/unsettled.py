@@ -129,7 +129,7 @@ class UnsettledVerdicts:
             self._has_settled(1)
 
     async def _settle_until_stored(self, job: Job, reply: Reply) -> None:
-        """Store one verdict. Evidence is never dropped: while the store is away, this tries again."""
+        """Store one verdict. Evidence is never dropped: while the store is unavailable, this tries again."""
         wait = 0.05
         recalled = False
         while True:
@@ -169,7 +169,7 @@ class UnsettledVerdicts:
                 return
 
     async def _recall(self, job: Job) -> bool:
-        """Whether the store was restored from the journal files. While the store is away, this tries again."""
+        """Whether the store was restored from the journal files. While the store is unavailable, this tries again."""
         if self._guard is None:
             return False
         while True:
@@ -178,7 +178,7 @@ class UnsettledVerdicts:
             except StoreCorruptError:
                 return False
             except StoreError as error:
-                _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
+                _log.warning("the store is unavailable; a verdict waits", job=job.id, error=str(error))
                 await self._clock.sleep(1.0)
 
     async def _order(self, reply: Reply) -> None:

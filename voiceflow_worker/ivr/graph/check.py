@@ -125,7 +125,7 @@ class _Walk:
         for edge in edges:
             named = f"handler {edge.handler}" if edge.handler else "handler"
             if edge.lacks_menu:
-                missing = f"the {named} returns a menu that leads_to does not name, so it is not served: name it there"
+                missing = f"the {named} returns a menu that is not in leads_to, and not served: add it to leads_to"
                 yield _warning(missing, path=f" {edge.keys}")
             elif not edge.is_declared:
                 missing = f"the {named} declares no steps: annotate its return type, or give leads_to"

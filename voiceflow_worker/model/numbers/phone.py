@@ -270,7 +270,7 @@ def _damage(written: str) -> tuple[int, str] | None:
     if not any(map(str.isdigit, written)):
         return INVALID_NUMBER, "has no digits; give a phone number, such as +6587654321"
     if strange := _STRANGE.search(written):
-        return INVALID_NUMBER, f"has {strange[0].strip()!r} where no phone number has one; remove it"
+        return INVALID_NUMBER, f"has {strange[0].strip()!r} in a place where phone numbers have none; remove it"
     return None
 
 

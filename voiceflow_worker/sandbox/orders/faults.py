@@ -130,21 +130,21 @@ class Fault(DestinationOrder):
             raise ValueError("'next' is already the number of POSTs; omit 'times'")
         if self.place is Place.ARRIVAL and self.destination is not None:
             raise ValueError(
-                "'place': 'arrival' comes before the body is read, so the destination is not known yet; give 'next' "
-                "instead of 'destination'"
+                "with 'place': 'arrival', the fault comes before the body is read, so the destination is unknown; give "
+                "'next' instead of 'destination'"
             )
         if self.fault is FaultKind.DELAY and self.seconds is None and self.until is None:
             raise ValueError("'delay' needs 'seconds' or 'until'")
         if self.until is not None and self.happens is not Place.AFTER:
-            raise ValueError("'until' needs a call that was placed; omit 'place'")
+            raise ValueError("'until' works only with 'place': 'after', which is the default")
         if self.fault is FaultKind.STATUS and self.status is None:
             raise ValueError("the fault 'status' needs a value of 'status'")
         if self.fault is FaultKind.PLATFORM and self.status not in _OF_THE_PLATFORM | {None}:
             raise ValueError(f"'status' of a platform error is one of {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
         if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
-            raise ValueError("a 'surplus' comes after a true answer; omit 'place'")
+            raise ValueError("the fault 'surplus' always comes after the true answer; omit 'place'")
         if self.fault is FaultKind.CUT and self.within is Within.NOTHING and "within" in given:
-            raise ValueError("'cut' needs 'within' headers or body; use 'close' to send nothing")
+            raise ValueError("'cut' needs 'within': 'headers' or 'body'; to send nothing, use the fault 'close'")
         return self
 
     @property

@@ -57,8 +57,8 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return translated(error.exceptions[0], shown=shown)
         case driver.ReplicationError() | driver.PersistenceError():
             return StoreUnavailableError(
-                f"{where} did not confirm in time that a write is durable ({said}); the write counts as not made until "
-                "a repeated write is confirmed"
+                f"{where} did not confirm in time that a write is durable ({said}); until a repetition of the write is "
+                "confirmed, the write counts as not made"
             )
         case driver.AuthenticationError() | driver.AuthorizationError():
             return StoreUnavailableError(
@@ -92,7 +92,7 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
         )
     if isinstance(error, driver.WrongTypeError) or re.search(r"\bWRONGTYPE\b", said):
         return StoreCorruptError(
-            f"{where} has keys of another program under the names of this store ({said}); give the store its own "
+            f"{where} has keys of another program with the names that this store uses ({said}); give the store its own "
             "database or its own prefix (?prefix=)"
         )
     if isinstance(error, (driver.AskError, driver.ClusterCrossSlotError)) or re.search(r"\b(MOVED|CROSSSLOT)\b", said):

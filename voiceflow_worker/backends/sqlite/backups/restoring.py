@@ -233,7 +233,7 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
     made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
     if replaced is not None and taken.is_whole:
         return (
-            f"{made}; what the replaced file knew of sent calls was taken over. Check the status of the queue, then "
+            f"{made}; the sent calls in the replaced file were taken over. Check the status of the queue, then "
             f"{Remedy.RESUME}"
         )
     why = (

@@ -31,8 +31,8 @@ SKIPPED_SEQUENCES = 1_000_000_000
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
-_GONE = "the store that the backup replaced had deleted it after it had ended; it may have been sent"
-_SAME_CALL = "the store that the backup replaced had the same call as {other}"
+_GONE = "the replaced store had deleted this call after its end, so it may have been sent"
+_SAME_CALL = "the replaced store had this call as {other}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -116,7 +116,7 @@ class RedialBatchAction(PageAction):
                 FormField(name="outcome", label="Calls that ended with", kind=FieldKind.TICKS, options=options),
                 FormField(
                     name="times",
-                    label="Redials by people of one call, at most",
+                    label="Most redials by people, for each call",
                     value="1",
                     help="With 1, calls that somebody redialled before are left out.",
                 ),

@@ -89,7 +89,7 @@ class RedialAction(PageAction):
         """Put the call back in the queue, unless its phone has been called again since the question."""
         queue, job = await self._acting.call(form.one("call"))
         if str(job.post_count) != form.one("posts"):
-            raise InvalidInputError(f"{job.destination} has been called again since this page was opened; look at it")
+            raise InvalidInputError(f"this call was redialled after the page was opened; look at {job.id}")
         note = by_person(who, reason_in(form, "note"), "called again")
         job = await queue.redial(job.id, note=note, force=form.one("force") == "yes")
         return ActionDone(

@@ -110,7 +110,7 @@ class ResumeAction(PageAction):
         queue, batch, _ = await _subject(self._acting, form)
         own = _own(await _closed(queue), batch)
         if own is not None and _digest(own) != form.one("hold"):
-            raise InvalidInputError(f"there is another hold since this page was opened: {closed_in_words(own)}")
+            raise InvalidInputError(f"another hold was set after this page was opened: {closed_in_words(own)}")
         gate = await queue.resume(batch_id=batch)
         if gate.state is not GateState.OPEN:
             raise InvalidInputError(f"{gate_in_words(gate)}, and stays so; enqueue its calls as a new batch")
