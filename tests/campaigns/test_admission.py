@@ -12,6 +12,7 @@ import pytest
 
 from tests.campaigns.reading import NOW, SAY, file_of
 from voiceflow_worker import CallFlow, CallQueue, CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.model.flows.canonical import canonical_body
@@ -49,12 +50,19 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
+CALL = {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}}
+NAMES_THE_NUMBER = FlowTemplate.parse(
+    {"callflow": [CALL, {"action": "say", "params": {"text": "Hello {{name}}"}}]}, name="flow.json"
+)
+
+
+@pytest.mark.parametrize("template", [SAY, NAMES_THE_NUMBER], ids=["a text", "a flow with the number"])
 @pytest.mark.parametrize("dry_run", [False, True], ids=["enqueued", "dry run"])
 async def test_rows_of_one_shape_are_validated_once_and_each_is_looked_up_once(
-    queue: CallQueue, tmp_path: Path, calls: Counter[str], dry_run: bool
+    queue: CallQueue, tmp_path: Path, calls: Counter[str], dry_run: bool, template: FlowTemplate
 ) -> None:
     path = file_of(tmp_path, "destination,name\n" + "".join(f"+65{81000000 + n},Ana\n" for n in range(ROWS)))
-    options = CampaignOptions(template=SAY, source="+6531234567", voice_profile="en-IE-EmilyNeural")
+    options = CampaignOptions(template=template, source="+6531234567", voice_profile="en-IE-EmilyNeural")
     calls.clear()
     report = await enqueue_file(queue, path, options, now=NOW, dry_run=dry_run)
     assert (report.valid, report.enqueued) == (ROWS, 0 if dry_run else ROWS)

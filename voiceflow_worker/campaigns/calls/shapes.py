@@ -37,6 +37,7 @@ class Shapes:
 
     def __init__(self, template: FlowTemplate) -> None:
         self._template = template
+        self._called = template.called
         self._shapes: dict[tuple[object, ...], _Known] = {}
 
     def encoded(
@@ -56,6 +57,8 @@ class Shapes:
                 value = text.filled(values)
             except ValueError:
                 return None
+            if text is self._called:
+                continue  # `destination` replaces it
             if text.is_spoken and value is not LEFT_OUT:
                 if not can_be_spoken(value):
                     return None

@@ -117,6 +117,13 @@ class FlowTemplate:
         return self._texts
 
     @property
+    def called(self) -> object:
+        """The number of the first call, constant or with variables, which `complete` replaces; None without one."""
+        flow = self._tree.get("callflow")
+        params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
+        return params.get("destination") if is_object(params) else None
+
+    @property
     def variables(self) -> frozenset[str]:
         """The names of all variables that the template uses."""
         return frozenset(name for text in self._texts for name in text.variables)
@@ -157,17 +164,14 @@ class FlowTemplate:
         filled_in = {*(text.path for text in self._texts), f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
         return [
             replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in
-        ] + self._fixed_number(body)
+        ] + self._fixed_number()
 
-    def _fixed_number(self, body: Mapping[str, object]) -> list[Finding]:
-        path = f"{FIRST_CALL}.destination"
-        flow = body.get("callflow")
-        params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
-        number = params.get("destination") if is_object(params) else None
-        if number is None or any(text.path == path for text in self._texts):
+    def _fixed_number(self) -> list[Finding]:
+        number = self.called
+        if number is None or isinstance(number, TemplateText):
             return []
         message = f"is the constant {number}, but each row calls its own destination; write {{{{destination}}}} here"
-        return [Finding(message=message, severity=Severity.WARNING, path=path, file=self.name)]
+        return [Finding(message=message, severity=Severity.WARNING, path=f"{FIRST_CALL}.destination", file=self.name)]
 
     def _compiled(
         self, value: object, path: str, param: Param | None, params: Mapping[str, Param], voice: object = None
