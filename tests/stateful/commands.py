@@ -21,6 +21,7 @@ from voiceflow_worker import CallRequest, Job, open_store
 from voiceflow_worker.core.admission import CheckedCall, new_job
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.sending.journal import Unsent
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import IllegalMoveError, KeyConflictError, TooEarlyError, TooLateError, VoiceflowError
 from voiceflow_worker.model.jobs.job import JobState as S
@@ -150,7 +151,10 @@ class Commands:
         """Nothing was sent: the job is queued again, unless somebody else has it by now."""
         self.held.remove(held)
         has = self._has(held)
-        self._all(lambda side: side.journal.put_back([self._of(side, held.jobs)], reason="put back"), loss=loss)
+        self._all(
+            lambda side: side.journal.put_back([Unsent(self._of(side, held.jobs), "put back", held.locked_at)]),
+            loss=loss,
+        )
         if has:
             held.call.state = S.QUEUED
         self.look()

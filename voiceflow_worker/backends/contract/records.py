@@ -43,6 +43,37 @@ class RecordsContract(Ground):
         await store.records.put_if_absent(SPACE, {"mine": "me", "theirs": "me"}, expires_at=later, now=NOW)
         assert dict(await store.records.get(SPACE, ["mine", "theirs"], now=NOW + 2 * MINUTE)) == {"mine": "me"}
 
+    async def test_a_later_end_is_kept_if_asked_for(self, store: Store) -> None:
+        await self.put(store, "soon", value="me", minutes=1)
+        await self.put(store, "later", value="me", minutes=3)
+        await self.put(store, "never", value="me")
+        claim = dict.fromkeys(["soon", "later", "never"], "me")
+        given = await store.records.put_if_absent(
+            SPACE, claim, expires_at=NOW + 2 * MINUTE, now=NOW, keep_later_end=True
+        )
+        assert dict(given) == claim
+        left = [list(await store.records.get(SPACE, list(claim), now=NOW + minutes * MINUTE)) for minutes in (1, 2, 3)]
+        assert left == [["soon", "later", "never"], ["later", "never"], ["never"]]
+        await store.records.put_if_absent(SPACE, claim, expires_at=None, now=NOW, keep_later_end=True)
+        assert dict(await store.records.get(SPACE, list(claim), now=NOW + 9 * MINUTE)) == claim
+
+    async def test_an_end_that_has_passed_is_not_kept(self, store: Store) -> None:
+        await self.put(store, "a", value="me", minutes=2)
+        now = NOW + 2 * MINUTE
+        await store.records.put_if_absent(SPACE, {"a": "me"}, expires_at=now + MINUTE, now=now, keep_later_end=True)
+        assert dict(await store.records.get(SPACE, ["a"], now=now)) == {"a": "me"}
+
+    async def test_a_record_is_deleted_only_with_the_expected_end(self, store: Store) -> None:
+        await self.put(store, "a", "b", minutes=1)
+        await self.put(store, "b", value="other", minutes=1)
+        await self.put(store, "later", minutes=2)
+        await self.put(store, "never")
+        wanted = dict.fromkeys(["a", "b", "later", "never", "unknown"], "v")
+        await store.records.delete(SPACE, wanted, ends_at=NOW + MINUTE)
+        assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["b", "later", "never"]
+        await store.records.delete(SPACE, {"b": None, "never": None}, ends_at=NOW + MINUTE)
+        assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["later", "never"]
+
     async def test_calls_without_keys_are_allowed(self, store: Store) -> None:
         await store.records.put(SPACE, {}, expires_at=None, now=NOW)
         assert dict(await store.records.put_if_absent(SPACE, {}, expires_at=None, now=NOW)) == {}

@@ -20,6 +20,9 @@ class _Record:
     def stands(self, *, at: datetime) -> bool:
         return self.expires_at is None or at < self.expires_at
 
+    def ends_before(self, end: datetime | None) -> bool:
+        return self.expires_at is not None and (end is None or self.expires_at < end)
+
 
 class MemoryRecords(Records):
     """The port `Records` in memory."""
@@ -36,13 +39,17 @@ class MemoryRecords(Records):
         expires_at: datetime | None,
         now: datetime,
         durably: bool = True,
+        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
         del durably
         await checkpoint()
         held = self._namespaces.setdefault(namespace, {})
         for key, value in values.items():
             standing = held.get(key)
-            if standing is None or not standing.stands(at=now) or standing.value == value:
+            stays = standing is not None and standing.stands(at=now)
+            if stays and standing is not None and standing.value == value:
+                stays = keep_later_end and not standing.ends_before(expires_at)
+            if not stays:
                 held[key] = _Record(value, expires_at)
         return {key: held[key].value for key in values}
 
@@ -67,11 +74,14 @@ class MemoryRecords(Records):
         keys = sorted(key for key in held if key > after and key.startswith(prefix) and held[key].stands(at=now))
         return [(key, held[key].value) for key in keys[: max(limit, 0)]]
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
+    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
         await checkpoint()
         held = self._namespaces.get(namespace, {})
         for key, expected in keys.items():
-            if key in held and (expected is None or held[key].value == expected):
+            found = held.get(key)
+            if found is None or (ends_at is not None and found.expires_at != ends_at):
+                continue
+            if expected is None or found.value == expected:
                 del held[key]
 
     async def prune(self, *, now: datetime) -> int:

@@ -32,12 +32,13 @@ class RedisRecords(Records):
         expires_at: datetime | None,
         now: datetime,
         durably: bool = True,
+        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
         del durably  # another server may have the jobs, so that their next commit would not keep this
         if not values:
             return {}
         await self._registers.note(self._keys.namespaces, namespace)
-        args: list[Argument] = [to_micros(now), micros(expires_at), *_pairs(values)]
+        args: list[Argument] = [to_micros(now), micros(expires_at), int(keep_later_end), *_pairs(values)]
         standing = await self._link.run_durably("record_put_if_absent", self._keys.namespace(namespace), args)
         return dict(zip(values, standing, strict=True))
 
@@ -72,10 +73,11 @@ class RedisRecords(Records):
                 break
         return found
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
+    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
         if not keys:
             return
-        args = [argument for key, value in keys.items() for argument in (key, optional(value))]
+        args: list[Argument] = [micros(ends_at)]
+        args += [argument for key, value in keys.items() for argument in (key, optional(value))]
         await self._link.run("record_delete", self._keys.namespace(namespace), args)
 
     async def prune(self, *, now: datetime) -> int:

@@ -36,11 +36,12 @@ class SqliteRecords(Records):
         expires_at: datetime | None,
         now: datetime,
         durably: bool = True,
+        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
         if not values:
             return {}
         until, at = to_micros_or_none(expires_at), to_micros(now)
-        rows = [(namespace, key, value, until, at) for key, value in values.items()]
+        rows = [(namespace, key, value, until, at, keep_later_end) for key, value in values.items()]
         return await self._writer.carry_out(partial(_put_if_absent, rows), durably=durably)
 
     async def put(
@@ -72,8 +73,9 @@ class SqliteRecords(Records):
             after = found[-1][0]
         return found
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
-        rows = [(namespace, key, value) for key, value in keys.items()]
+    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
+        until = to_micros_or_none(ends_at)
+        rows = [(namespace, key, value, until) for key, value in keys.items()]
         if rows:
             await self._writer.carry_out(partial(_write, self._sql["delete_record"], rows))
 
@@ -105,7 +107,7 @@ def _put_if_absent(rows: Sequence[Row], transaction: Transaction) -> Generator[N
     for start in range(0, len(rows), _PER_STEP):
         some = rows[start : start + _PER_STEP]
         put = {key for (key,) in db.rows_of_each(sql["put_record_if_absent"], some)}
-        for namespace, key, value, _, at in some:
+        for namespace, key, value, _, at, _ in some:
             # A record that was not put has not changed since, because the transaction excludes other writers.
             standing[key] = value if key in put else db.rows(sql["record"], (namespace, key, at))[0][1]
         yield

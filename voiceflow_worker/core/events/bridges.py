@@ -45,7 +45,7 @@ class Bridges:
         owner, lasts = self._owner(line, session_id)
         now = self._store.clock.now()
         standing = await self._records.put_if_absent(
-            NAMESPACE, dict.fromkeys(wanted, owner), expires_at=now + lasts, now=now
+            NAMESPACE, dict.fromkeys(wanted, owner), expires_at=now + lasts, now=now, keep_later_end=True
         )
         others = _others(standing, owner)
         called = await self._called(others, line)

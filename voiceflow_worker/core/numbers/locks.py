@@ -42,10 +42,11 @@ class NumberLocks:
 
     A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
     spelling of these numbers. So two calls that bridge the same two numbers do not deadlock. A later POST of the same
-    job takes over its locks. Only the POST that holds a lock can release it, so a late release is harmless. A lock ends
-    by itself when its POST can no longer make the number ring: after the submit window and the ringing. For a second
-    party, the longest call and a second ringing are added. The locks keep two campaigns from ringing one person at
-    once. They also ensure that a row of the log export fits only one call.
+    job takes over its locks. Only the POST that holds a lock can release it, and before its journal entry only the
+    lease that locked it, so a late release is harmless. A lock ends by itself when its POST can no longer make the
+    number ring: after the submit window and the ringing. For a second party, the longest call and a second ringing are
+    added. The locks keep two campaigns from ringing one person at once. They also ensure that a row of the log export
+    fits only one call.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
     """
@@ -77,9 +78,13 @@ class NumberLocks:
                 others = [number for number in lost if not _same_job(standing[number], wish.owner)]
                 busy[wish.job.id] = (others or lost)[0]
                 back += [(number, wish.owner) for number in wish.numbers if standing[number] == wish.owner]
-        await self._release(back)
+        await self._release(back, ends_at=self._first_end(now))
         locked = [job for job in jobs if job.id not in busy]
-        await self._prolong(locked, now=now)
+        late = await self._prolong(locked, now=now)
+        if late:
+            busy.update((job.id, number) for job, number in late)
+            await self.release_unsent([(job, now) for job, _ in late], now=now)
+            locked = [job for job in jobs if job.id not in busy]
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy])
 
     async def bridged(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
@@ -94,13 +99,21 @@ class NumberLocks:
         numbers = {key.partition(" ")[0] for key in held}
         return [(job, found) for job in jobs if (found := next((n for n in self._numbers(job) if n in numbers), None))]
 
-    async def release_unsent(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Release the numbers of leased jobs whose next POST was not begun.
+    async def release_unsent(self, jobs: Sequence[tuple[Job, datetime]], *, now: datetime) -> None:
+        """Release the numbers of leased jobs whose next POST was not begun, each job with the time of its locks.
 
-        Also free the places that these POSTs reserved in the limit per person.
+        A later lease of a job locks again, with a later end. So locks that end at another time are not released. Also
+        free the places that these POSTs reserved in the limit per person.
         """
         await self._caps.free_unsent(jobs, now=now)
-        await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
+        held: dict[datetime, list[tuple[str, str]]] = {}
+        for job, locked_at in jobs:
+            seconds = self._locked_second(job.parties[1:])
+            for number in self._numbers(job):
+                end = self._second_end(locked_at) if number in seconds else self._first_end(locked_at)
+                held.setdefault(end, []).append((number, _next(job)))
+        for end, locks in held.items():
+            await self._release(locks, ends_at=end)
 
     async def release_settled(self, jobs: Collection[Job]) -> None:
         """Release the numbers of jobs whose newest POST is settled, and the numbers that a menu bridged to them."""
@@ -146,23 +159,42 @@ class NumberLocks:
         await self._records.delete(NAMESPACE, outlived)
         return {**standing, **await self._put(wanted, now=now)}
 
-    async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Extend the locks of second parties. They ring only after the first party has answered and heard the text."""
+    async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
+        """Extend the locks of second parties, who ring only after the first has answered and heard the text.
+
+        Returns the jobs that have lost a lock meanwhile, each with that number: until now, an earlier lease of the job
+        could release it.
+        """
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
-        if seconds:
-            policy = self._policy
-            ends = now + policy.submit_window + policy.ringing + policy.longest_call + policy.ringing
-            await self._records.put_if_absent(NAMESPACE, seconds, expires_at=ends, now=now)
+        if not seconds:
+            return []
+        standing = await self._records.put_if_absent(
+            NAMESPACE, seconds, expires_at=self._second_end(now), now=now, keep_later_end=True
+        )
+        lost = {owner: number for number, owner in seconds.items() if standing[number] != owner}
+        return [(job, lost[_next(job)]) for job in jobs if _next(job) in lost]
 
     async def _put(self, wanted: Mapping[str, str], *, now: datetime) -> dict[str, str]:
         if not wanted:
             return {}
-        ends = now + self._policy.submit_window + self._policy.ringing
-        # The journal entry of the POST makes its locks durable.
-        return dict(await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now, durably=False))
+        # The journal entry of the POST makes its locks durable. A worker that stood still must not shorten the locks
+        # of a later lease of the same job.
+        standing = await self._records.put_if_absent(
+            NAMESPACE, wanted, expires_at=self._first_end(now), now=now, durably=False, keep_later_end=True
+        )
+        return dict(standing)
 
-    async def _release(self, held: Sequence[tuple[str, str]]) -> None:
-        """Delete each lock that still has this owner; several owners of one number take several trips."""
+    def _first_end(self, locked_at: datetime) -> datetime:
+        return locked_at + self._policy.submit_window + self._policy.ringing
+
+    def _second_end(self, locked_at: datetime) -> datetime:
+        return self._first_end(locked_at) + self._policy.longest_call + self._policy.ringing
+
+    async def _release(self, held: Sequence[tuple[str, str]], *, ends_at: datetime | None = None) -> None:
+        """Delete each lock that still has this owner, and this end if one is given.
+
+        Several owners of one number take several trips.
+        """
         while held:
             trip: dict[str, str | None] = {}
             left: list[tuple[str, str]] = []
@@ -171,7 +203,7 @@ class NumberLocks:
                     left.append((number, owner))
                 else:
                     trip[number] = owner
-            await self._records.delete(NAMESPACE, trip)
+            await self._records.delete(NAMESPACE, trip, ends_at=ends_at)
             held = left
 
 

@@ -26,7 +26,7 @@ class PersonCaps:
     of the policy after the answer of 8x8. Without an answer, it expires one span after the last moment at which the
     POST can ring. A place is taken in one step of the store, so two workers never take the same place. A call in doubt
     keeps its place. A place is freed if its POST provably reached nobody, or was never begun. If a killed worker left a
-    place behind, the next POST of its job uses it, or it expires.
+    place behind, the next lease of its job replaces it, or it expires.
 
     A person is a destination in any spelling. Second parties of a bridge have no places.
     """
@@ -46,34 +46,32 @@ class PersonCaps:
         while left and limit is not None:
             held = await self._held(left, now=now)
             await self._delete(
-                {key: value for job in left for key, value in held[job.id].items() if _is_free(job, value)}
+                {key: value for job in left for key, value in held[job.id].items() if _is_free(job, value, now)}
             )
             wishes: list[tuple[Job, str, str]] = []
             for job in left:
-                standing = {key: value for key, value in held[job.id].items() if not _is_free(job, value)}
-                next_post = job.request_id(job.post_count + 1)
-                own = next((each for each in standing.items() if _owner(each[1]) == next_post), None)
+                standing = {key: value for key, value in held[job.id].items() if not _is_free(job, value, now)}
+                wanted_value = _next_value(job, now)
+                own = next((each for each in standing.items() if each[1] == wanted_value), None)
                 if own is None and len(standing) >= limit.attempts:
                     begun = sorted(map(_begun, standing.values()))
                     until = begun[len(standing) - limit.attempts] + limit.span
                     over.append((job, until if until > now else now + LOOK_AGAIN))
                     continue
                 key = next(key for key in _places(job) if key not in standing)
-                wishes.append((job, *(own or (key, _value_of(next_post, now)))))
+                wishes.append((job, *(own or (key, wanted_value))))
             wanted = {key: value for _, key, value in wishes}
             ends = now + self._policy.submit_window + limit.span
             taken = await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now)
             left = [job for job, key, value in wishes if taken[key] != value]  # another worker was first
         return over
 
-    async def free_unsent(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Free the places of leased jobs whose next POST was not begun."""
+    async def free_unsent(self, jobs: Sequence[tuple[Job, datetime]], *, now: datetime) -> None:
+        """Free the places of leased jobs whose next POST was not begun, each reserved at the given time."""
         if self._policy.max_per_person is not None and jobs:
-            held = await self._held(jobs, now=now)
-            unsent = {job.request_id(job.post_count + 1) for job in jobs}
-            await self._delete(
-                {key: value for each in held.values() for key, value in each.items() if _owner(value) in unsent}
-            )
+            held = await self._held([job for job, _ in jobs], now=now)
+            unsent = {_next_value(job, reserved_at) for job, reserved_at in jobs}
+            await self._delete({key: value for each in held.values() for key, value in each.items() if value in unsent})
 
     async def settle(self, moves: Iterable[Move], *, now: datetime) -> None:
         """Free the places of POSTs that reached nobody. The places of placed POSTs end one span after their answer.
@@ -148,6 +146,10 @@ def _value_of(request_id: str, began_at: datetime) -> str:
     return f"{request_id} {began_at.isoformat()}"
 
 
+def _next_value(job: Job, now: datetime) -> str:
+    return _value_of(job.request_id(job.post_count + 1), now)
+
+
 def _owner(value: str) -> str:
     return value.partition(" ")[0]
 
@@ -161,11 +163,11 @@ def _rang_by(post: Post) -> datetime:
     return min(post.answered_at or post.valid_until, post.valid_until)
 
 
-def _is_free(job: Job, value: str) -> bool:
-    """Whether a place belongs to an earlier POST of this job that reached nobody."""
+def _is_free(job: Job, value: str, now: datetime) -> bool:
+    """Whether a place belongs to an earlier POST of this job that reached nobody, or to an earlier lease of the job."""
     owner = job_of(_owner(value))
     if owner is None or owner[0] != job.id or owner[1] > job.post_count:
-        return False
+        return owner == (job.id, job.post_count + 1) and _begun(value) < now
     post = job.post(owner[1])
     return post is None or not post.may_have_rung
 

@@ -275,10 +275,11 @@ class Records(Protocol):
         expires_at: datetime | None,
         now: datetime,
         durably: bool = True,
+        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
         """Store each value whose key is absent; returns the value of every key afterwards.
 
-        A stored value that equals the given value gets the new end, so the owner of a lock can extend it.
+        A stored value that equals the given value gets the new end (with `keep_later_end`, the later of both ends).
         If not `durably`, a power cut may undo this, but only together with all later changes of the store.
         """
         ...
@@ -299,8 +300,8 @@ class Records(Protocol):
         """Keys with this prefix after the key `after`, in order, with their values."""
         ...
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
-        """Delete records. A record for which a value is given is deleted only if it has that value."""
+    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
+        """Delete records: if a value is given, only with that value; if `ends_at` is given, only with that end."""
         ...
 
     async def prune(self, *, now: datetime) -> int:

@@ -34,6 +34,16 @@ class _Wanted:
     locked_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A leased job that goes back to the queue, its reason and its wait; `locked_at` is None if it has no locks."""
+
+    job: Job
+    reason: str
+    locked_at: datetime | None = None
+    wait: timedelta = timedelta()
+
+
 class Journal:
     """Begins POSTs of leased jobs, and puts back jobs that will not leave.
 
@@ -68,29 +78,27 @@ class Journal:
             begun.append(answer)
         return begun
 
-    async def put_back(self, jobs: Sequence[Job], *, reason: str) -> None:
+    async def put_back(self, unsent: Sequence[Unsent]) -> None:
         """Put back leased jobs that were not journalled, and release their numbers."""
-        await self.put_back_each([(job, reason, timedelta()) for job in jobs])
-
-    async def put_back_each(self, jobs: Sequence[tuple[Job, str, timedelta]]) -> None:
-        """Put jobs back, each with its own reason and wait."""
-        if not jobs:
+        if not unsent:
             return
         now = self._store.clock.now()
-        # Numbers first: after the commit, or after the end of the lease, another worker may have the job and its lock.
-        # A lock that is not released ends by itself.
-        await self._numbers.release_unsent([job for job, _, _ in jobs if now < job.due_at], now=now)
+        # Numbers first: the next worker that has the job then finds them free. A lock that is not released ends by
+        # itself.
+        locked = [(each.job, each.locked_at) for each in unsent if each.locked_at is not None]
+        await self._numbers.release_unsent(locked, now=now)
         moves = [
-            move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job, reason, wait in jobs
+            move(each.job, lifecycle.release(each.job, due_at=now + each.wait, reason=each.reason), at=now)
+            for each in unsent
         ]
         await self._commit(moves)
 
-    async def cancel(self, jobs: Sequence[tuple[Job, str]]) -> None:
+    async def cancel(self, jobs: Sequence[tuple[Job, str]], *, locked_at: datetime) -> None:
         """End leased jobs that must not be sent, each with its reason, and release their numbers."""
         if not jobs:
             return
         now = self._store.clock.now()
-        await self._numbers.release_unsent([job for job, _ in jobs if now < job.due_at], now=now)
+        await self._numbers.release_unsent([(job, locked_at) for job, _ in jobs], now=now)
         await self._commit(
             [
                 move(job, lifecycle.cancel(job, at=now, reason=reason, policy=self._policy), at=now)
@@ -101,17 +109,16 @@ class Journal:
     async def _flush(self, wanted: Sequence[_Wanted]) -> list[Job | BaseException | None]:
         moves = [self._entry(each) for each in wanted]
         committed = await self._write(moves)
-        gone = [made for made, done in zip(moves, committed, strict=True) if not done]
-        late = [
-            made.old
-            for made, done in zip(moves, committed, strict=True)
-            if done and made.new.state is not JobState.SENDING
-        ]
+        pairs = zip(wanted, moves, committed, strict=True)
+        unsent = [each for each, made, done in pairs if not done or made.new.state is not JobState.SENDING]
+        gone = [made.old.id for made, done in zip(moves, committed, strict=True) if not done]
+        if gone:
+            _log.info("jobs were moved by another process before they were sent", jobs=gone)
         # The entries are durable. A failure to release numbers must not stop the other calls, which would be in doubt.
         # A lock that is not released ends by itself.
         with suppress(StoreError):
-            unsent = [*late, *await self._ended([made.old for made in gone])]
-            await self._numbers.release_unsent(unsent, now=self._store.clock.now())
+            locked = [(each.job, each.locked_at) for each in unsent]
+            await self._numbers.release_unsent(locked, now=self._store.clock.now())
         return [
             made.new if done and made.new.state is JobState.SENDING else None
             for made, done in zip(moves, committed, strict=True)
@@ -173,18 +180,6 @@ class Journal:
             not_after=wanted.locked_at + self._policy.submit_window,
         )
         return move(job, begun, at=now)
-
-    async def _ended(self, lost: Sequence[Job]) -> list[Job]:
-        """The jobs among `lost` that have ended without another POST.
-
-        The locks of the other jobs stay, because the workers that now have those jobs rely on them.
-        """
-        if not lost:
-            return []
-        _log.info("jobs were moved by another process before they were sent", jobs=[job.id for job in lost])
-        now = await self._store.jobs.get([job.id for job in lost])
-        ended = {job.id: job.post_count for job in now.values() if job.state.is_final and job.open_post is None}
-        return [job for job in lost if job.id in ended and ended[job.id] <= job.post_count]
 
     async def _commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         # Each try has the same moves. A store that has already made them, and whose answer was lost, says so. After the

@@ -19,7 +19,7 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refus
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.sending.departures import Departure, Departures
-from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal
+from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal, Unsent
 from voiceflow_worker.core.sending.reply import EarlyHold, Reply, hold_of
 from voiceflow_worker.core.sending.unsettled import LAST_WORD, UnsettledVerdicts, cancellations
 from voiceflow_worker.core.settling.changes import Changes
@@ -110,20 +110,22 @@ class Submitter:
         jobs are put back if the store was set back to an older state. A job with a number on the suppression list ends.
         """
         if self._guard is not None and not await self._guard.vet():
-            await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
+            reason = f"held before it left: {self._holds.reason}"
+            await self._journal.put_back([Unsent(job, reason) for job in jobs])
             return []
         locked_at = self._store.clock.now()
         closed = [job for job in jobs if not job.may_ring(at=locked_at)]
         if closed:
-            await self._journal.put_back(closed, reason=OUTSIDE_WINDOW)
+            await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW) for job in closed])
             jobs = [job for job in jobs if job not in closed]
         locked = await self._numbers.lock(jobs, now=locked_at)
         ready, bridged = await self._free(locked.jobs, now=locked_at)
         capped = await self._caps.reserve(ready, now=locked_at)
         ready = [job for job in ready if job not in [each for each, _ in capped]] if capped else ready
         await self._voices.look(ready)
-        waiting = [(job, self._capped_words(), until - locked_at) for job, until in capped]
-        await self._journal.put_back_each([*_in_line([*locked.busy, *bridged], leased_at=leased_at), *waiting])
+        waiting = [Unsent(job, self._capped_words(), locked_at, until - locked_at) for job, until in capped]
+        in_line = _in_line([*locked.busy, *bridged], leased_at=leased_at, locked_at=locked_at)
+        await self._journal.put_back([*in_line, *waiting])
         departures = await self._departures.take(len(ready))
         self._departures.preparing.ended(leased_at)
         return [Flight(job, departure, leased_at, locked_at) for job, departure in zip_longest(ready, departures)]
@@ -138,7 +140,7 @@ class Submitter:
         bridged: list[tuple[Job, str]] = []
 
         async def look() -> None:
-            ready.extend(await self._not_suppressed(jobs))
+            ready.extend(await self._not_suppressed(jobs, locked_at=now))
 
         async def ask() -> None:
             bridged.extend(await self._numbers.bridged(jobs, now=now))
@@ -149,7 +151,7 @@ class Submitter:
         left = {job.id for job in ready}
         return [job for job in ready if job.id not in taken], [each for each in bridged if each[0].id in left]
 
-    async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
+    async def _not_suppressed(self, jobs: Sequence[Job], *, locked_at: datetime) -> Sequence[Job]:
         """The jobs without a number on the suppression list; the others end.
 
         Lock their numbers first: a call in which a person opts out keeps its lock until the number is on the list.
@@ -158,7 +160,8 @@ class Submitter:
         if not listed:
             return jobs
         refused = {job.id: found[1] for job in jobs if (found := why_refused(job, listed)) is not None}
-        await self._journal.cancel([(job, refused[job.id]) for job in jobs if job.id in refused])
+        ended = [(job, refused[job.id]) for job in jobs if job.id in refused]
+        await self._journal.cancel(ended, locked_at=locked_at)
         return [job for job in jobs if job.id not in refused]
 
     @property
@@ -176,13 +179,13 @@ class Submitter:
             return
         if flight.departure is None:
             # Put back, because a hold would not reach a call that waits here.
-            await self._put_back([flight.job], "the rate leaves no room for the call yet")
+            await self._put_back([flight], "the rate leaves no room for the call yet")
             return
         try:
             await flight.departure.near()
         except cancellations():
             with anyio.move_on_after(LAST_WORD, shield=True):
-                await self._put_back([flight.job], "its worker was stopped")
+                await self._put_back([flight], "its worker was stopped")
             raise
         for begun in await self.begin([flight]):
             await self._send(begun)
@@ -199,7 +202,7 @@ class Submitter:
         if self._store.clock.now() - first.locked_at > LIST_AGE:
             # The store is slow, or the departure was far ahead.
             try:
-                jobs = await self._not_suppressed(jobs)
+                jobs = await self._not_suppressed(jobs, locked_at=first.locked_at)
             except StoreError as error:
                 _log.warning(
                     "the suppression list cannot be read; calls are not sent", jobs=_ids(jobs), error=str(error)
@@ -207,10 +210,12 @@ class Submitter:
                 return []
             except cancellations():
                 with anyio.move_on_after(LAST_WORD, shield=True):
-                    await self._put_back(jobs, "its worker was stopped")
+                    await self._put_back(flights, "its worker was stopped")
                 raise
         if self._holds.closed_since(first.leased_at):
-            await self._put_back(jobs, f"held before it left: {self._holds.reason}")
+            left = {job.id for job in jobs}
+            held = [flight for flight in flights if flight.job.id in left]
+            await self._put_back(held, f"held before it left: {self._holds.reason}")
             return []
         began = self._departures.journalling.began()
         try:
@@ -243,7 +248,7 @@ class Submitter:
         """When the worker stops, requeue the calls that have not left, if the store answers in time."""
         begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
         with anyio.move_on_after(LAST_WORD, shield=True):
-            await self._put_back([each.job for each in flights if each.job not in begun], "its worker was stopped")
+            await self._put_back([each for each in flights if each.job not in begun], "its worker was stopped")
             for job in begun:
                 await self._verdicts.settle(job, self._cut_short(PostProgress()))
 
@@ -298,29 +303,30 @@ class Submitter:
         message = "the worker was stopped while the call was on its way"
         return Reply(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
 
-    async def _put_back(self, jobs: Sequence[Job], reason: str) -> None:
+    async def _put_back(self, flights: Sequence[Flight], reason: str) -> None:
         try:
-            await self._journal.put_back(jobs, reason=reason)
+            await self._journal.put_back([Unsent(each.job, reason, each.locked_at) for each in flights])
         except StoreError as error:
-            _log.warning("jobs are queued again only when their leases end", jobs=_ids(jobs), error=str(error))
+            jobs = _ids([each.job for each in flights])
+            _log.warning("jobs are queued again only when their leases end", jobs=jobs, error=str(error))
 
 
 def _ids(jobs: Sequence[Job]) -> list[str]:
     return [job.id for job in jobs]
 
 
-def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float) -> list[tuple[Job, str, timedelta]]:
+def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: datetime) -> list[Unsent]:
     """Jobs whose numbers are busy, each with its reason and its wait.
 
     Jobs that want the same number come due one after the other, in the order of leasing. Otherwise many calls that
     bridge to one line would all be leased, and put back again, every two seconds.
     """
-    line: list[tuple[Job, str, timedelta]] = []
+    line: list[Unsent] = []
     waiting: dict[str, timedelta] = {}
     for job, number in busy:
         turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
         waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
-        line.append((job, _busy_words(job, number), waiting[number]))
+        line.append(Unsent(job, _busy_words(job, number), locked_at, waiting[number]))
     return line
 
 

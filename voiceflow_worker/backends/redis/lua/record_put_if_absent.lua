@@ -1,11 +1,13 @@
--- Stores records whose keys are free. A record that already has the same value gets the new expiry.
+-- Stores records whose keys are free. A record that already has the same value gets the new expiry, or, if asked
+-- for, keeps a later one.
 -- @include packed records
--- ARGV: now, expiry or '', then key, value, … Returns the values that the keys now have.
-local now = tonumber(ARGV[1])
+-- ARGV: now, expiry or '', 1 to keep a later expiry or 0, then key, value, … Returns the values that the keys now have.
+local now, expiry = tonumber(ARGV[1]), tonumber(ARGV[2]) or math.huge
 local answers = {}
-for place = 3, #ARGV, 2 do
+for place = 4, #ARGV, 2 do
     local value = standing(ARGV[place], now)
-    if value == nil or value == ARGV[place + 1] then
+    local keeps = value ~= nil and ARGV[3] == '1' and (tonumber(expiry_of(ARGV[place])) or math.huge) >= expiry
+    if value == nil or (value == ARGV[place + 1] and not keeps) then
         value = ARGV[place + 1]
         keep(ARGV[place], value, ARGV[2])
     end

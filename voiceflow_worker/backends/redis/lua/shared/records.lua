@@ -15,6 +15,12 @@ local function standing(key, now)
     return string.sub(kept, bar + 1)
 end
 
+-- The expiry of a record that stands, or ''.
+local function expiry_of(key)
+    local kept = redis.call('HGET', values, key)
+    return string.sub(kept, 1, string.find(kept, '|', 1, true) - 1)
+end
+
 local function keep(key, value, expiry)
     redis.call('HSET', values, key, expiry .. '|' .. value)
     redis.call('ZADD', keys, 0, key)
