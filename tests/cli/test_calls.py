@@ -11,6 +11,8 @@ from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, refused_with, unreached, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice, unknown
+from voiceflow_worker import Job
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.jobs import lifecycle
@@ -247,6 +249,64 @@ def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:
     ended = voiceflow("calls", "redial", done.id, "--force", "--note", "asked for it", "--json", *store)
     assert ended.code == 0
     assert [(line["state"], line["reason"]) for line in ended.lines] == [("queued", "asked for it")]
+
+
+def test_a_decision_about_an_earlier_post_is_refused_when_a_newer_one_is_in_doubt(
+    voiceflow: Program, store: Store
+) -> None:
+    job = doubted_twice(voiceflow.folder)
+    older = ("calls", "resolve", job.id, "--placed", "--note", "seen in the portal", "--post", "1", *store)
+    refused = voiceflow(*older)
+    assert (refused.code, refused.out) == (1, "")
+    assert "cannot be resolved by POST 1; POST 2, begun at" in refused.err
+    assert voiceflow("calls", "show", job.id, "--json", *store).document["state"] == "in_doubt"
+
+
+@pytest.mark.parametrize("named", [(), ("--post", "2")])
+def test_a_resolution_names_the_post_that_it_is_about(voiceflow: Program, store: Store, named: tuple[str, ...]) -> None:
+    job = doubted_twice(voiceflow.folder)
+    ended = voiceflow("calls", "resolve", job.id, "--placed", "--note", "seen", *named, "--json", *store)
+    assert ended.code == 0
+    began = ended.document["attempts"][1]["began_at"]
+    assert ended.document["judged_post"] == {"number": 2, "began_at": began}
+
+
+def test_a_redial_after_an_earlier_post_is_refused_when_the_phone_was_called_again(
+    voiceflow: Program, store: Store
+) -> None:
+    job = unreached(voiceflow.folder, SessionStatus.NO_ANSWER)
+    redial = ("calls", "redial", job.id, "--post", "1", *store)
+    ended = voiceflow(*redial)
+    assert (ended.code, "decided about POST 1, begun at" in ended.out) == (0, True)
+
+    async def call_again(engine: Engine) -> None:
+        await engine.send()
+        await engine.summarise(job, SessionStatus.NO_ANSWER)
+
+    within(voiceflow.folder, call_again)
+    refused = voiceflow(*redial)
+    assert (refused.code, refused.out) == (1, "")
+    assert "cannot be redialled after POST 1; POST 2 is the newest by now; look at the call" in refused.err
+    ended = voiceflow("calls", "redial", job.id, "--json", *store)
+    assert (ended.code, ended.document["judged_post"]["number"]) == (0, 2)
+
+
+def test_a_post_is_named_only_with_one_call(voiceflow: Program, store: Store) -> None:
+    assert voiceflow("calls", "redial", "default.1", "default.2", "--post", "1", *store).code == 2
+    assert voiceflow("calls", "redial", "--batch", "march", "--outcome", "busy", "--post", "1", *store).code == 2
+
+
+def doubted_twice(folder: Path) -> Job:
+    """A call whose first doubt a person resolved as not placed, and whose second POST is in doubt too."""
+    job = in_doubt(folder)
+
+    async def doubt_again(engine: Engine) -> Job:
+        later = engine.store.clock.now() + timedelta(days=1)
+        await engine.queue.resolve(job.id, placed=False, note="not in the portal", witnessed=later)
+        (again,) = await engine.send()
+        return again
+
+    return within(folder, doubt_again, voice=ScriptedVoice(answer=lambda _: unknown()))
 
 
 def test_a_doubt_is_not_redialled(voiceflow: Program, store: Store) -> None:

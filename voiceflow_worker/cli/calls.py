@@ -20,12 +20,13 @@ from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.settling.batch_redial import RedialledBatch
-    from voiceflow_worker.model.jobs.job import Job
+    from voiceflow_worker.model.jobs.job import Job, Post
 
 PAGE = 500
 
@@ -51,6 +52,14 @@ DestinationOption = Annotated[
 ]
 JobIds = Annotated[str, Parameter(name="ID", help="The ids of the jobs.")]
 JobId = Annotated[str, Parameter(name="ID", help="The id of the job.")]
+PostOption = Annotated[
+    int | None,
+    Parameter(
+        name="--post",
+        metavar="N",
+        help="Refuse if the decision would be about a POST with another number; `calls show` lists the POSTs.",
+    ),
+]
 
 
 async def list_calls(
@@ -165,7 +174,11 @@ async def cancel(
             output.answer(f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended")
             return ExitCode.DONE
         why = by_person(as_, reason, "cancelled")
-        return await _each(output, ids, lambda job_id: calls.cancel(job_id, reason=why))
+
+        async def end(job_id: str) -> tuple[Job, None]:
+            return await calls.cancel(job_id, reason=why), None
+
+        return await _each(output, ids, end)
 
 
 async def resolve(
@@ -176,6 +189,7 @@ async def resolve(
         bool, Parameter(name="--placed", negative="--not-placed", help="The decision: the call was placed, or not.")
     ],
     note: str,
+    post: PostOption = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
@@ -185,12 +199,15 @@ async def resolve(
     the queue, but is refused while 8x8 may still place the call. The error then names the time from which --not-placed
     is allowed, by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
 
+    The decision is about the POST that is in doubt when the command begins. The answer names it.
+
     Args:
         note: The reason for the decision; it is stored with the call.
 
     Examples:
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"
+        voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --post 1 --note "not in the 8x8 portal"
     """
     from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
 
@@ -198,8 +215,11 @@ async def resolve(
     witnessed = None if placed else await time_at_8x8(settings)
     async with opened_queue(settings) as calls:
         note = by_person(as_, note, "resolved")
-        job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed)
-    _tell(common.output(), job)
+        judged = (await calls.get(job_id)).open_post
+        if post is None and judged is not None:
+            post = judged.number
+        job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed, post=post)
+    _tell(common.output(), job, judged=job.post(post) if post is not None else None)
 
 
 async def redial(
@@ -219,6 +239,7 @@ async def redial(
     times: Annotated[int | None, Parameter(metavar="N")] = None,
     note: str | None = None,
     force: Annotated[bool, Flag] = False,
+    post: PostOption = None,
     yes: YesOption = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
@@ -238,6 +259,7 @@ async def redial(
     Examples:
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --force --note "asked to be called again"
+        voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --post 1
         voiceflow calls redial --batch march --outcome no_answer
     """
     if bool(ids) == (batch is not None):
@@ -248,6 +270,8 @@ async def redial(
         )
     if batch is not None and force:
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
+    if post is not None and len(ids) != 1:
+        raise InvalidInputError("--post is about one call: give one id with it")
     async with common.opened() as calls:
         note = by_person(as_, note, "called again")
         if batch is not None and outcomes is not None:
@@ -255,7 +279,13 @@ async def redial(
                 calls.redial_batch, batch, on=",".join(outcomes), times=1 if times is None else times, note=note
             )
             return await _redial_batch(common.output(), calls, batch, order, yes=yes)
-        return await _each(common.output(), ids, lambda job_id: calls.redial(job_id, note=note, force=force))
+
+        async def again(job_id: str) -> tuple[Job, Post | None]:
+            judged = (await calls.get(job_id)).post_count if post is None else post
+            job = await calls.redial(job_id, note=note, force=force, post=judged)
+            return job, job.post(judged)
+
+        return await _each(common.output(), ids, again)
 
 
 async def _redial_batch(
@@ -280,23 +310,32 @@ async def _redial_batch(
     return ExitCode.DONE
 
 
-async def _each(output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[Job]]) -> ExitCode:
+async def _each(
+    output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[tuple[Job, Post | None]]]
+) -> ExitCode:
     """Change each job. If a change is refused, the reason is printed and the other jobs are still changed."""
     code = ExitCode.DONE
     for job_id in ids:
         try:
-            _tell(output, await change(job_id))
+            job, judged = await change(job_id)
+            _tell(output, job, judged=judged)
         except JobError as error:
             output.note(str(error))
             code = ExitCode.UNDONE
     return code
 
 
-def _tell(output: Output, job: Job) -> None:
+def _tell(output: Output, job: Job, *, judged: Post | None) -> None:
+    """Print a changed call, and the POST that a person's decision was about."""
     from voiceflow_worker.core.overview.story import one_line
 
-    output.document(call_as_json(job))
-    output.answer(one_line(job))
+    document = call_as_json(job)
+    lines = [one_line(job)]
+    if judged is not None:
+        document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
+        lines.append(f"decided about POST {judged.number}, begun at {in_words(judged.began_at)}")
+    output.document(document)
+    output.answer(*lines)
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:

@@ -166,14 +166,16 @@ class CallQueue:
         await self._order(GateState.CANCELLED, batch_id=batch_id, until=None, reason=reason)
         return await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
 
-    async def redial(self, job_id: str, *, note: str = "called again by a person", force: bool = False) -> Job:
+    async def redial(
+        self, job_id: str, *, note: str = "called again by a person", force: bool = False, post: int | None = None
+    ) -> Job:
         """Call again, with a new POST of the same job.
 
-        Jobs in doubt must be resolved first; completed and accepted jobs need `force`. Raises `IllegalMoveError` and
-        `JobNotFoundError`.
+        Jobs in doubt must be resolved first; completed and accepted jobs need `force`. With `post`, the job is
+        redialled only if its newest POST has this number. Raises `IllegalMoveError` and `JobNotFoundError`.
         """
         now = self.store.clock.now()
-        redial = partial(lifecycle.redial, at=now, note=note, force=force)
+        redial = partial(lifecycle.redial, at=now, note=note, force=force, number=post)
         return (await self._changes.change(job_id, redial)).new
 
     async def redial_batch(
@@ -201,17 +203,26 @@ class CallQueue:
             batch_id, read_redial_on(on), at=at or self.store.clock.now(), note=note, times=times, dry_run=dry_run
         )
 
-    async def resolve(self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None) -> Job:
+    async def resolve(
+        self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None, post: int | None = None
+    ) -> Job:
         """Decide whether a call in doubt was placed. A call that was not placed returns to the queue.
 
-        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`); the default is the store's clock. Raises
-        `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
+        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`); the default is the store's clock. With
+        `post`, the decision counts only if the POST with this number is the one in doubt. Raises `TooEarlyError` while
+        8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
         """
         now = self.store.clock.now()
         if witnessed is not None:
             checked_time("witnessed", witnessed)
         resolve = partial(
-            lifecycle.resolve, placed=placed, at=now, witnessed=witnessed or now, note=note, policy=self._policy
+            lifecycle.resolve,
+            placed=placed,
+            at=now,
+            witnessed=witnessed or now,
+            note=note,
+            policy=self._policy,
+            number=post,
         )
         return (await self._changes.change(job_id, resolve)).new
 

@@ -172,18 +172,32 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
     return ended(after, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy)
 
 
-def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: str, policy: CallPolicy) -> Job:
+def resolve(
+    job: Job,
+    *,
+    placed: bool,
+    at: datetime,
+    witnessed: datetime,
+    note: str,
+    policy: CallPolicy,
+    number: int | None = None,
+) -> Job:
     """Settle a job in doubt by the decision of a person.
 
     "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue, and
     raises `TooEarlyError` unless `witnessed` is later than the `validUntil` of the POST plus the clock skew.
     `witnessed` is the Date header of a fresh answer of 8x8, or else the store's clock. If another POST of the attempt
-    is known to have been placed, that POST decides.
+    is known to have been placed, that POST decides. With `number`, raises IllegalMoveError if another POST is in doubt.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
     if post is None:  # pragma: no cover - a job in doubt has an open POST by construction
         raise IllegalMoveError(job.id, state=job.state.value, move="be resolved without a POST in doubt")
+    if number is not None and post.number != number:
+        remedy = (
+            f"POST {post.number}, begun at {in_words(post.began_at)}, is the one in doubt by now; look for that one"
+        )
+        raise IllegalMoveError(job.id, state=job.state.value, move=f"be resolved by POST {number}", remedy=remedy)
     if not placed:
         until = post.valid_until + policy.clock_skew
         if witnessed <= until:
@@ -199,12 +213,23 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
     return requeued(known, due_at=at, reason=f"resolved as not placed: {note}")
 
 
-def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
-    """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`."""
+def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: int | None = None) -> Job:
+    """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`.
+
+    With `number`, raises IllegalMoveError if a POST with another number is the newest; 0 stands for no POST.
+    """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move="be redialled")
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise refused(remedy="wait for its outcome, or resolve it first")
     _require(job, MoveName.REDIAL)
+    if number is not None and job.post_count != number:
+        newest = f"POST {job.post_count} is the newest by now" if job.post_count else "it has no POST"
+        raise IllegalMoveError(
+            job.id,
+            state=job.state.value,
+            move=f"be redialled after POST {number}",
+            remedy=f"{newest}; look at the call",
+        )
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
         raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}")
     if job.is_expired(at=at):

@@ -64,7 +64,7 @@ class RedialAction(PageAction):
 
     def command(self, subject: PageForm) -> str:
         """The command `voiceflow calls redial`."""
-        return command("calls", "redial", subject.one("call"), note="…")
+        return command("calls", "redial", subject.one("call"), note="…", post=subject.one("posts") or None)
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. Raises JobError if the call has not ended, or is no longer valid."""
@@ -91,7 +91,7 @@ class RedialAction(PageAction):
         if str(job.post_count) != form.one("posts"):
             raise InvalidInputError(f"this call was redialled after the page was opened; look at {job.id}")
         note = by_person(who, reason_in(form, "note"), "called again")
-        job = await queue.redial(job.id, note=note, force=form.one("force") == "yes")
+        job = await queue.redial(job.id, note=note, force=form.one("force") == "yes", post=job.post_count)
         return ActionDone(
             f"{job.destination} will be called again at {in_words(job.due_at)} or later", call_page(job.id)
         )

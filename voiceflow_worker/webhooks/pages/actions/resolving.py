@@ -91,8 +91,9 @@ class ResolveAction(PageAction):
                 continue
             try:
                 queue, _ = await self._acting.call(job.id)
-                signed = by_person(who, note, "resolved")
-                done.append(await queue.resolve(job.id, placed=placed, note=signed, witnessed=witnessed))
+                signed, post = by_person(who, note, "resolved"), job.open_post
+                number = None if post is None else post.number
+                done.append(await queue.resolve(job.id, placed=placed, note=signed, witnessed=witnessed, post=number))
             except JobError as error:
                 refused.append(str(error))
         if not done:
