@@ -32,8 +32,8 @@ class ConnectionLimits:
 
     At most `most` connections are open. A connection is closed if the head of its request is not complete after `head`,
     or the body after `whole`. A full server closes connections to make room for new ones: first those that have waited
-    longest for a complete request. It leaves a connection open for at least `grace` if a request has begun, else for
-    `patience`.
+    longest for a complete request. The server leaves a connection open for at least `grace` if a request has begun,
+    else for `patience`.
     """
 
     most: int

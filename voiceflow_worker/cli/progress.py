@@ -66,7 +66,7 @@ class _Lines:
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
 
     def _left(self, done: int, now: float) -> str:
-        """The remaining time, computed from the speed since the total became known; none if nothing was done lately."""
+        """The remaining time, computed from the speed since the total became known; '' if nothing was done lately."""
         since, first = self._began
         if done in (first, self._shown) or done >= self._total:
             return ""

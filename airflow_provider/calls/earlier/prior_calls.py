@@ -110,7 +110,7 @@ async def prior_calls(
 ) -> dict[str, list[PriorCall]]:
     """Return the calls to these numbers, or for rows with these own keys, at these ordinals.
 
-    `older` has calls that an older release enqueued under other unique keys. They get the first ordinals.
+    `older` has calls that an older release enqueued under other unique keys. These calls get the first ordinals.
     """
     places = [(called, ordinal) for called, ordinals in wanted.items() for ordinal in ordinals]
     generations = {

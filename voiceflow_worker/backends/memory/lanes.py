@@ -85,7 +85,7 @@ class Lanes:
         return None
 
     def _bring_back(self, at: datetime) -> None:
-        """Return jobs that had seemed expired to their lanes, after the clock was set back."""
+        """Put jobs back into their lanes, if they seemed expired before the clock was set back."""
         if self._latest is not None and at < self._latest:
             for job in [self._jobs[job_id] for job_id in self._lapsed]:
                 if not job.is_expired(at=at):

@@ -91,7 +91,7 @@ async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Jo
 
 
 async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Range]) -> Sequence[Job]:
-    """The matching jobs in some indexes, sorted by id in this process. It is for a few jobs among many."""
+    """The matching jobs in some indexes, sorted by id in this process. Use it for few jobs among many."""
     key = keys.queue(query.queue)
     ids: list[str] = []
     for index, latest in indexes:

@@ -48,7 +48,7 @@ def variable_names(name: str) -> tuple[str, ...]:
 
 
 def header_problem(names: Sequence[str]) -> str | None:
-    """The reason why a header cannot be used, as a clause; None if it can be used. `names` are canonical."""
+    """The reason why a header cannot be used, as a clause; None if it can be used. `names` are canonical names."""
     present = [name for name in names if name]
     shown = ", ".join(present) or "nothing"
     if DESTINATION not in present:

@@ -12,7 +12,7 @@ MOST_WARNINGS = 10_000
 
 
 class Findings:
-    """A list of findings; beyond the limits they are only counted."""
+    """A list of findings. Findings beyond the limits are only counted."""
 
     def __init__(self) -> None:
         self._listed: list[Finding] = []

@@ -163,7 +163,7 @@ async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Pro
 
 
 def _prefix(session_id: str) -> str:
-    """The prefix of the keys of this session and of no other session."""
+    """The prefix that only the keys of this session have."""
     return f"{quote(session_id, safe='')}/"
 
 

@@ -48,11 +48,11 @@ class Suppression:
         }
 
     def in_words(self) -> str:
-        """The reason of a job that is not sent because of this entry."""
+        """The reason, as text, why this entry stops a job."""
         return f"its number is {self._standing()}"
 
     def in_words_of(self, number: str) -> str:
-        """The reason of a job that is not called because it would bridge to this number."""
+        """The reason, as text, why a job that would bridge to this number is not called."""
         return f"its second party {number} is {self._standing()}"
 
     def _standing(self) -> str:
@@ -162,7 +162,7 @@ class SuppressionList:
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
-    """The first number for which a job is not sent, and the reason; None if it may be sent.
+    """The first number that stops a job, and the reason; None if the job may be sent.
 
     `listed` are the entries of its numbers. With `at` only entries that hold at that time count.
     """

@@ -34,7 +34,7 @@ def checked_queue(name: str) -> str:
 def checked_reader(name: str) -> str:
     """The name of a consumer or hook, if it is 1 to 64 letters, digits, `.`, `_` and `-`.
 
-    Raises `InvalidInputError` otherwise.
+    Otherwise raises `InvalidInputError`.
     """
     if not _READER.fullmatch(name):
         raise InvalidInputError(

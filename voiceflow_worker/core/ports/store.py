@@ -370,8 +370,8 @@ class Voice(Protocol):
         """POST one call, once, and return the verdict.
 
         Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
-        placement whose `valid_until` is not after `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress`
-        then shows whether anything may have left.
+        placement whose validity has ended at `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then
+        shows whether anything may have left.
         """
         ...
 

@@ -47,8 +47,8 @@ class Unsent:
 class Journal:
     """Begins POSTs of leased jobs, and puts back jobs that will not leave.
 
-    With a `guard`, each POST is also written to this worker's own file, at the same time. It leaves when both writes
-    are durable.
+    With a `guard`, each POST is also written to this worker's own file, at the same time. The POST leaves when both
+    writes are durable.
     """
 
     def __init__(

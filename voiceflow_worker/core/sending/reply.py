@@ -34,7 +34,7 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     """The hold that follows from an answer to a POST that left at `sent_at`.
 
     A missed submit window (-1015, -2007) means a slow network, or a clock that is wrong. The Date of the answer shows
-    which: 8x8 wrote it after the POST had left and before the answer arrived.
+    which of the two it is: 8x8 wrote it after the POST had left and before the answer arrived.
     """
     if verdict.hold is not None:
         return verdict.hold

@@ -3,8 +3,8 @@
 Without proof, a POST may have left, and an answer may be left over from another request.
 
 A watch is made for one POST, and entered while the transport sends it. It sets `progress.may_have_left` before the
-first byte can leave. Its assumptions about a transport come from the transport's source, and tests/gateway tests them
-on sockets. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import aiohttp.
+first byte can leave. The assumptions of a watch about a transport come from the transport's source, and tests/gateway
+tests them on sockets. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import aiohttp.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class BlindWatch(_Deaf):
         return self
 
     def proves_nothing_left(self, error: Exception) -> bool:  # noqa: ARG002 (no error proves it)
-        """False, because no error of an unknown transport proves it."""
+        """False, because no error of an unknown transport proves that nothing has left."""
         return False
 
     def has_own_connection(self, answer: AnswerReader) -> bool:

@@ -274,7 +274,7 @@ class Job:
 
     @property
     def charge(self) -> Charge | None:
-        """The price of the call of `outcome`, if known; without an outcome, the newest price of a POST."""
+        """The price of the call that gave `outcome`, if known; without an outcome, the newest price of a POST."""
         ended = next((post for post in reversed(self.posts) if post.outcome is not None), None)
         if ended is not None:
             return ended.charge

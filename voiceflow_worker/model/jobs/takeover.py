@@ -115,7 +115,7 @@ def _with_evidence_of(job: Job, other: Job, *, at: datetime, policy: CallPolicy)
 
 
 def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with the evidence of the other record about one POST."""
+    """The job with the other record's evidence about one POST."""
     known = job.post(post.number)
     if known is None:
         is_kept = post.may_have_rung

@@ -56,7 +56,7 @@ def is_e164(text: str) -> bool:
 def form_problem(text: str) -> tuple[int, str]:
     """The reason why a text is not in E.164 form: the code of 8x8, and a clause.
 
-    The code is -1011 for several numbers, otherwise -1017. The text is one that `is_e164` refuses.
+    The code is -1011 for several numbers, otherwise -1017. Use this only for a text that `is_e164` refuses.
     """
     if holds_several(text):
         return MANY_NUMBERS, "it holds several numbers; give one number for each call"
@@ -90,7 +90,7 @@ def _length_reason(digits: int) -> str:
 def warnings_for(e164: str) -> tuple[str, ...]:
     """Warnings about a number in E.164 form, by the numbering plans of the world.
 
-    They are not errors: plans change, and the numbers in the 8x8 guides are not assigned. Each is the rest of a
+    They are not errors: plans change, and the numbers in the 8x8 guides are not assigned. Each warning is the rest of a
     sentence that begins with the number. Never raises; a text that is not in E.164 form has no warnings.
     """
     if (known := planned(e164)) is not None:

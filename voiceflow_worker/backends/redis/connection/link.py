@@ -115,9 +115,9 @@ class Session:
 class Link:
     """The connection over which a store runs its scripts. It is a sequence of sessions.
 
-    Each session begins with the `greetings`, which check the durability and the schema of the server. It ends when the
-    connection is lost or the primary has changed. A call between two sessions waits for up to a second, and then raises
-    StoreUnavailableError.
+    Each session begins with the `greetings`, which check the durability and the schema of the server. A session ends
+    when the connection is lost or the primary has changed. A call between two sessions waits for up to a second, and
+    then raises StoreUnavailableError.
     """
 
     def __init__(self, url: RedisURL, greetings: Sequence[Greeting]) -> None:

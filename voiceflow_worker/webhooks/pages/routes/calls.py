@@ -201,7 +201,7 @@ async def _page(
 
 
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
-    """Whether the queue or its batch has calls in these states and with these outcomes, by its totals.
+    """Whether the queue or its batch has calls in these states and with these outcomes, as its totals show.
 
     Stores have no index of outcomes, so a search that finds nothing would read every call.
     """
