@@ -135,7 +135,7 @@ def _is_behind(job_id: str, query: Query) -> bool:
 
 
 def _by_validity(query: Query) -> bool:
-    """Whether the index of queued jobs by validity has exactly the jobs that match."""
+    """Whether the index of queued jobs by validity has all jobs that match, and no others."""
     return (
         query.valid_before is not None
         and query.states == frozenset({JobState.QUEUED})

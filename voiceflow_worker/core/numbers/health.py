@@ -62,5 +62,5 @@ class NumberHealth:
         await self._numbers.remove(active)
 
     async def standing(self) -> list[OddNumber]:
-        """The numbers that are not Active, as far as 8x8 has reported."""
+        """The numbers that 8x8 has reported as not Active."""
         return await self._numbers.values()

@@ -59,7 +59,7 @@ class LargeBreakdowns:
         self._is_running = False
 
     def look(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
-        """The breakdown of a batch with these totals, as far as it is counted; None if this object does not run.
+        """The last counted breakdown of a batch with these totals; None if this object does not run.
 
         If the totals have changed since the last count, the batch is counted again soon.
         """

@@ -40,9 +40,9 @@ class Report:
     `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
     and `answer_rate` is their share, 0 to 1, of the calls with an outcome. Calls that wait, expired, or were refused or
     cancelled do not lower it. The rate is None without outcomes. `digits` counts calls by the pressed keys. `seconds`
-    is the total duration of the newest sessions. `cost` is the price of all sessions by currency, as far as 8x8's log
-    has it: `priced` of the `placed` calls have a price. `pruned` calls of the batch were deleted, and still count.
-    `breakdown` is None if only totals were requested. A report is printed as tables, also by rich.
+    is the total duration of the newest sessions. `cost` is the known price of all sessions by currency: `priced` of the
+    `placed` calls have a price in 8x8's log. `pruned` calls of the batch were deleted, and still count. `breakdown` is
+    None if only totals were requested. A report is printed as tables, also by rich.
     """
 
     queue: str
@@ -148,7 +148,7 @@ async def build_full_report(
 
 
 def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
-    """Reports for a terminal: a single report with its figures in lines, several reports side by side."""
+    """Reports for a terminal: one report as lines of figures and tables, several reports side by side."""
     if len(reports) == 1:
         (report,) = reports
         return tables_as_rich(f"{report.name}: {count_of(report.total, 'call')}", tables_of(reports), _lines(report))

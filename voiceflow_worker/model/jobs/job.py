@@ -282,7 +282,7 @@ class Job:
 
     @property
     def cost(self) -> Mapping[str, Decimal]:
-        """The total price of all calls of the job by currency, as far as it is known from 8x8's log."""
+        """The total known price of the job's calls by currency, from 8x8's log."""
         total: dict[str, Decimal] = {}
         for post in self.posts:
             if post.charge is not None and post.charge.currency is not None:

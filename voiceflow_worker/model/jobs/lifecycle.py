@@ -81,7 +81,7 @@ def begin(
 
     The `validUntil` of the POST is the earliest of four times: the end of the submit window, the validity of the job,
     the end of its calling window, and `not_after`, the end of the lock on its number. After that time, 8x8 drops the
-    POST (-1015, -2007), so that a doubt ends. This time is committed with the journal entry.
+    POST (-1015, -2007), and it can ring no phone. This time is committed with the journal entry.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1

@@ -111,7 +111,7 @@ class Totals:
 
     @property
     def cost(self) -> dict[str, Decimal]:
-        """The price of all sessions by currency, as far as it is known."""
+        """The known price of all sessions by currency."""
         return {currency: _decimal(amount) for currency, amount in sorted(self._named(COST).items())}
 
     @property

@@ -1,4 +1,4 @@
-"""Time zones of telephone numbers, as far as the digits determine them."""
+"""Time zones of telephone numbers, if the digits determine them."""
 
 from __future__ import annotations
 

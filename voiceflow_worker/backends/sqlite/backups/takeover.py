@@ -61,7 +61,7 @@ class TakenOver:
 
 @dataclass(slots=True)
 class _Reading:
-    """The replaced file, as far as it can be read."""
+    """The readable parts of the replaced file."""
 
     db: Connection
     failed: int = 0

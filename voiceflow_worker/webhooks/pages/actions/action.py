@@ -112,7 +112,7 @@ class PageAction(ABC):
 
     @abstractmethod
     def command(self, subject: PageForm) -> str:
-        """The command line that does the same."""
+        """The command line that does the same as the action."""
 
     @abstractmethod
     async def confirmation(self, subject: PageForm) -> Confirmation:
