@@ -252,7 +252,7 @@ class MemoryTotals:
             _add(self._pruned[job.queue, job.batch_id], job, 1)
 
     def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add amounts to fields of the totals. `amounts` has them by batch; None is the whole queue."""
+        """Add `amounts`, by batch (None: the whole queue), to fields of the totals."""
         for batch_id, fields in amounts.items():
             self._live[queue, batch_id].update(fields)
 

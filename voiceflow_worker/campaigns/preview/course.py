@@ -157,7 +157,7 @@ class _Group(NamedTuple):
     calls: int
 
     def in_turn(self) -> tuple[int, datetime, int, int, _Group]:
-        """The group, after the values that order the due groups."""
+        """The sort key of a due group, with the group as its last part."""
         return -self.times.priority, self.due, self.block, self.order, self
 
 

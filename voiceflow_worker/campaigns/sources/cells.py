@@ -135,7 +135,7 @@ def _precision(value: datetime | time) -> str:
 
 
 def _clock(value: timedelta) -> str:
-    """A duration as a clock of hours: 26:30."""
+    """A duration in hours and minutes, and seconds if there are any: 26:30."""
     seconds = round(abs(value).total_seconds())
     sign = "-" if value < timedelta() else ""
     clock = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}"

@@ -25,7 +25,7 @@ class OddNumber:
 
     @property
     def is_usable(self) -> bool:
-        """Whether calls may still show this number."""
+        """Whether calls may still show this number as their source."""
         return self.status.casefold() == "expiring"
 
     def in_words(self) -> str:

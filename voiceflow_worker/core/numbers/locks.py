@@ -160,10 +160,10 @@ class NumberLocks:
         return {**standing, **await self._put(wanted, now=now)}
 
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
-        """Extend the locks of second parties, who ring only after the first has answered and heard the text.
+        """Extend the locks of second parties, who ring only after the first party has answered and heard the text.
 
-        Returns the jobs that have lost a lock meanwhile, each with that number: until now, an earlier lease of the job
-        could release it.
+        Returns the jobs that have lost a lock meanwhile, each with its number: until now, an earlier lease of the job
+        could release the lock.
         """
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         if not seconds:

@@ -62,7 +62,7 @@ class OutboxReader:
         """How often events were deleted before they were read."""
 
     async def open(self) -> None:
-        """Go to the stored position; a new reader stores its first one."""
+        """Go to the stored position; a new reader stores its first position."""
         saved = await self._load()
         if saved is None:
             saved = await _cursor_since(self._store, self._queue, self._since)

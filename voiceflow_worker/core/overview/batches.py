@@ -138,5 +138,5 @@ def _of(
 
 
 def _closed(gates: Sequence[Gate], now: datetime) -> dict[str | None, Gate]:
-    """The closed gates by batch; None is the queue's own."""
+    """The closed gates by batch; the queue's own gate is under None."""
     return {None if gate.scope is GateScope.QUEUE else gate.name: gate for gate in gates if gate.is_closed(at=now)}

@@ -14,7 +14,7 @@ class SystemClock:
     __slots__ = ()
 
     def now(self) -> datetime:
-        """The time now, aware, UTC."""
+        """The current time in UTC, with its zone."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:

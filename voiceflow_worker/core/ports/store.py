@@ -313,7 +313,7 @@ class Clock(Protocol):
     """The clock of a store. All users of the store see the same time, up to the clock skew."""
 
     def now(self) -> datetime:
-        """The time now, aware, UTC."""
+        """The current time in UTC, with its zone."""
         ...
 
     def monotonic(self) -> float:
@@ -330,7 +330,7 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """Its URL, without secrets."""
+        """The URL of the store, without secrets."""
         ...
 
     @property

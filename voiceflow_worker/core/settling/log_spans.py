@@ -26,7 +26,7 @@ Case = TypeVar("Case", bound=_HasWindow)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The log that is about to be requested for a number of `calls`. It is log `number` of `count`."""
+    """The log that is about to be requested for a number of `calls`: log `number` of `count`."""
 
     number: int
     count: int

@@ -65,7 +65,7 @@ class Reconciled:
     open: int = 0
 
     def __add__(self, other: Reconciled) -> Reconciled:
-        """The sums."""
+        """The sums of both counts."""
         return Reconciled(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
 

@@ -124,12 +124,12 @@ class OwnedNumber:
 
     @property
     def is_active(self) -> bool:
-        """Whether calls may show the number."""
+        """Whether calls may show the number as their source."""
         return (self.status or "").casefold() == "active"
 
     @property
     def is_expiring(self) -> bool:
-        """Whether calls may show the number only for a limited time."""
+        """Whether calls may show the number as their source only for a limited time."""
         return (self.status or "").casefold() == "expiring"
 
     @property

@@ -64,7 +64,7 @@ class _Deaf:
         pass
 
     async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
-        """False, because it is never certain."""
+        """False, because silence is never certain."""
         return False
 
     def over(self, *, keep: bool) -> None:

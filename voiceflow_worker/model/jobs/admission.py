@@ -43,7 +43,7 @@ def time_problem(name: str, time: object) -> str | None:
 
 
 def checked_time(name: str, time: datetime) -> datetime:
-    """The time, if it is valid. Raises InvalidInputError otherwise."""
+    """The time, if it is valid. Otherwise raises InvalidInputError."""
     problem = time_problem(name, time)
     if problem is not None:
         raise InvalidInputError(problem)

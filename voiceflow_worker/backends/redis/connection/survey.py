@@ -102,7 +102,7 @@ async def packing_of(client: Client) -> Packing | None:
 
 
 async def _of_each(client: Client, look: Callable[[Redis[str]], Awaitable[T]]) -> list[T]:
-    """What is found on the server, or on each primary of a cluster."""
+    """The results of `look` on the server, or on each primary of a cluster."""
     if not isinstance(client, RedisCluster):
         return [await look(client)]
     found: list[T] = []
