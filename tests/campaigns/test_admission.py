@@ -51,17 +51,19 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 CALL = {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}}
-NAMES_THE_NUMBER = FlowTemplate.parse(
-    {"callflow": [CALL, {"action": "say", "params": {"text": "Hello {{name}}"}}]}, name="flow.json"
+WITH_NUMBER_AND_ID = FlowTemplate.parse(
+    {"callflow": [CALL, {"action": "say", "params": {"text": "Hello {{name}}"}}], "clientRequestId": "{{order}}"},
+    name="flow.json",
 )
 
 
-@pytest.mark.parametrize("template", [SAY, NAMES_THE_NUMBER], ids=["a text", "a flow with the number"])
+@pytest.mark.parametrize("template", [SAY, WITH_NUMBER_AND_ID], ids=["a text", "number and id of the row"])
 @pytest.mark.parametrize("dry_run", [False, True], ids=["enqueued", "dry run"])
 async def test_rows_of_one_shape_are_validated_once_and_each_is_looked_up_once(
     queue: CallQueue, tmp_path: Path, calls: Counter[str], dry_run: bool, template: FlowTemplate
 ) -> None:
-    path = file_of(tmp_path, "destination,name\n" + "".join(f"+65{81000000 + n},Ana\n" for n in range(ROWS)))
+    rows = "".join(f"+65{81000000 + n},Ana,order-{n}\n" for n in range(ROWS))
+    path = file_of(tmp_path, f"destination,name,order\n{rows}")
     options = CampaignOptions(template=template, source="+6531234567", voice_profile="en-IE-EmilyNeural")
     calls.clear()
     report = await enqueue_file(queue, path, options, now=NOW, dry_run=dry_run)

@@ -57,6 +57,7 @@ TEMPLATES = [
     ),
     {"callflow": [{"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{ destination }}"}}, SAY]},
     {"callflow": [{"action": "makeCall", "params": {"destination": "{{name}}"}}, SAY]},
+    flow(SAY, clientRequestId="{{name}}"),
     flow(SAY, clientRequestId="{{unique_key}}-1", validUntil="2030-01-31T09:00:00.000Z"),
 ]
 TEXTS = st.one_of(

@@ -14,7 +14,9 @@ from voiceflow_worker.campaigns.calls.template_text import LEFT_OUT
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.rules import find_problems
-from voiceflow_worker.model.flows.shape import MOST_SHAPES, BodyShape, EncodedBody, can_be_spoken, mark
+from voiceflow_worker.model.flows.shape import MOST_SHAPES, BodyShape, EncodedBody, can_be_spoken, is_request_id, mark
+
+_REQUEST_ID = "$.clientRequestId"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,9 @@ class _Known:
 class Shapes:
     """The shapes of a template.
 
-    A shape is everything in a body but the number called and the spoken texts. A spoken text breaks a rule only if it
-    is empty or too long, or has control characters or curly brackets. A row without such texts has the findings of its
-    shape.
+    A shape is everything in a body but the number called, the `clientRequestId` and the spoken texts. A spoken text
+    breaks a rule only if it is empty or too long, or has control characters or curly brackets. A row without such texts
+    has the findings of its shape.
     """
 
     def __init__(self, template: FlowTemplate) -> None:
@@ -52,6 +54,7 @@ class Shapes:
         """The body of a row whose shape is known to be valid; None if the row has to be checked as a whole."""
         slots = [encode_basestring(destination)]
         key: list[object] = [source, source_wins, voice_profile]
+        request_id: dict[str, str] = {}
         for text in self._template.texts:
             try:
                 value = text.filled(values)
@@ -59,6 +62,11 @@ class Shapes:
                 return None
             if text is self._called:
                 continue  # `destination` replaces it
+            if text.path == _REQUEST_ID:
+                if not is_request_id(value):
+                    return None
+                request_id = {"clientRequestId": value}
+                continue  # no encoded form has it
             if text.is_spoken and value is not LEFT_OUT:
                 if not can_be_spoken(value):
                     return None
@@ -77,7 +85,8 @@ class Shapes:
                 return None
             self._shapes[tuple(key)] = known
         stored, canonical = known.shape.filled(slots)
-        return EncodedBody(known.fields, known.source, destination, stored, canonical, known.findings)
+        fields = {**known.fields, **request_id} if request_id else known.fields
+        return EncodedBody(fields, known.source, destination, stored, canonical, known.findings)
 
     def _made(self, values: Mapping[str, object], *, destination: str, **given: Any) -> _Known | None:
         body = self._template.fill(values).body

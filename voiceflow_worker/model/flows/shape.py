@@ -107,6 +107,11 @@ def can_be_spoken(text: object) -> TypeGuard[str]:
     )
 
 
+def is_request_id(value: object) -> TypeGuard[str]:
+    """Whether a value keeps every rule for a `clientRequestId`."""
+    return can_be_spoken(value) and len(value) <= MAX_ID_CHARACTERS
+
+
 class FlowEncoder:
     """Checks and encodes call flows. It remembers the shapes that it met twice."""
 
@@ -211,7 +216,7 @@ def _take(entry: dict[str, Any], key: list[object], values: list[str], called: l
 def _is_right(name: str, value: object) -> bool:
     if name == "validUntil":
         return read_valid_until(value) is not None
-    return can_be_spoken(value) and len(value) <= MAX_ID_CHARACTERS
+    return is_request_id(value)
 
 
 def _marked(flow: CallFlow) -> dict[str, Any]:
