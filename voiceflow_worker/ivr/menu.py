@@ -109,8 +109,8 @@ class Menu(Manner):
     the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of the
     opening, the fallback and `after_bridge` may return.
 
-    `success_message`, `failure_message`, `tries` and `repetition` are parameters of 8x8: the text after valid keys, the
-    text after no valid keys, how often 8x8 asks before it sends the event, and how often it speaks the prompt.
+    8x8 speaks `success_message` after valid keys, and `failure_message` after no valid keys. It asks `tries` times
+    before it sends the event, and speaks the prompt `repetition` times.
 
     `overall_timeout` limits the whole answer, `digit_timeout` the time between two keys. The keys pressed at a `secret`
     menu are never stored. With `inbound`, this menu answers calls to all numbers of the account, or to those listed.

@@ -2,7 +2,7 @@
 
 The statements run on the thread of the event loop, a few microseconds each. Only commits, with their fsync, and waits
 for other processes run in a second thread. If the statements ran there too, the threads would exchange Python's lock at
-each statement: beside a busy event loop, a batch of 32 moves then took from 4 ms up to 3.4 s.
+each statement. With a busy event loop, a batch of 32 moves then took 4 ms to 3.4 s.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ class Flight:
 class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
-    `on_verdict` is called at once with every verdict, the monotonic time at which its POST left, and its batch, so that
-    the worker can pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
+    `on_verdict` is called at once with every verdict, the monotonic time at which its POST left, and its batch. So the
+    worker can pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
     """
 
     def __init__(

@@ -129,7 +129,7 @@ class TracedWatch(_Deaf):
         return self
 
     def proves_nothing_left(self, error: Exception) -> bool:
-        """Whether the head of the POST was not begun, and the error is one of httpx's own."""
+        """Whether no part of the POST's head was written, and the error is one of httpx's own."""
         return not self._progress.may_have_left and isinstance(error, httpx.TransportError)
 
     def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (other watches use it)

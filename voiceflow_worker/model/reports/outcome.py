@@ -69,8 +69,8 @@ class Outcome:
 
         With two legs, the session has the status of the second party once the first party has answered (8x8 number
         masking guide, "Session statuses"). So the leg of the person decides, unless the session says that the person
-        was reached. If the row of the first leg comes late, the only leg is that of the second party, who is called
-        only after the person has answered.
+        was reached. If the row of the first leg comes late, the second party has the only leg. The second party is
+        called only after the person has answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status

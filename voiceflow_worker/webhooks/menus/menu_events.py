@@ -228,8 +228,8 @@ def _loaded() -> None:
 def _where(error: BaseException) -> str:
     """The stack of an error as text, innermost frame first.
 
-    A traceback is not logged, because some log renderers print the variables of each frame, such as the keys that were
-    pressed at a secret menu, and the number of the person.
+    A traceback is not logged, because some log renderers print the variables of each frame. They may hold the person's
+    number, and the keys pressed at a secret menu.
     """
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     return " < ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames))
