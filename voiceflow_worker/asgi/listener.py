@@ -31,7 +31,10 @@ _GONE = (BlockingIOError, InterruptedError, ConnectionError)
 
 
 class Listener:
-    """The accept loop of one listening socket. It has the methods that uvicorn calls to stop a server."""
+    """The accept loop of one listening socket, which admits connections or turns them away.
+
+    It has the methods that uvicorn calls to stop a server.
+    """
 
     def __init__(
         self,

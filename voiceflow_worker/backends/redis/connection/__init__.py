@@ -1,1 +1,1 @@
-"""The connection to Redis servers: URLs, clients, durability, keys, scripts."""
+"""The connection to Redis servers: URLs, clients, durability, keys, scripts, the server's clock."""
