@@ -25,7 +25,8 @@ CERTIFICATE = Path(__file__).resolve().parents[2] / "gateway" / "localhost.pem"
 
 @pytest.fixture
 async def tls_port(newer_server: RedisServer) -> AsyncGenerator[int]:
-    """A port of the server that speaks TLS, with a user who has a password."""
+    """A port of the server that speaks TLS, with a user who has a password; the server is empty."""
+    newer_server.ask("FLUSHALL")
     port = free_port()
     for option in ("tls-cert-file", "tls-key-file", "tls-ca-cert-file"):
         newer_server.ask("CONFIG", "SET", option, str(CERTIFICATE))
