@@ -623,7 +623,7 @@ OLDER_HELD = (
 """The reason that an earlier version stored with such a hold."""
 
 
-@pytest.mark.parametrize("reason", [HELD, OLDER_HELD])
+@pytest.mark.parametrize("reason", [HELD, OLDER_HELD, f"lunch; then: {HELD}"])
 def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voiceflow: Program, reason: str) -> None:
     empty(voiceflow.folder)
     within(voiceflow.folder, lambda engine: engine.queue.hold(reason=reason))

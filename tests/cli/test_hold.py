@@ -40,6 +40,18 @@ def test_people_read_what_stands(voiceflow: Program) -> None:
     assert voiceflow("resume", *store).out == "queue default is open\n"
 
 
+def test_a_second_hold_without_an_end_shows_its_reason_too(voiceflow: Program) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    voiceflow("hold", "--reason", "wrong date", *store)
+    both = "wrong date; then: account is checked (by Mary Tan)"
+    told = voiceflow("hold", "--reason", "account is checked", "--as", "Mary Tan", *store)
+    assert (told.out, told.err) == (f"queue default is held until somebody resumes it: {both}\n", "")
+    (shown,) = voiceflow("status", "--json", *store).document["holds"]
+    assert shown["reason"] == both
+    shorter = voiceflow("hold", "--for", "1m", "--reason", "lunch", *store)
+    assert (shorter.out, "an earlier hold lasts longer" in shorter.err) == (told.out, True)
+
+
 def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 1, batch_id="march")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
+from voiceflow_worker.model.jobs.gate import THEN, Gate, GateScope, GateState, merged
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -92,6 +92,21 @@ def test_a_batch_can_always_be_cancelled(standing: Gate | None) -> None:
 def test_a_429_of_two_seconds_does_not_open_what_a_person_closed() -> None:
     person = held(reason="a person")
     assert merged(person, held(NOW + timedelta(seconds=2), "429"), at=NOW) is person
+
+
+def test_the_reasons_of_holds_without_an_end_are_all_kept() -> None:
+    both = merged(held(reason="wrong date"), held(reason="account is checked"), at=NOW)
+    assert (both.until, both.reason) == (None, "wrong date; then: account is checked")
+    for again in ("wrong date", "account is checked", both.reason, ""):
+        assert merged(both, held(reason=again), at=NOW) is both
+    assert merged(held(), held(reason="wrong date"), at=NOW).reason == "wrong date"
+
+
+def test_of_many_reasons_the_first_and_the_newest_are_kept() -> None:
+    gate = held(reason="0")
+    for number in range(1, 20):
+        gate = merged(gate, held(reason=str(number)), at=NOW)
+    assert gate.reason.split(THEN) == ["0", "13", "14", "15", "16", "17", "18", "19"]
 
 
 def test_a_shorter_429_does_not_shorten_a_longer_one() -> None:

@@ -26,7 +26,7 @@ async def hold(
 ) -> ExitCode:
     """Hold a queue, or one batch of it: no more calls are sent, and calls in flight finish.
 
-    An existing hold that lasts longer is not shortened.
+    An existing hold that lasts longer is not shortened. If neither has an end, the reasons of both are shown.
 
     Args:
         reason: The reason, shown by `voiceflow status`.
@@ -44,7 +44,10 @@ async def hold(
             output.note(f"nothing was held: {unknown}")
             return ExitCode.UNDONE
         until = calls.store.clock.now() + for_ if for_ is not None else None
-        gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
+        given = by_person(as_, reason, "held")
+        gate = await calls.hold(batch_id=batch, until=until, reason=given)
+    if given not in gate.reason:
+        output.note("nothing was changed: an earlier hold lasts longer; its reason is shown")
     output.document(gate_as_json(gate))
     output.answer(closed_in_words(gate))
     return ExitCode.DONE

@@ -48,7 +48,7 @@ async def holds(context: CheckContext) -> Diagnosis:
     if not held:
         return ok("none" if not closed else f"none; cancelled for good: {', '.join(gate.name for gate in closed)}")
     closed_gates = "; ".join(map(closed_in_words, held))
-    if any(gate.reason.startswith(SET_BACK) for gate in held):
+    if any(SET_BACK in gate.reason for gate in held):
         return failure(
             closed_gates,
             remedy="do not resume yet: run `voiceflow reconcile`, resolve the calls that stay in doubt (`voiceflow "

@@ -7,7 +7,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.storable import checked_text
+
+THEN = "; then: "
+"""Stands between the reasons of holds that were ordered one after the other."""
+MOST_REASONS = 8
+"""The most reasons that a hold keeps: the first and the newest."""
 
 
 class GateScope(StrEnum):
@@ -98,7 +104,8 @@ def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     """The gate that a store keeps after an order.
 
     An order to open ends a hold. A hold never shortens an earlier hold: a 429 that asks for two seconds must not end
-    the hold of a person, or a longer hold of another 429. A cancelled batch stays cancelled.
+    the hold of a person, or a longer hold of another 429. Of holds without an end, each adds its reason,
+    because whoever resumes must know all of them. A cancelled batch stays cancelled.
     """
     if standing is None or not standing.is_closed(at=at) or ordered.state is GateState.CANCELLED:
         return ordered
@@ -107,7 +114,17 @@ def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     if ordered.state is GateState.OPEN:
         return ordered
     if standing.until is None:
-        return standing
+        return standing if ordered.until is not None else _with_reason(standing, ordered.reason)
     if ordered.until is None or ordered.until > standing.until:
         return ordered
     return standing
+
+
+def _with_reason(standing: Gate, reason: str) -> Gate:
+    if reason == standing.reason:
+        return standing
+    reasons = standing.reason.split(THEN) if standing.reason else []
+    if not reason or reason in reasons:
+        return standing
+    reasons = [*reasons[:1], *reasons[1:][2 - MOST_REASONS :], reason]
+    return replace(standing, reason=THEN.join(reasons))
