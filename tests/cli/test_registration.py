@@ -49,8 +49,11 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
 @pytest.mark.parametrize(
     ("before", "told"),
     [
-        (Hook(url="https://old.example.com/"), "it replaces https://old.example.com/"),
-        (Hook(url="https://old.example.com/", enabled=False), "it replaces https://old.example.com/, which was off"),
+        (Hook(url="https://old.example.com/"), "https://old.example.com/ was registered before"),
+        (
+            Hook(url="https://old.example.com/", enabled=False),
+            "https://old.example.com/ was registered before (off)",
+        ),
         (Hook(url=URL), "the same address was registered before"),
     ],
     ids=["another", "another that was off", "the same"],

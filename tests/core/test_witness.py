@@ -530,8 +530,7 @@ async def test_old_and_empty_files_go_and_those_of_living_workers_stay(lab: Lab)
     now = lab.clock.now()
     living = await lab.files.begin("default", "living", retention=POLICY.retention)
     await lab.files.prune("default", before=now - timedelta(days=7))
-    files = {file.name: file.in_use for file in await lab.files.files("default")}
-    assert sorted(files.values()) == [False, True]
+    assert len(await lab.files.files("default")) == 2
     await lab.files.prune("default", before=now + timedelta(seconds=1))
     assert [file.name for file in await lab.files.files("default")] == ["living"]
     living.close()

@@ -254,7 +254,7 @@ async def test_a_refusal_is_raised_at_once_and_says_what_to_do(anyio_backend: st
 @either_loop
 @pytest.mark.parametrize("content", [b"", b"<html>Welcome</html>", b"[]", b"null"])
 async def test_what_is_not_an_answer_of_the_api_is_reported(anyio_backend: str, content: bytes) -> None:
-    with pytest.raises(RequestFailedError, match="not the JSON of its API; check the base URL"):
+    with pytest.raises(RequestFailedError, match="not the expected JSON; check the base URL"):
         await Service(said(200, content)).api.webhooks()
 
 

@@ -124,7 +124,6 @@ class JournalFiles(Witness):
                 found.append(
                     WitnessFile(
                         name=path.name.removesuffix(SUFFIX),
-                        in_use=_is_in_use(path),
                         kept=_readable(kept, path) if kept is not None else None,
                         retention=content.retention,
                     )

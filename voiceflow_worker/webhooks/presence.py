@@ -46,7 +46,7 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
                 try:
                     await heartbeats.receiver_left(name)
                 except StoreError as error:
-                    _log.warning("the end of this receiver could not be stored", error=str(error))
+                    _log.warning("the heartbeat of this receiver was not deleted; it expires soon", error=str(error))
 
 
 @asynccontextmanager
@@ -58,7 +58,7 @@ async def sampled(rates: RateHistory, *, every: timedelta = SAMPLED_EVERY) -> As
             try:
                 await rates.sample()
             except StoreError as error:
-                _log.warning("a sample of the rates could not be stored; their history has a gap", error=str(error))
+                _log.warning("a rate was not stored; the curve on the pages has a gap", error=str(error))
             await anyio.sleep(every.total_seconds())
 
     async with anyio.create_task_group() as tasks:

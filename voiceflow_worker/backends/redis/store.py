@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.clock import ServerClock
 from voiceflow_worker.backends.redis.connection.durability import Durability
 from voiceflow_worker.backends.redis.connection.keys import Keys
-from voiceflow_worker.backends.redis.connection.link import Greeting, Link
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.connection.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.connection.survey import Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
@@ -65,12 +65,12 @@ def _state(name: str) -> JobState | None:
 
 @asynccontextmanager
 async def open_redis(
-    url: str, *, clock: Clock | None = None, durability: str | None = None, greetings: Sequence[Greeting] = ()
+    url: str, *, clock: Clock | None = None, durability: str | None = None
 ) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data. `greetings` are further checks of every new Redis session, after those of the store.
+    may lose data.
 
     Raises SettingsError for an invalid URL, RedisForgetsError for a server that may lose data or does not show its
     settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does not answer.
@@ -82,7 +82,7 @@ async def open_redis(
     keys = Keys(parsed.prefix)
     survey = Survey(parsed, keys)
     _quieten_driver()
-    link = Link(parsed, [survey.durability, survey.schema, *greetings])
+    link = Link(parsed, [survey.durability, survey.schema])
     async with link.opened():
         if clock is None:
             clock = server_clock = ServerClock(link, keys.schema)

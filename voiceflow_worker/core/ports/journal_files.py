@@ -14,12 +14,11 @@ from voiceflow_worker.model.jobs.job import Job
 class WitnessFile:
     """One journal file of a worker of this host.
 
-    `in_use` means that its worker is alive. `kept` is the newest entry in it that the store is known to have, if any.
-    `retention` is the retention of ended jobs when the file was begun.
+    `kept` is the newest entry in it that the store is known to have, if any. `retention` is the retention of ended jobs
+    when the file was begun.
     """
 
     name: str
-    in_use: bool
     kept: Job | None
     retention: timedelta
 

@@ -64,7 +64,7 @@ class RestClient:
                 return {}
             if not (fields := answer.fields):
                 raise self._failed(
-                    answer, self.url().host, " with a body that is not the JSON of its API", Remedy.CHECK_BASE_URL
+                    answer, self.url().host, " with a body that is not the expected JSON", Remedy.CHECK_BASE_URL
                 )
             return fields
 
