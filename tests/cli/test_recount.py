@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.cli.running import Program
 from tests.cli.stored import completed, enqueued, url_of, within
 from tests.support.engine import Engine
+from voiceflow_worker.core.overview.recount import TURN, TURNS
+from voiceflow_worker.core.ports.leader_lease import LeaderLease
 
 
 async def skewed(engine: Engine) -> None:
@@ -35,6 +37,21 @@ def test_wrong_counters_are_named_and_set_right_only_when_asked(voiceflow: Progr
     assert (found.code, found.document["calls"], found.document["mended"]) == (0, 3, True)
     assert voiceflow("status", "--json", *store).document["states"]["queued"] == 3
     assert voiceflow("doctor", "--recount", *store).code == 0
+
+
+def test_while_another_process_corrects_the_counters_nothing_is_corrected_and_that_is_said(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="people")
+
+    async def at_work(engine: Engine) -> None:
+        await skewed(engine)
+        assert await LeaderLease(engine.store, "default", namespace=TURNS, length=TURN).take()
+
+    within(voiceflow.folder, at_work)
+    ended = voiceflow("doctor", "--recount", "--mend", *store)
+    assert ended.code == 1
+    assert "nothing was corrected, because another `voiceflow doctor --recount --mend` is at work" in ended.out
+    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 5
 
 
 def test_options_that_do_not_fit_together_are_refused(voiceflow: Program) -> None:

@@ -12,10 +12,12 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.core.overview.recount import recount
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.overview.recount import TURN, Recount, recount
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.totals import PLACED
 
 pytestmark = pytest.mark.anyio
 
@@ -88,3 +90,55 @@ async def test_wrong_counters_of_a_batch_are_left_alone_while_calls_of_another_m
     at_rest = await recount(store, "default", mend=True)
     assert (at_rest.moving, at_rest.mended) == (frozenset(), True)
     assert [await queued(store, batch_id=each) for each in (None, "people", "others")] == [2, 1, 1]
+
+
+class Beside:
+    """A store on which a second recount runs, from start to end, just before the first one corrects the counters."""
+
+    def __init__(self, store: Store, *, at: str, pause: timedelta = timedelta()) -> None:
+        self._inner = store
+        self._at = at
+        self._pause = pause
+        self.second: Recount | None = None
+        self.store = FaultyStore(store, before=self._before)
+
+    async def _before(self, call: StoreCall) -> None:
+        if call.name == self._at and self.second is None:
+            if isinstance(self._inner.clock, ManualClock):
+                self._inner.clock.advance(self._pause)
+            self.second = await recount(self._inner, "default", mend=True)
+
+
+async def wrong_by_two(store: Store) -> None:
+    """A call whose counters say that three calls were placed."""
+    engine = Engine(store, ScriptedVoice())
+    await engine.enqueue(number(1), batch_id="people")
+    await engine.send()
+    await store.jobs.adjust("default", {None: {PLACED: 2}, "people": {PLACED: 2}})
+
+
+async def placed(store: Store) -> list[int]:
+    """How many calls the counters say were placed: of the queue, and of the batch."""
+    return [(await store.jobs.totals("default", batch_id=each)).live[PLACED] for each in (None, "people")]
+
+
+async def test_of_two_recounts_at_once_one_corrects_the_counters_and_the_other_says_so(any_store: Store) -> None:
+    await wrong_by_two(any_store)
+    beside = Beside(any_store, at="jobs.adjust")
+    first = await recount(beside.store, "default", mend=True)
+    assert beside.second is not None
+    assert (beside.second.mended, beside.second.is_elsewhere) == (False, True)
+    assert (first.mended, first.is_elsewhere) == (True, False)
+    assert await placed(any_store) == [1, 1]
+    again = await recount(any_store, "default", mend=True)
+    assert (dict(again.wrong), again.is_elsewhere) == ({}, False)
+
+
+async def test_a_recount_that_stood_still_past_its_turn_corrects_nothing(any_store: Store) -> None:
+    await wrong_by_two(any_store)
+    beside = Beside(any_store, at="jobs.recount", pause=TURN)
+    first = await recount(beside.store, "default", mend=True)
+    assert beside.second is not None
+    assert beside.second.mended
+    assert (first.mended, first.is_elsewhere) == (False, True)
+    assert await placed(any_store) == [1, 1]

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import anyio
 
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.model.jobs.totals import STATE, tally_of
 
 _AT_ONCE = 500
 _TRIES = 3
 """The most times that a queue is counted if its calls move meanwhile, or amounts are wrong."""
+TURNS = "recount"
+LAST_WORD = 5
+"""The seconds for which a recount that is cancelled waits for the store, to end its turn."""
+TURN = timedelta(minutes=10)
+"""The time for which one process may correct the counters of a queue, and no other. A million calls take a minute."""
 
 Amounts = Mapping[str | None, Mapping[str, int]]
 """Amounts of fields by batch; None is the whole queue."""
@@ -23,13 +32,14 @@ class Recount:
     """The result of a count. `wrong` has the amounts to add to the counters; an amount below 0 is to be subtracted.
 
     `moving` are the batches (None for the queue) with totals that changed during the count: nothing is known about
-    them. `mended` means that the counters were corrected.
+    them. `mended` means that the counters were corrected, and `is_elsewhere` that another process corrects them now.
     """
 
     jobs: int
     wrong: Amounts
     moving: frozenset[str | None]
     mended: bool = False
+    is_elsewhere: bool = False
 
     def in_words(self) -> list[str]:
         """One line for each counter that is wrong."""
@@ -53,15 +63,31 @@ class _Count:
 
 
 async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
-    """Count all jobs of a queue, compare the counters, and correct them with `mend`. This reads every job."""
+    """Count all jobs of a queue, compare the counters, and correct them with `mend`. This reads every job.
+
+    One process at a time corrects the counters of a queue: two that correct the same count would correct it twice.
+    """
     found = await _settled(store, queue)
     if not (mend and found.wrong):
         return found
+    turn = LeaderLease(store, queue, namespace=TURNS, length=TURN)
+    if not await turn.take():
+        return replace(found, is_elsewhere=True)
+    try:
+        return await _mended(store, queue, found, turn)
+    finally:
+        with anyio.move_on_after(LAST_WORD, shield=True):
+            await turn.give_back()
+
+
+async def _mended(store: Store, queue: str, found: Recount, turn: LeaderLease) -> Recount:
     # First the counts of single jobs, such as those that an older version moved; then the rest.
     async for page in find_pages(store.jobs, Query(queue=queue, limit=_AT_ONCE)):
         await store.jobs.recount(page)
     left = await _settled(store, queue)
     is_known = None not in left.moving  # a store adds up the queue from its batches, so each of them must be known
+    if is_known and (turn.is_over or not await turn.take()):
+        return replace(found, is_elsewhere=True)  # this process stood still, and another one may have corrected them
     if is_known:
         await store.jobs.adjust(queue, left.wrong)
     return replace(found, moving=left.moving, mended=is_known)
