@@ -12,8 +12,10 @@ from tests.ivr.asking import OURS, Heard, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallPolicy, End, Job, Menu, Store, SuppressionList
-from voiceflow_worker.core.numbers.locks import BESIDE, NAMESPACE
+from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
+from voiceflow_worker.core.numbers.locks import BESIDE, BRIDGED, NAMESPACE
+from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -75,14 +77,14 @@ async def test_nobody_is_put_through_to_somebody_whom_a_queue_calls(store: Store
     assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {DESK: f"{other.id}.1"}
 
 
-async def settled(store: Store, job: Job) -> None:
-    """The summary of a call that was put through to the desk comes."""
+async def settled(store: Store, job: Job, *, rang: bool = True) -> None:
+    """The summary of a call that was put through to the desk comes; `rang` says whether the desk rang."""
     summary = SessionSummary(
         session_id=job.session_id,
         status=SessionStatus.COMPLETED,
         client_request_id=f"{job.id}.1",
         call_a=Leg(destination=job.destination),
-        call_b=Leg(destination=DESK),
+        call_b=Leg(destination=DESK) if rang else None,
     )
     await Engine(store, ScriptedVoice()).settler.summary(summary)
 
@@ -130,3 +132,62 @@ async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store) -> None:
     receiver = Receiver.of(store, menu, policy=CallPolicy(shared_numbers=frozenset({DESK})))
     assert (await pressed_1(store, menu, receiver)).connected_to == DESK
     assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {}
+
+
+async def locked(store: Store) -> list[str]:
+    """The numbers that have a lock, or a further lock, and the calls that bridges are noted for."""
+    spaces = (NAMESPACE, BESIDE, BRIDGED)
+    return [key for each in spaces for key, _ in await store.records.scan(each, now=store.clock.now())]
+
+
+async def test_a_caller_who_hangs_up_before_the_desk_rings_leaves_it_free_for_queues(store: Store) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    jobs = [await called(store, menu, destination) for destination in (ANA, BEN)]
+    for job in jobs:
+        assert (await Line.of(job).press(receiver, "1")).connected_to == DESK
+    for job in jobs:
+        assert await waits_for(store, DESK) == "its number is busy with another call"
+        await settled(store, job, rang=False)
+    assert await locked(store) == []
+    assert await waits_for(store, DESK) is None
+
+
+async def test_the_desk_stays_locked_until_there_is_evidence_that_the_session_is_over(store: Store) -> None:
+    menu = put_through()
+    job = await called(store, menu, ANA)
+    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    unclear = SessionSummary(session_id=job.session_id, status=None, status_text="NEW", client_request_id=f"{job.id}.1")
+    await Engine(store, ScriptedVoice()).settler.summary(unclear)
+    assert await waits_for(store, DESK) == "its number is busy with another call"
+
+
+async def test_a_summary_that_comes_after_the_job_has_ended_frees_the_desk_too(store: Store) -> None:
+    menu = put_through()
+    job = await called(store, menu, ANA)
+    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    job, now = await CallQueue(store).get(job.id), store.clock.now()
+    await store.jobs.commit([move(job, lifecycle.give_up_waiting(job, at=now, policy=CallPolicy()), at=now)])
+    await settled(store, job, rang=False)
+    assert DESK not in await locked(store)
+
+
+async def test_two_numbers_that_one_call_bridges_to_are_both_freed(store: Store) -> None:
+    menu = put_through()
+    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    line = Line.of(job)
+    for keys in ("1", "2"):
+        assert (await line.elsewhere().press(receiver, keys)).connected_to is not None
+    await settled(store, job, rang=False)
+    assert await locked(store) == []
+
+
+async def test_a_key_press_that_comes_after_the_end_of_its_call_locks_nothing(store: Store) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    await settled(store, job, rang=False)
+    assert (await Line.of(job).press(receiver, "1")).connected_to is None
+    assert await locked(store) == []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.events.callers import MenuCall
-from voiceflow_worker.core.numbers.locks import BESIDE, BESIDE_PLACES, NAMESPACE, beside
+from voiceflow_worker.core.numbers.locks import BESIDE, BESIDE_PLACES, BRIDGED, NAMESPACE, NumberLocks, beside
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
@@ -27,6 +27,7 @@ class Bridges:
         self._store = store
         self._records = store.records
         self._policy = policy
+        self._locks = NumberLocks(store.records, policy)
         self._suppression = SuppressionList(store)
         self._shared = all_spellings(policy.shared_numbers).keys()
 
@@ -44,6 +45,8 @@ class Bridges:
             return None
         owner, lasts = self._owner(line, session_id)
         now = self._store.clock.now()
+        if line.job is not None:
+            await self._note(owner, wanted, until=now + lasts, now=now)
         standing = await self._records.put_if_absent(
             NAMESPACE, dict.fromkeys(wanted, owner), expires_at=now + lasts, now=now, keep_later_end=True
         )
@@ -55,7 +58,7 @@ class Bridges:
             held = await self._records.get(NAMESPACE, list(others), now=now)
             called = await self._called(_others(held, owner), line)
         if called is None:
-            return None
+            return await self._why_over(line, owner)
         await self._records.delete(NAMESPACE, {number: held for number, held in standing.items() if held == owner})
         if others:
             await self._records.delete(BESIDE, dict.fromkeys(beside(others), owner))
@@ -75,6 +78,25 @@ class Bridges:
             left = [number for number, key in keys.items() if standing[key] != owner]
             if not left:
                 return
+
+    async def _note(self, owner: str, numbers: Sequence[str], *, until: datetime, now: datetime) -> None:
+        """Note the numbers, before they are locked, so that the end of the session releases them."""
+        text = " ".join(sorted(numbers))
+        standing = (await self._records.put_if_absent(BRIDGED, {owner: text}, expires_at=until, now=now))[owner]
+        if standing != text:
+            both = " ".join(sorted({*standing.split(), *numbers}))
+            await self._records.put(BRIDGED, {owner: both}, expires_at=until, now=now)
+
+    async def _why_over(self, line: MenuCall, owner: str) -> str | None:
+        """None, or a clause if the session has ended meanwhile. Then nothing rings, and its numbers are released."""
+        if line.job is None or line.number is None:
+            return None
+        job = (await self._store.jobs.get([line.job.id])).get(line.job.id)
+        post = None if job is None else job.post(line.number)
+        if post is None or post.outcome is None:
+            return None
+        await self._locks.release_bridged([owner], now=self._store.clock.now())
+        return "the call has ended"
 
     def _owner(self, line: MenuCall, session_id: str | None) -> tuple[str, timedelta]:
         if line.job is None or line.number is None:

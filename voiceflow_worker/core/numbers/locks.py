@@ -18,6 +18,8 @@ NAMESPACE = "number"
 BESIDE = "number-beside"
 """Further locks, for bridges of menus, on numbers that are locked already. A key is the number and 2, 3 or 4."""
 BESIDE_PLACES = range(2, 5)
+BRIDGED = "bridged"
+"""The numbers that menus bridge to the call of a POST, by its `clientRequestId`, separated by spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,18 @@ class NumberLocks:
         if places:
             await self._records.delete(BESIDE, places)
 
+    async def release_bridged(self, posts: Collection[str], *, now: datetime) -> None:
+        """Release the numbers that menus bridged to the calls of these POSTs, whose sessions are over.
+
+        The call may have ended before the bridge made the number ring. Then its summary does not name the number.
+        """
+        found = await self._records.get(BRIDGED, list(posts), now=now) if posts else {}
+        if found:
+            held = [(number, owner) for owner, numbers in found.items() for number in numbers.split()]
+            await self._release(held)
+            await self._release([(key, owner) for number, owner in held for key in beside([number])], namespace=BESIDE)
+            await self._records.delete(BRIDGED, dict(found))
+
     def _numbers(self, job: Job) -> list[str]:
         """All numbers that a job needs, in a fixed order."""
         destination, *others = job.parties
@@ -190,7 +204,9 @@ class NumberLocks:
     def _second_end(self, locked_at: datetime) -> datetime:
         return self._first_end(locked_at) + self._policy.longest_call + self._policy.ringing
 
-    async def _release(self, held: Sequence[tuple[str, str]], *, ends_at: datetime | None = None) -> None:
+    async def _release(
+        self, held: Sequence[tuple[str, str]], *, ends_at: datetime | None = None, namespace: str = NAMESPACE
+    ) -> None:
         """Delete each lock that still has this owner, and this end if one is given.
 
         Several owners of one number take several trips.
@@ -203,7 +219,7 @@ class NumberLocks:
                     left.append((number, owner))
                 else:
                     trip[number] = owner
-            await self._records.delete(NAMESPACE, trip, ends_at=ends_at)
+            await self._records.delete(namespace, trip, ends_at=ends_at)
             held = left
 
 

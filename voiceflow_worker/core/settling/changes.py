@@ -20,6 +20,7 @@ from voiceflow_worker.core.ports.reading import read_each
 from voiceflow_worker.core.ports.retrying import gather, retry_briefly
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError, StoreError
+from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
@@ -173,6 +174,7 @@ class Changes:
         await self._caps.settle(taken, now=self._store.clock.now())
         over = [each.new for each in taken if _is_over(each)]
         await self._numbers.release_settled(over)
+        await self._numbers.release_bridged(_ended_in_menus(taken), now=self._store.clock.now())
         await self._forget(_lost_sessions(taken))
         return {each.new.id for each in taken}
 
@@ -228,6 +230,17 @@ def _by_queue(moves: Sequence[Move]) -> dict[str, list[Move]]:
     for each in moves:
         queues.setdefault(queue_of(each.new.id), []).append(each)
     return queues
+
+
+def _ended_in_menus(moves: Sequence[Move]) -> list[str]:
+    """The POSTs whose sessions are now known to have ended, and in which a menu may have bridged."""
+    return [
+        post.client_request_id
+        for each in moves
+        if each.new.posts != each.old.posts and (each.new.menu is not None or Action.SAY_AND_CAPTURE in each.new.body)
+        for post in each.new.posts
+        if post.outcome is not None and ((was := each.old.post(post.number)) is None or was.outcome is None)
+    ]
 
 
 def _is_over(made: Move) -> bool:
