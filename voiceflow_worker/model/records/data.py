@@ -22,9 +22,6 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
     if not data:
         return None
     for name, value in data.items():
-        for text in (name, value):
-            if isinstance(text, str):
-                checked_text(f"data[{name!r}]", text)
         if value is not None and not isinstance(value, _PLAIN):
             raise InvalidInputError(
                 f"data[{name!r}] is {type(value).__name__}: values are texts, numbers, true, false or null; "
@@ -35,6 +32,10 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
     try:
         size = len(orjson.dumps(data))
     except (TypeError, ValueError) as error:
+        for name, value in data.items():
+            for text in (name, value):
+                if isinstance(text, str):
+                    checked_text(f"data[{name!r}]", text)
         raise InvalidInputError(f"data cannot be written as JSON ({error}); use strings as names") from error
     if size > LONGEST:
         raise InvalidInputError(
