@@ -150,7 +150,7 @@ def test_a_nul_character_is_one_bad_row(tmp_path: Path) -> None:
         ("+6587654321", "the row has 1 cell, but the header has 2; give every column a cell"),
         (
             "+6587654321,Ana, Ltd",
-            "the row has 3 cells, but the header has 2; put a cell that holds the delimiter in quotes",
+            "the row has 3 cells, but the header has 2; put quotes around a cell that contains the delimiter",
         ),
         ("+6587654321,Ana,", "the row has 3 cells, but the header has 2"),
     ],

@@ -258,7 +258,7 @@ async def test_a_row_that_a_spreadsheet_gave_columns_without_a_name_is_bad(queue
     report = await enqueue(queue, file_of(tmp_path, table), SEE_YOU, skip_bad=True)
     assert numbers(report) == (1, 0, 1)
     assert [found.message for found in report.findings] == [
-        "has 'Monday' behind the last named column; name that column, or correct the row"
+        "has 'Monday' after the last named column; name its column, or correct the row"
     ]
     assert await spoken(queue) == ["Tan, see you on Monday"]
 

@@ -241,7 +241,7 @@ def test_a_template_cannot_reach_out_of_its_sandbox(tmp_path: Path, text: str) -
 def test_a_text_that_is_too_long_is_reported_by_its_length(tmp_path: Path) -> None:
     rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{'x' * 3000}\n"))
     assert told(rows) == [
-        (2, "name", -1009, "is 3007 characters long, and 3000 are allowed; shorten it"),
+        (2, "name", -1009, "has 3007 characters, but at most 3000 are allowed; shorten it"),
     ]
 
 

@@ -211,7 +211,7 @@ class _Work:
         if batch_id is None:
             return own if isinstance(own, str) and own.strip() else None
         if len(batch_id) > MAX_ID_CHARACTERS:
-            message = f"is {len(batch_id)} characters long, and {MAX_ID_CHARACTERS} are allowed; shorten it"
+            message = f"has {len(batch_id)} characters, but at most {MAX_ID_CHARACTERS} are allowed; shorten it"
             self._error(message, column="batch_id", code=-1009)
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
@@ -224,7 +224,7 @@ class _Work:
         if key is None:
             return own if isinstance(own, str) and own.strip() else None
         if len(key) > LONGEST_KEY:
-            message = f"is {len(key)} characters long, and {LONGEST_KEY} are allowed; shorten it"
+            message = f"has {len(key)} characters, but at most {LONGEST_KEY} are allowed; shorten it"
             self._error(message, column="unique_key")
         return key
 

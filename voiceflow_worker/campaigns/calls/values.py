@@ -54,7 +54,7 @@ class CsvValues:
             variables={name: cells[index] for index, name in self._variables},
             data={name: cells[index] for index, name in self._data if cells[index]},
             problems=[
-                ("", None, f"has {cells[index]!r} behind the last named column; name that column, or correct the row")
+                ("", None, f"has {cells[index]!r} after the last named column; name its column, or correct the row")
                 for index in self._nameless
                 if cells[index]
             ],

@@ -117,7 +117,7 @@ class CsvRows(RowSource):
         if found == wanted or not any(cell.strip() for cell in cells):
             return ()
         remedy = (
-            "put a cell that holds the delimiter in quotes"
+            "put quotes around a cell that contains the delimiter"
             if found > wanted
             else "give every column a cell, even if it is empty"
         )

@@ -78,8 +78,8 @@ def table_row(
             text = text_of(value)
             if name in _NUMBERS and _may_be_cut_off(value):
                 raise ValueError(
-                    f"has only the digits of {value:.5E}: a spreadsheet may have cut off the rest; write the number as "
-                    "text, even if it is right"
+                    f"ends in zeros, as if read from {value:.5E}: a spreadsheet may have lost the rest; write the "
+                    "number as text, even if it is right"
                 )
             cells.append(text)
         except ValueError as error:

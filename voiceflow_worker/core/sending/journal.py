@@ -113,7 +113,7 @@ class Journal:
         unsent = [each for each, made, done in pairs if not done or made.new.state is not JobState.SENDING]
         gone = [made.old.id for made, done in zip(moves, committed, strict=True) if not done]
         if gone:
-            _log.info("jobs were moved by another process before they were sent", jobs=gone)
+            _log.info("jobs are not sent, because another process has changed them", jobs=gone)
         # The entries are durable. A failure to release numbers must not stop the other calls, which would be in doubt.
         # A lock that is not released ends by itself.
         with suppress(StoreError):

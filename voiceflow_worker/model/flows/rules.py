@@ -284,7 +284,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
     if not isinstance(value, str):
         yield _error(path, -1009, f"should be a string, not {describe(value)}; write it in quotes")
     elif limit is not None and len(value) > limit:
-        yield _error(path, -1009, f"is {len(value)} characters long, and {limit} are allowed; shorten it")
+        yield _error(path, -1009, f"has {len(value)} characters, but at most {limit} are allowed; shorten it")
     elif problem := unspeakable(value):
         yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
     elif not value.strip():

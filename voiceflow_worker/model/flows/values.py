@@ -75,7 +75,7 @@ def param_problem(param: Param, value: object) -> str | None:
     Telephone numbers are checked elsewhere.
     """
     if param.kind is ParamKind.SPEECH and isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
-        return f"is {len(value)} characters long, and {MAX_TEXT_CHARACTERS} are allowed; shorten it"
+        return f"has {len(value)} characters, but at most {MAX_TEXT_CHARACTERS} are allowed; shorten it"
     problem = _kind_problem(param, value)
     return None if problem is None else f"{problem}; give {param.purpose}"
 

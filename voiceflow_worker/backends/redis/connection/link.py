@@ -259,7 +259,7 @@ class Link:
                     await self._greet(client)
                     self._session = session = Session(client, self._url)
                     if self._why is not None:
-                        _log.info("the store is back")
+                        _log.info("the store can be reached again")
                     self._why, pause = None, FIRST_PAUSE
                     self._opened.set()
                     if not began:

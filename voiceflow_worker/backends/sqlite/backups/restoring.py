@@ -117,7 +117,7 @@ def _require_other_file(path: Path, source: Path) -> None:
     if pids := holders(source):
         raise InvalidInputError(
             f"{source} is in use by process {_listed(pids)}, so a copy could be inconsistent. "
-            f"{Remedy.MAKE_BACKUP.sentence}, and restore that"
+            f"{Remedy.MAKE_BACKUP.sentence}, and restore the backup"
         )
 
 
