@@ -12,15 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.engine import LEASE, Engine
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.numbers.person_cap import NAMESPACE as PLACES
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.submit import MOST_WORDS
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit, read_person_limit
 from voiceflow_worker.model.jobs.redial import redial_policy
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -204,6 +207,46 @@ async def test_a_post_that_rang_although_it_was_resolved_as_not_placed_counts_ag
     await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
     await engine.queue.cancel(doubt.id)
     await engine.summarise(doubt, status)
+    await waits(engine, await engine.enqueue(ANA))
+    assert len(voice.placed) == 2
+
+
+async def resolved(engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> Job:
+    """A call that a person resolved as not placed, by mistake, and cancelled."""
+    doubt = await doubted(engine, voice, clock)
+    await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
+    await engine.queue.cancel(doubt.id)
+    return doubt
+
+
+async def test_a_process_that_dies_when_it_has_stored_that_a_call_rang_after_all_leaves_no_attempt_uncounted(
+    engine: Engine, any_store: Store, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    doubt = await resolved(engine, voice, clock)
+    dying = FaultyStore(any_store)
+    dying.lose(Loss.AFTER, "jobs.commit")
+    with pytest.raises(StoreUnavailableError):
+        await Engine(dying, voice, policy=TWICE_A_DAY).summarise(doubt, S.NO_ANSWER)
+    assert await engine.summarise(doubt, S.NO_ANSWER) is SummaryResult.REPEATED
+    await called(engine)
+    await waits(engine, await engine.enqueue(ANA))
+    assert len(voice.placed) == 2
+
+
+async def test_a_place_that_is_freed_late_is_taken_again_if_the_call_proves_to_have_rung_meanwhile(
+    engine: Engine, any_store: Store, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    doubt = await doubted(engine, voice, clock)
+    late: list[SummaryResult] = []
+
+    async def summary_comes(call: StoreCall) -> None:
+        if call.name == "records.delete" and call.arguments[0] == PLACES and not late:
+            late.append(await engine.summarise(doubt, S.NO_ANSWER))
+
+    slow = Engine(FaultyStore(any_store, before=summary_comes), voice, policy=TWICE_A_DAY)
+    await slow.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
+    assert late == [SummaryResult.SETTLED]
+    await called(engine)
     await waits(engine, await engine.enqueue(ANA))
     assert len(voice.placed) == 2
 

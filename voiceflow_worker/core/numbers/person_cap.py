@@ -35,6 +35,11 @@ class PersonCaps:
         self._records = records
         self._policy = policy
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit per person."""
+        return self._policy.max_per_person is not None
+
     async def reserve(self, jobs: Sequence[Job], *, now: datetime) -> list[tuple[Job, datetime]]:
         """Reserve a place for the next POST of each job; returns the jobs without one, each with a time to try again.
 
@@ -94,6 +99,10 @@ class PersonCaps:
                     ends.setdefault(_rang_by(post) + limit.span, {})[key] = value
         await self._delete(over)
         await self._put(ends, now=now)
+        await self.count_after_all(moves, now=now)
+
+    async def count_after_all(self, moves: Iterable[Move], *, now: datetime) -> None:
+        """Take places for POSTs that had counted as not placed, and now prove to have rung. Repeating this is safe."""
         rang_after_all = [made.new for made in moves if _rang_after_all(made)]
         if rang_after_all:
             await self.restore(rang_after_all, now=now)

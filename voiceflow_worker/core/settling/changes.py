@@ -158,6 +158,8 @@ class Changes:
         # Before the commit, and so before the number is released: the next call that locks the number finds it on the
         # list.
         await self._suppression.remember_opt_outs(moves)
+        # Before the commit too: a process that dies after it must not leave an attempt uncounted.
+        await self._caps.count_after_all(moves, now=self._store.clock.now())
         sessions = _new_sessions(moves)
         taken: list[Move] = []
 
@@ -172,11 +174,18 @@ class Changes:
         )
         # Before the number is released: the next call that locks it then finds the place free.
         await self._caps.settle(taken, now=self._store.clock.now())
+        await self._count_again([each.new.id for each in taken if each.old.state is JobState.IN_DOUBT])
         over = [each.new for each in taken if _is_over(each)]
         await self._numbers.release_settled(over)
         await self._numbers.release_bridged(_ended_in_menus(taken), now=self._store.clock.now())
         await self._forget(_lost_sessions(taken))
         return {each.new.id for each in taken}
+
+    async def _count_again(self, doubts: Sequence[str]) -> None:
+        """Take places again that were freed too late: since the commit, the call may have proved to have rung."""
+        if doubts and self._caps.is_limited:
+            found = await read_each(self._store.jobs, doubts)
+            await self._caps.restore(list(found.jobs.values()), now=self._store.clock.now())
 
     async def _remember(self, sessions: Mapping[str, str]) -> None:
         # The jobs have their sessions too: without these records a summary without clientRequestId is applied later.
