@@ -16,7 +16,7 @@ from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import Answer, ScriptedVoice, created, refused
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.settling.refusals import BatchLimits
+from voiceflow_worker.core.settling.refusals import BatchLimits, RefusalRuns
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.status import SessionStatus, api_code
@@ -96,6 +96,35 @@ async def test_several_workers_count_together(store: Store) -> None:
     queue, voice = await enqueued(store, 200), ScriptedVoice(answer=lambda _: refused(NO_SOURCE))
     await drained(store, voice, workers=4)
     assert 10 <= (await count(queue))["failed"] <= 10 + 4 * 5
+
+
+@pytest.mark.parametrize("batch_id", ["people", None])
+async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, batch_id: str | None) -> None:
+    """Calls in flight are refused after the hold; one of the two workers is gone when the person resumes."""
+    queue = await enqueued(store, 1, batch_id=batch_id)
+    [job] = await queue.find()
+    here, gone = RefusalRuns(store), RefusalRuns(store)
+    for each in [here] * 4 + [gone] * 5:
+        await each.refused(job, NO_VOICE, message="")
+    await queue.resume(batch_id=batch_id)
+    for _ in range(9):
+        await here.refused(job, NO_VOICE, message="")
+    assert list(await store.control.gates("default")) == []
+    await here.refused(job, NO_VOICE, message="")
+    [gate] = await store.control.gates("default")
+    assert gate.reason.startswith("10 calls in a row")
+
+
+async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(store: Store) -> None:
+    queue = await enqueued(store, 1)
+    [job] = await queue.find()
+    runs = RefusalRuns(store)
+    for _ in range(9):
+        await runs.refused(job, NO_VOICE, message="")
+    for other in ("peopl", "people2", None):
+        await queue.resume(batch_id=other)
+    await runs.refused(job, NO_VOICE, message="")
+    assert len(await store.control.gates("default")) == 1
 
 
 async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:

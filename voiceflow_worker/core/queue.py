@@ -19,6 +19,7 @@ from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.core.settling.batch_redial import BatchRedials, RedialledBatch
 from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.refusals import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -236,7 +237,12 @@ class CallQueue:
         return await self._order(GateState.HELD, batch_id=batch_id, until=until, reason=reason)
 
     async def resume(self, *, batch_id: str | None = None) -> Gate:
-        """Open a held queue or batch. A cancelled batch stays cancelled, as the returned gate shows."""
+        """Open a held queue or batch, and count refusals in a row anew, in all workers.
+
+        A cancelled batch stays cancelled, as the returned gate shows.
+        """
+        # Before it is opened: refusals from then on count.
+        await RefusalRuns(self.store).forget(self.name, batch_id)
         return await self._order(GateState.OPEN, batch_id=batch_id, until=None, reason="")
 
     async def set_rate(self, rate: float | None) -> Limits:

@@ -72,7 +72,7 @@ class RefusalRuns:
     """Counts refusals in a row by batch and code, over all processes, and holds the batch at its limit.
 
     Each process stores the length of its own run; their sum counts. An accepted call ends the run of the process that
-    sent it.
+    sent it. A person who resumes the batch ends the runs of all processes, also of those that are gone.
     """
 
     def __init__(self, store: Store) -> None:
@@ -91,11 +91,17 @@ class RefusalRuns:
         except StoreError as error:
             _log.warning("a refusal was not counted: the store failed", job=job.id, code=code, error=str(error))
 
+    async def forget(self, queue: str, batch_id: str | None) -> None:
+        """End the runs of a batch, or of the calls without a batch, in all processes. Raises StoreError."""
+        for code in ANSWER_CODES | SUMMARY_CODES:
+            runs = await self._runs.all(prefix=_prefix(queue, batch_id, code))
+            await self._runs.remove(key for key, _ in runs)
+
     async def taken(self, job: Job, codes: Iterable[int]) -> None:
         """End the runs of these codes, after a call of the batch that had none of them."""
         if not self._ours:
             return
-        over = {key for code in codes if (key := _prefix(job, code) + self._me) in self._ours}
+        over = {key for code in codes if (key := _prefix(job.queue, job.batch_id, code) + self._me) in self._ours}
         if not over:
             return
         try:
@@ -109,7 +115,7 @@ class RefusalRuns:
         limit = await self._limits.stop_after_refused(job.queue, job.batch_id)
         if limit <= 0:
             return
-        prefix = _prefix(job, code)
+        prefix = _prefix(job.queue, job.batch_id, code)
         ours = prefix + self._me
         runs = {key: run or 0 for key, run in await self._runs.page(prefix=prefix)}
         runs[ours] = runs.get(ours, 0) + 1
@@ -128,10 +134,10 @@ class RefusalRuns:
         self._ours.discard(ours)
 
 
-def _prefix(job: Job, code: int) -> str:
-    batch = job.batch_id or ""
+def _prefix(queue: str, batch_id: str | None, code: int) -> str:
+    batch = batch_id or ""
     # With the length of the name, because one batch's name may be the beginning of another's.
-    return f"{job.queue}/{code}/{len(batch)}/{batch}/"
+    return f"{queue}/{code}/{len(batch)}/{batch}/"
 
 
 def _number(_: str, text: str) -> int:
