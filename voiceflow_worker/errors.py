@@ -266,7 +266,7 @@ class HookError(VoiceflowError):
 
 
 class TellAgainError(HookError):
-    """Raised by a handler to have the outcome delivered again, after `after` at the earliest."""
+    """Raised by a handler to have the outcome delivered again when `after` has passed, or later."""
 
     def __init__(self, message: str, *, after: timedelta | None = None) -> None:
         self.after = after

@@ -100,7 +100,7 @@ class VoiceCallNotifier(BaseNotifier):
 
 
 def announcement(context: Mapping[str, Any]) -> str:
-    """Return a spoken sentence about the failure, with names, but without ids and times."""
+    """Return a spoken sentence about the failure: it names the DAG or task, but no run or time."""
     kind, dag_id, *_ = occasion_of(context)
     dag = _spoken(dag_id)
     match kind:

@@ -1,4 +1,4 @@
-"""The trigger that fires for each finished batch, such as for an `AssetWatcher` that runs a DAG (Airflow 3)."""
+"""The trigger that fires for each finished batch. With an `AssetWatcher` it can run a DAG (Airflow 3)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The pace of a queue, in epoch seconds: the theoretical arrival time of the GCRA, and the last departure."""
+    """The pace of a queue: the theoretical arrival time of the GCRA and the last departure, in epoch seconds."""
 
     tat: float = 0.0
     last: float = 0.0

@@ -38,7 +38,7 @@ class OnProgress(Protocol):
     """A function that gets the progress of an enqueue: first of the bytes read, then of the rows enqueued."""
 
     def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
-        """Take the progress: `done` of `total` bytes or rows. `rows` counts the rows read so far."""
+        """Take the progress: `done` of `total` bytes, then of rows. `rows` counts the rows read so far."""
         ...
 
 

@@ -59,7 +59,7 @@ async def opened_queue(
 
 
 def store_wait(settings: Settings) -> StoreWait:
-    """The wait for a store, as long as the settings allow. It prints its reason."""
+    """The wait for a store, as long as the settings allow. It prints why it waits."""
     from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.cli.output import Output
 

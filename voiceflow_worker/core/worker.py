@@ -238,7 +238,7 @@ class Worker:
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
     async def _rest(self) -> None:
-        """Wait until a call in flight has ended, or until the worker stops."""
+        """Wait until a POST in flight has ended, or until the worker stops."""
         self._freed = anyio.Event()
         with self._pause():
             await self._freed.wait()

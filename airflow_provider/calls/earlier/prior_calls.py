@@ -149,7 +149,7 @@ async def prior_calls(
 
 
 def _alive(generations: Sequence[tuple[str, str]], jobs: Mapping[str, Job]) -> tuple[str, str]:
-    """Return the newest generation of a call, unless an older generation rang or waits again after a redial."""
+    """Return the newest generation of a call that rang, else the newest that waits, else the newest."""
     for condition in (Condition.RANG, Condition.WAITING):
         for each in reversed(generations):
             if (job := jobs.get(each[0])) is not None and condition_of(job) is condition:

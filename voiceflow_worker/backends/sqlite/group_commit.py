@@ -136,7 +136,7 @@ class GroupCommit:
         return cast("T", ticket.result)
 
     async def close(self) -> None:
-        """Carry out the waiting operations, then close the file. A cancelled task still waits for the end."""
+        """Carry out the waiting operations, then close the file. If cancelled, it still finishes both."""
         self._closed = True
         if os.getpid() != self._pid:
             return  # the thread and the locks belong to the parent process, which closes the file

@@ -143,7 +143,7 @@ class _PushbackLines:
 
 
 def _delimiter_of(header: str) -> str:
-    """The most likely delimiter of a header: one that makes a cell `destination`, else the most frequent one."""
+    """The most likely delimiter of a header: one that gives a column `destination`, else the most frequent one."""
 
     def sense(delimiter: str) -> tuple[bool, int]:
         cells = _cells(header, delimiter)

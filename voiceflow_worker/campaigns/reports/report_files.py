@@ -23,9 +23,9 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFiles:
-    """The files that a report is written to. A form that is not wanted is None.
+    """The files that a report is written to. A format that is not wanted is None.
 
-    Raises InvalidInputError if two forms have the same file.
+    Raises InvalidInputError if two formats have the same file.
     """
 
     csv: Path | None = None

@@ -29,7 +29,7 @@ class JournalledCall:
 
     @classmethod
     def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """The journalled call of a job. The sweep may delete the job `retention` after its last POST began."""
+        """The journalled call of a job. The sweep may delete it once its last POST is `retention` old."""
         return cls(job, job.posts[-1].began_at + retention)
 
 

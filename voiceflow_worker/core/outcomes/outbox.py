@@ -70,7 +70,7 @@ class OutboxReader:
         self.cursor = self._saved = saved
 
     async def is_overtaken(self) -> bool:
-        """Whether the stored position differs from the last one of this reader; True before `open`."""
+        """Whether the stored position is no longer the one that this reader stored; True before `open`."""
         return self._saved is None or await self._load() != self._saved
 
     async def page(self, *, limit: int = 100) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Tables of reports: cells, several reports side by side, and their form in a terminal."""
+"""Tables of one report or of several side by side, and their form in a terminal."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class AnswerProof:
     ) -> tuple[Verdict, bool]:
         """The verdict that may be believed, and whether the connection may be used again.
 
-        While answers are slow, no connection is used again. A hold takes effect before the proof, which takes a second
+        While answers are slow, no connection is used again. A hold does not wait for the proof, which takes a second
         or more.
         """
         wait = self._times.long_enough(at=time.monotonic(), at_most=self._at_most)

@@ -70,7 +70,7 @@ class _Chart:
             self.arrow(start, end, ": ".join(part for part in (label, said) if part), dotted=dotted)
 
     def _end(self, menu: Menu, step: Step, name: str) -> tuple[str, str]:
-        """The box that a step leads to, drawn here if it is not a menu, and the text spoken on the way."""
+        """The box that a step leads to, drawn here unless it is a menu's, and the text of its arrow."""
         match step:
             case Menu():
                 return self.names[id(step)], ""

@@ -166,7 +166,7 @@ class DateHeader:
         self._text = ""
 
     def now(self) -> str:
-        """Return the value for the sandbox's time, which is the true time plus `offset` seconds."""
+        """Return the header for the sandbox's time: the true time plus `offset` seconds."""
         second = int(time.time() + self.offset)
         if second != self._second:
             self._second, self._text = second, formatdate(second, usegmt=True)

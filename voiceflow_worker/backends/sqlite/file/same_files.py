@@ -58,9 +58,9 @@ class SameFiles:
 
     @property
     def has_other_log(self) -> bool:
-        """Whether another -wal file has replaced the opened one. The opened WAL must then not be moved into the file.
+        """Whether another -wal file has replaced the opened one. The opened WAL must then not go into the main file.
 
-        A WAL whose file was only deleted may be moved, because no other process has begun a new one.
+        If the opened -wal was only deleted, its changes may go there, because no process has begun another WAL.
         """
         try:
             return identity(self._log) not in {None, self._log_was}
