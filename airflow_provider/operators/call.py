@@ -107,7 +107,7 @@ class VoiceCallOperator(OneCallTask):
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             if event["status"] == "error":
-                raise AirflowException(f"waiting for call {', '.join(event['job_ids'])}: {event['error']}")
+                raise AirflowException(f"the wait for call {', '.join(event['job_ids'])} failed: {event['error']}")
             (job_id,) = event["job_ids"]
             self._take(job_id)
             calls = self._calls(job_id)

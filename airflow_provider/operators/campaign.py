@@ -118,7 +118,7 @@ class VoiceCampaignOperator(CallingTask):
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             if event["status"] == "error":
-                raise AirflowException(f"waiting for batch {event.get('batch_id')}: {event['error']}")
+                raise AirflowException(f"the wait for batch {event.get('batch_id')} failed: {event['error']}")
             calls = self._calls(context)
             run(calls.look)
             if not run(calls.send).has_ended:

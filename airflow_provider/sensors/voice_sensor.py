@@ -36,7 +36,7 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
         if event["status"] == "error":
-            raise AirflowException(f"waiting for calls: {event['error']}")
+            raise AirflowException(f"the wait for calls failed: {event['error']}")
         return self._poke_or_defer(context)
 
     def _poke_or_defer(self, context: Context) -> Any:

@@ -47,7 +47,7 @@ def test_a_time_with_a_zone_or_in_the_zone_of_its_row_is_read(text: str) -> None
         ("20300131T090000Z", "is not a time; write it as"),
         ("2030-02-30 09:00Z", "is not a time: day is out of range for month"),
         ("2030-01-31 25:00Z", "is not a time: hour must be in 0..23"),
-        ("0001-01-01 00:00+08:00", "is outside the calendar"),
+        ("0001-01-01 00:00+08:00", "is not between the years 1 and 9999 in UTC; correct the year"),
         ("2030-01-31 09:00", "has no time zone; write it as 2030-01-31T09:00:00+08:00, or give a time_zone"),
     ],
 )

@@ -13,7 +13,7 @@ from tests.cli.stored import empty
 
 def test_a_rate_is_shown_changed_and_reset(voiceflow: Program) -> None:
     store = ("--store", empty(voiceflow.folder))
-    assert voiceflow("rate", *store).out == "queue default has no rate yet: its first worker sets it\n"
+    assert voiceflow("rate", *store).out == "queue default has no rate yet: the first worker that starts sets it\n"
     assert voiceflow("rate", "0.5", *store).out == "the rate of queue default is 0.5 calls/s for all its workers\n"
     assert voiceflow("rate", "--json", *store).document == {"queue": "default", "rate": 0.5, "is_set": True}
     assert voiceflow("rate", "unlimited", "--json", *store).document["rate"] is None

@@ -170,7 +170,7 @@ def test_handlers_that_need_no_key_declare_their_menus_with_the_menu() -> None:
 def test_menus_of_the_module_that_nothing_leads_to() -> None:
     main, lost = ending(), ending("lost")
     assert told(main, beside={"main": main, "lost_menu": lost}) == [
-        "warning lost_menu: nothing leads to this menu from main"
+        "warning lost_menu: this menu cannot be reached from main"
     ]
 
 

@@ -100,7 +100,7 @@ def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.Captu
 def test_check_exits_2_only_for_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["ivr", "check", "menus_of_test:confirm"]) == 0
     told = capfd.readouterr().out
-    assert "nothing leads to this menu from confirm" in told
+    assert "this menu cannot be reached from confirm" in told
     assert "1 menu; 0 errors, 2 warnings" in told
     assert run(["ivr", "check", "menus_of_test:wrong", "--json"]) == 2
     findings = [json.loads(line) for line in capfd.readouterr().out.splitlines()]

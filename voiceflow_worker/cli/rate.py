@@ -48,7 +48,7 @@ async def rate(
         done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
         output.answer(f"queue {calls.name} {done}")
     elif limits is None:
-        output.answer(f"queue {calls.name} has no rate yet: its first worker sets it")
+        output.answer(f"queue {calls.name} has no rate yet: the first worker that starts sets it")
     else:
         output.answer(f"the rate of queue {calls.name} is {rate_in_words(limits.rate)} for all its workers")
 

@@ -334,7 +334,7 @@ class Worker:
                     await self._freed.wait()
                 group.cancel_scope.cancel()
         if self.in_flight:
-            _log.warning("calls in flight were ended by the stop", calls=self.in_flight)
+            _log.warning("the stop ended calls that were in flight", calls=self.in_flight)
         flights.cancel_scope.cancel()
 
     async def _cancel_when_aborted(self, group: TaskGroup) -> None:

@@ -79,4 +79,4 @@ def _in_utc(moment: datetime, text: str) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError(f"{text[:40]!r} is outside the calendar") from None
+        raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999 in UTC; correct the year") from None

@@ -141,7 +141,7 @@ def _durability_of_file(path: Path) -> Diagnosis:
             f"journal_mode is {mode} and synchronous is {synchronous}: a commit may be lost",
             remedy="put the store on a local disk, where SQLite can share a write-ahead log",
         )
-    return ok(f"write-ahead log, synchronous=FULL: a commit is on the disk when it returns (schema {version})")
+    return ok(f"write-ahead log, synchronous=FULL: each commit is on the disk before it returns (schema {version})")
 
 
 async def disk_space(path: Path) -> Diagnosis:

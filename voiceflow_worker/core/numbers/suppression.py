@@ -185,7 +185,7 @@ def _opt_outs(moves: Sequence[Move], *, now: datetime) -> dict[str, Suppression]
             was = each.old.post(post.number)
             if was is None or was.outcome is None:
                 job = each.new
-                reason = f"asked to be left alone: {outcome.status_text}"
+                reason = f"opted out: {outcome.status_text}"
                 found[job.destination] = Suppression(number=job.destination, since=now, reason=reason, job_id=job.id)
     return found
 

@@ -122,7 +122,7 @@ class UnsettledVerdicts:
             raise
         except Exception:  # noqa: BLE001 - a fault of one call must not end the others
             _log.exception(
-                "a verdict was not stored, because of a fault; its call will be in doubt when its lease ends",
+                "a verdict was not stored, because of a fault; when the lease of the call ends, the call is in doubt",
                 **_evidence_of(job, reply),
             )
         finally:

@@ -45,7 +45,7 @@ def check_menus(
     findings += walk.silence()
     known = {id(menu) for menu in menus}
     findings += [
-        _warning(f"nothing leads to this menu from {', '.join(root.name for root in roots)}", path=name)
+        _warning(f"this menu cannot be reached from {', '.join(root.name for root in roots)}", path=name)
         for name, menu in (beside or {}).items()
         if id(menu) not in known
     ]

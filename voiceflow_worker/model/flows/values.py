@@ -101,7 +101,7 @@ def _kind_problem(param: Param, value: object) -> str | None:
 def _string_problem(value: object) -> str | None:
     if not isinstance(value, str):
         return f"should be a string, not {describe(value)}"
-    return None if value.strip() else "is missing but it is required: the text is empty"
+    return None if value.strip() else "is empty, but a text is required; write the text"
 
 
 def _range_problem(param: Param, value: float) -> str | None:

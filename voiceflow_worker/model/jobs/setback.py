@@ -68,7 +68,7 @@ def _twice(one: Post, other: Post) -> str:
     """The text of the note on two POSTs with one number. It is the same in either order of the POSTs."""
     first, second = sorted((one.began_at, other.began_at))
     return (
-        f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and it was begun again at "
+        f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and the POST was begun again at "
         f"{second.isoformat()}: this person may have been called twice"
     )
 

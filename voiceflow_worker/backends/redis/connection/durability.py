@@ -133,7 +133,7 @@ def _on_disk(facts: ServerFacts) -> Durability:
     always = facts.appendfsync == "always"
     if always and facts.fsync_during_rewrite is not False:
         return Durability(
-            guarantee=Guarantee.ALWAYS, promise="appendfsync always: a commit that has returned is on the disk"
+            guarantee=Guarantee.ALWAYS, promise="appendfsync always: each commit is on the disk before it returns"
         )
     if facts.version >= _WAITAOF_SINCE:
         return Durability(
