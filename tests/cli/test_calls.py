@@ -286,7 +286,7 @@ def test_a_redial_after_an_earlier_post_is_refused_when_the_phone_was_called_aga
     within(voiceflow.folder, call_again)
     refused = voiceflow(*redial)
     assert (refused.code, refused.out) == (1, "")
-    assert "cannot be redialled after POST 1; POST 2 is the newest by now; look at the call" in refused.err
+    assert "cannot be redialled after POST 1; POST 2 is now the newest; look at the call" in refused.err
     ended = voiceflow("calls", "redial", job.id, "--json", *store)
     assert (ended.code, ended.document["judged_post"]["number"]) == (0, 2)
 

@@ -161,7 +161,7 @@ class JournalFiles(Witness):
             if total <= self._most:
                 break
             _log.warning(
-                "the journal files are too large; the oldest is deleted, and its calls are no longer guarded",
+                "the journal files are too large; the oldest is deleted, so a loss of its calls cannot be detected",
                 file=str(path),
                 newest_call=began.isoformat(),
             )

@@ -57,7 +57,7 @@ PostOption = Annotated[
     Parameter(
         name="--post",
         metavar="N",
-        help="Refuse if the decision would be about a POST with another number; `calls show` lists the POSTs.",
+        help="The number of the POST that you decided about, as in `calls show`; refused if another is newer.",
     ),
 ]
 

@@ -46,7 +46,7 @@ class RejectsFile:
             )
         if read.path is not None and rejects.resolve() == read.path.resolve() and REASON not in source.columns:
             raise CampaignFileError(
-                f"{rejects} is the file that is read: rejects would replace its good rows; name another file"
+                f"{rejects} is the input file: the rejects would replace its good rows; name another file"
             )
 
     def __init__(self, path: Path, source: RowSource) -> None:

@@ -141,7 +141,7 @@ class UnsettledVerdicts:
             except StoreVersionError as error:
                 # A newer version has moved the job since, for example after its summary. Trying again would not help.
                 _log.error(
-                    "a verdict was not stored: a newer version has changed the job, and its worker settles the call",
+                    "a verdict was not stored: a worker of a newer version has changed the job, and settles the call",
                     **_evidence_of(job, reply),
                     error=str(error),
                 )

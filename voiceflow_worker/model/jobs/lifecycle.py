@@ -194,9 +194,7 @@ def resolve(
     if post is None:  # pragma: no cover - a job in doubt has an open POST by construction
         raise IllegalMoveError(job.id, state=job.state.value, move="be resolved without a POST in doubt")
     if number is not None and post.number != number:
-        remedy = (
-            f"POST {post.number}, begun at {in_words(post.began_at)}, is the one in doubt by now; look for that one"
-        )
+        remedy = f"POST {post.number}, begun at {in_words(post.began_at)}, is now in doubt; look for that POST"
         raise IllegalMoveError(job.id, state=job.state.value, move=f"be resolved by POST {number}", remedy=remedy)
     if not placed:
         until = post.valid_until + policy.clock_skew
@@ -223,7 +221,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
         raise refused(remedy="wait for its outcome, or resolve it first")
     _require(job, MoveName.REDIAL)
     if number is not None and job.post_count != number:
-        newest = f"POST {job.post_count} is the newest by now" if job.post_count else "it has no POST"
+        newest = f"POST {job.post_count} is now the newest" if job.post_count else "it has no POST"
         raise IllegalMoveError(
             job.id,
             state=job.state.value,

@@ -39,6 +39,6 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
         raise InvalidInputError(f"data cannot be written as JSON ({error}); use strings as names") from error
     if size > LONGEST:
         raise InvalidInputError(
-            f"data has {size} bytes as JSON, and {LONGEST} is the most; keep the rest in your own system"
+            f"data has {size} bytes as JSON, but at most {LONGEST} are allowed; keep the rest in your own system"
         )
     return dict(data)

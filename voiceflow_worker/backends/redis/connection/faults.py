@@ -57,8 +57,8 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return translated(error.exceptions[0], shown=shown)
         case driver.ReplicationError() | driver.PersistenceError():
             return StoreUnavailableError(
-                f"{where} did not confirm in time that a write is durable ({said}); until a repetition of the write is "
-                "confirmed, the write counts as not made"
+                f"{where} did not confirm in time that a write is durable ({said}); the write counts as not "
+                "made until it was repeated and confirmed"
             )
         case driver.AuthenticationError() | driver.AuthorizationError():
             return StoreUnavailableError(
