@@ -241,9 +241,10 @@ class CallQueue:
 
         A cancelled batch stays cancelled, as the returned gate shows.
         """
+        opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         # Before it is opened: refusals from then on count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
-        return await self._order(GateState.OPEN, batch_id=batch_id, until=None, reason="")
+        return await self.store.control.gate(opened)
 
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
