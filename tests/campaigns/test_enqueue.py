@@ -397,7 +397,7 @@ async def test_a_row_with_more_data_than_a_job_carries_is_named(queue: CallQueue
     rows = f"destination,name,note\n+6587654321,Ana,{'x' * 9000}\n"
     report = await enqueue(queue, file_of(tmp_path, rows))
     assert numbers(report) == (0, 0, 1)
-    assert "8192 is the most" in next(found.message for found in report.findings if found.is_error)
+    assert "at most 8192 are allowed" in next(found.message for found in report.findings if found.is_error)
 
 
 async def test_data_of_the_options_stays_with_each_call_beside_its_columns(queue: CallQueue, tmp_path: Path) -> None:
