@@ -71,6 +71,24 @@ async def trips_of(calls: int, clock: ManualClock) -> Counter[str]:
     return Counter(trips[trips.index("jobs.lease") : len(trips) - trips[::-1].index("jobs.commit")])
 
 
+async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for_more(clock: ManualClock) -> None:
+    """Trips beside those of the call would delay it."""
+    trips: list[str] = []
+
+    async def note(call: StoreCall) -> None:
+        trips.append(call.name)
+
+    async with open_store("memory://", clock=clock) as opened:
+        store = FaultyStore(opened)
+        await filled(store, 1)
+        store.before = note
+        options = WorkerOptions(policy=CallPolicy(outcomes=OutcomeSource.NONE))
+        worker = Worker(store, ScriptedVoice(), rate=None, concurrency=10, options=options)
+        await passing(clock, worker.drain)
+    assert trips[: trips.index("jobs.commit")].count("jobs.lease") == 1
+    assert trips.count("jobs.lease") > 1
+
+
 async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
     clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,9 +47,8 @@ BATCHES_SHOWN = 50
 MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
 LINGER = timedelta(milliseconds=20)
-"""The longest time that a worker without a rate waits for the share `FREE_TOGETHER` of its slots to become free. A trip
-to the store costs the same for 40 calls as for 5. A worker with fewer slots than `MANY_SLOTS` does not wait: waiting
-would cost more than it saves."""
+"""The longest time that a worker without a rate waits for the share `FREE_TOGETHER` of its slots. A trip to the store
+costs the same for 40 calls as for 5. With fewer slots than `MANY_SLOTS`, waiting would cost more than it saves."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -191,7 +190,7 @@ class Worker:
             try:
                 jobs = await self._lease(limit)
                 if jobs:
-                    await self._take_off(flights, jobs, leased_at)
+                    await self._take_off(flights, jobs, leased_at, more=len(jobs) == limit)
                     continue
                 if self.in_flight == 0 and check is not None and await check.is_done():
                     return
@@ -253,10 +252,11 @@ class Worker:
             batch_id=self._options.batch_id,
         )
 
-    async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
-        """Prepare and send leased jobs. With a rate, the next lease waits until these jobs have departure times."""
+    async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
+        """Prepare and send leased jobs. The next lease waits for this with a rate, and if no `more` may be due."""
+        # A look for more jobs beside the preparation of a single call delayed that call by 1 ms.
         self._senders.occupy(len(jobs))
-        if not self._departures.is_paced:
+        if more and not self._departures.is_paced:
             flights.start_soon(self._prepare, flights, jobs, leased_at)
         else:
             await self._prepare(flights, jobs, leased_at)
