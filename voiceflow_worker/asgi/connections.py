@@ -30,10 +30,10 @@ IsPreferred = Callable[[str], bool]
 class ConnectionLimits:
     """Limits on the connections of a server.
 
-    At most `most` connections are open. A connection is closed if the head of its request is not complete after `head`,
-    or the body after `whole`. A full server closes connections to make room for new ones: first those that have waited
-    longest for a complete request. The server leaves a connection open for at least `grace` if a request has begun,
-    else for `patience`.
+    At most `most` connections are open. A connection is closed if the head of its request takes longer than `head` to
+    arrive, or the whole request longer than `whole`. A full server closes connections to make room for new ones: first
+    those that have waited longest for a complete request. The server leaves a connection open for at least `grace` if a
+    request has begun, else for `patience`.
     """
 
     most: int
@@ -64,7 +64,7 @@ class ClientConnection:
 
 
 class ConnectionLimiter:
-    """Counts the connections of a server, and closes some at the limits. Calls `on_room` after a connection ended."""
+    """Counts the connections of a server, and enforces its limits. Calls `on_room` after a connection ended."""
 
     def __init__(self, limits: ConnectionLimits, *, is_preferred: IsPreferred | None = None) -> None:
         self._limits = limits

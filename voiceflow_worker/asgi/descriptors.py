@@ -31,7 +31,7 @@ def raise_limit() -> int:
 
 
 def connections_that_fit() -> int:
-    """The number of connections that may be opened now. It leaves descriptors for everything else."""
+    """The number of connections that may be opened now, with enough descriptors left for everything else."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MOST

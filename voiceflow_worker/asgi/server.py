@@ -61,8 +61,8 @@ async def serving(
     When the block begins, the app's lifespan has started and the port accepts connections. When it ends or fails, no
     new connections are accepted, requests under way have `grace` to finish, and the app's lifespan is shut down.
     Signals and logging are left to the caller. `protocol` replaces uvicorn's own HTTP protocol class. Without `limits`,
-    there are as many connections as file descriptors allow. When room is needed, connections whose address
-    `is_preferred` are closed last. `shedding` turns requests away before they reach the app.
+    there are as many connections as file descriptors allow. When room is needed, connections from addresses that
+    `is_preferred` accepts are closed last. `shedding` turns requests away before they reach the app.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
@@ -130,7 +130,7 @@ def uvicorn_protocol() -> type[asyncio.Protocol]:
 
 
 def fast_protocol() -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol over httptools if it is installed (a fifth more events), else over h11."""
+    """uvicorn's HTTP protocol over httptools if it is installed (a fifth more events a second), else over h11."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
