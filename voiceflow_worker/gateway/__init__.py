@@ -1,1 +1,1 @@
-"""The gateway to 8x8 over httpx. It turns HTTP answers and errors into verdicts, and no other room handles them."""
+"""The gateway to 8x8 over httpx. Only this room sees HTTP answers and errors; it turns them into verdicts."""

@@ -56,18 +56,18 @@ class PlacedCall:
 class VoiceClient(api.AccountApi):
     """The client of one sub-account for the 8x8 Voice API; an async context manager.
 
-    A POST is sent once, without redirects or retries. Its deadline is twice `connect_timeout` plus `read_timeout`
-    (connecting, writing, reading). `limiter` paces the POSTs of this process; `concurrency` is the most POSTs in
-    flight. With `retry_not_created_5xx`, two answers prove that nobody was called, so that the call can be tried again:
-    a NOT_CREATED with a 5xx, and a 503 with a Retry-After.
+    A POST is sent once, without redirects or retries. Its deadline is `read_timeout` plus twice `connect_timeout` (to
+    connect, and to write). `limiter` paces the POSTs of this process; `concurrency` is the most POSTs in flight. With
+    `retry_not_created_5xx`, two answers prove that nobody was called, so that the call can be tried again: a
+    NOT_CREATED with a 5xx, and a 503 with a Retry-After.
 
     Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. `proxy` (http or
     https, with credentials if needed) and `ssl_context` apply to these two. Nothing is read from the environment. A
-    given `transport` must speak HTTP/1.1, and is closed with the client. Unless it is httpx's or httpx-aiohttp's own
-    transport, each of its errors leaves the call in doubt.
+    given `transport` must speak HTTP/1.1, and is closed with the client. If it is neither httpx's nor httpx-aiohttp's
+    own transport, each of its errors leaves the call in doubt.
 
     The API key appears in no repr, log or error. Over http:// it is sent only to this machine (a sandbox), unless
-    `allow_plain_http`. Raises SettingsError for invalid settings.
+    `allow_plain_http` is set. Raises SettingsError for invalid settings.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ class VoiceClient(api.AccountApi):
         return self._carrier
 
     async def _turn(self, now: datetime, *, valid_until: datetime | None) -> datetime:
-        """Wait for the limiter, and return the time after the wait. A call that is too late does not wait."""
+        """Wait for the limiter, and return the time after the wait. A call that is no longer valid does not wait."""
         if self._limiter is None or (valid_until is not None and valid_until <= now):
             return now
         began = time.monotonic()
@@ -336,7 +336,7 @@ class VoiceClient(api.AccountApi):
         return carrier.transport.handle_async_request(request)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
-        """Distrust a transport if its watch missed a POST that was answered: a new version may work differently."""
+        """Distrust a transport if its watch missed a POST that was answered: its library may have changed."""
         if not progress.may_have_left:
             progress.may_have_left = True
             self._carrier = replace(carrier, watch=BlindWatch, posts=None)

@@ -68,7 +68,7 @@ class Wire:
         return f"<Wire {self.calls}>"
 
     def post_call(self, body: bytes, *, keep_connection: bool, extensions: Mapping[str, Any]) -> httpx.Request:
-        """The POST that places one call. Unless `keep_connection`, it asks the server to close the connection."""
+        """The POST that places one call. Without `keep_connection`, it asks the server to close the connection."""
         headers = self.post_headers if keep_connection else self._last_post_headers
         # With a stream, httpx.Request adds no headers, and takes 3 µs instead of 8.
         request = httpx.Request("POST", self.calls, headers=headers, stream=_Body(body), extensions=dict(extensions))
@@ -100,12 +100,12 @@ class _Pieces:
 
 
 def body_of(placement: Placement) -> bytes:
-    """The body of a placement's POST: the stored text, with the two keys that differ between POSTs."""
+    """The body of a placement's POST: the stored text, with `clientRequestId` and `validUntil` added."""
     return splice(placement.body, client_request_id=placement.client_request_id, valid_until=placement.valid_until)
 
 
 def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes:
-    """Add the two keys to the text of a JSON object that lacks them, and change nothing else.
+    """Add `clientRequestId` and `validUntil` to the text of a JSON object that lacks them. Nothing else changes.
 
     Raises ValueError if the text does not begin and end like an object, or if `valid_until` has no zone.
     """

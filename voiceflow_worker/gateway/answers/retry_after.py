@@ -20,8 +20,8 @@ _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
     """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None if it asks for none.
 
-    A date is compared with the Date of the answer, so that a wrong clock does not matter. If the answer has no Date, it
-    is compared with `now`. If there are several Retry-After headers, the longest wait counts.
+    A date is compared with the Date of the answer, so that a wrong clock does not matter, or with `now` if the answer
+    has no Date. If there are several Retry-After headers, the longest wait counts.
     """
     texts = headers.get_list("retry-after")
     if not texts:

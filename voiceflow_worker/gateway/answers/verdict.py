@@ -99,7 +99,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
 
 
 def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict:
-    """The verdict on a POST that failed without an answer. `nothing_left` means that provably no byte left."""
+    """The verdict on a POST that failed without an answer. `nothing_left` means that provably no byte was sent."""
     why = describe(error)
     problem = _certificate_problem(error)
     hold = None

@@ -76,7 +76,7 @@ class LogExport:
         return LoggedCalls(rows=rows, since=since, until=until, asked_at=read_date(started.headers))
 
     async def _finished(self, job_id: str) -> _Job:
-        """Wait for the end of the export, and return it. The pauses between two checks double, up to ten seconds."""
+        """Wait until 8x8 has finished the export, and return it. The pauses between checks grow to ten seconds."""
         waited, pause = 0.0, FIRST_LOOK
         while (job := await self._job(job_id)).state in _GOES_ON:
             if waited + pause > PATIENCE.total_seconds():

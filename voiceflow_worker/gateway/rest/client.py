@@ -56,7 +56,7 @@ class RestClient:
         return self._wire.url(*path)
 
     async def get(self, *path: str, absent: bool = False) -> Mapping[str, object]:
-        """GET the JSON object at `path`, with retries. With `absent`, it is empty if 8x8 does not have the resource."""
+        """GET the JSON object at `path`, with retries. With `absent`, a missing resource gives an empty object."""
 
         async def once() -> Mapping[str, object]:
             answer = await self.send("GET", *path, absent=absent)

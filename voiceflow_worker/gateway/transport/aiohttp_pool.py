@@ -205,7 +205,7 @@ class ConnectorWatch:
         self._protocol = protocol
 
     def given_back(self, give_back: Callable[..., None]) -> None:
-        """Keep the connection, whose answer is complete, until this watch is over."""
+        """Keep a connection with a complete answer until this watch is over, and then call `give_back`."""
         self._give_back = give_back
 
     def proves_nothing_left(self, error: Exception) -> bool:
@@ -217,7 +217,7 @@ class ConnectorWatch:
         return self._protocol is not None and not self._is_suspect
 
     async def falls_silent(self, wait: float) -> bool:
-        """Whether nothing more arrives on the connection for `wait` seconds, and it does not end unannounced."""
+        """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
         protocol = self._protocol
         if protocol is None or self._give_back is None:
             return False
@@ -230,7 +230,7 @@ class ConnectorWatch:
         return protocol.announced_end and not protocol.ended_badly
 
     def over(self, *, keep: bool) -> None:
-        """End the watch, once the answer is judged: give the connection back to the pool with `keep`, else close it."""
+        """End the watch, after the verdict. With `keep`, the pool gets the connection back; else it is closed."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back(should_close=not keep)

@@ -96,10 +96,10 @@ class BlindWatch(_Deaf):
         return False
 
     def has_own_connection(self, answer: AnswerReader) -> bool:
-        """Whether the trace shows one POST on one new connection; without a trace, whether the server closes it.
+        """Whether the trace shows one POST on one new connection. Without a trace: whether the server then closes it.
 
         Each POST asks for its connection to be closed. A transport that ignores this can keep the connection only if
-        the server keeps it too. A transport that makes an answer together with its content used no connection for it.
+        the server keeps it too. A response that was made with its content (httpx.MockTransport) used no connection.
         """
         if self._posts:
             return self._posts == self._connections == 1
@@ -113,8 +113,8 @@ class BlindWatch(_Deaf):
 class TracedWatch(_Deaf):
     """The watch for httpx's own pool, by httpcore's `trace` extension, which reports each request before it is written.
 
-    A CONNECT to a proxy is reported in the same way, but is not the POST. After a failed write the pool still reads an
-    answer, because a server may answer early. The POST was then cut.
+    A CONNECT to a proxy is reported in the same way, but is not the POST. After a failed write, the POST was cut, but
+    the pool still reads an answer: a server may answer early.
     """
 
     __slots__ = ("_is_connected", "_progress", "extensions", "post_was_cut")

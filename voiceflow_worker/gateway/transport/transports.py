@@ -37,9 +37,9 @@ class PostMaker(Protocol):
 class Carrier:
     """A transport and its kind of watch.
 
-    With `keeps_connections`, the next POST may use the same connection, because a leftover answer would be noticed.
-    httpcore and aiohttp would take a leftover answer for the answer to the next POST, and only aiohttp allows a check.
-    `posts` is a faster way for POSTs on the same connections, but not through a proxy.
+    httpcore and aiohttp take a leftover answer for the answer to the next POST, and only aiohttp lets a watch notice
+    that. `keeps_connections` means that the watch notices, so the next POST may use the same connection. `posts` is a
+    faster way for POSTs on the same connections, but not through a proxy.
     """
 
     transport: httpx.AsyncBaseTransport
