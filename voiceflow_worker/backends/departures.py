@@ -18,7 +18,7 @@ class Pace:
 
 
 def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta, now: datetime) -> tuple[Slots, Pace]:
-    """Up to `wanted` departure times, and the pace to store after them."""
+    """Up to `wanted` departure times within `horizon` from `now`, and the pace to store afterwards."""
     if limits is None or limits.rate is None:
         return Slots((now,) * max(wanted, 0), now), pace
     granted = departures(

@@ -9,7 +9,7 @@ from voiceflow_worker.model.text.hiding import without_secrets
 
 
 def path_of(url: str) -> Path:
-    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db` (or with `file:`).
+    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`; `file:` means the same.
 
     The text after the third slash is the path; nothing in it is decoded. Raises SettingsError for a URL with a host or
     options, or without a file.

@@ -1,4 +1,4 @@
-"""The choice whether this machine keeps journal files, from the settings."""
+"""The choice whether workers of this machine write journal files, from the settings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from voiceflow_worker.settings import Settings
 def journal_files(settings: Settings) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
-    A Redis may restart by itself from an older file, so it always has journal files. A SQLite store is set back only if
-    a person replaces its file. That looks the same as a file deleted to start anew. So a SQLite store has journal files
-    only if `state_dir` is set. A store in memory ends with its process, and has none.
+    A Redis may restart by itself from an older file, so it always has journal files. A SQLite store returns to an older
+    state only if a person replaces its file. A worker cannot distinguish this from a file that was deleted on purpose.
+    So a SQLite store has journal files only if `state_dir` is set. A store in memory has none.
     """
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):

@@ -26,7 +26,7 @@ def matches(query: Query, job: Job) -> bool:
 
 
 def require_answerable(query: Query) -> None:
-    """Raise ValueError for `after` in a query whose order is not by id."""
+    """Raise ValueError if a query has `after` but is not ordered by id."""
     if query.after is not None and query.order not in {Order.CREATED, Order.NEWEST}:
         raise ValueError("`after` needs Order.CREATED or Order.NEWEST; with Order.DUE, query the earliest jobs again")
 
@@ -40,7 +40,7 @@ def changes_rare_fields(move: Move) -> bool:
 
 
 def require_well_formed(moves: Sequence[Move]) -> None:
-    """Raise ValueError for moves that no correct caller makes."""
+    """Raise ValueError for a move without a new revision or with a changed id, key or body, and for mixed queues."""
     for move in moves:
         old, new = move.old, move.new
         if not new.revision or new.revision == old.revision:

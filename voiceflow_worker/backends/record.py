@@ -155,9 +155,9 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
 
 
 def counted_jobs(rows: Iterable[Sequence[Any]]) -> Iterator[CountedCall]:
-    """The calls in rows of an id, a state, a destination and a record, read one at a time.
+    """The calls in rows of an id, a state, a destination and a record.
 
-    A single call stays in the processor's cache, which halves the time of a count.
+    Each call is read when it is asked for. It then stays in the processor's cache, and a count takes half the time.
     """
 
     def job_of(row: Sequence[Any]) -> Job:
@@ -276,6 +276,6 @@ _PAGE = 500
 
 
 async def tally_all(jobs: Jobs, queue: str) -> None:
-    """Add the tallies of all jobs of a queue to its totals, page by page. A job that moves meanwhile counts once."""
+    """Add all jobs of a queue to its totals, page by page. A job that changes meanwhile counts once."""
     async for page in find_pages(jobs, Query(queue=queue, limit=_PAGE)):
         await jobs.recount([job for job in page if job.posts])

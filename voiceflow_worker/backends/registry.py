@@ -40,7 +40,7 @@ def open_store(
     until the block ends. Other schemes belong to installed backends (entry point group `voiceflow_worker.backends`).
     `clock` replaces the store's clock, for tests; `options` are passed to the backend.
 
-    Raises UnknownBackendError at once if no backend is registered for the URL. Entering may raise any StoreError.
+    Raises UnknownBackendError at once if no backend is registered for the URL. Entering the block may raise StoreError.
     """
     return backend_for(url)(url, clock=clock, **options)
 

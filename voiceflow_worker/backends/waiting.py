@@ -21,7 +21,7 @@ _LOOK = 1.0
 
 
 class StoreWait:
-    """The time that a command waits for its store: `limit` from now on. `tell` is called once, if it must wait."""
+    """A limit on the time that a command waits for its store. If the command must wait, `tell` is called once."""
 
     def __init__(self, limit: timedelta, tell: Callable[[str], object]) -> None:
         self._limit = limit

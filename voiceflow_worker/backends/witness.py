@@ -1,8 +1,9 @@
 """Journal files: one file of JSON lines per worker. An entry is on the disk before its POST leaves.
 
-A worker keeps its file locked. The first line is a header. The other lines are entries (`n`, and the stored form of the
-job) and judgements: the last entry that was committed to the store (`kept`), and the entries that were not (`void`). A
-crash can cut off only the last line. A cut line is ignored, because its POST had not left.
+A worker keeps its file locked. The first line is a header. Of the other lines, some are entries: a number (`n`), and
+the stored form of a job. The others report a commit: `kept` is the number of an entry that was committed to the store,
+`void` are the numbers of those that were not. A crash can cut off only the last line. A cut line is ignored, because
+its POST had not left.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _identity(store_url: str) -> str:
 
 @dataclass(slots=True)
 class _Content:
-    """The content of a journal file, or of its end."""
+    """The content of a journal file, or of its last part."""
 
     retention: timedelta = timedelta(0)
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
@@ -275,7 +276,7 @@ def _is_in_use(path: Path) -> bool:
 
 
 def _read_end(path: Path) -> _Content:
-    """The end of a file, with its newest entry and the newest entry that was committed to the store."""
+    """The last part of a file, with its newest entry and the newest entry that was committed to the store."""
     with path.open("rb") as file:
         head = file.readline()
         size = file.seek(0, os.SEEK_END)
@@ -321,7 +322,7 @@ def _job_of(entry: Mapping[str, Any]) -> Job:
 
 
 def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
-    """The job in an entry; None for an entry of a newer version. Workers of that version guard the call."""
+    """The job in an entry; None for an entry of a newer version. Workers of that version check such entries."""
     try:
         return _job_of(entry)
     except StoreVersionError as error:

@@ -42,7 +42,7 @@ class ManualClock:
         return self._monotonic
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the clock has advanced by `seconds`. With zero or less, only yield to other tasks."""
+        """Sleep until the clock has advanced by `seconds`. With zero or less, only let other tasks run."""
         if seconds <= 0:
             await checkpoint()
             return

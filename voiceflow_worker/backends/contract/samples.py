@@ -86,7 +86,7 @@ def moved(job: Job, *events: Event, **fields: Any) -> Move:
 
 
 async def at_once(count: int, work: Callable[[Store, int], Coroutine[Any, Any, None]], *stores: Store) -> None:
-    """Run `work` with the numbers from 0 to `count` - 1 at the same time. The stores take turns."""
+    """Run `work` with the numbers from 0 to `count` - 1 at the same time, on the stores in turn."""
     async with anyio.create_task_group() as group:
         for number in range(count):
             group.start_soon(work, stores[number % len(stores)], number)

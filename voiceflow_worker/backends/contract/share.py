@@ -39,7 +39,7 @@ class ShareContract(Ground):
         assert "@" not in store.url or ":***@" in store.url
 
     async def test_a_cancelled_caller_does_not_disturb_the_others(self, store: Store) -> None:
-        """Many callers write at once and some are cancelled. The others get right answers, and no job is half moved."""
+        """Many callers write at once, and some are cancelled. The others get right answers, and no move is partial."""
         jobs = await enqueued_jobs(store, 60)
         answered: dict[str, bool] = {}
         given_up: list[anyio.CancelScope] = []

@@ -51,7 +51,7 @@ def post(
 
 
 async def counted(store: Store, queue: str, batch_id: str | None) -> Mapping[str, int]:
-    """The live totals, counted from the jobs themselves."""
+    """The totals of the stored jobs, counted from the jobs themselves."""
     counts: Counter[str] = Counter()
     for job in await store.jobs.find(Query(queue=queue, batch_id=batch_id, limit=None)):
         counts.update({STATE + job.state: 1, **tally_of(job)})

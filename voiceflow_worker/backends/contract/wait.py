@@ -21,7 +21,7 @@ async def change_count(store: Store) -> int:
 
 
 async def after(store: Store, seen: int) -> int:
-    """Wait until the change count is not `seen`, and return it. A wait may end early, so it is repeated."""
+    """Wait until the change count is not `seen`, and return the count. A wait that ends early is repeated."""
     with anyio.fail_after(30):
         while (count := await store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + LONG)) == seen:
             pass

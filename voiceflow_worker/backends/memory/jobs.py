@@ -242,7 +242,7 @@ class MemoryTotals:
             _add(self._live[place], job, sign)
 
     def prune(self, job: Job, *, is_last: bool) -> None:
-        """Move the tally of a deleted job to the pruned totals of its batch. Drop all totals with the last job."""
+        """Count a job among the deleted jobs of its batch. After the last job of a batch, drop all its totals."""
         if job.batch_id is None:
             return
         if is_last:
@@ -252,7 +252,7 @@ class MemoryTotals:
             _add(self._pruned[job.queue, job.batch_id], job, 1)
 
     def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add `amounts`, by batch (None: the whole queue), to fields of the totals."""
+        """Add `amounts` to the totals: for each batch (None: the whole queue), an amount for each field."""
         for batch_id, fields in amounts.items():
             self._live[queue, batch_id].update(fields)
 

@@ -17,8 +17,8 @@ _Lane = tuple[int, str | None]
 class Lanes:
     """The lanes of a queue. A lane is a heap of the queued jobs of one priority and batch.
 
-    A lease reads the first job of each lane, and after that only the jobs that it takes. When a job moves, its old
-    entry stays in the heap until it comes first.
+    A lease reads the first job of each lane, and after that only the jobs that it takes. When a job changes, its old
+    entry stays in the heap until that entry comes first.
     """
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
@@ -69,7 +69,7 @@ class Lanes:
             taken.append(job)
 
     def _first(self, lane: _Lane) -> Place | None:
-        """The first valid place in a lane; None for an empty lane, which is removed."""
+        """The due time and id of the first job that is still in a lane. An empty lane is removed, and gives None."""
         places = self._lanes[lane]
         while places:
             due_at, job_id = places[0]

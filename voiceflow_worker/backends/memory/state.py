@@ -11,7 +11,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 class ChangeCounts:
-    """The change counts of queues. They start at 1."""
+    """Counts the changes of each queue, starting at 1, and wakes the tasks that wait for a change."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[str, int] = defaultdict(lambda: 1)
@@ -32,7 +32,7 @@ class ChangeCounts:
 
 
 class Batches:
-    """The numbers of all jobs and of queued jobs in each batch."""
+    """For each batch, the number of its jobs, and the number of its queued jobs."""
 
     def __init__(self) -> None:
         self.jobs: Counter[tuple[str, str]] = Counter()

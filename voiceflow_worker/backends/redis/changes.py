@@ -76,7 +76,7 @@ class QueueChanges:
 
 
 async def _next_entry(client: Client, *, key: str, after: int) -> int | None:
-    """The change count in the stream, when it is larger than `after`; None if it does not change within `BLOCK_MS`."""
+    """Wait for a change count above `after`, and return it; None if none comes within `BLOCK_MS`."""
     read = await client.xread({key: f"{after}-0"}, block=BLOCK_MS)
     if not read:
         return None

@@ -91,5 +91,5 @@ def _gates(queue: str, pairs: Sequence[str]) -> Sequence[Gate]:
 
 
 async def _some_gates(client: Client, *, key: str, cursor: int) -> tuple[int, Mapping[str, str]]:
-    """Some gates of a queue, and the next cursor; 0 at the end."""
+    """The next cursor (0 at the end), and the gates of a queue that were read from `cursor` on."""
     return await client.hscan(key, cursor=cursor, count=_GATES_AT_ONCE)

@@ -64,7 +64,7 @@ async def _find_due(
 ) -> Sequence[Job]:
     """The jobs in some indexes that match `query`, in the order of their scores.
 
-    `alone` means that every entry of the indexes with a score up to `latest` matches.
+    `alone` means that the score alone decides: every entry of the indexes up to `latest` matches.
     """
     args: list[Argument] = [
         *_filters(query),
@@ -78,7 +78,7 @@ async def _find_due(
 
 
 async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Job]:
-    """The matching jobs in an index of ids, in the order of the ids. Every head in the index is examined."""
+    """The matching jobs in an index of ids, in the order of the ids. Each job in the index is examined."""
     found: list[Job] = []
     after = query.after or ""
     while True:

@@ -148,7 +148,7 @@ class RedisJobs(Jobs):
         return dict(zip(JobState, counted, strict=True))
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
-        """The totals of a queue or of a batch. In a store of an older version, the first call adds all tallies."""
+        """The totals of a queue or of a batch. In a store of an older version, the first call has to count all jobs."""
         is_tallied, totals = await self._read_totals(queue, batch_id=batch_id)
         if not is_tallied:
             await tally_all(self, queue)
@@ -205,7 +205,7 @@ class RedisJobs(Jobs):
         return await self._changes.wait(queue, seen=seen, until=until)
 
     async def _read_totals(self, queue: str, *, batch_id: str | None) -> tuple[bool, Totals]:
-        """The totals of a queue or of a batch, and whether the tallies of the queue are complete."""
+        """The totals of a queue or of a batch, and whether they count all jobs of the queue."""
         args: list[Argument] = [totals_key(batch_id), "" if batch_id is None else pruned_key(batch_id)]
         args += [state_index(state, batch_id) for state in JobState]
         is_tallied, live, pruned, states = await self._link.run("totals", self._keys.queue(queue), args)
@@ -219,7 +219,7 @@ class RedisJobs(Jobs):
 
 
 def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
-    """For each queue, the places of its jobs in the sequence."""
+    """For each queue, the indexes of its jobs in `jobs`."""
     places: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
         places.setdefault(job.queue, []).append(place)

@@ -55,7 +55,7 @@ class RedisStore:
         )
 
     async def incarnation(self, queue: str) -> str:
-        """The id of the server process that has this queue. It changes with a restart or a failover."""
+        """The id of the server process that stores this queue. A restart or a failover changes the id."""
         return str(await self.link.run("incarnation", self.keys.queue(queue)))
 
 

@@ -112,7 +112,7 @@ class GroupCommit:
     async def carry_out(self, operation: Operation[T], *, durably: bool = True) -> T:
         """Carry out an operation, and return its result when it is on the disk.
 
-        If not `durably`, the result survives the end of this process. But until a later commit is on the disk, a power
+        Without `durably`, the result survives the end of this process. But until a later commit is on the disk, a power
         cut may undo this change and those after it. If no operation of its group is durable, the commit takes no fsync,
         and runs on the event loop.
 
@@ -348,7 +348,7 @@ class BlockingThread:
         self._thread.start()
 
     def do(self, work: Work, then: Then) -> None:
-        """Call `work` in the thread, and then `then` on the event loop, with the error that `work` raised, or None."""
+        """Call `work` in the thread. Afterwards call `then` on the event loop with the error of `work`, or None."""
         self._tasks.put((work, then))
 
     def end(self) -> None:

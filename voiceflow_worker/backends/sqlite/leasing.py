@@ -36,7 +36,7 @@ def lease(
     now: datetime,
     batch_id: str | None,
 ) -> Generator[None, None, list[Row]]:
-    """Lease at most `limit` due jobs to a worker, and return their rows. Only the heads of the jobs are written."""
+    """Lease at most `limit` due jobs to a worker, and return their rows."""
     db, at = transaction.db, to_micros(now)
     token = uuid4().hex
     leasing = _Leasing(db, queue, at, worker_id=worker_id, until=to_micros(now + lease_for), token=token)
@@ -92,7 +92,7 @@ class _Leasing:
         return self._opens[scope, name]
 
     def of_queue(self, room: int) -> Generator[None]:
-        """Lease the first `room` jobs of batches that are not closed. The lanes of closed batches are put aside."""
+        """Lease at most `room` jobs, in order. The lanes of a closed batch are left out until its gate opens."""
         lanes = statements("lanes")
         priority = self._next_priority(_MOST)
         while priority is not None and len(self.numbers) < room:
@@ -110,7 +110,7 @@ class _Leasing:
             yield
 
     def of_batch(self, batch_id: str, room: int) -> None:
-        """Lease the first `room` jobs of one batch."""
+        """Lease at most `room` jobs of one batch, in order."""
         batch = f"={batch_id}"
         for priority, due_at, job_id in self.db.rows(
             statements("lanes")["due_lanes_of_batch"], (self.queue, batch, self.at)
@@ -123,7 +123,7 @@ class _Leasing:
         return found
 
     def _take(self, lane: tuple[str, int], place: Place, room: int, *, before: Place | None) -> None:
-        """Lease the jobs of one lane from its place up to `before`, and move the place forward."""
+        """Lease the jobs of one lane from `place` up to `before`, and store where the next lease begins."""
         sql = statements("lanes")
         left = room - len(self.numbers)
         size = left if before is None else min(left, _CHUNK)

@@ -66,11 +66,11 @@ class Reader:
                 await anyio.sleep(random.uniform(0.0002, 0.002))
 
     async def rows(self, statement: str, keys: Sequence[Row]) -> list[Row]:
-        """The rows that a statement returns for these keys, in their order, read in pages."""
+        """The rows that a statement returns for these keys, in the order of the keys, read in pages."""
         return [row for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def jobs(self, statement: str, keys: Sequence[Row]) -> list[Job]:
-        """The jobs that a statement returns for these keys, in their order, read in pages."""
+        """The jobs that a statement returns for these keys, in the order of the keys, read in pages."""
         return [job_of(row) for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def numbered(self, statement: str, numbers: Sequence[int]) -> AsyncGenerator[list[Row]]:
@@ -117,7 +117,7 @@ def _pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def tally_record(job: Job) -> str | None:
-    """The tally of a job as JSON; None for an empty tally. It is stored with the job, to be subtracted from totals."""
+    """What a job adds to totals, as JSON; None for nothing. It is stored with the job, to be subtracted later."""
     tally = tally_of(job)
     return orjson.dumps(tally).decode() if tally else None
 
@@ -134,7 +134,7 @@ def as_array(values: Iterable[str | int]) -> str:
 
 
 def known_keys(db: Connection, queue: str, keys: Sequence[str]) -> set[str]:
-    """The keys that may have an owner. The other keys have none."""
+    """Those of `keys` that may have an owner. The others certainly have none."""
     rows = db.rows(statements("jobs")["known_keys"], (queue, as_array(keys)))
     # SQLite does not find a text with NUL by a value from its JSON functions, so such keys are included.
     return {key for (key,) in rows} | {key for key in keys if "\0" in key}

@@ -19,7 +19,7 @@ _WAYS_IN = {"unique_key": "by_key", "destination": "by_destination", "batch_id":
 
 
 def search(query: Query) -> tuple[str, dict[str, Any]]:
-    """The statement for a query, and its bindings. It returns a JSON list of row numbers, in the order of the query."""
+    """The statement for a query, and its bindings. The statement returns a JSON list of row numbers, in order."""
     sql = statements("finding")
     given = _conditions(query)
     way_in, met = _way_in(query, given)

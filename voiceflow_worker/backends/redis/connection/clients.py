@@ -110,7 +110,7 @@ async def primary(url: RedisURL) -> TCPLocation:
 
 
 def _client(location: TCPLocation, options: BaseConnectionParams, timeout: float) -> Redis[str]:
-    """A client of one server. `timeout` is for a free connection of the pool, in seconds."""
+    """A client of one server. `timeout` limits the wait for a free connection of the pool, in seconds."""
     pool = ConnectionPool[_Connection](connection_class=_Connection, location=location, timeout=timeout, **options)
     return Redis(connection_pool=pool, decode_responses=True, retry_policy=NoRetryPolicy())
 

@@ -33,7 +33,7 @@ def micros(time: datetime | None) -> str | int:
 
 
 def tally_text(job: Job) -> str:
-    """The tally of a job, as scripts store it: a line for each field, with its amount and its name."""
+    """What a job adds to totals, as scripts store it: a line for each field, with its amount and its name."""
     return "".join([f"{amount} {field}\n" for field, amount in tally_of(job).items()])
 
 
@@ -92,7 +92,7 @@ def grave_of(job: Job) -> str:
 
 
 def buried(queue: str, grave: str) -> Job:
-    """The deleted job, with the fields that a tombstone from a script has."""
+    """A deleted job, rebuilt from a tombstone that a script returned. It has only the fields of the tombstone."""
     _, job_id, digest, fields = grave.split("|", 3)
     state, unique_key, *times = orjson.loads(fields)
     return remembered((queue, unique_key, job_id, digest, state, *times[:4]))

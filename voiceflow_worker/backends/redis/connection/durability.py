@@ -77,8 +77,8 @@ def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> 
 def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
     """The durability of a store on this server.
 
-    Raises SettingsError for a server that is too old. Raises RedisForgetsError for a server that may lose data or does
-    not show its settings, unless the user accepted best effort.
+    Raises SettingsError for a server that is too old. If the user has not accepted best effort, raises
+    RedisForgetsError for a server that may lose data or does not show its settings.
     """
     if facts.version < OLDEST:
         version = ".".join(map(str, facts.version))

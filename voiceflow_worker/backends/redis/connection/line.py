@@ -60,7 +60,7 @@ class ScriptLine(asyncio.Protocol):
         return self._transport is not None
 
     def create_request(self, command: bytes, *args: Argument) -> asyncio.Future[Any]:
-        """Send a command, and return a future for its answer. Raises the driver's ConnectionError if it is closed."""
+        """Send a command. Returns a future for its answer. Raises the driver's ConnectionError on a closed line."""
         if self._transport is None:
             raise DriverConnectionError("Connection lost")
         # Before the request is noted: a text that cannot be encoded must not shift the answers to later requests.

@@ -58,8 +58,8 @@ class Session:
     """One client, from its opening until the connection is lost.
 
     Scripts share one connection: on asyncio a `ScriptLine`, on trio a connection from the client's pool. The client
-    takes a connection for each command, which costs as much as the command. So the client runs only the scripts of a
-    cluster, scripts that wait for confirmed writes, and scripts that the server does not know yet.
+    takes a connection from its pool for each command; that alone costs as much as the command. So the client runs only
+    the scripts of a cluster, scripts that wait for confirmed writes, and scripts that the server does not know yet.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:
@@ -78,7 +78,7 @@ class Session:
     async def run(self, name: str, key: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
         """Run a script by its digest, or by its text if the server does not know the script yet.
 
-        `waits`: the caller has set up the client to wait until the writes are confirmed.
+        `waits` means that the caller has set up the client to wait until the writes are confirmed.
         """
         wanted = script(name)
         if wanted.is_packed:
@@ -138,7 +138,7 @@ class Link:
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Keep a session open for the length of the block. Raises the error of a first session that does not open."""
+        """Keep a session open for the length of the block. If the first session does not open, its error is raised."""
         # Errors are raised outside of the task group, which would wrap them in an exception group.
         raised: BaseException | None = None
         async with anyio.create_task_group() as self._group:

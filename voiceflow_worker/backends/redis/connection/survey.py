@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The size in bytes up to which Redis packs the fields of a small hash: a job takes less memory packed.
+    """The size in bytes up to which Redis packs the fields of a hash. A packed job takes less memory.
 
     `setting` is the name of the setting, and `enough` the size that suits jobs.
     """
@@ -50,8 +50,8 @@ class Survey:
     async def durability(self, client: Client) -> Durability:
         """The durability of the store.
 
-        Raises RedisForgetsError for a server that may lose data, and SettingsError for a server that the URL does not
-        describe.
+        Raises RedisForgetsError for a server that may lose data, SettingsError for a server that is too old or of
+        another kind than in the URL, and StoreUnavailableError for a replica.
         """
         found: list[Durability] = []
         for facts in await _of_each(client, _facts_of):
@@ -60,9 +60,9 @@ class Survey:
         return weakest(found)
 
     async def schema(self, client: Client) -> None:
-        """Write the schema version if the store is new, or check it.
+        """Write the schema version if the store is new; otherwise check the stored version.
 
-        Raises StoreVersionError for a newer version, and StoreCorruptError if the key is not a version.
+        Raises StoreVersionError for a newer version, and StoreCorruptError if the stored value is not a version.
         """
         stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA, _LIFTED_FROM]))
         if not stands.isdecimal():
@@ -92,7 +92,7 @@ class Survey:
 
 
 async def packing_of(client: Client) -> Packing | None:
-    """The packing of the server, or the least of a cluster's; None if the servers do not show their settings."""
+    """The packing of the server, or the smallest in a cluster; None if the servers do not show their settings."""
     try:
         return Packing(min(await _of_each(client, _packed_up_to)))
     except (ResponseError, KeyError) as error:

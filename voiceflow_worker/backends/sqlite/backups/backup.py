@@ -81,7 +81,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
 
 @contextmanager
 def unfinished(target: Path) -> Generator[Path]:
-    """A new file beside `target`, with mode 0600, for the new content. It is deleted at the end unless published."""
+    """A new file beside `target`, with mode 0600, for the new content. Deleted at the end, if not renamed by then."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:

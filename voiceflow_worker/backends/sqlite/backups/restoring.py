@@ -175,7 +175,7 @@ def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
 
 
 def _locked(path: Path) -> Connection | None:
-    """A connection with an exclusive lock; None if SQLite cannot read the file. Raises an error if others use it."""
+    """A connection with an exclusive lock; None if SQLite cannot read the file. Raises an error if it is in use."""
     db = Connection(path)
     try:
         # The WAL is evidence, so SQLite must not move it into the file.
@@ -248,8 +248,8 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
 def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
     """Move the old files aside, and rename the restored file.
 
-    The WAL of a sound file is first moved into the file, which keeps its name until the rename. A damaged file is moved
-    before its -wal file, because without its -wal file it could look like a sound but older store.
+    A sound file first takes in its WAL (a checkpoint), and keeps its name until the rename. A damaged file is moved
+    aside before its -wal file: without the -wal file, it could look like a sound but older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
@@ -328,7 +328,7 @@ def holders(path: Path) -> list[int]:
 
 @contextmanager
 def locked_alone(path: Path) -> Generator[bool]:
-    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields whether it is locked.
+    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields whether that worked.
 
     The process must have no other descriptor of the file, because closing a descriptor drops all locks on the file.
     """

@@ -143,7 +143,7 @@ class _Taking:
             self.found.left += 1
 
     def ended_there(self) -> None:
-        """Cancel waiting jobs that the replaced file lacks. They had ended there, and were deleted later."""
+        """Cancel jobs that wait in the backup, but had ended in the replaced file and were deleted there."""
         after = 0
         while rows := self.new.rows(statements("takeover")["unsent"], (after, _AT_ONCE)):
             for number, job_id in rows:
@@ -229,7 +229,7 @@ def take_over(
 
 
 def skip_sequences(new: Connection) -> None:
-    """Raise the next event's sequence above every sequence that a reader of the damaged file can have seen."""
+    """Raise the next event's sequence number above all that a reader of the damaged file can have seen."""
     _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 

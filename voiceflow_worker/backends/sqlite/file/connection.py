@@ -44,7 +44,7 @@ class Connection:
         return rows
 
     def rows_of_each(self, statement: str, many: Iterable[Sequence[Any]]) -> list[Row]:
-        """All rows that a statement returns for each set of bindings, in their order."""
+        """All rows that a statement returns for each set of bindings, in the order of the sets."""
         rows: list[Row] = self._db.executemany(statement, many).fetchall()
         return rows
 

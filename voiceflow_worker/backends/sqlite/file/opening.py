@@ -86,9 +86,9 @@ def _opened(path: Path, patience: timedelta) -> Connection:
 
 
 def open_reader(path: Path) -> Connection:
-    """Open a connection that only reads. The file is opened for writing, because WAL mode needs that.
+    """Open a connection that only reads.
 
-    `query_only` then forbids writes.
+    WAL mode needs a file that is open for writing. The pragma `query_only` forbids the writes.
     """
     with translating(path):
         db = Connection(path)

@@ -50,7 +50,7 @@ class SameFiles:
             raise _replaced(self.path, self.path, gone=now is None)
 
     def glance(self) -> None:
-        """Call `require_file`, unless that was done within the last `GLANCE_EVERY` seconds."""
+        """Call `require_file`, but at most once every `GLANCE_EVERY` seconds."""
         now = time.monotonic()
         if now - self._glanced_at >= GLANCE_EVERY:
             self._glanced_at = now
