@@ -1,4 +1,4 @@
-"""The search for rows whose numbers already have a call with another body in their batch."""
+"""The search for rows that would call a number again. The earlier call is in the same batch, and has another body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
-    """Rows that would call numbers again: their `count`, the first `row`, and `job`, the earlier call to its number."""
+    """Rows that would call numbers again. `row` is the first of them, and `job` the earlier call to its number."""
 
     count: int
     batch_id: str
@@ -31,7 +31,7 @@ class CalledBefore:
     job: Job
 
     def finding(self, *, file: str, severity: Severity) -> Finding:
-        """The finding for the report."""
+        """The finding about these rows, with the name of their `file`."""
         message = (
             f"{count_of(self.count, 'row')} would call a number that already has a call with another body in the same "
             f"batch, such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). "
@@ -87,7 +87,7 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
-        """One earlier call in the batch for each of these numbers, if there is one."""
+        """For each of these numbers, one earlier call to it in the batch. Numbers without one are left out."""
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:

@@ -93,7 +93,7 @@ class Campaign:
         return await read_batch(self.queue.store, self.queue.name, self.batch_id)
 
     async def hold(self, *, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the batch until `until`, else until `resume`. No more calls are sent; calls in flight finish."""
+        """Hold the batch until a time, or with None until `resume`. No more calls are sent; calls in flight finish."""
         return await self.queue.hold(batch_id=self.batch_id, until=until, reason=reason)
 
     async def resume(self) -> Gate:
@@ -114,7 +114,7 @@ class Campaign:
     ) -> Report:
         """The report of the batch, also written to these files. The calls are read once for all files.
 
-        If no file is wanted, `totals_only` reads only the counters, in milliseconds. Raises OSError, StoreError.
+        Without files, `totals_only` reads only the counters, which takes milliseconds. Raises OSError, StoreError.
         """
         files = ReportFiles(csv=csv, xlsx=xlsx, html=html)
         if not files:

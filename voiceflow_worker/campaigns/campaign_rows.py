@@ -144,7 +144,7 @@ class CampaignRows:
         return self._options.menu is not None and not self._meant(name)
 
     def _meant(self, name: str) -> list[str]:
-        """The known name closest to this one."""
+        """A list with the known name that is most like `name`; empty if none is like it."""
         template = self._options.template
         known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
         return get_close_matches(name.casefold(), known, n=1)

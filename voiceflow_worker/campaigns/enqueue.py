@@ -63,8 +63,8 @@ async def enqueue_file(
     was interrupted can be enqueued again.
 
     A row without its own unique key may call a number that already has a call with another body in its batch, for
-    example after the template was corrected. If there are such rows, nothing is enqueued either, unless `again` is set.
-    Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
+    example after the template was corrected. If there are such rows, nothing is enqueued either; with `again` they are
+    enqueued. Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
     queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. Raises

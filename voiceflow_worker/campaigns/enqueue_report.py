@@ -23,8 +23,8 @@ class EnqueueReport:
 
     `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
-    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs, or would have
-    made them if nothing was stored. `again` counts rows whose numbers already have a call in their batch.
+    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs; if nothing was
+    stored, rows that would have made them. `again` counts rows whose numbers already have a call in their batch.
     `refused` is True if nothing was enqueued because of bad rows or rows counted in `again`.
     """
 

@@ -1,4 +1,4 @@
-"""The new rows of a file, held in a temporary file until the whole file has been read."""
+"""The new rows of a file, kept in a temporary file until the whole file has been read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voiceflow_worker.errors import CampaignFileError
 
 
 class HeldRows:
-    """Rows in packs, in a temporary `file`. Raises CampaignFileError if the file cannot be written."""
+    """Rows kept in a temporary `file`, in groups. Raises CampaignFileError if the file cannot be written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -25,7 +25,7 @@ class HeldRows:
         return self._count
 
     def add(self, rows: Sequence[ReadRow]) -> None:
-        """Add a pack of rows that have calls; their findings and keys are left out."""
+        """Add a group of rows that have calls; their findings and keys are left out."""
         if not rows:
             return
         # A plain tuple takes 3 µs a row, a named one 10.
@@ -41,7 +41,7 @@ class HeldRows:
         self._count += len(rows)
 
     def __iter__(self) -> Iterator[list[ReadRow]]:
-        """The packs of rows, in the order in which they were added."""
+        """The groups of rows, in the order in which they were added."""
         self._file.seek(0)
         for _ in range(self._packs):
             held = pickle.load(self._file)  # noqa: S301 (written above, by this process)

@@ -1,4 +1,4 @@
-"""The step between the rows of a file and the queue."""
+"""The step that takes the rows of a file into a queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph of menus: the edges that lead on from each menu, and the paths along them."""
+"""The graph of menus: the edges from each menu to the steps that may follow, and the paths along them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """One edge. `keys` is its label, `steps` are the declared ends, and `handler` is the name of its handler, if any.
+    """One edge, from a menu to the steps that may come next. `keys` is its label, such as `1, 2` or `otherwise`.
 
-    `is_exact` is False if the handler's return annotation declares only the kinds of the ends. `lacks_menu` is True if
-    the annotation declares a menu, but not which one. `is_fallback` is True for an edge that needs no right key.
+    `steps` are the steps that the edge is declared to lead to. `handler` is the name of the handler that returns one of
+    them, if any. `is_exact` is False if the handler's return annotation declares only the kinds of steps. `lacks_menu`
+    is True if the annotation declares a menu, but not which one. `is_fallback` is True for an edge that is followed
+    without a valid key.
     """
 
     keys: str
@@ -36,12 +38,12 @@ class Edge:
 
     @property
     def is_declared(self) -> bool:
-        """True if anything is declared about the ends of the edge."""
+        """True if anything is declared about the steps that the edge leads to."""
         return self.is_exact or bool(self.steps) or self.lacks_menu
 
     @property
     def menus(self) -> tuple[Menu, ...]:
-        """The menus among the ends of the edge."""
+        """The menus that the edge is declared to lead to."""
         return tuple(menu for step in self.steps if (menu := menu_of(step)) is not None)
 
 
@@ -86,7 +88,7 @@ def menu_of(step: Step) -> Menu | None:
 
 
 def is_handler(action: object) -> TypeGuard[Handler]:
-    """True if this is a function of the caller, and not a step."""
+    """True if this is a handler (a function that gets the caller), and not a step."""
     return callable(action) and not isinstance(action, Menu | CallFlow | End | Again | Go | Back | str)
 
 

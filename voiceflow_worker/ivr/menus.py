@@ -333,7 +333,7 @@ _ENDED = Position(path=("end",), phase=CallPhase.ENDED).write()
 
 
 def _with_phase(position: Position, flow: CallFlow) -> Position:
-    """The position after a flow with a question."""
+    """The position that is sent with a question. It tells if the flow has other actions before the question."""
     is_first = next(iter(flow.actions)).get("action") == Action.SAY_AND_CAPTURE
     return position if is_first else replace(position, phase=CallPhase.STEPPING)
 

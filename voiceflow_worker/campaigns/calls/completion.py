@@ -23,7 +23,7 @@ def complete(
     voice_profile: str | None,
     source_wins: bool = False,
 ) -> None:
-    """Fill in a body in place. Values of None are left out. A malformed body is left for `find_problems` to report.
+    """Fill in a body in place. A value that is None is left out. `find_problems` reports a malformed body.
 
     The first call always goes to `destination`, because a constant number in a template would be called once for each
     row. `source` and `voice_profile` are used if the flow has none; with `source_wins`, `source` replaces that of the

@@ -33,12 +33,13 @@ class CampaignOptions:
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers.
-    `time_zone` is the zone of local times. Calls with a higher `priority` are sent first. `window` applies in the
-    row's zone, else in `time_zone`, else in the zone of its number. If `redial` is None, the policy of the queue
-    applies. `menu` names the first IVR menu of the calls. `data` is stored with each call, beside the columns
-    of its row. `keys` are unique keys by row number, which replace those of the rows. The batch is held after
-    `stop_after_refused` consecutive refusals because of its voice or source (None: 10; 0: never), and by the rules of
-    `stops`. `file_kind` is the format of the file; None: detected. `sheet` is the sheet of a workbook.
+    `time_zone` is the zone of local times. Calls with a higher `priority` are sent first. `window` applies in the row's
+    zone, else in `time_zone`, else in the zone of its number. If `redial` is None, the policy of the queue applies.
+    `menu` names the first IVR menu of the calls. `data` is stored with each call, beside the columns of its row. `keys`
+    are unique keys by row number, which replace those of the rows. The batch is held when 8x8 refuses too many of its
+    calls, one after another, because of a voice or source: `stop_after_refused` is the number (None: 10; 0: never). The
+    rules of `stops` hold it too. `file_kind` is the format of the file; None: detected. `sheet` is the sheet of a
+    workbook.
     """
 
     template: FlowTemplate | None = None

@@ -36,9 +36,9 @@ LONGEST_KEY = 200
 
 
 class ReadRow(NamedTuple):
-    """One row after reading: its call, unless it is bad or a duplicate, and its findings.
+    """One row after reading: its findings and its call. A bad row, or a duplicate, has no call.
 
-    `digest` is the digest of its canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
+    `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
     if neither the row nor the options have a key. `duplicate_of` is the line of an equal row earlier in the file.
     """
 

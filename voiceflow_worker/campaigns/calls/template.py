@@ -118,7 +118,7 @@ class FlowTemplate:
 
     @property
     def called(self) -> object:
-        """The number of the first call, constant or with variables, which `complete` replaces; None without one."""
+        """The number of the template's first call, constant or with variables; None without one."""
         flow = self._tree.get("callflow")
         params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
         return params.get("destination") if is_object(params) else None

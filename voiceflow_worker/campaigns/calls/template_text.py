@@ -104,8 +104,8 @@ class TemplateText:
     def filled(self, values: Mapping[str, object]) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
 
-        An optional parameter whose text is one empty variable is LEFT_OUT. Raises MissingValueError for values that are
-        missing or empty, and UnfitValueError if the template fails.
+        For an optional parameter whose text is one empty variable, the result is LEFT_OUT. Raises MissingValueError for
+        values that are missing or empty, and UnfitValueError if the template fails.
         """
         if self.is_optional and values.get(self.only or "") in (None, ""):
             return LEFT_OUT

@@ -24,8 +24,8 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 class RejectsFile:
     """The file of rejected rows, in the form of their source: a CSV with its own delimiter, or JSON lines.
 
-    The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row. As the last cell, it
-    would be in another column if a row has too many cells.
+    The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row, so that the reasons are
+    in one column even if some rows have too many cells.
 
     The complete file appears at the end of the block, if there was no error and at least one row. So one run can read
     corrected rejects and write new ones to the same file, and a failed run leaves an earlier file unchanged. Raises
@@ -36,8 +36,8 @@ class RejectsFile:
     def refuse_name(rejects: Path, read: InputFile, source: RowSource) -> None:
         """Raise CampaignFileError for a name that the file of rejects cannot have.
 
-        The rejects must not replace the file that is read, unless that is a file of rejects too. The name must not have
-        the extension of another format.
+        The rejects must not replace the file that is read, if it is not a file of rejects itself. The name must not
+        have the extension of another format.
         """
         if rejects.suffix.lower() in _OTHER_FORMATS:
             extension = ".csv" if source.kind.is_table else ".jsonl"

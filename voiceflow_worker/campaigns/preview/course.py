@@ -48,7 +48,7 @@ class CallTimes(NamedTuple):
         return self.window.opens(at, zone)
 
     def closes(self, at: datetime) -> datetime:
-        """The time at which the open window of the call closes, or its validity ends, if that is earlier."""
+        """The earlier of two times: the end of the window that is open at `at`, and the end of the validity."""
         zone = zone_named(self.time_zone) if self.time_zone is not None else None
         closes = None if self.window is None or zone is None else self.window.closes(at, zone)
         return min(closes or _FOREVER, self.valid_until or _FOREVER)

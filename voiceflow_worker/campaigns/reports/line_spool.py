@@ -1,4 +1,4 @@
-"""The lines of a report, held in a temporary file until all calls have been read."""
+"""The lines of a report, kept in a temporary file until all calls have been read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ DATA = "data."
 
 
 class LineSpool:
-    """Lines in packs, in a temporary `file`, with the names of the campaign's own columns in `data_names`.
+    """The lines of a report, kept in a temporary `file`. `data_names` are the campaign's own columns.
 
-    All forms of a report are written from one spool, so that they show the same calls. Raises OSError.
+    CSV, Excel and HTML are written from the same lines, so that they show the same calls. Raises OSError.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

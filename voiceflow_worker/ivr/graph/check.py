@@ -33,7 +33,7 @@ def check_menus(
 ) -> list[Finding]:
     """The errors and warnings about `roots` and the menus that they lead to. Menus with errors are not served.
 
-    `beside` are further menus of the same module: a menu that nothing leads to gets a warning. `data` is a job's data
+    `beside` are further menus of the same module, each with a warning if nothing leads to it. `data` is a job's data
     for the prompts; by default the value of each name is the name. Prompts that are functions are run, handlers are
     not.
     """

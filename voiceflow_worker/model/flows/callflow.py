@@ -181,7 +181,7 @@ class CallFlow:
 
     @property
     def is_reply(self) -> bool:
-        """Whether this answers a call action event, instead of asking for a call."""
+        """Whether the flow answers a call action event; otherwise it asks for a call."""
         return self._reply
 
     @property

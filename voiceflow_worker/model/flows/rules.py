@@ -45,8 +45,8 @@ def find_problems(body: object, *, now: datetime | None = None, reply: bool = Fa
     """All errors and warnings about a request body for `POST …/callflows`; empty if there are none.
 
     With `reply` the body is an answer to a call action event (VCA): it may begin with any action, name a
-    `clientActionId` and record a bridged call. A `validUntil` that has passed at `now` is a warning with code -1015;
-    code that sends calls makes it an error. Without `now` it is not checked. Never raises.
+    `clientActionId` and record a bridged call. A `validUntil` that has passed at `now` is a warning (-1015). In
+    `CallFlow.validated` it is an error. Without `now`, the time is not checked. Never raises.
     """
     if not is_object(body):
         return (_error("$", -1001, f"invalid JSON request body; it should be an object, not {describe(body)}"),)

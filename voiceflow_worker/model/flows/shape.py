@@ -55,7 +55,7 @@ class EncodedBody(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BodyShape:
-    """The encoded forms of bodies of one shape, to be filled in with encoded values."""
+    """What all bodies of one shape have in common, encoded, with places for the encoded values of one body."""
 
     stored: _Form
     canonical: _Form
@@ -119,7 +119,10 @@ class FlowEncoder:
         self._shapes: dict[tuple[object, ...], tuple[str, BodyShape] | None] = {}
 
     def encoded(self, flow: CallFlow) -> EncodedBody:
-        """A flow, checked and encoded. Raises CallFlowError with every finding, and InvalidInputError for an answer."""
+        """A flow, checked and encoded.
+
+        Raises CallFlowError with every finding, and InvalidInputError for an answer to a call action event.
+        """
         found = None if flow.is_reply else _taken_apart(flow.fields)
         if found is None:
             return _whole(flow)

@@ -130,10 +130,9 @@ class CallWindow:
         return None
 
     def closes(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """The closing time, in UTC, of a window that is open at `at`.
+        """The first time in UTC, from `at` on, at which the window is closed.
 
-        It is `at` itself if the window is closed then, and None if it stays open for more than a week. Raises
-        InvalidInputError for an unknown calendar.
+        None if the window stays open for more than a week. Raises InvalidInputError for an unknown calendar.
         """
         last = at.astimezone(UTC)
         for start, end in self._intervals(at, zone, days=_FARTHEST_END):

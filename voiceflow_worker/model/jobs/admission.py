@@ -1,4 +1,4 @@
-"""Limits of priorities and times. Within them, every store keeps both exactly and in order."""
+"""Limits of priorities and times. Every store keeps values within these limits exactly, and sorts them correctly."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def checked_time(name: str, time: datetime) -> datetime:
 
 
 def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
-    """The end of a validity that begins at `at`. Raises InvalidInputError."""
+    """The end of a validity that begins at `at`. Raises InvalidInputError for a validity that is too long."""
     try:
         return checked_time("the end of valid_for", at + valid_for)
     except OverflowError:
@@ -61,7 +61,7 @@ def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
 
 
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:
-    """A finding for each text that no store can keep. `texts` are by the names of their fields."""
+    """A finding for each text that no store can keep. `texts` maps the name of a field to its text."""
     problems = {name: half_pair_problem(text) for name, text in texts.items() if isinstance(text, str)}
     return [Finding(message=f"{name} {problem}", column=name) for name, problem in problems.items() if problem]
 

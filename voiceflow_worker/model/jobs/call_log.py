@@ -79,8 +79,8 @@ class ExportRow:
 class LoggedCalls:
     """The log of a range of time, both ends included.
 
-    `asked_at` is the time of the request by the clock of 8x8 (the Date of its answer), before any row was collected;
-    None if the answer had no Date.
+    `asked_at` is the time of the request by the clock of 8x8, before any row was collected. It is the Date header of
+    the answer; None without this header.
     """
 
     rows: Sequence[ExportRow]
@@ -199,7 +199,7 @@ class LoggedSession:
     def likeness(self, job: Job, window: Window) -> Likeness:
         """The degree to which this session matches a POST of `job` in this window.
 
-        Only the first leg can give SAME: the second party of another call may be the destination of this one.
+        Only the first leg can give SAME: the destination of `job` may be the second party of another call.
         """
         fits = [(_leg_likeness(leg, job, window), leg.initiated_at) for leg in self.legs]
         best = max(fit for fit, _ in fits)
@@ -281,9 +281,9 @@ _FARTHEST = timedelta(hours=14)
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row in this window could belong to this POST, which has no session and may have been placed then.
+    """Whether a row in this window could belong to this POST. The POST has no session, and may have been placed then.
 
-    This includes a POST that a person, or a missing row, has settled as not placed.
+    A POST that a person, or a missing row, has settled as not placed counts too.
     """
     return post.session_id is None and post.verdict not in NOBODY_CALLED and window_of(post, skew=skew).overlaps(window)
 

@@ -42,8 +42,8 @@ def answered(
 ) -> Job:
     """The job after the answer to POST `number`.
 
-    A conclusive answer settles the job while that POST is the open one. This includes jobs in doubt: a sweep may have
-    put a job in doubt while its POST was still running. CREATED for a POST without an outcome is accepted in every
+    A conclusive answer settles the job while that POST is the open one. It does so even for a job in doubt: a sweep may
+    have put it in doubt while the POST was still running. CREATED for a POST without an outcome is accepted in every
     state. `held_until` is the time at which the queue opens again after a verdict that holds it.
     """
     post = _recorded(job, number, evidence="answer")
@@ -78,7 +78,7 @@ def _recorded(job: Job, number: int, *, evidence: str) -> Post:
 
 
 def _session_after(post: Post, verdict: Verdict) -> str | None:
-    """The session of an answered POST. The answer replaces a session that was matched by numbers."""
+    """The session of an answered POST. The session in the answer replaces one that was matched by numbers."""
     matched = post.verdict is VerdictKind.PLACED and post.outcome is None
     if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
         return verdict.session_id

@@ -104,8 +104,8 @@ def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     """The gate that a store keeps after an order.
 
     An order to open ends a hold. A hold never shortens an earlier hold: a 429 that asks for two seconds must not end
-    the hold of a person, or a longer hold of another 429. Of holds without an end, each adds its reason,
-    because whoever resumes must know all of them. A cancelled batch stays cancelled.
+    the hold of a person, or a longer hold of another 429. If neither hold has an end, the reason of the second is added
+    to that of the first, for the person who resumes. A cancelled batch stays cancelled.
     """
     if standing is None or not standing.is_closed(at=at) or ordered.state is GateState.CANCELLED:
         return ordered

@@ -77,7 +77,7 @@ class Post:
 
     `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
     of redials granted before the POST began. Two POSTs with the same `redial` that both rang are an incident. `charge`
-    is the price of its session, once 8x8's log shows it.
+    is the price of the POST's session, once 8x8's log shows it.
     """
 
     number: int
@@ -108,7 +108,7 @@ class Post:
 
     @property
     def was_placed(self) -> bool:
-        """Whether its summary, its answer, the log or a person says that this POST was placed."""
+        """Whether the POST was placed, according to its summary, its answer, the log or a person."""
         if self.outcome is not None:
             return self.outcome.was_placed
         return self.verdict in _PLACED
@@ -168,7 +168,7 @@ class RedialPolicy:
 
 
 class CountedCall(Protocol):
-    """The fields of a call that a count reads. A `Job` has them."""
+    """The fields that are needed to count a call, such as for a report. A `Job` has them."""
 
     @property
     def destination(self) -> str:
@@ -190,7 +190,7 @@ class CountedCall(Protocol):
 class Job:
     """One call to be placed. It is immutable: moves return a new job.
 
-    The first group of fields is the head, which stores index. `body` is the 8x8 request body without `validUntil` and
+    Stores have an index on the first group of fields, the head. `body` is the 8x8 request body without `validUntil` and
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
     counts against `max_active`. `posts` holds every POST, except the oldest of those that sent nothing. `data` are flat
     JSON values of the caller. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the

@@ -69,7 +69,10 @@ def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
 
 
 def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
-    """Put a leased job, for which nothing was sent, back into the queue. It is due when its calling window is open."""
+    """Put a leased job back into the queue; nothing was sent for it.
+
+    It is due at `due_at`, or when its calling window opens after that.
+    """
     _require(job, MoveName.RELEASE)
     return replace(job, state=S.QUEUED, worker_id=None, due_at=_in_its_window(job, due_at), reason=reason)
 
@@ -184,10 +187,10 @@ def resolve(
 ) -> Job:
     """Settle a job in doubt by the decision of a person.
 
-    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue, and
-    raises `TooEarlyError` unless `witnessed` is later than the `validUntil` of the POST plus the clock skew.
-    `witnessed` is the Date header of a fresh answer of 8x8, or else the store's clock. If another POST of the attempt
-    is known to have been placed, that POST decides. With `number`, raises IllegalMoveError if another POST is in doubt.
+    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue; but if
+    another POST of the attempt is known to have been placed, that POST decides. "Not placed" raises `TooEarlyError` if
+    `witnessed` is not later than the `validUntil` of the POST plus the clock skew. `witnessed` is the Date header of a
+    fresh answer of 8x8, or else the store's clock. With `number`, raises IllegalMoveError if another POST is in doubt.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -276,7 +279,7 @@ _NOT_REACHED = frozenset(
 def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after an outcome of a session: queued again if its redial policy grants a redial, otherwise ended.
 
-    A job that has ended, except as `accepted`, gets no redial. Nor does a job whose validity ends before the redial.
+    Of the jobs that have ended, only an `accepted` one can get a redial. The validity must not end before the redial.
     """
     status = outcome.status_of(job.destination)
     # If two POSTs of one attempt rang, and the person answered one of them, they are not called a third time.
@@ -311,7 +314,7 @@ def was_cancelled(job: Job) -> bool:
 
 
 def _wording(job: Job, outcome: Outcome) -> str:
-    """The status of the call to the person, as text; in the spelling of 8x8 if the session has the same status."""
+    """The status of the call to the person, as text. If the session has the same status, 8x8's spelling of it."""
     same = outcome.status_of(job.destination) is outcome.status
     return outcome.status_text if same else outcome.text_of(job.destination)
 
@@ -339,7 +342,10 @@ def _why_not(job: Job, again: datetime | None) -> str:
 
 
 def unless_placed(job: Job, state: JobState) -> JobState:
-    """The final state of a job that will not be sent: `state` if none of its POSTs was placed."""
+    """The final state of a job that will not be sent again: `state` if none of its POSTs was placed.
+
+    Otherwise `unreached` if a placed call has an outcome, and `accepted` if none has.
+    """
     if job.has_outcome:
         return S.UNREACHED
     return S.ACCEPTED if any(post.was_placed for post in job.posts) else state

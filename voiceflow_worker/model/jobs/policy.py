@@ -75,10 +75,10 @@ class CallPolicy:
 
 
 def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -> timedelta:
-    """The wait after `failures` failures in a row: doubling from `first` to `longest`, spread over its upper half.
+    """The wait after this many failures in a row: from `first`, doubled each time, to `longest`.
 
-    The spread (equal jitter) keeps jobs that failed together from retrying together. It is computed from `seed`, so the
-    same job and count give the same wait.
+    The wait is shortened by up to half (equal jitter): jobs that failed together must not retry together. The same
+    `seed` and `failures` always give the same wait.
     """
     doubled = first * (1 << min(max(failures - 1, 0), 30))
     whole = min(doubled, longest)

@@ -40,7 +40,7 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
 
 
 def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozenset[str]:
-    """The names of outcomes in totals that words such as `busy` or `busy,no-answer` mean.
+    """The outcomes that words such as `busy` or `busy,no-answer` mean, named as in totals.
 
     `others` are valid names besides the statuses, such as those that 8x8 has added since. Raises InvalidInputError.
     """

@@ -1,7 +1,7 @@
-"""Recovery of POSTs that a store has forgotten because it was set back, from the journal of a worker.
+"""Recovery, from a worker's journal file, of POSTs that a store forgot when it was set back.
 
-The journal has the job as it was just before its newest POST left. A store that was not set back has that POST, or has
-dropped it much later. POST numbers only grow. A POST is identified by its number and the time it began.
+The journal file has the job as it was just before its newest POST left. A store that was not set back has that POST, or
+has dropped it much later. POST numbers only grow. A POST is identified by its number and the time it began.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_forgotten(journalled: Job, stored: Job) -> bool:
 def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job with the POSTs of the journalled job added; in doubt if one of them may have rung.
 
-    If no POST is missing, it is `job` itself.
+    Returns `job` itself if no POST is missing.
     """
     if not is_forgotten(journalled, job):
         return job
@@ -53,19 +53,22 @@ def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -
 
 
 def is_noted(job: Job, known: Post, post: Post) -> bool:
-    """Whether a note of the job says that these are two POSTs of one number."""
+    """Whether a note of the job says that these are two POSTs with the same POST number."""
     return any(note.text == _twice(known, post) for note in job.notes)
 
 
 def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
-    """The job with one record for two POSTs of one number, and a note. The evidence of the two cannot be separated."""
+    """The job with one record, and a note, for two POSTs with the same POST number.
+
+    Evidence names only the POST number, and can belong to either POST.
+    """
     merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
     return replace(merged, notes=(*merged.notes, note))
 
 
 def _twice(one: Post, other: Post) -> str:
-    """The text of the note on two POSTs with one number. It is the same in either order of the POSTs."""
+    """The text of the note on two POSTs with the same POST number. It is the same in either order of the POSTs."""
     first, second = sorted((one.began_at, other.began_at))
     return (
         f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and the POST was begun again at "

@@ -14,7 +14,7 @@ _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*/\s*(\d{1,9})\s*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class LeastAnswerRate:
-    """The least percentage of answered calls: `5%/200`. It applies once `calls` calls have an outcome."""
+    """The least percentage of answered calls. `5%/200` is 5 %, applied once 200 calls have an outcome."""
 
     percent: float
     calls: int

@@ -27,7 +27,7 @@ which Lua is exact."""
 
 
 def tally_of(job: Job) -> dict[str, int]:
-    """The amounts that a job adds to totals beside its state; empty before a call was placed, ended or priced."""
+    """The amounts that a job adds to totals, besides its state. Empty if no call was placed, ended or priced."""
     if not job.posts:
         return {}
     tally: dict[str, int] = {}

@@ -283,8 +283,8 @@ def _holds_several(written: str) -> bool:
 def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
     """The E.164 form of digits without a + in a file about one country, and a warning if they have two readings.
 
-    The digits may be a national number, or begin with a country code. A reading that a numbering plan knows is
-    preferred, and the national one comes first. Raises PhoneNumberError if there is none.
+    The digits may be a national number, or begin with a country code. If numbering plans know both readings, the
+    national one is returned; if they know one, that one. Raises PhoneNumberError if neither is possible.
     """
     import phonenumbers
 

@@ -78,7 +78,7 @@ def planned(e164: str) -> PlannedNumber | None:
 
 
 def only_region(e164: str) -> str | None:
-    """The region of a number, assigned or not, if its country code has only one region; None if that does not decide.
+    """The region of a number, assigned or not, if its country code alone decides it; otherwise None.
 
     This takes a third of the time of `planned`.
     """

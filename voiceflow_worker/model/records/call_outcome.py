@@ -60,7 +60,7 @@ class CallOutcome:
         return f"call.{self.kind.value}"
 
     def as_json(self) -> dict[str, object]:
-        """The outcome as JSON. `data` is the call, and `number` is the number of the attempt in its `attempts`."""
+        """The outcome as JSON. `data` is the call, and `number` the POST number of one of its `attempts`, or 0."""
         return {
             "id": self.id,
             "type": self.type,

@@ -139,7 +139,7 @@ class SessionSummary:
 
     @property
     def legs(self) -> tuple[Leg, ...]:
-        """The calls of the session in the summary, the first one first."""
+        """The legs in the summary, in the order of their calls."""
         return tuple(leg for leg in (self.call_a, self.call_b) if leg is not None)
 
 
@@ -256,7 +256,7 @@ def parse_event(data: object) -> Event:
 
 
 def _made(event: Callable[..., T], payload: Payload, *, extra: Mapping[str, object] | None = None, **more: object) -> T:
-    """An event, or a part of one, with its fields read from a payload; `extra` has fields of the envelope."""
+    """An event, or a part of one, with its fields read from a payload; `extra` has fields from outside the payload."""
     read = read_fields(event, payload)
     return event(**read, **more, extra={**(extra or {}), **payload.rest()})
 

@@ -65,7 +65,7 @@ class Payload:
         return None
 
     def identifier(self, name: str) -> str | None:
-        """Like `text`, but a string of more than 200 characters is not cut; it counts as unread."""
+        """An id, as a string. An id of more than 200 characters is not read: None."""
         value = self._value(name)
         if isinstance(value, str) and len(value) > LONGEST_EVENT_ID:
             return None
@@ -196,7 +196,10 @@ _READER, _IS_NEEDED = "reader", "is needed"
 def read_field(
     reader: Callable[[Payload, str], T], name: str, *, within: str | None = None, default: T | None = None
 ) -> T:
-    """A dataclass field that `reader` reads from the value `name` of a payload, or of the object `within` it."""
+    """A dataclass field whose value `reader` reads from a payload, under `name`.
+
+    With `within`, it is read from the object of that name in the payload.
+    """
 
     def read(payload: Payload) -> T:
         return reader(payload if within is None else payload.within(within), name)

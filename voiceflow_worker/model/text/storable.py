@@ -25,7 +25,7 @@ def half_pair_problem(text: str) -> str | None:
 
 
 def checked_text(name: str, text: str) -> str:
-    """The text, if a store can keep it. Otherwise raises InvalidInputError, which begins with the name."""
+    """The text, if a store can keep it. Otherwise raises InvalidInputError; its message begins with `name`."""
     problem = half_pair_problem(text)
     if problem is not None:
         raise InvalidInputError(f"{name} {problem}")
