@@ -41,7 +41,7 @@ class CalledBefore:
 
 
 class CallsBefore:
-    """A comparison of the rows of a whole file with the earlier calls of their batches.
+    """A comparison of all rows of a file with the earlier calls in the same batches.
 
     Rows with their own unique key are left out: the store knows their calls by the key. Earlier calls with the same
     body as a row are left out too: they come from an interrupted enqueue of this file.

@@ -116,8 +116,8 @@ class Menu(Manner):
     menu are never stored. With `inbound`, this menu answers calls to all numbers of the account, or to those listed.
 
     A setting that is missing is inherited from the menu that led here. The defaults of the first menu are 2 retries, 10
-    s, and a hang-up. Raises InvalidInputError for a wrong name: a name has 1 to 32 small letters, digits, - and _, and
-    begins with a letter or digit.
+    s for the whole answer, and a hang-up as the fallback. Raises InvalidInputError for a wrong name: a name has 1 to 32
+    small letters, digits, - and _, and begins with a letter or digit.
     """
 
     name: str = field(kw_only=False)

@@ -62,8 +62,8 @@ class Menus:
     """The first menus of a receiver, and all menus that they lead to.
 
     The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus, for
-    calls whose job names them. Raises InvalidInputError for two menus of one name. A handler may return only menus that
-    are found here, because any replica of the receiver may get the next key.
+    calls whose job names them. Raises InvalidInputError for two menus of one name. A handler may return only these
+    menus: the next key may go to any replica of the receiver, which must know the menu.
     """
 
     def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:

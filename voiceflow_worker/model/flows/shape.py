@@ -96,7 +96,7 @@ def mark(place: int) -> str:
 
 
 def can_be_spoken(text: object) -> TypeGuard[str]:
-    """Whether a spoken text keeps every rule. Such a text adds no finding to those of its body."""
+    """Whether a spoken text breaks no rule, so that it adds no finding to those of its body."""
     return (
         isinstance(text, str)
         and len(text) <= MAX_TEXT_CHARACTERS
@@ -108,7 +108,7 @@ def can_be_spoken(text: object) -> TypeGuard[str]:
 
 
 def is_request_id(value: object) -> TypeGuard[str]:
-    """Whether a value keeps every rule for a `clientRequestId`."""
+    """Whether a value follows every rule for a `clientRequestId`."""
     return can_be_spoken(value) and len(value) <= MAX_ID_CHARACTERS
 
 

@@ -43,12 +43,12 @@ def was_ever_moved_on(job: Job) -> bool:
 
 
 def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The record with the evidence of both; `kept` itself if `other` adds nothing.
+    """One record of a job with the evidence of two records, `kept` and `other`.
 
     A record that has all the evidence of the other is returned unchanged. If both have the same evidence, the record
-    that is further along is returned. So a job that could be sent again never replaces a job that could not. If each
-    has evidence that the other lacks, the record that is further along gets the evidence of the other. If both began a
-    POST with the same number, the person may have been called twice, and a note says so.
+    that is further along in its life is returned. So a job that could be sent again never replaces a job that could
+    not. If each has evidence that the other lacks, the record that is further along gets the evidence of the other. If
+    both began a POST with the same number, the person may have been called twice, and a note says so.
     """
     adds, lacks = _adds(other, kept), _adds(kept, other)
     is_further = _distance(other) > _distance(kept)
@@ -77,7 +77,7 @@ def _is_news(post: Post, job: Job) -> bool:
 
 
 def _is_same(known: Post, post: Post, job: Job) -> bool:
-    """Whether these are records of one POST, or of two POSTs with one number that a note already mentions."""
+    """Whether these are records of one POST, or of two with one POST number that a note already mentions."""
     return known.began_at == post.began_at or is_noted(job, known, post)
 
 
@@ -115,7 +115,7 @@ def _with_evidence_of(job: Job, other: Job, *, at: datetime, policy: CallPolicy)
 
 
 def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with the other record's evidence about one POST."""
+    """The job with the evidence of `post`, a POST as the other record of the job has it."""
     known = job.post(post.number)
     if known is None:
         is_kept = post.may_have_rung

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """The price of a session, all its legs together, and the seconds that are billed for it.
+    """The price of a session (all its legs together), and the seconds that are billed for it.
 
     `currency` is None only for a price of 0 without a currency.
     """
