@@ -94,19 +94,21 @@ def ending(job: Job, *, store: str) -> str:
             f"{ended} Nobody was called. Correct the cause, then clear this task to make a new call. (A retry does not "
             "make a new call.)"
         )
-    again = f"voiceflow calls redial {job.id} --store {store} --queue {job.queue}"
+    again = f"voiceflow calls redial {job.id} --post {job.post_count} --store {store} --queue {job.queue}"
     return f"{ended} A retry does not call again. To call this person again, run `{again}`, then clear this task."
 
 
 def doubt(job: Job, *, store: str) -> str:
     """Return a message about a call in doubt that says how to resolve the doubt."""
     began = job.open_post.began_at if job.open_post is not None else job.created_at
+    post = "" if job.open_post is None else f" --post {job.open_post.number}"
     where = f"--store {store} --queue {job.queue}"
     return (
         f"call {job.id} to {job.destination} is in doubt: its request was sent at {began:%Y-%m-%d %H:%M:%S} UTC, and "
         "it is not known whether 8x8 placed the call. Neither a worker nor a retry calls again. Look at `voiceflow "
         f"calls show {job.id} {where}` and at the calls of your 8x8 account. Then run `voiceflow calls resolve "
-        f"{job.id} --placed|--not-placed --note '…' {where}`, and clear this task, which goes on with the same call."
+        f"{job.id} --placed|--not-placed{post} --note '…' {where}`, and clear this task, which goes on with the same "
+        "call."
     )
 
 

@@ -72,7 +72,7 @@ def test_a_doubt_fails_the_task_with_the_remedy_and_goes_on_once_it_was_resolved
     logs = "".join(
         path.read_text(errors="replace") for path in airflow.home.glob("logs/dag_id=killed_unknowably/**/*.log")
     )
-    assert f"voiceflow calls resolve {call['id']} --placed|--not-placed" in logs
+    assert f"voiceflow calls resolve {call['id']} --placed|--not-placed --post 1 " in logs
 
     def resolved() -> bool:
         said = ("calls", "resolve", call["id"], "--not-placed", "--note", "not in the calls of the account")
