@@ -1,1 +1,1 @@
-"""The engine: queue, worker, sending, settling, sweep. It knows ports, never drivers; it runs on asyncio and trio."""
+"""The engine: queues, sends and settles calls, on asyncio or trio. It uses stores and 8x8 only through ports."""

@@ -62,8 +62,8 @@ class CheckedCall(NamedTuple):
     """A call whose flow keeps the rules of the 8x8 contract, encoded once.
 
     `body` is the text that is stored and sent, and `digest` is the digest of the canonical body. `destination` is in
-    the usual form of its numbering plan. The other fields are those of `CallRequest`. A tuple is made faster than a
-    dataclass, and files have millions of calls.
+    the usual form of its numbering plan. The other fields are those of `CallRequest`. This is a tuple, because files
+    have millions of calls, and a dataclass takes longer to make.
     """
 
     source: str
@@ -197,7 +197,7 @@ class Admitter:
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """The suppressed number of each refused job, by the place of the job.
+        """The suppressed number of each refused job, by the key of the job in `jobs`.
 
         A request with the unique key of an earlier call is never refused: it gets that call, even if the person opted
         out during the call.

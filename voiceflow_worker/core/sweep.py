@@ -27,7 +27,7 @@ _QUEUED = frozenset({JobState.QUEUED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """Counts of the jobs that one sweep moved."""
+    """Counts of the jobs that one sweep brought to their next state."""
 
     requeued: int = 0
     doubted: int = 0
@@ -44,8 +44,8 @@ class Swept:
 class _Pass:
     """One pass over all kinds of overdue jobs.
 
-    `again` is True if a page was full and this sweep moved at least half of it. Otherwise, the sweepers that moved the
-    larger part of the page do the rest too.
+    `again` is True if a page was full and this sweep changed at least half of its jobs. If other sweepers changed more,
+    they do the rest too.
     """
 
     again: bool = False
@@ -56,10 +56,10 @@ class _Pass:
 
 
 class Sweeper:
-    """Moves overdue jobs of one queue. Any number of sweepers may run, because each move is fenced.
+    """Brings overdue jobs of one queue to their next state. Several sweepers may run: each change is fenced.
 
     Give `log_patience` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
-    and waits this much longer for an overdue summary. With None, the sweep decides at once.
+    and waits `log_patience` longer for an overdue summary. With None, the sweep decides at once.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Sweeper:
         self._parked_page = ""
 
     async def sweep(self) -> Swept:
-        """Hold the batches that reached a limit, then move all overdue jobs, a page of each kind at a time."""
+        """Hold the batches that reached a limit, then bring all overdue jobs to their next state, page by page."""
         await self._stops.look()
         self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
         swept = Swept()
@@ -167,7 +167,7 @@ class Sweeper:
         )
 
     async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
-        """Move jobs in one commit, except those that another writer has moved since."""
+        """Apply `step` to jobs in one commit, except to jobs that another writer has changed since."""
         return one.note(found=len(jobs), moved=await self._changes.change_all(jobs, step))
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:

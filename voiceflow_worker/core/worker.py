@@ -59,7 +59,7 @@ class Worker:
     POSTs that this worker has in flight. `voice` is an opened `VoiceClient`, or another object that can `place` a call.
     With a `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of
     8x8. With a `witness` (`JournalFiles`), the worker holds the queue if the store was set back to an older state. With
-    `voices` (the same `VoiceClient`), it warns of voices that the account does not have.
+    `voices` (the same `VoiceClient`), the worker warns of voices that the account does not have.
     """
 
     def __init__(
@@ -309,7 +309,7 @@ class Worker:
         return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
 
     async def _wait(self, seen: int, until: datetime) -> int:
-        """Wait until the queue changes, the time `until` has come, or no call is in flight: whichever is first."""
+        """Wait for a change of the queue, or for the end of the last POST in flight; no longer than `until`."""
         async with anyio.create_task_group() as group:
 
             async def landed() -> None:
@@ -347,7 +347,7 @@ class Worker:
 
     @contextmanager
     def _pause(self) -> Generator[anyio.CancelScope]:
-        """A wait that `stop` ends."""
+        """Open a cancel scope for a wait; `stop` cancels the scope."""
         with anyio.CancelScope() as scope:
             self._pauses.add(scope)
             if self._stopping:
@@ -358,7 +358,7 @@ class Worker:
                 self._pauses.discard(scope)
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
-        """Take a step every `every` seconds. A failure is logged, and the next step follows as usual."""
+        """Take a step, pause for `every` seconds, and begin again. A failure is only logged."""
         while True:
             try:
                 await step()

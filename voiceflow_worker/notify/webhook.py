@@ -31,9 +31,9 @@ class OutcomeWebhook:
 
     A 2xx answer means that the outcome was accepted. A 410 means that the address is gone, and the hook stops. After
     any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time of
-    a Retry-After. Redirects are not followed, and nothing is read from the environment. `secret` may be a list while a
-    new secret replaces an old one. An http address on another machine is refused unless `allow_plain_http`. Raises
-    SettingsError for a bad address or secret.
+    a Retry-After. Redirects are not followed. Proxies that the environment names are not used. `secret` may be a list
+    while a new secret replaces an old one. An http address on another machine is refused without `allow_plain_http`.
+    Raises SettingsError for a bad address or secret.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ class Bridges:
             await self._records.put(BRIDGED, {owner: both}, expires_at=until, now=now)
 
     async def _why_over(self, line: MenuCall, owner: str) -> str | None:
-        """None, or a clause if the session has ended meanwhile. Then nothing rings, and its numbers are released."""
+        """A clause if the session has ended meanwhile: its numbers are released, and nothing may ring. Else None."""
         if line.job is None or line.number is None:
             return None
         job = (await self._store.jobs.get([line.job.id])).get(line.job.id)

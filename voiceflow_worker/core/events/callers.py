@@ -74,7 +74,7 @@ class Callers:
         """Store a key press with its call, whatever the job's state; a repeated event adds nothing.
 
         The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError if other writers
-        keep moving the job. The key press is then not stored, and the answer to the event must say so.
+        change the job each time. The key press is then not stored, and the answer to the event must say so.
         """
         if line.job is None:
             if session_id is not None and not _has(line.presses, press):

@@ -1,6 +1,7 @@
 """Progress of calls: the states of their legs (VCS) and their recordings (VRU), as 8x8 reports them.
 
-These events do not move a job. They are stored as records of their session, even before a POST has named the session.
+These events do not change a job. They are stored as records of their session, even before the answer to a POST has
+named the session.
 """
 
 from __future__ import annotations

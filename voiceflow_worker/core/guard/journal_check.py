@@ -22,7 +22,7 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class JournalledCall:
-    """One job of a journal file. After `pruned_from`, the sweep may have deleted it from the store."""
+    """One job of a journal file. From `pruned_from` on, the sweep may delete it from the store."""
 
     job: Job
     pruned_from: datetime
@@ -69,7 +69,7 @@ async def check_journals(store: Store, witness: Witness, *, queue: str, policy: 
 
 
 def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> list[JournalledCall]:
-    """The `JournalledCall` of each of these jobs. The shorter retention of the file and of the policy applies."""
+    """The `JournalledCall` of each job, with the shorter of two retentions: that of the file and that of the policy."""
     retention = min(file.retention, policy.retention)
     return [JournalledCall.of(job, retention=retention) for job in jobs]
 

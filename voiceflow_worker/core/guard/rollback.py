@@ -92,7 +92,7 @@ class RollbackGuard:
         await self._check(kept)
 
     def close(self) -> None:
-        """End this worker's file: other workers may prune it."""
+        """Close this worker's file, so that other workers may prune it."""
         if self._file is not None:
             self._file.close()
 
@@ -115,8 +115,8 @@ class RollbackGuard:
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was set back, or the queue is held.
 
-        If the store was set back, the queue is held and the store restored before this returns. After a restart of the
-        server this waits, so that another worker that sees a loss can hold the queue first. Raises `StoreError`.
+        If the store was set back, the queue is held and the store restored before this returns. Waits after a restart
+        of the server, so that another worker that sees a loss can hold the queue first. Raises `StoreError`.
         """
         if not await self._look():
             return False
@@ -134,7 +134,7 @@ class RollbackGuard:
         return True
 
     async def check(self) -> bool:
-        """Whether the store lacked the newest POST that it once had. If so, it was set back, and is restored now."""
+        """Whether the store has lost the newest POST that it had. If so, the store is restored now."""
         return self._newest is not None and await self._check([self._newest])
 
     async def watch(self) -> None:
@@ -149,7 +149,7 @@ class RollbackGuard:
             await self._clock.sleep(wait)
 
     async def recall(self, job: Job) -> bool:
-        """Check the store if a verdict finds no POST of the sent `job`. True if it was set back and is restored now."""
+        """Whether the store has lost the sent `job`, and so refused its verdict. If so, the store is restored now."""
         return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:

@@ -102,10 +102,10 @@ class NumberLocks:
         return [(job, found) for job in jobs if (found := next((n for n in self._numbers(job) if n in numbers), None))]
 
     async def release_unsent(self, jobs: Sequence[tuple[Job, datetime]], *, now: datetime) -> None:
-        """Release the numbers of leased jobs whose next POST was not begun, each job with the time of its locks.
+        """Release the numbers of leased jobs whose next POST was not begun. Each job comes with the time of its locks.
 
-        A later lease of a job locks again, with a later end. So locks that end at another time are not released. Also
-        free the places that these POSTs reserved in the limit per person.
+        Locks that a later lease of the job took are not released: they have a later end. The places that these POSTs
+        reserved in the limit per person are freed too.
         """
         await self._caps.free_unsent(jobs, now=now)
         held: dict[datetime, list[tuple[str, str]]] = {}
@@ -160,7 +160,7 @@ class NumberLocks:
     async def _taken_over(
         self, wishes: Sequence[_Wish], standing: Mapping[str, str], *, now: datetime
     ) -> Mapping[str, str]:
-        """Replace the locks of older POSTs of the same jobs, if the job can then lock all its numbers."""
+        """Give each job the locks of its older POSTs, if it can then lock all its numbers; returns all owners."""
         outlived: dict[str, str] = {}
         wanted: dict[str, str] = {}
         for wish in wishes:
@@ -176,8 +176,8 @@ class NumberLocks:
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
         """Extend the locks of second parties, who ring only after the first party has answered and heard the text.
 
-        Returns the jobs that have lost a lock meanwhile, each with its number: until now, an earlier lease of the job
-        could release the lock.
+        Returns the jobs that have lost a lock meanwhile, each with its number. An earlier lease of the job may have
+        released the lock.
         """
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         if not seconds:
@@ -207,9 +207,9 @@ class NumberLocks:
     async def _release(
         self, held: Sequence[tuple[str, str]], *, ends_at: datetime | None = None, namespace: str = NAMESPACE
     ) -> None:
-        """Delete each lock that still has this owner, and this end if one is given.
+        """Delete the locks on these numbers that still have the given owner; with `ends_at`, only locks with that end.
 
-        Several owners of one number take several trips.
+        A number with several owners takes several trips to the store.
         """
         while held:
             trip: dict[str, str | None] = {}

@@ -65,8 +65,8 @@ class Suppression:
 class SuppressionList:
     """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 
-    Numbers may be written as people do (`country`, ISO 3166, is for national numbers), and are stored in E.164 form.
-    Methods raise PhoneNumberError for an argument that is not a number, before anything is changed, and
+    Numbers may be written as people write them (`country`, ISO 3166, is for national numbers), and are stored in E.164
+    form. Methods raise PhoneNumberError for an argument that is not a number, before anything is changed, and
     StoreUnavailableError.
     """
 
@@ -114,14 +114,14 @@ class SuppressionList:
         return found
 
     async def scan(self, *, after: str = "", limit: int = 1000) -> Sequence[Suppression]:
-        """One page of the list, in the order of its numbers, after the number `after`."""
+        """One page of the list, in the order of its numbers. `after` is the last number of the page before."""
         page = await self._entries.page(after=after, limit=limit)
         return [entry for _, entry in page if entry is not None]
 
     async def standing(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
         """The entries of the numbers that are on the list, in one read; `numbers` are in E.164 form, as in jobs.
 
-        A number is on the list in every spelling that reaches its telephone.
+        An entry counts for every spelling of its number.
         """
         wanted = list(dict.fromkeys(numbers))
         entries = await self._entries.get(all_spellings(wanted))
@@ -209,7 +209,7 @@ def _text(entry: Suppression) -> str:
 
 
 def _entry(number: str, text: str) -> Suppression:
-    """The stored entry. An entry in the form of another version suppresses its number forever."""
+    """The stored entry. An entry that this version cannot read suppresses its number forever."""
     try:
         fields = json.loads(text)
         until = fields["until"]

@@ -22,7 +22,7 @@ Got = TypeVar("Got")
 
 
 class _HookThreads:
-    """Runs functions in threads, at most `most` at a time.
+    """Runs functions in a limited number of threads.
 
     A thread cannot be ended. A thread that hangs is left behind after its time limit, and still counts. So retries do
     not add more and more threads.

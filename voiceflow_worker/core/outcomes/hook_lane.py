@@ -57,7 +57,7 @@ class HookLane:
         self._forget()
 
     def _forget(self) -> None:
-        """Clear the memory for a new lease, which begins with the records alone."""
+        """Forget all outcomes in memory. A new lease begins with the records in the store."""
         self._chains: dict[str, deque[PendingOutcome]] = {}
         self._unsettled: dict[int, Event] = {}  # read, and neither delivered nor kept; in order
         self._held: set[int] = set()  # sequences that are in chains
@@ -186,7 +186,7 @@ class HookLane:
         del self._chains[job_id]
 
     async def _put_off(self, chain: deque[PendingOutcome]) -> None:
-        """Store all outcomes of a chain, after its first outcome has failed. More outcomes may come meanwhile."""
+        """Store the outcomes of one call, after the first of them has failed. More outcomes may come meanwhile."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)
@@ -274,14 +274,14 @@ class HookLane:
         group.cancel_scope.cancel()
 
     async def _go_on_saving(self) -> None:
-        """Save the position whenever it has moved, one trip at a time."""
+        """Save the position whenever it has changed, one save at a time."""
         while True:
             await self._moved.wait()
             self._moved = anyio.Event()
             await self._retry(self._save)
 
     async def _save(self) -> None:
-        """Store the position before the first outcome that is neither delivered nor kept."""
+        """Store the position that is just before the first outcome that is neither delivered nor stored."""
         if self._is_open:
             first = next(iter(self._unsettled.values()), None)
             await self._reader.save(self._reader.cursor if first is None else Cursor(first.sequence - 1, first.at))

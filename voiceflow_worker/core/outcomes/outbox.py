@@ -33,7 +33,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a reader: after the event `sequence`. The reader has missed nothing from before `at`."""
+    """The position of a reader: just after the event with this `sequence`, and after all events from before `at`."""
 
     sequence: int
     at: datetime

@@ -106,8 +106,8 @@ class OutcomeStream:
     async def _next(self) -> CallOutcome | None:
         """The next outcome of the page; None if its call is no longer in the store.
 
-        Raises StoreVersionError for a call that a newer version wrote. The position stays before its outcome, which is
-        not lost.
+        Raises StoreVersionError for a call that a newer version wrote. The position then stays before the outcome, so
+        that no outcome is lost.
         """
         age = self._store.clock.monotonic() - self._jobs_read_at
         if age > LOOK_EVERY.total_seconds() or self._page[0].job_id not in self._jobs.jobs:

@@ -52,7 +52,7 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountryFigures:
-    """Counts of the calls to one country (ISO 3166; None if unknown), and their cost. `ended`: with an outcome."""
+    """Counts of the calls to one country (ISO 3166; None if unknown), and their cost. `ended` calls have an outcome."""
 
     country: str | None
     total: int

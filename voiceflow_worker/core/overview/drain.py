@@ -1,4 +1,4 @@
-"""The end of a drain: the check for work that is left, and the jobs that remain."""
+"""The check whether a drain is done, and the jobs that remain after it."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ class DrainCheck:
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """The drain waits for jobs that are due by this time: soon, or soon after the end of the last timed hold."""
+    """The latest due time of jobs that a drain waits for: soon after now, or soon after the last timed hold ends."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

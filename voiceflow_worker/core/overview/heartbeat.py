@@ -68,11 +68,11 @@ class Heartbeats:
         await self._batches.remove([_key(beat)])
 
     async def workers(self, queue: str) -> Sequence[WorkerBeat]:
-        """The workers of a queue that are alive."""
+        """The heartbeat of each live worker of a queue."""
         return await self._workers.values(prefix=f"{queue}/")
 
     async def everywhere(self) -> Sequence[WorkerBeat]:
-        """The workers of all queues that are alive."""
+        """The heartbeat of each live worker, over all queues."""
         return await self._workers.values()
 
     async def rates(self) -> Mapping[str, float]:

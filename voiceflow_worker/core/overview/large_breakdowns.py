@@ -29,9 +29,9 @@ _log = structlog.get_logger("voiceflow.overview")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeBreakdown:
-    """The breakdown of a large batch at the time `at`; None before the first count.
+    """The breakdown of a large batch, and the time of its count (`at`); both are None before the first count.
 
-    `share` is the share of its calls, 0 to 1, that a running count has counted so far; None without a running count.
+    `share` is the part of the calls, 0 to 1, that a running count has read so far; None without a running count.
     """
 
     breakdown: Breakdown | None = None
@@ -48,7 +48,7 @@ class _Entry:
 
 
 class LargeBreakdowns:
-    """Counts the batches that somebody looks at, one after the other, while `running`."""
+    """Counts the batches that somebody looks at, one after the other, inside `async with running()`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -59,9 +59,9 @@ class LargeBreakdowns:
         self._is_running = False
 
     def look(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
-        """The last counted breakdown of a batch with these totals; None if this object does not run.
+        """The last counted breakdown of a batch; None outside `async with running()`.
 
-        If the totals have changed since the last count, the batch is counted again soon.
+        If `totals` have changed since the last count, the batch is counted again soon.
         """
         if not self._is_running:
             return None

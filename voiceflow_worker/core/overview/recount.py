@@ -53,9 +53,9 @@ class Recount:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """One count of all jobs. Equal `versions` of a batch in two counts mean that none of its jobs moved between them.
+    """One count of all jobs. If two counts have equal `versions` of a batch, none of its jobs changed between them.
 
-    A version is a sum over the revisions of the jobs: every move gives a job a new revision.
+    A version is a sum over the revisions of the jobs: every change gives a job a new revision.
     """
 
     result: Recount
@@ -63,9 +63,10 @@ class _Count:
 
 
 async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
-    """Count all jobs of a queue, compare the counters, and correct them with `mend`. This reads every job.
+    """Read and count all jobs of a queue, and compare the counters. With `mend`, wrong counters are corrected.
 
-    One process at a time corrects the counters of a queue: two that correct the same count would correct it twice.
+    One process at a time corrects the counters of a queue: two processes that correct the same count would correct it
+    twice.
     """
     found = await _settled(store, queue)
     if not (mend and found.wrong):
@@ -94,10 +95,10 @@ async def _mended(store: Store, queue: str, found: Recount, turn: LeaderLease) -
 
 
 async def _settled(store: Store, queue: str) -> Recount:
-    """Count until nothing moves, a few times at most.
+    """Count until every wrong amount is confirmed, a few times at most.
 
     A call may be leased, be counted, and be queued again. Then the count is wrong, although the counters are the same
-    before and after it. So a wrong amount must be confirmed by a second count that finds the same jobs unmoved.
+    before and after it. So a wrong amount must be confirmed by a second count that finds the same jobs unchanged.
     """
     count = await _compared(store, queue)
     found = count.result
@@ -112,7 +113,7 @@ async def _settled(store: Store, queue: str) -> Recount:
 
 
 def _confirmed(count: _Count, again: _Count) -> Recount:
-    """The result of a count, after another one was made."""
+    """The result of `count`, without the wrong amounts of batches that changed before the count `again`."""
     seems = count.result
     wrong = {
         batch: amounts for batch, amounts in seems.wrong.items() if count.versions[batch] == again.versions.get(batch)

@@ -27,7 +27,7 @@ class Share(float):
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """A table of one or several reports. Columns whose names begin with `#` are numbers; None is an empty cell."""
+    """A table of one or several reports. Columns whose names begin with `#` have numbers; None is an empty cell."""
 
     title: str
     columns: tuple[str, ...]

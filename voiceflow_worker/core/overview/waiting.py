@@ -91,7 +91,7 @@ async def read_waiting(
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """The count of `WaitingCounts` that a queued call belongs to; None for a call that is due or enqueued for later."""
+    """The field of `WaitingCounts` that counts a queued call; None for a call that is due or enqueued for later."""
     if BUSY_WORDS in (job.reason or ""):
         return "number_busy"
     if MOST_WORDS in (job.reason or ""):

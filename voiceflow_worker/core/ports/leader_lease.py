@@ -16,7 +16,7 @@ RETRY = timedelta(seconds=1)
 
 
 class LeaderLease:
-    """One process's claim to a task of this name.
+    """The claim of one process to the task with the given name.
 
     A process that is suspended for longer than `length` loses the lease without noticing. So work under a lease must be
     safe to repeat.

@@ -23,7 +23,7 @@ U = TypeVar("U")
 
 
 class Retry:
-    """Repeats a trip every second until the store can be used. Logs the first failure, with the work `what`."""
+    """Repeats a trip every second until the store can be used. The log of the first failure names the work (`what`)."""
 
     def __init__(self, clock: Clock, *, what: str) -> None:
         self._clock = clock

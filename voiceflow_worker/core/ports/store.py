@@ -139,8 +139,9 @@ class Jobs(Protocol):
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each independent of the others.
 
-        True means that the job is `new` now, by this call or an earlier one. False means that another writer moved the
-        job first, or that it was deleted. The moves are durable when this returns; events are stored with their move.
+        True means that the job is `new` now, by this call or an earlier one. False means that another writer changed
+        the job first, or that it was deleted. The moves are durable when this returns; events are stored with their
+        move.
         """
         ...
 
@@ -161,7 +162,7 @@ class Jobs(Protocol):
     async def posts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[CountedCall], str | None]:
-        """The POSTs of at most `limit` jobs after the job `after`, by id, and the id of the last job; None at the end.
+        """One page of calls in the order of their ids, after the id `after`; and its last id, or None at the end.
 
         A job that a newer version wrote is left out, and reported in the log.
         """
@@ -183,8 +184,8 @@ class Jobs(Protocol):
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
         """Count these jobs of one queue again, and correct their part of the totals.
 
-        A job is counted only if it still has this revision. True means that its old count was wrong, for example from
-        an older version.
+        A job is counted only if the store still has the given revision. True means that its old count was wrong, for
+        example from an older version.
         """
         ...
 
@@ -197,11 +198,11 @@ class Jobs(Protocol):
         ...
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete jobs, each only if it still has this revision; unique keys are kept until `keep_keys_until`."""
+        """Delete the jobs that still have the given revision; unique keys are kept until `keep_keys_until`."""
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """The events of a queue after the sequence `after`, oldest first."""
+        """The events of a queue with a `sequence` above `after`, oldest first."""
         ...
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
@@ -209,11 +210,11 @@ class Jobs(Protocol):
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Wait until the queue's change count is not `seen`, or until `until`; returns the count. May return early.
+        """Wait until the queue's count of changes differs from `seen`, or the time is up; returns the count.
 
-        The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit is set. It is above
-        0, so a first call with `seen=0` returns at once. No change between the caller's last look and this call is
-        missed.
+        May return early. The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit
+        is set. It is above 0, so a first call with `seen=0` returns at once. No change between the caller's last look
+        and this call is missed.
         """
         ...
 
@@ -247,7 +248,7 @@ class Control(Protocol):
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
         """Delete gates of batches without jobs; returns their number.
 
-        A gate must have been set before this time, and be cancelled, open, or a hold that has ended by this time.
+        Deletes only gates that were set before this time, and are cancelled, open, or holds that have ended by then.
         """
         ...
 
@@ -297,7 +298,7 @@ class Records(Protocol):
     async def scan(
         self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
     ) -> Sequence[tuple[str, str]]:
-        """Keys with this prefix after the key `after`, in order, with their values."""
+        """One page of keys with this prefix, in order, and their values. `after` is the last key of the page before."""
         ...
 
     async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:

@@ -170,7 +170,7 @@ class Departures:
         await self._sleep_until(slot.at - max(LEAD, self._journalled_in + STALE))
 
     async def reach(self, slot: _Slot, *, until: datetime) -> bool:
-        """Wait for a slot, or for another if it is missed. Returns False if none comes soon enough and by `until`."""
+        """Wait for a slot; if it is missed, for another. False if the next one is too far ahead or after `until`."""
         by = None
         while slot.at <= (by or until):
             await self._sleep_until(slot.at if slot.taken else slot.at - self._reach)
@@ -187,7 +187,7 @@ class Departures:
 
     @property
     def _ready_in(self) -> timedelta:
-        """How long before the departure a call must ask for its departure time; zero with a fast store."""
+        """The least time between the request for a departure time and the departure; zero with a fast store."""
         return _beyond_stale(min(self._asking.time + self._journalled_in, self._most - HORIZON))
 
     @property

@@ -67,9 +67,10 @@ class Journal:
         The submit window begins with the lock, so that no POST outlives its lock. A POST that was delayed for longer is
         begun, but does not leave.
 
-        Returns each job as `sending`, or None if nothing may be sent for it. In that case another writer moved the job
-        first, or its validity has passed (it ends), or its calling window has closed (it waits for the next opening).
-        Raises `StoreError` when it is not known whether the entries were stored: then nothing may be sent either.
+        Returns each job as `sending`, or None if nothing may be sent for it. In that case another writer changed the
+        job first, or its validity has passed (it ends), or its calling window has closed (it waits for the next
+        opening). Raises `StoreError` when it is not known whether the entries were stored: then nothing may be sent
+        either.
         """
         begun: list[Job | None] = []
         for answer in await self._batcher.submit_all([_Wanted(job, locked_at) for job in jobs]):
@@ -151,7 +152,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs again if their entries are in the store, but not in the file. None of their POSTs left."""
+        """Queue jobs again if their entries are in the store, but not in the journal file. None of their POSTs left."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,

@@ -18,7 +18,7 @@ class _Rate:
 
 
 class SetRate:
-    """The rate that a person set for one queue. It holds until it is withdrawn, even when workers start again."""
+    """The rate that a person set for one queue. It stays until it is withdrawn, even when workers start again."""
 
     def __init__(self, store: Store, queue: str) -> None:
         self._control = store.control

@@ -106,8 +106,9 @@ class Submitter:
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their departure times.
 
-        A job is put back if its number is busy, its calling window is closed, or its person has had all attempts. All
-        jobs are put back if the store was set back to an older state. A job with a number on the suppression list ends.
+        A job is put back if its number is busy, its calling window is closed, or its person has had all allowed
+        attempts. All jobs are put back if the store was set back to an older state. A job with a number on the
+        suppression list ends.
         """
         if self._guard is not None and not await self._guard.vet():
             reason = f"held before it left: {self._holds.reason}"
@@ -172,7 +173,7 @@ class Submitter:
     async def fly(self, flight: Flight) -> None:
         """Journal one call shortly before its departure time, unless it is journalled already, and send it.
 
-        If this is cancelled before the journal entry, the job goes back to the queue.
+        After a cancellation before the journal entry, the job goes back to the queue.
         """
         if flight.job.state is JobState.SENDING:
             await self._send(flight)
@@ -228,9 +229,9 @@ class Submitter:
         return [replace(first, job=job, departure=departures[job.id]) for job in begun if job is not None]
 
     async def _send(self, flight: Flight) -> None:
-        """POST one journalled call, and settle it or leave that to the task that settles other calls now.
+        """POST one journalled call, and settle it, or let the task that settles other calls now do so.
 
-        If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
+        After a cancellation, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
         stored, within a few seconds, before the cancellation continues.
         """
         early = EarlyHold(self._holds)

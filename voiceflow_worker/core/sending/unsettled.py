@@ -89,7 +89,7 @@ class UnsettledVerdicts:
                 self._is_settling = False
 
     async def _linger(self) -> None:
-        """Wait for answers of the same step of the event loop; if many come, wait for a few milliseconds."""
+        """Wait for answers of the same step of the event loop; if many came last time, wait for a few milliseconds."""
         if self._together < MANY:
             await checkpoint()
         else:
@@ -129,7 +129,7 @@ class UnsettledVerdicts:
             self._has_settled(1)
 
     async def _settle_until_stored(self, job: Job, reply: Reply) -> None:
-        """Store one verdict. Evidence is never dropped: while the store is unavailable, this tries again."""
+        """Store one verdict. Tries again while the store is unavailable: evidence is never dropped."""
         wait = 0.05
         recalled = False
         while True:
@@ -169,7 +169,7 @@ class UnsettledVerdicts:
                 return
 
     async def _recall(self, job: Job) -> bool:
-        """Whether the store was restored from the journal files. While the store is unavailable, this tries again."""
+        """Whether the store was restored from the journal files. Asks again while the store is unavailable."""
         if self._guard is None:
             return False
         while True:

@@ -79,7 +79,7 @@ class Changes:
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
         """Apply one function to many jobs in one commit; returns the number of jobs that it changed.
 
-        A job is left out if `apply` refuses it, if it was deleted, or if another writer has moved it. Raises
+        A job is left out if `apply` refuses it, if it was deleted, or if another writer has changed it. Raises
         `StoreUnavailableError`.
         """
 
@@ -182,7 +182,7 @@ class Changes:
         return {each.new.id for each in taken}
 
     async def _count_again(self, doubts: Sequence[str]) -> None:
-        """Take places again that were freed too late: since the commit, the call may have proved to have rung."""
+        """Take places again for calls that proved to have rung after the commit, but before their place was freed."""
         if doubts and self._caps.is_limited:
             found = await read_each(self._store.jobs, doubts)
             await self._caps.restore(list(found.jobs.values()), now=self._store.clock.now())
@@ -199,7 +199,7 @@ class Changes:
 
 
 def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:
-    """The job after all changes of one batch, in order, and the errors by place. A change that raises has no effect."""
+    """The job after these changes, in order, and the errors by number of the change. A failed change has no effect."""
     job = old
     errors: dict[int, Exception] = {}
     for place, apply in applies:

@@ -15,7 +15,8 @@ LONGEST_PAUSE = timedelta(seconds=60)
 class Holds:
     """Orders gates for one queue, and keeps back this worker's calls that have not left.
 
-    A 429 that names no time holds for 1 s. This pause doubles with each 429 up to 60 s, until another answer comes.
+    A 429 that names no time holds the queue for 1 s. This pause doubles with each 429 up to 60 s, until another answer
+    comes.
     """
 
     def __init__(self, control: Control, clock: Clock, *, queue: str) -> None:
@@ -65,7 +66,7 @@ class Holds:
         return None
 
     def relax(self) -> None:
-        """Set the pause back to the first one, after an answer other than 429."""
+        """After an answer other than 429, set the pause back to 1 s."""
         self._pause = FIRST_PAUSE
 
     def _until(self, hold: Hold, now: datetime) -> datetime:

@@ -26,7 +26,7 @@ Case = TypeVar("Case", bound=_HasWindow)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The log that is about to be requested for a number of `calls`: log `number` of `count`."""
+    """The next request for a part of the log: its `number` among `count` requests, and how many `calls` it is for."""
 
     number: int
     count: int

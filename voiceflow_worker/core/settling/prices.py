@@ -29,7 +29,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 @dataclass(slots=True, kw_only=True)
 class Priced:
-    """Counts: of `looked_at` calls without a price, `priced` have one now. `cost` is the total by currency."""
+    """Counts: `looked_at` calls had no price, and `priced` of them have one now. `cost` is the total by currency."""
 
     looked_at: int = 0
     priced: int = 0

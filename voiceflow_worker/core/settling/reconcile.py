@@ -2,7 +2,7 @@
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
 to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. A
-missing row proves nothing by default. The policy may let it prove, long after the call, that nobody was called.
+missing row proves nothing by default. If the policy says so, it proves, long after the call, that nobody was called.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Reconciler:
         self._turns = 0
 
     async def due(self) -> Reconciled:
-        """Look for the due calls in one export of the log, unless a worker of the queue did so within `EVERY`.
+        """Look for the due calls in one export of the log. Does nothing if a worker of the queue did so within `EVERY`.
 
         Raises `StoreError`, and `CallLogError`; a `CallLogError` means that nothing was changed.
         """
@@ -189,7 +189,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match, or none if the missing row may be in the log at another hour: the log is in local time."""
+        """The match. A row that may be in the log at another hour is not missing: the log may be in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
@@ -275,7 +275,7 @@ class Reconciler:
         return await self._settler.apply_parked(changed.new) if is_parked else changed.new
 
     async def _move(self, found: Job, step: Callable[[Job], Job]) -> Job:
-        """Move a job, unless another writer has moved it since it was found: then the conclusion may be out of date."""
+        """Apply `step` to a job. If another writer has changed the job since it was found, the job stays as it is."""
         changed = await self._changes.change(
             found.id, lambda job: step(job) if job.revision == found.revision else job, base=found
         )
