@@ -1,4 +1,4 @@
-"""Cancellation of a task instance's unsent calls. If a later try requests such a call, it makes a new call."""
+"""Cancellation of a task instance's unsent calls. A later try that requests such a call makes a new one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
     """Return the ids of the unsent calls of a task instance in these batches, or, without an `identity`, of all tasks.
 
-    The batch that is named after a task instance contains only its calls, so calls in this batch are not checked.
+    Calls in the batch that is named after the task instance are not checked: all of them are calls of this instance.
     """
     return [
         job.id

@@ -48,7 +48,7 @@ class TaskIdentity:
         return self.map_index >= 0
 
     def key(self, item: str = "", *, generation: int = 0) -> str:
-        """Return the unique key of one call of this instance, which is the same in each try.
+        """Return the unique key of one call of this instance. It is the same key in each try.
 
         `item` distinguishes the calls of one instance. `generation` counts the earlier calls that this call replaces.
         """

@@ -21,7 +21,7 @@ _FILES = ("sqlite:", "file:")
 
 
 def require_lasting_store(hook: VoiceFlowHook, *, executor: str | None) -> None:
-    """Raise InvalidInputError if the next try of this task may not be able to read the store."""
+    """Raise InvalidInputError if the next try of this task might be unable to read the store."""
     store = hook.store_url()
     if is_relative(store):
         log.warning(
@@ -34,7 +34,7 @@ def require_lasting_store(hook: VoiceFlowHook, *, executor: str | None) -> None:
 
 
 def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
-    """Raise InvalidInputError if the next try, under this executor, may not be able to read the store.
+    """Raise InvalidInputError if the next try, under this executor, might be unable to read the store.
 
     `allowed` is True if the user declared that all workers share the file, on storage that supports locks.
     """
@@ -55,7 +55,7 @@ def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
 
 
 def executors(configured: str) -> list[str]:
-    """Return the class names, and the aliases without a class, in a value of `[core] executor`."""
+    """Return the executors in a value of `[core] executor`: their class names, or an alias that has no class."""
     parts = configured.replace(";", ",").split(",")
     names = [part.strip().rpartition("=")[2].rpartition(":")[2].rpartition(".")[2].strip() for part in parts]
     return [name for name in names if name]
@@ -73,6 +73,6 @@ def executor_of(task_executor: str | None, configured: str) -> str:
 
 
 def is_relative(store: str) -> bool:
-    """Return whether the store is a file with a relative path, which follows three slashes instead of four."""
+    """Return whether the store is a file with a relative path: its URL has three slashes, not four."""
     scheme, _, path = store.partition("://")
     return f"{scheme.lower()}:" in _FILES and not path.startswith("//")

@@ -56,7 +56,7 @@ async def load_record(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | 
 
 
 async def save_record(queue: CallQueue, identity: TaskIdentity, record: TaskRecord) -> None:
-    """Save the record in the store. A task saves it before it enqueues calls, because it may be killed meanwhile."""
+    """Save the record in the store. A task does this before it enqueues calls, because it may be killed in between."""
     now = queue.store.clock.now()
     saved = {"batches": record.batches, "numbers": record.numbers, "has_older_calls": record.has_older_calls}
     await queue.store.records.put(NAMESPACE, {_key(identity): json.dumps(saved)}, expires_at=now + KEPT_FOR, now=now)
@@ -99,7 +99,7 @@ class AirflowTaskState:
 
 
 def refuse_unknown_calls(saved: Mapping[str, Any] | None, *, store: str) -> None:
-    """Raise InvalidInputError if Airflow's task state has `saved` a call that the caller did not find in the store."""
+    """Raise InvalidInputError if Airflow's task state (`saved`) names a call. The caller found no call in the store."""
     if saved is None:
         return
     what = f"call {saved['job_id']}" if "job_id" in saved else f"batch {saved.get('batch_id')}"

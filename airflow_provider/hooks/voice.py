@@ -198,7 +198,7 @@ def _base_url(connection: Connection) -> str | None:
 
 
 async def _async_extra(connection: Connection) -> dict[str, Any]:
-    """Return the extra of a connection, with Airflow's async function if there is one (since 3.3.2)."""
+    """Read the extra of a connection, with Airflow's async function if there is one (since 3.3.2)."""
     try:
         from airflow.providers.common.compat.connection import get_async_extra_dejson
     except ImportError:  # an older common-compat, for an older Airflow

@@ -93,7 +93,7 @@ class VoiceCallOperator(OneCallTask):
         self._options = replace(self._options, goal=Goal.named(wait_for))
 
     def execute(self, context: Context) -> Any:
-        """Enqueue the call, unless an earlier try has done so, then send it and wait."""
+        """Enqueue the call if no earlier try has done so, then send it and wait."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             job = self._enqueue(context)
             self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)

@@ -77,7 +77,7 @@ class VoiceTask(BaseOperator):
 
 
 class CallingTask(VoiceTask):
-    """A task that makes calls, and can send them itself. If a user stops the task, it cancels its unsent calls."""
+    """A task that makes calls, and can send them itself. If a user stops the task, its unsent calls are cancelled."""
 
     operator_extra_links = (VoiceCallLink(),)
 
@@ -128,7 +128,7 @@ class CallingTask(VoiceTask):
         return AirflowTaskState(context)
 
     def _go_on(self, context: Context, **subject: str) -> None:
-        """Store the link to the enqueued calls, unless the task was stopped in the meantime."""
+        """Store the link to the enqueued calls. Raises TaskStoppedError if the task was stopped meanwhile."""
         if self._stop.is_set:  # calls that were enqueued after `on_kill` are cancelled now
             self.on_kill()
         self._stop.check()

@@ -31,8 +31,8 @@ class VoiceBatchTrigger(BaseEventTrigger):
 
     The trigger reads the events of the store after a cursor. It keeps the cursor and the ids of reported batches in the
     store, under the name `watcher`, so that a restarted triggerer goes on where the last one ended. A new watcher
-    reports batches that finish from then on. A batch is reported at least once: if a triggerer dies right after it
-    fired, it fires again.
+    reports batches that finish from then on. A batch is reported at least once, and again if the triggerer dies
+    right after the report.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
             await asyncio.sleep(self.poll_interval)
 
     async def _read(self, queue: CallQueue, position: int, pending: dict[str, float]) -> int:
-        """Read the events after `position`, and update the finished batches in `pending`. Returns the new position."""
+        """Read the events after `position`, and put finished batches into `pending`. Returns the new position."""
         now = asyncio.get_running_loop().time()
         while True:
             events = await queue.store.jobs.events(queue.name, after=position, limit=PAGE)

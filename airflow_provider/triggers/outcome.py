@@ -35,10 +35,10 @@ class VoiceOutcomeTrigger(BaseTrigger):
     but no secret. Its event is `{"status": "over" | "look" | "error", "job_ids": […]}`, with `"error"` if the store
     cannot be read.
 
-    `sends` is True if the task sends: calls that become due then resume the task. `enough` (`{"at_least": n}` or
-    `{"ratio": r}`) ends the wait when so many calls have ended. `batch_id` waits for all calls of a batch instead of
-    `job_ids`. If the task is stopped, only the calls of the task instance `owner` are cancelled, because other tasks
-    may share the batch.
+    `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough`
+    (`{"at_least": n}` or `{"ratio": r}`) ends the wait when so many calls have ended. `batch_id` waits for all calls
+    of a batch instead of `job_ids`. If the task is stopped, only the calls of the task instance `owner` are cancelled,
+    because other tasks may share the batch.
     """
 
     def __init__(
@@ -135,8 +135,8 @@ def safe_after() -> float:
     """Return the seconds for which a task must not be queued again after a deferral or a poke.
 
     The supervisor of an Airflow 3 task may notice the end of its process only `[workers] min_heartbeat_interval` (5 s)
-    later. If the task is queued again before that, the scheduler takes this end for the end of the task, and fails the
-    task. This was seen on 3.3.2, with an event after 3.6 s and with a poke after 1 s.
+    later. If the task is queued again before that, the scheduler takes the end of the process for the end of the task,
+    and fails the task. This was seen on 3.3.2, with an event after 3.6 s and with a poke after 1 s.
     """
     try:
         lag = float(conf.get("workers", "min_heartbeat_interval", fallback="0") or 0)

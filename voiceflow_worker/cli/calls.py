@@ -199,7 +199,7 @@ async def resolve(
     the queue, but is refused while 8x8 may still place the call. The error then names the time from which --not-placed
     is allowed, by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
 
-    The decision is about the POST that is in doubt when the command begins. The answer names it.
+    The decision is about the POST that is in doubt when the command begins. The output names this POST.
 
     Args:
         note: The reason for the decision; it is stored with the call.

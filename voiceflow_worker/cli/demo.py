@@ -172,7 +172,7 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
 
 
 def _reason(job: Job) -> str:
-    """The reason of the job, unless it only repeats the outcome."""
+    """The reason of the job; empty if the reason only repeats the outcome."""
     outcome = job.outcome
     return (
         "" if job.reason is None or (outcome and outcome.status and job.reason == outcome.status.value) else job.reason

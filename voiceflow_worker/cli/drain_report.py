@@ -69,7 +69,8 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
     """Report the result of a drain, and the calls that it left.
 
-    Exit 1 if a hold ended the drain or a call is in doubt, unless the drain was `stopped`. Failed calls do not count.
+    Exit 0 if a person `stopped` the worker; else 1 if a hold ended the drain, or a call is in doubt. Failed calls do
+    not change the exit code.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(

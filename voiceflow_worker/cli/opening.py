@@ -19,7 +19,7 @@ _LEAST_PATIENCE = timedelta(seconds=1)
 
 
 def settings_from(**options: object) -> Settings:
-    """Load the settings, and set up the logs accordingly. Options that are not None override all other places."""
+    """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources."""
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.settings import load_settings
 

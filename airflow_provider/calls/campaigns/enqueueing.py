@@ -50,12 +50,12 @@ MOST_NAMED = 20
 
 
 class RowsChangedError(VoiceflowError):
-    """Raised when another try of the same task changed its calls at the same time. A retry can succeed."""
+    """Raised when another try of the same task changed the task's calls at the same time. A retry can succeed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueuedRows:
-    """Counts of rows: enqueued, repeated or called before (`duplicates`), and left out as bad (`rejected`)."""
+    """Counts of rows. `duplicates` are rows that are repeated or have a call already, `rejected` are bad rows."""
 
     enqueued: int
     duplicates: int
@@ -64,7 +64,7 @@ class EnqueuedRows:
 
 @dataclass(slots=True)
 class _Plans:
-    """The planned actions: rows whose call is replaced or made. `kept` has the ids of prior calls that have a row."""
+    """Rows whose call is replaced, and the rows that get a new call. `kept` has the ids of calls that have a row."""
 
     kept: set[str] = field(default_factory=set[str])
     replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
@@ -86,7 +86,7 @@ async def enqueue_rows(
     """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
 
     Without `skip_bad`, one bad row prevents all new calls. `options` name the batch. Raises CampaignFileError with the
-    bad rows, and InvalidInputError if the store does not have the calls that are `saved` in Airflow's task state.
+    bad rows, and InvalidInputError if the store does not have the calls in `saved`, which is Airflow's task state.
     """
     rows, expansion = given.rows, expansion or Expansion()
     enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
@@ -129,7 +129,7 @@ class _Enqueueing:
     expansion: Expansion
 
     async def record(self, rows: Sequence[Mapping[str, Any]], saved: Mapping[str, Any] | None) -> TaskRecord:
-        """Return the record of this and earlier tries, after saving it."""
+        """Save and return the record of this try and of earlier tries."""
         record = await load_record(self.queue, self.identity)
         if record is None:
             has_older = bool(
@@ -207,7 +207,7 @@ class _Enqueueing:
     async def _older_calls(
         self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow]
     ) -> dict[str, list[Job]]:
-        """Return calls of an older release, found by the keys of these rows, or by number in the batch of this task."""
+        """Return calls that an older release made. Find them by their unique keys, or by number in the task's batch."""
         keys = [older_key(rows[row.place], self.identity) for row in requested]
         owners = await key_owners(self.queue, keys)
         jobs = await self.queue.store.jobs.get([job_id for job_id, _ in owners.values()])

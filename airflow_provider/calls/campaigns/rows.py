@@ -34,7 +34,7 @@ class TaskRows:
         return self.lines[place] if self.lines else place + 1
 
     def renumbered(self, found: Finding) -> Finding:
-        """Return an error with the number of its row. Its `row` was the position in the list, from 1."""
+        """Return the error with its row's number in messages. `found.row` is the position in the list, from 1."""
         return found if found.row is None else replace(found, row=self.number(found.row - 1))
 
 
@@ -97,7 +97,7 @@ class RequestedRow:
 
 @dataclass(slots=True)
 class CheckedRows:
-    """The result of a check: rows that can be called, the numbers of duplicate and of bad rows, and the errors."""
+    """The result of a check: the rows that can be called, counts of duplicate and of bad rows, and the errors."""
 
     requested: list[RequestedRow] = field(default_factory=list[RequestedRow])
     duplicates: int = 0

@@ -43,7 +43,7 @@ class Expansion:
         return self.states is not None and self.states.get(index) in _NOT_CLEARED
 
     async def cancel_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:
-        """Cancel the unsent calls of instances that a shorter list removed, and return their number."""
+        """Cancel the unsent calls of the instances that Airflow has removed. Returns the number of cancelled calls."""
         unwanted: list[str] = []
         for index in [index for index, state in (self.states or {}).items() if state == "removed"]:
             removed = replace(identity, map_index=index)

@@ -24,14 +24,14 @@ NAMESPACE = "airflow-places"
 
 @dataclass(slots=True)
 class _Claim:
-    """A claim of an instance, with the ordinals that it may get, best first."""
+    """A claim of a task instance, with the ordinals that the instance may get, best first."""
 
     called: str
     claimant: str
     ordinals: list[int]
 
     def next_ordinal(self, known: int) -> None:
-        """Drop the first ordinal. If none is left, try the next ordinal without a call, from `known` on."""
+        """Drop the first ordinal. If none is left, add the next larger ordinal, but at least `known`."""
         last = self.ordinals.pop(0)
         if not self.ordinals:
             self.ordinals.append(max(last + 1, known))

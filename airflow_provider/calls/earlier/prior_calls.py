@@ -46,7 +46,8 @@ class RowAction(Enum):
 class PriorCall:
     """A call of a task to one number, or for a row with its own key.
 
-    `ordinal` counts these calls from 0. `generation` is -1 if the call does not exist.
+    `ordinal` counts these calls from 0. `generation` is the number of earlier calls that this call replaces, and -1 if
+    there is no call.
     """
 
     called: str
@@ -85,7 +86,7 @@ def called_key(key: str) -> str:
 
 
 def assigned(digests: Sequence[str], calls: Iterable[PriorCall]) -> list[PriorCall]:
-    """Return a prior call for each row to one number, in the order of the rows. There must be as many calls as rows.
+    """Return a prior call for each row, in the order of the rows. There must be as many calls as rows.
 
     A row with the same content as a call gets this call. The other rows get the remaining calls, beginning with calls
     that rang, so that a corrected text does not ring again.
@@ -108,7 +109,7 @@ async def prior_calls(
     batch_id: str,
     older: Mapping[str, Sequence[Job]],
 ) -> dict[str, list[PriorCall]]:
-    """Return the calls to these numbers, or for rows with these own keys, at these ordinals.
+    """Return the calls that have the `wanted` ordinals, by phone number or by the row's own key.
 
     `older` has calls that an older release enqueued under other unique keys. These calls get the first ordinals.
     """
@@ -149,7 +150,7 @@ async def prior_calls(
 
 
 def _alive(generations: Sequence[tuple[str, str]], jobs: Mapping[str, Job]) -> tuple[str, str]:
-    """Return the newest generation of a call that rang, else the newest that waits, else the newest."""
+    """Of calls that replaced each other, return the newest that rang, else the newest that waits, else the newest."""
     for condition in (Condition.RANG, Condition.WAITING):
         for each in reversed(generations):
             if (job := jobs.get(each[0])) is not None and condition_of(job) is condition:
@@ -177,7 +178,7 @@ def condition_of(job: Job | None) -> Condition:
 
 
 async def key_owners(queue: CallQueue, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return the job id and the body digest of each call with one of these keys. Free keys are left out."""
+    """Return the job id and the body digest of each call with one of these keys. Keys without a call are left out."""
     found: dict[str, tuple[str, str]] = {}
     for start in range(0, len(keys), AT_ONCE):
         now = queue.store.clock.now()
@@ -194,9 +195,9 @@ KeyOf = Callable[[int], str]
 
 
 async def newest_call(queue: CallQueue, key_of: KeyOf) -> tuple[int, Job | None]:
-    """Return the newest generation of a call, and its job. If there is no call, return 0 and None.
+    """Return how often a call was replaced, and the job of the newest call. If there is no call, return 0 and None.
 
-    A pruned job has only the fields that are stored with its unique key.
+    The job of a pruned call has only the fields that are stored with the call's unique key.
     """
     keys = [key_of(number) for number in range(MOST_GENERATIONS)]
     jobs, now = queue.store.jobs, queue.store.clock.now()

@@ -47,7 +47,7 @@ async def enqueue_once(
     doubt. An instance of a mapped task is identified by the number that it calls, not by its map index.
 
     Raises InvalidInputError if the number was changed after the earlier number was called, or if the store does not
-    have the call that is `saved` in Airflow's task state. Errors of `CallQueue.enqueue` are passed on.
+    have the call in `saved`, which is Airflow's task state. Errors of `CallQueue.enqueue` are passed on.
     """
 
     async def enqueue(generation: int) -> Job:

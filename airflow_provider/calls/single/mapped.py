@@ -28,10 +28,10 @@ from voiceflow_worker import CallQueue
 async def mapped_keys(
     queue: CallQueue, identity: TaskIdentity, number: str, *, saved: Mapping[str, Any] | None, expansion: Expansion
 ) -> KeyOf:
-    """Return the unique keys of this instance's call to a number, by generation.
+    """Return a function that gives the unique keys of this instance's call to a number, by the count of replacements.
 
     Instances with the same number have one call each. Unsent calls are cancelled if this instance no longer requests
-    them, or if their instance was removed. Raises InvalidInputError if a call is `saved` in Airflow's task state, but
+    them, or if their instance was removed. Raises InvalidInputError if Airflow's task state (`saved`) has a call, but
     the store has no call of this instance.
     """
     record = await load_record(queue, identity)
@@ -68,7 +68,7 @@ async def mapped_keys(
 
 
 async def _record_of_older_release(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | None:
-    """Return the numbers that an older release called for this index, or None. Older releases saved no record."""
+    """Return a record of the numbers that an older release called for this map index; None if there are none."""
     keys = [identity.key(generation=generation) for generation in range(MOST_GENERATIONS)]
     owners = await queue.store.jobs.owners(queue.name, keys, now=queue.store.clock.now())
     if not owners:

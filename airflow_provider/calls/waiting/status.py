@@ -39,7 +39,7 @@ class WaitOptions:
     """Options for the wait of a task.
 
     `sends` is True if the task sends its own calls. A call that is in doubt counts as ended when `patience` has passed
-    since its request.
+    since its POST.
     """
 
     goal: Goal = Goal.OUTCOME
@@ -132,7 +132,7 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
 def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
     """Return whether the task need not wait for this job any longer.
 
-    True if the job has reached or missed the goal, or is in doubt and `patience` has passed since its request.
+    True if the job has reached or missed the goal, or is in doubt and `patience` has passed since its POST.
     """
     if job.state is not JobState.IN_DOUBT:
         return _is_over(job.state, options)

@@ -23,8 +23,9 @@ SENT_WITHIN = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCalls:
-    """The calls of one task in the queue of its connection, looked at every `every` seconds for at most `limit`.
+    """The calls of one task, in the queue of its connection.
 
+    `every` is the longest pause between two looks at the calls, in seconds. `limit` is the longest wait for their end.
     Call `hook.settings()` first, because reading the connection may block the event loop.
     """
 
@@ -35,7 +36,7 @@ class TaskCalls:
     stop: StopFlag
 
     async def send(self) -> WaitStatus:
-        """Send the calls that are due, for at most `SENT_WITHIN`, unless a worker sends them. Returns their status."""
+        """If this task sends, send calls that are due, for at most `SENT_WITHIN`. Returns the status of the calls."""
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if not self.calls.options.sends or not status.unsent:

@@ -51,10 +51,10 @@ async def sending(
 
 
 async def worker_for(queue: CallQueue, voice: VoiceClient, settings: Settings, *, batch_id: str | None) -> Worker:
-    """Return a worker for one batch. It sweeps the whole queue, and looks up doubts in the log of 8x8.
+    """Return a worker for one batch. It sweeps the whole queue, and looks for calls in doubt in the log of 8x8.
 
-    The queue keeps its rate, burst and limit of open calls unless the connection sets them, because a short task must
-    not change the rate of permanent workers.
+    If the connection does not set the rate, the burst or the limit of open calls, the queue keeps its own: a short task
+    must not change the rate of permanent workers.
     """
     rate, options = settings.rate, WorkerOptions(burst=settings.burst, max_active=settings.max_active)
     limits = await queue.store.control.limits(queue.name)

@@ -89,7 +89,7 @@ Check = Callable[[CheckContext], Coroutine[Any, Any, Diagnosis | None]]
 
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
-    """Open the store and the client of the account, each if possible."""
+    """Open the store and the client of the account. What cannot be opened is left out."""
     async with AsyncExitStack() as stack:
         account = None
         if not settings.missing_for_calls():

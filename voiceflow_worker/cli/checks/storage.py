@@ -53,7 +53,7 @@ async def durability(context: CheckContext) -> Diagnosis | None:
 
 
 async def memory(context: CheckContext) -> Diagnosis | None:
-    """Check that a Redis packs calls, so that they take less of its memory."""
+    """Check that Redis stores calls in its compact form, which takes less memory."""
     look = None if file_of(context.settings.store) else getattr(context.store, "packing", None)
     if look is None:
         return None

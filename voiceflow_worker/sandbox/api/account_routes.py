@@ -193,7 +193,7 @@ def _wrong_in_push_config(given: Mapping[str, object]) -> str | None:
 
 
 def _push(config: Mapping[str, object] | None) -> Response:
-    """Return the answer about the server for recordings, without its password."""
+    """Return an answer that shows the server for recordings, but not the password."""
     if config is None:
         return _not_found("Recording push config not found")
     shown = {name: value for name, value in config.items() if name != "password"}

@@ -75,7 +75,7 @@ class Exports:
         self._orders.add(order)
 
     def broken(self, at: At) -> ExportOrder | None:
-        """Return the order that makes this request fail, or None."""
+        """Return the order that makes a request of this kind fail, or None."""
         return self._orders.take(None, at)
 
     def begin(

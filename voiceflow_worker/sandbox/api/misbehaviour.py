@@ -50,7 +50,7 @@ async def send_answer(answer: Answer, send: Send, *, date: DateHeader) -> None:
 
 
 class Misbehaviour:
-    """The faults that wait or break the connection."""
+    """The faults that delay an answer or break the connection."""
 
     def __init__(self, date: DateHeader) -> None:
         self._date = date
@@ -73,7 +73,7 @@ class Misbehaviour:
         connection_of(scope).surplus = fault
 
     async def send_surplus(self, scope: Scope) -> None:
-        """Send the surplus answer of this connection, if any. Then wait for the ordered delay of the true answer."""
+        """If this connection has a surplus answer, send it, and then delay the true answer as the order says."""
         connection = scope.get("state", {}).get(IN_STATE)
         if not isinstance(connection, Connection) or (fault := connection.surplus) is None:
             return

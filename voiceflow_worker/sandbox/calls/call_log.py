@@ -53,7 +53,7 @@ class CallLog:
         self._rows: list[LoggedRow] = []
 
     def add(self, call: Call) -> None:
-        """Add the rows of an ended call, and their price to its entry. A call that was never dialled has no rows."""
+        """Add the rows of an ended call, and their price to the ledger. A call that was never dialled has no rows."""
         dialled = call.dialled_at
         if dialled is None or not call.entry.rang:
             return
@@ -68,7 +68,7 @@ class CallLog:
             self._rows.append(LoggedRow(call.sub_account, dialled, known_at, row))
 
     def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Mapping[str, str]]:
-        """Return the present rows of calls that were dialled in this range."""
+        """Return the rows that the log has by now, for calls that were dialled in this range."""
         now = time.time()
         return [
             row.cells

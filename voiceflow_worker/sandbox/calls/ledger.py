@@ -67,8 +67,8 @@ class LedgerEntry(CallEntry):
     """The entry of one POST to the callflows endpoint.
 
     `received_at` is when the request was read, and `at` is when the call was accepted or refused. They differ only if a
-    delay was ordered. `rang` becomes true at `at`, or later if a script delays the dialling. `answered_with` is the
-    answer to the client. `http_status` is None if the answer was not HTTP.
+    delay was ordered. `rang` becomes true at acceptance, or later if a script delays the dialling. `answered_with` is
+    the answer to the client. `http_status` is None if the answer was not HTTP.
     """
 
     received_at: float

@@ -71,7 +71,7 @@ class Outcomes:
         self._calls: dict[str, int] = {}
 
     def plan(self, destination: str, actions: Sequence[object], *, script: Script | None = None) -> CallPlan:
-        """Return the plan of the next call to `destination`, which runs `actions` if it is answered."""
+        """Return the plan of the next call to `destination`. If the call is answered, it runs `actions`."""
         nth = self._calls.get(destination, 0)
         self._calls[destination] = nth + 1
         luck = self._luck(f"{destination}/{nth}")

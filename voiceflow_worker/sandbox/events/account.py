@@ -62,7 +62,7 @@ class Account:
     # -- access --------------------------------------------------------------------------------------------------------
 
     def refusal(self, authorization: bytes | None, sub_account: str) -> tuple[int, str] | None:
-        """Return the HTTP status and the message that refuse a request without access, or None."""
+        """Return the HTTP status and the message that refuse a request, or None for a request with access."""
         scheme, _, token = (authorization or b"").partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:

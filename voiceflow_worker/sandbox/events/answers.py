@@ -132,7 +132,7 @@ def judged(body: object, request: FlowRequest, account: Account, *, now: datetim
 
 
 def against_account(actions: Sequence[object], account: Account) -> Sequence[Finding]:
-    """Return a finding for each number and voice of a flow that the account does not have."""
+    """Return a finding for each number and voice in the actions that does not belong to the account."""
     found: list[Finding] = []
     for entry in actions:
         action, params = read_action(entry)

@@ -187,7 +187,7 @@ class Conversation:
             self._hang_up(leg)
 
     async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
-        """Let the two parties talk, unless the call ended early. Afterwards, free the second line in both cases."""
+        """With `talks`, let the two people talk. Then, in any case, free the line of the second party."""
         script, seconds = self._call.script, self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
             seconds = script.bridge_seconds

@@ -67,7 +67,7 @@ class Exchange:
         self._after(plan.ring_seconds + plan.talk_seconds + plan.lag_seconds, partial(self._end_as_planned, call))
 
     def _ring(self, call: Call, *, converses: bool) -> None:
-        """Ring the phone, and report it. Unless the call `converses`, schedule its later events by its plan."""
+        """Ring the phone, and report the state of the leg. Without a conversation, schedule the later states too."""
         plan, request, events = call.plan, call.request, self.stage.events
         ended = plan.ring_seconds + plan.talk_seconds
         leg = Leg(
@@ -115,7 +115,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switchboard:
-    """The switchboard, which makes the ordered incoming calls and lists them."""
+    """The switchboard, which makes and lists the incoming calls that orders ask for."""
 
     account: Account
     outcomes: Outcomes
@@ -145,7 +145,7 @@ class Switchboard:
         return entry
 
     def sub_account_of(self, order: InboundOrder) -> str:
-        """Return the sub-account of the call. Raises ValueError as `call` does."""
+        """Return the sub-account of the call. Raises ValueError if the account lacks the number or a VCA webhook."""
         if not self.account.owns(order.destination):
             raise ValueError(f"{order.destination} is not one of the account's numbers")
         sub_account = order.sub_account or self.account.first_with(EventKind.VCA)

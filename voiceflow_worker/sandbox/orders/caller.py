@@ -82,7 +82,7 @@ class SimulatedCaller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """Return a reaction to each try of the next question, which needs `fewest` keys. The last one is repeated."""
+        """Return a reaction to each try of the next question; the last one is repeated. `fewest` keys are needed."""
         place = self._questions
         self._questions += 1
         scripted = 0 if self._keys is None else len(self._keys)

@@ -26,7 +26,7 @@ class EventKind(StrEnum):
 
 
 class EventOrder(DestinationOrder):
-    """An order for events of the type `event`, of calls to `destination` or of all calls, `times` times or always.
+    """An order for the next `times` events of one type, or for all. With `destination`, only for calls to this number.
 
     `delay_seconds`, divided by the sandbox's speed, delays the event; the caller of a menu then waits longer.
     `duplicates` is the number of further copies. They are sent together with the event, or `duplicate_after` seconds

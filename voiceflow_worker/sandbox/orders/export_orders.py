@@ -11,9 +11,9 @@ from voiceflow_worker.sandbox.orders.orders import DestinationOrder, RepeatedOrd
 
 
 class RowOrder(DestinationOrder):
-    """An order for the log rows of calls to `destination` or of all calls: for `times` calls, or always.
+    """An order for the log rows of the next `times` calls, or of all. With `destination`, only for calls to it.
 
-    The rows come `late_seconds`, divided by the sandbox's speed, after the end of the call. `masked` hides the last
+    From the end of the call to its rows, `late_seconds` pass, divided by the sandbox's speed. `masked` hides the last
     digits of both numbers. With `never`, the rows do not come.
     """
 
@@ -33,8 +33,9 @@ class At(StrEnum):
 class ExportOrder(RepeatedOrder):
     """An order for the next `times` exports (default 1, null for all).
 
-    An export is not ready at its first `polls` polls. Then it ends as `status`, with files of `rows_per_file` rows.
-    With `at`, the next `times` requests of this kind fail with `http_status`, and with `retry_after` if given.
+    An export is unfinished for the first `polls` status requests. Then it ends as `status`, with `rows_per_file` rows
+    in a file.
+    With `at`, instead the next `times` requests of this kind fail with `http_status`, and `retry_after` if given.
     """
 
     times: int | None = Field(default=1, ge=1)

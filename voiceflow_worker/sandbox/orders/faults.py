@@ -94,9 +94,9 @@ _LONGEST_WAIT = 60.0
 class Fault(DestinationOrder):
     """One fault of the callflows endpoint, with its parameters.
 
-    It applies to `times` POSTs (default 1, null for all) to `destination`, or to all numbers. With `next`, it
-    applies to that number of POSTs to any destination instead. `place` is by default "before" for status, platform and
-    throttle, else "after".
+    It applies to `times` POSTs (default 1, null for all) to `destination`, or to all numbers. `next`, a
+    number of POSTs to any destination, replaces `times` and `destination`. `place` is by default "before" for status,
+    platform and throttle, else "after".
     """
 
     model_config = ConfigDict(populate_by_name=True)

@@ -22,12 +22,12 @@ class RepeatedOrder(StrictModel):
 
     @property
     def for_destination(self) -> str | None:
-        """The destination of the calls to which the order applies, as `same_number` writes it; None for all calls."""
+        """The destination of the calls to which the order applies, with a + in front; None for all calls."""
         return None
 
     @property
     def occasion(self) -> object:
-        """The kind of event or request to which the order applies, if its book has orders for several kinds."""
+        """The kind of event or request to which the order applies; None if such orders have only one kind."""
         return None
 
     @property
@@ -64,7 +64,7 @@ class OrderBook(Generic[Given]):
         self._orders.append((order, order.for_destination, order.count))
 
     def take(self, destination: str | None, occasion: object = None) -> Given | None:
-        """Return the first order for a call to this destination on this occasion, and count it as used once."""
+        """Return the first order for this destination and this kind of event or request, and count it as used once."""
         if not self._orders:
             return None
         wanted = None if destination is None else same_number(destination)

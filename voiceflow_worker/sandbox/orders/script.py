@@ -36,7 +36,7 @@ class Script(DestinationOrder, Conduct):
     divided by the sandbox's speed: `dial_seconds` from acceptance to dialling, `ring_seconds`, `talk_seconds`, and
     `delay_seconds` from the end of the call to its summary.
 
-    `duplicates` is the number of further summaries. `drop` sends no summary. `no_client_request_id` leaves the
+    `duplicates` is the number of further summaries. With `drop`, no summary is sent. `no_client_request_id` leaves the
     clientRequestId out of the summary. `retries` is how often a summary is sent again if the answer is not 2xx.
 
     A call with questions or a second party takes as long as its menu. In such a call, two people talk for

@@ -52,7 +52,7 @@ class _MenuJournal:
         self._batcher: Batcher[_AnswerEntry, bytes] = Batcher(self._flush)
 
     async def write(self, entry: _AnswerEntry) -> bytes:
-        """Store an answer and its key press, durably. Returns the stored answer; another receiver may have been first.
+        """Store an answer and its key press, durably. Returns the stored answer, which may come from another receiver.
 
         After a StoreError or a StaleJobError, perhaps only one of the two is stored. The other is stored when the same
         event comes again.
@@ -84,7 +84,7 @@ _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
 class MenuMetrics:
-    """Metrics of answers to call action events and of their handlers. Their labels have few values."""
+    """Metrics of the answers to call action events, and of the handlers of menus. Each label has few values."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._answers = Counter(
@@ -154,7 +154,7 @@ class MenuEvents:
         _loaded()
 
     async def __call__(self, event: OtherEvent) -> EventAnswer:
-        """Answer a call action event, with bytes; None for other events. Raises StoreError and StaleJobError."""
+        """The answer to a call action event, in bytes; None for other events. Raises StoreError and StaleJobError."""
         return await self._answer(event) if isinstance(event, CallAction) else None
 
     async def _answer(self, event: CallAction) -> bytes:

@@ -58,6 +58,6 @@ class AnswersOnce:
             wait = min(wait * 1.5, _LONGEST_LOOK)
 
     async def keep(self, answers: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Store answers to events. Returns the answers that are now stored; another receiver may have been first."""
+        """Store answers to events that have none. Returns the stored answers, which may come from other receivers."""
         standing = await self._answers.add({key: answer.decode() for key, answer in answers.items()})
         return {key: text.encode() for key, text in standing.items() if text is not None}

@@ -28,7 +28,7 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 
 class PageActing:
-    """The actions of operators, each with its confirmation. Readers see the command to type instead."""
+    """The actions of operators, each with its confirmation. People who may not act see the command to type instead."""
 
     def __init__(self, acting: ActingStore) -> None:
         self.actions = all_actions(acting)
@@ -78,7 +78,7 @@ class PageActing:
         return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
 
     async def told(self, asked: PageRequest, session: PageSession) -> str | None:
-        """The sentence about the action that has just led to this page; None without one. Raises StoreError."""
+        """The sentence about the action that has just led to this page; None if no action did. Raises StoreError."""
         told = asked.query.get("told")
         if not told or len(told) > _LONGEST_TOLD:
             return None

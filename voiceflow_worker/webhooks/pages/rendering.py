@@ -98,5 +98,5 @@ def _clock(seconds: float) -> str:
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """The options of a choice, for values that are their own labels."""
+    """The options of a choice, each with its value as its label."""
     return [(name, name) for name in names]

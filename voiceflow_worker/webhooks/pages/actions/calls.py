@@ -86,7 +86,7 @@ class RedialAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put the call back in the queue, unless its phone has been called again since the question."""
+        """Put the call back in the queue. Raises InvalidInputError if the call was redialled after the question."""
         queue, job = await self._acting.call(form.one("call"))
         if str(job.post_count) != form.one("posts"):
             raise InvalidInputError(f"this call was redialled after the page was opened; look at {job.id}")

@@ -76,7 +76,7 @@ class HoldAction(PageAction):
 
 
 class ResumeAction(PageAction):
-    """The end of a hold of a queue or a batch."""
+    """The resumption of a held queue or batch."""
 
     name = "resume"
 
@@ -85,7 +85,7 @@ class ResumeAction(PageAction):
         return command("resume", queue=subject.one("queue"), batch=subject.exactly("batch") or None)
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Due calls ring, unless there is another hold."""
+        """The question before the action. After the action, due calls ring if there is no other hold."""
         queue, batch, states = await _subject(self._acting, subject)
         limits = await queue.store.control.limits(queue.name)
         rate = rate_in_words(limits.rate if limits is not None else None)
@@ -106,7 +106,7 @@ class ResumeAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:  # noqa: ARG002 - an open gate keeps no reason
-        """Open the gate, unless it is closed for another reason than the one that the question named."""
+        """Open the gate. Raises InvalidInputError if a new hold was set meanwhile, or the batch is cancelled."""
         queue, batch, _ = await _subject(self._acting, form)
         own = _own(await _closed(queue), batch)
         if own is not None and _digest(own) != form.one("hold"):
@@ -180,12 +180,12 @@ def _is_of(gate: Gate, batch: str | None) -> bool:
 
 
 def _own(closed: Sequence[Gate], batch: str | None) -> Gate | None:
-    """The closed gate of a batch, or of the queue."""
+    """The closed gate of this batch, or of the queue if `batch` is None; None if that gate is open."""
     return next((gate for gate in closed if _is_of(gate, batch)), None)
 
 
 def _digest(gate: Gate | None) -> str:
-    """The reason of a hold as a short text, which a form can keep; empty without a hold."""
+    """A digest of the reason of a hold, for a hidden field of the form; empty without a hold."""
     return "" if gate is None else hashlib.sha256(gate.reason.encode()).hexdigest()[:16]
 
 

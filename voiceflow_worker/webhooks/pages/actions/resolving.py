@@ -72,7 +72,7 @@ class ResolveAction(PageAction):
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
 
-        So does a call that now has another POST in doubt: the person decided about the POST that was shown.
+        A call that now has another POST in doubt stays in doubt too: the person decided about the POST that was shown.
         """
         verdict, note = form.one("verdict"), reason_in(form, "note")
         if verdict not in {_PLACED, _NOT_PLACED}:

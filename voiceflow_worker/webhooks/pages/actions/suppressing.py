@@ -46,7 +46,7 @@ class SuppressAction(PageAction):
         return command("suppress", "add", subject.one("numbers") or "NUMBER", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action, with a field for the numbers. It shows the number of a named call."""
+        """The question before the action, with a field for numbers. The number of a call in the form is filled in."""
         numbers = subject.one("numbers")
         if job_id := subject.one("call"):
             numbers = (await self._acting.call(job_id))[1].destination
@@ -146,7 +146,7 @@ class ImportNumbersAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Add the numbers. If a line is not a number, add none, unless such lines may be skipped."""
+        """Add the numbers. A line that is not a number is skipped if the form allows it; otherwise nothing is added."""
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
         column = form.one("column") or None

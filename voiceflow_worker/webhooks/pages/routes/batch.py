@@ -21,7 +21,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
     """The page of a batch. `large` counts batches that are too large to be counted while somebody waits."""
 
     async def show_batch(store: Store, asked: PageRequest) -> Answer:
-        """A batch of the queue `?queue=`."""
+        """The page of one batch. Its queue is `?queue=`."""
         queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
         progress: BatchProgress | None = None
         if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:

@@ -11,7 +11,7 @@ BATCHES_A_PAGE = 50
 
 
 async def show_batches(store: Store, asked: PageRequest) -> Answer:
-    """The page of batches with `?name=` in their names. It begins at the place `?from=` of the list."""
+    """The page of batches with `?name=` in their names. `?from=` is the index of the first batch on the page."""
     queues = [queue.queue for queue in await read_queues(store)]
     wanted, only = asked.asked("name"), asked.asked("queue")
     found = in_order([each for queue in queues if only in {None, queue} for each in await read_batches(store, queue)])
@@ -32,5 +32,5 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
 
 
 def _place(text: str | None, count: int) -> int:
-    """The index that a text gives in a list of `count` entries; 0, the first, if the text is not such an index."""
+    """The index in a list of `count` entries, read from a text; 0 if the text is not such an index."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 and int(text) < count else 0

@@ -59,8 +59,9 @@ class CallFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPage:
-    """One page of calls, the newest first. `newer` and `older` are the places of the pages around it, or None.
+    """One page of calls, the newest first.
 
+    `newer` and `older` are ids without a queue, for the links to the pages before and after; None without such a page.
     `looked_at`: the number of calls that were read, if the search stopped before the page was full.
     """
 
@@ -175,7 +176,7 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
 async def _page(
     store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
 ) -> CallPage:
-    """Read one page of calls from all queues. The queues are merged by the ends of ids, which are times of creation."""
+    """Read one page of calls from all queues, in the order of creation. The last part of an id tells this time."""
     order = Order.NEWEST if before is None else Order.CREATED
     place = before or min(filter(None, (after, wanted.newest)), default=None)
     found, looked, goes_on = list[Job](), 0, True
@@ -201,7 +202,7 @@ async def _page(
 
 
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
-    """Whether the queue or its batch has calls in these states and with these outcomes, as its totals show.
+    """Whether the totals of the queue, or of the query's batch, count calls in these states and with these outcomes.
 
     Stores have no index of outcomes, so a search that finds nothing would read every call.
     """
@@ -211,7 +212,7 @@ async def _may_have(store: Store, queue: str, query: Query) -> bool:
 
 
 async def _read(store: Store, query: Query, queues: Sequence[str], place: str | None) -> Sequence[Job]:
-    """The next calls of all queues after a place, in the order of the query."""
+    """The next calls of all queues after the id `place` (without its queue), in the order of the query."""
     found: list[Job] = []
     for queue in queues:
         found += await store.jobs.find(replace(query, queue=queue, after=None if place is None else f"{queue}.{place}"))

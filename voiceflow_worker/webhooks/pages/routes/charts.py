@@ -31,7 +31,10 @@ _WIDEST = 8.0
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """A bar, or a piece of a bar, for `count` out of `of` calls. `start` and `width` are in percent of the chart."""
+    """A bar, or a piece of a bar, for `count` calls. `of` is the number of all calls.
+
+    `start` and `width` are in percent of the chart.
+    """
 
     name: str
     count: int
@@ -42,7 +45,7 @@ class ChartBar:
 
     @property
     def share(self) -> float:
-        """The share of `count` in `of`, in percent."""
+        """The calls of this bar, in percent of the total."""
         return round(100 * self.count / self.of, 1)
 
 

@@ -31,7 +31,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDoubts:
-    """The oldest doubts of a queue. The next page begins after the id `after`."""
+    """The oldest doubts of a queue. `after` is the id before the next page, and None on the last page."""
 
     name: str
     total: int

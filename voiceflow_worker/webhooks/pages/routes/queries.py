@@ -23,7 +23,10 @@ class PageQueries:
         self._store = store
 
     async def find(self, text: str, *, also: str | None = None) -> list[Job]:
-        """Up to `MOST_FOUND` calls with this id, `clientRequestId`, number or unique key, the newest first."""
+        """Up to `MOST_FOUND` calls with this id, `clientRequestId`, number or unique key, the newest first.
+
+        `also` is a queue to search even if it had no worker and no batch.
+        """
         job = await self.job(text)
         if job is None and (post := job_of(text)) is not None:
             job = await self.job(post[0])
@@ -47,7 +50,7 @@ class PageQueries:
         return (await self._store.jobs.get([job_id])).get(job_id)
 
     async def names(self, also: str | None) -> list[str]:
-        """The queues that ever had a worker or a batch, the default queue, and `also`."""
+        """The queues that ever had a worker or a batch, the default queue, and the queue `also`."""
         known = {*await QueueNames(self._store).known(), *await BatchNames.queues(self._store)}
         named = {also} if also is not None and QUEUE_NAME.fullmatch(also) else set[str]()
         return sorted({DEFAULT_QUEUE, *known, *named})
