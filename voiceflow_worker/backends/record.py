@@ -129,7 +129,7 @@ def newer(what: str, error: Exception) -> StoreVersionError:
 
 
 def unstorable(error: UnicodeEncodeError) -> InvalidInputError:
-    """The error for a text that no store can keep."""
+    """The error for a text that cannot be stored, such as half of a surrogate pair."""
     return InvalidInputError(f"the text {error.object[:60]!r} {half_pair_problem(error.object)}")
 
 

@@ -8,7 +8,7 @@ from voiceflow_worker.core.ports import Clock
 
 
 class Wakeups:
-    """The events of all queues. An event is made when a task begins to wait, and dropped when it is set.
+    """The anyio events of all queues. An event is made when a task begins to wait, and dropped when it is set.
 
     Get the event before you read the store, so that a change after the reading sets the event.
     """

@@ -136,7 +136,7 @@ class VoiceClient(api.AccountApi):
         limiter: RateLimit | None = None,
         patience: timedelta | None = None,
     ) -> Self:
-        """A client with these settings. `patience` is an upper bound for their two timeouts.
+        """A client with these settings. `patience` is an upper bound for both timeouts in the settings.
 
         Raises SettingsError, which names every missing setting.
         """

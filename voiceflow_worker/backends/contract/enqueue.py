@@ -161,7 +161,7 @@ class EnqueueContract(Ground):
         assert sum((await store.jobs.count(QUEUE)).values()) == 0
 
     async def test_a_repeated_enqueue_gives_the_same_answer(self, store: Store) -> None:
-        """If the answer to an enqueue is lost, the same call again returns the same answer."""
+        """If the answer to an enqueue is lost, the same enqueue again returns the same answer."""
         jobs = [sample_job(1, unique_key="k"), sample_job(2)]
         await store.jobs.enqueue(jobs, now=NOW)
         answers = await store.jobs.enqueue(jobs, now=NOW)

@@ -57,8 +57,8 @@ class RedisJobs(Jobs):
 
         A script is atomic, and the server answers nothing else while it runs: 20 ms for 1,000 jobs, 0.5 s for 10,000.
         Jobs of several queues, which may be on several servers, are all checked before the first script stores any. A
-        caller that is interrupted between two scripts repeats the call. Raises InvalidInputError for more than 20,000
-        jobs.
+        caller that is interrupted between two scripts enqueues the same jobs again. Raises InvalidInputError for more
+        than 20,000 jobs.
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
@@ -148,7 +148,7 @@ class RedisJobs(Jobs):
         return dict(zip(JobState, counted, strict=True))
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
-        """The totals of a queue or of a batch. In a store of an older version, the first call has to count all jobs."""
+        """The totals of a queue or of a batch. In a store of an older version, the first request counts all jobs."""
         is_tallied, totals = await self._read_totals(queue, batch_id=batch_id)
         if not is_tallied:
             await tally_all(self, queue)

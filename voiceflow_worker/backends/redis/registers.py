@@ -13,7 +13,7 @@ class Registers:
         self._known: set[tuple[str, str]] = set()
 
     async def note(self, register: str, name: str) -> None:
-        """Add a name to a register, before this process uses it for the first time."""
+        """Add a name to a register, before this process uses the name for the first time."""
         if (register, name) not in self._known:
             await self._link.ask(lambda client: client.sadd(register, [name]))
             self._known.add((register, name))

@@ -2,7 +2,7 @@
 
 The statements run on the thread of the event loop, a few microseconds each. Only commits, with their fsync, and waits
 for other processes run in a second thread. If the statements ran there too, the threads would exchange Python's lock at
-each statement. With a busy event loop, a batch of 32 moves then took 4 ms to 3.4 s.
+each statement. In a test with a busy event loop, a batch of 32 moves took 4 ms to 3.4 s that way.
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ class LoopCalls:
 
     @classmethod
     def of_running_loop(cls) -> LoopCalls:
-        """The calls for the running event loop. anyio's `from_thread.run_sync` would make the thread wait each time."""
+        """The two ways on the running event loop. anyio's `from_thread.run_sync` makes the thread wait each time."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

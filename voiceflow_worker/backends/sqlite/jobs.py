@@ -129,7 +129,7 @@ class SqliteJobs(Jobs):
         return {state: counted[state.value] for state in JobState}
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
-        """The totals of a queue or of a batch. In a file of an older version, the first call has to count all jobs."""
+        """The totals of a queue or of a batch. In a file of an older version, the first request counts all jobs."""
         await self._tally(queue)
         bindings = {"queue": queue} if batch_id is None else {"queue": queue, "batch": _place(batch_id)}
         found = orjson.loads(

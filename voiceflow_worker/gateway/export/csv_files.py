@@ -1,8 +1,8 @@
 """A reader for the CSV files of a log export (8x8 voice log export reference, "Logs files format").
 
 The reader is tolerant: columns may have any order and spelling, and missing or unreadable values are None. A line that
-cannot be read becomes an empty row. It could be any call, so with such a row no match is certain, and no call is proven
-absent.
+cannot be read becomes an empty row. The line could be any call. So with such a row, no match is certain, and no call is
+proven absent.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _price(text: str) -> Decimal | None:
 
 
 def _moment(text: str) -> datetime | None:
-    """A time in ISO 8601, converted to UTC; without a zone if it is written without one."""
+    """A time in ISO 8601: in UTC if the text has a zone, else without a zone."""
     try:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo is None else moment.astimezone(UTC)

@@ -31,7 +31,7 @@ class RestWire:
         return f"<RestWire {self._root}>"
 
     def url(self, *path: str) -> httpx.URL:
-        """The URL of the resource at `path`. This quotes the segments of `path`."""
+        """The URL of the resource at `path`, with the segments of the path quoted."""
         return httpx.URL("/".join((self._root, *(quote(segment, safe="") for segment in path))))
 
     def request(

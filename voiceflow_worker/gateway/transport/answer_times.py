@@ -19,7 +19,7 @@ class AnswerTimes:
         self._before = 0.0
 
     def add(self, seconds: float, *, at: float) -> None:
-        """Record how many seconds an answer took, or the wait for it if none came."""
+        """Record how many seconds an answer took, or how long a POST waited in vain for one."""
         self._turn(at)
         self._now = max(self._now, seconds)
 

@@ -33,7 +33,7 @@ class AnswerProof:
         self._sessions = RecentSessions()
 
     def waited(self, seconds: float) -> None:
-        """Record how many seconds an answer took, or the wait for it if none came."""
+        """Record how many seconds an answer took, or how long a POST waited in vain for one."""
         self._times.add(seconds, at=time.monotonic())
 
     async def judge(

@@ -34,7 +34,7 @@ _KEEPALIVE = {
 
 
 def keep_alive(connection: socket.socket) -> None:
-    """Let a connection notice that the other end is gone."""
+    """Turn on TCP keep-alive, by which a connection notices that the other end is gone."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, seconds in _KEEPALIVE.items():
         connection.setsockopt(socket.IPPROTO_TCP, option, seconds)

@@ -2,9 +2,9 @@
 
 All keys of a queue are in one slot, so that a single script can change jobs, indexes and events atomically. A job id
 begins with the name of its queue, which decides the slot. All records of a namespace are in one slot too:
-`put_if_absent` and `delete` take many keys in one trip, and `scan` needs them in order. Several slots would need
-several trips, and would hardly relieve a node: a call takes three short scripts for its records, and three long ones
-for its job.
+`put_if_absent` and `delete` take many keys in one trip, and `scan` needs them in order. With several slots, a request
+would need several trips, and a node would hardly have less work: a phone call takes three short scripts for its
+records, and three long ones for its job.
 
 The name of a queue has no colon, so no queue shares a hash tag with a namespace or with the store's own keys.
 """

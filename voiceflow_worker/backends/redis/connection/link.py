@@ -116,7 +116,7 @@ class Link:
     """The connection over which a store runs its scripts. It is a sequence of sessions.
 
     Each session begins with the `greetings`, which check the durability and the schema of the server. A session ends
-    when the connection is lost or the primary has changed. A call between two sessions waits for up to a second, and
+    when the connection is lost or the primary has changed. A request between two sessions waits for up to a second, and
     then raises StoreUnavailableError.
     """
 
@@ -209,7 +209,7 @@ class Link:
             raise await self._failed(session, error) from error
 
     def reopen(self) -> None:
-        """End the session. Calls under way fail, and a new session is opened."""
+        """End the session. Requests under way fail, and a new session is opened."""
         if self._session is not None:
             self._end(self._session)
 
@@ -233,7 +233,7 @@ class Link:
         return self._session
 
     async def _failed(self, session: Session, error: Exception) -> VoiceflowError:
-        """Translate an error of a call, and end the session if its connection is lost."""
+        """Translate an error of a request, and end the session if its connection is lost."""
         if isinstance(error, RuntimeError):
             if not session.ended.is_set():
                 raise error

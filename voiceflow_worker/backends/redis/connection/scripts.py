@@ -13,7 +13,7 @@ _INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its name, its text after the included files, and its digest for EVALSHA.
+    """One script: its name, its text (preceded by the files that it includes), and its digest for EVALSHA.
 
     A packed script takes its arguments as one JSON array of texts.
     """

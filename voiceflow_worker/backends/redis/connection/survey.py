@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Packing:
     """The size in bytes up to which Redis packs the fields of a hash. A packed job takes less memory.
 
-    `setting` is the name of the setting, and `enough` the size that suits jobs.
+    `setting` is the name of this setting in Redis, and `enough` the size that suits jobs.
     """
 
     up_to: int

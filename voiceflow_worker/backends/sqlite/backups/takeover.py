@@ -97,7 +97,7 @@ class _Reading:
         return rows[0][0] if rows else None
 
     def has(self, job_id: str) -> bool:
-        """Whether the file has this job; True if the answer cannot be read."""
+        """Whether the file has this job; True if that part of the file cannot be read."""
         try:
             return bool(self.db.rows(statements("takeover")["known"], (job_id,)))
         except apsw.Error:

@@ -69,7 +69,7 @@ class Connection:
         self._db.wal_autocheckpoint(_PAGES_OF_LOG if wanted else 0)
 
     def empty_log(self) -> None:
-        """Move the whole WAL into the file, and empty it. Raises BusyError while another connection uses the WAL."""
+        """Move the whole WAL into the file, and empty the WAL. Raises BusyError while another connection uses it."""
         [(is_busy, _, _)] = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         if is_busy:
             raise apsw.BusyError("the -wal file is being read or written")

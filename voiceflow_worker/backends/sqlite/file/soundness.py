@@ -29,7 +29,7 @@ def require_parts(db: Connection, path: Path) -> None:
 
 
 def require_sound(db: Connection, path: Path) -> None:
-    """Raise StoreCorruptError if SQLite finds the file damaged. It reads the whole file: 5 ms a megabyte."""
+    """Raise StoreCorruptError if SQLite finds the file damaged. The check reads the whole file: 5 ms a megabyte."""
     found = [str(row[0]) for row in db.rows(f"PRAGMA integrity_check({_MOST_FINDINGS})")]
     if found != ["ok"]:
         raise damaged(path, " ".join("; ".join(found).replace("*** in database main ***", "").split()))
