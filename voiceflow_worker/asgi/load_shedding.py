@@ -34,8 +34,8 @@ class LoadShedding:
     """The rule for turning requests away.
 
     It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
-    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait, unless the backlog is crowded:
-    then they are turned away at once.
+    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait. If the backlog is crowded, they
+    are turned away at once, too.
     """
 
     answer: bytes
@@ -53,7 +53,7 @@ class ShedDecision(Enum):
 
 
 def is_crowded(listening: socket.socket) -> bool:
-    """Whether a quarter of the backlog is full."""
+    """Whether more than a quarter of the backlog is full; False on other systems than Linux."""
     if not _IS_LINUX:
         return False
     waiting, most = _BACKLOG.unpack(listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG.size))
@@ -61,7 +61,7 @@ def is_crowded(listening: socket.socket) -> bool:
 
 
 def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) -> ShedDecision:
-    """Decide on a connection from the request that it has sent, and turn the request away if it has waited too long.
+    """Decide on a connection from the request in its buffer. A request that has waited too long is turned away.
 
     If the backlog is `crowded`, every complete request is turned away.
     """

@@ -56,7 +56,7 @@ def lease(
 
 
 def _room(db: Connection, queue: str, *, at: int) -> int:
-    """The number of further calls that may be open."""
+    """How many more calls of the queue may be open."""
     limits = db.rows(statements("control")["limits"], (queue,))
     if not limits or limits[0][2] is None:
         return _MOST
