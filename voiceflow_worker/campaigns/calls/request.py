@@ -182,7 +182,7 @@ class _Work:
         return body
 
     def number(self, name: str, *, required: bool) -> str | None:
-        """The number in this column, in E.164 form; None if it is missing or wrong."""
+        """The phone number in the column `name`, in E.164 form; None if it is missing or wrong."""
         text = self.values.reserved.get(name)
         if text is None and name == "source":
             text = self.options.source
@@ -205,7 +205,7 @@ class _Work:
         return number.e164
 
     def batch(self, body: Mapping[str, object]) -> str | None:
-        """The batch of the row, the options or the body."""
+        """The batch id of the row, else of the options, else of the body."""
         own = body.get("clientBatchId")
         batch_id = self.values.reserved.get("batch_id") or self.options.batch_id
         if batch_id is None:
@@ -218,7 +218,7 @@ class _Work:
         return batch_id
 
     def unique_key(self, body: Mapping[str, object]) -> str | None:
-        """The unique key of the row or the body."""
+        """The unique key of the row, else of the body."""
         own = body.get("clientRequestId")
         key = self.values.reserved.get("unique_key")
         if key is None:
@@ -229,7 +229,7 @@ class _Work:
         return key
 
     def data(self) -> Mapping[str, object] | None:
-        """The data to store with the job: the columns of the row, and the data of the options."""
+        """The data to store with the job: the columns of the row, and `data` of the options."""
         try:
             return checked_data({**self.values.data, **(self.options.data or {})})
         except InvalidInputError as error:

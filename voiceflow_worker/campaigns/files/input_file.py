@@ -20,7 +20,7 @@ _ENDING = ".gz"
 
 
 class InputFile:
-    """A file to read. `str()` returns its name for messages. `held` has the bytes of standard input."""
+    """A file to read. `str()` returns its name for messages. `held` is a file with the bytes of standard input."""
 
     def __init__(self, path: Path, *, held: IO[bytes] | None = None) -> None:
         self.path = None if held is not None else path

@@ -182,7 +182,7 @@ class LoggedSession:
 
     @property
     def charge(self) -> Charge | None:
-        """The price of all legs together; None unless all connected legs have prices in one currency."""
+        """The price of all legs together, if each connected leg has a price in the same currency; otherwise None."""
         priced = [(leg.price, leg.currency) for leg in self.legs if leg.price is not None]
         if not priced or any(leg.price is None and (leg.connected_at or leg.seconds) for leg in self.legs):
             return None

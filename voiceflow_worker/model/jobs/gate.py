@@ -90,7 +90,7 @@ class Gate:
     def is_spent(self, *, at: datetime) -> bool:
         """Whether the gate of a batch without jobs can be deleted.
 
-        It can if it was set before `at`, and is open, cancelled, or no longer held. A hold without an end stays,
+        True if the gate was set before `at`, and is open, cancelled, or no longer held. A hold without an end stays,
         because a batch can be held before its jobs are enqueued.
         """
         return (

@@ -192,9 +192,9 @@ class Job:
 
     Stores have an index on the first group of fields, the head. `body` is the 8x8 request body without `validUntil` and
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
-    counts against `max_active`. `posts` holds every POST, except the oldest of those that sent nothing. `data` are flat
-    JSON values of the caller. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the
-    first IVR menu of the call. `window` is the time in which the phone may ring, in `time_zone`.
+    counts against `max_active`. `posts` has all POSTs; only the oldest of those that placed no call may be dropped.
+    `data` are flat JSON values of the caller. They reach menu handlers, hooks and reports, and are not sent to 8x8.
+    `menu` names the first IVR menu of the call. `window` is the time in which the phone may ring, in `time_zone`.
     """
 
     id: str

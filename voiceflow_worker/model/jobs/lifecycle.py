@@ -367,7 +367,7 @@ def _in_its_window(job: Job, due_at: datetime) -> datetime:
 
 
 def with_post(job: Job, post: Post) -> Job:
-    """The job with one of its POSTs replaced. The oldest POSTs that sent nothing are dropped (`KEPT_POSTS`)."""
+    """The job with one of its POSTs replaced. The oldest POSTs that placed no call are dropped (`KEPT_POSTS`)."""
     posts = tuple(post if old.number == post.number else old for old in job.posts)
     kept = KEPT_POSTS.get(post.verdict) if post.verdict is not None else None
     if kept is not None and len(posts) > kept:

@@ -81,8 +81,8 @@ class Totals:
     """The totals of a queue or of a batch.
 
     `live` is the sum of the tallies of the jobs in the store, with a count for each state. `pruned` is the same sum for
-    the deleted jobs of a batch that still has jobs; for a queue it is empty. The properties add both, except for
-    `states` and `pruned_states`.
+    the deleted jobs of a batch that still has jobs; for a queue it is empty. `states` reads only `live`, and
+    `pruned_states` only `pruned`; the other properties add both.
     """
 
     live: Mapping[str, int] = field(default_factory=dict[str, int])

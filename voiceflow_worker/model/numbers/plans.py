@@ -22,7 +22,7 @@ _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 @dataclass(frozen=True, slots=True)
 class PlannedNumber:
-    """The entry of a number in a plan: its region, such as SG, and whether it is assigned there."""
+    """A number's entry in a plan: the region, such as SG, and whether the number is assigned there."""
 
     region: str
     is_assigned: bool

@@ -102,7 +102,7 @@ class Outcome:
 
     @property
     def was_placed(self) -> bool:
-        """Whether the session counts as an attempt. It does, unless 8x8 dropped the call as too late."""
+        """Whether the session counts as an attempt. A call that 8x8 dropped as too late does not count."""
         return not self.missed_its_window
 
 
