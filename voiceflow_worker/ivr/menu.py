@@ -222,9 +222,9 @@ class Menu(Manner):
     ) -> CallFlow:
         """A call that begins with this menu's question; enqueue it with the menu's name and the same data.
 
-        `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. A prompt that is a function finds `at` in
-        `caller.now`; the default is the current time. Raises InvalidInputError if the menu names no voice, or a value
-        of its prompt is missing.
+        For example: `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. A prompt that is a function
+        finds `at` in `caller.now`; the default is the current time. Raises InvalidInputError if the menu names no
+        voice, or a value of its prompt is missing.
         """
         caller = Caller(
             now=at or SystemClock().now(),

@@ -36,8 +36,8 @@ class RejectsFile:
     def refuse_name(rejects: Path, read: InputFile, source: RowSource) -> None:
         """Raise CampaignFileError for a name that the file of rejects cannot have.
 
-        The rejects must not replace the file that is read, if it is not a file of rejects itself. The name must not
-        have the extension of another format.
+        The rejects must not replace the file that is read; only a file of rejects may be read and replaced. The name
+        must not have the extension of another format.
         """
         if rejects.suffix.lower() in _OTHER_FORMATS:
             extension = ".csv" if source.kind.is_table else ".jsonl"

@@ -164,7 +164,8 @@ class CallFlow:
         """The flow with these values set; None leaves a value as it is. Raises ValueError for a time without a zone.
 
         After `valid_until` 8x8 does not place the call. The ids, at most 50 characters, come back in the session
-        summary. A clientRequestId does not keep 8x8 from placing a call twice. `client_action_id` is for answers.
+        summary. A clientRequestId does not prevent 8x8 from placing a call twice. Only an answer to a call action event
+        has a `client_action_id`.
         """
         keys = {
             "clientActionId": client_action_id,
