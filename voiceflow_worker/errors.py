@@ -14,7 +14,7 @@ VoiceflowError
 │   ├── JobNotFoundError              no job has this id
 │   ├── IllegalMoveError              the job's state does not allow this move
 │   │   ├── TooLateError              a cancel came after the call may have left
-│   │   └── TooEarlyError             8x8 may still place the call, until `until`
+│   │   └── TooEarlyError             8x8 may still place the call, up to the time `until`
 │   ├── StaleJobError                 another process changed the job first
 │   └── OutcomeTimeoutError           a job had no outcome yet when the wait for it ended
 ├── StoreError                        the store failed, or cannot be used
@@ -221,7 +221,7 @@ class TooLateError(IllegalMoveError):
 
 
 class TooEarlyError(IllegalMoveError):
-    """Raised when a call is resolved too early as not placed: 8x8 may still place it until `until`."""
+    """Raised when a call is resolved too early as not placed: up to the time `until`, 8x8 may still place it."""
 
     def __init__(self, job_id: str, *, state: str, until: datetime) -> None:
         self.until = until

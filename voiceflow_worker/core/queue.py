@@ -192,7 +192,7 @@ class CallQueue:
         """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
 
         A call is left out if `redial` would refuse it, if its number is on the suppression list, if a person cancelled
-        it, or if people have redialled it `times` times before. So a repeated or interrupted order redials nobody
+        it, or if people have redialled it as often as `times` says. So a repeated or interrupted order redials nobody
         twice. A dry run only counts. With `at`, calls that ended after it are left out. Raises `InvalidInputError` for
         outcomes that cannot be redialled, and for a cancelled batch.
         """

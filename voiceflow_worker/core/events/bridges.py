@@ -104,7 +104,7 @@ class Bridges:
         return line.job.request_id(line.number), self._policy.ringing + self._policy.longest_call
 
     async def _called(self, held: Mapping[str, str], line: MenuCall) -> str | None:
-        """The first number that another job is calling now, with that job, as a clause."""
+        """A clause with the first number that another job is calling now, and with that job; None if there is none."""
         owners = {number: job_of(owner) for number, owner in held.items()}
         holders: dict[str, str] = {number: post[0] for number, post in owners.items() if post is not None}
         own = None if line.job is None else line.job.id

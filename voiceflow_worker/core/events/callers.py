@@ -47,7 +47,7 @@ class Callers:
         self._visits = json_records(store, VISITS, tuple[KeyPress, ...], keep_for=VISIT_KEPT)
 
     async def find(self, event: CallAction) -> MenuCall:
-        """The call of an event, found by its session, or else by the one open POST between its two numbers.
+        """The call of an event, found by the event's session, else by the one open POST between its two numbers.
 
         A match by numbers shows that this POST was placed. The match is stored before this returns. So it settles a job
         in doubt, and later events are matched by their session. An event of a call that this store did not make has no

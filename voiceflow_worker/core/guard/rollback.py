@@ -1,8 +1,8 @@
-"""The rollback guard. It detects with the workers' journal files that a store was set back to an older state.
+"""The rollback guard. From the workers' journal files, it detects that a store was set back to an older state.
 
 Before a POST leaves, its worker writes the job to a file of its own, in addition to the journal entry in the store. The
-guard compares the newest of these jobs with the store again and again. POST numbers only grow. So a store that knows
-fewer POSTs of a job than it once stored was set back. The queue is then held, and the lost calls are put in doubt.
+guard compares the newest of these jobs with the store again and again. POST numbers only grow. So a store was set back
+if it knows fewer POSTs of a job than it once stored. The queue is then held, and the lost calls are put in doubt.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class PersonCaps:
 
 
 def _places(job: Job) -> list[str]:
-    """The keys of all places of a job's person, including places beyond the limit: it may have been higher before."""
+    """The keys of all places of a job's person, including places beyond the limit: the limit may have been higher."""
     person = min(spellings(job.destination))
     return [f"{job.queue}/{person} {place}" for place in range(1, MOST_ATTEMPTS + 1)]
 

@@ -80,8 +80,8 @@ class SuppressionList:
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
-        An entry that lasts longer stays as it is. Waiting calls to these numbers end when they come up for sending. A
-        POST that is on its way is not stopped. Raises InvalidInputError for an `until` that has passed, and for a
+        An entry that lasts longer stays as it is. Waiting calls to these numbers end when their turn to be sent comes.
+        A POST that is on its way is not stopped. Raises InvalidInputError for an `until` that has passed, and for a
         reason that no store can keep.
         """
         checked_text("the reason of a suppression", reason)
@@ -135,7 +135,7 @@ class SuppressionList:
     async def remember_opt_outs(self, moves: Sequence[Move]) -> None:
         """Put the numbers of people who opted out in these moves on the list, forever.
 
-        This comes before the commit of the moves, so that a crash between the two loses no opt-out.
+        Call this before the commit of the moves, so that a crash between the two loses no opt-out.
         """
         found = _opt_outs(moves, now=self._clock.now())
         if found:

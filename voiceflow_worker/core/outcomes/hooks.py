@@ -163,7 +163,7 @@ class OutcomeHooks:
             lanes.start_soon(lane.run)
 
     async def _open_each(self, lanes: TaskGroup) -> None:
-        """Open every queue as it becomes known. A new queue is read from its first call on."""
+        """Begin the delivery for every queue as it becomes known. A new queue is read from its first call on."""
         since = await self._retry(self._registered)
         opened: set[str] = set()
         while not self._stopped.is_set():

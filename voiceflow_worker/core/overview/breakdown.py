@@ -1,4 +1,4 @@
-"""The breakdown of a report, for which each call is read: hours, countries, attempts, refusals, duration."""
+"""The breakdown of a report by hours, countries, attempts, refusals and duration. It reads each call."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class RefusedCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
-    """The figures of a report for which each call is read. Deleted calls do not count.
+    """The figures of a report that need each call to be read. Deleted calls do not count.
 
     `by_hour` has the hours of the day in `time_zone`: the most frequent zone of the calls or their numbers, else UTC.
     `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered calls.

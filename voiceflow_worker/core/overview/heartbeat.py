@@ -32,7 +32,7 @@ class WorkerBeat:
 class BatchRates:
     """The rates of the batches that a worker sends, in calls per second over the last seconds.
 
-    They have their own record, because older versions do not read a heartbeat with more fields.
+    The rates have a record of their own, because older versions do not read a heartbeat with more fields.
     """
 
     rates: Mapping[str, float]

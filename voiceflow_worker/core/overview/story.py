@@ -32,7 +32,7 @@ class Story:
     happenings: tuple[Happening, ...]
 
     def lines(self) -> Iterator[str]:
-        """The story line by line for a terminal; control characters in foreign texts are escaped."""
+        """The story line by line for a terminal; control characters in texts from outside are escaped."""
         yield printable_line(self.standing)
         yield from (f"  {printable_line(fact)}" for fact in self.facts)
         for each in self.happenings:

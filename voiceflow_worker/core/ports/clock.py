@@ -22,5 +22,5 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep. With 0 or less, only yield to other tasks."""
+        """Sleep. With 0 or less, only let other tasks run."""
         await anyio.sleep(max(seconds, 0.0))

@@ -14,8 +14,8 @@ from voiceflow_worker.model.jobs.job import Job
 class WitnessFile:
     """One journal file of a worker of this host.
 
-    `kept` is the newest entry in it that the store is known to have, if any. `retention` is how long ended jobs were
-    kept when the file was begun.
+    `kept` is the newest entry in the file that the store is known to have, if any. `retention` is how long ended jobs
+    were kept when the file was begun.
     """
 
     name: str

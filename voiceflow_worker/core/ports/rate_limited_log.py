@@ -18,7 +18,7 @@ class RateLimitedLog:
         self._logged: dict[object, tuple[float, int]] = {}
 
     def admit(self, kind: object) -> int | None:
-        """None if this line must be left out; else how many lines of its kind were left out since the last one."""
+        """None if this line must be left out; else how many lines of its kind were left out just before."""
         now = self._monotonic()
         at, left_out = self._logged.get(kind, (float("-inf"), 0))
         if now - at < EVERY:

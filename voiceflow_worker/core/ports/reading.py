@@ -20,7 +20,7 @@ class ReadJobs:
 
 
 async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
-    """Read the jobs with these ids in one trip. If a newer version wrote some, each job takes its own trip."""
+    """Read the jobs with these ids in one trip. If a newer version wrote some, each job is read in its own trip."""
     if not job_ids:
         return ReadJobs({}, {})
     try:

@@ -255,9 +255,9 @@ class Control(Protocol):
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take up to `wanted` departure times, none later than `now + horizon`, at the queue's rate and burst.
 
-        No time is before `now`, which may be in the future. Times are shared by all workers (GCRA, `model.jobs.gcra`).
-        An unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back by more than ten
-        seconds, departures continue within the horizon and one interval of the rate.
+        No time is before `now`. A caller may give a `now` in the future. Times are shared by all workers (GCRA,
+        `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back
+        by more than ten seconds, departures continue within the horizon and one interval of the rate.
         """
         ...
 
@@ -322,7 +322,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on this clock. With 0 or less, only yield to other tasks."""
+        """Sleep on this clock. With 0 or less, only let other tasks run."""
         ...
 
 

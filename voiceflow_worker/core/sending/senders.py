@@ -43,7 +43,7 @@ class Senders:
             self._on_freed()
 
     def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
-        """Send counted calls in tasks of this group. Calls that have not left when the group ends are given back."""
+        """Send counted calls in tasks of this group. Calls that have not left when it ends go back to the queue."""
         for flight in flights:
             self._ready.append(flight)
             if self._idle:

@@ -57,8 +57,8 @@ class BatchRedials:
     ) -> RedialledBatch:
         """Redial the calls of a batch that ended with one of these statuses by `at`; a dry run only counts them.
 
-        Each call is redialled at most `times` times by the order of a person. This count is in the job, so an order
-        that was interrupted, or is repeated, redials nobody twice. Raises InvalidInputError for a cancelled batch.
+        A call may have `times` redials by the order of a person. This count is in the job, so an order that was
+        interrupted, or is repeated, redials nobody twice. Raises InvalidInputError for a cancelled batch.
         """
         await self._require_open(batch_id)
         query = Query(

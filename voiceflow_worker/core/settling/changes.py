@@ -50,7 +50,7 @@ class Change:
 class Changes:
     """Applies pure functions to jobs as the store has them, many in one commit.
 
-    This also does what every change requires: it stores the sessions of POSTs, puts numbers that opted out on the
+    It also does what every change requires: it stores the sessions of POSTs, puts numbers that opted out on the
     suppression list, and releases the numbers of calls that are over.
     """
 
@@ -152,7 +152,7 @@ class Changes:
         return again
 
     async def _commit(self, moves: Sequence[Move]) -> set[str]:
-        """Commit moves and do what they require; returns the ids of the jobs whose move was committed."""
+        """Commit moves, and update sessions, places, locks and opt-outs; returns the ids of the committed jobs."""
         if not moves:
             return set()
         # Before the commit, and so before the number is released: the next call that locks the number finds it on the

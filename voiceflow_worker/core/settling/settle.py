@@ -50,9 +50,10 @@ class SummaryResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to POST `number` of a job, which came at `at`. `job` is the job as the caller last saw it.
+    """The answer to a POST of a job. `number` is the POST's number, `at` the time of the answer.
 
-    `held_until` is the time at which the queue opens again after a verdict that holds it.
+    `job` is the job as the caller last saw it. `held_until` is the time at which the queue opens again after a verdict
+    that holds it.
     """
 
     job: Job
@@ -77,9 +78,10 @@ class Settler:
     async def verdict(
         self, job: Job, number: int, verdict: Verdict, *, at: datetime | None = None, held_until: datetime | None = None
     ) -> Job:
-        """Settle one POST by its answer, which came at `at` (None: now). `job` is the job as the caller last saw it.
+        """Settle one POST by its answer. `at` is the time of the answer, by default now.
 
-        Raises `StoreUnavailableError`, after which the call may be repeated.
+        `job` is the job as the caller last saw it. Raises `StoreUnavailableError`, after which the call may be
+        repeated.
         """
         at = at or self._store.clock.now()
         (settled,) = await self.verdicts([Answered(job, number, verdict, at, held_until)])
@@ -245,7 +247,7 @@ class Settler:
     async def _leave_alone(self, job: Job, outcome: Outcome) -> None:
         """After an opt-out, end the calls that wait for this number, in every known queue.
 
-        Calls of a queue without a worker, and calls that bridge to the number, end when they come up for sending. A
+        Calls of a queue without a worker, and calls that bridge to the number, end when their turn to be sent comes. A
         repeated summary does this again, because the first time may have been interrupted. If the number is no longer
         on the list, no call ends.
         """
