@@ -265,7 +265,7 @@ def test_a_busy_number_is_waited_for_until_the_call_expires(
 def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(voiceflow: Program, eight: EightByEight) -> None:
     left = within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(MINE), batch_id="doctor"))
     ended = call(voiceflow, "--without-outcome")
-    assert f"{left.id}, left over" in steps(ended)[1]["message"]
+    assert f"a killed run left behind: {left.id}" in steps(ended)[1]["message"]
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
     assert eight.rang == [MINE]
 
