@@ -31,7 +31,7 @@ _open: dict[tuple[int, str], _Opened] = {}
 
 @asynccontextmanager
 async def shared_store(url: str) -> AsyncGenerator[Store]:
-    """Yield the store at `url`, opened once for all its users on this event loop. Raises what `open_store` raises."""
+    """Yield the store at `url`, opened once for all its users on this event loop. Raises the errors of `open_store`."""
     loop = asyncio.get_running_loop()
     place = (id(loop), url)
     entry = _open.get(place)

@@ -127,7 +127,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
 
 
 def _batch(usual: str, gates: Iterable[Gate]) -> str:
-    """The batch of the call: `usual`, or if that was cancelled for good, `usual-2` and so on."""
+    """The batch of the call: `usual`, or `usual-2` and so on if the batch `usual` was cancelled for good."""
     cancelled = {gate.name for gate in gates if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED}
     names = (usual if number == 1 else f"{usual}-{number}" for number in count(1))
     return next(name for name in names if name not in cancelled)

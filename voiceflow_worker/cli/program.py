@@ -149,7 +149,7 @@ def add_command(app: App, command: Callable[..., Any]) -> None:
     """Register a command under the first word of its function's name: `list_calls` is `list`.
 
     The help lists commands in the order of registration. A command's help is its docstring: the section `Usage`
-    replaces the usage line of the signature, and the section `Examples` comes last.
+    replaces the generated usage line, and the section `Examples` comes last.
     """
     name = command.__name__.partition("_")[0]
     sections = _sections(command)

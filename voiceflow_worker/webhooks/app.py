@@ -56,9 +56,9 @@ def receiver_app(
     It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand, checks
     the store for /readyz, and sends heartbeats to the workers. (In an app that mounts the receiver, `present` sends
     them.) `policy` must be the workers' policy. With `ui_secret`, people who know this secret can see the calls under
-    /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time, which decides
-    whether a call in doubt can still be placed; the default is the store's clock. Raises SettingsError for an empty
-    secret.
+    /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time (default: the
+    store's clock). By this time, the pages decide whether 8x8 can still place a call in doubt. Raises SettingsError for
+    an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None

@@ -61,7 +61,7 @@ class Gatekeeper:
         return None
 
     def sender_of(self, scope: Scope) -> IPv4Address | IPv6Address | None:
-        """The sender of an ASGI request, as `sender` finds it."""
+        """The sender of an ASGI request, by the rules of `sender`."""
         client = scope.get("client")
         return self.sender(scope["headers"], client[0] if client else None)
 

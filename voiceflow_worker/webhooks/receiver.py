@@ -57,8 +57,8 @@ class Receiver:
     """The ASGI endpoint for events of all types.
 
     An event must be handled within `store_limit`, and a call action event within `event_limit`. After the limit, the
-    answer is 503, "send it again". The work still goes on, because a stop could leave half of a change. When the event
-    comes again, the stored result is found.
+    answer is 503, "send it again". The work still goes on, because a stop could leave a change half done. When the
+    event comes again, the stored result is found.
     """
 
     settle: SettlesSummaries

@@ -107,7 +107,7 @@ def _at(body: object, index: int, name: str) -> object:
 
 
 def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str | None) -> dict[str, Any]:
-    """Return the body with `destination` as the number that it calls, and with `source` if it has none."""
+    """Return the body with `destination` as the called number. If the body has no source, add `source`."""
     listed: object = body.get("callflow")
     if not isinstance(listed, list) or not listed:
         return body

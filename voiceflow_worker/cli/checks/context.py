@@ -61,7 +61,7 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class CheckContext:
-    """The subjects of one run of the doctor. `opening` is the result of opening the store."""
+    """The settings, store and account that the doctor examines. `opening` is the result of opening the store."""
 
     settings: Settings
     opening: Diagnosis

@@ -178,7 +178,7 @@ def _entry(asked: _Asked) -> LedgerEntry:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Return the body, or None if the client left too early. Bytes beyond the longest accepted body are dropped."""
+    """Return the body, or None if the client disconnected. Bytes beyond the longest accepted body are dropped."""
     content = b""
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""Events about calls and numbers, sent to the webhooks of the account by the rules of the orders."""
+"""Events about calls and numbers, sent to the webhooks of the account as orders demand."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFilter:
-    """A filter of calls. `lets_pass` checks the conditions that the store cannot check; None if there are none.
+    """A filter of calls. `lets_pass` checks conditions that the store cannot check; None without such conditions.
 
     Calls pass if their last change was between `begin` and `end`. `newest` is the largest id of a call that was created
     before `end`. Calls with larger ids cannot pass, and need not be read.
