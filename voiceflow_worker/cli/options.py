@@ -126,7 +126,7 @@ QueueOption = Annotated[
     str | None, Parameter(metavar="NAME", group=STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]")
 ]
 IgnoredQueueOption = Annotated[
-    QueueOption, Parameter(help="Deprecated, without effect: the command always covers the whole store.")
+    QueueOption, Parameter(help="Deprecated: it has no effect, because this command covers the whole store.")
 ]
 
 

@@ -98,11 +98,10 @@ def _lines(done: Restored) -> Iterator[str]:
     if done.moved:
         yield f"moved aside: {', '.join(map(str, done.moved))}"
     taken = done.taken
-    if taken.advanced or taken.added or taken.cancelled:
-        yield (
-            f"taken over from the old file: {taken.advanced + taken.added} calls sent or ended after the backup; "
-            f"cancelled: {taken.cancelled} calls of the backup that the old file does not have"
-        )
+    if sent := taken.advanced + taken.added:
+        yield f"taken over from the old file: {count_of(sent, 'call')} sent or ended after the backup"
+    if taken.cancelled:
+        yield f"cancelled: {count_of(taken.cancelled, 'call')} of the backup that the old file no longer had"
     if taken.left:
         yield (
             f"not taken over: {count_of(taken.left, 'call')}, enqueued after the backup and never sent. Enqueue the "

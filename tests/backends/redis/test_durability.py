@@ -181,7 +181,7 @@ async def test_a_store_of_a_newer_version_is_left_alone(redis_server: RedisServe
         await open_and_close(redis_server.url)
     redis_server.ask("DEL", "voiceflow:{store:}:schema")
     redis_server.ask("LPUSH", "voiceflow:{store:}:schema", "a list")
-    with pytest.raises(StoreCorruptError, match="keys of another program under the names"):
+    with pytest.raises(StoreCorruptError, match="keys of another program with the names"):
         await open_and_close(redis_server.url)
 
 

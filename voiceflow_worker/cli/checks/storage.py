@@ -173,7 +173,7 @@ def _permissions(path: Path) -> Diagnosis:
             remedy="allow this user to write the file and its folder, because SQLite creates files beside it",
         )
     if not path.exists():
-        return ok(f"{path.parent} may be written")
+        return ok(f"this user may write in {path.parent}")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         return warning(

@@ -206,7 +206,7 @@ class HookLane:
             failure = await self.hook.deliver(outcome_of(event, job))
         except HookGoneError as error:
             counts.is_stopped = True
-            self._log.error("a hook asked for no more outcomes; it receives none until it is run again", why=str(error))
+            self._log.error("a hook has stopped itself; it receives no outcomes until it is run again", why=str(error))
             group.cancel_scope.cancel()
             return False
         if failure is not None:

@@ -109,7 +109,7 @@ def _call_count(calls: int, path: str, *, reply: bool) -> Iterator[Finding]:
     elif calls == MAX_CALLS and reply:
         yield _warning(
             f"{path}.action",
-            "is the second makeCall of an answer, and one party is in the call already: 8x8 connects at most two",
+            "is the second makeCall of an answer, but one party is already in the call: 8x8 connects at most two",
             code=-1010,
         )
 

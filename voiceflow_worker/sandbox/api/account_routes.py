@@ -110,7 +110,7 @@ class AccountRoutes:
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             return _invalid("url should be an http or https address")
         if not isinstance(header, str | None) or not isinstance(enabled, bool):
-            return _invalid("httpAuthHeader should be a string, and enabled a boolean")
+            return _invalid("httpAuthHeader should be a string, and enabled should be a boolean")
         self._hooks(request)[hook_type] = Hook(url=url, authorization=header, enabled=enabled)
         return self._webhooks(request)
 
