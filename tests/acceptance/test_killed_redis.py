@@ -47,14 +47,16 @@ def test_workers_go_on_within_five_seconds_of_its_return_and_call_each_person_on
     calls = round(RATE * (BETWEEN + 3) * (KILLS + 1))
     with stage(tmp_path, store=own_server.url, outcomes="none") as on, ExitStack() as stack:
         on.order("script", {"drop": True})
-        on.campaign(calls)
         doors: list[Door] = []
         pids = [*on.pids, os.getpid()]
         for name in ("first", "second"):
             (tmp_path / name).mkdir()
             doors.append(door := stack.enter_context(door_before(on.sandbox, tmp_path / name)))
             env = {**on.env, "VOICEFLOW_BASE_URL": door.url}
-            pids.append(stack.enter_context(running("worker", "--rate", str(RATE), env=env)).pid)
+            worker = stack.enter_context(running("worker", "--rate", str(RATE), env=env))
+            worker.wait_for("sends queue")
+            pids.append(worker.pid)
+        on.campaign(calls)  # after both have started, so that each has calls left
         wait_for_both(doors, after=0)
 
         took: list[float] = []

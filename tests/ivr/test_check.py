@@ -120,7 +120,7 @@ def test_silence_that_never_ends() -> None:
     assert told(one) == []
     forever = ending("forever", fallback=BACK)
     (only,) = told(forever)
-    assert "silence leads from menu to menu, up to 100 questions" in only
+    assert "a silent caller hears up to 100 questions" in only
 
 
 def test_a_menu_that_nothing_ends() -> None:

@@ -168,7 +168,7 @@ def counted_jobs(rows: Iterable[Sequence[Any]]) -> Iterator[CountedCall]:
 
 
 def _writer(of: type[Any], names: Collection[str] = ()) -> Callable[[Any], dict[str, Any]]:
-    """A function that returns fields of a dataclass (by default all) as a dict, without default values."""
+    """A function that writes `names`, or all fields, as a dict. A field with its default value is left out."""
     defaults = {field.name: field.default for field in fields(of)}
     kept = [(name, defaults[name]) for name in names or defaults]
     values = attrgetter(*(name for name, _ in kept))  # all at once: half the time

@@ -197,7 +197,7 @@ class Admitter:
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """The suppressed number of each refused job, by the key of the job in `jobs`.
+        """The suppressed number of each refused job, under the job's place in `jobs`.
 
         A request with the unique key of an earlier call is never refused: it gets that call, even if the person opted
         out during the call.

@@ -44,10 +44,10 @@ class RowAction(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorCall:
-    """A call of a task to one number, or for a row with its own key.
+    """A place for a call of a task, under a number or a row's own key.
 
-    `ordinal` counts these calls from 0. `generation` is the number of earlier calls that this call replaces, and -1 if
-    there is no call.
+    `ordinal` counts the places from 0. `generation` is the number of earlier calls that the place's call replaced, and
+    -1 if it has no call yet.
     """
 
     called: str

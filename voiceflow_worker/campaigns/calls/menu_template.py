@@ -1,4 +1,4 @@
-"""The question of a menu as the template of a campaign."""
+"""A campaign template made from a menu's question."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Findings:
                     self._listed.append(found)
 
     def all(self, *, file: str) -> tuple[Finding, ...]:
-        """The listed findings. If some are not listed, one more finding has their number."""
+        """The listed findings. If some are not listed, one more finding says how many."""
         left_out = max(self.errors - MOST_ERRORS, 0) + max(self.warnings - MOST_WARNINGS, 0)
         if not left_out:
             return tuple(self._listed)

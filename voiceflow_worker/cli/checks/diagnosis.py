@@ -88,7 +88,7 @@ async def carried_out(
         found = failure(str(error), remedy="see the message")
     except Exception as error:  # noqa: BLE001 - a traceback here would end the other checks too
         found = failure(
-            f"this check itself failed: {type(error).__name__}: {error}", remedy="report this error, with this line"
+            f"this check itself failed: {type(error).__name__}: {error}", remedy="report this line as a bug"
         )
     return None if found is None else replace(found, check=name)
 

@@ -54,7 +54,7 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
         most = write_duration(allowed)
         return failure(
             f"{off_by}, and VOICEFLOW_CLOCK_SKEW allows {most}: calls expire too early, or may ring too late",
-            remedy="set the clock (NTP: timedatectl set-ntp true), then `voiceflow resume` if a queue is held",
+            remedy="set the clock (NTP: timedatectl set-ntp true), then run `voiceflow resume` if a queue is held",
         )
     return ok(f"{off_by}, within VOICEFLOW_CLOCK_SKEW")
 

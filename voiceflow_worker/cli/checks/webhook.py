@@ -74,8 +74,8 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return failure(
             f"{webhook.url} cannot be reached from here: {describe(error)}",
-            remedy="start `voiceflow serve`; check DNS, the proxy and its certificate (from outside, if only this "
-            "machine cannot reach the address)",
+            remedy="start `voiceflow serve`; check DNS, the proxy and its certificate. Try the address from another "
+            "machine too: perhaps only this one cannot reach it",
         )
     if status == NOT_FOR_GET:
         return ok(f"{webhook.url} answers ({health} does not, but it need not be reachable from outside)")

@@ -29,9 +29,9 @@ class Batcher(Generic[Item, Result]):
 
     `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, all its
     callers get that error. There is no background task: the first caller runs the flush, and the next flush is run by a
-    caller that waited. A caller in a cancelled scope ends after its items were flushed. A caller that is cancelled
-    without a scope (by asyncio's `Task.cancel`) interrupts its flush. The other callers of that flush get
-    `StoreUnavailableError`, because it is not known what was stored.
+    caller that waited. A caller in a cancelled scope ends after its items were flushed. If the
+    caller that runs the flush is cancelled without a scope (by asyncio's `Task.cancel`), the flush is interrupted. The
+    other callers of that flush get `StoreUnavailableError`, because it is not known what was stored.
     """
 
     def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]]) -> None:

@@ -121,7 +121,7 @@ class Changes:
         read: Mapping[str, Job],
         answers: dict[int, Changed | BaseException],
     ) -> list[str]:
-        """Try all changes that are left, once; returns the ids of the jobs that must be tried again."""
+        """Try all remaining changes once; returns the ids of the jobs to try again."""
         moves: list[Move] = []
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []

@@ -17,7 +17,7 @@ class RecentSessions:
         self._are_unique = True
 
     def were_given(self, session_id: str) -> bool:
-        """Remember a session id. Returns whether it was known already; always False after `do_repeat`."""
+        """Remember a session id. Returns True if it was known already, but never after `do_repeat`."""
         if not self._are_unique:
             return False
         if session_id in self._ids:

@@ -150,7 +150,7 @@ class _Walk:
                 elif _never_ends(path):
                     seen.add(menu.name)
                     yield _warning(
-                        "silence leads from menu to menu, up to 100 questions: let a fallback end the call",
+                        "a silent caller hears up to 100 questions: let a fallback end the call",
                         path=menu.name,
                     )
 

@@ -271,7 +271,7 @@ class SessionBook:
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions of this job's numbers that would match the window if their times were local times."""
+        """The sessions without time zones that fit this job, and the window in some time zone."""
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
         return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
 
