@@ -140,7 +140,9 @@ class NumberLocks:
 
         The call may have ended before the bridge made the number ring. Then its summary does not name the number.
         """
-        found = await self._records.get(BRIDGED, list(posts), now=now) if posts else {}
+        if not posts:
+            return
+        found = await self._records.get(BRIDGED, list(posts), now=now)
         if found:
             held = [(number, owner) for owner, numbers in found.items() for number in numbers.split()]
             await self._release(held)
