@@ -144,6 +144,21 @@ async def test_a_second_party_stays_locked_for_as_long_as_it_can_come_to_ring(he
     assert await locks(here.store) == []
 
 
+async def test_a_second_party_left_locked_by_a_killed_worker_is_free_when_its_job_cannot_be_sent(
+    here: Engine, clock: ManualClock
+) -> None:
+    (job,) = await hand_in(here, clock, bridge(ANA, DESK))
+    assert (await here.prepare())[0].job.id == job.id  # its worker is killed here
+    clock.advance(here.policy.submit_window + here.policy.ringing)
+    other = Engine(here.store, ScriptedVoice(), queue="other")
+    await other.enqueue(ANA)
+    assert sent(await other.send()) == [ANA]
+    await here.sweeper.sweep()
+    clock.advance(timedelta(seconds=30))
+    assert await here.prepare() == []
+    assert await locks(here.store) == [ANA]
+
+
 async def test_a_shared_number_takes_many_calls_at_once(any_store: Store, clock: ManualClock) -> None:
     here = Engine(any_store, ScriptedVoice(), policy=CallPolicy(shared_numbers=frozenset({DESK.removeprefix("+")})))
     await hand_in(here, clock, *(bridge(first, DESK) for first in (ANA, BEN, CLEO)))

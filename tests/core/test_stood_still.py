@@ -10,8 +10,9 @@ from datetime import timedelta
 import pytest
 
 from tests.support.engine import LEASE, Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import SOURCE, number
+from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
@@ -196,3 +197,53 @@ async def test_a_worker_that_stood_still_does_not_shorten_the_lock_of_the_next_l
     await numbers.release_unsent([(job, locked_at)], now=clock.now())
     clock.advance(engine.policy.submit_window + engine.policy.ringing - timedelta(seconds=1))
     assert await any_store.records.get("number", [ANA], now=clock.now()) == {ANA: f"{job.id}.1"}
+
+
+@pytest.mark.parametrize("behind", [timedelta(), timedelta(seconds=9)], ids=["one clock", "its clock is behind"])
+async def test_a_worker_that_stands_still_before_it_prepares_a_call_frees_nothing_of_the_next_lease(
+    any_store: Store, clock: ManualClock, behind: timedelta
+) -> None:
+    voice, policy = ScriptedVoice(), CallPolicy(max_per_person=PersonLimit(1, timedelta(days=1)))
+    still, other, offers = (Engine(any_store, voice, policy=policy, queue=queue) for queue in ("q", "q", "offers"))
+    await still.enqueue(ANA)
+    jobs, leased_at = await still.lease(), clock.monotonic()
+    clock.advance(LEASE + timedelta(seconds=1))
+    await other.sweeper.sweep()
+    clock.advance(timedelta(seconds=30))
+    assert [job.destination for job in await other.send()] == [ANA]
+    clock.advance(timedelta(seconds=1) - behind)
+    assert await still.submitter.prepare(jobs, leased_at=leased_at) == []
+    assert await still.submitter.begin([]) == []
+    clock.advance(behind)
+    await offers.enqueue(ANA)
+    assert await offers.send() == [], "another queue calls her while her telephone rings"
+    await any_store.records.delete("number", {ANA: None})
+    await other.enqueue(ANA, unique_key="again")
+    assert await other.send() == [], "the person had a place left"
+
+
+async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_changed() -> None:
+    """The journal entry is stored, but its answer is lost, and the worker stands still past its lease."""
+    swept: list[str] = []
+
+    async def after(call: StoreCall) -> None:
+        if call.name == "jobs.commit" and job.id in began and not swept:
+            swept.append(job.id)
+            clock.advance(LEASE + timedelta(seconds=1))
+            await other.sweeper.sweep()
+
+    async def begin() -> None:
+        assert await worker.submitter.begin(flights) == []
+
+    began: list[str] = []
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    faulty = FaultyStore(store, after=after)
+    worker, other = Engine(faulty, ScriptedVoice()), Engine(store, ScriptedVoice())
+    job = await other.enqueue(ANA)
+    flights = await worker.prepare()
+    began.append(job.id)
+    faulty.lose(Loss.AFTER, "jobs.commit")
+    await passing(clock, begin)
+    assert (await other.queue.get(job.id)).state is JobState.IN_DOUBT
+    assert await store.records.get("number", [ANA], now=clock.now()) == {ANA: f"{job.id}.1"}

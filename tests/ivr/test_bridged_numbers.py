@@ -191,3 +191,23 @@ async def test_a_key_press_that_comes_after_the_end_of_its_call_locks_nothing(st
     await settled(store, job, rang=False)
     assert (await Line.of(job).press(receiver, "1")).connected_to is None
     assert await locked(store) == []
+
+
+async def test_a_call_that_ends_while_its_bridge_takes_its_lock_leaves_the_desk_free(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    put, ended = store.records.put_if_absent, list[str]()
+
+    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
+        if namespace == NAMESPACE and DESK in values and not ended:
+            ended.append(job.id)
+            await settled(store, job, rang=False)
+        return await put(namespace, values, **times)
+
+    monkeypatch.setattr(store.records, "put_if_absent", late)
+    assert (await Line.of(job).press(receiver, "1")).connected_to is None
+    assert ended
+    assert await locked(store) == []

@@ -99,6 +99,8 @@ def test_the_reasons_of_holds_without_an_end_are_all_kept() -> None:
     assert (both.until, both.reason) == (None, "wrong date; then: account is checked")
     for again in ("wrong date", "account is checked", both.reason, ""):
         assert merged(both, held(reason=again), at=NOW) is both
+    three = merged(both, held(reason="a third"), at=NOW)
+    assert merged(three, held(reason=both.reason), at=NOW) is three
     assert merged(held(), held(reason="wrong date"), at=NOW).reason == "wrong date"
 
 

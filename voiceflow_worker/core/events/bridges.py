@@ -57,8 +57,9 @@ class Bridges:
             # A call of a queue may have locked a number since. Such a call takes its own lock, and then reads these.
             held = await self._records.get(NAMESPACE, list(others), now=now)
             called = await self._called(_others(held, owner), line)
+        called = called or await self._why_over(line, owner)
         if called is None:
-            return await self._why_over(line, owner)
+            return None
         await self._records.delete(NAMESPACE, {number: held for number, held in standing.items() if held == owner})
         if others:
             await self._records.delete(BESIDE, dict.fromkeys(beside(others), owner))

@@ -74,13 +74,22 @@ class NumberLocks:
                 busy[job.id] = taken
         standing = await self._taken_over(wishes, await self._put(wanted, now=now), now=now)
         back: list[tuple[str, str]] = []
+        seconds: dict[str, str] = {}
         for wish in wishes:
             lost = [number for number in wish.numbers if standing[number] != wish.owner]
             if lost:
                 others = [number for number in lost if not _same_job(standing[number], wish.owner)]
                 busy[wish.job.id] = (others or lost)[0]
-                back += [(number, wish.owner) for number in wish.numbers if standing[number] == wish.owner]
+                own = [number for number in wish.numbers if standing[number] == wish.owner]
+                later = {*self._locked_second(wish.job.parties[1:])}
+                back += [(number, wish.owner) for number in own if number not in later]
+                seconds.update((number, wish.owner) for number in own if number in later)
         await self._release(back, ends_at=self._first_end(now))
+        if seconds:
+            # A worker that was killed may have left these with a later end. A later lease's end is later still.
+            standing = await self._put(seconds, now=now, ends_at=self._second_end(now))
+            own_seconds = [(number, owner) for number, owner in seconds.items() if standing[number] == owner]
+            await self._release(own_seconds, ends_at=self._second_end(now))
         locked = [job for job in jobs if job.id not in busy]
         late = await self._prolong(locked, now=now)
         if late:
@@ -190,13 +199,15 @@ class NumberLocks:
         lost = {owner: number for number, owner in seconds.items() if standing[number] != owner}
         return [(job, lost[_next(job)]) for job in jobs if _next(job) in lost]
 
-    async def _put(self, wanted: Mapping[str, str], *, now: datetime) -> dict[str, str]:
+    async def _put(
+        self, wanted: Mapping[str, str], *, now: datetime, ends_at: datetime | None = None
+    ) -> dict[str, str]:
         if not wanted:
             return {}
         # The journal entry of the POST makes its locks durable. A worker that stood still must not shorten the locks
         # of a later lease of the same job.
         standing = await self._records.put_if_absent(
-            NAMESPACE, wanted, expires_at=self._first_end(now), now=now, durably=False, keep_later_end=True
+            NAMESPACE, wanted, expires_at=ends_at or self._first_end(now), now=now, durably=False, keep_later_end=True
         )
         return dict(standing)
 

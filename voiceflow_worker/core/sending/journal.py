@@ -110,20 +110,31 @@ class Journal:
     async def _flush(self, wanted: Sequence[_Wanted]) -> list[Job | BaseException | None]:
         moves = [self._entry(each) for each in wanted]
         committed = await self._write(moves)
-        pairs = zip(wanted, moves, committed, strict=True)
-        unsent = [each for each, made, done in pairs if not done or made.new.state is not JobState.SENDING]
-        gone = [made.old.id for made, done in zip(moves, committed, strict=True) if not done]
-        if gone:
-            _log.info("jobs are not sent, because another process has changed them", jobs=gone)
+        pairs = list(zip(wanted, moves, committed, strict=True))
+        late = [each for each, made, done in pairs if done and made.new.state is not JobState.SENDING]
+        gone = [each for each, _, done in pairs if not done]
         # The entries are durable. A failure to release numbers must not stop the other calls, which would be in doubt.
         # A lock that is not released ends by itself.
         with suppress(StoreError):
-            locked = [(each.job, each.locked_at) for each in unsent]
+            locked = [(each.job, each.locked_at) for each in [*late, *await self._ended(gone)]]
             await self._numbers.release_unsent(locked, now=self._store.clock.now())
         return [
             made.new if done and made.new.state is JobState.SENDING else None
             for made, done in zip(moves, committed, strict=True)
         ]
+
+    async def _ended(self, gone: Sequence[_Wanted]) -> list[_Wanted]:
+        """The jobs among `gone`, which another process has changed, that have ended without another POST.
+
+        The locks of the other jobs stay: a POST that rings may rely on them.
+        """
+        if not gone:
+            return []
+        ids = [each.job.id for each in gone]
+        _log.info("jobs are not sent, because another process has changed them", jobs=ids)
+        now = await self._store.jobs.get(ids)
+        ended = {job.id: job.post_count for job in now.values() if job.state.is_final and job.open_post is None}
+        return [each for each in gone if each.job.id in ended and ended[each.job.id] <= each.job.post_count]
 
     async def _write(self, moves: Sequence[Move]) -> Sequence[bool]:
         sending = [made.new for made in moves if made.new.state is JobState.SENDING]

@@ -108,13 +108,15 @@ class Submitter:
 
         A job is put back if its number is busy, its calling window is closed, or its person has had all allowed
         attempts. All jobs are put back if the store was set back to an older state. A job with a number on the
-        suppression list ends.
+        suppression list ends. A job whose lease has ended is left to the sweep.
         """
         if self._guard is not None and not await self._guard.vet():
             reason = f"held before it left: {self._holds.reason}"
             await self._journal.put_back([Unsent(job, reason) for job in jobs])
             return []
         locked_at = self._store.clock.now()
+        # After a lease another worker may have the job: its locks and its place in the limit per person are not ours.
+        jobs = [job for job in jobs if locked_at < job.due_at]
         closed = [job for job in jobs if not job.may_ring(at=locked_at)]
         if closed:
             await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW) for job in closed])

@@ -124,7 +124,7 @@ def _with_reason(standing: Gate, reason: str) -> Gate:
     if reason == standing.reason:
         return standing
     reasons = standing.reason.split(THEN) if standing.reason else []
-    if not reason or reason in reasons:
+    if not reason or all(part in reasons for part in reason.split(THEN)):
         return standing
     reasons = [*reasons[:1], *reasons[1:][2 - MOST_REASONS :], reason]
     return replace(standing, reason=THEN.join(reasons))
