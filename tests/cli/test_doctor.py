@@ -259,6 +259,16 @@ class Elsewhere:
         self.durability = durability
 
 
+def on_redis(opened: object) -> CheckContext:
+    """The context of checks of a Redis store that opens as `opened`."""
+    return CheckContext(
+        settings=load_settings(store="redis://127.0.0.1/0"),
+        opening=ok("it opens"),
+        opened=opened,  # type: ignore[arg-type]
+        asked=None,
+    )
+
+
 @pytest.mark.parametrize(
     ("told", "level", "remedy"),
     [
@@ -278,12 +288,7 @@ class Elsewhere:
     ids=lambda value: value.promise if isinstance(value, Durability) else "",
 )
 def test_a_store_of_another_kind_tells_what_it_guarantees(told: Durability, level: Level, remedy: str | None) -> None:
-    looked = CheckContext(
-        settings=load_settings(store="redis://127.0.0.1/0"),
-        opening=ok("it opens"),
-        opened=Elsewhere(told),  # type: ignore[arg-type]
-        asked=None,
-    )
+    looked = on_redis(Elsewhere(told))
     found = asyncio.run(storage.durability(looked))
     assert found is not None
     assert (found.level, found.message) == (level, told.promise)
@@ -311,12 +316,7 @@ class Packed:
     ],
 )
 def test_a_redis_that_does_not_pack_calls_is_reported(up_to: int | None, level: Level, told: str) -> None:
-    looked = CheckContext(
-        settings=load_settings(store="redis://127.0.0.1/0"),
-        opening=ok("it opens"),
-        opened=Packed(up_to),  # type: ignore[arg-type]
-        asked=None,
-    )
+    looked = on_redis(Packed(up_to))
     found = asyncio.run(storage.memory(looked))
     assert found is not None
     assert found.level is level

@@ -72,30 +72,19 @@ class NumberLocks:
                 wanted.update(dict.fromkeys(wish.numbers, wish.owner))
             else:
                 busy[job.id] = taken
-        standing = await self._taken_over(wishes, await self._put(wanted, now=now), now=now)
-        back: list[tuple[str, str]] = []
-        seconds: dict[str, str] = {}
+        standing = await self._taken_over(
+            wishes, await self._put(wanted, now=now, ends_at=self._first_end(now)), now=now
+        )
         for wish in wishes:
             lost = [number for number in wish.numbers if standing[number] != wish.owner]
             if lost:
                 others = [number for number in lost if not _same_job(standing[number], wish.owner)]
                 busy[wish.job.id] = (others or lost)[0]
-                own = [number for number in wish.numbers if standing[number] == wish.owner]
-                later = {*self._locked_second(wish.job.parties[1:])}
-                back += [(number, wish.owner) for number in own if number not in later]
-                seconds.update((number, wish.owner) for number in own if number in later)
-        await self._release(back, ends_at=self._first_end(now))
-        if seconds:
-            # A worker that was killed may have left these with a later end. A later lease's end is later still.
-            standing = await self._put(seconds, now=now, ends_at=self._second_end(now))
-            own_seconds = [(number, owner) for number, owner in seconds.items() if standing[number] == owner]
-            await self._release(own_seconds, ends_at=self._second_end(now))
+        # Those of busy jobs too: a killed worker may have left a later end, and a release names the end.
+        for job, number in await self._prolong([wish.job for wish in wishes], now=now):
+            busy.setdefault(job.id, number)
+        await self._release_leased([(wish.job, now) for wish in wishes if wish.job.id in busy])
         locked = [job for job in jobs if job.id not in busy]
-        late = await self._prolong(locked, now=now)
-        if late:
-            busy.update((job.id, number) for job, number in late)
-            await self.release_unsent([(job, now) for job, _ in late], now=now)
-            locked = [job for job in jobs if job.id not in busy]
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy])
 
     async def bridged(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
@@ -117,6 +106,9 @@ class NumberLocks:
         reserved in the limit per person are freed too.
         """
         await self._caps.free_unsent(jobs, now=now)
+        await self._release_leased(jobs)
+
+    async def _release_leased(self, jobs: Sequence[tuple[Job, datetime]]) -> None:
         held: dict[datetime, list[tuple[str, str]]] = {}
         for job, locked_at in jobs:
             seconds = self._locked_second(job.parties[1:])
@@ -182,7 +174,7 @@ class NumberLocks:
         if not outlived:
             return standing
         await self._records.delete(NAMESPACE, outlived)
-        return {**standing, **await self._put(wanted, now=now)}
+        return {**standing, **await self._put(wanted, now=now, ends_at=self._first_end(now))}
 
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
         """Extend the locks of second parties, who ring only after the first party has answered and heard the text.
@@ -191,23 +183,17 @@ class NumberLocks:
         released the lock.
         """
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
-        if not seconds:
-            return []
-        standing = await self._records.put_if_absent(
-            NAMESPACE, seconds, expires_at=self._second_end(now), now=now, keep_later_end=True
-        )
+        standing = await self._put(seconds, now=now, ends_at=self._second_end(now))
         lost = {owner: number for number, owner in seconds.items() if standing[number] != owner}
         return [(job, lost[_next(job)]) for job in jobs if _next(job) in lost]
 
-    async def _put(
-        self, wanted: Mapping[str, str], *, now: datetime, ends_at: datetime | None = None
-    ) -> dict[str, str]:
+    async def _put(self, wanted: Mapping[str, str], *, now: datetime, ends_at: datetime) -> dict[str, str]:
         if not wanted:
             return {}
         # The journal entry of the POST makes its locks durable. A worker that stood still must not shorten the locks
         # of a later lease of the same job.
         standing = await self._records.put_if_absent(
-            NAMESPACE, wanted, expires_at=ends_at or self._first_end(now), now=now, durably=False, keep_later_end=True
+            NAMESPACE, wanted, expires_at=ends_at, now=now, durably=False, keep_later_end=True
         )
         return dict(standing)
 

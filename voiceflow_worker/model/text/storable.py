@@ -16,7 +16,8 @@ def half_pair_in(text: str) -> re.Match[str] | None:
 
 def half_pair_problem(text: str) -> str | None:
     """The error message, without its subject, for a text that no store can keep; None for any other text."""
-    if text.isascii() or (found := half_pair_in(text)) is None:
+    found = half_pair_in(text)
+    if found is None:
         return None
     return (
         f"has half a surrogate pair (U+{ord(found[0]):04X}) at character {found.start() + 1}, which no store can keep; "

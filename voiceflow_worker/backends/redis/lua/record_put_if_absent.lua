@@ -5,8 +5,8 @@
 local now, expiry = tonumber(ARGV[1]), tonumber(ARGV[2]) or math.huge
 local answers = {}
 for place = 4, #ARGV, 2 do
-    local value = standing(ARGV[place], now)
-    local keeps = value ~= nil and ARGV[3] == '1' and (tonumber(expiry_of(ARGV[place])) or math.huge) >= expiry
+    local value, ends = standing(ARGV[place], now)
+    local keeps = value ~= nil and ARGV[3] == '1' and (tonumber(ends) or math.huge) >= expiry
     if value == nil or (value == ARGV[place + 1] and not keeps) then
         value = ARGV[place + 1]
         keep(ARGV[place], value, ARGV[2])

@@ -2,7 +2,7 @@
 -- with KEYS[1], which has the hash tag.
 local values, keys, expiries = KEYS[1] .. ':values', KEYS[1] .. ':keys', KEYS[1] .. ':until'
 
--- The value of a record; nil if there is no record or it has expired.
+-- The value of a record, and its expiry or ''; nil if there is no record or it has expired.
 local function standing(key, now)
     local kept = redis.call('HGET', values, key)
     if not kept then
@@ -12,13 +12,7 @@ local function standing(key, now)
     if bar > 1 and tonumber(string.sub(kept, 1, bar - 1)) <= now then
         return nil
     end
-    return string.sub(kept, bar + 1)
-end
-
--- The expiry of a record that stands, or ''.
-local function expiry_of(key)
-    local kept = redis.call('HGET', values, key)
-    return string.sub(kept, 1, string.find(kept, '|', 1, true) - 1)
+    return string.sub(kept, bar + 1), string.sub(kept, 1, bar - 1)
 end
 
 local function keep(key, value, expiry)
