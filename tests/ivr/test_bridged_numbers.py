@@ -15,6 +15,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
 from voiceflow_worker.core.numbers.locks import BESIDE, BRIDGED, NAMESPACE
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -210,4 +211,51 @@ async def test_a_call_that_ends_while_its_bridge_takes_its_lock_leaves_the_desk_
     monkeypatch.setattr(store.records, "put_if_absent", late)
     assert (await Line.of(job).press(receiver, "1")).connected_to is None
     assert ended
+    assert await locked(store) == []
+
+
+async def test_two_key_presses_at_once_leave_no_number_locked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    menu = put_through()
+    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
+    menu.on("3", goto=CallFlow.bridge(source=OURS, destination=number(8)))
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    line = Line.of(job)
+    assert (await line.elsewhere().press(receiver, "1")).connected_to is not None
+    put, pressed = store.records.put_if_absent, list[str | None]()
+
+    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
+        standing = await put(namespace, values, **times)
+        if namespace == BRIDGED and not pressed:
+            pressed.append(None)
+            pressed.append((await line.elsewhere().press(receiver, "3")).connected_to)
+        return standing
+
+    monkeypatch.setattr(store.records, "put_if_absent", late)
+    assert (await line.elsewhere().press(receiver, "2")).connected_to == number(7)
+    assert pressed == [None, number(8)]
+    await settled(store, job, rang=False)
+    assert await locked(store) == []
+
+
+@pytest.mark.parametrize("space", [NAMESPACE, BRIDGED])
+async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(
+    store: Store, monkeypatch: pytest.MonkeyPatch, space: str
+) -> None:
+    menu = put_through()
+    job = await called(store, menu, ANA)
+    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    delete, lost = store.records.delete, list[str]()
+
+    async def unavailable(namespace: str, values: Mapping[str, str | None], **times: Any) -> None:
+        if namespace == space and not lost:
+            lost.append(namespace)
+            raise StoreUnavailableError("the store is away")
+        await delete(namespace, values, **times)
+
+    monkeypatch.setattr(store.records, "delete", unavailable)
+    with pytest.raises(StoreUnavailableError):
+        await settled(store, job, rang=False)
+    assert await locked(store)
+    await settled(store, job, rang=False)
     assert await locked(store) == []

@@ -82,11 +82,15 @@ class Bridges:
 
     async def _note(self, owner: str, numbers: Sequence[str], *, until: datetime, now: datetime) -> None:
         """Note the numbers, before they are locked, so that the end of the session releases them."""
-        text = " ".join(sorted(numbers))
-        standing = (await self._records.put_if_absent(BRIDGED, {owner: text}, expires_at=until, now=now))[owner]
-        if standing != text:
-            both = " ".join(sorted({*standing.split(), *numbers}))
-            await self._records.put(BRIDGED, {owner: both}, expires_at=until, now=now)
+        noted = set(numbers)
+        while True:
+            text = " ".join(sorted(noted))
+            standing = (await self._records.put_if_absent(BRIDGED, {owner: text}, expires_at=until, now=now))[owner]
+            if noted <= set(standing.split()):
+                return
+            # Only the note that was read is replaced: another key press may have added its numbers meanwhile.
+            noted |= set(standing.split())
+            await self._records.delete(BRIDGED, {owner: standing})
 
     async def _why_over(self, line: MenuCall, owner: str) -> str | None:
         """A clause if the session has ended meanwhile: its numbers are released, and nothing may ring. Else None."""

@@ -94,6 +94,16 @@ class Changes:
                 raise answer
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
+    async def release_again(self, job: Job) -> None:
+        """Release the numbers of a call whose evidence came again: the first release may have been interrupted.
+
+        Raises `StoreUnavailableError`.
+        """
+        if job.state not in _HOLDS_ITS_NUMBER and job.open_post is None:
+            await self._numbers.release_settled([job])
+        ended = [post.client_request_id for post in job.posts if post.outcome is not None and _may_bridge(job)]
+        await self._numbers.release_bridged(ended, now=self._store.clock.now())
+
     async def _flush(self, changes: Sequence[Change]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}
         todo: dict[str, list[int]] = {}
@@ -246,10 +256,14 @@ def _ended_in_menus(moves: Sequence[Move]) -> list[str]:
     return [
         post.client_request_id
         for each in moves
-        if each.new.posts != each.old.posts and (each.new.menu is not None or Action.SAY_AND_CAPTURE in each.new.body)
+        if each.new.posts != each.old.posts and _may_bridge(each.new)
         for post in each.new.posts
         if post.outcome is not None and ((was := each.old.post(post.number)) is None or was.outcome is None)
     ]
+
+
+def _may_bridge(job: Job) -> bool:
+    return job.menu is not None or Action.SAY_AND_CAPTURE in job.body
 
 
 def _is_over(made: Move) -> bool:

@@ -232,6 +232,7 @@ class Settler:
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
+            await self._changes.release_again(changed.new)
             return SummaryResult.REPEATED
         if outcome.code in SUMMARY_CODES:
             await self._refusals.refused(changed.new, outcome.code, message=outcome.message or "")
