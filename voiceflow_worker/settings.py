@@ -124,7 +124,7 @@ class _Layer:
         return key.upper() if self.prefix else key
 
     def given(self) -> dict[str, _Given]:
-        """The settings of this place. Raises SettingsError if both NAME and NAME_FILE are set."""
+        """The settings in this place, such as `.env`. Raises SettingsError if both NAME and NAME_FILE are set."""
         given: dict[str, _Given] = {}
         for name in (*Settings.model_fields, *_REMOVED):
             key = self.prefix.lower() + name

@@ -106,6 +106,6 @@ def refuse_unknown_calls(saved: Mapping[str, Any] | None, *, store: str) -> None
     raise InvalidInputError(
         f"an earlier try of this task enqueued {what} in the store {saved.get('store')}, but the store {store} does "
         "not have it. The store was emptied or restored from an older copy, or the connection now names another store. "
-        "Nothing was sent, because a person could be called twice. Restore the earlier store and clear this task. If "
-        "your 8x8 account shows that nobody was called, start a new run of the DAG instead"
+        "Nothing was sent, because a person might be called a second time. Restore the earlier store and clear this "
+        "task. If your 8x8 account shows that nobody was called, start a new run of the DAG instead"
     )

@@ -159,7 +159,7 @@ class VoiceFlowHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the fields of the extra for the connection form of Airflow 2."""
+        """Return the fields of the connection's `extra` for the connection form of Airflow 2."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import StringField

@@ -88,7 +88,7 @@ def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoke
         (
             "{{x|date('big')}}",
             "2030-01-31",
-            "'big' is not a form of dates; give one of full, long, medium, short (filter date)",
+            "'big' is not a date format; give one of full, long, medium, short (filter date)",
         ),
         ("{{x|date('full', 1)}}", "2030-01-31", "the filter does not take 'full', 1"),
         ("{{x|time}}", "25:00", "'25:00' is not a time of day; write it as 14:05 (filter time)"),

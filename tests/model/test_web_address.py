@@ -37,10 +37,10 @@ def test_a_public_https_address_can_be_reached_from_outside(url: str) -> None:
         ("https://169.254.1.1/", "169.254.1.1 is not a public address"),
         ("https://[fd00::1]/", "fd00::1 is not a public address"),
         ("https://[::ffff:10.0.0.1]/", "is not a public address"),
-        ("https://receiver/webhooks/8x8", "receiver is not a public name"),
-        ("https://calls.internal/", "calls.internal is not a public name"),
-        ("https://laptop.local/", "laptop.local is not a public name"),
-        ("https://calls.test/", "calls.test is not a public name"),
+        ("https://receiver/webhooks/8x8", "receiver is not a public host name"),
+        ("https://calls.internal/", "calls.internal is not a public host name"),
+        ("https://laptop.local/", "laptop.local is not a public host name"),
+        ("https://calls.test/", "calls.test is not a public host name"),
     ],
 )
 def test_what_keeps_others_from_reaching_an_address_is_reported(url: str, why: str) -> None:

@@ -10,8 +10,9 @@ def journal_files(settings: Settings) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
     A Redis may restart by itself from an older file, so it always has journal files. A SQLite store returns to an older
-    state only if a person replaces its file. To a worker, a store that was deleted on purpose would look the same.
-    So a SQLite store has journal files only if `state_dir` is set. A store in memory has none.
+    state only if a person replaces its file. But a worker cannot tell such a file from one that a person deleted to
+    start anew: with journal files it holds the queue for both. So a SQLite store has journal files only if `state_dir`
+    is set. A store in memory has none.
     """
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):

@@ -28,7 +28,9 @@ def matches(query: Query, job: Job) -> bool:
 def require_answerable(query: Query) -> None:
     """Raise ValueError if a query has `after` but is not ordered by id."""
     if query.after is not None and query.order not in {Order.CREATED, Order.NEWEST}:
-        raise ValueError("`after` needs Order.CREATED or Order.NEWEST; with Order.DUE, query the earliest jobs again")
+        raise ValueError(
+            "`after` needs Order.CREATED or Order.NEWEST; with Order.DUE, omit it: each query begins at the first job"
+        )
 
 
 _rare_fields = attrgetter("priority", "batch_id", "destination", "valid_until")

@@ -144,8 +144,8 @@ async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> Ex
         result = "counters corrected" if found.mended else "`voiceflow doctor --recount --mend` corrects the counters"
     if found.is_elsewhere:
         result = (
-            "nothing was corrected, because another `voiceflow doctor --recount --mend` is at work on this queue, or "
-            "was killed less than 10 minutes ago; count again later"
+            "nothing was corrected, because another `voiceflow doctor --recount --mend` may be at work on this queue, "
+            "or was killed less than 10 minutes ago; run it again later"
         )
     output.answer(f"queue {queue}: {count_of(found.jobs, 'call')} counted; {result}")
     return ExitCode.UNDONE if (lines and not found.mended) or moving else ExitCode.DONE

@@ -47,7 +47,7 @@ async def hold(
         given = by_person(as_, reason, "held")
         gate = await calls.hold(batch_id=batch, until=until, reason=given)
     if given not in gate.reason:
-        output.note("nothing was changed: an earlier hold lasts longer; its reason is shown")
+        output.note("nothing was changed: an earlier hold lasts longer")
     output.document(gate_as_json(gate))
     output.answer(closed_in_words(gate))
     return ExitCode.DONE

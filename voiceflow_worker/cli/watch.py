@@ -39,8 +39,8 @@ MOST_SHOWN = 50
 async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
     """Watch a queue, or one batch of it: states, outcomes, rate, remaining time, holds, doubts, the last calls.
 
-    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. If stdout is not a terminal, one line
-    is printed every second, or with --json one JSON document.
+    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. With --json, a JSON
+    document is printed every second. Without it, if stdout is not a terminal, a line is.
 
     Examples:
         voiceflow watch --batch march

@@ -336,7 +336,10 @@ class VoiceClient(api.AccountApi):
         return carrier.transport.handle_async_request(request)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
-        """Distrust a transport if its watch missed a POST that was answered: its library may have changed."""
+        """Stop trusting the watch of a transport if it saw no POST leave, but an answer came.
+
+        A newer version of the transport's library may be the cause.
+        """
         if not progress.may_have_left:
             progress.may_have_left = True
             self._carrier = replace(carrier, watch=BlindWatch, posts=None)

@@ -339,7 +339,7 @@ def _with_phase(position: Position, flow: CallFlow) -> Position:
 
 
 def _words(failure: Exception, plan: Plan) -> str:
-    """The failure for the log; at a secret menu only its kind, because the message may hold the typed digits."""
+    """The text of a failure for the log. At a secret menu it is only the type: the message may hold typed digits."""
     kind = type(failure).__name__
     return kind if plan.path and plan.path[-1].secret else f"{kind}: {failure}"
 

@@ -126,14 +126,14 @@ def webhook_app(
     if the body took longer than `read_limit`, 413 for a body over 1 MB, and 503, "send it again", if the store cannot
     be reached or took longer than `store_limit`.
 
-    Session summaries go to `settle`, states and recordings to `progress`. Every known event except a summary then goes
-    to `on_event`, whose result is the answer. For a call action event (VCA), `on_event` may take `event_limit`; without
+    Session summaries go to `settle`, states and recordings to `progress`. All known events except summaries also go to
+    `on_event`, whose result is the answer. For a call action event (VCA), `on_event` may take `event_limit`; without
     `on_event`, the answer ends the call. An event that could not be understood goes to `kept` after it was answered.
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
-    below it, with its own sign-in. `rates` keeps the history for charts of these pages, and `counting` counts large
-    batches for them. Raises SettingsError for an empty secret.
+    below it, with its own sign-in. For these pages, `rates` keeps the history of the charts, and `counting` runs beside
+    the app and counts large batches. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)

@@ -138,7 +138,7 @@ def decoded(content: bytes) -> object:
 
 
 def _without_halves(content: bytes) -> bytes | None:
-    """The same JSON with U+FFFD for each half of a surrogate pair; None if something else is wrong with it."""
+    """The same JSON with U+FFFD for each surrogate without its pair; None for a content that is not JSON at all."""
     try:
         value: object = json.loads(content, parse_constant=_refuse)
         text = json.dumps(value, ensure_ascii=False)

@@ -103,7 +103,7 @@ async def _settle(
 async def _kept(
     queue: CallQueue, identity: TaskIdentity, indexes: Collection[int | None], expansion: Expansion
 ) -> set[int | None]:
-    """Return the indexes of instances that were not cleared together with this instance, and so keep their calls."""
+    """Return the other instances that have run, and were not cleared together with this one. They keep their calls."""
     others = [index for index in indexes if index is not None and index != identity.map_index]
     keys = {_claimed_key(identity, index): index for index in others if expansion.has_run(index)}
     cleared = await queue.store.records.get(NAMESPACE, list(keys), now=queue.store.clock.now())

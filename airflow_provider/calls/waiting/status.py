@@ -51,9 +51,10 @@ class WaitOptions:
 class WaitStatus:
     """Counts of the calls that a task waits for.
 
-    `ended` includes calls that are in doubt for longer than the patience. `due` counts calls that may be sent now.
-    `unsent` counts calls that are being sent, or are due within seconds. `overdue` counts calls that are past their
-    time limit, because no worker sweeps the queue. `jobs` has the calls themselves, but is empty for a batch.
+    `ended` includes calls that are in doubt for longer than `WaitOptions.patience`. `due` counts calls that may be sent
+    now. `unsent` counts these, calls that are being sent, and calls that are due within seconds. `overdue` counts calls
+    that are past their time limit, usually because no worker sweeps the queue. `jobs` has the calls themselves, but is
+    empty for a batch.
     """
 
     total: int

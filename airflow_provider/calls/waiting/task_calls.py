@@ -36,7 +36,7 @@ class TaskCalls:
     stop: StopFlag
 
     async def send(self) -> WaitStatus:
-        """If this task sends, send calls that are due, for at most `SENT_WITHIN`. Returns the status of the calls."""
+        """If this task sends its calls, send the due ones, for `SENT_WITHIN` at most. Returns the status of all."""
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if not self.calls.options.sends or not status.unsent:

@@ -1,7 +1,7 @@
 """The contract of a store, as a test suite that every backend must pass.
 
 It needs pytest and anyio's pytest plugin, which comes with anyio. The fixture `opener` is a function that opens a store
-of the backend under test. Within a test, the function opens the same storage each time, as another process would.
+of the backend under test. Within a test, each call of the function opens the same storage, as if from another process.
 The storage must be empty when a test begins.
 
     # tests/test_my_backend.py

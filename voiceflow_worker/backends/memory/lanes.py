@@ -17,8 +17,8 @@ _Lane = tuple[int, str | None]
 class Lanes:
     """The lanes of a queue. A lane is a heap of the queued jobs of one priority and batch.
 
-    A lease reads the first job of each lane, and after that only the jobs that it takes. When a job changes, its old
-    entry stays in the heap until that entry comes first.
+    A lease reads the first job of each lane, and the next job of a lane only after it took one. When a job changes, its
+    old entry stays in the heap. It is dropped when it comes first.
     """
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:

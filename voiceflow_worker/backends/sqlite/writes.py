@@ -125,7 +125,10 @@ def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generato
 def delete(
     jobs: Sequence[Job], transaction: Transaction, *, keep_keys_until: datetime
 ) -> Generator[None, None, Sequence[bool]]:
-    """Delete jobs that still have the given revision, and store tombstones for their unique keys."""
+    """Delete these jobs, unless they have changed in the store, and store tombstones for their unique keys.
+
+    Returns whether each job was deleted.
+    """
     db, sql = transaction.db, statements("jobs")
     until = to_micros(keep_keys_until)
     deleted: list[bool] = []

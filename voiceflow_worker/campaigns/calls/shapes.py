@@ -33,8 +33,8 @@ class Shapes:
     """The shapes of a template.
 
     A shape is everything in a body but the number called, the `clientRequestId` and the spoken texts. A spoken text
-    breaks a rule only if it is empty or too long, or has control characters or curly brackets. A row without such texts
-    has the findings of its shape.
+    breaks a rule only if it is blank or too long, or has control characters or `{{`. If no spoken text of a row breaks
+    a rule, the findings of the row are those of its shape.
     """
 
     def __init__(self, template: FlowTemplate) -> None:

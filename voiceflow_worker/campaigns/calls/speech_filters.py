@@ -131,7 +131,7 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
 
     match = _DATE.fullmatch(text)
     if form not in _FORMS:
-        raise ValueError(f"{form!r} is not a form of dates; give one of {', '.join(_FORMS)}")
+        raise ValueError(f"{form!r} is not a date format; give one of {', '.join(_FORMS)}")
     try:
         return format_date(date.fromisoformat(match[1] if match else ""), form, locale=locale)
     except ValueError:

@@ -34,7 +34,7 @@ async def unknown_settings() -> Diagnosis:
     except SettingsError as error:
         return failure(str(error), remedy="correct or remove that file")
     if not unknown:
-        return ok("every VOICEFLOW_ variable is a setting")
+        return ok("no unknown settings")
     meant = [f"{each.name} ({each.place})" for each in unknown]
     hints = [f"use {each.suggestion} instead of {each.name}" for each in unknown if each.suggestion]
     verb = "is not a setting" if len(unknown) == 1 else "are not settings"

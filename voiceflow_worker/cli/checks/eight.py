@@ -31,7 +31,7 @@ async def clock(context: CheckContext) -> Diagnosis:
     """Check that the clock of the store, or of this machine, agrees with the clock of 8x8."""
     account = context.account
     if account.is_out_of_reach:
-        raise CannotLookError("credentials", "8x8 could not be asked")
+        raise CannotLookError("credentials", "8x8 could not be asked for the time")
     now = context.opened.clock.now if context.opened is not None else partial(datetime.now, UTC)
     before = now()
     theirs = await account.voice.server_time()

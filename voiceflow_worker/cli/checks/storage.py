@@ -209,8 +209,8 @@ def judged_journals(found: JournalCheck, *, queue: str) -> Diagnosis:
     return failure(
         f"the store was set back to an older state: it has lost {forgotten} recorded in {files}, "
         "and would make them again",
-        remedy=f"do not resume queue {queue}. Start a worker, which puts these calls in doubt; run `voiceflow "
-        "reconcile`, resolve the rest with `voiceflow calls resolve`, then run `voiceflow resume`",
+        remedy=f"do not resume queue {queue} yet: first start a worker, which puts these calls in doubt, run "
+        "`voiceflow reconcile`, and resolve the rest with `voiceflow calls resolve`; then run `voiceflow resume`",
     )
 
 

@@ -61,7 +61,7 @@ class Witness(Protocol):
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        """Delete the file of each ended worker that sent nothing, or began its newest POST before this time.
+        """Delete the files of ended workers that sent nothing, or that began their newest POST before this time.
 
         If all files together are too large, the oldest ones are deleted too, with a warning.
         """

@@ -159,7 +159,7 @@ class UnsettledVerdicts:
                 # is restored from the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
                     _log.error(
-                        "a verdict could not be stored: the store does not know its POST, or the job was deleted",
+                        "a verdict could not be stored: the job was deleted, or the store has no record of its POST",
                         **_evidence_of(job, reply),
                         error=str(error),
                     )

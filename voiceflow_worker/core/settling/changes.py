@@ -48,7 +48,7 @@ class Change:
 
 
 class Changes:
-    """Applies pure functions to jobs as the store has them, many in one commit.
+    """Applies pure functions to the stored jobs, many changes in one commit.
 
     It also does what every change requires: it stores the sessions of POSTs, puts numbers that opted out on the
     suppression list, and releases the numbers of calls that are over.
@@ -201,7 +201,7 @@ class Changes:
         # The jobs have their sessions too: without these records a summary without clientRequestId is applied later.
         with contextlib.suppress(StoreError):
             remember = partial(self._sessions.remember, sessions)
-            await retry_briefly(remember, clock=self._store.clock, what="the sessions of a commit")
+            await retry_briefly(remember, clock=self._store.clock, what="storing the sessions of calls")
 
     async def _forget(self, sessions: Mapping[str, str]) -> None:
         with contextlib.suppress(StoreError):  # harmless: a session is checked against its POST when it is found

@@ -37,7 +37,7 @@ class Priced:
 
     @property
     def open(self) -> int:
-        """The number of calls without a price in the log."""
+        """The number of calls that still have no price."""
         return self.looked_at - self.priced
 
     def as_json(self) -> dict[str, object]:

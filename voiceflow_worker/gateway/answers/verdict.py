@@ -125,7 +125,7 @@ def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdic
 def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
     """The verdict on a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
-    return _not_sent(NotSentCause.TOO_LATE, f"not sent: its validUntil passed {late} before it could be sent")
+    return _not_sent(NotSentCause.TOO_LATE, f"not sent: its validUntil had passed {late} before")
 
 
 def judge_foreign(verdict: Verdict) -> Verdict:

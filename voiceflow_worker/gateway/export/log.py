@@ -86,7 +86,7 @@ class LogExport:
             await self._sleep(pause)
             waited, pause = waited + pause, min(2 * pause, LONGEST_LOOK)
         if job.state not in {ExportState.SUCCEEDED, ExportState.EMPTY}:
-            raise CallLogError(f"the export of 8x8's log ended as {job.state.value}; try again")
+            raise CallLogError(f"the export of 8x8's log ended with the state {job.state.value}; try again")
         if job.state is ExportState.SUCCEEDED and not job.files:
             raise CallLogError("the export of 8x8's log succeeded, but its answer names no file; try again")
         return job

@@ -1,6 +1,6 @@
 """The default transport on asyncio: httpx over aiohttp, with proof that nothing has left.
 
-This module is imported only when a transport of aiohttp is opened or given, because aiohttp takes 0.15 s to import.
+This module is imported only when a transport of aiohttp is used, because the import of aiohttp takes 0.15 s.
 
 httpx-aiohttp has no trace events, and its errors mislead: a refused connection, a failed lookup, a reset and an end of
 file are all raised as `httpx.ConnectTimeout`. The true error is the `__cause__`. Only three kinds mean that nothing has

@@ -252,7 +252,7 @@ def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
     elif overall is not None and digit == overall:
         yield _warning(
             f"{path}.overallTimeout",
-            "should be greater than digitTimeout; equal values are accepted, because examples of 8x8 have them",
+            "should be greater than digitTimeout, but equals it; this is only a warning, because examples of 8x8 do so",
             code=-1006,
         )
 

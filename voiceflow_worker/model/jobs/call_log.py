@@ -290,7 +290,7 @@ def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The session of a POST in a log, or the reason for none. If `is_missing`, no row can belong to the POST."""
+    """The session of a POST in a log, or why none was found. If `is_missing`, no row of the log fits the POST."""
 
     session: LoggedSession | None = None
     reason: str = ""

@@ -159,7 +159,8 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
             counted,
             S.FAILED,
             at=at,
-            reason=f"8x8 answered {code} (validity expired) {missed} times while the job is valid: check the clock",
+            reason=f"8x8 answered {code} (validity expired) {missed} times while the call was still valid: check the "
+            "clock of this machine",
             policy=policy,
         )
     wait = backoff(missed, first=policy.first_backoff, longest=policy.longest_backoff, seed=job.id)

@@ -58,9 +58,9 @@ def is_noted(job: Job, known: Post, post: Post) -> bool:
 
 
 def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
-    """The job with one record, and a note, for two POSTs with the same POST number.
+    """The job with two POSTs of the same POST number merged into one, and with a note about it.
 
-    Evidence names only the POST number, and can belong to either POST.
+    They are merged because evidence names only the POST number, and can belong to either of them.
     """
     merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
@@ -77,7 +77,7 @@ def _twice(one: Post, other: Post) -> str:
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """A job after it was stored again from the journal: in doubt if it was being sent, else unchanged."""
+    """A lost job, to be stored again from a journal file: in doubt if its state is `sending`, else unchanged."""
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)

@@ -49,7 +49,7 @@ class CallLeg:
 class Outcome:
     """The end of a session, from its summary (VSS) or the log. `status_text` is the spelling of 8x8.
 
-    If `is_partial`, the session may have had more calls than `legs` has.
+    If `is_partial`, `legs` may lack a leg of the session.
     """
 
     status: SessionStatus | None

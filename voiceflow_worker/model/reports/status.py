@@ -225,6 +225,6 @@ def session_status(status: SessionStatus) -> StatusEntry:
 def _unknown(code: int) -> CodeEntry:
     return CodeEntry(
         code,
-        f"code {code}, which is not in the 8x8 documents of this version",
+        f"code {code}, which this version of voiceflow-worker does not know",
         "Look up the code in the 8x8 documents, or ask 8x8 support.",
     )

@@ -62,7 +62,7 @@ def why_not_from_outside(url: str) -> str | None:
     if address is not None and not address.is_global:
         return f"{host} is not a public address"
     if address is None and ("." not in host or host.endswith(_NOT_PUBLIC)):
-        return f"{host} is not a public name"
+        return f"{host} is not a public host name"
     if urlsplit(url).scheme != "https":
         return "it is http, and not https"
     return None

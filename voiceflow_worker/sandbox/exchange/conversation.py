@@ -25,7 +25,7 @@ from voiceflow_worker.sandbox.orders.script import Script
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The parts of the sandbox that every conversation uses, and its speed."""
+    """The parts of the sandbox that every conversation uses, and the speed of the sandbox."""
 
     account: Account
     events: EventMaker

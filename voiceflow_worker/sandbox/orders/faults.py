@@ -125,7 +125,9 @@ class Fault(DestinationOrder):
                 f"{self.fault} takes {', '.join(sorted(_TAKES[self.fault])) or 'nothing'}, not {', '.join(strange)}"
             )
         if self.destination is not None and self.next_calls is not None:
-            raise ValueError("give either 'destination' or 'next'; 'times' counts the calls to 'destination'")
+            raise ValueError(
+                "give 'destination' or 'next', not both; with 'destination', 'times' is the number of calls"
+            )
         if self.next_calls is not None and "times" in given:
             raise ValueError("'next' is already the number of POSTs; omit 'times'")
         if self.place is Place.ARRIVAL and self.destination is not None:

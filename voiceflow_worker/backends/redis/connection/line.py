@@ -1,7 +1,7 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
-coredis has two tasks and a queue for each connection, to support both asyncio and trio. They make a trip four times as
-expensive. The parser of coredis is used here too. On trio, scripts run through coredis.
+It replaces a connection of coredis, which supports asyncio and trio with two tasks and a queue. A trip through those
+takes four times as long. Only the parser of coredis is used here. On trio, scripts use a connection of coredis.
 """
 
 from __future__ import annotations

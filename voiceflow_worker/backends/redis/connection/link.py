@@ -57,9 +57,9 @@ def packed(texts: Sequence[str]) -> bytes:
 class Session:
     """One client, from its opening until the connection is lost.
 
-    Scripts share one connection: on asyncio a `ScriptLine`, on trio a connection from the client's pool. The client
-    takes a connection from its pool for each command; that alone costs as much as the command. So the client runs only
-    the scripts of a cluster, scripts that wait for confirmed writes, and scripts that the server does not know yet.
+    Scripts share one connection, which stays open: on asyncio a `ScriptLine`, on trio a connection of the client. The
+    client itself would take a connection from its pool for each command, which costs as much as the command. So the
+    client runs a script only in a cluster, if the script waits for confirmed writes, or if the server does not know it.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:
