@@ -14,7 +14,7 @@ from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import SOURCE, number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallPolicy, JobState
+from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.numbers.locks import NumberLocks
@@ -247,3 +247,33 @@ async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_ch
     await passing(clock, begin)
     assert (await other.queue.get(job.id)).state is JobState.IN_DOUBT
     assert await store.records.get("number", [ANA], now=clock.now()) == {ANA: f"{job.id}.1"}
+
+
+async def test_a_worker_that_stands_still_before_it_locks_leaves_no_lock_of_a_call_that_has_ended() -> None:
+    stood: list[str] = []
+
+    async def stand(call: StoreCall) -> None:
+        if call.name == "records.put_if_absent" and leased and not stood:
+            stood.append(call.name)
+            clock.advance(LEASE + timedelta(seconds=1))
+            await other.sweeper.sweep()
+            clock.advance(timedelta(seconds=30))
+            (sent,) = await other.send()
+            await other.summarise(sent)
+
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    worker, other, offers = (
+        Engine(FaultyStore(store, before=stand), ScriptedVoice()),
+        Engine(store, ScriptedVoice()),
+        Engine(store, ScriptedVoice(), queue="offers"),
+    )
+    leased: list[Job] = []
+    await other.enqueue(ANA)
+    leased_at = clock.monotonic()
+    leased += await worker.lease()
+    for flight in await worker.submitter.prepare(leased, leased_at=leased_at):
+        await worker.submitter.fly(flight)
+    assert stood
+    await offers.enqueue(ANA)
+    assert [job.destination for job in await offers.send()] == [ANA]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,12 +14,17 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.numbers.locks import BESIDE, BRIDGED, NAMESPACE
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.core.settling.settle import outcome_of
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +131,7 @@ async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(
     monkeypatch.setattr(store.records, "put_if_absent", late)
     assert (await Line.of(second).press(receiver, "1")).connected_to is None
     assert [job.post_count for job in sent] == [1]
+    await settled(store, second, rang=False)
     assert await store.records.scan(BESIDE, now=store.clock.now()) == []
 
 
@@ -238,6 +245,96 @@ async def test_two_key_presses_at_once_leave_no_number_locked(store: Store, monk
     assert await locked(store) == []
 
 
+async def test_a_refused_bridge_keeps_the_lock_of_a_desk_that_an_earlier_key_made_ring(store: Store) -> None:
+    menu = put_through()
+    menu.on("2", goto=CallFlow.reply().bridge(source=OURS, destination=DESK).bridge(source=OURS, destination=number(7)))
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    await called(store, menu, number(7))
+    line = Line.of(job)
+    assert (await line.elsewhere().press(receiver, "1")).connected_to == DESK
+    assert (await line.elsewhere().press(receiver, "2")).connected_to is None
+    assert await waits_for(store, DESK) == "its number is busy with another call"
+    await settled(store, job)
+    assert await waits_for(store, DESK) is None
+
+
+async def test_a_call_that_ends_while_its_second_bridge_is_refused_leaves_the_desk_free(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    menu = put_through()
+    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    other = await called(store, menu, number(7))
+    line = Line.of(job)
+    assert (await line.elsewhere().press(receiver, "1")).connected_to == DESK
+    put, ended = store.records.put_if_absent, list[str]()
+
+    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
+        if namespace == BRIDGED and not ended:
+            ended.append(job.id)
+            await settled(store, job, rang=False)
+        return await put(namespace, values, **times)
+
+    monkeypatch.setattr(store.records, "put_if_absent", late)
+    assert (await line.elsewhere().press(receiver, "2")).connected_to is None
+    assert ended
+    assert await store.records.scan(NAMESPACE, now=store.clock.now()) == [(number(7), f"{other.id}.1")]
+    assert await store.records.scan(BRIDGED, now=store.clock.now()) == []
+
+
+async def test_a_key_pressed_again_later_still_leaves_its_number_free_in_the_end() -> None:
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    menu = put_through()
+    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    line = Line.of(job)
+    for keys, minutes in (("1", 0), ("2", 50), ("1", 12)):
+        assert (await line.elsewhere().press(receiver, keys)).connected_to is not None
+        clock.advance(timedelta(minutes=minutes))
+    await settled(store, job, rang=False)
+    assert await locked(store) == []
+
+
+async def test_the_same_key_twice_while_the_call_ends_leaves_the_desk_free(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    line = Line.of(job)
+    put, ended = store.records.put_if_absent, list[str]()
+
+    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
+        if namespace == NAMESPACE and DESK in values and not ended:
+            ended.append(job.id)
+            await settled(store, job, rang=False)
+            assert (await line.elsewhere().press(receiver, "1")).connected_to is None
+        return await put(namespace, values, **times)
+
+    monkeypatch.setattr(store.records, "put_if_absent", late)
+    assert (await line.elsewhere().press(receiver, "1")).connected_to is None
+    assert ended
+    assert await locked(store) == []
+
+
+class LostOnce:
+    """A store's `delete` of records that is unavailable the first time that it is used in a namespace."""
+
+    def __init__(self, store: Store, space: str, patch: pytest.MonkeyPatch) -> None:
+        self._delete, self._space, self._is_lost = store.records.delete, space, False
+        patch.setattr(store.records, "delete", self)
+
+    async def __call__(self, namespace: str, values: Mapping[str, str | None], **times: Any) -> None:
+        if namespace == self._space and not self._is_lost:
+            self._is_lost = True
+            raise StoreUnavailableError("the store is away")
+        await self._delete(namespace, values, **times)
+
+
 @pytest.mark.parametrize("space", [NAMESPACE, BRIDGED])
 async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(
     store: Store, monkeypatch: pytest.MonkeyPatch, space: str
@@ -245,17 +342,41 @@ async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(
     menu = put_through()
     job = await called(store, menu, ANA)
     assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
-    delete, lost = store.records.delete, list[str]()
-
-    async def unavailable(namespace: str, values: Mapping[str, str | None], **times: Any) -> None:
-        if namespace == space and not lost:
-            lost.append(namespace)
-            raise StoreUnavailableError("the store is away")
-        await delete(namespace, values, **times)
-
-    monkeypatch.setattr(store.records, "delete", unavailable)
+    LostOnce(store, space, monkeypatch)
     with pytest.raises(StoreUnavailableError):
         await settled(store, job, rang=False)
     assert await locked(store)
     await settled(store, job, rang=False)
+    assert await locked(store) == []
+
+
+async def test_a_parked_summary_that_is_applied_again_frees_what_a_lost_store_kept_locked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    menu = put_through()
+    job = await called(store, menu, ANA)
+    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    ended = outcome_of(SessionSummary(session_id=job.session_id, status=SessionStatus.COMPLETED))
+    await Sessions(store).parked.add({f"session-{job.id}.1": ended})
+    LostOnce(store, NAMESPACE, monkeypatch)
+    settler = Engine(store, ScriptedVoice()).settler
+    with pytest.raises(StoreUnavailableError):
+        await settler.apply_all_parked()
+    assert await locked(store)
+    await settler.apply_all_parked()
+    assert await locked(store) == []
+
+
+async def test_a_refusal_that_is_stored_again_frees_what_a_lost_store_kept_locked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await engine.queue.enqueue(put_through().call(ANA, source=OURS), menu="main")
+    (job,) = await engine.journal()
+    LostOnce(store, NAMESPACE, monkeypatch)
+    refused = Verdict(kind=VerdictKind.REFUSED, code=-1001, message="no such voice")
+    with pytest.raises(StoreUnavailableError):
+        await engine.settler.verdict(job, 1, refused)
+    assert await locked(store)
+    await engine.settler.verdict(job, 1, refused)
     assert await locked(store) == []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.events.callers import MenuCall
-from voiceflow_worker.core.numbers.locks import BESIDE, BESIDE_PLACES, BRIDGED, NAMESPACE, NumberLocks, beside
+from voiceflow_worker.core.numbers.locks import BESIDE, BESIDE_PLACES, BRIDGED, NAMESPACE, NumberLocks, beside, notes_of
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
@@ -32,7 +32,7 @@ class Bridges:
         self._shared = all_spellings(policy.shared_numbers).keys()
 
     async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
-        """Lock these numbers. Returns None, or the reason, as a clause, if they may not be called.
+        """Lock these numbers until the call ends. Returns None, or the reason, as a clause, if they may not be called.
 
         Raises StoreError.
         """
@@ -57,13 +57,8 @@ class Bridges:
             # A call of a queue may have locked a number since. Such a call takes its own lock, and then reads these.
             held = await self._records.get(NAMESPACE, list(others), now=now)
             called = await self._called(_others(held, owner), line)
-        called = called or await self._why_over(line, owner)
-        if called is None:
-            return None
-        await self._records.delete(NAMESPACE, {number: held for number, held in standing.items() if held == owner})
-        if others:
-            await self._records.delete(BESIDE, dict.fromkeys(beside(others), owner))
-        return called
+        # A refused bridge keeps its locks until the call ends: another bridge of the call may make these numbers ring.
+        return await self._why_over(line, owner, wanted) or called
 
     async def _beside(self, numbers: Iterable[str], owner: str, *, until: datetime, now: datetime) -> None:
         """Store a further lock for each number that is locked already. A number has three further locks.
@@ -81,18 +76,17 @@ class Bridges:
                 return
 
     async def _note(self, owner: str, numbers: Sequence[str], *, until: datetime, now: datetime) -> None:
-        """Note the numbers, before they are locked, so that the end of the session releases them."""
-        noted = set(numbers)
-        while True:
-            text = " ".join(sorted(noted))
-            standing = (await self._records.put_if_absent(BRIDGED, {owner: text}, expires_at=until, now=now))[owner]
-            if noted <= set(standing.split()):
-                return
-            # Only the note that was read is replaced: another key press may have added its numbers meanwhile.
-            noted |= set(standing.split())
-            await self._records.delete(BRIDGED, {owner: standing})
+        """Note the numbers, before they are locked, so that the end of the session releases them.
 
-    async def _why_over(self, line: MenuCall, owner: str) -> str | None:
+        A call has a limited number of notes. If they are all taken, the locks end by themselves.
+        """
+        text = " ".join(sorted(numbers))
+        for key in notes_of(owner):
+            standing = await self._records.put_if_absent(BRIDGED, {key: text}, expires_at=until, now=now)
+            if standing[key] == text:
+                return
+
+    async def _why_over(self, line: MenuCall, owner: str, numbers: Sequence[str]) -> str | None:
         """A clause if the session has ended meanwhile: its numbers are released, and nothing may ring. Else None."""
         if line.job is None or line.number is None:
             return None
@@ -101,6 +95,9 @@ class Bridges:
         if post is None or post.outcome is None:
             return None
         await self._locks.release_bridged([owner], now=self._store.clock.now())
+        # Another key press with the same numbers may have deleted their note before these locks were stored.
+        await self._records.delete(NAMESPACE, dict.fromkeys(numbers, owner))
+        await self._records.delete(BESIDE, dict.fromkeys(beside(numbers), owner))
         return "the call has ended"
 
     def _owner(self, line: MenuCall, session_id: str | None) -> tuple[str, timedelta]:

@@ -19,7 +19,9 @@ BESIDE = "number-beside"
 """Further locks, for bridges of menus, on numbers that are locked already. A key is the number and 2, 3 or 4."""
 BESIDE_PLACES = range(2, 5)
 BRIDGED = "bridged"
-"""The numbers that menus bridge to the call of a POST, by its `clientRequestId`, separated by spaces."""
+"""Notes of the numbers that menus bridge to the call of a POST, separated by spaces. A key is the `clientRequestId`,
+and for further notes of the call a number too."""
+_NOTES = range(2, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,10 @@ class NumberLocks:
                 others = [number for number in lost if not _same_job(standing[number], wish.owner)]
                 busy[wish.job.id] = (others or lost)[0]
         # Those of busy jobs too: a killed worker may have left a later end, and a release names the end.
-        for job, number in await self._prolong([wish.job for wish in wishes], now=now):
+        holders = [each.job for each in wishes if any(standing[number] == each.owner for number in each.numbers)]
+        for job, number in await self._prolong(holders, now=now):
             busy.setdefault(job.id, number)
-        await self._release_leased([(wish.job, now) for wish in wishes if wish.job.id in busy])
+        await self._release_leased([(job, now) for job in holders if job.id in busy])
         locked = [job for job in jobs if job.id not in busy]
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy])
 
@@ -143,9 +146,9 @@ class NumberLocks:
         """
         if not posts:
             return
-        found = await self._records.get(BRIDGED, list(posts), now=now)
+        found = await self._records.get(BRIDGED, [key for post in posts for key in notes_of(post)], now=now)
         if found:
-            held = [(number, owner) for owner, numbers in found.items() for number in numbers.split()]
+            held = [(number, key.partition(" ")[0]) for key, numbers in found.items() for number in numbers.split()]
             await self._release(held)
             await self._release([(key, owner) for number, owner in held for key in beside([number])], namespace=BESIDE)
             await self._records.delete(BRIDGED, dict(found))
@@ -225,6 +228,11 @@ class NumberLocks:
 def beside(numbers: Iterable[str]) -> list[str]:
     """The keys under which further locks of these numbers are kept."""
     return [f"{number} {place}" for number in numbers for place in BESIDE_PLACES]
+
+
+def notes_of(post: str) -> list[str]:
+    """The keys under which the numbers are noted that menus bridge to the call of a POST (its `clientRequestId`)."""
+    return [post, *(f"{post} {place}" for place in _NOTES)]
 
 
 def _next(job: Job) -> str:

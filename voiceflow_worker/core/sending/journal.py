@@ -124,7 +124,7 @@ class Journal:
         ]
 
     async def _ended(self, gone: Sequence[_Wanted]) -> list[_Wanted]:
-        """The jobs among `gone`, which another process has changed, that have ended without another POST.
+        """The jobs among `gone`, which another process has changed, that have ended.
 
         The locks of the other jobs stay: a POST that rings may rely on them.
         """
@@ -133,8 +133,8 @@ class Journal:
         ids = [each.job.id for each in gone]
         _log.info("jobs are not sent, because another process has changed them", jobs=ids)
         now = await self._store.jobs.get(ids)
-        ended = {job.id: job.post_count for job in now.values() if job.state.is_final and job.open_post is None}
-        return [each for each in gone if each.job.id in ended and ended[each.job.id] <= each.job.post_count]
+        ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
+        return [each for each in gone if each.job.id in ended]
 
     async def _write(self, moves: Sequence[Move]) -> Sequence[bool]:
         sending = [made.new for made in moves if made.new.state is JobState.SENDING]

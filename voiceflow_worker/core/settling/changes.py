@@ -94,15 +94,16 @@ class Changes:
                 raise answer
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
-    async def release_again(self, job: Job) -> None:
-        """Release the numbers of a call whose evidence came again: the first release may have been interrupted.
+    async def release_again(self, jobs: Iterable[Job]) -> None:
+        """Release the numbers of calls whose evidence came again: the first release may have been interrupted.
 
         Raises `StoreUnavailableError`.
         """
-        if job.state not in _HOLDS_ITS_NUMBER and job.open_post is None:
-            await self._numbers.release_settled([job])
-        ended = [post.client_request_id for post in job.posts if post.outcome is not None and _may_bridge(job)]
-        await self._numbers.release_bridged(ended, now=self._store.clock.now())
+        for job in jobs:
+            if job.state not in _HOLDS_ITS_NUMBER and job.open_post is None:
+                await self._numbers.release_settled([job])
+            ended = [post.client_request_id for post in job.posts if post.outcome is not None and _may_bridge(job)]
+            await self._numbers.release_bridged(ended, now=self._store.clock.now())
 
     async def _flush(self, changes: Sequence[Change]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}

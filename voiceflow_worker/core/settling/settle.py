@@ -107,6 +107,7 @@ class Settler:
             for each in answers
         ]
         settled: list[Job | BaseException] = []
+        repeated: list[Job] = []
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):
             if isinstance(changed, BaseException):
                 settled.append(changed)
@@ -118,6 +119,9 @@ class Settler:
                 await self._refusals.taken(changed.new, ANSWER_CODES)
             elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
                 await self._refusals.refused(changed.new, verdict.code, message=verdict.message)
+            elif not is_news:
+                repeated.append(changed.new)
+        await self._changes.release_again(repeated)
         return settled
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
@@ -204,6 +208,8 @@ class Settler:
         except StoreVersionError as error:
             report_unreadable(f"job {job_id}", error)
             return None
+        if changed.new is changed.old:
+            await self._changes.release_again([changed.new])
         await self._leave_alone(changed.new, outcome)
         await self._sessions.parked.remove([session_id])
         return changed.new
@@ -232,7 +238,7 @@ class Settler:
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
-            await self._changes.release_again(changed.new)
+            await self._changes.release_again([changed.new])
             return SummaryResult.REPEATED
         if outcome.code in SUMMARY_CODES:
             await self._refusals.refused(changed.new, outcome.code, message=outcome.message or "")

@@ -102,7 +102,7 @@ class RedialAction(PageAction):
         found: list[str] = []
         refusal = why_refused(job, await SuppressionList(queue.store).standing(job.parties))
         if refusal is not None:
-            found.append(f"But the phone will not ring: {refusal[1]}. The call will be cancelled when its turn comes.")
+            found.append(f"The phone will not ring: {refusal[1]}. The call will be cancelled when its turn comes.")
         found += [
             f"The call is not sent for now: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
