@@ -9,7 +9,7 @@ from voiceflow_worker.model.text.hiding import without_secrets
 
 
 def path_of(url: str) -> Path:
-    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`; `file:` means the same.
+    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
 
     The text after the third slash is the path; nothing in it is decoded. Raises SettingsError for a URL with a host or
     options, or without a file.
@@ -30,5 +30,5 @@ def path_of(url: str) -> Path:
 
 
 def file_of(url: str) -> Path | None:
-    """The file in a URL of a SQLite store; None for other stores. Raises SettingsError as `path_of` does."""
+    """The file in a URL of a SQLite store; None for other stores. Raises SettingsError if the URL is wrong."""
     return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None

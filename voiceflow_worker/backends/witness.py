@@ -1,9 +1,9 @@
 """Journal files: one file of JSON lines per worker. An entry is on the disk before its POST leaves.
 
-A worker keeps its file locked. The first line is a header. Of the other lines, some are entries: a number (`n`), and
-the stored form of a job. The others report a commit: `kept` is the number of an entry that was committed to the store,
-`void` are the numbers of those that were not. A crash can cut off only the last line. A cut line is ignored, because
-its POST had not left.
+A worker keeps its file locked. The first line is a header. Each further line is an entry or the report of a commit. An
+entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is one that was committed
+to the store, `void` are those that were not. A crash can cut off only the last line. If that is an entry, its POST had
+not left, so a cut line is ignored.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ async def stored(store: Store, job: Job) -> Job | None:
 
 
 class CommitContract(Ground):
-    """Tests of moves. A move is made only if the job still has the old revision."""
+    """Tests of moves. A move is made only if the job still has the revision from which the move starts."""
 
     async def test_a_move_replaces_the_job(self, store: Store) -> None:
         job = await enqueued(store, unique_key="k", batch_id="b")

@@ -48,7 +48,7 @@ class EnqueueContract(Ground):
 
     @pytest.mark.parametrize("state", list(JobState))
     async def test_a_job_may_be_stored_in_any_state(self, store: Store, state: JobState) -> None:
-        """After a rollback of the store, a worker stores lost jobs again from its journal, in any state."""
+        """After a set-back of the store, a worker stores jobs again from its journal file. They may be in any state."""
         job = replace(full_job(), state=state)
         await store.jobs.enqueue([job], now=NOW)
         assert (await store.jobs.get([job.id]))[job.id] == job

@@ -81,12 +81,12 @@ def numbers(jobs: Sequence[Job]) -> list[int]:
 
 
 def moved(job: Job, *events: Event, **fields: Any) -> Move:
-    """A move that sets these fields of a job, with a new revision."""
+    """A move that sets `fields` of a job and a new revision, with `events`."""
     return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)
 
 
 async def at_once(count: int, work: Callable[[Store, int], Coroutine[Any, Any, None]], *stores: Store) -> None:
-    """Run `work` with the numbers from 0 to `count` - 1 at the same time, on the stores in turn."""
+    """Call `work` at the same time for each number from 0 to `count` - 1. The numbers are dealt out to the stores."""
     async with anyio.create_task_group() as group:
         for number in range(count):
             group.start_soon(work, stores[number % len(stores)], number)

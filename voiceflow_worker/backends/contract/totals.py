@@ -36,7 +36,7 @@ def post(
     digits: str = "",
     price: str = "",
 ) -> Post:
-    """A POST that 8x8 accepted, with its outcome if that is known."""
+    """A POST that 8x8 accepted, with its outcome, if it has one."""
     known = status is not None or text
     return Post(
         number=number,

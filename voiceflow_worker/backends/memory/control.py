@@ -70,7 +70,7 @@ class MemoryControl(Control):
         return slots
 
     def is_closed(self, queue: str, scope: GateScope, name: str, *, at: datetime) -> bool:
-        """Whether this gate is closed at a time."""
+        """Whether the gate of this scope and name is closed at a time."""
         gate = self._gates.get((queue, scope, name))
         return gate is not None and gate.is_closed(at=at)
 

@@ -17,8 +17,8 @@ _Lane = tuple[int, str | None]
 class Lanes:
     """The lanes of a queue. A lane is a heap of the queued jobs of one priority and batch.
 
-    A lease reads the first job of each lane, and the next job of a lane only after it took one. When a job changes, its
-    old entry stays in the heap. It is dropped when it comes first.
+    A lease reads the first job of each lane. It reads the next job of a lane only after it has taken the first. The
+    entry of a job that has left the lane stays in the heap, and is dropped when it comes first.
     """
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
@@ -32,7 +32,7 @@ class Lanes:
         heappush(self._lanes.setdefault((job.priority, job.batch_id), []), (job.due_at, job.id))
 
     def leave(self, job: Job) -> None:
-        """Note that a job has left its lane."""
+        """Record that a job has left its lane."""
         self._lapsed.discard(job.id)
 
     def take(self, limit: int, *, at: datetime, is_closed: Callable[[str], bool], batch_id: str | None) -> list[Job]:

@@ -51,7 +51,7 @@ class Batches:
 class SharedState:
     """The state that the ports of a memory store share.
 
-    `tombstones` has the deleted jobs that had a unique key, by queue and key, each with its expiry time.
+    `tombstones` has the deleted jobs that had a unique key, by queue and key, each with the end of its time to live.
     """
 
     def __init__(self) -> None:

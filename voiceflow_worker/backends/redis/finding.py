@@ -91,7 +91,7 @@ async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Jo
 
 
 async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Range]) -> Sequence[Job]:
-    """The matching jobs in some indexes, sorted by id in this process. Use it for few jobs among many."""
+    """The matching jobs in some indexes, sorted by id in this process. This is for few matching jobs among many."""
     key = keys.queue(query.queue)
     ids: list[str] = []
     for index, latest in indexes:
@@ -135,7 +135,7 @@ def _is_behind(job_id: str, query: Query) -> bool:
 
 
 def _by_validity(query: Query) -> bool:
-    """Whether the index of queued jobs by validity has all jobs that match, and no others."""
+    """Whether the matching jobs are exactly those in the index of queued jobs by validity."""
     return (
         query.valid_before is not None
         and query.states == frozenset({JobState.QUEUED})

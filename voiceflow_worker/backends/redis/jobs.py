@@ -56,9 +56,9 @@ class RedisJobs(Jobs):
         """Store jobs, with one script for each queue. A script checks every key before it stores anything.
 
         A script is atomic, and the server answers nothing else while it runs: 20 ms for 1,000 jobs, 0.5 s for 10,000.
-        Jobs of several queues, which may be on several servers, are all checked before the first script stores any. A
-        caller that is interrupted between two scripts enqueues the same jobs again. Raises InvalidInputError for more
-        than 20,000 jobs.
+        Jobs of several queues, which may be on several servers, are all checked before the first script stores any. If
+        the call is interrupted between two scripts, the caller has to enqueue the same jobs again. Raises
+        InvalidInputError for more than 20,000 jobs.
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(

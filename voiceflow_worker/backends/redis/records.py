@@ -17,7 +17,7 @@ _LOOKS = 1000
 
 
 class RedisRecords(Records):
-    """The port `Records` in Redis. A namespace is in one slot, so one script handles all keys of a request."""
+    """The port `Records` in Redis. A namespace is in one hash slot, so one script handles all keys of a request."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers) -> None:
         self._link = link

@@ -1,8 +1,8 @@
 """Group commit: all waiting operations are written in one transaction, and return when it is on the disk.
 
 The statements run on the thread of the event loop, a few microseconds each. Only commits, with their fsync, and waits
-for other processes run in a second thread. If the statements ran there too, the threads would exchange Python's lock at
-each statement. In a test with a busy event loop, a batch of 32 moves took 4 ms to 3.4 s that way.
+for other processes run in a second thread. If the statements ran in the second thread, it would wait for Python's
+lock (GIL) at each statement. In a test with a busy event loop, a batch of 32 moves then took 4 ms to 3.4 s.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class GroupCommit:
         """Carry out an operation, and return its result when it is on the disk.
 
         Without `durably`, the result survives the end of this process. But until a later commit is on the disk, a power
-        cut may undo this change and those after it. If no operation of its group is durable, the commit takes no fsync,
-        and runs on the event loop.
+        cut may undo this change and those after it. A group in which no operation is durable is committed without an
+        fsync, on the event loop.
 
         Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
         part of the operation is on the disk.
@@ -324,7 +324,7 @@ class LoopCalls:
 
     @classmethod
     def of_running_loop(cls) -> LoopCalls:
-        """The two ways on the running event loop. anyio's `from_thread.run_sync` makes the thread wait each time."""
+        """The two ways for the running event loop. Neither waits for the function, as anyio's `from_thread` does."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -338,7 +338,8 @@ class LoopCalls:
 class BlockingThread:
     """A thread that runs one task after the other, and calls a function on the event loop after each.
 
-    The thread is a daemon, so a program that does not close its store can still end. SQLite recovers from that.
+    The thread is a daemon, so a program that does not close its store can still end. SQLite then repairs the file when
+    it is next opened.
     """
 
     def __init__(self, calls: LoopCalls, *, name: str) -> None:

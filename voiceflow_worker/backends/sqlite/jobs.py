@@ -82,7 +82,7 @@ class SqliteJobs(Jobs):
     async def find(self, query: Query) -> Sequence[Job]:
         """Find the row numbers of the matching jobs, then read the jobs in pages.
 
-        So a long listing keeps no transaction open. A job that has changed meanwhile and no longer matches is left out.
+        No transaction stays open between pages. A job that has changed meanwhile and no longer matches is left out.
         """
         require_answerable(query)
         if query.outcomes is not None:

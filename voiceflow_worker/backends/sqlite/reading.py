@@ -34,8 +34,8 @@ _ROWS_AT_ONCE = 64
 class Reader:
     """The reader of a store. It has a connection for short reads, on the event loop's thread, and one for scans.
 
-    Scans run in another thread. Reading a row by its key takes 5 µs; another thread would add 60 µs and a wait for
-    Python's lock.
+    Scans run in another thread. Short reads do not: a row is read by its key in 5 µs, and a thread would add 60 µs and
+    a wait for Python's lock.
     """
 
     def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, usable: Callable[[], None]) -> None:

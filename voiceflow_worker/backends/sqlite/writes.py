@@ -99,7 +99,7 @@ def event_row(queue: str, event: Event) -> Row:
 
 
 def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generator[None, None, Sequence[bool]]:
-    """Make moves. A move is made only if the job still has the old revision."""
+    """Make moves. A move is made only if the job still has the revision from which the move starts."""
     db, jobs, insert_event = transaction.db, statements("jobs"), statements("outbox")["insert_event"]
     made: list[bool] = []
     for start in range(0, len(changes), _PER_STEP):
@@ -125,7 +125,7 @@ def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generato
 def delete(
     jobs: Sequence[Job], transaction: Transaction, *, keep_keys_until: datetime
 ) -> Generator[None, None, Sequence[bool]]:
-    """Delete these jobs, unless they have changed in the store, and store tombstones for their unique keys.
+    """Delete jobs, and store tombstones for their unique keys. A job that has changed in the store is not deleted.
 
     Returns whether each job was deleted.
     """

@@ -1,12 +1,13 @@
-"""The names of Redis keys. The part in braces is the hash tag, which alone decides the slot of a key in a cluster.
+"""The names of Redis keys. The part in braces is the hash tag. It alone decides the hash slot of a key in a cluster.
 
-All keys of a queue are in one slot, so that a single script can change jobs, indexes and events atomically. A job id
-begins with the name of its queue, which decides the slot. All records of a namespace are in one slot too:
-`put_if_absent` and `delete` take many keys in one trip, and `scan` needs them in order. With several slots, a request
-would need several trips, and a node would hardly have less work: a phone call takes three short scripts for its
-records, and three long ones for its job.
+All keys of a queue are in one hash slot, so that a single script can change jobs, indexes and events atomically. The
+hash slot of a job follows from its id, which begins with the name of the queue.
 
-The name of a queue has no colon, so no queue shares a hash tag with a namespace or with the store's own keys.
+All records of a namespace are in one hash slot, so that a request for many keys (`put_if_absent`, `delete`, `scan`)
+takes one trip. More hash slots would hardly relieve a node: the three scripts for the records of a phone call are
+short, and the three for its job are long.
+
+The name of a queue has no colon. The other hash tags have one, so they differ from those of all queues.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
-It replaces a connection of coredis, which supports asyncio and trio with two tasks and a queue. A trip through those
-takes four times as long. Only the parser of coredis is used here. On trio, scripts use a connection of coredis.
+A connection of coredis uses two tasks and a queue, to support asyncio and trio, and a trip takes four times as long.
+Scripts use it only on trio. Here, only the parser of coredis is used.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ScriptLine(asyncio.Protocol):
         self._give_up(DriverConnectionError("Connection closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport. The event loop calls this."""
+        """Keep the transport. The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:

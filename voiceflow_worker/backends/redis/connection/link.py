@@ -58,8 +58,9 @@ class Session:
     """One client, from its opening until the connection is lost.
 
     Scripts share one connection, which stays open: on asyncio a `ScriptLine`, on trio a connection of the client. The
-    client itself would take a connection from its pool for each command, which costs as much as the command. So the
-    client runs a script only in a cluster, if the script waits for confirmed writes, or if the server does not know it.
+    client itself would take a connection from its pool for each command, which costs as much as the command. The client
+    runs a script in three cases: in a cluster, if the writes must be confirmed, and if the server does not know the
+    script yet.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:
@@ -131,7 +132,7 @@ class Link:
 
     @property
     def durability(self) -> Durability:
-        """The durability of the connected server, or of the last one while there is no connection."""
+        """The durability of the server that is connected now, or else was connected last."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability

@@ -50,8 +50,8 @@ class Survey:
     async def durability(self, client: Client) -> Durability:
         """The durability of the store.
 
-        Raises RedisForgetsError for a server that may lose data, SettingsError for a server that is too old or of
-        another kind than in the URL, and StoreUnavailableError for a replica.
+        Raises RedisForgetsError for a server that may lose data, SettingsError for a server that is too old or not
+        of the kind that the URL says, and StoreUnavailableError for a replica.
         """
         found: list[Durability] = []
         for facts in await _of_each(client, _facts_of):

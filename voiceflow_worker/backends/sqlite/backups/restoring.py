@@ -1,4 +1,4 @@
-"""Restoring a backup in the place of an unused store. The backup gets the store's evidence, and its queues are held."""
+"""Restoring a backup in the place of an unused store. The backup gets the store's evidence, and all queues are held."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _opened(path: Path, patience: timedelta) -> Connection:
 def open_reader(path: Path) -> Connection:
     """Open a connection that only reads.
 
-    WAL mode needs a file that is open for writing. The pragma `query_only` forbids the writes.
+    The file is open for writing, because WAL mode needs this. The pragma `query_only` forbids writes.
     """
     with translating(path):
         db = Connection(path)
