@@ -16,7 +16,7 @@ VoiceflowError
 │   │   ├── TooLateError              a cancel came after the call may have left
 │   │   └── TooEarlyError             8x8 may still place the call, up to the time `until`
 │   ├── StaleJobError                 another process changed the job first
-│   └── OutcomeTimeoutError           a job had no outcome yet when the wait for it ended
+│   └── OutcomeTimeoutError           a wait ended before the job had an outcome
 ├── StoreError                        the store failed, or cannot be used
 │   ├── StoreUnavailableError         the store cannot be reached or is locked; try again
 │   ├── StoreReadOnlyError            the store cannot be written (permissions, a full disk)
@@ -33,7 +33,7 @@ VoiceflowError
     ├── CallNotSentError              the request was certainly not sent: nobody was called
     ├── CallInDoubtError              the call may have been placed; do not send it again
     ├── CallLogError                  the call log could not be read; nothing was changed
-    │   └── CallLogUnavailableError   8x8 cannot be reached to read it; try again
+    │   └── CallLogUnavailableError   8x8 cannot be reached for the log; try again
     └── RequestFailedError            a request that places no call was answered with an error
         └── VoiceUnavailableError     8x8 cannot be reached, or asks to come back later; try again
 """
@@ -147,7 +147,7 @@ class NotificationError(InvalidInputError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
-    """A unique key that the job `owner_id` already has. `index` is the place of the new call in its list."""
+    """A unique key that the job `owner_id` already has. `index` is the place of the new call in the list of calls."""
 
     index: int
     unique_key: str

@@ -61,10 +61,10 @@ class VoiceClient(api.AccountApi):
     `retry_not_created_5xx`, two answers prove that nobody was called, so that the call can be tried again: a
     NOT_CREATED with a 5xx, and a 503 with a Retry-After.
 
-    Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. `proxy` (http or
-    https, with credentials if needed) and `ssl_context` apply to these two. Nothing is read from the environment. A
-    given `transport` must speak HTTP/1.1, and is closed with the client. If it is neither httpx's nor httpx-aiohttp's
-    own transport, each of its errors leaves the call in doubt.
+    Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. Only then can
+    `proxy` (http or https, with credentials if needed) and `ssl_context` be given. Nothing is read from the
+    environment. A given `transport` must speak HTTP/1.1, and is closed with the client. If it is neither httpx's nor
+    httpx-aiohttp's own transport, each of its errors leaves the call in doubt.
 
     The API key appears in no repr, log or error. Over http:// it is sent only to this machine (a sandbox), unless
     `allow_plain_http` is set. Raises SettingsError for invalid settings.
@@ -256,7 +256,7 @@ class VoiceClient(api.AccountApi):
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
         """All rows of 8x8's call log for this range of time. An export of the log takes seconds to minutes.
 
-        The export is requested from its documented address, https://voice.wavecell.com, or from a given `base_url`.
+        The export is requested from the client's `base_url` if one was given, else from https://voice.wavecell.com.
         Raises CallLogError, or CallLogUnavailableError if it may help to try again.
         """
         from voiceflow_worker.gateway.export import log
@@ -336,7 +336,7 @@ class VoiceClient(api.AccountApi):
         return carrier.transport.handle_async_request(request)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
-        """Stop trusting the watch of a transport if it saw no POST leave, but an answer came.
+        """Stop trusting the watch of a transport if an answer came, but the watch saw no POST leave.
 
         A newer version of the transport's library may be the cause.
         """

@@ -1,8 +1,8 @@
 """A reader for the CSV files of a log export (8x8 voice log export reference, "Logs files format").
 
 The reader is tolerant: columns may have any order and spelling, and missing or unreadable values are None. A line that
-cannot be read becomes an empty row. The line could be any call. So with such a row, no match is certain, and no call is
-proven absent.
+cannot be read becomes an empty row. Because this row could be any call, no match in the log is then certain, and no
+call is proven missing.
 """
 
 from __future__ import annotations

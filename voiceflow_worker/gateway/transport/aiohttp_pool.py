@@ -56,13 +56,13 @@ class WatchedProtocol(ResponseHandler):
         self._stirred: asyncio.Event | None = None
 
     def asks(self, watch: ConnectorWatch | None) -> None:
-        """Note that a request begins."""
+        """Record that a request begins."""
         self.was_used = True
         self.watch = watch
         self._is_answered = False
 
     def is_answered(self) -> None:
-        """Note that the answer is complete. Data that arrives from now on belongs to no request."""
+        """Record that the answer is complete. Data that arrives from now on belongs to no request."""
         self._is_answered = True
         self.announced_end = self._should_close
         self.has_more = self.has_more or bool(self._buffer) or bool(self._tail) or self._exception is not None
@@ -105,7 +105,7 @@ class WatchedProtocol(ResponseHandler):
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Note that the connection has ended."""
+        """Record that the connection has ended."""
         self.ended_badly = exc is not None
         super().connection_lost(exc)
         self._stir()
@@ -199,7 +199,7 @@ class ConnectorWatch:
             _watched.reset(self._token)
 
     def handed_out(self, protocol: WatchedProtocol) -> None:
-        """Note the connection of the POST. A new connection on which data came unasked counts as a kept one."""
+        """Record the connection of the POST. A new connection on which data came unasked counts as a kept one."""
         self._progress.may_have_left = True
         self._is_suspect = self._is_suspect or self._protocol is not None or protocol.was_used or protocol.should_close
         self._protocol = protocol

@@ -100,7 +100,7 @@ class DirectPosts:
 
 
 class _AnswerStream(httpx.AsyncByteStream):
-    """The body of an answer. Its connection is given back after a complete body, and closed after any other."""
+    """The body of an answer. Its connection is given back after a complete body, and closed after an incomplete one."""
 
     __slots__ = ("_connection", "_payload")
 

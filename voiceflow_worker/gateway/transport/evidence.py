@@ -1,6 +1,6 @@
 """Watches over POSTs: proof that nothing has left, and that an answer belongs to its POST, for each transport.
 
-Without proof, a POST may have left, and an answer may be left over from another request.
+Without proof, a POST counts as sent, and its answer as one that another request may have left behind.
 
 A watch is made for one POST, and entered while the transport sends it. It sets `progress.may_have_left` before the
 first byte can leave. The assumptions of a watch about a transport come from the transport's source, and tests/gateway
@@ -96,7 +96,7 @@ class BlindWatch(_Deaf):
         return False
 
     def has_own_connection(self, answer: AnswerReader) -> bool:
-        """Whether the trace shows one POST on one new connection. Without a trace: whether the server then closes it.
+        """Whether the trace shows one POST on one new connection. Without a trace: whether the server closes it.
 
         Each POST asks for its connection to be closed. A transport that ignores this can keep the connection only if
         the server keeps it too. A response that was made with its content (httpx.MockTransport) used no connection.

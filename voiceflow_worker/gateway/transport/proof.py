@@ -21,7 +21,7 @@ class AnswerProof:
     """Judges whether the answers of one client belong to their POSTs. `at_most` is the read timeout, in seconds.
 
     An answer CREATED with a new session is believed. Two kinds of answers may be left over from another request:
-    answers that nobody was called, and answers with the session of an earlier answer. Such an answer is believed if the
+    answers that nobody was called, and answers with the session of an earlier answer. These are believed only if the
     POST had its own connection, or if nothing follows the answer.
     """
 

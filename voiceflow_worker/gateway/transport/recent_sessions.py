@@ -17,7 +17,7 @@ class RecentSessions:
         self._are_unique = True
 
     def were_given(self, session_id: str) -> bool:
-        """Remember a session id. Returns True if it was known already, but never after `do_repeat`."""
+        """Remember a session id. Returns whether it was known already; after `do_repeat` was called, always False."""
         if not self._are_unique:
             return False
         if session_id in self._ids:
@@ -28,6 +28,6 @@ class RecentSessions:
         return False
 
     def do_repeat(self) -> None:
-        """Note that the server gives several calls the same id, as a simple stand-in may do. Ids then prove nothing."""
+        """Record that the server gives several calls the same id, as a simple stand-in may. Ids then prove nothing."""
         self._are_unique = False
         self._ids.clear()

@@ -37,9 +37,9 @@ class PostMaker(Protocol):
 class Carrier:
     """A transport and its kind of watch.
 
-    httpcore and aiohttp take a leftover answer for the answer to the next POST, and only aiohttp lets a watch notice
-    that. `keeps_connections` means that the watch notices, so the next POST may use the same connection. `posts` is a
-    faster way for POSTs on the same connections, but not through a proxy.
+    httpcore and aiohttp take a leftover answer for the answer to the next POST. Only aiohttp lets a watch notice that.
+    `keeps_connections` means that the watch notices leftover answers, so that a connection may serve several POSTs.
+    `posts` is a faster way for POSTs on the same connections, but not through a proxy.
     """
 
     transport: httpx.AsyncBaseTransport
@@ -86,7 +86,7 @@ def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
 
     Two transports are known: httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses
     and wrappers are unknown, because they may send a request twice or late. Each error of an unknown transport leaves
-    the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, whose retries have not been examined.
+    the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, whose errors have not been examined.
     """
     if type(transport) is httpx.AsyncHTTPTransport:
         if getattr(getattr(transport, "_pool", None), "_http2", False):

@@ -31,7 +31,7 @@ _HEARD = {Action.SAY: "text", Action.PLAY_FILE: "fileUrl", Action.SAY_AND_CAPTUR
 def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
     """The kind and the parameters of an action in a decoded body.
 
-    The kind is None for an unknown action. The parameters are empty if they are not an object.
+    The kind is None for an unknown action. The parameters are empty if the entry has no object with parameters.
     """
     given = _decoded(entry)
     name = given.get("action")
@@ -39,7 +39,7 @@ def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
 
 
 def read_actions(body: object) -> Iterable[tuple[Action | None, Mapping[str, object]]]:
-    """The kind and the parameters of each action in a decoded body; empty if it has no list of actions."""
+    """The kind and the parameters of each action in a decoded body; empty if the body has no list of actions."""
     flow = _decoded(body).get("callflow")
     return map(read_action, cast("Sequence[object]", flow) if isinstance(flow, list | tuple) else ())
 

@@ -34,7 +34,7 @@ _VALUE, _ENTRY, _END = object(), object(), object()
 
 
 class EncodedBody(NamedTuple):
-    """A valid body, encoded; `fields` are its top-level keys.
+    """A valid body, encoded; `fields` is the body as a mapping.
 
     `destination` is in the usual form of its numbering plan. `findings` do not name a file and a row yet.
     """
@@ -55,7 +55,7 @@ class EncodedBody(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BodyShape:
-    """What all bodies of one shape have in common, encoded, with places for the encoded values of one body."""
+    """The encoded text that all bodies of one shape share, with places for the encoded values of one body."""
 
     stored: _Form
     canonical: _Form
@@ -69,7 +69,7 @@ class BodyShape:
         return cls(form, form if canonical == stored else _Form.of(canonical))
 
     def filled(self, values: Sequence[str]) -> tuple[str, str]:
-        """The stored and the canonical body with these values, encoded."""
+        """The stored and the canonical body with these encoded values."""
         stored = self.stored.filled(values)
         return stored, stored if self.canonical is self.stored else self.canonical.filled(values)
 

@@ -1,1 +1,1 @@
-"""Jobs: the data of one call each, and its moves from state to state as pure functions."""
+"""Jobs: each is the data of one call. Pure functions move a job from state to state."""

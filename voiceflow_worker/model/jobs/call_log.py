@@ -1,6 +1,6 @@
 """Rows of the 8x8 log export (voice log export reference), and the rules that match them to POSTs.
 
-No column has the `clientRequestId`. So a row can be matched only by source, destination and time, and numbers may be
+No column has the `clientRequestId`, so a row can be matched only by source, destination and time. Numbers may be
 masked. An uncertain match settles nothing, and a call with an uncertain match does not count as missing.
 """
 
@@ -101,7 +101,7 @@ class Window:
         return self.since <= at <= self.until
 
     def overlaps(self, other: Window) -> bool:
-        """Whether the two windows have a time in common."""
+        """Whether this window and `other` have a time in common."""
         return self.since <= other.until and other.since <= self.until
 
 
@@ -154,7 +154,7 @@ def _is_same(shown: str, number: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LoggedSession:
-    """The rows of one session. A row without a session id stands alone."""
+    """The rows of one session. A row without a session id counts as a session of its own."""
 
     session_id: str | None
     legs: tuple[ExportRow, ...]
@@ -271,7 +271,7 @@ class SessionBook:
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions without time zones that fit this job, and the window in some time zone."""
+        """The sessions that match this job, and whose times, written without a zone, may lie in the window."""
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
         return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
 
@@ -281,9 +281,9 @@ _FARTHEST = timedelta(hours=14)
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row in this window could belong to this POST. The POST has no session, and may have been placed then.
+    """Whether a row in this window could belong to this POST, which has no session and may have been placed then.
 
-    A POST that a person, or a missing row, has settled as not placed counts too.
+    True also for a POST that was settled as not placed, by a person or because its row was missing.
     """
     return post.session_id is None and post.verdict not in NOBODY_CALLED and window_of(post, skew=skew).overlaps(window)
 

@@ -264,7 +264,7 @@ class Job:
 
     @property
     def outcome_status(self) -> SessionStatus | None:
-        """The status of the newest call to the person; None while there is none, and for an unknown spelling."""
+        """The status of the newest call to the person; None without an outcome, and for an unknown spelling."""
         return None if self.outcome is None else self.outcome.status_of(self.destination)
 
     @property
@@ -291,7 +291,7 @@ class Job:
 
     @property
     def has_outcome(self) -> bool:
-        """Whether a POST is known to have been placed and ended. Such a job never becomes expired or cancelled."""
+        """Whether a POST is known to have been placed and ended. The job then never becomes expired or cancelled."""
         return any(post.outcome is not None and post.outcome.was_placed for post in self.posts)
 
     @property

@@ -314,7 +314,7 @@ def was_cancelled(job: Job) -> bool:
 
 
 def _wording(job: Job, outcome: Outcome) -> str:
-    """The status of the call to the person, as text. If the session has the same status, 8x8's spelling of it."""
+    """The status of the call to the person, as text: in 8x8's spelling if the session has the same status."""
     same = outcome.status_of(job.destination) is outcome.status
     return outcome.status_text if same else outcome.text_of(job.destination)
 

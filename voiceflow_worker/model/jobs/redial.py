@@ -42,7 +42,7 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
 def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozenset[str]:
     """The outcomes that words such as `busy` or `busy,no-answer` mean, named as in totals.
 
-    `others` are valid names besides the statuses, such as those that 8x8 has added since. Raises InvalidInputError.
+    `others` are valid names besides the known statuses, such as new statuses of 8x8. Raises InvalidInputError.
     """
     known = {_name(each): {each} for each in (*others, *SessionStatus)} | {"CANCELLED": {_S.CANCELED.value}}
     known |= {"REACHED": {each.value for each in REACHED}, "UNREACHED": {each.value for each in _GROUPS["UNREACHED"]}}

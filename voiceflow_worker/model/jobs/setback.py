@@ -1,7 +1,7 @@
 """Recovery, from a worker's journal file, of POSTs that a store forgot when it was set back.
 
 The journal file has the job as it was just before its newest POST left. A store that was not set back has that POST, or
-has dropped it much later. POST numbers only grow. A POST is identified by its number and the time it began.
+has dropped it after many later POSTs. POST numbers only grow. A POST is identified by its number and the time it began.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _twice(one: Post, other: Post) -> str:
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """A lost job, to be stored again from a journal file: in doubt if its state is `sending`, else unchanged."""
+    """A job from a journal file, to be stored again: in doubt if its state is `sending`, else unchanged."""
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)

@@ -46,9 +46,9 @@ def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """One record of a job with the evidence of two records, `kept` and `other`.
 
     A record that has all the evidence of the other is returned unchanged. If both have the same evidence, the record
-    that is further along in its life is returned. So a job that could be sent again never replaces a job that could
-    not. If each has evidence that the other lacks, the record that is further along gets the evidence of the other. If
-    both began a POST with the same number, the person may have been called twice, and a note says so.
+    that is further along in its life is returned: a job that could be sent again never replaces a job that could not.
+    If each has evidence that the other lacks, the record that is further along gets the evidence of the other. If the
+    records have two different POSTs with the same number, both may have rung, and a note says so.
     """
     adds, lacks = _adds(other, kept), _adds(kept, other)
     is_further = _distance(other) > _distance(kept)
@@ -77,7 +77,7 @@ def _is_news(post: Post, job: Job) -> bool:
 
 
 def _is_same(known: Post, post: Post, job: Job) -> bool:
-    """Whether these are records of one POST, or of two with one POST number that a note already mentions."""
+    """Whether these are records of one POST, or of two POSTs with the same number that a note already mentions."""
     return known.began_at == post.began_at or is_noted(job, known, post)
 
 

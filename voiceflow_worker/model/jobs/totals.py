@@ -56,7 +56,7 @@ def tally_of(job: Job) -> dict[str, int]:
 
 
 def outcome_name(job: Job) -> str | None:
-    """The name of the outcome of a job's newest session: its status, or an unknown status as text; None without one."""
+    """The name of the newest outcome of a job: its status, or an unknown status as text; None without an outcome."""
     outcome = job.outcome
     return None if outcome is None else _outcome_name(outcome, outcome.status_of(job.destination))
 

@@ -284,7 +284,7 @@ def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
     """The E.164 form of digits without a + in a file about one country, and a warning if they have two readings.
 
     The digits may be a national number, or begin with a country code. If numbering plans know both readings, the
-    national one is returned; if they know one, that one. Raises PhoneNumberError if neither is possible.
+    national reading is returned; if they know only one, it is returned. Raises PhoneNumberError if neither is possible.
     """
     import phonenumbers
 

@@ -30,7 +30,7 @@ class PlannedNumber:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A region of a country code. `leading`, if given, decides which numbers belong to it; otherwise `valid` does."""
+    """A region of a country code. `leading`, if given, decides which numbers are its own; otherwise `valid` does."""
 
     assigned: PlannedNumber
     leading: re.Pattern[str] | None
@@ -92,7 +92,7 @@ def only_region(e164: str) -> str | None:
 def ordinary_within(digits: str, region: str) -> str | None:
     """The E.164 form of an ordinary national number of a region; None if only phonenumbers can decide.
 
-    It is also None for digits that could begin with a country code.
+    The result is also None for digits that could begin with a country code.
     """
     code, dialled = _dialling(region)
     e164 = f"+{code}{digits}"

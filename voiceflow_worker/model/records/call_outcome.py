@@ -27,7 +27,7 @@ class CallOutcome:
 
     `job` is the call as it is now, and `state` the state that it reached with this outcome; the two may differ. `post`
     is the number of the POST, or 0 for a call that ended without one. `at` is the time at which the outcome was stored,
-    and `sequence` its place among the outcomes of its queue.
+    and `sequence` the place of the outcome among those of the queue.
     """
 
     job: Job
@@ -42,8 +42,8 @@ class CallOutcome:
         """The idempotency key: unique to this outcome, and the same in every delivery.
 
         Its form is `<queue>_<ulid>_<POST number>_<state, or "attempted">`, without full stops, as Standard Webhooks
-        requires for a `webhook-id`. A late summary that makes an `accepted` call `completed` is another outcome; a
-        repeated summary is not an outcome.
+        requires for a `webhook-id`. A late summary that makes an `accepted` call `completed` gives another outcome;
+        a repeated summary gives none.
         """
         what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
         return f"{self.job.id.replace('.', '_')}_{self.post}_{what}"

@@ -208,7 +208,7 @@ class NumberState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberUpdate:
-    """A change of the account's numbers (VNU). `kind` is SNAPSHOT (all of them) or UPDATES."""
+    """A change of the account's numbers (VNU). `kind` is SNAPSHOT (all numbers) or UPDATES (those that changed)."""
 
     sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
     total_numbers: int | None = read_field(_WHOLE, "totalNumbers")

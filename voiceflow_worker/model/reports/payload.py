@@ -131,7 +131,7 @@ class Payload:
         return self._within[name]
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects of an array. If it has other values too, `rest` still has the array."""
+        """The objects of an array. If the array also has values that are not objects, `rest` still has it."""
         value = self._value(name)
         if not is_list(value):
             return ()
@@ -198,7 +198,7 @@ def read_field(
 ) -> T:
     """A dataclass field whose value `reader` reads from a payload, under `name`.
 
-    With `within`, it is read from the object of that name in the payload.
+    `within` is the name of an object in the payload. If given, the value is read from that object.
     """
 
     def read(payload: Payload) -> T:
