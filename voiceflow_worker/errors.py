@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 class Remedy(StrEnum):
     """An action that solves a problem, worded for any user interface.
 
-    Messages, reasons of holds and tables of codes contain these words. A user interface may replace them with the name
-    of its own command or setting.
+    Messages, reasons of holds and tables of codes contain the words of remedies. A user interface may show the name
+    of its own command or setting instead.
     """
 
     ALLOW_PLAIN_HTTP = "allow plain HTTP for this network"

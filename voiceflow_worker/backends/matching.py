@@ -42,7 +42,7 @@ def changes_rare_fields(move: Move) -> bool:
 
 
 def require_well_formed(moves: Sequence[Move]) -> None:
-    """Raise ValueError for a move without a new revision, with a changed id, key or body, or of a second queue."""
+    """Raise ValueError if a move has no new revision or changes the id, key or body, or if the queues differ."""
     for move in moves:
         old, new = move.old, move.new
         if not new.revision or new.revision == old.revision:

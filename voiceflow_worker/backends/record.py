@@ -157,7 +157,7 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
 def counted_jobs(rows: Iterable[Sequence[Any]]) -> Iterator[CountedCall]:
     """The calls in rows of an id, a state, a destination and a record.
 
-    Each call is read just before it is counted, while it is in the processor's cache. This halves the time of a count.
+    Each call is read just before it is counted. It is then still in the processor's cache, which halves the time.
     """
 
     def job_of(row: Sequence[Any]) -> Job:

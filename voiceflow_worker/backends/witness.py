@@ -2,8 +2,8 @@
 
 A worker keeps its file locked. The first line is a header. Each further line is an entry or the report of a commit. An
 entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is one that was committed
-to the store, `void` are those that were not. A crash can cut off only the last line. If that is an entry, its POST had
-not left, so a cut line is ignored.
+to the store, `void` are those that were not. A crash can cut off only the last line. If this is an entry, its POST had
+not left. A cut line is therefore ignored.
 """
 
 from __future__ import annotations

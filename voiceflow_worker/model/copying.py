@@ -94,8 +94,8 @@ def _same(value: Any) -> Any:
 def _draft_of(kind: Any) -> Any:
     """The class of drafts for records of this class.
 
-    A draft has the same slots as a record and is not frozen. When its fields are set, a change of its class makes it a
-    record. Setting the slots of a frozen record takes four times as long.
+    A draft has the same slots as a record and is not frozen. When all fields are set, the class of the draft is changed
+    to that of the record. Setting the slots of a frozen record takes four times as long.
     """
     if hasattr(kind, "__post_init__"):
         raise TypeError(f"{kind.__name__} checks its fields: use dataclasses.replace")

@@ -81,12 +81,12 @@ def numbers(jobs: Sequence[Job]) -> list[int]:
 
 
 def moved(job: Job, *events: Event, **fields: Any) -> Move:
-    """A move that sets `fields` of a job and a new revision, with `events`."""
+    """A move with these events. It gives a job these fields and a new revision."""
     return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)
 
 
 async def at_once(count: int, work: Callable[[Store, int], Coroutine[Any, Any, None]], *stores: Store) -> None:
-    """Call `work` at the same time for each number from 0 to `count` - 1. The numbers are dealt out to the stores."""
+    """Run `work` for each number from 0 to `count` - 1, all at the same time. The runs get the stores in turn."""
     async with anyio.create_task_group() as group:
         for number in range(count):
             group.start_soon(work, stores[number % len(stores)], number)

@@ -36,7 +36,7 @@ def post(
     digits: str = "",
     price: str = "",
 ) -> Post:
-    """A POST that 8x8 accepted, with its outcome, if it has one."""
+    """A POST that 8x8 accepted. With `status` or `text`, it has an outcome."""
     known = status is not None or text
     return Post(
         number=number,

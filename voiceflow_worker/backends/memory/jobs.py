@@ -242,7 +242,7 @@ class MemoryTotals:
             _add(self._live[place], job, sign)
 
     def prune(self, job: Job, *, is_last: bool) -> None:
-        """Count a job among the deleted jobs of its batch. If it was the last one, drop all totals of the batch."""
+        """Count a deleted job in the totals of its batch. After the last job (`is_last`), drop these totals."""
         if job.batch_id is None:
             return
         if is_last:

@@ -2,7 +2,7 @@
 
 The statements run on the thread of the event loop, a few microseconds each. Only commits, with their fsync, and waits
 for other processes run in a second thread. If the statements ran in the second thread, it would wait for Python's
-lock (GIL) at each statement. In a test with a busy event loop, a batch of 32 moves then took 4 ms to 3.4 s.
+lock (GIL) at each statement. In a test of this with a busy event loop, a batch of 32 moves took 4 ms to 3.4 s.
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ class LoopCalls:
 
     @classmethod
     def of_running_loop(cls) -> LoopCalls:
-        """The two ways for the running event loop. Neither waits for the function, as anyio's `from_thread` does."""
+        """The two ways for the running event loop. anyio's `from_thread` would wait until the function has returned."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

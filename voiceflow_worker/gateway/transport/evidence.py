@@ -2,9 +2,9 @@
 
 Without proof, a POST counts as sent, and its answer as one that another request may have left behind.
 
-A watch is made for one POST, and entered while the transport sends it. It sets `progress.may_have_left` before the
-first byte can leave. The assumptions of a watch about a transport come from the transport's source, and tests/gateway
-tests them on sockets. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import aiohttp.
+A watch is made for one POST, and entered while the transport sends this POST. The watch sets `progress.may_have_left`
+before the first byte can leave. What a watch assumes about a transport comes from the transport's source, and is tested
+on sockets in tests/gateway. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import aiohttp.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Watch(Protocol):
 
     @property
     def post_was_cut(self) -> bool:
-        """Whether it is proven that the body of the POST did not leave completely."""
+        """Whether it is proven that a part of the POST's body did not leave."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -113,8 +113,8 @@ class BlindWatch(_Deaf):
 class TracedWatch(_Deaf):
     """The watch for httpx's own pool, by httpcore's `trace` extension, which reports each request before it is written.
 
-    A CONNECT to a proxy is reported in the same way, but is not the POST. After a failed write, the POST was cut, but
-    the pool still reads an answer: a server may answer early.
+    A CONNECT to a proxy is reported in the same way, but is not the POST. If a write fails, a part of the POST has not
+    left. The pool then still reads an answer, because a server may answer early.
     """
 
     __slots__ = ("_is_connected", "_progress", "extensions", "post_was_cut")

@@ -86,7 +86,7 @@ def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
 
     Two transports are known: httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses
     and wrappers are unknown, because they may send a request twice or late. Each error of an unknown transport leaves
-    the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, whose errors have not been examined.
+    the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, because its errors have not been examined.
     """
     if type(transport) is httpx.AsyncHTTPTransport:
         if getattr(getattr(transport, "_pool", None), "_http2", False):

@@ -146,7 +146,10 @@ class CallFlow:
         )
 
     def then_call(self, destination: str, *, source: str, recording: bool | None = None) -> Self:
-        """Call a second party, and connect both when it answers. `recording` is for answers to call action events."""
+        """Call a second party, and connect the two parties when the second answers.
+
+        `recording` is for answers to call action events.
+        """
         return self._then(_entry(Action.MAKE_CALL, source=source, destination=destination, callRecording=recording))
 
     def hangup(self) -> Self:
@@ -163,9 +166,9 @@ class CallFlow:
     ) -> Self:
         """The flow with these values set; None leaves a value as it is. Raises ValueError for a time without a zone.
 
-        After `valid_until` 8x8 does not place the call. The request id and the batch id, of at most 50
-        characters each, come back in the session summary. A clientRequestId does not prevent 8x8 from placing a call
-        twice. Only an answer to a call action event has a `client_action_id`, which comes back with the next event.
+        After `valid_until` 8x8 does not place the call. The request id and the batch id, of at most 50 characters
+        each, come back in the session summary. A clientRequestId does not prevent 8x8 from placing a call twice. Only
+        an answer to a call action event has a `client_action_id`, which comes back with the next event.
         """
         keys = {
             "clientActionId": client_action_id,

@@ -1,4 +1,4 @@
-"""Calling windows: the hours and days at which a phone may ring, in its local time.
+"""Calling windows: the hours and days at which a phone may ring, in the phone's local time.
 
 A window is open when the local clock shows a time in one of its spans. With daylight saving, an hour that the clock
 skips does not occur, and an hour that it repeats is open twice.

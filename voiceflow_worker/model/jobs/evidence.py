@@ -171,9 +171,9 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     """The job after the summary of the session of POST `number`.
 
     Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. A
-    summary of an older POST settles the job only if no newer POST may have rung. There are two exceptions: a person who
-    has answered is not called again, and a redial that was requested meanwhile ends only with an answered call or an
-    opt-out.
+    summary of an older POST settles the job only if no newer POST may have rung. If the person has answered, the
+    summary also settles a job that waits to call again. If a redial was requested after the POST, only an answered call
+    or an opt-out settles the job.
     """
     post = _recorded(job, number, evidence="summary")
     if post.outcome is not None:

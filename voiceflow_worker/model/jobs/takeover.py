@@ -48,7 +48,7 @@ def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
     A record that has all the evidence of the other is returned unchanged. If both have the same evidence, the record
     that is further along in its life is returned: a job that could be sent again never replaces a job that could not.
     If each has evidence that the other lacks, the record that is further along gets the evidence of the other. If the
-    records have two different POSTs with the same number, both may have rung, and a note says so.
+    records have two different POSTs with the same number and both may have rung, a note says so.
     """
     adds, lacks = _adds(other, kept), _adds(kept, other)
     is_further = _distance(other) > _distance(kept)

@@ -1,7 +1,7 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
-A connection of coredis uses two tasks and a queue, to support asyncio and trio, and a trip takes four times as long.
-Scripts use it only on trio. Here, only the parser of coredis is used.
+A connection of coredis supports asyncio and trio, by two tasks and a queue. A trip through it takes four times as long,
+so scripts use it only on trio. This connection uses only the parser of coredis.
 """
 
 from __future__ import annotations

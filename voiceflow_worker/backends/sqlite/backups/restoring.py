@@ -50,7 +50,7 @@ class StillAliveError(StoreUnavailableError):
 class Restored:
     """The result of a restore.
 
-    `made_at` is when the backup was made; None for a plain copy, which has no such record. `moved` are the files that
+    `made_at` is when the backup was made; None for a plain copy, where this is not recorded. `moved` are the files that
     were moved aside. `waiting` is the number of calls that would be sent without the holds.
     """
 

@@ -201,7 +201,7 @@ def take_over(
     """Add the evidence of `old` to `new`, in one transaction, for calls that were sent or have ended.
 
     Jobs that were only enqueued in `old` are not taken over. Unreadable rows are counted and skipped. `sound` means
-    that SQLite finds `old` undamaged. Only then does a missing job prove that it was deleted.
+    that SQLite finds `old` undamaged. Only then is it certain that a missing job was deleted.
     """
     reading = _Reading(old)
     taking = _Taking(reading, new, at, policy, TakenOver(sound=sound))
