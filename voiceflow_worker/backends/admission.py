@@ -25,7 +25,7 @@ def admission(
     """Check jobs before anything is written. Yields every 64 jobs, so that other work can run in between.
 
     `held` returns the stored job with an id. `owner` returns the job that owns a unique key of a queue, even if that
-    job was deleted. Raises KeyConflictError if a key belongs to a job with another body; the error names all of them.
+    job was deleted. Raises KeyConflictError if a key belongs to a job with another body; the error lists all conflicts.
     """
     new_by_id: dict[str, Job] = {}
     new_by_key: dict[tuple[str, str], Job] = {}

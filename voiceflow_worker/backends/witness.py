@@ -322,7 +322,7 @@ def _job_of(entry: Mapping[str, Any]) -> Job:
 
 
 def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
-    """The job in an entry; None for an entry of a newer version. Workers of that version check such entries."""
+    """The job in an entry; None for an entry of a newer version, which workers of the newer version check."""
     try:
         return _job_of(entry)
     except StoreVersionError as error:

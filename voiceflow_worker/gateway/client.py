@@ -182,7 +182,7 @@ class VoiceClient(api.AccountApi):
         """POST one call, once, and return its verdict.
 
         Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
-        ended, or if its queue was held while it waited for the limiter. If the task is cancelled, or the client is not
+        ended, or if its queue was held during the wait for the limiter. If the task is cancelled, or the client is not
         open, `progress` shows whether anything may have left.
         """
         progress.may_have_left = False

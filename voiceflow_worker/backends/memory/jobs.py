@@ -24,7 +24,7 @@ from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 
 
 class MemoryJobs(Jobs):
-    """The port `Jobs` in memory. Every method changes jobs without an await in between, so it is atomic."""
+    """The port `Jobs` in memory. No method awaits while it changes jobs, so each change is atomic."""
 
     def __init__(self, control: MemoryControl, state: SharedState, clock: Clock) -> None:
         self._control = control

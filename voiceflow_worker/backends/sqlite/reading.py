@@ -50,7 +50,7 @@ class Reader:
         self._scanning = threading.Lock()
 
     async def look(self, work: Callable[[Connection], T]) -> T:
-        """Do short work on the event loop's thread. It is tried again while another process recovers the WAL."""
+        """Do short work on the event loop's thread. The work is tried again while another process recovers the WAL."""
         self._usable()  # before any await, because a forked child has no event loop
         await checkpoint()
         self._usable()

@@ -18,7 +18,7 @@ _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
-    """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None if it asks for none.
+    """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None if the answer asks for none.
 
     A date is compared with the Date of the answer, so that a wrong clock does not matter, or with `now` if the answer
     has no Date. If there are several Retry-After headers, the longest wait counts.

@@ -286,7 +286,7 @@ def _quoted(answer: Answer, said: _Said | None) -> str:
 def _certificate_problem(error: BaseException) -> str | None:
     """The reason why a certificate was not trusted; None for other errors.
 
-    The certificate error may be the cause, the context or an argument of the given error (httpcore drops the cause).
+    The certificate error may be the cause, the context or an argument of `error` (httpcore drops the cause).
     """
     open_errors: list[BaseException] = [error]
     seen: set[int] = set()

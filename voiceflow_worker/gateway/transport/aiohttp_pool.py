@@ -122,7 +122,7 @@ class WatchedConnector(aiohttp.TCPConnector):
 
     A kept connection with data that belongs to no request is closed, and not handed out. aiohttp would take the data
     for the answer to the next request, although RFC 9112 §9.2 forbids it. A leftover 401 would then make a worker send
-    a placed call again. The connection of a POST is given back only when its watch is over.
+    a placed call again. The connection of a POST is given back only when the watch of the POST is over.
     """
 
     def __init__(self, *, limit: int, keepalive_timeout: float, ssl_context: SSLContext) -> None:
@@ -199,7 +199,7 @@ class ConnectorWatch:
             _watched.reset(self._token)
 
     def handed_out(self, protocol: WatchedProtocol) -> None:
-        """Record the connection of the POST. A new connection on which data came unasked counts as a kept one."""
+        """Record the connection of the POST. A new connection on which data came unasked counts as kept."""
         self._progress.may_have_left = True
         self._is_suspect = self._is_suspect or self._protocol is not None or protocol.was_used or protocol.should_close
         self._protocol = protocol

@@ -27,7 +27,7 @@ class Opening:
 def first_opening(
     window: CallWindow | None, *, number: str, time_zone: str | None, at: datetime, valid_until: datetime | None
 ) -> Opening:
-    """The first time, from `at` on, at which a call to this number may ring. Without a window, it is `at`.
+    """The first time, from `at` on, at which a call to this number may ring; `at` itself without a window.
 
     The hours of the window are local time in `time_zone`. Without `time_zone`, they are local time at the number, if
     its digits determine the time zone. Never raises: problems are findings.

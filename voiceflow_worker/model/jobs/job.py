@@ -319,7 +319,7 @@ class Job:
     def opens(self, *, at: datetime) -> datetime | None:
         """The first time from `at` on at which the calling window is open; `at` itself without a window.
 
-        None if it never opens, or if its zone or its holidays are unknown to this installation.
+        None if the window never opens, or if its zone or its holidays are unknown to this installation.
         """
         if self.window is None:
             return at

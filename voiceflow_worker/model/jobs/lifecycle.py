@@ -138,7 +138,7 @@ def give_up_waiting(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 def look_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
     """Look for evidence again later, at doubling intervals. A missing summary proves nothing.
 
-    `reason` replaces the reason of the job, if given.
+    `reason`, if given, replaces the reason of the job.
     """
     _require(job, MoveName.LOOK_AGAIN)
     post = job.open_post
@@ -187,10 +187,11 @@ def resolve(
 ) -> Job:
     """Settle a job in doubt by the decision of a person.
 
-    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue; but if
-    another POST of the attempt is known to have been placed, that POST decides. "Not placed" raises `TooEarlyError` if
-    `witnessed` is not later than the `validUntil` of the POST plus the clock skew. `witnessed` is the Date header of a
-    fresh answer of 8x8, or else the store's clock. With `number`, raises IllegalMoveError if another POST is in doubt.
+    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts the job back in the queue.
+    But if another POST of the attempt is known to have been placed, that POST decides. "Not placed" raises
+    `TooEarlyError` if `witnessed` is not later than the `validUntil` of the POST plus the clock skew. `witnessed` is
+    the Date header of a fresh answer of 8x8, or else the store's clock. With `number`, raises IllegalMoveError if
+    another POST is in doubt.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -344,7 +345,7 @@ def _why_not(job: Job, again: datetime | None) -> str:
 def unless_placed(job: Job, state: JobState) -> JobState:
     """The final state of a job that will not be sent again: `state` if none of its POSTs was placed.
 
-    Otherwise `unreached` if a placed call has an outcome, and `accepted` if none has.
+    Otherwise the state is `unreached` if a placed call has an outcome, and `accepted` if no placed call has one.
     """
     if job.has_outcome:
         return S.UNREACHED

@@ -58,7 +58,7 @@ def is_noted(job: Job, known: Post, post: Post) -> bool:
 
 
 def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
-    """The job with two POSTs of the same POST number merged into one, and with a note about it.
+    """The job with two POSTs of the same POST number merged into one, and with a note about the two.
 
     They are merged because evidence names only the POST number, and can belong to either of them.
     """

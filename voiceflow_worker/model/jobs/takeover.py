@@ -115,7 +115,7 @@ def _with_evidence_of(job: Job, other: Job, *, at: datetime, policy: CallPolicy)
 
 
 def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with the evidence of `post`, a POST as the other record of the job has it."""
+    """The job with the evidence of `post`, which comes from the other record of the job."""
     known = job.post(post.number)
     if known is None:
         is_kept = post.may_have_rung

@@ -30,7 +30,7 @@ class PlannedNumber:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A region of a country code. `leading`, if given, decides which numbers are its own; otherwise `valid` does."""
+    """A region of a country code. `leading`, if given, decides which numbers the region has; otherwise `valid` does."""
 
     assigned: PlannedNumber
     leading: re.Pattern[str] | None

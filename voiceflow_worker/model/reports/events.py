@@ -234,7 +234,7 @@ _ENVELOPE = frozenset({"namespace", "eventType", "description", "version", "payl
 def parse_event(data: object) -> Event:
     """Read the decoded JSON body of a webhook request of 8x8.
 
-    Raises WebhookEventError if it is not an object, or if an event of a known type has a payload that is not an object.
+    Raises WebhookEventError if the body, or the payload of an event of a known type, is not an object.
     """
     if not is_object(data):
         raise WebhookEventError(f"a webhook event must be a JSON object, not {describe(data)}; it can be ignored")

@@ -91,7 +91,7 @@ class Outcome:
         return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED
 
     def text_of(self, destination: str) -> str:
-        """The name of the status of the call to `destination`, or the spelling of 8x8 if it is unknown."""
+        """The name of the status of the call to `destination`, or the spelling of 8x8 if the status is unknown."""
         status = self.status_of(destination)
         return self.status_text if status is None else status.value
 

@@ -117,7 +117,7 @@ class Payload:
         return moment
 
     def nested(self, name: str) -> Payload | None:
-        """An object within this one. `rest` does not have its unread fields."""
+        """An object within this object. `rest` does not have the unread fields of the inner object."""
         value = self._value(name)
         if not is_object(value):
             return None
@@ -125,7 +125,7 @@ class Payload:
         return Payload(value)
 
     def within(self, name: str) -> Payload:
-        """An object within this one, empty if it is missing. `rest` has its unread fields under `name`."""
+        """An object within this object, empty if missing. `rest` has the inner object's unread fields under `name`."""
         if name not in self._within:
             self._within[name] = self.nested(name) or Payload({})
         return self._within[name]

@@ -1,4 +1,4 @@
-"""The connection of a store to its servers, which is reopened when it is lost."""
+"""The connection of a store to its servers. A lost connection is reopened."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
 
 
 def _locked(path: Path) -> Connection | None:
-    """A connection with an exclusive lock; None if SQLite cannot read the file. Raises an error if it is in use."""
+    """A connection with an exclusive lock; None if SQLite cannot read the file. Raises an error for a file in use."""
     db = Connection(path)
     try:
         # The WAL is evidence, so SQLite must not move it into the file.
