@@ -177,7 +177,7 @@ class SuppressedNumber:
 
 
 class SuppressedNumberError(InvalidInputError):
-    """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` lists every such call."""
+    """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` lists the calls concerned."""
 
     def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
         self.suppressed = tuple(suppressed)

@@ -37,8 +37,8 @@ def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta,
 def repaced(pace: Pace, limits: Limits) -> Pace:
     """The pace under new limits. The next departure is at most one interval of the new rate after the last departure.
 
-    Otherwise a queue whose rate changes from one call an hour to ten a second would wait for the rest of the hour. If
-    the limits are the same as before, the pace does not change.
+    Without this, a queue whose rate changes from one call an hour to ten a second would wait for the rest of the hour.
+    If the limits are the same as before, the pace does not change.
     """
     if limits.rate is None:
         return pace

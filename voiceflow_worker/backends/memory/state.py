@@ -51,7 +51,7 @@ class Batches:
 class SharedState:
     """The state that the ports of a memory store share.
 
-    `tombstones` has the deleted jobs that had a unique key, by queue and key, each with the end of its time to live.
+    `tombstones` has the deleted jobs that had a unique key, by queue and key, and the time when each key is free.
     """
 
     def __init__(self) -> None:

@@ -112,7 +112,7 @@ class GroupCommit:
     async def carry_out(self, operation: Operation[T], *, durably: bool = True) -> T:
         """Carry out an operation, and return its result when the change is on the disk.
 
-        Without `durably`, the result survives the end of this process. But until a later commit is on the disk, a power
+        Without `durably`, the change survives the end of this process. But until a later commit is on the disk, a power
         cut may undo this change and those after it. A group in which no operation is durable is committed without an
         fsync, on the event loop.
 

@@ -61,7 +61,7 @@ class AccountApi(ABC):
         return read_number(await self._account().get("numbers", normalise(msisdn).removeprefix("+"), absent=True))
 
     async def webhooks(self) -> tuple[Webhook, ...]:
-        """The webhooks of the sub-account: for each type of event, the address to which 8x8 sends such events."""
+        """The webhooks of the sub-account. A webhook is the address to which 8x8 sends the events of one type."""
         return read_list(await self._account().get("webhooks"), "webhooks", Webhook)
 
     async def register_webhook(self, kind: WebhookType | str, url: str, *, auth_header: str | None = None) -> None:

@@ -56,7 +56,7 @@ WatchMaker = Callable[[PostProgress], Watch]
 
 
 class _Deaf:
-    """Base of watches that cannot see further data on a connection. Their POSTs ask the server to close it."""
+    """The base of watches that cannot see if more data arrives. Their POSTs ask the server to close the connection."""
 
     __slots__ = ()
 

@@ -238,7 +238,7 @@ class CallFlow:
         return find_problems(self._body, now=now, reply=self._reply)
 
     def validated(self, *, now: datetime | None = None) -> Self:
-        """This flow, if it may be sent. Raises CallFlowError with every finding, errors first, if it may not.
+        """This flow, if it has no error. Otherwise raises CallFlowError with every finding, errors first.
 
         With `now`, a `validUntil` that has passed is an error too.
         """

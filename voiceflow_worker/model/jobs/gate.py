@@ -90,8 +90,8 @@ class Gate:
     def is_spent(self, *, at: datetime) -> bool:
         """Whether the gate of a batch without jobs can be deleted.
 
-        True if the gate was set before `at`, and is open, cancelled, or no longer held. A hold without an end stays,
-        because a batch can be held before its jobs are enqueued.
+        True if the gate was set before `at`, and is open or cancelled, or its hold has ended. A hold without an end
+        stays, because a batch can be held before its jobs are enqueued.
         """
         return (
             self.scope is GateScope.BATCH

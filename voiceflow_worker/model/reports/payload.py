@@ -208,7 +208,7 @@ def read_field(
 
 
 def needed_field(reader: Callable[[Payload, str], T | None], name: str) -> T:
-    """A dataclass field as from `read_field`, but required: `entry_of` returns None if the value is missing."""
+    """A required dataclass field, read as by `read_field`. If its value is missing, `entry_of` returns None."""
 
     def read(payload: Payload) -> T | None:
         return reader(payload, name)

@@ -77,7 +77,7 @@ def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> 
 def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
     """The durability of a store on this server.
 
-    Raises SettingsError for a server that is too old. If the user has not accepted best effort, raises
+    Raises SettingsError for a server that is too old. If `promise` is not best effort, raises
     RedisForgetsError for a server that may lose data or does not show its settings.
     """
     if facts.version < OLDEST:

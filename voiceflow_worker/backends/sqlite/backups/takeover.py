@@ -229,7 +229,7 @@ def take_over(
 
 
 def skip_sequences(new: Connection) -> None:
-    """Raise the next event's sequence number above all that a reader of the damaged file can have seen."""
+    """Raise the next event's sequence number above all numbers that a reader of the damaged file can have seen."""
     _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 

@@ -38,8 +38,8 @@ def require_sound(db: Connection, path: Path) -> None:
 def looks_mixed(path: Path) -> bool:
     """Whether the -wal file beside a file may belong to another file, because it is older than the file.
 
-    That happens if a process was killed, and a backup was then copied over the store. The result is also True for a
-    moment after each checkpoint; a check of the file then finds no damage.
+    The -wal file is older if a process was killed, and a backup was then copied over the store. The result is also True
+    for a moment after each checkpoint; a check of the file then finds no damage.
     """
     try:
         log, file = log_of(path).stat(), path.stat()
