@@ -1,4 +1,4 @@
-"""Cancellation of a task instance's unsent calls. A later try that requests such a call makes a new one."""
+"""Cancellation of a task instance's unsent calls. If a later try requests a cancelled call, it makes a new call."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
     """Return the ids of the unsent calls of a task instance in these batches, or, without an `identity`, of all tasks.
 
-    Calls in the batch that is named after the task instance are not checked: all of them are calls of this instance.
+    Calls in the batch that is named after the task instance all belong to this instance, and are not checked.
     """
     return [
         job.id

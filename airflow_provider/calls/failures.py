@@ -73,7 +73,7 @@ def checked_fail_on(fail_on: Iterable[str]) -> tuple[str, ...]:
 def never_rang(job: Job) -> bool:
     """Return whether this job certainly rang nobody's phone, and never will.
 
-    A pruned job has no body, and nothing is certain about it.
+    False for a pruned job: nothing is certain about a job without its body.
     """
     ended_unsent = job.state in {JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED}
     return ended_unsent and job.attempt == 0 and bool(job.body)

@@ -55,7 +55,7 @@ class TaskIdentity:
         return f"airflow-{self._digest(item, *([generation] if generation else []))[:40]}"
 
     def call_key(self, called: str, ordinal: int, *, generation: int) -> str:
-        """Return the key of the call with this ordinal to a number, or for a row. Mapped instances share these keys."""
+        """Return the key of a call to `called` (a number or a row), by its ordinal. Mapped instances share the keys."""
         return f"airflow-{digest(*self._task, 'calls', called, ordinal, generation)[:40]}"
 
     def scope(self) -> str:

@@ -1,4 +1,4 @@
-"""The check that later tries of a task can read the same store. Another host cannot read a store file."""
+"""The check that later tries of a task can read the same store: a try on another host cannot read a store file."""
 
 from __future__ import annotations
 

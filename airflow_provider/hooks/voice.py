@@ -53,7 +53,7 @@ class VoiceFlowHook(BaseHook):
         return self._settings
 
     async def asettings(self) -> Settings:
-        """Do the same as `settings`, without blocking the event loop."""
+        """Return the connection as settings, without blocking the event loop. Raises SettingsError."""
         if self._settings is None:
             connection = await get_async_connection(self.voiceflow_conn_id, hook=self)
             self._settings = self._read(connection, await _async_extra(connection))
@@ -100,7 +100,7 @@ class VoiceFlowHook(BaseHook):
         return self._client(self.settings())
 
     async def aget_client(self) -> VoiceClient:
-        """Do the same as `get_client`, without blocking the event loop."""
+        """Return a client of 8x8, without blocking the event loop. Raises SettingsError."""
         return self._client(await self.asettings())
 
     def get_store(self) -> AbstractAsyncContextManager[Store]:
@@ -108,7 +108,7 @@ class VoiceFlowHook(BaseHook):
         return open_store(self.settings().store)
 
     async def aget_store(self) -> AbstractAsyncContextManager[Store]:
-        """Do the same as `get_store`, without blocking the event loop."""
+        """Return the store, without blocking the event loop. Raises SettingsError and StoreError."""
         return open_store((await self.asettings()).store)
 
     @asynccontextmanager

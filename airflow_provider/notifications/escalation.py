@@ -69,7 +69,7 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
 async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:
     """Call one number after another until somebody acknowledges. Returns `{"acknowledged_by", "job_ids"}`.
 
-    A number that cannot be called is logged and skipped. The settings of the hook must have been read before.
+    A number that cannot be called is logged and skipped. Read the hook's settings first.
     """
     job_ids: list[str] = []
     stop = StopFlag()

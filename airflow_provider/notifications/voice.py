@@ -66,7 +66,7 @@ class VoiceCallNotifier(BaseNotifier):
         self._require_acknowledged(result)
 
     async def async_notify(self, context: Context) -> Any:
-        """Do the same as `notify`, on the event loop of the triggerer."""
+        """Call people until somebody acknowledges, on the event loop of the triggerer."""
         with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             await hook.asettings()

@@ -128,7 +128,7 @@ class CallingTask(VoiceTask):
         return AirflowTaskState(context)
 
     def _go_on(self, context: Context, **subject: str) -> None:
-        """Store the link to the enqueued calls. Raises TaskStoppedError if the task was stopped meanwhile."""
+        """Store the link to the enqueued calls, or raise TaskStoppedError if the task was stopped meanwhile."""
         if self._stop.is_set:  # calls that were enqueued after `on_kill` are cancelled now
             self.on_kill()
         self._stop.check()

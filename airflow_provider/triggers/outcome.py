@@ -35,10 +35,10 @@ class VoiceOutcomeTrigger(BaseTrigger):
     but no secret. Its event is `{"status": "over" | "look" | "error", "job_ids": […]}`, with `"error"` if the store
     cannot be read.
 
-    `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough`
-    (`{"at_least": n}` or `{"ratio": r}`) ends the wait when so many calls have ended. `batch_id` waits for all calls
-    of a batch instead of `job_ids`. If the task is stopped, only the calls of the task instance `owner` are cancelled,
-    because other tasks may share the batch.
+    `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
+    `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
+    waits for all calls of a batch instead of `job_ids`. If the task is stopped, only the calls of the task instance
+    `owner` are cancelled, because other tasks may share the batch.
     """
 
     def __init__(

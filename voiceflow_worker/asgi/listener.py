@@ -1,8 +1,8 @@
 """A listening socket that accepts no more connections than there is room for.
 
 asyncio's own server accepts the whole backlog at once. When no file descriptor is left, it writes a traceback for each
-failed accept: 286 MB a minute were seen. This listener asks its limiter first. Connections without room stay in the
-backlog of the operating system.
+failed accept: 286 MB a minute were seen. This listener first asks its limiter whether there is room. If not,
+connections stay in the backlog of the operating system.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class LoadShedding:
     """The rule for turning requests away.
 
     It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
-    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait. If the backlog is crowded, they
-    are turned away at once, too.
+    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait, or, if the backlog is crowded,
+    are also turned away at once.
     """
 
     answer: bytes

@@ -23,7 +23,7 @@ _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
-    """Rows that would call numbers again. `row` is the first of them, and `job` the earlier call to its number."""
+    """Rows that would call numbers again. `row` is the first one; `job` is the earlier call to that row's number."""
 
     count: int
     batch_id: str
@@ -43,8 +43,8 @@ class CalledBefore:
 class CallsBefore:
     """A comparison of all rows of a file with the earlier calls in the same batches.
 
-    Rows with their own unique key are left out: the store knows their calls by the key. Earlier calls with the same
-    body as a row are left out too: they come from an interrupted enqueue of this file.
+    Rows with their own unique key are not compared: the store recognises their calls by the key. Earlier calls with the
+    same body as a row do not count: they come from an interrupted enqueue of this file.
     """
 
     def __init__(self, queue: CallQueue) -> None:
@@ -87,7 +87,7 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
-        """For each of these numbers, one earlier call to it in the batch. Numbers without one are left out."""
+        """One earlier call in the batch for each of these numbers. Numbers without an earlier call are left out."""
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:

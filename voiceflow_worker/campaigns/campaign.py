@@ -53,7 +53,7 @@ class Campaign:
     async def preview(self, assumptions: PreviewOptions | None = None) -> EnqueueReport:
         """The report of a dry run: bad rows, duplicates, and a `preview` of texts, duration and cost.
 
-        Nothing is stored. The default assumptions have the limits of the queue. Raises the errors of `enqueue`.
+        Nothing is stored. By default, the preview assumes the limits of the queue. Raises the errors of `enqueue`.
         """
         if assumptions is None:
             limits = await self.queue.store.control.limits(self.queue.name)
@@ -93,7 +93,7 @@ class Campaign:
         return await read_batch(self.queue.store, self.queue.name, self.batch_id)
 
     async def hold(self, *, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the batch until a time, or with None until `resume`. No more calls are sent; calls in flight finish."""
+        """Hold the batch until `until`; None: until `resume`. No more calls are sent; calls in flight finish."""
         return await self.queue.hold(batch_id=self.batch_id, until=until, reason=reason)
 
     async def resume(self) -> Gate:

@@ -93,7 +93,7 @@ class CampaignRows:
         return json_values(raw, is_body=self._options.template is None)
 
     def _is_new(self, found: Finding) -> bool:
-        """False for a repeated warning about the source number. Each warning is reported once per file."""
+        """False for a warning about the source number that this file has had before."""
         if found.is_error or found.path is None or not found.path.endswith(".params.source"):
             return True
         is_new = found.message not in self._source_warnings
@@ -144,7 +144,7 @@ class CampaignRows:
         return self._options.menu is not None and not self._meant(name)
 
     def _meant(self, name: str) -> list[str]:
-        """A list with the known name that is most like `name`; empty if none is like it."""
+        """A list with the known name that is most similar to `name`; empty if no known name is similar."""
         template = self._options.template
         known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
         return get_close_matches(name.casefold(), known, n=1)

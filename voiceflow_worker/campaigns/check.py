@@ -56,8 +56,8 @@ def check_file(
 
     Nothing is sent or stored. A validity that has passed is a warning. Without a template, only the numbers and
     reserved columns of a CSV are checked. In a template, only the constant parts are checked. A file that cannot be
-    read is a finding too. With `assumptions`, a file of rows gets a preview. Raises InvalidInputError for a wrong
-    option.
+    read is reported as a finding. With `assumptions`, a file of rows gets a preview. Raises InvalidInputError for a
+    wrong option.
     """
     findings = Findings()
     maker = None if assumptions is None else PreviewMaker(assumptions)

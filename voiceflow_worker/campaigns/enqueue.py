@@ -38,7 +38,7 @@ class OnProgress(Protocol):
     """A function that gets the progress of an enqueue: first of the bytes read, then of the rows enqueued."""
 
     def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
-        """Take the progress: `done` of `total` bytes, then of rows. `rows` counts the rows read so far."""
+        """Take the progress: `done` of `total` bytes, and later `done` of `total` rows. `rows`: rows read so far."""
         ...
 
 
@@ -59,11 +59,11 @@ async def enqueue_file(
 
     If a row is bad, nothing is enqueued, and the report names every bad row; with `skip_bad` the good rows are
     enqueued. A row is bad if it breaks a rule, or if its unique key belongs to another call in the store. A row whose
-    call exists already, in the store or earlier in the file, is a duplicate and makes no job. So a file whose enqueue
-    was interrupted can be enqueued again.
+    call exists already, in the store or earlier in the file, is a duplicate and makes no job. A file whose enqueue was
+    interrupted can therefore be enqueued again.
 
     A row without its own unique key may call a number that already has a call with another body in its batch, for
-    example after the template was corrected. If there are such rows, nothing is enqueued either; with `again` they are
+    example after the template was corrected. One such row is enough to enqueue nothing; with `again`, such rows are
     enqueued. Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a

@@ -66,7 +66,7 @@ async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[
 
 
 async def _measured(answer: httpx.Response) -> tuple[int, bytes]:
-    """The size of the file, and its first bytes. If the answer states no size, its bytes are counted, up to LARGEST."""
+    """The size of the file, and its first bytes. Without a stated size, the received bytes count, up to LARGEST."""
     _, _, total = answer.headers.get("content-range", "").rpartition("/")
     stated = total if answer.status_code == PARTIAL_CONTENT else answer.headers.get("content-length", "")
     beginning, count = b"", 0

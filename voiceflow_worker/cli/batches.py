@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
-    """The message for a batch without calls in this queue, with similar ids; None for a batch with calls."""
+    """The message that this batch has no calls in the queue, with similar batch ids; None if it has calls."""
     from voiceflow_worker.core.ports.batch_names import BatchNames
 
     if batch is None:

@@ -72,7 +72,7 @@ def _sent(post: Post) -> Iterator[Step]:
 
 
 def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
-    """The last step, as its name and result: the end of the call, or the reason why it waits."""
+    """The name and the result of the last step: how the call ended, or why the call waits."""
     if job.outcome is not None:
         yield "summary", _summary(job, job.outcome)
         return

@@ -69,8 +69,8 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
     """Report the result of a drain, and the calls that it left.
 
-    Exit 0 if a person `stopped` the worker; else 1 if a hold ended the drain, or a call is in doubt. Failed calls do
-    not change the exit code.
+    `stopped` says that a person stopped the worker; the exit code is then 0. Otherwise it is 1 if a hold ended the
+    drain, or a call is in doubt. Failed calls do not change the exit code.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(

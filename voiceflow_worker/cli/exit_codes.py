@@ -39,7 +39,7 @@ class ExitCode(IntEnum):
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:
     """The exit code and the message of an expected error; None for an unexpected one.
 
-    A group of expected errors gives the error with the highest exit code.
+    For an exception group of expected errors, the error with the highest exit code counts.
     """
     found = [_explained(leaf) for leaf in _leaves(error)]
     known = [each for each in found if each is not None]

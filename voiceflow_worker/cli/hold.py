@@ -26,7 +26,8 @@ async def hold(
 ) -> ExitCode:
     """Hold a queue, or one batch of it: no more calls are sent, and calls in flight finish.
 
-    An existing hold that lasts longer is not shortened. If neither hold has an end, the reasons of both are shown.
+    An existing hold that lasts longer is not shortened. If both the old and the new hold have no end, both reasons are
+    shown.
 
     Args:
         reason: The reason, shown by `voiceflow status`.

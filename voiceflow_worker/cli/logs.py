@@ -66,7 +66,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
 
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
-    """A log filter that lets a repeated message pass once a second, because strangers can cause many repetitions."""
+    """A log filter: a message that is repeated passes once a second. Strangers can cause many repetitions."""
     seldom = RateLimitedLog()
 
     def is_first(record: logging.LogRecord) -> bool:
@@ -110,7 +110,7 @@ class _Stderr:
         self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
     def write(self, text: str) -> None:
-        """Write a text, with remedies as commands and without secrets."""
+        """Write a text. Secrets are hidden, and remedies are worded as commands."""
         sys.stderr.write(without_secrets_in(in_commands(text), known=self._secrets))
 
     def flush(self) -> None:

@@ -61,7 +61,7 @@ class OneCall:
 
 
 def reporting(output: Output) -> Tell:
-    """A `Tell` that prints each step when it happens, also into a pipe."""
+    """A function that prints each step when it happens, even if stdout is a pipe."""
 
     def tell(step: Step) -> None:
         output.document(step.as_json())

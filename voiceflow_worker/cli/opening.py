@@ -34,9 +34,9 @@ async def opened_queue(
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
-    A missing store file is created only with `makes`: a mistyped name must not look like an empty queue. The settings
-    limit the wait for a locked or missing store, and with `makes` also for a read-only store. `patience` is the longest
-    wait of each later operation while another process keeps the file locked.
+    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. The
+    settings limit the wait for a locked or missing store, and, if `makes` is True, for a read-only store. `patience` is
+    the longest wait of each later operation while another process keeps the file locked.
     """
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.waiting import opened_in_time

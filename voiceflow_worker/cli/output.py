@@ -76,9 +76,9 @@ class Output:
     def records(
         self, rows: Iterable[Mapping[str, object]], *, nothing: str | None = None, title: str | None = None
     ) -> None:
-        """Print rows: with `as_json` each as a document, otherwise as a table without the columns that are empty.
+        """Print rows. With `as_json`, each row is a document; otherwise the rows are a table without empty columns.
 
-        If there are no rows, print the text `nothing`, if given, on stderr.
+        `nothing` is the text that is printed on stderr if there are no rows.
         """
         found = list(rows)
         for row in found:
@@ -102,7 +102,7 @@ class Output:
 
 
 def _cell(column: str, value: object) -> str:
-    """The text of a cell, with remedies as commands; ids, keys, batches and numbers stay as they are."""
+    """The text of a cell. Remedies are worded as commands, except in columns that people copy, such as ids."""
     match value:
         case None:
             return ""

@@ -146,7 +146,7 @@ _GLUE = "\0"
 
 
 def add_command(app: App, command: Callable[..., Any]) -> None:
-    """Register a command under the first word of its function's name: `list_calls` is `list`.
+    """Register a command under the first word of its function's name: `list_calls` becomes `list`.
 
     The help lists commands in the order of registration. A command's help is its docstring: the section `Usage`
     replaces the generated usage line, and the section `Examples` comes last.
@@ -167,7 +167,7 @@ def add_command(app: App, command: Callable[..., Any]) -> None:
 
 
 def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> App:
-    """Register a group of commands. The name and the docstring of the module give its name and its help."""
+    """Register a group of commands. The group has the module's name, and the module's docstring as its help."""
     from cyclopts import App
 
     summary = (module.__doc__ or "").partition(": ")[2].strip()

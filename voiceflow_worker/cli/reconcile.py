@@ -36,8 +36,8 @@ async def reconcile(
 ) -> ExitCode:
     """Look for calls in doubt, and for calls with an overdue summary, in the call log of 8x8.
 
-    A call that is found without ambiguity was placed, and gets the outcome of its row. Other calls stay in doubt,
-    because rows may come late. The search takes seconds to minutes, and needs VOICEFLOW_API_KEY and
+    If a row of the log certainly belongs to a call, the call was placed, and gets the outcome of this row. Other calls
+    stay in doubt, because rows may come late. The search takes seconds to minutes, and needs VOICEFLOW_API_KEY and
     VOICEFLOW_SUB_ACCOUNT. With --prices, only the missing prices of ended calls are read.
 
     Args:

@@ -69,7 +69,7 @@ async def sandbox(
 
 
 def _listed(option: str, given: str) -> list[str]:
-    """The values of an option, which are separated by commas."""
+    """The values of an option that has several values, separated by commas."""
     listed = [name.strip() for name in given.split(",") if name.strip()]
     if not listed:
         raise InvalidInputError(f"{option} is empty: give at least one value, or leave the option out to accept any")

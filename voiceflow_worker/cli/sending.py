@@ -27,7 +27,7 @@ async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
 
 
 def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id: str | None = None) -> Worker:
-    """A worker with these settings, for all batches or for one. It looks for calls in doubt in the log of 8x8."""
+    """A worker with these settings, for all batches or for one. The worker searches 8x8's log for calls in doubt."""
     return Worker(
         store,
         voice,

@@ -1,6 +1,6 @@
 """The sandbox: a simulator of 8x8 that calls nobody.
 
-It checks requests as 8x8 does, records calls in a ledger, and simulates the faults that it is ordered to.
+It checks requests as 8x8 does, records calls in a ledger, and simulates the faults that tests order.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class Sandbox:
             each.clear()
 
     async def aclose(self) -> None:
-        """Delete the open calls, and close connections to receivers. `running` and a server's lifespan call it."""
+        """Delete the open calls, and close connections to receivers. Called by `running` and a server's lifespan."""
         self._misbehaviour.call_off()
         await self._activity.aclose()
         await self._delivery.aclose()

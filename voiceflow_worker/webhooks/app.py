@@ -54,11 +54,11 @@ def receiver_app(
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
     It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand, checks
-    the store for /readyz, and sends heartbeats to the workers. (In an app that mounts the receiver, `present` sends
-    them.) `policy` must be the workers' policy. With `ui_secret`, people who know this secret can see the calls under
-    /ui; people who know `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time (default: the
-    store's clock). By this time, the pages decide whether 8x8 can still place a call in doubt. Raises SettingsError for
-    an empty secret.
+    the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver must send the
+    heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`, people
+    who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
+    `time_at_8x8` asks 8x8 for the time (default: the store's clock). By this time, the pages decide whether 8x8 can
+    still place a call in doubt. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None
@@ -127,8 +127,9 @@ def webhook_app(
     be reached or took longer than `store_limit`.
 
     Session summaries go to `settle`, states and recordings to `progress`. All known events except summaries also go to
-    `on_event`, whose result is the answer. For a call action event (VCA), `on_event` may take `event_limit`; without
-    `on_event`, the answer ends the call. An event that could not be understood goes to `kept` after it was answered.
+    `on_event`, whose result is the answer. For a call action event (VCA), `event_limit` is the time limit of
+    `on_event`; without `on_event`, the answer ends the call. An event that could not be understood goes to `kept` after
+    it was answered.
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything

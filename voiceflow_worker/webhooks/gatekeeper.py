@@ -61,15 +61,15 @@ class Gatekeeper:
         return None
 
     def sender_of(self, scope: Scope) -> IPv4Address | IPv6Address | None:
-        """The sender of an ASGI request, by the rules of `sender`."""
+        """The sender of an ASGI request: the peer, or the nearest hop that is not a trusted proxy."""
         client = scope.get("client")
         return self.sender(scope["headers"], client[0] if client else None)
 
     def sender(self, headers: Headers, peer: str | None) -> IPv4Address | IPv6Address | None:
         """The sender of a request: the peer, or the nearest hop that is not a trusted proxy.
 
-        X-Forwarded-For is read from its right end, which the nearest proxy wrote. Hops to the left of the first hop
-        that is not trusted may be forged. None if the address of the sender cannot be read.
+        X-Forwarded-For is read from its right end, which the nearest proxy wrote. Hops further left than the first
+        untrusted hop may be forged. None if the address of the sender cannot be read.
         """
         sender = read_address(peer or "")
         hops = [

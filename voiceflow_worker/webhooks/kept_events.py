@@ -55,7 +55,7 @@ class OddEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptEvent(OddEvent):
-    """A kept event. `body` has at most the first 16 KB of the `size` bytes. In a list of events `body` is empty."""
+    """A kept event. `body` is cut after 16 KB, and empty in a list of events; `size` is the full length in bytes."""
 
     id: str
     at: datetime

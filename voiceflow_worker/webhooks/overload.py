@@ -19,7 +19,7 @@ _ANSWER = (
 
 
 def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
-    """A function that says whether the peer of a connection may send events; None if all networks may."""
+    """A function that says whether the peer with this address may send events; None if every peer may."""
     if not allow:
         return None
     networks = (*allow, *trusted_proxies)

@@ -13,7 +13,7 @@ class SettlesSummaries(Protocol):
     """The settler of session summaries (VSS), such as `core.settling.settle.Settler`."""
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
-        """Settle the call of a summary. The same summary may come again. After a StoreError, 8x8 sends it again."""
+        """Settle the call of a summary. The same summary may come several times, for example after a StoreError."""
         ...
 
 

@@ -20,8 +20,8 @@ _log = structlog.get_logger("voiceflow.webhooks")
 async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
     """Send heartbeats of the receiver `name`, now and at every interval, until the block ends.
 
-    `webhook_app` does this in its lifespan. If it is mounted in another app, servers run only the lifespan of that app,
-    which must use this context manager.
+    `webhook_app` does this in its lifespan. But a server runs only the lifespan of the outermost app: an app that
+    mounts `webhook_app` must use this context manager in its own lifespan.
     """
 
     async def beat() -> None:

@@ -48,7 +48,7 @@ class WebhookAnswer:
 
 
 class RequestReader:
-    """The reader of bodies from admitted senders. A body may have `longest_body` bytes, and take `read_limit`."""
+    """The reader of bodies from admitted senders. `longest_body` (bytes) and `read_limit` (time) apply to each."""
 
     def __init__(self, gatekeeper: Gatekeeper, *, longest_body: int, read_limit: timedelta) -> None:
         self._gatekeeper = gatekeeper
@@ -138,7 +138,7 @@ def decoded(content: bytes) -> object:
 
 
 def _without_halves(content: bytes) -> bytes | None:
-    """The same JSON with U+FFFD for each surrogate without its pair; None for a content that is not JSON at all."""
+    """The JSON with U+FFFD for each surrogate that has no pair; None if the content is not JSON."""
     try:
         value: object = json.loads(content, parse_constant=_refuse)
         text = json.dumps(value, ensure_ascii=False)

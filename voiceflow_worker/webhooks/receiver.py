@@ -57,8 +57,8 @@ class Receiver:
     """The ASGI endpoint for events of all types.
 
     An event must be handled within `store_limit`, and a call action event within `event_limit`. After the limit, the
-    answer is 503, "send it again". The work still goes on, because a stop could leave a change half done. When the
-    event comes again, the stored result is found.
+    answer is 503, "send it again". But the work goes on, because a stop could leave a change half done. When 8x8 sends
+    the event again, the receiver finds the stored result.
     """
 
     settle: SettlesSummaries
@@ -107,7 +107,7 @@ class Receiver:
             await self._keep(given.odd, given.status, content, event, scope)
 
     async def _take(self, event: Event, answer: Callable[[WebhookAnswer], Awaitable[None]]) -> WebhookAnswer:
-        """Handle an event, and answer it when it is handled or its time limit is over."""
+        """Handle an event. The answer is sent when the event is handled, or when its time limit is over."""
         if isinstance(event, UnknownEvent):
             given = WebhookAnswer(200, _EMPTY, OddReason.UNKNOWN_EVENT)
             await answer(given)

@@ -55,7 +55,7 @@ class RowsChangedError(VoiceflowError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueuedRows:
-    """Counts of rows. `duplicates` are rows that are repeated or have a call already, `rejected` are bad rows."""
+    """Counts of rows. `duplicates` are rows that repeat another row or have a call already; `rejected` are bad rows."""
 
     enqueued: int
     duplicates: int
@@ -207,7 +207,7 @@ class _Enqueueing:
     async def _older_calls(
         self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow]
     ) -> dict[str, list[Job]]:
-        """Return calls that an older release made. Find them by their unique keys, or by number in the task's batch."""
+        """Return calls that an older release made, found by their unique keys, or by number in the task's batch."""
         keys = [older_key(rows[row.place], self.identity) for row in requested]
         owners = await key_owners(self.queue, keys)
         jobs = await self.queue.store.jobs.get([job_id for job_id, _ in owners.values()])

@@ -30,11 +30,11 @@ class TaskRows:
     unreadable: Sequence[Finding] = ()
 
     def number(self, place: int) -> int:
-        """Return the number of a row in messages: its line in the file, or its position in the list, from 1."""
+        """Return the number of a row that messages show: the line in the file, or the position in the list, from 1."""
         return self.lines[place] if self.lines else place + 1
 
     def renumbered(self, found: Finding) -> Finding:
-        """Return the error with its row's number in messages. `found.row` is the position in the list, from 1."""
+        """Return the error with the row number that messages show. `found` has the position in the list, from 1."""
         return found if found.row is None else replace(found, row=self.number(found.row - 1))
 
 
@@ -86,8 +86,8 @@ def checked_rows(rows: object) -> list[dict[str, Any]]:
 class RequestedRow:
     """A row that can be called.
 
-    `place` is its index in the list. `called` identifies the row by its own key or, without one, by its number.
-    `digest` is a digest of its content.
+    `place` is the index in the list. `called` identifies the row by its own key, or else by its telephone number.
+    `digest` is a digest of the row's content.
     """
 
     place: int

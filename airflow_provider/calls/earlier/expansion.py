@@ -39,7 +39,7 @@ class Expansion:
             return cls()
 
     def has_run(self, index: int) -> bool:
-        """Return whether this instance ran before the clear and was not cleared, so that it keeps its call."""
+        """Return whether this instance has run and the clear left it out. Such an instance keeps its call."""
         return self.states is not None and self.states.get(index) in _NOT_CLEARED
 
     async def cancel_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:

@@ -1,9 +1,9 @@
 """Ordinals of a mapped task's calls to one number, claimed by the instances of the task.
 
 A map index does not identify a call: if a cleared task expands [X, A, B] instead of [A, B], A and B get other indexes.
-A number does not identify a call either, because two instances may call the same number. So each instance claims an
-ordinal for its number, and keeps the ordinal in all its tries. After a clear, ordinals are claimed again. Ordinals of
-calls that rang are claimed first. So a number does not ring again if fewer instances call it than before.
+Nor does a number, because two instances may call the same number. Each instance therefore claims an ordinal for its
+number, and keeps the ordinal in all tries. After a clear, the instances claim ordinals again, and ordinals of calls
+that rang come first: a number does not ring again if fewer instances call it than before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Claim:
     ordinals: list[int]
 
     def next_ordinal(self, known: int) -> None:
-        """Drop the first ordinal. If none is left, add the next larger ordinal, but at least `known`."""
+        """Drop the first ordinal. If none is left, add the next larger one, or `known` if that is larger."""
         last = self.ordinals.pop(0)
         if not self.ordinals:
             self.ordinals.append(max(last + 1, known))

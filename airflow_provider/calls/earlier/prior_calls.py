@@ -17,7 +17,7 @@ MARGIN = 2
 
 
 class Condition(Enum):
-    """The progress of a call. A row with a changed text takes over prior calls in this order."""
+    """The progress of a call. A row with a changed text prefers a call whose condition comes earlier in this list."""
 
     RANG = auto()
     """The call rang, may have rung, is being sent, or was pruned."""
@@ -44,10 +44,10 @@ class RowAction(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorCall:
-    """A place for a call of a task, under a number or a row's own key.
+    """One of a task's calls to a number, or for a row's own key. The call may not exist yet.
 
-    `ordinal` counts the places from 0. `generation` is the number of earlier calls that the place's call replaced, and
-    -1 if it has no call yet.
+    `called` names the number or the key, and `ordinal` numbers the calls of that name from 0. `generation` is the
+    number of earlier calls that this call replaced, and -1 if the call does not exist yet.
     """
 
     called: str
@@ -197,7 +197,7 @@ KeyOf = Callable[[int], str]
 async def newest_call(queue: CallQueue, key_of: KeyOf) -> tuple[int, Job | None]:
     """Return how often a call was replaced, and the job of the newest call. If there is no call, return 0 and None.
 
-    The job of a pruned call has only the fields that are stored with the call's unique key.
+    If the call was pruned, its job has only the fields that are stored with the unique key.
     """
     keys = [key_of(number) for number in range(MOST_GENERATIONS)]
     jobs, now = queue.store.jobs, queue.store.clock.now()

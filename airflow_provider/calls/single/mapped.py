@@ -28,11 +28,11 @@ from voiceflow_worker import CallQueue
 async def mapped_keys(
     queue: CallQueue, identity: TaskIdentity, number: str, *, saved: Mapping[str, Any] | None, expansion: Expansion
 ) -> KeyOf:
-    """Return a function that gives the unique keys of this instance's call to a number, by the count of replacements.
+    """Return a function from the count of replacements to the unique key of this instance's call to `number`.
 
-    Instances with the same number have one call each. Unsent calls are cancelled if this instance no longer requests
-    them, or if their instance was removed. Raises InvalidInputError if Airflow's task state (`saved`) has a call, but
-    the store has no call of this instance.
+    Instances with the same number have one call each. Unsent calls that this instance no longer requests, and unsent
+    calls of removed instances, are cancelled. Raises InvalidInputError if Airflow's task state (`saved`) has a call,
+    but the store has no call of this instance.
     """
     record = await load_record(queue, identity)
     if record is None:

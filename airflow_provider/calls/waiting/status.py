@@ -52,7 +52,7 @@ class WaitStatus:
     """Counts of the calls that a task waits for.
 
     `ended` includes calls that are in doubt for longer than `WaitOptions.patience`. `due` counts calls that may be sent
-    now. `unsent` counts these, calls that are being sent, and calls that are due within seconds. `overdue` counts calls
+    now. `unsent` counts all calls that are due, are being sent, or will be due within seconds. `overdue` counts calls
     that are past their time limit, usually because no worker sweeps the queue. `jobs` has the calls themselves, but is
     empty for a batch.
     """
@@ -89,7 +89,7 @@ class WaitedCalls:
         return status_of([found[job_id] for job_id in self.job_ids], self.options, now=queue.store.clock.now())
 
     def is_over(self, status: WaitStatus, threshold: CompletionThreshold) -> bool:
-        """Return whether enough calls have ended. A batch without calls has not begun."""
+        """Return whether enough calls have ended. False for a batch without calls, because it has not begun."""
         has_begun = self.batch_id is None or status.total > 0
         return has_begun and threshold.is_reached(status.ended, status.total)
 

@@ -25,8 +25,8 @@ SENT_WITHIN = timedelta(hours=1)
 class TaskCalls:
     """The calls of one task, in the queue of its connection.
 
-    `every` is the longest pause between two looks at the calls, in seconds. `limit` is the longest wait for their end.
-    Call `hook.settings()` first, because reading the connection may block the event loop.
+    `every` is the longest pause between two looks at the calls, in seconds. `limit` is the longest wait for the calls
+    to end. Call `hook.settings()` first, because reading the connection may block the event loop.
     """
 
     hook: VoiceFlowHook
@@ -36,7 +36,7 @@ class TaskCalls:
     stop: StopFlag
 
     async def send(self) -> WaitStatus:
-        """If this task sends its calls, send the due ones, for `SENT_WITHIN` at most. Returns the status of all."""
+        """If this task sends calls, send the due ones, for `SENT_WITHIN` at most. Returns the status of all calls."""
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if not self.calls.options.sends or not status.unsent:

@@ -25,9 +25,9 @@ def complete(
 ) -> None:
     """Fill in a body in place. A value that is None is left out. `find_problems` reports a malformed body.
 
-    The first call always goes to `destination`, because a constant number in a template would be called once for each
-    row. `source` and `voice_profile` are used if the flow has none; with `source_wins`, `source` replaces that of the
-    flow.
+    The first call always goes to `destination`: if it went to a number in the template, every row would call that
+    number. `source` and `voice_profile` are used if the flow has none. With `source_wins`, `source` also replaces a
+    source in the flow.
     """
     flow = body.get("callflow")
     if not is_list(flow):
@@ -92,7 +92,7 @@ def _without_voice(entries: list[Any]) -> Iterator[tuple[int, Mapping[str, objec
 
 
 def _params(entry: object, actions: set[str] | frozenset[str]) -> Mapping[str, object] | None:
-    """The params of an entry that is one of these actions; None for other entries and malformed params."""
+    """The params of an entry whose action is in `actions`; None for other entries and malformed params."""
     if not is_object(entry) or entry.get("action") not in actions:
         return None
     params = entry.get("params")

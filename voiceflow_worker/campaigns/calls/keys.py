@@ -13,7 +13,7 @@ _ENTRY = _KEY + _BODY + _LINE
 def row_key(batch_id: str, canonical: str) -> str:
     """The key made for a row without its own key: a digest of its batch and its canonical body without validUntil.
 
-    So a file that is enqueued again adds nothing, even if `valid_for` gives its calls another validity.
+    Because validUntil is left out, a file that is enqueued again adds nothing, even with another validity.
     """
     content = f"{batch_id}\0{canonical}".encode("utf-8", "surrogatepass")
     return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
@@ -22,8 +22,8 @@ def row_key(batch_id: str, canonical: str) -> str:
 class SeenKeys:
     """The keys of a file so far. They take 40 bytes a row; a dict would take 350.
 
-    This is a hash table with open addressing. `_table` holds the numbers of entries, counted from 1. An entry is the
-    digest of a key, the beginning of its body's digest, and its line.
+    This is a hash table with open addressing. `_table` holds the numbers of entries, counted from 1. An entry has the
+    digest of a row's key, the beginning of the digest of the row's body, and the row's line.
     """
 
     def __init__(self) -> None:

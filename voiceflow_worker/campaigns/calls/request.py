@@ -67,7 +67,7 @@ class ReadRow(NamedTuple):
 
 
 class RequestMaker:
-    """A reader of rows with the same options. `file` and `default_batch` are for findings and keys."""
+    """A reader of rows with the same options. Findings name `file`. A row that names no batch gets `default_batch`."""
 
     def __init__(
         self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose
@@ -80,7 +80,7 @@ class RequestMaker:
         self._shapes = Shapes(options.template) if options.template is not None else None
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
-        """Read a row: with its call, or with its errors. The content of a row never raises an error."""
+        """Read a row. The result has a call, or else the errors of the row; no content of a row raises an exception."""
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         destination = work.number(DESTINATION, required=self._options.template is not None)
         source = work.number("source", required=False)

@@ -57,7 +57,7 @@ def read_schedule(
 
 
 def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
-    """Apply the window in the time zone of the row, else in the time zone of its number.
+    """Apply the window in the time zone of the row, else in the time zone of the telephone number.
 
     The zone is stored in the schedule. A window that does not open while the row is valid is a finding. A schedule with
     errors is not changed.

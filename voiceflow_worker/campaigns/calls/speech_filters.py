@@ -175,7 +175,7 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
 
 
 def ordinal(text: str, locale: Locale) -> str:
-    """A place in an order: 3rd, 3., 第3."""
+    """An ordinal number: 3rd, 3., 第3."""
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is not a whole number")
     forms = _ORDINALS.get(locale.language)

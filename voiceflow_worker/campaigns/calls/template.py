@@ -1,7 +1,7 @@
 """Call flow templates, with `{{column}}` in their texts: compiled once, filled in for each row.
 
-Only the strings of the parsed JSON are templates, not the JSON text, so a cell cannot break out of its quotes. The
-strings are Jinja templates, which run in the sandbox of Jinja.
+The JSON is parsed first, and each string in it is a Jinja template. Therefore quotes in a cell cannot change the JSON.
+The templates run in the sandbox of Jinja.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class FlowTemplate:
 
     @property
     def called(self) -> object:
-        """The number of the template's first call, constant or with variables; None without one."""
+        """The number of the template's first call, constant or with variables; None if it names no number."""
         flow = self._tree.get("callflow")
         params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
         return params.get("destination") if is_object(params) else None
@@ -138,7 +138,7 @@ class FlowTemplate:
         """Fill in the template with a row's values. Empty texts and null count as missing.
 
         An optional parameter whose text is one empty variable is left out. Texts for numbers and booleans are
-        converted. The results of `spoken` replace the spoken texts.
+        converted. If `spoken` is given, it is called for each spoken text, and its result replaces that text.
         """
         problems: list[TemplateProblem] = []
 

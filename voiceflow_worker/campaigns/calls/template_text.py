@@ -263,7 +263,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _typed(text: str, kind: ParamKind | None) -> object:
-    """The text converted to the type of its parameter. A text that does not fit is returned; the rules report it."""
+    """The text converted to the type of its parameter. A text that does not fit is returned unchanged."""
     word = text.strip()
     match kind:
         case ParamKind.INTEGER if _WHOLE.fullmatch(word):

@@ -62,7 +62,7 @@ class CsvValues:
 
 
 def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
-    """The values of a JSON object: a row, or with `is_body` a body, which may have reserved columns too."""
+    """The values of a JSON object: a row, or, if `is_body`, a request body that may have reserved columns."""
     values = RowValues()
     for key, value in raw.data.items():
         name = canonical_name(key) if not is_body else key

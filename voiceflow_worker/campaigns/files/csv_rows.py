@@ -28,8 +28,8 @@ _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or write
 class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
-    `judge` returns the reason why the columns cannot be used, as a clause. The default is for campaigns, which need a
-    column `destination`.
+    `judge` returns the reason why the columns cannot be used, as a clause. The default requires a column `destination`,
+    as campaigns do.
     """
 
     kind = FileKind.CSV

@@ -27,16 +27,16 @@ class RejectsFile:
     The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row, so that the reasons are
     in one column even if some rows have too many cells.
 
-    The complete file appears at the end of the block, if there was no error and at least one row. So one run can read
-    corrected rejects and write new ones to the same file, and a failed run leaves an earlier file unchanged. Raises
-    CampaignFileError if the file cannot be written.
+    The complete file appears at the end of the block, if there was no error and at least one row. Until then, and after
+    an error, an earlier file with this name stays unchanged: one run can read corrected rejects and write new ones to
+    the same file. Raises CampaignFileError if the file cannot be written.
     """
 
     @staticmethod
     def refuse_name(rejects: Path, read: InputFile, source: RowSource) -> None:
         """Raise CampaignFileError for a name that the file of rejects cannot have.
 
-        The rejects must not replace the file that is read; only a file of rejects may be read and replaced. The name
+        The rejects must not replace the file that is read, except if that file is itself a file of rejects. The name
         must not have the extension of another format.
         """
         if rejects.suffix.lower() in _OTHER_FORMATS:

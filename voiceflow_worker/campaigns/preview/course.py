@@ -56,10 +56,10 @@ class CallTimes(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """The result of a simulation: the first and the last departure, and the calls that never leave.
+    """The result of a simulation, with the times of the first and the last departure.
 
-    `expired` counts calls whose validity ends before their turn. `later` counts calls that may not ring at the start;
-    the first of them may ring at `opens_at`.
+    `expired` counts calls that never leave, because their validity ends before their turn. `later` counts calls that
+    may not ring at the start; the first of them may ring at `opens_at`.
     """
 
     first: datetime | None = None

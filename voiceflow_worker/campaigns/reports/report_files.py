@@ -23,7 +23,7 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFiles:
-    """The files that a report is written to. A format that is not wanted is None.
+    """The files that a report is written to. None: that format is not written.
 
     Raises InvalidInputError if two formats have the same file.
     """
@@ -52,8 +52,8 @@ async def write_report_files(
     """Write the reports of these batches (None: the whole queue) side by side into each file; returns the reports.
 
     Each call is read once, and each file gets its name when it is complete. Memory does not grow with the calls.
-    `progress` gets a number of calls, and `read` or `written to FILE`. Raises OSError, StoreError, and
-    InvalidInputError if a library is missing.
+    `progress` is called with a number of calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError,
+    and InvalidInputError if a library is missing.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()

@@ -45,7 +45,7 @@ class Chart:
 
 
 def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> None:
-    """Write the page of one report, or of several reports side by side, at the time `at`. Raises OSError."""
+    """Write the page of one report, or of several reports side by side, dated `at`. Raises OSError."""
     from jinja2 import Environment, StrictUndefined
 
     tables = tables_of(reports)
@@ -71,7 +71,7 @@ def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 
 
 def chart_of(table: ReportTable) -> Chart:
-    """A table of one report as bars: the shares in its last column, else its counts in percent of the largest."""
+    """A table of one report as bars: the shares in the last column, else the counts in percent of the largest count."""
     is_rate = len(table.columns) > 2
     counts = [row[1] for row in table.rows if isinstance(row[1], int)]
     longest, total = max(counts, default=0) or 1, sum(counts) or 1

@@ -23,7 +23,7 @@ EXACT = 10**15
 
 
 def missing_library(what: str) -> CampaignFileError:
-    """The error of a file whose library is not installed."""
+    """The error for a file that cannot be read because a library is not installed."""
     return CampaignFileError(
         f"{what} needs libraries that are not installed: pip install 'voiceflow-worker[files]', or save it as CSV"
     )
@@ -96,7 +96,7 @@ def _is_no_phone_number(value: object) -> bool:
 
 
 def _may_be_cut_off(value: object) -> bool:
-    """True if a long number has only six digits and then zeros, as spreadsheets show long numbers."""
+    """True if a long number ends in zeros after at most six digits, as spreadsheets show long numbers."""
     if not isinstance(value, int | float | Decimal) or isinstance(value, bool) or not math.isfinite(value):
         return False
     digits = f"{value:.0f}"

@@ -17,7 +17,7 @@ _AT_ONCE = 1000
 
 
 class ParquetRows(RowSource):
-    """The rows of a Parquet file, numbered from 1. The constructor reads its schema. Raises CampaignFileError."""
+    """The rows of a Parquet file, numbered from 1. The constructor reads the schema. Raises CampaignFileError."""
 
     kind = FileKind.PARQUET
     header_row = None

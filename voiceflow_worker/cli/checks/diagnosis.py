@@ -94,5 +94,5 @@ async def carried_out(
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread. Work on a disk that hangs is abandoned at the time limit, with its thread."""
+    """Do blocking work in a thread. A cancellation, such as by a time limit, abandons the work and the thread."""
     return await to_thread.run_sync(work, abandon_on_cancel=True)

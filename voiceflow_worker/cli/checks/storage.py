@@ -238,7 +238,7 @@ class Mount:
 
 
 def mount_of(path: Path, mounts: str) -> Mount | None:
-    """The mount of `path`, which is absolute and resolved; None if these lines do not have it."""
+    """The mount that holds `path`, an absolute and resolved path; None if `mounts` (/proc/mounts) has none."""
     found: Mount | None = None
     for line in mounts.splitlines():
         fields = line.split(" ")

@@ -133,7 +133,7 @@ async def receiver(context: CheckContext) -> Diagnosis | None:
 
 
 async def _menus_used(context: CheckContext) -> str | None:
-    """The use of menus, in words: by receivers, or by waiting calls; None if menus are not used."""
+    """A clause that names the menus of receivers, or else of waiting calls; None if menus are not used."""
     if context.opened is None:
         return None
     served = await Heartbeats(context.opened).menus()

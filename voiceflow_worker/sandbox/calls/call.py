@@ -47,7 +47,7 @@ class FlowRequest:
 class Leg:
     """One leg of a session, to or from one person.
 
-    Its times are in simulated seconds since dialling. `status` is how the leg ends. `ring` has the true times at which
+    Its times are in simulated seconds since dialling. `status` is how the leg ends. `ring` has the real times at which
     the phone rang and the line was in use.
     """
 

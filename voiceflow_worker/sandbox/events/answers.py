@@ -74,7 +74,7 @@ class Answer:
 
 
 def created(call: Call) -> Answer:
-    """Return the HTTP answer to a call that was accepted. No phone has been answered yet."""
+    """Return the HTTP answer to an accepted call. The answer comes before anybody picks up the phone."""
     said = {
         "sessionId": call.session_id,
         "sessionStatus": "CREATED",

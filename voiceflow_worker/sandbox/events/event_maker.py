@@ -156,7 +156,7 @@ class EventMaker:
         return None if order.drop else _Sent(hook, worded(), order)
 
     def _repeat(self, call: Call | None, sent: _Sent) -> None:
-        """Schedule the copies of an event that its order demands."""
+        """Schedule the further copies of an event, as the order of the event demands."""
         order = sent.order
         if not order.duplicates:
             return

@@ -51,8 +51,8 @@ class NumberChange(StrictModel):
 class NumberUpdateOrder(StrictModel):
     """An order for an update that is sent now.
 
-    The update goes to the VNU webhook of `sub_account`. By default, `sub_account` is the first with such a
-    webhook. A SNAPSHOT without `numbers` lists the account's numbers, all of them Active and unchanged.
+    The update goes to the VNU webhook of `sub_account`. By default, it is the first sub-account with such a webhook. A
+    SNAPSHOT without `numbers` lists the account's numbers, all of them Active and unchanged.
     """
 
     kind: UpdateKind = UpdateKind.UPDATES

@@ -28,7 +28,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The error of an invalid reply, which ends the session and is in its summary."""
+    """The error of an invalid reply. It ends the session, and the summary of the session names it."""
 
     code: int
     message: str

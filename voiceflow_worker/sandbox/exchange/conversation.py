@@ -41,9 +41,9 @@ class _End(Enum):
 
 
 class Conversation:
-    """The course of one call from its answer to its end, recorded in the call.
+    """The course of one call, from the moment when the person answers to its end. Results are recorded in the call.
 
-    Its clock counts simulated seconds since dialling.
+    Times are in simulated seconds since dialling.
     """
 
     def __init__(self, call: Call, stage: Stage) -> None:
@@ -187,7 +187,7 @@ class Conversation:
             self._hang_up(leg)
 
     async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
-        """With `talks`, let the two people talk. Then, in any case, free the line of the second party."""
+        """If `talks`, let the two people talk first. Then free the line of the second party."""
         script, seconds = self._call.script, self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
             seconds = script.bridge_seconds

@@ -67,7 +67,7 @@ class Exchange:
         self._after(plan.ring_seconds + plan.talk_seconds + plan.lag_seconds, partial(self._end_as_planned, call))
 
     def _ring(self, call: Call, *, converses: bool) -> None:
-        """Ring the phone, and report the state of the leg. Without a conversation, schedule the later states too."""
+        """Ring the phone, and report the state of the leg. Without a conversation, also schedule the later states."""
         plan, request, events = call.plan, call.request, self.stage.events
         ended = plan.ring_seconds + plan.talk_seconds
         leg = Leg(

@@ -82,7 +82,7 @@ class SimulatedCaller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """Return a reaction to each try of the next question; the last one is repeated. `fewest` keys are needed."""
+        """Return the reactions to the tries of the next question; the last is repeated. `fewest`: the keys needed."""
         place = self._questions
         self._questions += 1
         scripted = 0 if self._keys is None else len(self._keys)

@@ -11,9 +11,9 @@ from voiceflow_worker.sandbox.orders.orders import DestinationOrder, RepeatedOrd
 
 
 class RowOrder(DestinationOrder):
-    """An order for the log rows of the next `times` calls, or of all. With `destination`, only for calls to it.
+    """An order for the log rows of the next `times` calls, or of all. With `destination`, only calls to this number.
 
-    From the end of the call to its rows, `late_seconds` pass, divided by the sandbox's speed. `masked` hides the last
+    The rows come `late_seconds`, divided by the sandbox's speed, after the end of the call. `masked` hides the last
     digits of both numbers. With `never`, the rows do not come.
     """
 
@@ -34,8 +34,8 @@ class ExportOrder(RepeatedOrder):
     """An order for the next `times` exports (default 1, null for all).
 
     An export is unfinished for the first `polls` status requests. Then it ends as `status`, with `rows_per_file` rows
-    in a file.
-    With `at`, instead the next `times` requests of this kind fail with `http_status`, and `retry_after` if given.
+    in a file. With `at`, the exports are not changed; instead the next `times` requests of this kind fail with
+    `http_status`, and with `retry_after` if it is set.
     """
 
     times: int | None = Field(default=1, ge=1)

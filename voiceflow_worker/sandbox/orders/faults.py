@@ -94,8 +94,8 @@ _LONGEST_WAIT = 60.0
 class Fault(DestinationOrder):
     """One fault of the callflows endpoint, with its parameters.
 
-    It applies to `times` POSTs (default 1, null for all), only to `destination` if that is given. `next`, a
-    number of POSTs to any destination, replaces `times` and `destination`. `place` is by default "before" for status,
+    It applies to `times` POSTs (default 1, null for all), and if `destination` is set, only to POSTs for this number.
+    `next` replaces both fields: a number of POSTs to any destination. `place` is by default "before" for status,
     platform and throttle, else "after".
     """
 

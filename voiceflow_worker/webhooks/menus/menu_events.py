@@ -54,8 +54,8 @@ class _MenuJournal:
     async def write(self, entry: _AnswerEntry) -> bytes:
         """Store an answer and its key press, durably. Returns the stored answer, which may come from another receiver.
 
-        After a StoreError or a StaleJobError, perhaps only one of the two is stored. The other is stored when the same
-        event comes again.
+        After a StoreError or a StaleJobError, perhaps only the answer or only the key press is stored. When the same
+        event comes again, the missing one is stored.
         """
         return await self._batcher.submit(entry)
 
@@ -124,12 +124,13 @@ class MenuEvents:
     """The handler that answers call action events by menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
 
     Calls begin in one of `menus`: in the menu that the job names, or else in the first. The menu `approval` is always
-    served too. `policy` must be the workers' policy. A handler may take `handler_limit`. The metrics go to `registry`.
+    served too. `policy` must be the workers' policy. `handler_limit` is the time limit of a handler. The metrics go to
+    `registry`.
 
     Any number of receivers may answer for one store, because all state is in the store. The same event gets the same
-    answer, byte for byte, and its handler runs once. After a crash during the handler, or a failure of the store, it
-    may run again. Key presses are stored before the answer is sent. Raises InvalidInputError if two menus have the same
-    name.
+    answer, byte for byte, and its handler runs once. After a crash during the handler, or a failure of the store, the
+    handler may run again. Key presses are stored before the answer is sent. Raises InvalidInputError if two menus have
+    the same name.
     """
 
     def __init__(
@@ -228,15 +229,15 @@ def _loaded() -> None:
 def _where(error: BaseException) -> str:
     """The stack of an error as text, innermost frame first.
 
-    A traceback is not logged, because some log renderers print the variables of each frame. They may hold the person's
-    number, and the keys pressed at a secret menu.
+    A traceback is not logged, because some log renderers print the variables of each frame. These variables may hold
+    the person's number, and the keys pressed at a secret menu.
     """
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     return " < ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames))
 
 
 def key_of(event: CallAction) -> str:
-    """The key that identifies an event: made from its session and its id, or from its session, position and digits."""
+    """The key of an event: its session and id, or, if it has no id, its session, position, status and digits."""
     identity = (
         ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
     )

@@ -23,8 +23,9 @@ _LONGEST_LOOK = 0.2
 class AnswersOnce:
     """The stored answers to events. Every receiver gives the answer that was stored first.
 
-    A receiver claims an event before it runs a handler. A claim lasts `claim_for`, which is longer than a handler may
-    take. If the receiver crashes, another one can then claim the event. So a handler runs once, or again after a crash.
+    A receiver claims an event before it runs a handler. A claim lasts `claim_for`, which is longer than the time limit
+    of a handler. If the receiver crashes, another receiver can then claim the event, and the handler runs again.
+    Otherwise the handler runs once.
     """
 
     def __init__(self, store: Store, *, claim_for: timedelta) -> None:

@@ -78,7 +78,7 @@ class PageActing:
         return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
 
     async def told(self, asked: PageRequest, session: PageSession) -> str | None:
-        """The sentence about the action that has just led to this page; None if no action did. Raises StoreError."""
+        """The sentence about the action that has just redirected here; None if no action has. Raises StoreError."""
         told = asked.query.get("told")
         if not told or len(told) > _LONGEST_TOLD:
             return None

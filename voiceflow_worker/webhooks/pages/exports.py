@@ -90,7 +90,7 @@ class ReportExports:
         return await BatchNames(self._store, queue).has_calls(batch)
 
     async def _written(self, kind: str, queue: str, batch: str, held: ExitStack) -> BinaryIO:
-        """The report, in an open file without a name, which is deleted when `held` closes it."""
+        """The report, in an open file without a name. The file is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
             await write_report_files(ReportFiles(**{kind: path}), self._store, queue, [batch])

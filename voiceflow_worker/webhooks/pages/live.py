@@ -46,7 +46,7 @@ class LiveParts:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes | None]]) -> LivePart | None:
-        """The part under this key; `make` makes it if none is fresh. A None or an error of `make` is not kept."""
+        """The part under this key; `make` makes it if none is fresh. If `make` returns None, nothing is kept."""
         kept = self._kept.setdefault(key, _Kept())
         self._kept.move_to_end(key)
         if len(self._kept) > MOST_KEPT:

@@ -118,7 +118,7 @@ class Pages:
         return self._drawn(problem(503, "The store is not available", what), asked)
 
     async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest, held: ExitStack) -> Response:
-        """The answer to a request, by its session. `held` closes the files of the answer. Raises StoreError."""
+        """The answer to a request, as the session allows. `held` closes the files of the answer. Raises StoreError."""
         method = scope["method"]
         if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
             page = await self._door.sign_in(scope, receive, asked) if method == "POST" else self._door.open()

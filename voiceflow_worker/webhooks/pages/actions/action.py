@@ -83,7 +83,7 @@ class UnknownSubjectError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class ActingStore:
-    """The store that actions change, and its workers' policy. `time_at_8x8` asks 8x8 for the time."""
+    """The store that actions change, and the policy of its workers. `time_at_8x8` asks 8x8 for the time."""
 
     store: Store
     policy: CallPolicy

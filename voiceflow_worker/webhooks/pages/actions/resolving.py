@@ -72,7 +72,8 @@ class ResolveAction(PageAction):
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
 
-        A call that now has another POST in doubt stays in doubt too: the person decided about the POST that was shown.
+        A call that now has another POST in doubt stays in doubt, because the person decided about the POST that was
+        shown.
         """
         verdict, note = form.one("verdict"), reason_in(form, "note")
         if verdict not in {_PLACED, _NOT_PLACED}:
@@ -117,7 +118,7 @@ def _in_doubt(job: Job) -> str:
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
-    """The time from which a person may say that a call in doubt was not placed: 8x8 cannot place it any more.
+    """The time from which a person may say that a call in doubt was not placed, because 8x8 can no longer place it.
 
     None if the call is not in doubt.
     """

@@ -176,7 +176,7 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
 async def _page(
     store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
 ) -> CallPage:
-    """Read one page of calls from all queues, in the order of creation. The last part of an id tells this time."""
+    """Read one page of calls from all queues, in the order of creation, which the last part of an id shows."""
     order = Order.NEWEST if before is None else Order.CREATED
     place = before or min(filter(None, (after, wanted.newest)), default=None)
     found, looked, goes_on = list[Job](), 0, True
@@ -204,7 +204,7 @@ async def _page(
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
     """Whether the totals of the queue, or of the query's batch, count calls in these states and with these outcomes.
 
-    Stores have no index of outcomes, so a search that finds nothing would read every call.
+    This avoids a search that would read every call and find nothing, because stores have no index of outcomes.
     """
     totals = await store.jobs.totals(queue, batch_id=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)

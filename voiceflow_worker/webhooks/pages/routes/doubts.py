@@ -31,7 +31,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDoubts:
-    """The oldest doubts of a queue. `after` is the id before the next page, and None on the last page."""
+    """The oldest doubts of a queue. `after` is the last id of this page; None if there is no next page."""
 
     name: str
     total: int
@@ -43,7 +43,7 @@ def doubts_route(policy: CallPolicy) -> PageRoute:
     """The route of the page. `policy` is the workers' policy."""
 
     async def show_doubts(store: Store, asked: PageRequest) -> Answer:
-        """The page of the doubts of all queues, or of the queue `?queue=` after the id `?after=`."""
+        """The page of doubts, in all queues, or in the queue `?queue=` after the call `?after=`."""
         only, after = asked.asked("queue"), asked.asked("after")
         if after is not None and (len(after) > LONGEST_NAME or queue_of(after) != only):
             after = None

@@ -42,7 +42,7 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page: a template, and the values `shown` in it. If `is_live`, its block `live` is renewed without a reload."""
+    """A page: a template, and the values `shown` in it. If `is_live`, the template's block `live` updates itself."""
 
     template: str
     shown: Mapping[str, object] = field(default_factory=dict[str, object])

@@ -66,8 +66,8 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
 def comes_from_here(headers: Headers) -> bool:
     """Whether a browser sent a request from a page of the same server.
 
-    Browsers say so in `Sec-Fetch-Site`, which proxies do not change. Browsers omit it over plain HTTP, except to their
-    own machine. Without it, `Origin` must name the host of the request.
+    Browsers say so in the header `Sec-Fetch-Site`, which proxies do not change. Over plain HTTP, browsers send this
+    header only to their own machine. Without the header, `Origin` must name the host of the request.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:

@@ -62,8 +62,9 @@ class _Signed(TypedDict):
 class PageSessions:
     """The sessions of the pages. All receivers with the same secrets and the same store share them.
 
-    The cookie holds the whole session, signed with a key that is derived from the secret of its role. So a new secret
-    ends all sessions of the role. Raises SettingsError for an empty secret, and if both roles have the same secret.
+    The cookie holds the whole session, signed with a key that is derived from the secret of the role. A new secret
+    therefore ends all sessions of that role. Raises SettingsError for an empty secret, and if both roles have the same
+    secret.
     """
 
     def __init__(

@@ -21,8 +21,8 @@ _OF_ONE = (5, 1 / 60)
 class WrongSecrets:
     """The limits for wrong secrets in this process, by address and for all addresses together.
 
-    A few wrong secrets are allowed at once, and then one at each interval. The limit for all does not apply to an
-    address from which somebody has signed in.
+    A few wrong secrets are allowed at once, and then one at each interval. The common limit for all addresses does not
+    apply to an address from which somebody has signed in.
     """
 
     def __init__(self, *, all_at_once: int = 100) -> None:
