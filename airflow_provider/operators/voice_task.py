@@ -151,7 +151,7 @@ class OneCallTask(CallingTask):
         raise NotImplementedError
 
     def _enqueue(self, context: Context) -> Job:
-        """Return the job of this task instance. Enqueue it if there is none."""
+        """Return the job of this task instance. If there is none, enqueue one."""
         state = self._checked_state(context)
         enqueueing = partial(
             enqueue_once,

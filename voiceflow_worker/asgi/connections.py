@@ -64,7 +64,7 @@ class ClientConnection:
 
 
 class ConnectionLimiter:
-    """Counts the connections of a server, and enforces its limits. Calls `on_room` after a connection ended."""
+    """Counts the connections of a server, and enforces the limits. Calls `on_room` when a connection has ended."""
 
     def __init__(self, limits: ConnectionLimits, *, is_preferred: IsPreferred | None = None) -> None:
         self._limits = limits

@@ -55,7 +55,7 @@ class Intake:
         self._limited: set[str] = set()
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Divide rows. A row is known if its key belongs to the same call, and bad if it belongs to another call."""
+        """Divide rows. A row whose key belongs to a call is known if the bodies are equal, and otherwise bad."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
         if self._queue is not None and keys:
@@ -103,7 +103,7 @@ class Intake:
             taken.duplicates += not admission.enqueued.created
 
     async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
-        """Set the limits of the rows' batches, once for each batch of the file, before its first call is enqueued."""
+        """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""
         if self._stop_after_refused is None and self._stops == StopRules():
             return
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}

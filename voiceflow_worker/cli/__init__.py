@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command in `sys.argv`, and end the process with its exit code."""
+    """Run the command in `sys.argv`, and end the process with the command's exit code."""
     from voiceflow_worker.cli.program import run
 
     sys.exit(run(sys.argv[1:]))

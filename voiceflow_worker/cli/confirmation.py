@@ -14,7 +14,7 @@ YesOption = Annotated[bool, Flag, Parameter(help="Do not ask for confirmation.")
 
 
 def is_sure(question: str, *, yes: bool) -> bool:
-    """True if the user confirms, by --yes or at the terminal. Raises InvalidInputError without a terminal."""
+    """True if the user confirms, by --yes or at the terminal. Raises InvalidInputError if there is no terminal."""
     if yes:
         return True
     if not sys.stdin.isatty():

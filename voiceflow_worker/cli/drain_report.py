@@ -62,7 +62,7 @@ def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState
 
 
 def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
-    """The counts of these states in words, such as `3 sending, 12 submitted`, without those that are 0."""
+    """The counts of these states in words, such as `3 sending, 12 submitted`. Counts of 0 are left out."""
     return ", ".join(f"{counts[state]} {state.value}" for state in states if counts[state])
 
 

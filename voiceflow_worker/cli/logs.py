@@ -81,7 +81,7 @@ def _once_a_second() -> Callable[[logging.LogRecord], bool]:
 
 
 def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Remove control characters and, except in tracebacks, line breaks: some texts come from strangers."""
+    """Remove control characters, and line breaks except in tracebacks, from texts that strangers may have written."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value) if name in _OF_MANY_LINES else printable_line(value)

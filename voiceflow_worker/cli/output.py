@@ -38,7 +38,7 @@ class Output:
         print(printable(in_commands(text)), file=self._people)
 
     def answer(self, *lines: str) -> None:
-        """Print these lines, unless the answer is JSON."""
+        """Print these lines; with `as_json`, print nothing."""
         if not self.as_json:
             for line in lines:
                 self.say(line)
@@ -50,7 +50,7 @@ class Output:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
         """Print a table for people. A column whose name begins with `#` is aligned to the right, as numbers are.
 
-        A column named `id` is never folded, so that ids can be copied.
+        A column named `id` is never wrapped, so that ids can be copied.
         """
         from rich import box
         from rich.table import Table

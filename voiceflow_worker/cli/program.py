@@ -126,7 +126,7 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _missing(error: CycloptsError) -> str | None:
-    """The remedy if an argument or an option with a value is missing altogether; None for another error."""
+    """The remedy if an argument is missing, or an option that needs a value; None for any other error."""
     from cyclopts import MissingArgumentError
 
     argument = error.argument

@@ -15,7 +15,7 @@ from voiceflow_worker.model.text.moment import rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A queue with its batches, or one batch, at one time. `holds` are the closed gates that concern it."""
+    """A queue with its batches, or one batch, at one time. `holds` are the closed gates that stop the calls."""
 
     progress: BatchProgress
     totals: Totals
@@ -24,7 +24,7 @@ class Watched:
     has_receiver: bool
 
     def as_json(self) -> dict[str, object]:
-        """The data as a JSON document: the progress as `batches` and `queues` print it, and more."""
+        """The data as a JSON document: the progress as `voiceflow batches` prints it, and more."""
         return {
             "at": rfc3339(self.progress.at),
             **self.progress.as_json(),

@@ -1,4 +1,4 @@
-"""The call of an instance of a mapped task, identified by its number, because a clear may change the map indexes."""
+"""The call of a mapped task's instance. The number identifies the call, because a clear may change the map indexes."""
 
 from __future__ import annotations
 

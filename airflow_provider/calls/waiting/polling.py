@@ -63,7 +63,7 @@ async def poll(
     stop: StopFlag,
     otherwise: Callable[[T], Awaitable[None]] | None = None,
 ) -> T:
-    """Call `look` until `is_reached` accepts its result, and return the result.
+    """Call `look` until `is_reached` accepts the result, and return this result.
 
     The pauses grow up to `every` seconds. `otherwise` gets each result that is not accepted. An unavailable store is
     tried again. Raises WaitedTooLongError after `limit`; errors of `stop` and `otherwise` are passed on.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def sending(
     hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None, stop: StopFlag, sends: bool
 ) -> AsyncGenerator[None]:
-    """Run a worker for one batch during the block, if the task sends.
+    """Run a worker for one batch during the block, if the task sends its own calls (`sends`).
 
     At the end of the block, the worker finishes the calls in flight. If the worker fails, `stop` gets its error.
     """

@@ -16,7 +16,7 @@ ZONE = "Asia/Singapore"
 
 
 async def settings(context: CheckContext) -> Diagnosis:
-    """List the settings that are not defaults, by their origin."""
+    """List the settings that differ from the defaults, grouped by origin."""
     given = [shown for shown in context.settings.shown() if shown.place != "the default"]
     if not given:
         return ok("all settings have their defaults (`voiceflow config show`)")

@@ -43,7 +43,7 @@ async def clock(context: CheckContext) -> Diagnosis:
 
 
 def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Diagnosis:
-    """The diagnosis of this clock: 8x8 wrote the time `theirs` between `before` and `after` by this clock."""
+    """The diagnosis of the clock that showed `before` and `after`. 8x8 wrote the time `theirs` between these two."""
     # The duration of the request and the rounding of the header do not count as a difference.
     behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
     off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))

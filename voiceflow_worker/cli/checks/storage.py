@@ -118,7 +118,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
 
 
 def of_file(check: Callable[[Path], Awaitable[Diagnosis | None]]) -> Check:
-    """A check of the store's file, for stores that have one."""
+    """Make a check that runs `check` with the store's file; it does not apply to a store without a file."""
 
     async def look(context: CheckContext) -> Diagnosis | None:
         path = file_of(context.settings.store)

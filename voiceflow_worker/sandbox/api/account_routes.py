@@ -32,7 +32,7 @@ Answering: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
 
 
 def guarded(account: Account, method: str, path: str, answer: Answering) -> Route:
-    """Return a route below a sub-account. It refuses requests whose API key has no access to the sub-account."""
+    """Return a route under the path of a sub-account. It refuses API keys without access to the sub-account."""
 
     async def endpoint(request: Request) -> Response:
         authorization = request.headers.get("authorization")

@@ -128,7 +128,7 @@ class Call:
         return event
 
     def has_told(self, kind: EventKind) -> None:
-        """Record that an event of this kind was answered. The summary is the last event."""
+        """Record that an event of this kind was answered. The summary ends all waits, because it is the last event."""
         for awaited, event in self._awaited:
             if kind in {awaited, EventKind.VSS}:
                 event.set()

@@ -34,7 +34,7 @@ class Stage:
 
 
 class _End(Enum):
-    """The end of a call's actions."""
+    """The reason why the actions of a call ended."""
 
     IN_ORDER = auto()
     HUNG_UP = auto()

@@ -1,4 +1,4 @@
-"""The answers of menus to call action events (VCA). They are stored before they are sent."""
+"""The answers of menus to call action events (VCA). An answer is stored before it is sent."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class MenuMetrics:
             self._answers.labels(result.value)
 
     def answered(self, result: Result, *, seconds: float | None = None) -> None:
-        """Count an answer. `seconds` is the duration of its handler, if a handler ran."""
+        """Count an answer. `seconds` is how long the handler ran, if there was one."""
         self._answers.labels(result.value).inc()
         if seconds is not None:
             self._seconds.observe(seconds)

@@ -137,5 +137,5 @@ def _is_ours(way: str) -> bool:
 
 
 def _is_behind_tls(scope: Scope, headers: Headers) -> bool:
-    """Whether the browser uses TLS. Behind a proxy, the `Origin` header of the browser shows it."""
+    """Whether the browser uses TLS. Behind a proxy, the scheme in the browser's `Origin` header decides."""
     return scope.get("scheme") == "https" or headers.get("origin", "").startswith("https://")

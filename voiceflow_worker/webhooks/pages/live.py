@@ -38,7 +38,7 @@ class _Kept:
 class LiveParts:
     """Live parts that are younger than `SHARED_FOR`, by key.
 
-    Requests at the same time share one reading. `clock` is a monotonic clock, in seconds.
+    Requests that come at the same time wait for one reading of the store. `clock` is a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

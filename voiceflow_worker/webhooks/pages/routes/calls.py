@@ -212,7 +212,7 @@ async def _may_have(store: Store, queue: str, query: Query) -> bool:
 
 
 async def _read(store: Store, query: Query, queues: Sequence[str], place: str | None) -> Sequence[Job]:
-    """The next calls of all queues after the id `place` (without its queue), in the order of the query."""
+    """The next calls of all queues, in the order of the query, after the id `place` (an id without a queue)."""
     found: list[Job] = []
     for queue in queues:
         found += await store.jobs.find(replace(query, queue=queue, after=None if place is None else f"{queue}.{place}"))

@@ -53,7 +53,7 @@ def in_order(batches: Sequence[BatchProgress]) -> list[BatchProgress]:
 
 
 async def _holds(store: Store, queue: str) -> list[Gate]:
-    """The holds of a queue and of its batches. A batch without calls is included, because later calls are held too."""
+    """The holds of a queue and of its batches. A batch without calls is included: its hold applies to later calls."""
     now = store.clock.now()
     return [
         gate for gate in await store.control.gates(queue) if gate.state is GateState.HELD and gate.is_closed(at=now)

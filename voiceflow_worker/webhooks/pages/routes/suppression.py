@@ -14,7 +14,7 @@ NUMBERS_A_PAGE = 100
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
-    """The page of the list after the number `?after=`, or of the entry for `?number=`."""
+    """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`."""
     listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
     entries: Sequence[Suppression] = ()
     trouble, after = "", None
