@@ -23,10 +23,10 @@ from voiceflow_worker.model.jobs.gate import Gate
 class Campaign:
     """A file of people, and the batch of their calls in a queue.
 
-    The batch id comes from the options, else from the name of the file without its extensions. Without a `file`, it is
-    a batch that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are not part of
-    the campaign. Raises InvalidInputError if neither a file nor a batch is given, and CampaignFileError if the file's
-    name cannot be a batch id.
+    The batch id comes from the options, else from the name of the file without its extensions. Without a `file`, the
+    campaign is a batch that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are
+    not part of the campaign. Raises InvalidInputError if neither a file nor a batch is given, and CampaignFileError if
+    the file's name cannot be a batch id.
     """
 
     def __init__(

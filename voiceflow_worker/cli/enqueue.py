@@ -158,7 +158,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:
-    """The JSON document of a file that could not be read, in the form of a report."""
+    """The JSON document for a file that could not be read, with the members of a report."""
     from voiceflow_worker.campaigns.files.input_file import InputFile
     from voiceflow_worker.finding import Finding
 

@@ -28,7 +28,7 @@ DataOption = Annotated[
 
 
 def draw(menu: MenuName, /) -> None:
-    """Draw a menu and all menus that it leads to, as Mermaid text. GitHub and many wikis show this text as a picture.
+    """Draw a menu and all menus that it leads to, as Mermaid text. GitHub and many wikis show it as a picture.
 
     Examples:
         voiceflow ivr draw restaurant:main

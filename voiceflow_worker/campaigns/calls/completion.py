@@ -49,7 +49,7 @@ def complete(
 def write_numbers_out(body: dict[str, Any], *, country: str) -> None:
     """Write the national numbers of a body in E.164 form, in place.
 
-    Malformed numbers are left as they are: the rules report them.
+    Malformed numbers stay unchanged, because the later check of the body reports them.
     """
     flow = body.get("callflow")
     if not is_list(flow):

@@ -62,7 +62,7 @@ class ReadRow(NamedTuple):
 
     @property
     def number(self) -> str | None:
-        """The number to call, in the usual form of its numbering plan; None without a call."""
+        """The number to call, as the call stores it; None if the row has no call."""
         return self.call.destination if self.call is not None else None
 
 

@@ -48,7 +48,7 @@ class UnfitValueError(ValueError):
 
 
 class TemplateSyntaxProblemError(ValueError):
-    """Raised when a text of a template cannot be compiled. `path` is the place of the text."""
+    """Raised when a text of a template cannot be compiled. `path` says where in the body the text is."""
 
     def __init__(self, message: str, *, path: str) -> None:
         self.path = path

@@ -70,7 +70,7 @@ class Course:
 
 
 class CallPlan:
-    """The calls of a file, counted by their times and by their place in the file.
+    """The calls of a file, counted by their times and by their position in the file.
 
     Calls that are due at the same time leave in the order of the file. The file is divided into blocks, at most 128, so
     the memory does not grow with its rows.

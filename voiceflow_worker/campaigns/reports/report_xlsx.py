@@ -138,7 +138,7 @@ class _Sheets:
         return sheet
 
     def cell(self, sheet: Worksheet, row: int, place: int, value: object) -> None:
-        """Write one value in the form of its type. A number that Excel would round is written as text."""
+        """Write one value as a cell of its type. A number that Excel would round is written as text."""
         write = partial(sheet.write_number, row, place)
         match value:
             case None | "":

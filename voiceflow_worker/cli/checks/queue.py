@@ -40,7 +40,7 @@ async def workers(context: CheckContext) -> Diagnosis:
 
 
 async def holds(context: CheckContext) -> Diagnosis:
-    """Check that no hold keeps calls from being sent."""
+    """Check that no queue or batch is held."""
     store, queue = context.store, context.settings.queue
     now = store.clock.now()
     closed = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)]

@@ -44,7 +44,8 @@ class CallEntry(JsonEntry):
     `heard` has the texts, and the addresses of files, that the person has heard so far. `pressed` has the keys that
     counted, one entry for each question. `bridged_to` is the second party, once it has answered. `rings` has all phones
     that rang for the call, with true times. `seconds` is the duration of the session by its summary. `price` is the sum
-    of the call's rows in the log, and None without rows. Before the end, `seconds` and `price` are None.
+    of the call's rows in the log; it is None if there are no rows. Until the session has ended, `seconds` and `price`
+    are None.
     """
 
     at: float

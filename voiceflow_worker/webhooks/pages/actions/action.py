@@ -102,7 +102,7 @@ class ActingStore:
 
 
 class PageAction(ABC):
-    """An action. Its methods raise InvalidInputError and JobError, whose messages are shown, and StoreError."""
+    """An action. Methods raise StoreError, and InvalidInputError and JobError, whose messages people see."""
 
     name: ClassVar[str]
     """The name of the action, which is the last part of its address."""

@@ -72,7 +72,7 @@ class CallPage:
 
 
 async def show_calls(store: Store, asked: PageRequest) -> Answer:
-    """The page of the calls after `?after=`, or before `?before=`. Both are a job's id without its queue."""
+    """The page of the calls after `?after=`, or before `?before=`. Both are job ids without the queue."""
     queues = await PageQueries(store).names(asked.asked("queue"))
     wanted = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
