@@ -30,9 +30,9 @@ class VoiceBatchTrigger(BaseEventTrigger):
     campaign is not reported while it is being enqueued. `batch_prefix` restricts the batch ids.
 
     The trigger reads the events of the store after a cursor. It keeps the cursor and the ids of reported batches in the
-    store, under the name `watcher`, so that a restarted triggerer goes on where the last one ended. A new watcher
-    reports batches that finish from then on. A batch is reported at least once, and again if the triggerer dies
-    right after the report.
+    store, under the name `watcher`. A restarted triggerer therefore continues where the last one stopped. A new watcher
+    reports batches that finish from then on. A batch is reported at least once, and again if the triggerer dies right
+    after the report.
     """
 
     def __init__(

@@ -135,8 +135,8 @@ def safe_after() -> float:
     """Return the seconds for which a task must not be queued again after a deferral or a poke.
 
     The supervisor of an Airflow 3 task may notice the end of its process only `[workers] min_heartbeat_interval` (5 s)
-    later. If the task is queued again before that, the scheduler takes the end of the process for the end of the task,
-    and fails the task. This was seen on 3.3.2, with an event after 3.6 s and with a poke after 1 s.
+    later. If the task is queued again before that, the scheduler mistakes the end of the process for the end of the
+    task, and fails the task. This was seen on 3.3.2, with an event after 3.6 s and with a poke after 1 s.
     """
     try:
         lag = float(conf.get("workers", "min_heartbeat_interval", fallback="0") or 0)

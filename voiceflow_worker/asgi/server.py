@@ -58,11 +58,11 @@ async def serving(
 ) -> AsyncGenerator[Address]:
     """Serve `app` on `host` and `port` (0: any free port) until the block ends, on the running asyncio event loop.
 
-    When the block begins, the app's lifespan has started and the port accepts connections. When it ends or fails, no
-    new connections are accepted, requests under way have `grace` to finish, and the app's lifespan is shut down.
-    Signals and logging are left to the caller. `protocol` replaces uvicorn's own HTTP protocol class. Without `limits`,
-    there are as many connections as file descriptors allow. When room is needed, connections from addresses that
-    `is_preferred` accepts are closed last. `shedding` turns requests away before they reach the app.
+    When the block begins, the app's lifespan has started and the port accepts connections. When the block ends or
+    fails, no new connections are accepted, requests under way have `grace` to finish, and the app's lifespan is shut
+    down. Signals and logging are left to the caller. `protocol` replaces uvicorn's own HTTP protocol class. Without
+    `limits`, there are as many connections as file descriptors allow. When room is needed, connections from addresses
+    that `is_preferred` accepts are closed last. `shedding` turns requests away before they reach the app.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """

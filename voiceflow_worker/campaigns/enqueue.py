@@ -62,7 +62,7 @@ async def enqueue_file(
     call exists already, in the store or earlier in the file, is a duplicate and makes no job. A file whose enqueue was
     interrupted can therefore be enqueued again.
 
-    A row without its own unique key may call a number that already has a call with another body in its batch, for
+    A row without its own unique key may call a number that already has a call with another body in the same batch, for
     example after the template was corrected. One such row is enough to enqueue nothing; with `again`, such rows are
     enqueued. Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
 

@@ -197,7 +197,8 @@ async def resolve(
 
     --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts the call back into
     the queue, but is refused while 8x8 may still place the call. The error then names the time from which --not-placed
-    is allowed, by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
+    is allowed. This time is by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the
+    store.
 
     The decision is about the POST that is in doubt when the command begins. The output names this POST.
 

@@ -53,10 +53,10 @@ def receiver_app(
 ) -> Starlette:
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
-    It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand, checks
-    the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver must send the
-    heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`, people
-    who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
+    It settles summaries (VSS), and stores other events of calls (VCS, VRU) and events that it could not understand. It
+    also checks the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver must send
+    the heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`,
+    people who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
     `time_at_8x8` asks 8x8 for the time (default: the store's clock). By this time, the pages decide whether 8x8 can
     still place a call in doubt. Raises SettingsError for an empty secret.
     """

@@ -86,7 +86,7 @@ async def enqueue_rows(
     """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
 
     Without `skip_bad`, one bad row prevents all new calls. `options` name the batch. Raises CampaignFileError with the
-    bad rows, and InvalidInputError if the store does not have the calls in `saved`, which is Airflow's task state.
+    bad rows. Raises InvalidInputError if the store does not have the calls in Airflow's task state (`saved`).
     """
     rows, expansion = given.rows, expansion or Expansion()
     enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)

@@ -39,7 +39,7 @@ async def enqueue_once(
     saved: Mapping[str, Any] | None = None,
     expansion: Expansion | None = None,
 ) -> Job:
-    """Return the job of this task instance. If no try has enqueued it yet, enqueue it.
+    """Return the job of this task instance. If no try has enqueued a job yet, enqueue one.
 
     An earlier job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task
     cancelled the job, or the number or the text of the call was changed. But a new text does not replace a call that
@@ -47,7 +47,7 @@ async def enqueue_once(
     doubt. An instance of a mapped task is identified by the number that it calls, not by its map index.
 
     Raises InvalidInputError if the number was changed after the earlier number was called, or if the store does not
-    have the call in `saved`, which is Airflow's task state. Errors of `CallQueue.enqueue` are passed on.
+    have the call in Airflow's task state (`saved`). Errors of `CallQueue.enqueue` are passed on.
     """
 
     async def enqueue(generation: int) -> Job:

@@ -1,4 +1,4 @@
-"""The completion of a call flow with the values of a row and of the options."""
+"""The completion of call flows with values from rows and options."""
 
 from __future__ import annotations
 

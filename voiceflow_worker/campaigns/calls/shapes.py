@@ -34,7 +34,7 @@ class Shapes:
 
     A shape is everything in a body but the number called, the `clientRequestId` and the spoken texts. A spoken text
     breaks a rule only if it is blank or too long, or has control characters or `{{`. If no spoken text of a row breaks
-    a rule, the findings of the row are those of its shape.
+    a rule, the findings of the row are the findings of the shape.
     """
 
     def __init__(self, template: FlowTemplate) -> None:

@@ -35,7 +35,7 @@ PLACEHOLDER = "+6587654321"
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
-    """The reason why a text of the template could not be filled in for a row, and the column at fault, if any.
+    """Why a text of the template could not be filled in for a row. `column` is the column at fault, if any.
 
     `is_missing` is True if the column has no value, or does not exist.
     """

@@ -103,7 +103,7 @@ def not_created(status: int, code: int, message: str, *, headers: Mapping[str, s
 def platform_error(
     status: int, *, code: int | None = None, message: str = "", headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Return an error of the platform in front of the API, without details of a call."""
+    """Return an error of the platform in front of the API. It has no details of a call."""
     body = orjson.dumps(
         {
             "code": 1000 + status if code is None else code,

@@ -36,7 +36,7 @@ States = Mapping[JobState, int]
 
 
 class HoldAction(PageAction):
-    """The hold of a queue, or of one of its batches."""
+    """The hold of a queue or of one batch."""
 
     name = "hold"
 
@@ -185,7 +185,7 @@ def _own(closed: Sequence[Gate], batch: str | None) -> Gate | None:
 
 
 def _digest(gate: Gate | None) -> str:
-    """A digest of the reason of a hold, for a hidden field of the form; empty without a hold."""
+    """A digest of a hold's reason, for a hidden field of the form; empty if there is no hold."""
     return "" if gate is None else hashlib.sha256(gate.reason.encode()).hexdigest()[:16]
 
 
