@@ -31,8 +31,8 @@ class VoiceBatchTrigger(BaseEventTrigger):
 
     The trigger reads the events of the store after a cursor. It keeps the cursor and the ids of reported batches in the
     store, under the name `watcher`. A restarted triggerer therefore continues where the last one stopped. A new watcher
-    reports batches that finish from then on. A batch is reported at least once, and again if the triggerer dies right
-    after the report.
+    reports only batches that finish after its start. A batch is reported at least once, and again if the triggerer dies
+    right after the report.
     """
 
     def __init__(

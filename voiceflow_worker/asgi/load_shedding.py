@@ -1,8 +1,8 @@
 """Load shedding: requests to a busy server are turned away before they reach the app.
 
 A request that has waited too long gets a fixed answer, and its sender sends it again later. This answer needs no parser
-and no task, and costs a fifteenth of the app's answer. GET and HEAD requests, such as health checks, always reach the
-app.
+and no task, and takes a fifteenth of the time of an answer of the app. GET and HEAD requests, such as health checks,
+always reach the app.
 """
 
 from __future__ import annotations

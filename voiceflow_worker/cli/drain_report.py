@@ -67,7 +67,7 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 
 
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
-    """Report the result of a drain, and the calls that it left.
+    """Report the result of a drain, and the calls that have not ended.
 
     `stopped` says that a person stopped the worker; the exit code is then 0. Otherwise it is 1 if a hold ended the
     drain, or a call is in doubt. Failed calls do not change the exit code.

@@ -66,7 +66,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
 
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
-    """A log filter: a message that is repeated passes once a second. Strangers can cause many repetitions."""
+    """A log filter that lets a repeated message pass once a second. Without it, strangers could flood the log."""
     seldom = RateLimitedLog()
 
     def is_first(record: logging.LogRecord) -> bool:

@@ -144,7 +144,7 @@ def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosi
 
 
 async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None, *, listens: bool) -> Diagnosis | None:
-    """The reason why the call cannot be placed, or why its outcome would be lost; None if there is none."""
+    """The reason why the call cannot be placed, or why its outcome would be lost; None without a reason."""
     if settings.source is None:
         remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
         return failure("the source number is not set", remedy=remedy)

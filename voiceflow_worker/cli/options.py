@@ -150,7 +150,7 @@ class QueueOptions:
         return settings_from(**options, **where)
 
     def opened(self, *, makes: bool = False) -> AbstractAsyncContextManager[CallQueue]:
-        """Open the store and yield the queue, as `opened_queue` does. Raises SettingsError, StoreError."""
+        """Open the store and yield the queue; `makes` creates a missing store. Raises SettingsError, StoreError."""
         return opened_queue(self.settings(), makes=makes)
 
 

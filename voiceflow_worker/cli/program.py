@@ -180,7 +180,7 @@ def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> Ap
 
 
 def description(command: Callable[..., Any]) -> str:
-    """The text of a docstring before its sections, with each paragraph on one line: the terminal wraps it."""
+    """The text of a docstring before its sections. Each paragraph is one line, because the terminal wraps lines."""
     paragraphs = _sections(command)[""].strip().split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 

@@ -148,7 +148,7 @@ class Sandbox:
 
     @property
     def app(self) -> ASGIApp:
-        """The sandbox as an ASGI app. Faults of the connection need `running`: other servers hide the socket."""
+        """The sandbox as an ASGI app. Connection faults need `running`, because other servers hide the socket."""
         return self._serve
 
     @contextlib.asynccontextmanager

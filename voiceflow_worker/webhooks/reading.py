@@ -48,7 +48,7 @@ class WebhookAnswer:
 
 
 class RequestReader:
-    """The reader of bodies from admitted senders. `longest_body` (bytes) and `read_limit` (time) apply to each."""
+    """The reader of bodies from admitted senders. `longest_body` (bytes) and `read_limit` (time) limit each."""
 
     def __init__(self, gatekeeper: Gatekeeper, *, longest_body: int, read_limit: timedelta) -> None:
         self._gatekeeper = gatekeeper

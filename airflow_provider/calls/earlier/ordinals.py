@@ -111,7 +111,7 @@ async def _kept(
 
 
 def _rank(call: PriorCall, before: int) -> tuple[bool, bool, int, int]:
-    """Return the sort key of a call: first calls that rang, then the call at ordinal `before`, then by condition."""
+    """Return the sort key of a call: calls that rang first, then the call with ordinal `before`, then the others."""
     return call.condition is not Condition.RANG, call.ordinal != before, call.condition.value, call.ordinal
 
 

@@ -133,7 +133,8 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
 def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
     """Return whether the task need not wait for this job any longer.
 
-    True if the job has reached or missed the goal, or is in doubt and `patience` has passed since its POST.
+    True if the job has reached the goal or can no longer reach it, or is in doubt and `patience` has passed since its
+    POST.
     """
     if job.state is not JobState.IN_DOUBT:
         return _is_over(job.state, options)

@@ -73,7 +73,7 @@ class CallPlan:
     """The calls of a file, counted by their times and by their position in the file.
 
     Calls that are due at the same time leave in the order of the file. The file is divided into blocks, at most 128, so
-    the memory does not grow with its rows.
+    that memory does not grow with the number of rows.
     """
 
     def __init__(self) -> None:

@@ -102,7 +102,7 @@ class ActingStore:
 
 
 class PageAction(ABC):
-    """An action. Methods raise StoreError, and InvalidInputError and JobError, whose messages people see."""
+    """An action. Its methods raise StoreError, InvalidInputError and JobError; the pages show the last two."""
 
     name: ClassVar[str]
     """The name of the action, which is the last part of its address."""

@@ -46,7 +46,7 @@ class SuppressAction(PageAction):
         return command("suppress", "add", subject.one("numbers") or "NUMBER", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action, with a field for numbers. The number of a call in the form is filled in."""
+        """The question before the action, with a field for numbers. If the form names a call, its number is there."""
         numbers = subject.one("numbers")
         if job_id := subject.one("call"):
             numbers = (await self._acting.call(job_id))[1].destination

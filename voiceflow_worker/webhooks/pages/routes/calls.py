@@ -202,7 +202,7 @@ async def _page(
 
 
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
-    """Whether the totals of the queue, or of the query's batch, count calls in these states and with these outcomes.
+    """Whether the totals of the queue, or of the query's batch, count calls with the query's states and outcomes.
 
     This avoids a search that would read every call and find nothing, because stores have no index of outcomes.
     """

@@ -43,7 +43,7 @@ def doubts_route(policy: CallPolicy) -> PageRoute:
     """The route of the page. `policy` is the workers' policy."""
 
     async def show_doubts(store: Store, asked: PageRequest) -> Answer:
-        """The page of doubts, in all queues, or in the queue `?queue=` after the call `?after=`."""
+        """The page of doubts: of all queues, or only of the queue `?queue=`, after the call `?after=`."""
         only, after = asked.asked("queue"), asked.asked("after")
         if after is not None and (len(after) > LONGEST_NAME or queue_of(after) != only):
             after = None
