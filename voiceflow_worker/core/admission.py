@@ -38,11 +38,10 @@ class CallRequest:
     """One call to be enqueued.
 
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
-    `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data`
-    belongs to the caller: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of
-    the call. The phone rings only within `window`. The hours of the window are local time in `time_zone`. By default
-    they are local time at the number, if its digits determine the time zone. `redial` None means the policy of the
-    queue.
+    `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data` is
+    for your program: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of the
+    call. The phone rings only within `window`. The hours of the window are local time in `time_zone`. By default they
+    are local time at the number, if its digits determine the time zone. `redial` None means the policy of the queue.
     """
 
     flow: CallFlow
@@ -114,7 +113,7 @@ class CheckedCall(NamedTuple):
 class AdmissionResult:
     """The result for one call: `enqueued`, or the reason why it was refused.
 
-    The reason is `findings`, a `suppressed` number, or `owner_id`, the job that has the same unique key and another
+    The reason is `findings`, a `suppressed` number, or `owner_id`, the id of a job with the same unique key and another
     body. In a dry run, a call that could be enqueued has an empty result.
     """
 
@@ -158,7 +157,7 @@ class Admitter:
     async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
-        Raises `InvalidInputError` if the batch is cancelled, and `StoreUnavailableError` if the store is unavailable.
+        Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
         results = [AdmissionResult()] * len(calls)
@@ -197,10 +196,10 @@ class Admitter:
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """The suppressed number of each refused job, under the job's place in `jobs`.
+        """The suppressed number of each job that is refused, by the job's key in `jobs`.
 
-        A request with the unique key of an earlier call is never refused: it gets that call, even if the person opted
-        out during the call.
+        A request with the unique key of an earlier call is not refused, even if the person has opted out since then: it
+        adds no call.
         """
         listed = await self._suppression.standing([number for job in jobs.values() for number in job.parties])
         refused = {
@@ -231,8 +230,8 @@ def new_job(
 ) -> Job:
     """The job of a checked call; `redial` is for a call without a redial policy of its own.
 
-    Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
-    a time without a zone, a priority out of range, a text that no store can keep.
+    Raises `CallFlowError` with every finding: a `valid_until` in the past or before `not_before` (-1015), a time
+    without a zone, a priority out of range, a text that no store can keep.
     """
     findings = admission_findings(call.priority, not_before=call.not_before, valid_until=call.valid_until, at=at)
     if call.batch_id is not None and len(call.batch_id) > MAX_ID_CHARACTERS:

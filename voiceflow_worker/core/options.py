@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 class WorkerOptions:
     """Less common options of a worker.
 
-    `lease` is the time for which a worker holds a job before others may take it; a POST must take less.
+    `lease` is the time for which a worker holds a job before others may take it. It must be longer than a POST takes.
     `shutdown_grace` is the time in which calls in flight may finish when a worker stops. With `batch_id`, only this
     batch is sent.
     """

@@ -162,7 +162,7 @@ class CallQueue:
     async def cancel_batch(self, batch_id: str, *, reason: str = "the batch was cancelled by a person") -> int:
         """Cancel a batch permanently; returns the number of jobs that ended.
 
-        Its queued jobs end now. Jobs that return to the queue later end then.
+        Its queued jobs end now. A job that returns to the queue later ends when it returns.
         """
         await self._order(GateState.CANCELLED, batch_id=batch_id, until=None, reason=reason)
         return await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
@@ -192,9 +192,9 @@ class CallQueue:
         """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
 
         A call is left out if `redial` would refuse it, if its number is on the suppression list, if a person cancelled
-        it, or if people have redialled it as often as `times` says. So a repeated or interrupted order redials nobody
-        twice. A dry run only counts. With `at`, calls that ended after it are left out. Raises `InvalidInputError` for
-        outcomes that cannot be redialled, and for a cancelled batch.
+        it, or if people have redialled it as often as `times` allows. Nobody is redialled twice if an order is
+        repeated, for example after an interruption. A dry run only counts. With `at`, calls that ended after it are
+        left out. Raises `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
         """
         if times < 1:
             raise InvalidInputError(f"times={times} redials nobody: give 1 or more")
@@ -209,9 +209,9 @@ class CallQueue:
     ) -> Job:
         """Decide whether a call in doubt was placed. A call that was not placed returns to the queue.
 
-        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`); the default is the store's clock. With
-        `post`, the decision counts only if the POST with this number is the one in doubt. Raises `TooEarlyError` while
-        8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
+        `witnessed` is the present time by 8x8's own clock (`VoiceClient.server_time`), by default the time of the
+        store's clock. With `post`, the decision counts only if the POST with this number is the one in doubt. Raises
+        `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
         """
         now = self.store.clock.now()
         if witnessed is not None:
@@ -237,7 +237,7 @@ class CallQueue:
         return await self._order(GateState.HELD, batch_id=batch_id, until=until, reason=reason)
 
     async def resume(self, *, batch_id: str | None = None) -> Gate:
-        """Open a held queue or batch, and count refusals in a row anew, in all workers.
+        """Open a held queue or batch; all workers begin to count consecutive refusals from 0.
 
         A cancelled batch stays cancelled, as the returned gate shows.
         """
@@ -278,10 +278,10 @@ class CallQueue:
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
         """Wait until the job has ended, and return it.
 
-        One read of the store, every 200 ms or less often, serves all waiters of this queue.
-        The wait continues through redials, through doubts, and while the store is unavailable. A job that is `accepted`
-        has ended, although a late summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when
-        `timeout` has passed, and `JobNotFoundError`.
+        One read of the store, every 200 ms or less often, serves all waiters of this queue. The wait continues through
+        redials, through doubts, and while the store is unavailable. A job that is `accepted` has ended, although a late
+        summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
+        `JobNotFoundError`.
         """
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 
@@ -290,12 +290,12 @@ class CallQueue:
     ) -> OutcomeStream:
         """A stream of the outcomes of this queue: `async for outcome in queue.outcomes()`.
 
-        Each outcome is delivered at least once, in order per call; its `id` is the same each time. The stream begins
-        now, or at the aware time `since`. A named `consumer` begins there the first time, and later continues at its
-        last position, even after a crash. An outcome counts as processed when the next one is requested. If several
-        consumers have one name, only one of them receives outcomes at a time. `attempts=False` leaves out attempts that
-        are followed by a redial. Outcomes are kept for the retention (30 days); if a consumer has missed some, an error
-        is logged. Raises `InvalidInputError` for an invalid name, and for a `since` without a zone.
+        Each outcome is delivered at least once, in order per call; its `id` is the same at each delivery. The stream
+        begins now, or at the aware time `since`. A named `consumer` begins like this only once; later it continues at
+        its last position, even after a crash. An outcome counts as processed when the next one is requested. If several
+        consumers have the same name, only one of them receives outcomes at a time. `attempts=False` leaves out attempts
+        that are followed by a redial. Outcomes are kept for the retention (30 days); if a consumer has missed some, an
+        error is logged. Raises `InvalidInputError` for an invalid name, and for a `since` without a zone.
         """
         if consumer is not None:
             checked_reader(consumer)

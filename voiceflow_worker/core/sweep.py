@@ -44,8 +44,8 @@ class Swept:
 class _Pass:
     """One pass over all kinds of overdue jobs.
 
-    `again` is True if a page was full and this sweep changed at least half of its jobs. If other sweepers changed more,
-    they do the rest too.
+    `again` is True if a page was full and this sweep changed at least half of the page's jobs. If it changed fewer,
+    other sweepers are at work, and do the rest.
     """
 
     again: bool = False

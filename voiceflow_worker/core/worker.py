@@ -1,4 +1,4 @@
-"""The worker: sends the due calls of a queue at a set rate, until it is stopped or nothing is left."""
+"""The worker: it sends the due calls of a queue at a set rate, until it is stopped or nothing is left."""
 
 from __future__ import annotations
 
@@ -134,14 +134,14 @@ class Worker:
         """Work until nothing is due, leased or sending; returns the jobs that are left, and why.
 
         With outcomes by webhook, the worker also waits for summaries, within their deadline, while a receiver listens.
-        Jobs for later, and jobs behind a hold that a person must open, are left.
+        Jobs that are due later, and jobs behind a hold that a person must open, are left.
         """
         check = DrainCheck(self._store, queue=self.queue, batch_id=self._options.batch_id, policy=self._options.policy)
         await self._work(check)
         return await check.result()
 
     def stop(self) -> None:
-        """Take no new work, and finish the calls in flight within the grace; a second `stop` ends them at once.
+        """Take no new work, and finish the calls in flight within the grace period; a second `stop` ends them at once.
 
         A call that is not finished goes back to the queue if no byte of it has left, and is in doubt otherwise.
         """
@@ -207,7 +207,8 @@ class Worker:
     async def _room(self) -> int:
         """The number of jobs that may be leased now; 0 when the worker stops.
 
-        While no slot is free, no departure is near, or 8x8 cannot be reached, this waits and then returns 0.
+        While too many POSTs are in flight, no departure is near, or 8x8 cannot be reached, this waits and then returns
+        0.
         """
         now = self._clock.now()
         if self.in_flight >= self._concurrency:
@@ -253,7 +254,11 @@ class Worker:
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
-        """Prepare and send leased jobs. The next lease waits for this with a rate, and if no `more` may be due."""
+        """Prepare and send leased jobs.
+
+        The next lease begins meanwhile if the queue has no rate and `more` jobs may be due; else it waits for the
+        preparation.
+        """
         # A look for more jobs beside the preparation of a single call delayed that call by 1 ms.
         self._senders.occupy(len(jobs))
         if more and not self._departures.is_paced:
@@ -325,7 +330,7 @@ class Worker:
         return seen
 
     async def _land(self, flights: TaskGroup) -> None:
-        """Let calls in flight finish within the grace. After it, or at a second `stop`, end them."""
+        """Let calls in flight finish within the grace period. When it has passed, or at a second `stop`, end them."""
         with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
             async with anyio.create_task_group() as group:
                 group.start_soon(self._cancel_when_aborted, group)

@@ -71,7 +71,7 @@ def approval_call(
 ) -> CallFlow:
     """A call that asks for an approval: `queue.enqueue(approval_call(…), menu="approval", data=approval_data(…))`.
 
-    The data is needed for choices and texts other than the defaults. The answer is the last of the job's `digits`, and
+    `data` is needed for choices and texts other than the defaults. The answer is the last of the job's `digits`, and
     `choice_of` returns its meaning. The other parameters are those of `approval_data`.
     """
     data = approval_data(

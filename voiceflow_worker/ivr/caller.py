@@ -43,7 +43,7 @@ class Caller:
 
     @property
     def job_id(self) -> str | None:
-        """The id of the job that made this call, if it is in this store."""
+        """The id of the job that made this call, if the job is in this store."""
         return None if self.job is None else self.job.id
 
     def pressed(self, menu: str) -> str | None:

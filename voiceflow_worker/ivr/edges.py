@@ -93,7 +93,7 @@ def is_handler(action: object) -> TypeGuard[Handler]:
 
 
 def manner_of(path: tuple[Menu, ...]) -> Manner:
-    """The settings of the last menu of a path: its own, else those of the nearest menu before it."""
+    """The settings of the last menu of a path. A missing setting is taken from the nearest menu before that has it."""
     return Manner.inherited(reversed(path))
 
 
@@ -135,7 +135,7 @@ def _function(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _returned(function: Callable[..., Any]) -> Sequence[object]:
-    """The kinds in a return annotation; none if it is missing or cannot be read."""
+    """The types in a return annotation; none if the annotation is missing or cannot be read."""
     try:
         returned = typing.get_type_hints(function).get("return")
     except Exception:  # noqa: BLE001 - reading an annotation may run any code

@@ -47,7 +47,7 @@ class AfterBridge:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Manner:
-    """The settings that a menu passes on to the menus that follow. None: inherited from the menu before it."""
+    """The settings that a menu passes on to the menus that follow. A setting that is None is inherited."""
 
     voice_profile: Text | None = None
     language: str | None = None
@@ -101,13 +101,13 @@ class Menu(Manner):
     """A question, and the step that follows each answer.
 
     `prompt` is spoken: a text with `{name}` from the job's data, a text for each language, or a function of the caller.
-    `play` is the address of a recording that is played before it. After a wrong key, or none, `again` and the prompt
-    are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a text to end with, `END`, or a
-    handler. The fallback also comes when a handler fails.
+    `play` is the address of a recording that is played before the prompt. After a wrong key, or none, `again` and the
+    prompt are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a text to end with,
+    `END`, or a handler. The fallback also comes when a handler fails.
 
-    `opening`, a step or a handler, begins a call to one of the account's numbers; without it such a call begins with
-    the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of the
-    opening, the fallback and `after_bridge` may return.
+    `opening`, a step or a handler, begins a call to one of the account's numbers; without an opening, the call begins
+    with the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of
+    the opening, the fallback and `after_bridge` may return.
 
     8x8 speaks `success_message` after valid keys, and `failure_message` after no valid keys. It asks `tries` times
     before it sends the event, and speaks the prompt `repetition` times.

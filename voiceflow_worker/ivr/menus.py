@@ -35,7 +35,8 @@ SECRET = "***"  # noqa: S105 - the text stored in place of a secret
 class Plan:
     """The decision about an event, before any handler has run.
 
-    `path` leads to the menu that asked; it is empty if there is none. `action` is the step or handler that follows.
+    `path` leads to the menu that asked; the path is empty if no menu asked. `action` is the step or handler that
+    follows.
     """
 
     path: tuple[Menu, ...]
@@ -49,7 +50,7 @@ class Plan:
 
     @property
     def menu(self) -> str:
-        """The name of the menu that asked; empty if there is none."""
+        """The name of the menu that asked; empty if no menu asked."""
         return self.path[-1].name if self.path else ""
 
     @property
@@ -62,8 +63,8 @@ class Menus:
     """The first menus of a receiver, and all menus that they lead to.
 
     The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus, for
-    calls whose job names them. Raises InvalidInputError for two menus of one name. A handler may return only these
-    menus: the next key may go to any replica of the receiver, which must know the menu.
+    calls whose job names them. Raises InvalidInputError for two menus with the same name. A handler may return only
+    these menus: the next key may go to any replica of the receiver, and each replica must know the menu.
     """
 
     def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:
@@ -86,7 +87,7 @@ class Menus:
         return self.roots[0] if self.roots else None
 
     def taking(self, number: str | None) -> Menu | None:
-        """The menu for calls to one of the account's numbers: a menu that names the number, else one that takes all."""
+        """The menu for calls to one of the account's numbers: a menu that names it, else a menu for all numbers."""
         for menu in self.all:
             if isinstance(menu.inbound, frozenset) and number in menu.inbound:
                 return menu
@@ -333,13 +334,13 @@ _ENDED = Position(path=("end",), phase=CallPhase.ENDED).write()
 
 
 def _with_phase(position: Position, flow: CallFlow) -> Position:
-    """The position that is sent with a question. It tells if the flow has other actions before the question."""
+    """The position that is sent with a question. It records whether the flow has other actions before the question."""
     is_first = next(iter(flow.actions)).get("action") == Action.SAY_AND_CAPTURE
     return position if is_first else replace(position, phase=CallPhase.STEPPING)
 
 
 def _words(failure: Exception, plan: Plan) -> str:
-    """The text of a failure for the log. At a secret menu it is only the type: the message may hold typed digits."""
+    """The text of a failure for the log; at a secret menu only its type, because the message may hold typed digits."""
     kind = type(failure).__name__
     return kind if plan.path and plan.path[-1].secret else f"{kind}: {failure}"
 

@@ -33,7 +33,7 @@ class OpeningHours:
                 self._open.setdefault(day, []).append((opens, closes))
 
     def is_open(self, at: datetime) -> bool:
-        """True if this aware time is within the hours. The closing time itself is not."""
+        """True if this aware time is within the hours. The closing time itself is outside."""
         local = at.astimezone(self._zone)
         today, now = local.date(), local.time()
         yesterday = date.fromordinal(today.toordinal() - 1)

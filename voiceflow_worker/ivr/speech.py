@@ -53,7 +53,7 @@ def literal(text: Text, caller: Caller) -> str:
 
 
 def filled(template: str, data: Mapping[str, object]) -> str:
-    """A template with its values. Raises InvalidInputError for a missing value or a malformed template."""
+    """A template with its values filled in. Raises InvalidInputError for a missing value or a malformed template."""
     if "{" not in template and "}" not in template:
         return template
     try:

@@ -29,7 +29,7 @@ MOST_PRESSES = 200
 
 @dataclass(frozen=True, slots=True)
 class MenuCall:
-    """One call in a menu: its job and the number of its POST, if this store made the call, and the keys pressed."""
+    """One call in a menu, with the keys pressed. A call that this store made has a job and a POST number."""
 
     job: Job | None
     number: int | None
@@ -47,11 +47,11 @@ class Callers:
         self._visits = json_records(store, VISITS, tuple[KeyPress, ...], keep_for=VISIT_KEPT)
 
     async def find(self, event: CallAction) -> MenuCall:
-        """The call of an event, found by the event's session, else by the one open POST between its two numbers.
+        """The call of an event, found by the event's session, else by the event's two numbers.
 
-        A match by numbers shows that this POST was placed. The match is stored before this returns. So it settles a job
-        in doubt, and later events are matched by their session. An event of a call that this store did not make has no
-        job. Raises StoreUnavailableError.
+        At most one open POST matches the numbers. The match shows that this POST was placed, and is stored before this
+        returns: a job in doubt is settled, and later events are found by their session. A call that this store did not
+        make has no job. Raises StoreUnavailableError.
         """
         session = event.session_id
         if session is not None:
@@ -74,7 +74,8 @@ class Callers:
         """Store a key press with its call, whatever the job's state; a repeated event adds nothing.
 
         The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError if other writers
-        change the job each time. The key press is then not stored, and the answer to the event must say so.
+        change the job at every try. After an error the key press is not stored, and the answer to the event must say
+        so.
         """
         if line.job is None:
             if session_id is not None and not _has(line.presses, press):
@@ -87,7 +88,7 @@ class Callers:
             return  # it has been pruned
 
     async def _by_numbers(self, event: CallAction) -> MenuCall | None:
-        """The open POST that holds the lock of the called number. A number has at most one open call."""
+        """The call whose POST holds the lock on the called number, if the event fits this POST; else None."""
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
         records, now = self._store.records, self._store.clock.now()
@@ -120,7 +121,7 @@ class Callers:
 
 
 def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
-    """The job with a key press added to its POST `number`, sorted by time; unchanged if it has this event already."""
+    """The job with a key press added to its POST `number`, sorted by time; unchanged if the POST already has it."""
     post = None if number is None else job.post(number)
     if post is None or _has(post.presses, press) or len(post.presses) >= MOST_PRESSES:
         return job
@@ -133,7 +134,7 @@ def _has(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
 
 
 def _fits(job: Job, post: Post, event: CallAction) -> bool:
-    """Whether an event may come from the call of this POST, which holds the lock of the number."""
+    """Whether an event may come from the call of `post`. This POST holds the lock on the called number."""
     return (
         post.session_id in {None, event.session_id}
         and (post.is_open or post.session_id is not None)
@@ -144,9 +145,9 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
 
 
 def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after an event has shown that its POST was placed with this session.
+    """The job, with POST `number` recorded as placed, in the session that an event named.
 
-    The event was matched to the POST by its numbers. A definite answer to the POST outweighs such a match.
+    The event was matched to the POST by its numbers. A definite answer to the POST outweighs this match.
     """
     after = found_placed(job, number, session_id=session_id, outcome=None, at=at, policy=policy)
     post, before = after.post(number), job.post(number)

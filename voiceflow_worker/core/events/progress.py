@@ -32,7 +32,7 @@ MOST_OF_A_SESSION = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegState:
-    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the time of the event or its arrival."""
+    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the event's time, or else its arrival."""
 
     session_id: str
     at: datetime
@@ -79,7 +79,7 @@ class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
     States are kept for `states_for`, recordings for `recordings_for`. Events that arrive together share a trip to the
-    store. Methods raise StoreError; repeating them is safe.
+    store. Methods raise StoreError, and may then be called again safely.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class CallProgress:
         return await self.of(session_id for pair in named for session_id in pair if session_id)
 
     async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
-        """Store an event once. Events with an equal `same` count as one event."""
+        """Store an event once. The values in `same` identify the event."""
         mark = blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
         return await self._batcher.submit(_Event(records, _prefix(value.session_id) + mark, value))
 

@@ -22,22 +22,22 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class JournalledCall:
-    """One job of a journal file. From `pruned_from` on, the sweep may delete it from the store."""
+    """One job of a journal file. From `pruned_from` on, the sweep may delete the job from the store."""
 
     job: Job
     pruned_from: datetime
 
     @classmethod
     def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """The journalled call of a job. The sweep may delete it once its last POST is `retention` old."""
+        """The journalled call of a job. The sweep may delete the job from `retention` after its last POST on."""
         return cls(job, job.posts[-1].began_at + retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalCheck:
-    """The result of a comparison: the counts of `files` and `calls` read, and the calls that the store has lost.
+    """The result of a comparison: how many `files` and `calls` were read, and the `forgotten` calls, lost by the store.
 
-    `set_back` means that the store is known to have had one of the lost calls.
+    `set_back` is True if the store certainly had one of the lost calls before.
     """
 
     files: int
@@ -77,7 +77,7 @@ def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> l
 async def forgotten_of(
     store: Store, calls: Sequence[JournalledCall], *, now: datetime
 ) -> list[tuple[JournalledCall, Job | None]]:
-    """The calls with POSTs that the store does not have, each with the job in the store, if there is one."""
+    """The calls of which the store lacks a POST, each with the stored job, or None if the store lacks the whole job."""
     stored = await read_each(store.jobs, [each.job.id for each in calls])
     found: list[tuple[JournalledCall, Job | None]] = []
     for each in calls:
@@ -97,8 +97,8 @@ TOMBSTONES = "pruned"
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
     """Leave tombstones of jobs that are about to be deleted.
 
-    A job with a unique key leaves a tombstone by itself. A job that was never sent needs none, because it is in no
-    journal file.
+    Jobs with a unique key are left out, because deleting them leaves a tombstone anyway. Jobs that were never sent are
+    left out, because no journal file names them.
     """
     tombstones = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
     await text_records(store, TOMBSTONES).put(tombstones, until=now + max(policy.key_retention, policy.retention))

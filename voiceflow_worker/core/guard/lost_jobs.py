@@ -1,4 +1,4 @@
-"""Lost jobs: jobs that the server of a store has dropped by itself, and their report in the log."""
+"""Lost jobs, which the server of a store has dropped by itself, and the log lines about them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNDER_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 class Losses:
     """Jobs of a queue that the store has dropped, by their last known state (None: unknown).
 
-    `counts` has all of the jobs, and `jobs` the ids of some.
+    `counts` counts all of these jobs; `jobs` has the ids of some.
     """
 
     counts: Mapping[JobState | None, int] = field(default_factory=dict[JobState | None, int])
@@ -36,7 +36,7 @@ class Losses:
 
     @property
     def under_way(self) -> int:
-        """The number of lost jobs that may have been called: these calls can no longer be followed."""
+        """The number of lost jobs whose call may have been placed: these calls can no longer be followed."""
         return sum(count for state, count in self.counts.items() if state in UNDER_WAY)
 
 
@@ -72,7 +72,7 @@ class LossWatch:
         self._known = 0
 
     async def look(self) -> None:
-        """Log the jobs lost since the last look. Raises StoreError."""
+        """Log all lost jobs, if more jobs were lost since the last look. Raises StoreError."""
         found = await read_losses(self._store, self._queue)
         known, self._known = self._known, found.total
         if found.total <= known:

@@ -1,8 +1,8 @@
 """The rollback guard. From the workers' journal files, it detects that a store was set back to an older state.
 
 Before a POST leaves, its worker writes the job to a file of its own, in addition to the journal entry in the store. The
-guard compares the newest of these jobs with the store again and again. POST numbers only grow. So a store was set back
-if it knows fewer POSTs of a job than it once stored. The queue is then held, and the lost calls are put in doubt.
+guard compares the newest of these jobs with the store again and again. POST numbers only grow: a store that knows fewer
+POSTs of a job than it once stored was set back. The guard then holds the queue, and puts the lost calls in doubt.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class RollbackGuard:
             self._file.close()
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs to this worker's file, durably, before their POST leaves. Raises `StoreReadOnlyError`."""
+        """Write jobs to this worker's file, durably, before their POSTs leave. Raises `StoreReadOnlyError`."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._appended = jobs
@@ -115,8 +115,9 @@ class RollbackGuard:
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was set back, or the queue is held.
 
-        If the store was set back, the queue is held and the store restored before this returns. Waits after a restart
-        of the server, so that another worker that sees a loss can hold the queue first. Raises `StoreError`.
+        If the store was set back, the queue is held and the store restored before this returns. After a restart of the
+        store's server this waits, so that another worker that notices a loss has time to hold the queue. Raises
+        `StoreError`.
         """
         if not await self._look():
             return False
@@ -134,11 +135,14 @@ class RollbackGuard:
         return True
 
     async def check(self) -> bool:
-        """Whether the store has lost the newest POST that it had. If so, the store is restored now."""
+        """Whether the store has lost the newest POST that it once had.
+
+        If so, the lost calls are restored before this returns.
+        """
         return self._newest is not None and await self._check([self._newest])
 
     async def watch(self) -> None:
-        """Check the store again and again, even if there is nothing to send: another worker may be about to send."""
+        """Check the store again and again, even when this worker sends nothing: another worker may be about to send."""
         while True:
             wait = LOOK_EVERY
             try:
@@ -149,11 +153,14 @@ class RollbackGuard:
             await self._clock.sleep(wait)
 
     async def recall(self, job: Job) -> bool:
-        """Whether the store has lost the sent `job`, and so refused its verdict. If so, the store is restored now."""
+        """Whether the store refused a verdict because it lost the sent `job`.
+
+        If so, the lost calls are restored before this returns.
+        """
         return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:
-        """Whether the store still has the newest call. Also notices a restart of the server."""
+        """Whether the store still has the newest call. Also notes whether the store's server was restarted."""
         is_set_back, _ = await gather(self.check, self._notice)
         return not is_set_back
 

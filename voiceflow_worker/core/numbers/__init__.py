@@ -1,1 +1,1 @@
-"""Phone numbers across queues: locks for one open call a number, the suppression list, and the numbers' health."""
+"""Phone numbers across queues: locks, the suppression list, and the health of the account's numbers."""

@@ -22,11 +22,11 @@ LOOK_AGAIN = timedelta(seconds=2)
 class PersonCaps:
     """Reserves a place for each attempt to call a person, before the journal entry of its POST.
 
-    A person has as many places as the policy's `max_per_person` allows. A taken place is a record. It expires one span
-    of the policy after the answer of 8x8. Without an answer, it expires one span after the last moment at which the
-    POST can ring. A place is taken in one step of the store, so two workers never take the same place. A call in doubt
-    keeps its place. A place is freed if its POST provably reached nobody, or was never begun. If a killed worker left a
-    place behind, the next lease of its job replaces it, or it expires.
+    A person has as many places as the policy's `max_per_person` allows in its span of time. A taken place is a record.
+    It expires one span after the answer of 8x8, or, without an answer, one span after the last moment at which the
+    phone can ring. A place is taken in one step of the store, so two workers never take the same place. A call in doubt
+    keeps its place. A place is freed if its POST provably reached nobody, or was never begun. A place that a killed
+    worker left behind is replaced at the next lease of the job, or expires.
 
     A person is a destination in any spelling. Second parties of a bridge have no places.
     """
@@ -41,7 +41,7 @@ class PersonCaps:
         return self._policy.max_per_person is not None
 
     async def reserve(self, jobs: Sequence[Job], *, now: datetime) -> list[tuple[Job, datetime]]:
-        """Reserve a place for the next POST of each job; returns the jobs without one, each with a time to try again.
+        """Reserve a place for the next POST of each job; returns the jobs without a place, and when to try again.
 
         The numbers of the jobs were locked at `now`. Raises StoreError.
         """
@@ -72,14 +72,14 @@ class PersonCaps:
         return over
 
     async def free_unsent(self, jobs: Sequence[tuple[Job, datetime]], *, now: datetime) -> None:
-        """Free the places of leased jobs whose next POST was not begun, each reserved at the given time."""
+        """Free the places of leased jobs whose next POST was not begun. With each job comes its time of reservation."""
         if self._policy.max_per_person is not None and jobs:
             held = await self._held([job for job, _ in jobs], now=now)
             unsent = {_next_value(job, reserved_at) for job, reserved_at in jobs}
             await self._delete({key: value for each in held.values() for key, value in each.items() if value in unsent})
 
     async def settle(self, moves: Iterable[Move], *, now: datetime) -> None:
-        """Free the places of POSTs that reached nobody. The places of placed POSTs end one span after their answer.
+        """Free the places of POSTs that reached nobody. The place of a placed POST ends one span after the answer.
 
         A POST that had counted as not placed, and now proves to have rung, takes a place again.
         """
@@ -108,7 +108,7 @@ class PersonCaps:
             await self.restore(rang_after_all, now=now)
 
     async def restore(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Take places for the POSTs of jobs, if a phone may have rung within the span.
+        """Take a place for each POST of these jobs for which a phone may have rung within the span of the limit.
 
         A POST that has a place keeps it. Raises StoreError.
         """

@@ -66,8 +66,8 @@ class SuppressionList:
     """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 
     Numbers may be written as people write them (`country`, ISO 3166, is for national numbers), and are stored in E.164
-    form. Methods raise PhoneNumberError for an argument that is not a number, before anything is changed, and
-    StoreUnavailableError.
+    form. Methods raise StoreUnavailableError. For an argument that is not a number they raise PhoneNumberError, and
+    change nothing.
     """
 
     def __init__(self, store: Store) -> None:
@@ -135,7 +135,7 @@ class SuppressionList:
     async def remember_opt_outs(self, moves: Sequence[Move]) -> None:
         """Put the numbers of people who opted out in these moves on the list, forever.
 
-        Call this before the commit of the moves, so that a crash between the two loses no opt-out.
+        Call this before the moves are committed. A crash before the commit then loses no opt-out.
         """
         found = _opt_outs(moves, now=self._clock.now())
         if found:
@@ -144,7 +144,7 @@ class SuppressionList:
     async def _put(
         self, wanted: Mapping[str, Suppression], *, until: datetime | None, now: datetime
     ) -> Mapping[str, Suppression]:
-        """Store entries that last longer than the entries on the list; returns the entries on the list afterwards."""
+        """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
         texts = {number: _text(entry) for number, entry in wanted.items()}
         entries: dict[str, Suppression] = {}
         for _ in range(_TRIES):
@@ -164,7 +164,7 @@ class SuppressionList:
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
     """The first number that stops a job, and the reason; None if the job may be sent.
 
-    `listed` are the entries of its numbers. With `at` only entries that hold at that time count.
+    `listed` are the entries of the job's numbers. With `at`, only entries that hold at that time count.
     """
     for place, number in enumerate(job.parties):
         entry = listed.get(number)

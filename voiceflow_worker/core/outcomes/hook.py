@@ -24,8 +24,8 @@ Got = TypeVar("Got")
 class _HookThreads:
     """Runs functions in a limited number of threads.
 
-    A thread cannot be ended. A thread that hangs is left behind after its time limit, and still counts. So retries do
-    not add more and more threads.
+    A thread cannot be ended. After its time limit, a thread that hangs is left behind, but still counts towards the
+    limit. Retries can therefore not add more and more threads.
     """
 
     def __init__(self, most: int) -> None:
@@ -83,8 +83,8 @@ class HookCounts:
     """Counts of one hook in this process.
 
     `told` and `failures` count successful and failed calls of the handler. `parked` counts outcomes that were given up,
-    and `behind` counts how often events were deleted before they were read. `waiting` is the number of outcomes that
-    wait for delivery now.
+    and `behind` counts how often events were deleted before the hook had read them. `waiting` is the number of outcomes
+    that wait for delivery now.
     """
 
     told: int = 0
@@ -97,7 +97,7 @@ class HookCounts:
 
 @dataclass(frozen=True, slots=True)
 class HookFailure:
-    """A failure of a handler, and the wait that it asked for."""
+    """A failure of a handler, and the wait that the handler asked for."""
 
     error: str
     wait: timedelta | None = None
@@ -130,7 +130,7 @@ class Hook:
         return self._only is None or event.state in self._only
 
     async def deliver(self, outcome: CallOutcome) -> HookFailure | None:
-        """Call the handler, within its limit; returns its failure, or None. Raises its `HookGoneError`."""
+        """Call the handler, within its limit; returns its failure, or None. Passes on its `HookGoneError`."""
         limit = self.options.limit.total_seconds()
         with anyio.move_on_after(limit):
             try:

@@ -22,7 +22,7 @@ class PendingOutcome:
     """An outcome that a hook has not received yet.
 
     `failures` is the number of failed tries, and `error` the last failure. `due_at` None means now. `is_kept` means
-    that the outcome is in the records, so the stored position may be after it.
+    that the outcome is stored as a record. The hook's stored position may then be after this outcome.
     """
 
     event: Event
@@ -36,7 +36,8 @@ class PendingOutcome:
 class HookBacklog:
     """The records of one hook for one queue: outcomes that wait for another try, and parked outcomes.
 
-    Records that this version cannot read are left out, and stay for newer processes. Every method raises StoreError.
+    Records that this version cannot read are left out, but stay in the store for newer versions. Every method raises
+    StoreError.
     """
 
     def __init__(self, store: Store, *, hook: str, queue: str) -> None:
@@ -51,7 +52,7 @@ class HookBacklog:
             entry.is_kept = True
 
     async def waiting(self) -> list[PendingOutcome]:
-        """All outcomes that wait, in order."""
+        """All outcomes that wait, oldest first."""
         return await self._waiting.values(prefix=self._prefix)
 
     async def drop(self, entry: PendingOutcome) -> None:
@@ -64,7 +65,7 @@ class HookBacklog:
         await self.drop(entry)
 
     async def parked(self) -> list[PendingOutcome]:
-        """All outcomes that were given up, in order."""
+        """All outcomes that were given up, oldest first."""
         return await self._parked.values(prefix=self._prefix)
 
     async def unpark(self, entries: Sequence[PendingOutcome]) -> None:

@@ -32,12 +32,12 @@ _log = structlog.get_logger("voiceflow.hooks")
 
 
 def reader_name(hook: str, queue: str) -> str:
-    """The name under which the position and the lease of a hook for a queue are kept."""
+    """The name under which a hook's position in a queue and its lease for the queue are stored."""
     return f"hook/{hook}/{queue}"
 
 
 class HookLane:
-    """Delivers the outcomes of one queue to one hook, while this process holds their lease."""
+    """Delivers the outcomes of one queue to one hook, while this process holds the lease for them."""
 
     def __init__(self, store: Store, hook: Hook, queue: str, *, since: datetime, grace: timedelta) -> None:
         self.hook = hook
@@ -76,7 +76,7 @@ class HookLane:
                 await self._sleep(STAND_BY)
 
     def stop(self) -> None:
-        """Begin no new delivery; `run` returns when the deliveries under way have ended, or the grace has passed."""
+        """Begin no new delivery; `run` returns when deliveries under way have ended, or the grace period has passed."""
         self._is_stopping = True
         self._nap.cancel()
         self._freed.set()
@@ -281,7 +281,7 @@ class HookLane:
             await self._retry(self._save)
 
     async def _save(self) -> None:
-        """Store the position that is just before the first outcome that is neither delivered nor stored."""
+        """Store the position: just before the first outcome that is neither delivered nor stored as a record."""
         if self._is_open:
             first = next(iter(self._unsettled.values()), None)
             await self._reader.save(self._reader.cursor if first is None else Cursor(first.sequence - 1, first.at))

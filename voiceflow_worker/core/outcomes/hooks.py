@@ -46,9 +46,10 @@ class OutcomeHooks:
     """Handlers that receive the outcomes of one queue, or, with `queue` None, of all queues that ever had a worker.
 
     Each outcome reaches each hook at least once, and the outcomes of one call come in order. `CallOutcome.id` is the
-    same each time. Waiting outcomes are kept in the store under the hook's name, so a hook continues after a restart.
-    If several processes have a hook of this name, only one of them delivers at a time. A new hook begins with outcomes
-    from the time at which this object was made. `grace` is the time in which handlers may finish after `stop`.
+    same at each delivery. Waiting outcomes are kept in the store under the hook's name, so a hook continues after a
+    restart. If several processes have a hook of the same name, only one of them delivers at a time. A new hook begins
+    with outcomes from the time at which this object was made. `grace` is the time in which handlers may finish after
+    `stop`.
     """
 
     def __init__(
@@ -78,9 +79,9 @@ class OutcomeHooks:
         The function takes a `CallOutcome`. If it is not async, it runs in a thread. Any exception is a failure: the
         outcome is delivered again after growing waits (`HookOptions`), and outcomes of other calls are delivered
         meanwhile. The function may raise `TellAgainError` to set the wait, and `HookGoneError` to receive no more
-        outcomes. `only` are the states whose outcomes it receives; `attempts=False` leaves out attempts that are
-        followed by a redial. Raises `InvalidInputError` for a name that is taken or invalid, and if `run` was called
-        before.
+        outcomes. `only` are the states whose outcomes the function receives; `attempts=False` leaves out attempts that
+        are followed by a redial. Raises `InvalidInputError` for a name that is taken or invalid, and if `run` was
+        called before.
         """
 
         def register(handler: AnyHandler) -> AnyHandler:
@@ -111,14 +112,14 @@ class OutcomeHooks:
             everything.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """Begin no new delivery; `run` returns when the deliveries under way have ended, or the grace has passed."""
+        """Begin no new delivery; `run` returns when the deliveries under way have ended, or `grace` has passed."""
         self._stopped.set()
         self._nap.cancel()
         for lane in self._lanes:
             lane.stop()
 
     async def caught_up(self) -> None:
-        """Wait until every hook has received the outcomes that exist now, in this process or another.
+        """Wait until every hook, here or in another process, has received the outcomes that exist now.
 
         Outcomes that failed and wait for another try do not count. Hooks that have stopped do not count either. Waits
         while the store is unavailable.
@@ -192,7 +193,7 @@ class OutcomeHooks:
         return cursor is not None and cursor.sequence >= sequence
 
     async def _end(self, everything: TaskGroup) -> None:
-        """End `run` in time after a stop, even when a handler never ends or the store is unavailable."""
+        """End `run` when `grace` has passed after a stop, even if a handler never ends or the store is unavailable."""
         await self._stopped.wait()
         await anyio.sleep(self._grace.total_seconds() + LEAVING)
         everything.cancel_scope.cancel()

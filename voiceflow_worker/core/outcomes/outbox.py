@@ -33,17 +33,17 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a reader: just after the event with this `sequence`, and after all events from before `at`."""
+    """The position of a reader, who has read all events up to this `sequence` and all events from before `at`."""
 
     sequence: int
     at: datetime
 
 
 class OutboxReader:
-    """Reads the outcomes of one queue, from its position on.
+    """Reads the outcomes of one queue, from a position on.
 
-    With a name, the position is kept in the store, and a process must hold the lease of this name to read. A reader
-    without a stored position begins with the first event at `since` or later. Methods raise StoreError.
+    A reader with a name keeps its position in the store. Only the process that holds the lease of this name may read. A
+    reader without a stored position begins with the first event at `since` or later. Methods raise StoreError.
     """
 
     def __init__(self, store: Store, queue: str, *, name: str | None, since: datetime) -> None:
@@ -70,11 +70,11 @@ class OutboxReader:
         self.cursor = self._saved = saved
 
     async def is_overtaken(self) -> bool:
-        """Whether the stored position is no longer the one that this reader stored; True before `open`."""
+        """Whether another process has changed the position that this reader stored; True before `open`."""
         return self._saved is None or await self._load() != self._saved
 
     async def page(self, *, limit: int = 100) -> list[Event]:
-        """The next events with outcomes. An empty page is not the end: there may have been only other events."""
+        """The next events with outcomes. An empty page is not the end: perhaps no event read has an outcome."""
         await self._look_for_gap()
         before = self._store.clock.now()
         events = await self._store.jobs.events(self._queue, after=self.cursor.sequence, limit=limit)
@@ -126,7 +126,7 @@ def forgotten_before(store: Store) -> RecordSet[datetime]:
 
 
 def outcome_of(event: Event, job: Job) -> CallOutcome:
-    """The outcome that an event reports of its job."""
+    """The outcome of `job` that an event reports."""
     return CallOutcome(
         job=job, kind=_KINDS[event.kind], state=event.state, post=event.post, at=event.at, sequence=event.sequence
     )
@@ -142,7 +142,7 @@ async def last_sequence(jobs: Jobs, queue: str) -> int:
 
 
 async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
-    """The cursor before the first event that happened at this time or later."""
+    """The cursor just before the first event at this time or later."""
 
     async def is_in_front(sequence: int) -> bool:
         found = await store.jobs.events(queue, after=sequence, limit=1)
@@ -154,8 +154,8 @@ async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
     """The smallest number, from 0 on, for which `holds` is true. `holds` is called about 40 times at most.
 
-    If `holds` is true for a number, it must be true for all larger ones. Sequences only grow, and events are stored in
-    about the order of their times. So a position among millions of events is found without reading them.
+    If `holds` is true for a number, it must be true for all larger ones. Sequences of events only grow, about in the
+    order of their times. This search therefore finds a position among millions of events without reading them all.
     """
     if await holds(0):
         return 0

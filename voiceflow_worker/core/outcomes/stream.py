@@ -28,8 +28,8 @@ class OutcomeStream:
     """The outcomes of a queue, one after the other, without end; made by `CallQueue.outcomes`.
 
     Iterate over it with `async for`; it waits while the store is unavailable. With a consumer's name, an outcome counts
-    as processed when the next one is requested. A consumer that stops before then receives the outcome again under the
-    same name. After `async with` (or `aclose`), the next consumer of the name begins at once, else half a minute later.
+    as processed when the next one is requested. If the consumer stops before, the next consumer of this name gets the
+    outcome again. It begins at once if the stream was closed (by `async with` or `aclose`), else half a minute later.
     """
 
     def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:
@@ -75,7 +75,7 @@ class OutcomeStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the stream. The outcome that it returned last does not count as processed."""
+        """End the stream. The last outcome that the stream returned does not count as processed."""
         self._is_closed = True
         if self._lease is not None:
             with suppress(StoreError):

@@ -120,7 +120,7 @@ class OutcomeWatch:
                 each.end(error=OutcomeTimeoutError(each.job_id, state=state, waited=each.timeout))
 
     def _hand_on(self) -> None:
-        """Wake the first waiter, which then reads the store for all."""
+        """Wake the first waiter, which then reads the store for all waiters."""
         if self._is_led:
             return
         for each in self._waiting:

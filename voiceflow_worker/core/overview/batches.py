@@ -85,13 +85,16 @@ class BatchProgress:
 
 
 async def read_queues(store: Store, *, also: str | None = None) -> list[BatchProgress]:
-    """The progress of all queues that had a worker or a batch, and of `also`, sorted by name. Raises StoreError."""
+    """The progress of all queues that had a worker or a batch, sorted by name. Raises StoreError.
+
+    The queue `also` is included even if it never had either.
+    """
     names = {*await QueueNames(store).known(), *await BatchNames.queues(store), *([also] if also else [])}
     return [await read_queue(store, queue) for queue in sorted(names)]
 
 
 async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
-    """The progress of each batch of a queue that still has calls, sorted by name. Raises StoreError."""
+    """The progress of each batch that still has calls in this queue, sorted by name. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
     gates = _closed(await store.control.gates(queue), now)
     names = await BatchNames(store, queue).known()

@@ -52,7 +52,7 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountryFigures:
-    """Counts of the calls to one country (ISO 3166; None if unknown), and their cost. `ended` calls have an outcome."""
+    """Counts and cost of the calls to one country (ISO 3166; None if unknown). `ended` counts calls with an outcome."""
 
     country: str | None
     total: int
@@ -79,9 +79,9 @@ class RefusedCalls:
 class Breakdown:
     """The figures of a report that need each call to be read. Deleted calls do not count.
 
-    `by_hour` has the hours of the day in `time_zone`: the most frequent zone of the calls or their numbers, else UTC.
-    `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered calls.
-    `began_at` is the time of the first POST, and `ended_at` the end of the last session.
+    `by_hour` has the hours of the day in `time_zone`, the most frequent time zone of the calls (by default that of the
+    number), else UTC. `attempts` counts calls by the number of their attempts. `answered_seconds` is the total duration
+    of the answered calls. `began_at` is the time of the first POST, and `ended_at` the end of the last session.
     """
 
     time_zone: str
@@ -152,7 +152,7 @@ class BreakdownCount:
         self._ended_at: datetime | None = None
 
     def add_some(self, calls: Iterator[CountedCall], *, most: int = 100) -> int:
-        """Count the next calls, in about a millisecond; returns their number, 0 at the end."""
+        """Count up to `most` further calls, which takes about a millisecond; returns how many. 0 means the end."""
         counted = 0
         for counted, call in enumerate(islice(calls, most), 1):  # noqa: B007 - it is returned
             self.add(call)

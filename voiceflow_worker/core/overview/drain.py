@@ -21,7 +21,7 @@ SHORT_HOLD = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainResult:
-    """The jobs left in a drained queue. `held` counts due jobs behind closed gates, `holds` are these gates."""
+    """The counts of jobs left in a drained queue. `held` counts due jobs behind the closed gates `holds`."""
 
     later: int
     held: int
@@ -46,7 +46,7 @@ class DrainCheck:
         self._heartbeats = Heartbeats(store)
 
     async def is_done(self) -> bool:
-        """Whether no job is due now or soon, leased or sending, and no receiver waits for a summary."""
+        """Whether the drain is over: no job is due now or soon, leased or sending, and no receiver awaits a summary."""
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         if counts[JobState.LEASED] or counts[JobState.SENDING]:
             return False

@@ -20,7 +20,7 @@ BATCHES = "worker-batches"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerBeat:
-    """One heartbeat of a worker: `rate` in calls per second over the last seconds, `in_flight` POSTs."""
+    """One heartbeat of a worker. `rate` is in calls per second, over the last seconds; `in_flight` counts POSTs."""
 
     worker_id: str
     queue: str
@@ -32,7 +32,8 @@ class WorkerBeat:
 class BatchRates:
     """The rates of the batches that a worker sends, in calls per second over the last seconds.
 
-    The rates have a record of their own, because older versions do not read a heartbeat with more fields.
+    The rates have a record of their own, because older versions cannot read a heartbeat with fields that they do not
+    know.
     """
 
     rates: Mapping[str, float]
@@ -44,7 +45,7 @@ class _ReceiverBeat:
 
 
 class Heartbeats:
-    """Writes and reads heartbeats in a store. `menus` are the names of the menus of this receiver.
+    """Writes and reads heartbeats in a store. If the process is a receiver, `menus` are the names of its menus.
 
     Unknown fields are ignored, and so are heartbeats that cannot be read.
     """
@@ -76,14 +77,14 @@ class Heartbeats:
         return await self._workers.values()
 
     async def rates(self) -> Mapping[str, float]:
-        """The rate of each queue that has a worker, over all its workers."""
+        """The rate of each queue with a live worker: the sum over the queue's workers."""
         rates: dict[str, float] = {}
         for beat in await self._workers.values():
             rates[beat.queue] = rates.get(beat.queue, 0.0) + beat.rate
         return rates
 
     async def batches(self, queue: str) -> Mapping[str, float]:
-        """The rate of each batch of a queue, over all its workers."""
+        """The rate of each batch of a queue: the sum over the queue's workers."""
         rates: Counter[str] = Counter()
         for each in await self._batches.values(prefix=f"{queue}/"):
             rates.update(each.rates)

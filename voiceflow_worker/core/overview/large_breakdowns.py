@@ -48,7 +48,7 @@ class _Entry:
 
 
 class LargeBreakdowns:
-    """Counts the batches that somebody looks at, one after the other, inside `async with running()`."""
+    """Makes the breakdowns of batches that somebody looks at, one after the other, inside `async with running()`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

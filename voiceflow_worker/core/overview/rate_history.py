@@ -27,7 +27,7 @@ class MinuteRates:
 class RateHistory:
     """Samples the heartbeats of workers, and keeps the mean of each minute for an hour.
 
-    If there are several receivers, the first one writes the mean of a minute. All see the same heartbeats.
+    Of several receivers, whichever is first writes the mean of a minute, because all see the same heartbeats.
     """
 
     def __init__(self, store: Store) -> None:
@@ -38,7 +38,7 @@ class RateHistory:
         self._samples: list[Mapping[str, float]] = []
 
     async def sample(self) -> None:
-        """Take a sample. When a new minute has begun, store the mean of the last one. Raises StoreError."""
+        """Take a sample. When a new minute has begun, store the mean of the last minute. Raises StoreError."""
         minute = self._clock.now().replace(second=0, microsecond=0)
         if self._minute is not None and minute != self._minute and self._samples:
             await self._minutes.add({_key(self._minute): MinuteRates(rates=_mean(self._samples))})

@@ -53,9 +53,9 @@ class Recount:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """One count of all jobs. If two counts have equal `versions` of a batch, none of its jobs changed between them.
+    """One count of all jobs. If a batch has the same version in two counts, none of its jobs changed.
 
-    A version is a sum over the revisions of the jobs: every change gives a job a new revision.
+    A version is a sum over the revisions of the batch's jobs. Every change gives a job a new revision.
     """
 
     result: Recount
@@ -65,8 +65,7 @@ class _Count:
 async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
     """Read and count all jobs of a queue, and compare the counters. With `mend`, wrong counters are corrected.
 
-    One process at a time corrects the counters of a queue: two processes that correct the same count would correct it
-    twice.
+    One process at a time corrects the counters of a queue: two processes would correct the same mistake twice.
     """
     found = await _settled(store, queue)
     if not (mend and found.wrong):
@@ -97,8 +96,8 @@ async def _mended(store: Store, queue: str, found: Recount, turn: LeaderLease) -
 async def _settled(store: Store, queue: str) -> Recount:
     """Count until every wrong amount is confirmed, a few times at most.
 
-    A call may be leased, be counted, and be queued again. Then the count is wrong, although the counters are the same
-    before and after it. So a wrong amount must be confirmed by a second count that finds the same jobs unchanged.
+    If a call is leased, counted, and queued again, the count is wrong, although the counters before and after the count
+    are the same. A second count must therefore confirm each wrong amount, and find the same jobs unchanged.
     """
     count = await _compared(store, queue)
     found = count.result

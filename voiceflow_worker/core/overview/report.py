@@ -39,10 +39,11 @@ class Report:
 
     `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
     and `answer_rate` is their share, 0 to 1, of the calls with an outcome. Calls that wait, expired, or were refused or
-    cancelled do not lower it. The rate is None without outcomes. `digits` counts calls by the pressed keys. `seconds`
-    is the total duration of the newest sessions. `cost` is the known price of all sessions by currency: `priced` of the
-    `placed` calls have a price in 8x8's log. `pruned` calls of the batch were deleted, and still count. `breakdown` is
-    None if only totals were requested. A report is printed as tables, also by rich.
+    cancelled do not lower the rate. It is None without outcomes. `digits` counts calls by the pressed keys. `seconds`
+    is the total duration of the newest sessions. `cost` is the known price of all sessions, by currency. Of the
+    `placed` calls, `priced` have a price in 8x8's log. `pruned` counts calls of the batch that were deleted; the totals
+    still include them. `breakdown` is None if only totals were requested. `print` shows a report as tables, and so does
+    the `print` of rich.
     """
 
     queue: str
@@ -66,7 +67,7 @@ class Report:
 
     @property
     def short_name(self) -> str:
-        """The batch, or `queue NAME`."""
+        """The name of the batch; for a whole queue, `queue NAME`."""
         return self.batch_id or self.name
 
     @property
@@ -82,7 +83,7 @@ class Report:
     def as_json(self, *, most_keys: int | None = None) -> dict[str, object]:
         """The report for scripts: every state, and the outcomes and key presses that occurred.
 
-        With `most_keys`, `digits` has only this number of entries, the most frequent ones, and the sum of the others.
+        With `most_keys`, `digits` is cut to this number of entries (the most frequent), and the sum of the others.
         """
         return {
             "batch_id": self.batch_id,
@@ -156,7 +157,7 @@ def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
 
 
 def figures_of(report: Report) -> dict[str, object]:
-    """The single figures by their names; None for unknown figures. Durations are timedeltas."""
+    """The figures that are one value each, by name; None for unknown figures. Durations are timedeltas."""
     details, rate = report.breakdown, report.answer_rate
     seconds = details.duration_seconds if details is not None else None
     talked = details.answered_seconds if details is not None else None
@@ -180,7 +181,7 @@ def figures_of(report: Report) -> dict[str, object]:
 
 
 def totals_table(reports: Sequence[Report]) -> ReportTable:
-    """The single figures of reports, with a column for each report. Figures that no report has are left out."""
+    """The figures that are one value each, with a column for each report, without figures that no report has."""
     found = [figures_of(report) for report in reports]
     names = list(dict.fromkeys(name for each in found for name, value in each.items() if value is not None))
     columns = [f"#{report.short_name}" for report in reports]
@@ -244,7 +245,7 @@ def _states(report: Report) -> dict[str, tuple[object, ...]]:
 
 
 def _shortened(counts: Mapping[str, int], *, most: int = MOST_KEYS) -> Mapping[str, int]:
-    """The most frequent entries in their order, and the sum of the others."""
+    """The most frequent entries, in the order of `counts`, and the sum of the others."""
     if len(counts) <= most:
         return counts
     frequent = set(sorted(counts, key=lambda name: -counts[name])[:most])

@@ -102,7 +102,7 @@ _OVERDUE = {
 
 
 def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
-    """The text for a POST without a verdict. Only the worker that sent it can still get an answer."""
+    """The text for a POST without a verdict. An answer may still come until the lease of the sending worker ends."""
     if job.state is JobState.SENDING and post == job.last_post:
         return "no answer yet" if at < job.due_at else "no answer before its lease ended"
     return "no answer was received"

@@ -23,8 +23,9 @@ _QUEUED = frozenset({JobState.QUEUED})
 class WaitingCounts:
     """Counts of queued calls by reason; each call counts once.
 
-    `hold` and `rate` are counted by the store. The other counts cover the first `MOST_READ` queued calls by due time,
-    and are lower bounds if `is_exact` is False. `rate` counts due calls without another reason while a worker is alive.
+    `hold` counts due calls behind a hold. `rate` counts due calls without another reason, while a worker is alive and
+    the queue has a rate. The other counts cover only the first `MOST_READ` queued calls by due time. If `is_exact` is
+    False, they are lower bounds.
     """
 
     number_busy: int = 0
@@ -109,7 +110,7 @@ async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | N
 async def held_count(
     store: Store, queue: str, holds: Iterable[Gate], *, by: datetime, batch_id: str | None = None
 ) -> int:
-    """The number of the jobs in `due_count` that are behind these closed gates."""
+    """The number of queued jobs that are due by this time and behind these closed gates."""
     gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
     if any(gate.scope is GateScope.QUEUE for gate in gates):
         return await due_count(store, queue, by=by, batch_id=batch_id)

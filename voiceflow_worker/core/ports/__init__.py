@@ -1,4 +1,4 @@
-"""Ports of the engine (stores, clocks, voices), and record sets, leases, batching and retries that use them."""
+"""Ports of the engine (stores, clocks, voices), and what uses them: record sets, leases, batching, retries."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ MOST_READ = 5000
 class BatchNames:
     """The names of a queue's batches.
 
-    The names are hints, and only jobs prove that a batch exists. Batches of older versions have no name here.
+    A name stays after the calls of its batch were deleted. Batches that older versions made have no name here.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
@@ -49,7 +49,7 @@ class BatchNames:
         return bool(await self._store.jobs.find(Query(queue=self._queue, batch_id=batch_id, limit=1)))
 
     async def near(self, batch_id: str) -> list[str]:
-        """At most three batches with calls and similar names, the most similar first."""
+        """At most three batches that have calls and a name like this one, the most similar first."""
         spelled: dict[str, list[str]] = {}
         for key, _ in await self._names.page(prefix=self._prefix, limit=MOST_READ):
             name = unquote(key.removeprefix(self._prefix))

@@ -27,9 +27,9 @@ class _Waiting(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Collects items and flushes them together. Each caller gets its own results or errors.
 
-    `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, all its
-    callers get that error. There is no background task: the first caller runs the flush, and the next flush is run by a
-    caller that waited. A caller in a cancelled scope ends after its items were flushed. If the
+    `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, every caller
+    with an item in this flush gets the error. There is no background task: the first caller runs the flush, and a
+    caller that waited runs the next one. A caller in a cancelled scope ends only after its items were flushed. If the
     caller that runs the flush is cancelled without a scope (by asyncio's `Task.cancel`), the flush is interrupted. The
     other callers of that flush get `StoreUnavailableError`, because it is not known what was stored.
     """
@@ -87,7 +87,7 @@ class Batcher(Generic[Item, Result]):
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Wake the first caller that still waits. It flushes the items of all callers, even of cancelled ones."""
+        """Wake the first caller that still waits. That caller flushes all items, even those of cancelled callers."""
         for each in self._waiting:
             if not each.has_left and each.woken is not None:
                 each.woken.set()

@@ -43,7 +43,7 @@ class WitnessJournal(Protocol):
 
 
 class Witness(Protocol):
-    """The journal files of the workers of this host: the calls that they sent, kept apart from the store."""
+    """The journal files of this host's workers, which record the calls that were sent, apart from the store."""
 
     async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
         """Begin the journal file of a worker. Raises `SettingsError` if it cannot be written."""

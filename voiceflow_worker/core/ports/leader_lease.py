@@ -16,10 +16,10 @@ RETRY = timedelta(seconds=1)
 
 
 class LeaderLease:
-    """The claim of one process to the task with the given name.
+    """The claim of one process to a task, by the name of the task.
 
-    A process that is suspended for longer than `length` loses the lease without noticing. So work under a lease must be
-    safe to repeat.
+    A process that is suspended for longer than `length` loses the lease without noticing. Work under a lease must
+    therefore be safe to repeat.
     """
 
     def __init__(self, store: Store, name: str, *, namespace: str = NAMESPACE, length: timedelta | None = None) -> None:
@@ -38,7 +38,7 @@ class LeaderLease:
 
     @property
     def is_over(self) -> bool:
-        """Whether another process may have the lease, because this one never took it or did not renew it in time."""
+        """Whether another process may have the lease, because this one has not taken or renewed it in time."""
         return self._age >= self._length.total_seconds()
 
     async def is_free(self) -> bool:

@@ -9,13 +9,13 @@ NAMESPACE = "queue"
 
 
 class QueueNames:
-    """The names of all queues that ever had a worker. Only such a queue can have POSTs. Names are never removed."""
+    """The names of all queues that ever had a worker. Other queues have no POSTs. Names are never removed."""
 
     def __init__(self, store: Store) -> None:
         self._names = text_records(store, NAMESPACE)
 
     async def remember(self, queue: str) -> None:
-        """Add a queue, when a worker of it starts."""
+        """Add the name of a queue. Each worker of the queue does this when it starts."""
         await self._names.put({queue: ""})
 
     async def known(self) -> list[str]:

@@ -27,8 +27,8 @@ class RecordSet(Generic[Value]):
 
     `write` and `read` are the codec; `read` gets the key and the text. A record lives for `keep_for`, by default
     forever. A value that `read` refuses was written by another version. `unreadable` then raises, or returns a value to
-    use instead. By default the value is None, the log reports the record, and the record stays for newer processes.
-    Every method raises `StoreError`. A method that gets no keys makes no trip to the store.
+    use instead. By default the value is None, the log reports the record, and the record stays in the store. Every
+    method raises `StoreError`. A method that gets no keys makes no trip to the store.
     """
 
     def __init__(

@@ -23,7 +23,10 @@ U = TypeVar("U")
 
 
 class Retry:
-    """Repeats a trip every second until the store can be used. The log of the first failure names the work (`what`)."""
+    """Repeats a trip to the store every second until the store can be used.
+
+    The log line of the first failure names the work (`what`).
+    """
 
     def __init__(self, clock: Clock, *, what: str) -> None:
         self._clock = clock
@@ -64,7 +67,7 @@ async def gather(*trips: Callable[[], Awaitable[T]]) -> tuple[T, ...]: ...
 async def gather(*trips: Callable[[], Awaitable[Any]]) -> tuple[Any, ...]:
     """The results of all trips, made at the same time.
 
-    If some fail with errors of this library, the first of these is raised after all have ended.
+    If some fail with errors of this library, the first of these errors is raised after all trips have ended.
     """
     results: dict[int, Any] = {}
     failed: list[VoiceflowError] = []

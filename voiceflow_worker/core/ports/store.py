@@ -2,7 +2,7 @@
 
 A backend implements `Jobs`, `Control` and `Records`. Moves are pure functions of the model, and a backend only stores
 their results. A change is stored only if the job still has the revision that the change began with. Every method may
-raise `StoreUnavailableError`. It is then not known whether anything has changed, and repeating the call is safe.
+raise `StoreUnavailableError`. It is then not known whether anything has changed, but repeating the call is safe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from voiceflow_worker.model.text.storable import checked_text
 class Enqueued:
     """The result for one enqueued job. `job` is the job in the store, and `created` says whether it is new.
 
-    If the job of the unique key was deleted, `job` is its tombstone: its id, state and times.
+    If the job that owns the unique key was deleted, `job` is a tombstone, with only the id, state and times.
     """
 
     job: Job
@@ -58,9 +58,9 @@ class Order(StrEnum):
 class Query:
     """A query for jobs; fields that are None do not restrict it.
 
-    `due_before` and `valid_before` are inclusive. `outcomes` are the names of outcomes in totals. `after` continues a
-    listing in `Order.CREATED` or `Order.NEWEST` after the job with this id. `limit` None is unlimited. Raises
-    InvalidInputError for a text that no store can keep.
+    `due_before` and `valid_before` are inclusive. `outcomes` are names of outcomes, as `Totals` counts them. `after`
+    continues a listing in `Order.CREATED` or `Order.NEWEST` after the job with this id. `limit` None is unlimited.
+    Raises InvalidInputError for a text that no store can keep.
     """
 
     queue: str
@@ -139,9 +139,8 @@ class Jobs(Protocol):
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each independent of the others.
 
-        True means that the job is `new` now, by this call or an earlier one. False means that another writer changed
-        the job first, or that it was deleted. The moves are durable when this returns; events are stored with their
-        move.
+        True means that the job is `new` now, by this call or an earlier one. False means that another writer changed or
+        deleted the job first. The moves are durable when this returns; the events of a move are stored with the move.
         """
         ...
 
@@ -162,7 +161,7 @@ class Jobs(Protocol):
     async def posts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[CountedCall], str | None]:
-        """One page of calls in the order of their ids, after the id `after`; and its last id, or None at the end.
+        """One page of calls after the id `after`, in the order of ids; and the page's last id, or None at the end.
 
         A job that a newer version wrote is left out, and reported in the log.
         """
@@ -184,13 +183,13 @@ class Jobs(Protocol):
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
         """Count these jobs of one queue again, and correct their part of the totals.
 
-        A job is counted only if the store still has the given revision. True means that its old count was wrong, for
-        example from an older version.
+        A job is counted only if the store still has this revision of it. True means that the job's old count was wrong,
+        for example from an older version.
         """
         ...
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Correct the live totals: add these amounts to their fields, by batch (None: the queue as a whole)."""
+        """Correct the totals: add these amounts to the fields of `Totals.live`, by batch (None: the whole queue)."""
         ...
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
@@ -198,7 +197,7 @@ class Jobs(Protocol):
         ...
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete the jobs that still have the given revision; unique keys are kept until `keep_keys_until`."""
+        """Delete each job of which the store still has this revision; unique keys are kept until `keep_keys_until`."""
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
@@ -238,7 +237,7 @@ class Control(Protocol):
         ...
 
     async def gates(self, queue: str) -> Sequence[Gate]:
-        """The gates of a queue and of its batches that are not open."""
+        """The gates that are not open, of a queue and of its batches."""
         ...
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
@@ -248,7 +247,8 @@ class Control(Protocol):
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
         """Delete gates of batches without jobs; returns their number.
 
-        Deletes only gates that were set before this time, and are cancelled, open, or holds that have ended by then.
+        A gate is deleted only if it was set before this time, and is open, cancelled, or a hold that has ended by this
+        time.
         """
         ...
 
@@ -256,8 +256,9 @@ class Control(Protocol):
         """Take up to `wanted` departure times, none later than `now + horizon`, at the queue's rate and burst.
 
         No time is before `now`. A caller may give a `now` in the future. Times are shared by all workers (GCRA,
-        `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back
-        by more than ten seconds, departures continue within the horizon and one interval of the rate.
+        `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. If the clock was set back
+        by more than ten seconds, the next departure time is at most the horizon and one interval of the rate after
+        `now`.
         """
         ...
 
@@ -302,7 +303,11 @@ class Records(Protocol):
         ...
 
     async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
-        """Delete records: if a value is given, only with that value; if `ends_at` is given, only with that end."""
+        """Delete the records of these keys.
+
+        A record stays if its value is not the one in `keys` (None: any value), or its end is not `ends_at` (None: any
+        end).
+        """
         ...
 
     async def prune(self, *, now: datetime) -> int:
@@ -327,7 +332,7 @@ class Clock(Protocol):
 
 
 class Store(Protocol):
-    """An open store, from `open_store`."""
+    """An open store, made by `open_store`."""
 
     @property
     def url(self) -> str:

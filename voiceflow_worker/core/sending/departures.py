@@ -96,8 +96,8 @@ class Departures:
     """Takes departure times from the store for one worker. With `rate` None every call may leave at once.
 
     `preparing` measures the time from the lease of a call until the call has a departure time. `journalling` measures
-    the time to journal the call. A departure time is taken early enough for both and for a trip to the store, but at
-    most `longest` in advance.
+    the time to journal the call. A departure time is taken early enough for these two steps and a trip to the store,
+    but at most `longest` in advance.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Departures:
         return self._rate is not None
 
     def room(self) -> int | None:
-        """The number of jobs to lease now: those that can leave within the horizon. None means any number."""
+        """The number of jobs to lease now: as many as can leave soon, by the rate. None means any number."""
         if self._rate is None:
             return None
         now = self._clock.now()
@@ -150,12 +150,12 @@ class Departures:
         return 1 + int(ahead / timedelta(seconds=1) * self._rate)
 
     def room_at(self) -> datetime:
-        """The time at which there is room again."""
+        """The time at which `room` allows another job."""
         now = self._clock.now()
         return now if self._next_at is None else max(now, self._next_at - self._reach - self._prepared_in)
 
     async def take(self, count: int) -> list[Departure]:
-        """Departures for at most `count` calls, within the horizon; fewer if other workers have taken the rest."""
+        """Departures for at most `count` calls; fewer if other workers have taken the next departure times."""
         if self._rate is None:
             return [Departure(self, None)] * count
         if not count:
@@ -166,11 +166,14 @@ class Departures:
         return [Departure(self, slot) for slot in await self._slots(count, soonest=now + self._ready_in, until=until)]
 
     async def near(self, slot: _Slot) -> None:
-        """Wait until it is time to journal the call of a slot."""
+        """Wait until it is time to journal the call that has this departure time."""
         await self._sleep_until(slot.at - max(LEAD, self._journalled_in + STALE))
 
     async def reach(self, slot: _Slot, *, until: datetime) -> bool:
-        """Wait for a slot; if it is missed, for another. False if the next one is too far ahead or after `until`."""
+        """Wait for the departure time of a slot; if it is missed, for a new slot.
+
+        Returns False if the new departure time is too far ahead or after `until`.
+        """
         by = None
         while slot.at <= (by or until):
             await self._sleep_until(slot.at if slot.taken else slot.at - self._reach)
@@ -256,7 +259,8 @@ class Departure:
     async def depart(self, *, until: datetime) -> bool:
         """Wait until the call may leave; the caller then sends it at once.
 
-        Returns False if the call missed its time, and the next one is too far ahead or after `until`.
+        Returns False if the call missed its departure time, and the next departure time is too far ahead or after
+        `until`.
         """
         return self._slot is None or await self._departures.reach(self._slot, until=until)
 

@@ -1,4 +1,4 @@
-"""The journal of POSTs that are about to leave. Each entry is durable before its first byte leaves."""
+"""The journal of POSTs that are about to leave. An entry is durable before the first byte of its POST leaves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """A leased job that goes back to the queue, its reason and its wait; `locked_at` is None if it has no locks."""
+    """A leased job that goes back to the queue, with a reason and a wait; `locked_at` is None if it has no locks."""
 
     job: Job
     reason: str
@@ -64,13 +64,12 @@ class Journal:
     async def begin(self, jobs: Sequence[Job], *, locked_at: datetime) -> list[Job | None]:
         """Journal the next POSTs of leased jobs whose numbers were locked at `locked_at`, durably and in one commit.
 
-        The submit window begins with the lock, so that no POST outlives its lock. A POST that was delayed for longer is
-        begun, but does not leave.
+        The submit window begins at `locked_at`, so that no POST outlives the lock on its number. A POST that is delayed
+        beyond the window is begun, but does not leave.
 
-        Returns each job as `sending`, or None if nothing may be sent for it. In that case another writer changed the
-        job first, or its validity has passed (it ends), or its calling window has closed (it waits for the next
-        opening). Raises `StoreError` when it is not known whether the entries were stored: then nothing may be sent
-        either.
+        Returns each job as `sending`, or None if nothing may be sent for it: another writer changed the job first, the
+        job's validity has passed (it ends), or its calling window has closed (it waits for the next opening). Raises
+        `StoreError` when it is not known whether the entries were stored. Nothing may be sent then.
         """
         begun: list[Job | None] = []
         for answer in await self._batcher.submit_all([_Wanted(job, locked_at) for job in jobs]):
@@ -124,9 +123,9 @@ class Journal:
         ]
 
     async def _ended(self, gone: Sequence[_Wanted]) -> list[_Wanted]:
-        """The jobs among `gone`, which another process has changed, that have ended.
+        """Those jobs of `gone` that have ended. Another process has changed the jobs in `gone`.
 
-        The locks of the other jobs stay: a POST that rings may rely on them.
+        The locks of the other jobs in `gone` stay: a POST that rings may rely on them.
         """
         if not gone:
             return []

@@ -1,4 +1,4 @@
-"""Replies to POSTs: the verdict, and a hold that follows from it or comes before it."""
+"""Replies to POSTs: verdicts, and the holds that answers cause, with the verdict or before it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from voiceflow_worker.model.text.duration import duration_in_words
 class Reply:
     """The verdict of one POST, kept until it is stored.
 
-    Retries reuse these values. If retries computed them again, a correct clock would look wrong beside an old answer,
-    and a wait would start again each time. `gate` is a hold that is not stored yet, and `held_until` is the end of a
-    stored hold.
+    The values are computed once. If each retry computed them anew, a correct clock would look wrong beside the old
+    answer, and a wait would start again with each retry. `gate` is a hold that is not stored yet, and `held_until` is
+    the end of a stored hold.
     """
 
     verdict: Verdict
@@ -33,8 +33,8 @@ class Reply:
 def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> Hold | None:
     """The hold that follows from an answer to a POST that left at `sent_at`.
 
-    A missed submit window (-1015, -2007) means a slow network, or a clock that is wrong. The Date of the answer shows
-    which of the two it is: 8x8 wrote it after the POST had left and before the answer arrived.
+    A missed submit window (-1015, -2007) means a slow network, or a clock that is wrong. The Date header of the answer
+    shows which of the two it is: 8x8 wrote it after the POST had left and before the answer arrived.
     """
     if verdict.hold is not None:
         return verdict.hold
@@ -57,7 +57,7 @@ _log = structlog.get_logger("voiceflow.submit")
 class EarlyHold:
     """A hold that an answer causes before its verdict is known. It is ordered once.
 
-    No other call may leave after such an answer. If the hold waited for the verdict, calls would leave until then.
+    After this answer no other call may leave. If the hold waited for the verdict, calls would leave until then.
     """
 
     __slots__ = ("_gate", "_holds", "_is_ordered", "_until")

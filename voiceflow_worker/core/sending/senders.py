@@ -1,4 +1,4 @@
-"""The sending tasks of a worker. Each sends one call at a time."""
+"""The sending tasks of a worker. Each task sends one call at a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Senders:
             self._on_freed()
 
     def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
-        """Send counted calls in tasks of this group. Calls that have not left when it ends go back to the queue."""
+        """Send counted calls in tasks of this group. Calls that have not left at the group's end are put back."""
         for flight in flights:
             self._ready.append(flight)
             if self._idle:

@@ -33,7 +33,10 @@ class SetRate:
         return limits
 
     async def withdraw(self) -> bool:
-        """Remove the rate that a person set; workers that start later set their own. Returns whether there was one."""
+        """Remove the rate that a person set, and return whether there was one.
+
+        Workers that start later set the rate of their settings.
+        """
         was_set = bool(await self._rates.get([self._queue]))
         await self._rates.remove([self._queue])
         return was_set

@@ -52,7 +52,7 @@ class Flight:
     """One leased job and its departure.
 
     `departure` is None if other workers have taken all times within reach. `leased_at` is in monotonic seconds; a hold
-    after it stops this job.
+    after this time stops the job.
     """
 
     job: Job
@@ -69,8 +69,8 @@ class Flight:
 class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
-    `on_verdict` is called at once with every verdict, the monotonic time at which its POST left, and its batch. So the
-    worker can pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
+    `on_verdict` is called at once with every verdict, the monotonic time at which the POST left, and the batch of the
+    call. The worker uses it to pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Submitter:
 
     @property
     def settling(self) -> int:
-        """The number of POSTs that have ended without a stored verdict."""
+        """The number of POSTs that have ended, but whose verdict is not stored yet."""
         return self._verdicts.waiting
 
     async def fly(self, flight: Flight) -> None:
@@ -194,7 +194,7 @@ class Submitter:
             await self._send(begun)
 
     async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
-        """Journal calls that were prepared together and leave now; returns those that may be sent, with their new jobs.
+        """Journal calls that were prepared together and leave now; returns the calls that may be sent, with new jobs.
 
         When it is not known whether the journal entries were stored, nothing is sent.
         """
@@ -231,7 +231,7 @@ class Submitter:
         return [replace(first, job=job, departure=departures[job.id]) for job in begun if job is not None]
 
     async def _send(self, flight: Flight) -> None:
-        """POST one journalled call, and settle it, or let the task that settles other calls now do so.
+        """POST one journalled call. This task settles the call, or hands it to a task that settles other calls now.
 
         After a cancellation, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
         stored, within a few seconds, before the cancellation continues.

@@ -67,7 +67,8 @@ class UnsettledVerdicts:
     async def settle(self, job: Job, reply: Reply) -> None:
         """Store the verdict of an answer, together with verdicts that come meanwhile.
 
-        One task at a time does this for all calls. A cancellation of that task is delayed by a trip to the store.
+        One task at a time stores the verdicts of all calls. If this task is cancelled, it first finishes its trip to
+        the store.
         """
         self._replies.append((job, reply))
         self._unsettled += 1
@@ -89,7 +90,7 @@ class UnsettledVerdicts:
                 self._is_settling = False
 
     async def _linger(self) -> None:
-        """Wait for answers of the same step of the event loop; if many came last time, wait for a few milliseconds."""
+        """Wait for more answers: for one step of the event loop, or, if many came last time, for a few milliseconds."""
         if self._together < MANY:
             await checkpoint()
         else:
@@ -100,7 +101,7 @@ class UnsettledVerdicts:
         self._on_settled()
 
     async def _settle_together(self, replies: Sequence[tuple[Job, Reply]]) -> list[tuple[Job, Reply]]:
-        """Store verdicts in one commit; returns those that must be stored one by one."""
+        """Store verdicts in one commit; returns the verdicts that must be stored one by one."""
         plain = [each for each in replies if each[1].gate is None]
         failed = [each for each in replies if each[1].gate is not None]
         answers = [Answered(job, job.post_count, reply.verdict, reply.at, reply.held_until) for job, reply in plain]
@@ -169,7 +170,7 @@ class UnsettledVerdicts:
                 return
 
     async def _recall(self, job: Job) -> bool:
-        """Whether the store was restored from the journal files. Asks again while the store is unavailable."""
+        """Whether the store had lost this job, and has now been restored. Asks again while the store is unavailable."""
         if self._guard is None:
             return False
         while True:
@@ -188,7 +189,7 @@ class UnsettledVerdicts:
 
 
 def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
-    """The evidence in a reply that could not be stored. The log is then the only place that has it."""
+    """The evidence in a reply that could not be stored, for the log: no other place has this evidence."""
     verdict = reply.verdict
     return {
         "job": job.id,

@@ -1,4 +1,4 @@
-"""Redials of a batch by the order of a person: every call with one of the given outcomes is queued again."""
+"""Redials of a batch that a person orders: every call that ended with one of some outcomes is queued again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOO_LATE = "no longer valid, or without an open calling window"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedialledBatch:
-    """The result of an order to redial: the count of redialled calls, and the counts of calls left out, by reason."""
+    """The result of an order to redial: how many calls were redialled, and how many were left out, by reason."""
 
     batch_id: str
     redialled: int
@@ -57,8 +57,8 @@ class BatchRedials:
     ) -> RedialledBatch:
         """Redial the calls of a batch that ended with one of these statuses by `at`; a dry run only counts them.
 
-        A call may have `times` redials by the order of a person. This count is in the job, so an order that was
-        interrupted, or is repeated, redials nobody twice. Raises InvalidInputError for a cancelled batch.
+        People may redial a call as often as `times` says. The job has the count of these redials: nobody is redialled
+        twice if an order is interrupted and repeated. Raises InvalidInputError for a cancelled batch.
         """
         await self._require_open(batch_id)
         query = Query(

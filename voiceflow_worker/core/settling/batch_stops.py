@@ -27,8 +27,8 @@ _log = structlog.get_logger("voiceflow.stops")
 class BatchStops:
     """The rules by which batches of one queue stop themselves. Methods raise StoreError.
 
-    Any number of processes may check the rules. After a person has resumed a batch, only new figures count, so the
-    figures that held it do not hold it again.
+    Any number of processes may check the rules. After a person has resumed a batch, only new figures count: the old
+    figures do not hold the batch again.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
@@ -40,7 +40,7 @@ class BatchStops:
         self._idle: dict[str, float] = {}
 
     async def put(self, batch_id: str, rules: StopRules) -> None:
-        """Set the rules of a batch. A rule that is None does not change the earlier one."""
+        """Set the rules of a batch. If a new rule is None, the earlier rule stays."""
         key = self._prefix + batch_id
         before = (await self._rules.get([key])).get(key) or StopRules()
         await self._rules.put(

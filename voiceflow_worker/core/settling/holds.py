@@ -45,14 +45,14 @@ class Holds:
         return (await self._control.gate(gate)).until
 
     def heed(self, gate: Gate) -> None:
-        """Follow a hold from elsewhere: calls that were leased before the hold must not leave."""
+        """Follow a hold that was read from the store: calls that this worker leased before must not leave."""
         self._closed_at = self._clock.monotonic()
         self.reason = gate.reason
 
     def closed_since(self, leased_at: float) -> bool:
         """Whether this worker has seen a hold after `leased_at` (monotonic seconds).
 
-        Jobs that are leased later have passed the store's gate.
+        A job that was leased after the hold is not concerned: the store's gate has let it pass.
         """
         return self._closed_at >= leased_at
 
@@ -66,7 +66,7 @@ class Holds:
         return None
 
     def relax(self) -> None:
-        """After an answer other than 429, set the pause back to 1 s."""
+        """Set the pause back to 1 s, after an answer other than 429."""
         self._pause = FIRST_PAUSE
 
     def _until(self, hold: Hold, now: datetime) -> datetime:

@@ -47,7 +47,7 @@ def spans(cases: Sequence[Case]) -> list[list[Case]]:
 def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: datetime) -> Window:
     """The range of the log that has the rows of a group, up to `latest`.
 
-    It covers the longest possible call, because 8x8 does not document which of a row's times counts.
+    The range covers the longest possible call, because 8x8 does not document which of a row's times counts.
     """
     until = max(case.window.until for case in group) + longest_call
     return Window(min(case.window.since for case in group) - MARGIN, min(until, latest))

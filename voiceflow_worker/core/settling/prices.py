@@ -1,7 +1,7 @@
 """Prices of ended calls, read from the log of 8x8. The states of the calls do not change.
 
-A row is matched to a call by its session alone. Rows come late, and the rows of a session come one by one. So a session
-with fewer rows than its summary has legs is left for later.
+A row is matched to a call by its session alone. Rows come late, and the rows of a session come one by one. While a
+session has fewer rows than its summary has legs, the session is left for later.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _UnpricedPost:
 
 
 class Prices:
-    """Reads the prices of the calls of one queue. Several may run at once: a repeated price changes nothing."""
+    """Reads the prices of the calls of one queue. Many processes may read at once: a repeated price changes nothing."""
 
     def __init__(self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy) -> None:
         self._store = store

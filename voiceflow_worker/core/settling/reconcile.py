@@ -1,8 +1,9 @@
 """Reconciliation of calls in doubt, and of calls without a summary, with the log of 8x8.
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
-to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. A
-missing row proves nothing by default. If the policy says so, it proves, long after the call, that nobody was called.
+to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. By
+default a missing row proves nothing. By another policy, a row that is missing long after the call proves that nobody
+was called.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ class Reconciler:
         self._turns = 0
 
     async def due(self) -> Reconciled:
-        """Look for the due calls in one export of the log. Does nothing if a worker of the queue did so within `EVERY`.
+        """Look for the due calls in one export of the log.
+
+        Does nothing if a worker of the queue has done this within `EVERY`.
 
         Raises `StoreError`, and `CallLogError`; a `CallLogError` means that nothing was changed.
         """
@@ -189,7 +192,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match. A row that may be in the log at another hour is not missing: the log may be in local time."""
+        """The match; not missing if a row at another hour may be the call's, because the log may be in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}

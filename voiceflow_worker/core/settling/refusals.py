@@ -69,10 +69,11 @@ def _default_limit(key: str, _: Exception) -> _Limit:
 
 
 class RefusalRuns:
-    """Counts refusals in a row by batch and code, over all processes, and holds the batch at its limit.
+    """Counts consecutive refusals by batch and code, over all processes, and holds a batch at its limit.
 
-    Each process stores the length of its own run; their sum counts. An accepted call ends the run of the process that
-    sent it. A person who resumes the batch ends the runs of all processes, also of those that are gone.
+    Each process stores the length of its own run; the sum of these lengths counts. An accepted call ends the run of the
+    process that sent it. A person who resumes the batch ends the runs of all processes, even of processes that have
+    ended.
     """
 
     def __init__(self, store: Store) -> None:
@@ -84,7 +85,7 @@ class RefusalRuns:
         self._one_at_a_time = anyio.Lock()
 
     async def refused(self, job: Job, code: int, *, message: str) -> None:
-        """Count a refusal with one of these codes; if the store fails, it is not counted."""
+        """Count a refusal of this call with this code; if the store fails, the refusal is not counted."""
         try:
             async with self._one_at_a_time:
                 await self._count(job, code, message=message)

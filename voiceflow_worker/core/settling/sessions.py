@@ -19,7 +19,7 @@ PARKED = "parked-summary"
 
 
 class Sessions:
-    """The POST of each session, and the parked summaries of sessions that no POST has named yet; both for seven days.
+    """The POST of each session, and the parked summaries of sessions without a known POST; kept for seven days.
 
     Every method raises StoreError.
     """
@@ -41,7 +41,7 @@ class Sessions:
         await self._posts.put(posts)
 
     async def disown(self, session_id: str) -> None:
-        """Store that a session does not belong to a call of this store, so that it is not compared by numbers again."""
+        """Store that a session belongs to no call of this store: the session is not compared by numbers again."""
         await self._posts.put({session_id: _OF_NOBODY_HERE})
 
     async def forget(self, posts: Mapping[str, str]) -> None:

@@ -53,7 +53,7 @@ def check_menus(
 
 
 class _Walk:
-    """The menus with the paths to them: a menu inherits settings from the menus on its path."""
+    """Menus, each with the paths to it. A menu inherits settings from the menus on its path."""
 
     def __init__(self, roots: Sequence[Menu], menus: Sequence[Menu], data: Mapping[str, object] | None) -> None:
         self._menus = menus
@@ -81,7 +81,7 @@ class _Walk:
         return paths
 
     def menu(self, menu: Menu) -> Iterator[Finding]:
-        """The findings of one menu, by itself and on each path to it."""
+        """The findings about one menu: about the menu alone, and about the menu on each path to it."""
         yield from _keys(menu)
         yield from dict.fromkeys(
             found for path in self._paths[id(menu)] for found in (*self._asked(path), *self._steps(path))

@@ -24,7 +24,7 @@ _ESCAPES = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "\\": "#92;",
 
 
 def mermaid(*roots: Menu) -> str:
-    """A Mermaid flowchart of these menus and all menus that they lead to. It ends with a line break.
+    """A Mermaid flowchart of these menus and all menus that they lead to. The text ends with a line break.
 
     A call begins at the first box. An arrow is dotted if it is followed without a valid key, or if only the kind of the
     next step is declared.
@@ -57,7 +57,7 @@ class _Chart:
         self.arrows.append(f"    {start} {line}" + (f'|"{_escaped(label)}"|' if label else "") + f" {end}")
 
     def edge(self, menu: Menu, edge: Edge, name: str) -> None:
-        """Add the boxes and arrows of one edge. A handler gets its own box, but not if it leads to one step."""
+        """Add the boxes and arrows of one edge. A handler that leads to exactly one step has no box of its own."""
         start, label, dotted = self.names[id(menu)], edge.keys, edge.is_fallback
         if len(edge.steps) != 1:
             self.box(name, _CODE, "", title=edge.handler or "handler")
