@@ -40,8 +40,8 @@ class CallRequest:
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
     `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data` is
     for your program: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of the
-    call. The phone rings only within `window`. The hours of the window are local time in `time_zone`. By default they
-    are local time at the number, if its digits determine the time zone. `redial` None means the policy of the queue.
+    call. The phone rings only within `window`, whose hours are local time in `time_zone`. A `window` without a
+    `time_zone` needs a number whose digits determine the time zone. `redial` None means the policy of the queue.
     """
 
     flow: CallFlow

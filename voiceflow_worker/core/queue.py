@@ -249,8 +249,8 @@ class CallQueue:
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
 
-        The new rate takes effect within a second, and stays until `reset_rate`. Workers that start later keep it too,
-        whatever their settings say. Raises `InvalidInputError`.
+        The new rate takes effect within a second, and stays until `reset_rate`. Workers that start later also keep this
+        rate, whatever their settings say. Raises `InvalidInputError`.
         """
         if rate is not None and not is_rate(rate):
             raise InvalidInputError(

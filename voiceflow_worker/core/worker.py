@@ -207,8 +207,7 @@ class Worker:
     async def _room(self) -> int:
         """The number of jobs that may be leased now; 0 when the worker stops.
 
-        While too many POSTs are in flight, no departure is near, or 8x8 cannot be reached, this waits and then returns
-        0.
+        If too many POSTs are in flight, no departure is near, or 8x8 cannot be reached, it waits, then returns 0.
         """
         now = self._clock.now()
         if self.in_flight >= self._concurrency:
@@ -254,11 +253,7 @@ class Worker:
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
-        """Prepare and send leased jobs.
-
-        The next lease begins meanwhile if the queue has no rate and `more` jobs may be due; else it waits for the
-        preparation.
-        """
+        """Prepare and send leased jobs. Under a rate, or if no `more` are due, the next lease waits for this task."""
         # A look for more jobs beside the preparation of a single call delayed that call by 1 ms.
         self._senders.occupy(len(jobs))
         if more and not self._departures.is_paced:

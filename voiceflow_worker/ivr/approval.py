@@ -81,7 +81,7 @@ def approval_call(
 
 
 def choice_of(digits: str | None, data: Data | None = None) -> str | None:
-    """The choice in a job's `digits`, such as `approved`; None if none was made."""
+    """The choice in a job's `digits`, such as `approved`; None if the person made no choice."""
     last = (digits or "").rpartition(",")[2]
     return _choices(data or {}).get(last)
 
@@ -119,7 +119,7 @@ def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
 
 
 def _choices(data: Data) -> Mapping[str, str]:
-    """The choices in a job's data, else the defaults. Data is flat, so it has them as a text: `{"1": "approved"}`."""
+    """The choices in a job's data, else the defaults. In the flat data they are one text: `{"1": "approved"}`."""
     text = data.get("choices")
     if not isinstance(text, str):
         return CHOICES

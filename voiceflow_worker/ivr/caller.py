@@ -23,7 +23,7 @@ class Caller:
     `our_number` the account's, in E.164 form with +, for calls in either direction. `data` is the data of the job,
     empty for calls that this store did not make. `presses` are the keys pressed earlier in this call; those of secret
     menus are `***`. `bridge` is the result of a bridge that has just ended. `store` is the receiver's store; in a
-    rehearsal it is None unless given.
+    rehearsal, it is the store of the rehearsal or None.
     """
 
     now: datetime

@@ -109,8 +109,8 @@ class Menu(Manner):
     with the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of
     the opening, the fallback and `after_bridge` may return.
 
-    8x8 speaks `success_message` after valid keys, and `failure_message` after no valid keys. It asks `tries` times
-    before it sends the event, and speaks the prompt `repetition` times.
+    8x8 speaks `success_message` after valid keys, and `failure_message` after a wrong key or none. It asks `tries`
+    times before it sends the event, and speaks the prompt `repetition` times.
 
     `overall_timeout` limits the whole answer, `digit_timeout` the time between two keys. The keys pressed at a `secret`
     menu are never stored. With `inbound`, this menu answers calls to all numbers of the account, or to those listed.
@@ -177,7 +177,8 @@ class Menu(Manner):
 
         A key is one of 0-9, *, #, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a call
         flow, a text to say before this menu is asked again, `End`, `Again` or `BACK`. `leads_to` declares the steps
-        that it may return. It must name every menu among them: a menu that is not declared is not served.
+        that the handler may return, and must name every menu among these steps: a menu that is not declared is not
+        served.
         """
         if not keys:
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")

@@ -115,13 +115,13 @@ class Menus:
         return self.begun(start, caller)
 
     def begun(self, menu: Menu, caller: Caller) -> Plan:
-        """The plan to begin a call with a menu: with its opening if it has one, else with its question."""
+        """The plan to begin a call with a menu: with the menu's opening, if any, else with the menu's question."""
         action = menu if menu.opening is None else menu.opening
         at_menu = _at(caller, menu, self._manner((menu,)))
         return Plan(path=(menu,), caller=at_menu, action=action, result=Result.STARTED)
 
     async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> MenuAnswer:
-        """Carry out a plan: run its handler, within `limit` or the default, and build a valid flow. Never raises."""
+        """Carry out a plan: run its handler, within `limit` (or the default limit), and build a flow. Never raises."""
         began = time.perf_counter()
         ran = plan.runs_code
         result, trouble, error = plan.result, plan.trouble, None
@@ -157,7 +157,7 @@ class Menus:
         )
 
     def _path(self, position: Position | None) -> tuple[Menu, ...]:
-        """The menus of a position; none if the last one no longer exists, such as after a deployment."""
+        """The menus of a position; none if the last menu no longer exists, for example after a deployment."""
         if position is None or position.path[-1] not in self._named:
             return ()
         return tuple(menu for name in position.path if (menu := self._named.get(name)) is not None)

@@ -51,7 +51,7 @@ class Position:
 
     @classmethod
     def read(cls, token: str) -> Self | None:
-        """The position in a token; None for a foreign or changed token, and for one of another version."""
+        """The position in a token; None for a foreign or changed token, and for a token of another version."""
         match = _TOKEN.fullmatch(token) if len(token) <= 2 * LONGEST else None
         if match is None or _checksum(token[: match.start(5) - 1]) != match[5]:
             return None

@@ -29,7 +29,7 @@ class JournalledCall:
 
     @classmethod
     def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """The journalled call of a job. The sweep may delete the job from `retention` after its last POST on."""
+        """The journalled call of a job. From `retention` after its last POST on, the sweep may delete it."""
         return cls(job, job.posts[-1].began_at + retention)
 
 

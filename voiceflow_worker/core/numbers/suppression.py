@@ -52,7 +52,7 @@ class Suppression:
         return f"its number is {self._standing()}"
 
     def in_words_of(self, number: str) -> str:
-        """The reason, as text, why a job that would bridge to this number is not called."""
+        """The reason, as text, why this entry stops a job that would bridge to this number."""
         return f"its second party {number} is {self._standing()}"
 
     def _standing(self) -> str:

@@ -82,7 +82,7 @@ class HookOptions:
 class HookCounts:
     """Counts of one hook in this process.
 
-    `told` and `failures` count successful and failed calls of the handler. `parked` counts outcomes that were given up,
+    `told` and `failures` count how often the handler succeeded and failed. `parked` counts outcomes that were given up,
     and `behind` counts how often events were deleted before the hook had read them. `waiting` is the number of outcomes
     that wait for delivery now.
     """

@@ -121,8 +121,8 @@ class OutcomeHooks:
     async def caught_up(self) -> None:
         """Wait until every hook, here or in another process, has received the outcomes that exist now.
 
-        Outcomes that failed and wait for another try do not count. Hooks that have stopped do not count either. Waits
-        while the store is unavailable.
+        Outcomes that wait for another try after a failure do not count, nor do hooks that have stopped. Waits while the
+        store is unavailable.
         """
         names = [self._queue] if self._queue is not None else await self._known_queues()
         for name in names:

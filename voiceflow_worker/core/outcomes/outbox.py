@@ -33,7 +33,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a reader, who has read all events up to this `sequence` and all events from before `at`."""
+    """The position of a reader that has read all events up to this `sequence` and all events from before `at`."""
 
     sequence: int
     at: datetime

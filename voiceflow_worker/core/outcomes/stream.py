@@ -29,7 +29,8 @@ class OutcomeStream:
 
     Iterate over it with `async for`; it waits while the store is unavailable. With a consumer's name, an outcome counts
     as processed when the next one is requested. If the consumer stops before, the next consumer of this name gets the
-    outcome again. It begins at once if the stream was closed (by `async with` or `aclose`), else half a minute later.
+    outcome again. The next consumer begins at once if the stream was closed (by `async with` or `aclose`), else half a
+    minute later.
     """
 
     def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:

@@ -53,7 +53,7 @@ class Recount:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """One count of all jobs. If a batch has the same version in two counts, none of its jobs changed.
+    """One count of all jobs. If a batch has the same version in two counts, no job of the batch changed in between.
 
     A version is a sum over the revisions of the batch's jobs. Every change gives a job a new revision.
     """

@@ -133,7 +133,7 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
 async def build_full_report(
     store: Store, queue: str, batch_id: str | None, *, also: Callable[[Sequence[Job]], Awaitable[None]] | None = None
 ) -> Report:
-    """The report with its breakdown, from one pass over the calls; `also` is called with each page of calls."""
+    """The report with its breakdown, from one pass over the calls; `also` gets each page of calls."""
     if also is None:
         return replace(
             await build_report(store, queue, batch_id), breakdown=await read_breakdown(store, queue, batch_id)
@@ -181,7 +181,7 @@ def figures_of(report: Report) -> dict[str, object]:
 
 
 def totals_table(reports: Sequence[Report]) -> ReportTable:
-    """The figures that are one value each, with a column for each report, without figures that no report has."""
+    """Figures that are one value each, one column per report. Figures that no report has are left out."""
     found = [figures_of(report) for report in reports]
     names = list(dict.fromkeys(name for each in found for name, value in each.items() if value is not None))
     columns = [f"#{report.short_name}" for report in reports]

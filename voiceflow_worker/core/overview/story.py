@@ -1,4 +1,4 @@
-"""The story of one call as text, for the command line and for pages, and its progress as JSON for scripts."""
+"""The story of one call as text, for the command line and for pages, and the call's progress as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def one_line(job: Job) -> str:
 
 
 def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
-    """The story of a call at this time, with its progress."""
+    """The story of a call at this time, with the call's progress."""
     happenings = [Happening(job.created_at, "enqueued")]
     for post in job.posts:
         line, *more = _post(post, destination=job.destination, unanswered=_unanswered(job, post, at=at))
@@ -150,7 +150,7 @@ def _sentences(*sentences: str) -> str:
 
 
 def progress_as_json(heard: Heard) -> dict[str, object]:
-    """The states of a call's legs and its recordings."""
+    """The states of a call's legs, and the call's recordings."""
     return {
         "progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states],
         "recordings": [{**asdict(each), "at": rfc3339(each.at)} for each in heard.recordings],

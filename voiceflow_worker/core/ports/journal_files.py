@@ -14,8 +14,8 @@ from voiceflow_worker.model.jobs.job import Job
 class WitnessFile:
     """One journal file of a worker of this host.
 
-    `kept` is the newest entry in the file that the store is known to have, if any. `retention` is how long ended jobs
-    were kept when the file was begun.
+    `kept` is the newest entry in the file that was certainly committed to the store, if any. `retention` is how long
+    ended jobs were kept when the file was begun.
     """
 
     name: str
@@ -43,7 +43,7 @@ class WitnessJournal(Protocol):
 
 
 class Witness(Protocol):
-    """The journal files of this host's workers, which record the calls that were sent, apart from the store."""
+    """The journal files of this host's workers, which record the sent calls outside of the store."""
 
     async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
         """Begin the journal file of a worker. Raises `SettingsError` if it cannot be written."""
@@ -54,9 +54,10 @@ class Witness(Protocol):
         ...
 
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
-        """The newest entry of each job in a file, in order: the job just before its POST left.
+        """The newest entry of each job in a file, in order.
 
-        Jobs whose POST never left, because it was not committed to the store, are left out.
+        An entry is the job as it was just before its POST left. If an entry was not committed to the store, its POST
+        never left, and the entry is left out.
         """
         ...
 

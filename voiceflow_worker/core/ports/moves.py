@@ -50,8 +50,8 @@ class Event:
 class Move:
     """One change of one job: `new` replaces `old` if the store still has `old.revision`.
 
-    Only this move has `new.revision`. If the store already has it, the move was committed, and only the answer was
-    lost.
+    Only this move has the revision of `new`. If the store already has this revision, the move was committed, and only
+    the answer was lost.
     """
 
     old: Job

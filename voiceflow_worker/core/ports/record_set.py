@@ -126,7 +126,7 @@ def json_records(
 ) -> RecordSet[Value]:
     """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and empty fields are not written.
 
-    The field `key` is the key of the record, and is not written.
+    `key` is the name of the field that has the record's key. This field is not written.
     """
     codec: TypeAdapter[Value] = json_codec(cast("Any", kind))
     return RecordSet(

@@ -139,8 +139,9 @@ class Jobs(Protocol):
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each independent of the others.
 
-        True means that the job is `new` now, by this call or an earlier one. False means that another writer changed or
-        deleted the job first. The moves are durable when this returns; the events of a move are stored with the move.
+        True means that the job is now the move's `new`, by this call or an earlier one. False means that another writer
+        changed or deleted the job first. The moves are durable when this returns; the events of a move are stored with
+        the move.
         """
         ...
 
@@ -247,8 +248,7 @@ class Control(Protocol):
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
         """Delete gates of batches without jobs; returns their number.
 
-        A gate is deleted only if it was set before this time, and is open, cancelled, or a hold that has ended by this
-        time.
+        Deletes only gates that were set before this time, and that by then are cancelled, open, or ended holds.
         """
         ...
 
@@ -257,8 +257,7 @@ class Control(Protocol):
 
         No time is before `now`. A caller may give a `now` in the future. Times are shared by all workers (GCRA,
         `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. If the clock was set back
-        by more than ten seconds, the next departure time is at most the horizon and one interval of the rate after
-        `now`.
+        by more than ten seconds, the next departure is at most the horizon and one interval of the rate away.
         """
         ...
 
@@ -305,8 +304,7 @@ class Records(Protocol):
     async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
         """Delete the records of these keys.
 
-        A record stays if its value is not the one in `keys` (None: any value), or its end is not `ends_at` (None: any
-        end).
+        A record stays if its value differs from that in `keys` (None: any value), or its end from `ends_at`.
         """
         ...
 

@@ -47,8 +47,8 @@ class Unsent:
 class Journal:
     """Begins POSTs of leased jobs, and puts back jobs that will not leave.
 
-    With a `guard`, each POST is also written to this worker's own file, at the same time. The POST leaves when both
-    writes are durable.
+    With a `guard`, each POST is written to the store and to this worker's own file at the same time. The POST leaves
+    when both writes are durable.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs again if their entries are in the store, but not in the journal file. None of their POSTs left."""
+        """Queue jobs again whose entries are in the store, but not in the journal file. Their POSTs have not left."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,

@@ -51,8 +51,8 @@ LIST_AGE = timedelta(seconds=1)
 class Flight:
     """One leased job and its departure.
 
-    `departure` is None if other workers have taken all times within reach. `leased_at` is in monotonic seconds; a hold
-    after this time stops the job.
+    `departure` is None if other workers have taken all departure times of the near future. `leased_at` is in monotonic
+    seconds; a hold after this time stops the job.
     """
 
     job: Job
@@ -70,7 +70,8 @@ class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
     `on_verdict` is called at once with every verdict, the monotonic time at which the POST left, and the batch of the
-    call. The worker uses it to pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
+    call. The worker uses this call to pause when 8x8 cannot be reached. `on_settled` is called when verdicts are
+    stored.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Submitter:
         return "" if limit is None else f"its number has had {limit.in_words()}, {MOST_WORDS}"
 
     async def _free(self, jobs: Sequence[Job], *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
-        """The locked jobs that may be sent; and the jobs that a menu's bridge stops, each with the bridged number."""
+        """The locked jobs that may be sent; and jobs that share a number with a menu's bridge, each with the number."""
         ready: list[Job] = []
         bridged: list[tuple[Job, str]] = []
 
@@ -157,7 +158,8 @@ class Submitter:
     async def _not_suppressed(self, jobs: Sequence[Job], *, locked_at: datetime) -> Sequence[Job]:
         """The jobs without a number on the suppression list; the others end.
 
-        Lock their numbers first: a call in which a person opts out keeps its lock until the number is on the list.
+        Lock the numbers of all jobs first: a call in which a person opts out keeps its lock until the number is on the
+        list.
         """
         listed = await self._suppression.standing([number for job in jobs for number in job.parties])
         if not listed:
@@ -173,7 +175,7 @@ class Submitter:
         return self._verdicts.waiting
 
     async def fly(self, flight: Flight) -> None:
-        """Journal one call shortly before its departure time, unless it is journalled already, and send it.
+        """Journal one call shortly before its departure time, if it is not journalled yet, and send it.
 
         After a cancellation before the journal entry, the job goes back to the queue.
         """

@@ -1,4 +1,4 @@
-"""Redials of a batch that a person orders: every call that ended with one of some outcomes is queued again."""
+"""Redials of a batch that a person orders: every call that ended with a chosen outcome is queued again."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Holds:
         self.reason = ""
 
     def close(self, hold: Hold) -> Gate:
-        """Hold the queue for this worker at once. Returns the gate with which `order` holds it for all workers.
+        """Hold the queue for this worker at once. Pass the returned gate to `order` to hold the queue for all workers.
 
         Call this once for each answer: the end of the gate counts from the time of this call.
         """

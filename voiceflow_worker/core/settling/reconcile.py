@@ -66,7 +66,7 @@ class Reconciled:
     open: int = 0
 
     def __add__(self, other: Reconciled) -> Reconciled:
-        """The sums of both counts."""
+        """The counts of the two results, added up."""
         return Reconciled(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
 
@@ -78,7 +78,7 @@ class _Case:
 
 
 class Reconciler:
-    """Looks for the calls of one queue in the log of 8x8. Several may run at once, because each change is fenced."""
+    """Looks for the calls of one queue in the log of 8x8. Several may run at once: each change is fenced."""
 
     def __init__(
         self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy, changes: Changes | None = None

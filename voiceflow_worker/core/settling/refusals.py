@@ -44,7 +44,7 @@ class _Limit:
 
 
 class BatchLimits:
-    """The limits of batches: how many refusals, one after another, hold a batch. Set when a batch is enqueued.
+    """The limits of batches: how many consecutive refusals hold a batch. A limit is set when the batch is enqueued.
 
     Methods raise StoreError.
     """
@@ -53,7 +53,7 @@ class BatchLimits:
         self._limits = json_records(store, LIMITS, _Limit, keep_for=LIMITS_KEPT, unreadable=_default_limit)
 
     async def put(self, queue: str, batch_id: str, *, stop_after_refused: int) -> None:
-        """Set the limit of a batch; with 0 it is never held."""
+        """Set the limit of a batch; with 0 the batch is never held."""
         await self._limits.put({f"{queue}/{batch_id}": _Limit(stop_after_refused)})
 
     async def stop_after_refused(self, queue: str, batch_id: str | None) -> int:
@@ -99,7 +99,7 @@ class RefusalRuns:
             await self._runs.remove(key for key, _ in runs)
 
     async def taken(self, job: Job, codes: Iterable[int]) -> None:
-        """End the runs of these codes, after a call of the batch that had none of them."""
+        """End this process's runs of these codes, because a call of the batch was answered without any of them."""
         if not self._ours:
             return
         over = {key for code in codes if (key := _prefix(job.queue, job.batch_id, code) + self._me) in self._ours}

@@ -34,8 +34,8 @@ def check_menus(
     """The errors and warnings about `roots` and the menus that they lead to. Menus with errors are not served.
 
     `beside` are further menus of the same module, each with a warning if nothing leads to it. `data` is a job's data
-    for the prompts; by default the value of each name is the name. Prompts that are functions are run, handlers are
-    not.
+    for the prompts; by default, each name in a prompt is replaced with itself. Prompts that are functions are run,
+    handlers are not.
     """
     menus = reachable(roots)
     walk = _Walk(roots, menus, data)
