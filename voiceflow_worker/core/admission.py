@@ -135,7 +135,11 @@ class Admitter:
         self._encoder = FlowEncoder()
 
     async def admit_all(self, requests: Sequence[CallRequest]) -> Sequence[Enqueued]:
-        """Admit all of these requests or none. Raises as `CallQueue.enqueue_many` does."""
+        """Admit all of these requests or none.
+
+        Raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`; nothing is enqueued
+        then.
+        """
         now = self._store.clock.now()
         jobs: list[Job] = []
         findings: list[Finding] = []

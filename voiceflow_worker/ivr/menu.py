@@ -152,7 +152,7 @@ class Menu(Manner):
 
     @property
     def captured(self) -> Captured:
-        """The input that this menu takes, over all its choices."""
+        """The typed input that this menu takes, for all its choices together."""
         captures = [choice.captured for choice in self._choices if choice.captured is not None]
         keys = [key for choice in self._choices for key in choice.keys]
         lengths = [len(key) for key in keys]

@@ -160,7 +160,7 @@ class RollbackGuard:
         return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:
-        """Whether the store still has the newest call. Also notes whether the store's server was restarted."""
+        """Whether the store still has the newest journalled call. Also notes a restart of the store's server."""
         is_set_back, _ = await gather(self.check, self._notice)
         return not is_set_back
 

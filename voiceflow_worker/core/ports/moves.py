@@ -70,7 +70,7 @@ def move(old: Job, new: Job, *, at: datetime) -> Move:
 
 
 def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
-    """The events of a change, each as its kind and its POST number. Attempts come before the end of the job."""
+    """The events of a change, each as its kind and its POST number. Events of attempts come before the job's end."""
     settled = _newly_settled(old, new)
     ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
     end = settled[-1] if settled else new.post_count

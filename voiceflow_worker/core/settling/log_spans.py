@@ -35,7 +35,7 @@ class Look:
 
 
 def spans(cases: Sequence[Case]) -> list[list[Case]]:
-    """The calls to look up (`cases`) in groups, the oldest first. A log of about `SPAN` covers each group."""
+    """The calls to look up (`cases`) in groups, the oldest first. Each group needs about `SPAN` of the log."""
     groups: list[list[Case]] = []
     for case in sorted(cases, key=lambda each: each.window.since):
         if not groups or case.window.until - groups[-1][0].window.since > SPAN:

@@ -71,9 +71,9 @@ def _default_limit(key: str, _: Exception) -> _Limit:
 class RefusalRuns:
     """Counts consecutive refusals by batch and code, over all processes, and holds a batch at its limit.
 
-    Each process stores the length of its own run; the sum of these lengths counts. An accepted call ends the run of the
-    process that sent it. A person who resumes the batch ends the runs of all processes, even of processes that have
-    ended.
+    Each process stores the length of its own run of refusals; the sum of these lengths counts. An accepted call ends
+    the run of the process that sent it. A person who resumes the batch ends the runs of all processes, even of
+    processes that have ended.
     """
 
     def __init__(self, store: Store) -> None:
@@ -93,13 +93,13 @@ class RefusalRuns:
             _log.warning("a refusal was not counted: the store failed", job=job.id, code=code, error=str(error))
 
     async def forget(self, queue: str, batch_id: str | None) -> None:
-        """End the runs of a batch, or of the calls without a batch, in all processes. Raises StoreError."""
+        """Reset the counts of refusals of a batch, or of calls without a batch, in all processes. Raises StoreError."""
         for code in ANSWER_CODES | SUMMARY_CODES:
             runs = await self._runs.all(prefix=_prefix(queue, batch_id, code))
             await self._runs.remove(key for key, _ in runs)
 
     async def taken(self, job: Job, codes: Iterable[int]) -> None:
-        """End this process's runs of these codes, because a call of the batch was answered without any of them."""
+        """End this process's runs of refusals with these codes: a call of the batch was answered with none of them."""
         if not self._ours:
             return
         over = {key for code in codes if (key := _prefix(job.queue, job.batch_id, code) + self._me) in self._ours}
