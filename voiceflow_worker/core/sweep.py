@@ -97,7 +97,7 @@ class Sweeper:
     async def end_cancelled(self) -> int:
         """End the jobs of cancelled batches that are queued, or whose lease is over; returns their number.
 
-        Nothing else is decided here: a call whose summary is overdue may be waiting for the log of 8x8.
+        Other overdue jobs stay as they are: a call without a summary may be waiting for the log of 8x8.
         """
         ended = 0
         while True:

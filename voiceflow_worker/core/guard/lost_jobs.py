@@ -36,7 +36,7 @@ class Losses:
 
     @property
     def under_way(self) -> int:
-        """The number of lost jobs whose call may have been placed: these calls can no longer be followed."""
+        """The number of lost jobs whose calls may have been placed. These calls can no longer be followed."""
         return sum(count for state, count in self.counts.items() if state in UNDER_WAY)
 
 

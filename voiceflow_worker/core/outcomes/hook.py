@@ -24,8 +24,8 @@ Got = TypeVar("Got")
 class _HookThreads:
     """Runs functions in a limited number of threads.
 
-    A thread cannot be ended. After its time limit, a thread that hangs is left behind, but still counts towards the
-    limit. Retries can therefore not add more and more threads.
+    A thread cannot be ended. After its time limit, a thread that hangs is left behind, but is still counted. Retries
+    can therefore not add more and more threads.
     """
 
     def __init__(self, most: int) -> None:

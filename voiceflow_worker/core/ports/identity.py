@@ -22,7 +22,7 @@ _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 def checked_queue(name: str) -> str:
     """The name of a queue, if it is `[a-z0-9][a-z0-9-]{0,15}`. Otherwise raises `InvalidInputError`.
 
-    At this length, a job id with a POST number fits into the 50 characters of a `clientRequestId`.
+    With a name this short, a job id with a POST number fits into the 50 characters of a `clientRequestId`.
     """
     if not QUEUE_NAME.fullmatch(name):
         raise InvalidInputError(

@@ -213,8 +213,8 @@ class Jobs(Protocol):
         """Wait until the queue's count of changes differs from `seen`, or the time is up; returns the count.
 
         May return early. The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit
-        is set. It is above 0, so a first call with `seen=0` returns at once. No change between the caller's last look
-        and this call is missed.
+        is set. It is above 0, so a first call with `seen=0` returns at once. A change between the caller's last look
+        and this call is not missed.
         """
         ...
 
@@ -227,7 +227,7 @@ class Control(Protocol):
         ...
 
     async def limits(self, queue: str) -> Limits | None:
-        """The queue's limits; None if it was never configured."""
+        """The queue's limits; None if they were never set."""
         ...
 
     async def gate(self, ordered: Gate) -> Gate:

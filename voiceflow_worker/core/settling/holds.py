@@ -13,7 +13,7 @@ LONGEST_PAUSE = timedelta(seconds=60)
 
 
 class Holds:
-    """Orders gates for one queue, and keeps back this worker's calls that have not left.
+    """Closes gates of one queue, and keeps back this worker's calls that have not left.
 
     A 429 that names no time holds the queue for 1 s. This pause doubles with each 429 up to 60 s, until another answer
     comes.

@@ -192,7 +192,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match; not missing if a row at another hour may be the call's, because the log may be in local time."""
+        """The match; it does not count as missing if a row at another hour fits: the log may be in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}

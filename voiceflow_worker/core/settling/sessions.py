@@ -1,4 +1,4 @@
-"""Sessions of 8x8: the POST that each belongs to, and summaries that arrived before their session was known."""
+"""Sessions of 8x8: the POST that each session belongs to, and summaries that arrived before their session was known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The check of the voices in calls against the voices of the account.
 
-8x8 refuses a call with a voice that the account does not have (-1002). The worker warns before its first call.
+8x8 refuses a call with a voice that the account does not have (-1002). The worker warns of these voices before it sends
+its first call.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class NamedVoice(Protocol):
 
     @property
     def code(self) -> str:
-        """The name that a call flow uses."""
+        """The name of the voice in call flows."""
         ...
 
 

@@ -70,7 +70,7 @@ class _Chart:
             self.arrow(start, end, ": ".join(part for part in (label, said) if part), dotted=dotted)
 
     def _end(self, menu: Menu, step: Step, name: str) -> tuple[str, str]:
-        """The box that a step leads to, and the text of its arrow. A box that is not a menu is drawn here."""
+        """The box that a step leads to, and the text of its arrow. If the box is not a menu, it is drawn here."""
         match step:
             case Menu():
                 return self.names[id(step)], ""
