@@ -192,6 +192,20 @@ async def test_two_numbers_that_one_call_bridges_to_are_both_freed(store: Store)
     assert await locked(store) == []
 
 
+async def test_ten_numbers_that_one_call_bridges_to_are_all_freed(store: Store) -> None:
+    desks = {str(key): number(10 + key) for key in range(10)}
+    menu = Menu("main", prompt="Press a key.", voice_profile="en-US-X", fallback=End("Goodbye."))
+    for key, desk in desks.items():
+        menu.on(key, goto=CallFlow.bridge(source=OURS, destination=desk))
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    line = Line.of(job)
+    for key, desk in (*desks.items(), *desks.items()):
+        assert (await line.elsewhere().press(receiver, key)).connected_to == desk
+    await settled(store, job, rang=False)
+    assert await locked(store) == []
+
+
 async def test_a_key_press_that_comes_after_the_end_of_its_call_locks_nothing(store: Store) -> None:
     menu = put_through()
     receiver = Receiver.of(store, menu)

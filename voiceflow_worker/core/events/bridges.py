@@ -78,13 +78,15 @@ class Bridges:
     async def _note(self, owner: str, numbers: Sequence[str], *, until: datetime, now: datetime) -> None:
         """Note the numbers, before they are locked, so that the end of the session releases them.
 
-        A call has a limited number of notes. If they are all taken, the locks end by themselves.
+        A call has a limited number of notes. The last one takes the numbers of all further bridges too.
         """
-        text = " ".join(sorted(numbers))
+        text, noted, key = " ".join(sorted(numbers)), "", owner
         for key in notes_of(owner):
-            standing = await self._records.put_if_absent(BRIDGED, {key: text}, expires_at=until, now=now)
-            if standing[key] == text:
+            noted = (await self._records.put_if_absent(BRIDGED, {key: text}, expires_at=until, now=now))[key]
+            if noted == text:
                 return
+        both = " ".join(sorted({*noted.split(), *numbers}))
+        await self._records.put(BRIDGED, {key: both}, expires_at=until, now=now)
 
     async def _why_over(self, line: MenuCall, owner: str, numbers: Sequence[str]) -> str | None:
         """A clause if the session has ended meanwhile: its numbers are released, and nothing may ring. Else None."""
