@@ -39,4 +39,4 @@ def run_in_thread(work: Callable[[], Coroutine[Any, Any, T]], *, seconds: float 
     except TimeoutError:
         if done.done():
             raise
-        raise TimeoutError(f"not done within {seconds} s") from None
+        raise TimeoutError(f"the work was not done within {seconds} s") from None

@@ -123,7 +123,7 @@ class VoiceFlowHook(BaseHook):
 
         missing = settings.missing_for_calls()
         if missing:
-            remedies = " Put the API key into its password, and the sub_account into its extra."
+            remedies = " Put the API key into the password of this connection, and the sub_account into its extra."
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {'; '.join(missing)}.{remedies}")
         return VoiceClient.from_settings(settings)
 

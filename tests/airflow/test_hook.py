@@ -78,7 +78,7 @@ def test_an_error_in_a_connection_names_it(connect: Connect, extra: dict[str, st
 
 def test_an_error_about_a_missing_key_names_its_field(connect: Connect) -> None:
     connect(extra={"sub_account": "tests"})
-    with pytest.raises(SettingsError, match="API key into its password"):
+    with pytest.raises(SettingsError, match="API key into the password of this connection"):
         VoiceFlowHook().get_client()
 
 

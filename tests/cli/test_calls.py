@@ -277,7 +277,7 @@ def test_a_redial_after_an_earlier_post_is_refused_when_the_phone_was_called_aga
     job = unreached(voiceflow.folder, SessionStatus.NO_ANSWER)
     redial = ("calls", "redial", job.id, "--post", "1", *store)
     ended = voiceflow(*redial)
-    assert (ended.code, "decided about POST 1, begun at" in ended.out) == (0, True)
+    assert (ended.code, "the decision was about POST 1, begun at" in ended.out) == (0, True)
 
     async def call_again(engine: Engine) -> None:
         await engine.send()
@@ -286,7 +286,7 @@ def test_a_redial_after_an_earlier_post_is_refused_when_the_phone_was_called_aga
     within(voiceflow.folder, call_again)
     refused = voiceflow(*redial)
     assert (refused.code, refused.out) == (1, "")
-    assert "cannot be redialled after POST 1; POST 2 is now the newest; look at the call" in refused.err
+    assert "cannot be redialled after POST 1; POST 2 is now the newest; look at the call first" in refused.err
     ended = voiceflow("calls", "redial", job.id, "--json", *store)
     assert (ended.code, ended.document["judged_post"]["number"]) == (0, 2)
 

@@ -386,7 +386,7 @@ def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
     monkeypatch.setattr("voiceflow_worker.sandbox.events.account.Account.numbers", ())
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "ok"
-    assert "its state is not listed" in line["message"]
+    assert "8x8 does not list its state" in line["message"]
 
 
 def with_status(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
@@ -636,7 +636,7 @@ def test_a_batch_that_was_cancelled_is_nothing_to_mend(voiceflow: Program) -> No
     enqueued(voiceflow.folder, 1, batch_id="march")
     within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("march"))
     line = queue_lines(voiceflow)["holds"]
-    assert (line["level"], line["message"]) == ("ok", "none; cancelled for good: march")
+    assert (line["level"], line["message"]) == ("ok", "none; batches cancelled for good: march")
 
 
 def test_doubts_are_reported_with_their_age_and_what_to_do(voiceflow: Program) -> None:

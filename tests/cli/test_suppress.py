@@ -30,7 +30,7 @@ def test_a_number_is_put_on_the_list_and_taken_off(voiceflow: Program) -> None:
 
 def test_people_read_a_table(voiceflow: Program) -> None:
     assert (
-        "+6587654321 is not called, for good: asked"
+        "+6587654321 will not be called any more: asked"
         in voiceflow("suppress", "add", "+6587654321", "--reason", "asked").out
     )
     voiceflow("suppress", "add", "+6587654322", "--for", "30d")

@@ -114,7 +114,7 @@ def test_a_drain_that_a_hold_stopped_is_not_called_drained(voiceflow: Program, e
     voiceflow("hold", "--batch", "march", "--reason", "a wrong date", *store)
     ended = voiceflow("worker", "--drain", *store)
     assert ended.code == 1
-    assert ended.out == "queue default is not drained: a hold stopped it: 3 queued\n"
+    assert ended.out == "queue default is not drained, because of a hold: 3 queued\n"
     assert "batch march is held until somebody resumes it: a wrong date" in ended.err
     assert "then `voiceflow resume --batch march`, and run this command again" in ended.err
 

@@ -140,7 +140,7 @@ class Listener:
         self._pause(PAUSE)
         if self._loop.time() - self._logged_at >= 1:
             self._logged_at = self._loop.time()
-            _log.error("a connection could not be accepted yet; it waits", error=error.strerror)
+            _log.error("a new connection waits, because no file descriptor is free for it", error=error.strerror)
 
     def _room(self) -> None:
         if self._is_open and not self._is_reading:

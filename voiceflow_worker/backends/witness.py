@@ -299,7 +299,9 @@ def _content(data: bytes, path: Path) -> _Content:
             fields = loads(line)
         except ValueError:
             _log.warning(
-                "a line of a journal file cannot be read", file=str(path), line=line[:80].decode("ascii", "replace")
+                "a line of a journal file cannot be read, and is left out",
+                file=str(path),
+                line=line[:80].decode("ascii", "replace"),
             )
             continue
         if "voiceflow_journal" in fields:

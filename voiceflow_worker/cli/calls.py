@@ -334,7 +334,7 @@ def _tell(output: Output, job: Job, *, judged: Post | None) -> None:
     lines = [one_line(job)]
     if judged is not None:
         document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
-        lines.append(f"decided about POST {judged.number}, begun at {in_words(judged.began_at)}")
+        lines.append(f"the decision was about POST {judged.number}, begun at {in_words(judged.began_at)}")
     output.document(document)
     output.answer(*lines)
 

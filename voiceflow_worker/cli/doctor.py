@@ -145,7 +145,7 @@ async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> Ex
     if found.is_elsewhere:
         result = (
             "nothing was corrected, because another `voiceflow doctor --recount --mend` may be at work on this queue, "
-            "or was killed less than 10 minutes ago; run it again later"
+            "or was killed less than 10 minutes ago; run this command again in 10 minutes"
         )
     output.answer(f"queue {queue}: {count_of(found.jobs, 'call')} counted; {result}")
     return ExitCode.UNDONE if (lines and not found.mended) or moving else ExitCode.DONE

@@ -86,8 +86,8 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
         }
     )
     if not output.as_json:
-        end = "is not drained: a hold stopped it" if result.stopped_by_hold else "is drained"
-        end = "is not drained: the worker was stopped" if stopped else end
+        end = "is not drained, because of a hold" if result.stopped_by_hold else "is drained"
+        end = "is not drained, because the worker was stopped" if stopped else end
         output.say(f"queue {calls.name} {end}: {states_in_words(counts, *JobState) or 'no calls'}")
     waiting = (await calls.status()).waiting.in_words() if result.later else ""
     for line in _left(result, waiting=waiting, receiver=await Heartbeats(calls.store).has_receiver()):

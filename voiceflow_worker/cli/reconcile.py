@@ -85,7 +85,7 @@ async def _read_prices(
     cost = ", ".join(f"{price} {currency}" for currency, price in sorted(found.cost.items())) or "nothing"
     output.say(f"prices found for {found.priced} of {count_of(found.looked_at, 'call')}: {cost}")
     if found.open:
-        output.say("the log of 8x8 does not have the other prices yet: try again later")
+        output.say("the log of 8x8 does not have the other prices yet: run this command again later")
     return ExitCode.DONE
 
 
@@ -116,6 +116,8 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
     output.table(("id", "destination", "reason"), [(job.id, job.destination, job.reason) for job in doubts])
     if found.open > len(doubts):
         output.say("and more: see `voiceflow calls list --state in_doubt`")
-    settle = "" if settings.export_missing_means == "not_placed" else " A missing row proves nothing by itself."
-    output.say(f"Try again later: rows may come late.{settle}")
+    settle = (
+        "" if settings.export_missing_means == "not_placed" else " A missing row does not prove that nobody was called."
+    )
+    output.say(f"Run this command again later: 8x8 may write a row late.{settle}")
     output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

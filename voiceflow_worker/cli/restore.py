@@ -96,7 +96,7 @@ def _lines(done: Restored) -> Iterator[str]:
     made = "" if done.made_at is None else f", made at {in_words(done.made_at)}"
     yield f"{done.path} now holds the backup{made}: {count_of(done.calls, 'call')}"
     if done.moved:
-        yield f"moved aside: {', '.join(map(str, done.moved))}"
+        yield f"the old files are kept as: {', '.join(map(str, done.moved))}"
     taken = done.taken
     if sent := taken.advanced + taken.added:
         yield f"taken over from the old file: {count_of(sent, 'call')} sent or ended after the backup"

@@ -223,5 +223,5 @@ def _end_of(entry: Suppression) -> str:
 
 
 def _in_words(entry: Suppression) -> str:
-    end = f"until {in_words(entry.until)}" if entry.until else "for good"
-    return f"{entry.number} is not called, {end}" + (f": {entry.reason}" if entry.reason else "")
+    end = f"until {in_words(entry.until)}" if entry.until else "any more"
+    return f"{entry.number} will not be called {end}" + (f": {entry.reason}" if entry.reason else "")

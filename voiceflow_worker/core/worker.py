@@ -334,7 +334,7 @@ class Worker:
                     await self._freed.wait()
                 group.cancel_scope.cancel()
         if self.in_flight:
-            _log.warning("the stop ended calls that were in flight", calls=self.in_flight)
+            _log.warning("the worker stopped while calls were in flight; they may be in doubt", calls=self.in_flight)
         flights.cancel_scope.cancel()
 
     async def _cancel_when_aborted(self, group: TaskGroup) -> None:

@@ -60,7 +60,7 @@ def filled(template: str, data: Mapping[str, object]) -> str:
         return _TEMPLATE.vformat(template, (), data)
     except (ValueError, IndexError, KeyError) as error:
         raise InvalidInputError(
-            f"{template[:60]!r} is not a valid template: {error}; write a literal bracket twice"
+            f"{template[:60]!r} is not a valid template: {error}; write {{{{ for {{, and }}}} for }}"
         ) from error
 
 

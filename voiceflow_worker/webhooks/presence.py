@@ -58,7 +58,7 @@ async def sampled(rates: RateHistory, *, every: timedelta = SAMPLED_EVERY) -> As
             try:
                 await rates.sample()
             except StoreError as error:
-                _log.warning("a rate was not stored; the curve on the pages has a gap", error=str(error))
+                _log.warning("a sample of the rates was not stored; the rate curve has a gap", error=str(error))
             await anyio.sleep(every.total_seconds())
 
     async with anyio.create_task_group() as tasks:

@@ -50,8 +50,8 @@ class RedisControl(Control):
             if await self._link.run_durably("order_gate", key, [field, found or "", gate_text(gate)]):
                 return gate
         raise StoreUnavailableError(
-            f"the gate of {ordered.name} could not be changed, because other processes changed it {_ROUNDS} times "
-            "meanwhile; try again"
+            f"{ordered.scope.value} {ordered.name} could not be held, resumed or cancelled, because other processes "
+            f"did so {_ROUNDS} times meanwhile; try again"
         )
 
     async def gates(self, queue: str) -> Sequence[Gate]:

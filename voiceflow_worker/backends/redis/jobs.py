@@ -62,7 +62,7 @@ class RedisJobs(Jobs):
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
-                f"{len(jobs)} jobs are too many for one call, because a long script would block Redis; pass at most "
+                f"{len(jobs)} jobs are too many for one request, because a long script would block Redis; pass at most "
                 f"{MOST_IN_ONE_CALL} at a time"
             )
         places = _by_queue(jobs)

@@ -50,7 +50,7 @@ def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
     line, column = text.count("\n", 0, place) + 1, place - (text.rfind("\n", 0, place) + 1) + 1
     where = f"line {line}, character {column}" if "\n" in text.strip() else f"character {column}"
     said = _BYTES.sub(r"\1", message).rstrip(".")
-    return f"is not JSON: {said} ({where}); as strict JSON: {strict.msg}"
+    return f"is not JSON: {said} ({where}); a parser of strict JSON says: {strict.msg}"
 
 
 class JsonLines(RowSource):

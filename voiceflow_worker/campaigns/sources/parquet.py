@@ -60,7 +60,7 @@ class ParquetRows(RowSource):
             # For a damaged file, any part of the library may raise any error.
             except Exception as error:
                 raise CampaignFileError(
-                    f"{self._file} is not a Parquet file, or it is damaged: {message_line(error)}; write it again"
+                    f"{self._file} is not a Parquet file, or it is damaged: {message_line(error)}; export it again"
                 ) from error
 
 

@@ -55,7 +55,7 @@ class Account:
         try:
             await self.webhooks()
         except VoiceflowError as error:
-            raise CannotLookError("credentials", "8x8 could not be asked") from error
+            raise CannotLookError("credentials", "a request to 8x8 failed") from error
         return self.voice
 
 
@@ -125,7 +125,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
                 store = await stack.enter_async_context(open_store(settings.store))
                 found = _found(store)
             except (StoreError, SettingsError) as error:
-                found = failure(str(error), remedy="see the message, and check VOICEFLOW_STORE")
+                found = failure(str(error), remedy="do what the message says, and check VOICEFLOW_STORE")
             opening.deadline = math.inf
             yield store, found
         return

@@ -48,8 +48,8 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
     behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
     off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))
     if not off:
-        return ok("it agrees with the clock of 8x8")
-    off_by = f"it is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} the clock of 8x8"
+        return ok("this clock agrees with the clock of 8x8")
+    off_by = f"this clock is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} the clock of 8x8"
     if off > allowed:
         most = write_duration(allowed)
         return failure(
@@ -96,7 +96,7 @@ async def source(context: CheckContext) -> Diagnosis | None:
     if found is None:
         found = await voice.number(number)
         if found is not None and found.status is None:
-            return ok(f"{number} belongs to the account, but its state is not listed")
+            return ok(f"{number} belongs to the account, but 8x8 does not list its state")
     if found is None:
         return warning(
             f"{number} is not a number of the account: 8x8 refuses calls from it (-1014), unless 8x8 has allowed it as "

@@ -46,7 +46,8 @@ async def holds(context: CheckContext) -> Diagnosis:
     closed = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)]
     held = [gate for gate in closed if gate.state is GateState.HELD]
     if not held:
-        return ok("none" if not closed else f"none; cancelled for good: {', '.join(gate.name for gate in closed)}")
+        cancelled = ", ".join(gate.name for gate in closed)
+        return ok(f"none; batches cancelled for good: {cancelled}" if closed else "none")
     closed_gates = "; ".join(map(closed_in_words, held))
     if any(SET_BACK in gate.reason for gate in held):
         return failure(

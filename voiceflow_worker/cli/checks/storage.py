@@ -181,7 +181,7 @@ def _permissions(path: Path) -> Diagnosis:
             f"{mode:04o}), which holds telephone numbers and call texts",
             remedy=f"chmod o-rw {path}*",
         )
-    return ok(f"mode {mode:04o}, and this user may write it")
+    return ok(f"mode {mode:04o}, and this user may write the store")
 
 
 async def journals(context: CheckContext) -> Diagnosis | None:

@@ -248,7 +248,7 @@ class HookLane:
         self._unsettled.pop(entry.event.sequence, None)
         self.hook.counts.parked += 1
         self._log.error(
-            "an outcome could not be delivered to a hook; it is parked; `tell_parked_again` delivers it again",
+            "an outcome could not be delivered to a hook; it is parked until `tell_parked_again` is called",
             job=entry.event.job_id,
             failures=entry.failures,
             error=entry.error,

@@ -96,7 +96,7 @@ class OutcomeWatch:
         try:
             found = await read_each(self._store.jobs, list({each.job_id for each in waiting}))
         except StoreUnavailableError as error:
-            _log.debug("the store is unavailable; waiting goes on", waiters=len(waiting), error=str(error))
+            _log.debug("the store is unavailable; still waiting for outcomes", waiters=len(waiting), error=str(error))
             return
         except Exception as error:  # noqa: BLE001 - waiting does not help: all waiters get it
             for each in waiting:

@@ -98,7 +98,7 @@ class LargeBreakdowns:
                 try:
                     await self._count(key, entry)
                 except Exception as error:  # noqa: BLE001 - a fault in a count must not stop the receiver
-                    _log.warning("a batch could not be counted for its page", batch=key[1], error=str(error))
+                    _log.warning("the calls of a batch could not be counted for a page", batch=key[1], error=str(error))
                     entry.again_at = self._clock.monotonic() + COUNTED_AGAIN.total_seconds()
                 self._due.pop(key, None)
 

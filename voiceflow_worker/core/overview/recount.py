@@ -44,8 +44,8 @@ class Recount:
     def in_words(self) -> list[str]:
         """One line for each counter that is wrong."""
         return [
-            f"{'the queue' if batch is None else f'batch {batch}'}: {field} has {abs(amount)} too "
-            f"{'few' if amount > 0 else 'many'}"
+            f"{'the queue' if batch is None else f'batch {batch}'}: counter {field} is {abs(amount)} too "
+            f"{'low' if amount > 0 else 'high'}"
             for batch, fields in sorted(self.wrong.items(), key=lambda each: each[0] or "")
             for field, amount in sorted(fields.items())
         ]

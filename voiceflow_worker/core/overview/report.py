@@ -233,7 +233,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"duration: {figures['duration']}, from {figures['first call']} to {figures['end of the last call']}"
     if report.pruned:
         deleted = count_of(report.pruned, "call")
-        yield f"deleted since: {deleted}; their hours, countries, attempts and talk time are unknown"
+        yield f"deleted after they had ended: {deleted}; their hours, countries, attempts and talk time are unknown"
 
 
 def _counted(counts: Mapping[Key, int]) -> dict[Key, tuple[object, ...]]:

@@ -78,7 +78,7 @@ class Batcher(Generic[Item, Result]):
             answers = [error] * len(items)
         finally:
             if answers is None:
-                answers = [StoreUnavailableError("the trip to the store was interrupted; try again")] * len(items)
+                answers = [StoreUnavailableError("the request to the store was interrupted; try again")] * len(items)
             left = iter(answers)
             for each in batch:
                 each.answers = list(islice(left, len(each.items)))

@@ -73,7 +73,7 @@ class Senders:
             await self._submitter.fly(flight)
         except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
             _log.exception(
-                "a call was stopped by a fault; when its lease ends, it is queued again or in doubt",
+                "an unexpected error stopped a call; when its lease ends, the call is queued again or in doubt",
                 job=flight.job.id,
             )
         finally:

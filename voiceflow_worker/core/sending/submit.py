@@ -226,7 +226,11 @@ class Submitter:
         try:
             begun = await self._journal.begin(jobs, locked_at=first.locked_at)
         except StoreError as error:
-            _log.warning("calls could not be journalled; they are not sent", jobs=_ids(jobs), error=str(error))
+            _log.warning(
+                "the journal entries of calls could not be stored; the calls are not sent now",
+                jobs=_ids(jobs),
+                error=str(error),
+            )
             return []
         self._departures.journalling.ended(began)
         departures = {flight.job.id: flight.departure for flight in flights}
@@ -263,11 +267,11 @@ class Submitter:
         try:
             leaves = flight.departure is None or await flight.departure.depart(until=post.valid_until)
         except Exception as error:  # noqa: BLE001 - nothing has left, whatever the store raises
-            _log.warning("a call has no departure time; it is not sent", job=job.id, error=str(error))
+            _log.warning("a call got no departure time; it is not sent now", job=job.id, error=str(error))
             return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
         if not leaves:
             return self._not_sent(
-                NotSentCause.MISSED_DEPARTURE, "the call missed its departure, and the next is too far ahead"
+                NotSentCause.MISSED_DEPARTURE, "the call missed its departure time, and the next one is too far ahead"
             )
         if self._holds.closed_since(flight.leased_at):
             return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
@@ -313,7 +317,11 @@ class Submitter:
             await self._journal.put_back([Unsent(each.job, reason, each.locked_at) for each in flights])
         except StoreError as error:
             jobs = _ids([each.job for each in flights])
-            _log.warning("jobs are queued again only when their leases end", jobs=jobs, error=str(error))
+            _log.warning(
+                "jobs could not be put back in the queue; they are queued again when their leases end",
+                jobs=jobs,
+                error=str(error),
+            )
 
 
 def _ids(jobs: Sequence[Job]) -> list[str]:

@@ -108,7 +108,7 @@ class UnsettledVerdicts:
         try:
             settled = await self._settler.verdicts(answers)
         except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
-            _log.warning("verdicts could not be stored together; each is stored alone", error=str(error))
+            _log.warning("verdicts of POSTs could not be stored together; each is stored alone", error=str(error))
             return list(replies)
         failed += [each for each, job in zip(plain, settled, strict=True) if isinstance(job, BaseException)]
         return failed
@@ -123,7 +123,7 @@ class UnsettledVerdicts:
             raise
         except Exception:  # noqa: BLE001 - a fault of one call must not end the others
             _log.exception(
-                "a verdict was not stored, because of a fault; when the lease of the call ends, the call is in doubt",
+                "an unexpected error prevented the storing of a verdict; when the lease ends, the call is in doubt",
                 **_evidence_of(job, reply),
             )
         finally:
@@ -149,10 +149,10 @@ class UnsettledVerdicts:
                 return
             except StoreCorruptError as error:
                 # Trying again would not help, and the worker can end only when its calls have ended.
-                _log.error("a verdict cannot be stored", **_evidence_of(job, reply), error=str(error))
+                _log.error("the verdict of a POST cannot be stored", **_evidence_of(job, reply), error=str(error))
                 return
             except (StoreError, StaleJobError) as error:
-                _log.warning("a verdict could not be stored; it is tried again", job=job.id, error=str(error))
+                _log.warning("the verdict of a POST could not be stored; trying again", job=job.id, error=str(error))
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
             except (IllegalMoveError, JobNotFoundError) as error:
@@ -179,7 +179,9 @@ class UnsettledVerdicts:
             except StoreCorruptError:
                 return False
             except StoreError as error:
-                _log.warning("the store is unavailable; a verdict waits", job=job.id, error=str(error))
+                _log.warning(
+                    "the store is unavailable; the verdict of a POST waits for it", job=job.id, error=str(error)
+                )
                 await self._clock.sleep(1.0)
 
     async def _order(self, reply: Reply) -> None:

@@ -26,7 +26,7 @@ SUPPRESSED = "on the suppression list"
 BEFORE = "redialled before"
 CANCELLED = "cancelled by a person"
 DOUBTFUL = "with another POST in doubt"
-SINCE = "that ended after the order"
+SINCE = "that ended after the redial was ordered"
 TOO_LATE = "no longer valid, or without an open calling window"
 
 

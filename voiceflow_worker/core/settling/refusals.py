@@ -128,7 +128,10 @@ class RefusalRuns:
         gate = Gate.of(job.queue, job.batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
         await self._store.control.gate(gate)
         _log.error(
-            "held: calls are refused for the same reason", scope=gate.scope.value, name=gate.name, reason=gate.reason
+            "a queue or batch is held: its calls are refused for the same reason",
+            scope=gate.scope.value,
+            name=gate.name,
+            reason=gate.reason,
         )
         # After `resume` a new run begins.
         await self._runs.remove(runs)

@@ -75,5 +75,5 @@ class VoiceCheck:
             try:
                 return frozenset(each.code for each in await voices.speech_profiles())
             except Exception as error:  # noqa: BLE001 - without the list calls are sent unchecked
-                _log.info("the voices of the account are not known", error=str(error))
+                _log.info("the voices of the account could not be read; voices are not checked", error=str(error))
         return frozenset()

@@ -144,7 +144,7 @@ class WatchedConnector(aiohttp.TCPConnector):
             if not isinstance(protocol, WatchedProtocol):
                 # Another version of aiohttp may make its connections differently. Nothing is sent on them unwatched.
                 connection.close()
-                raise aiohttp.ClientConnectorError(req.connection_key, OSError("aiohttp's connections are not watched"))
+                raise aiohttp.ClientConnectorError(req.connection_key, OSError("this aiohttp version is not supported"))
             if not protocol.was_used:
                 break
             if not protocol.should_close and not _has_something_to_read(protocol):

@@ -198,7 +198,7 @@ def resolve(
     if post is None:  # pragma: no cover - a job in doubt has an open POST by construction
         raise IllegalMoveError(job.id, state=job.state.value, move="be resolved without a POST in doubt")
     if number is not None and post.number != number:
-        remedy = f"POST {post.number}, begun at {in_words(post.began_at)}, is now in doubt; look for that POST"
+        remedy = f"POST {post.number}, begun at {in_words(post.began_at)}, is in doubt now; look for it at 8x8"
         raise IllegalMoveError(job.id, state=job.state.value, move=f"be resolved by POST {number}", remedy=remedy)
     if not placed:
         until = post.valid_until + policy.clock_skew
@@ -230,7 +230,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
             job.id,
             state=job.state.value,
             move=f"be redialled after POST {number}",
-            remedy=f"{newest}; look at the call",
+            remedy=f"{newest}; look at the call first",
         )
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
         raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}")

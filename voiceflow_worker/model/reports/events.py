@@ -237,7 +237,7 @@ def parse_event(data: object) -> Event:
     Raises WebhookEventError if the body, or the payload of an event of a known type, is not an object.
     """
     if not is_object(data):
-        raise WebhookEventError(f"a webhook event must be a JSON object, not {describe(data)}; it can be ignored")
+        raise WebhookEventError(f"a webhook event must be a JSON object, not {describe(data)}; ignore this request")
     envelope = Payload(data)
     event_type, namespace = envelope.text("eventType"), envelope.text("namespace")
     content = envelope.raw("payload")

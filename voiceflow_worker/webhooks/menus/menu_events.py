@@ -211,7 +211,7 @@ class MenuEvents:
             return
         log = _log.info if answer.result in _NO_FAULT else _log.error
         log(
-            "a caller was given the fallback",
+            "a caller was given the fallback of a menu",
             job=None if line.job is None else line.job.id,
             session=event.session_id,
             menu=answer.menu or None,

@@ -95,7 +95,7 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
     durability = _on_disk(facts)
     if facts.replicas and not replicas:
         behind = (
-            "commits do not wait for replicas: a failover can lose the last writes before it, and those calls may be "
+            "commits do not wait for replicas: a failover can lose the last writes before it, and their calls may be "
             "made twice. Pass replicas=1 in the store URL to wait for one replica"
         )
         warning = behind if durability.warning is None else f"{durability.warning}; {behind}"

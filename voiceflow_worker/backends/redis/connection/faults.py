@@ -58,7 +58,7 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
         case driver.ReplicationError() | driver.PersistenceError():
             return StoreUnavailableError(
                 f"{where} did not confirm in time that a write is durable ({said}); the write counts as not "
-                "made until it was repeated and confirmed"
+                "made: try again"
             )
         case driver.AuthenticationError() | driver.AuthorizationError():
             return StoreUnavailableError(
@@ -100,7 +100,7 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
             f"{where} is a node of a Redis Cluster ({said}); write redis+cluster://host:port", passes=False
         )
     if isinstance(error, (driver.SentinelError, driver.RedisClusterError)) or _NOT_NOW.search(said):
-        return StoreUnavailableError(f"{where} cannot answer now ({said})")
+        return StoreUnavailableError(f"{where} cannot answer now ({said}); try again in a moment")
     if isinstance(error, (driver.ResponseError, driver.RedisError)):
         return StoreError(f"{where} refused a command ({said}); check that it is Redis 6.2 or newer, or Valkey")
     return StoreUnavailableError(f"{where} could not be used ({type(error).__name__}: {said})")

@@ -229,7 +229,7 @@ class Link:
             if self._why is not None:
                 raise type(self._why)(str(self._why))
             raise StoreUnavailableError(
-                f"the Redis at {self._url.shown} cannot be reached; the connection is tried again"
+                f"the Redis at {self._url.shown} cannot be reached; this process keeps trying to connect"
             )
         return self._session
 
@@ -240,7 +240,7 @@ class Link:
                 raise error
             # The client was closed during this call.
             return StoreUnavailableError(
-                f"the connection to the Redis at {self._url.shown} was lost; it is tried again"
+                f"the connection to the Redis at {self._url.shown} was lost; this process connects again"
             )
         if isinstance(session.client, RedisCluster):
             if not session.ended.is_set():
@@ -273,7 +273,7 @@ class Link:
                     task_status.started(why)
                     return
                 if self._why is None or type(why) is not type(self._why):
-                    _log.warning("the store cannot be reached; the connection is tried again", error=str(why))
+                    _log.warning("the store cannot be reached; this process keeps trying to connect", error=str(why))
                 self._why = why
             finally:
                 if session is not None:
@@ -303,5 +303,5 @@ class Link:
                 continue
             session = self._session
             if session is not None and session.client.connection_pool.location != named:
-                _log.warning("the sentinels name another primary", primary=str(named))
+                _log.warning("the sentinels name another primary; this process connects to it", primary=str(named))
                 self._end(session)

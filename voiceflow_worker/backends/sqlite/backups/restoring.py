@@ -254,7 +254,10 @@ def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: dateti
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
     if aside.exists():
-        raise StoreUnavailableError(f"{aside} exists already. Nothing was changed. Restore again in a second.")
+        raise StoreUnavailableError(
+            f"the replaced file would be kept as {aside}, which exists. Nothing was changed. Wait a second, then "
+            "restore again."
+        )
     moved: list[Path] = []
     if replaced is not None:
         _like(temporary, path)

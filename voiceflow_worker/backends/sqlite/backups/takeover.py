@@ -32,7 +32,7 @@ _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
 _GONE = "the replaced store had deleted this call after its end, so it may have been sent"
-_SAME_CALL = "the replaced store had this call as {other}"
+_SAME_CALL = "the replaced store had this call under the id {other}"
 
 
 @dataclass(slots=True, kw_only=True)

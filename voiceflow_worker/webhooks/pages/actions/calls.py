@@ -89,7 +89,7 @@ class RedialAction(PageAction):
         """Put the call back in the queue. Raises InvalidInputError if the call was redialled after the question."""
         queue, job = await self._acting.call(form.one("call"))
         if str(job.post_count) != form.one("posts"):
-            raise InvalidInputError(f"this call was redialled after the page was opened; look at {job.id}")
+            raise InvalidInputError(f"this call was redialled after the page was opened; open call {job.id} again")
         note = by_person(who, reason_in(form, "note"), "called again")
         job = await queue.redial(job.id, note=note, force=form.one("force") == "yes", post=job.post_count)
         return ActionDone(

@@ -88,7 +88,7 @@ class ResolveAction(PageAction):
         shown = form.all("post")
         for job in await self._jobs(form):
             if job.state is JobState.IN_DOUBT and _in_doubt(job) not in shown:
-                refused.append(f"{job.id} now has another POST in doubt, {_in_doubt(job)}; look for that POST")
+                refused.append(f"{job.id} now has another POST in doubt, {_in_doubt(job)}; look for that POST at 8x8")
                 continue
             try:
                 queue, _ = await self._acting.call(job.id)
