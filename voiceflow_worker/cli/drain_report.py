@@ -112,7 +112,7 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
         remedy = (
             f"correct the cause, then {opening}, and run this command again"
             if opening
-            else "their batch was cancelled for good"
+            else "their batch was cancelled for good, so they are never sent"
         )
         yield f"waiting behind a hold: {count_of(result.held, 'call')}; {remedy}"
     if result.doubts:

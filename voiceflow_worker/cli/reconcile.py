@@ -115,7 +115,7 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
     doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN)
     output.table(("id", "destination", "reason"), [(job.id, job.destination, job.reason) for job in doubts])
     if found.open > len(doubts):
-        output.say("and more: see `voiceflow calls list --state in_doubt`")
+        output.say("more calls are in doubt: see `voiceflow calls list --state in_doubt`")
     settle = (
         "" if settings.export_missing_means == "not_placed" else " A missing row does not prove that nobody was called."
     )

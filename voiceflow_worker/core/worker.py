@@ -164,7 +164,7 @@ class Worker:
             _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=limits)
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
-            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "the sweep failed")
+            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
             background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "old calls were not deleted")
             background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), "the heartbeat was not stored")
             if self._reconciler is not None:

@@ -35,7 +35,11 @@ class Expansion:
         try:
             return cls(_states(context))
         except Exception:
-            log.warning("Airflow does not report the other instances of task %s", identity, exc_info=True)
+            log.warning(
+                "Airflow does not report the other instances of task %s; calls of removed instances are not cancelled",
+                identity,
+                exc_info=True,
+            )
             return cls()
 
     def has_run(self, index: int) -> bool:

@@ -75,7 +75,7 @@ async def test_what_a_process_of_before_did_not_count_is_found_and_mended(tmp_pa
         found = await recount(store, QUEUE, mend=False)
         assert (found.jobs, found.moving, found.mended) == (30, frozenset(), False)
         assert None in found.wrong
-        assert "too few" in "".join(found.in_words())
+        assert "too low" in "".join(found.in_words())
         mended = await recount(store, QUEUE, mend=True)
         assert (mended.wrong, mended.mended) == (found.wrong, True)
         assert (await recount(store, QUEUE, mend=False)).wrong == {}

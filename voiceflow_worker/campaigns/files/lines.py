@@ -49,7 +49,9 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
         while line := text.readline(LONGEST_LINE):
             number += 1
             if len(line) >= LONGEST_LINE:
-                raise CampaignFileError(f"{file}, line {number}: is longer than {LONGEST_LINE} characters")
+                raise CampaignFileError(
+                    f"{file}, line {number}: is longer than {LONGEST_LINE} characters; correct or remove it"
+                )
             yield _judged(number, line)
             if number % 1000 == 0:
                 _refuse_bomb(file, unpacked=reader.tell(), packed=position())

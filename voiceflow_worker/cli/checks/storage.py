@@ -59,7 +59,7 @@ async def memory(context: CheckContext) -> Diagnosis | None:
         return None
     found = await look()
     if found is None:
-        return ok("unknown: this Redis does not allow CONFIG GET")
+        return ok("not checked, because this Redis does not allow CONFIG GET")
     stands = f"{found.setting} is {found.up_to}"
     if found.up_to >= found.enough:
         return ok(f"{stands}: calls are packed")
@@ -98,7 +98,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
     """The diagnosis for the file system of a resolved path."""
     mount = None if mounts is None else mount_of(path, mounts)
     if mount is None:
-        return ok("unknown on this system (no /proc/mounts); it must be a local disk")
+        return ok("not checked, because this system has no /proc/mounts; the store must be on a local disk")
     where = f"{mount.kind}, mounted at {mount.point}"
     if mount.kind in NETWORK:
         return failure(

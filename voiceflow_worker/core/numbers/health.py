@@ -30,7 +30,7 @@ class OddNumber:
 
     def in_words(self) -> str:
         """The number and its state, as a clause."""
-        return f"{self.number} is {self.status} since {in_words(self.since)}"
+        return f"{self.number} has been {self.status} since {in_words(self.since)}"
 
     def as_json(self) -> dict[str, object]:
         """The number for scripts."""

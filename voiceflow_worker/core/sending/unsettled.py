@@ -160,7 +160,7 @@ class UnsettledVerdicts:
                 # is restored from the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
                     _log.error(
-                        "a verdict could not be stored: the job was deleted, or the store has no record of its POST",
+                        "the verdict of a POST could not be stored: the job was deleted, or the store does not know it",
                         **_evidence_of(job, reply),
                         error=str(error),
                     )

@@ -31,7 +31,7 @@ SKIPPED_SEQUENCES = 1_000_000_000
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
-_GONE = "the replaced store had deleted this call after its end, so it may have been sent"
+_GONE = "the replaced store had deleted this call after its end, so the call may have been sent"
 _SAME_CALL = "the replaced store had this call under the id {other}"
 
 
@@ -261,7 +261,7 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
     for name in names:
         standing = db.rows(statements("control")["gate"], (name, "queue", name))
         held = standing and standing[0][3] == GateState.HELD.value and standing[0][4] is None and standing[0][5]
-        whole = f"{reason} (it was held before: {held})" if held else reason
+        whole = f"{reason} (the queue was held before: {held})" if held else reason
         db.run(
             statements("control")["set_gate"], (name, "queue", name, GateState.HELD.value, None, whole, to_micros(at))
         )
