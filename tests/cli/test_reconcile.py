@@ -180,7 +180,7 @@ def test_8x8_out_of_reach_is_exit_3_and_changes_nothing(
 @pytest.mark.parametrize(
     ("order", "code", "told"),
     [
-        (ExportOrder(status="failed"), 1, "ended as failed"),
+        (ExportOrder(status="failed"), 1, "ended with the state failed"),
         (ExportOrder(at=At.START, http_status=503), 3, "answered 503"),
         (ExportOrder(at=At.START, http_status=403), 1, "answered 403"),
     ],

@@ -37,7 +37,8 @@ async def clock(context: CheckContext) -> Diagnosis:
     theirs = await account.voice.server_time()
     if theirs is None:
         return warning(
-            "the answer of 8x8 had no time", remedy="try again; check that the clock of this machine is set (NTP)"
+            "the answer of 8x8 had no time, so this clock was not checked",
+            remedy="run this command again; check that the clock of this machine is set (NTP)",
         )
     return judged_clock(before, now(), theirs, allowed=context.settings.clock_skew)
 

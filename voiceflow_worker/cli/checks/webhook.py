@@ -100,7 +100,7 @@ async def secret(context: CheckContext) -> Diagnosis | None:
     set_here, set_there = context.settings.webhook_secret is not None, webhook.has_auth_header
     match set_here, set_there:
         case True, True:
-            return ok("set here and at 8x8 (8x8 does not say whether the two secrets are equal)")
+            return ok("the secret is set here and at 8x8 (8x8 does not say whether the two secrets are equal)")
         case True, False:
             return failure(
                 "VOICEFLOW_WEBHOOK_SECRET is set, but 8x8 sends no Authorization header: every event is answered 401",
