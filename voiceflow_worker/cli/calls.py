@@ -171,7 +171,9 @@ async def cancel(
                 return ExitCode.UNDONE
             count = await calls.cancel_batch(batch, reason=by_person(as_, reason, "the batch was cancelled"))
             output.document({"batch_id": batch, "cancelled": count})
-            output.answer(f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended unsent")
+            output.answer(
+                f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended and will not be sent"
+            )
             return ExitCode.DONE
         why = by_person(as_, reason, "cancelled")
 

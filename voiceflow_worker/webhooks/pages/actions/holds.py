@@ -148,7 +148,7 @@ class CancelBatchAction(PageAction):
         """Cancel the batch."""
         queue, batch, _ = await named_batch(self._acting, form)
         ended = await queue.cancel_batch(batch, reason=by_person(who, reason_in(form), "the batch was cancelled"))
-        said = f"batch {batch} is cancelled for good; {count_of(ended, 'waiting call')} ended unsent"
+        said = f"batch {batch} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
         return ActionDone(said, _page(queue, batch))
 
 
