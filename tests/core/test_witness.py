@@ -330,6 +330,30 @@ async def test_after_a_restart_others_have_time_to_hold_the_queue(
     assert await engine.state(job) == ("queued" if held else "accepted")
 
 
+async def test_a_worker_that_was_killed_as_the_store_was_set_back_is_heard_by_the_others(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Only its journal file knows the newest calls: the others of its host read it after the restart."""
+    voice = ScriptedVoice()
+    store = Restarted(clock=clock)
+    job = await Engine(store, voice, policy=POLICY).enqueue()
+    older = copy.deepcopy(store, {id(clock): clock})
+    other = Engine(older, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    async with other.at_work():
+        async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path)).at_work() as killed:
+            await killed.send()
+        assert len(voice.placed) == 1
+        async with anyio.create_task_group() as group:
+            older.run_id = "second"
+            group.start_soon(other.send)
+            await anyio.wait_all_tasks_blocked()
+            assert clock.sleepers == 1
+            clock.advance(timedelta(seconds=2))
+        assert len(voice.placed) == 1
+        assert await other.state(job) == "in_doubt"
+        assert await hold_of(older) == HELD
+
+
 async def test_a_plain_restart_raises_no_alarm(lab: Lab) -> None:
     await sent_after_a_backup(lab)
     for _ in range(3):

@@ -72,6 +72,8 @@ class RollbackGuard:
         self._newest: JournalledCall | None = None
         self._incarnation: str | None = None
         self._quiet_until = float("-inf")
+        self._restarts = 0
+        self._vetted = 0
         self._recovering = anyio.Lock()
 
     async def begin(self) -> None:
@@ -82,11 +84,7 @@ class RollbackGuard:
         now = self._clock.now()
         self._file = await self._witness.begin(self._queue, self._worker_id, retention=self._policy.retention)
         await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
-        kept = [
-            call
-            for file in await self._witness.files(self._queue)
-            for call in calls_in(file, [file.kept] if file.kept is not None else [], policy=self._policy)
-        ]
+        kept = await self._kept()
         await self._notice()
         self._newest = max(kept, key=lambda each: each.job.posts[-1].began_at, default=None)
         await self._check(kept)
@@ -121,17 +119,18 @@ class RollbackGuard:
         """
         if not await self._look():
             return False
-        wait = self._quiet_until - self._clock.monotonic()
-        if wait <= 0:
-            return True
-        await self._clock.sleep(wait)
-        if await self.check():
-            return False
-        now = self._clock.now()
-        for gate in await self._store.control.gates(self._queue):
-            if gate.scope is GateScope.QUEUE and gate.is_closed(at=now):
-                self._holds.heed(gate)
+        while self._vetted != self._restarts:
+            restarts = self._restarts
+            await self._clock.sleep(max(self._quiet_until - self._clock.monotonic(), 0.0))
+            # The worker that sent the newest calls may have been killed, so every file of this host is looked at.
+            if await self._check(await self._kept()):
                 return False
+            now = self._clock.now()
+            for gate in await self._store.control.gates(self._queue):
+                if gate.scope is GateScope.QUEUE and gate.is_closed(at=now):
+                    self._holds.heed(gate)
+                    return False
+            self._vetted = restarts
         return True
 
     async def check(self) -> bool:
@@ -170,7 +169,16 @@ class RollbackGuard:
         current = await self._store.incarnation(self._queue)
         if self._incarnation not in {None, current}:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
+            self._restarts += 1
         self._incarnation = current
+
+    async def _kept(self) -> list[JournalledCall]:
+        """The newest call of each journal file of this host that was certainly committed to the store."""
+        return [
+            call
+            for file in await self._witness.files(self._queue)
+            for call in calls_in(file, [file.kept] if file.kept is not None else [], policy=self._policy)
+        ]
 
     async def _check(self, calls: Sequence[JournalledCall]) -> bool:
         if not await forgotten_of(self._store, calls, now=self._clock.now()):
