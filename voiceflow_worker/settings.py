@@ -342,7 +342,7 @@ def _shown_value(name: str, value: object) -> str:
 
 
 def _check_plain_http(given: Mapping[str, _Given]) -> None:
-    """Raise SettingsError if a file of the working directory allows plain HTTP for an API key set elsewhere."""
+    """Raise SettingsError if .env or voiceflow.toml allows plain HTTP, but the API key was set in neither of them."""
     allowed, key = given.get("allow_plain_http"), given.get("api_key")
     if allowed is None or key is None or allowed.place not in _FILES_HERE or key.place in _FILES_HERE:
         return

@@ -203,7 +203,7 @@ class VoiceCampaignOperator(CallingTask):
                 raise AirflowFailException(
                     f"batch {batch_id}: {bad} of {requested} calls ended as {', '.join(self.fail_on)}, more than the "
                     f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch_id} --store "
-                    f"{store}` lists them"
+                    f"{store}` lists the calls of the batch"
                 )
             if doubts:
                 more = f" (This is the first of {len(doubts)} calls in doubt in batch {batch_id}.)"

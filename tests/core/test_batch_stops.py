@@ -77,7 +77,7 @@ async def test_too_few_answers_hold_the_batch_with_the_figure_and_the_limit(engi
     await ended(engine, S.NO_ANSWER, S.BUSY, S.NO_ANSWER)
     assert await hold(engine) is None
     await ended(engine, S.COMPLETED)
-    assert await hold(engine) == "stopped itself: 1 of 4 calls were answered (25.0%), and the limit is 50%/4"
+    assert await hold(engine) == "stopped itself: 1 of 4 calls were answered (25.0%), less than the required 50%"
     assert await engine.lease() == []
 
 
@@ -116,7 +116,7 @@ async def test_a_resumed_batch_is_measured_anew(engine: Engine, stops: BatchStop
     await ended(engine, *[S.BUSY] * 3)
     assert await hold(engine) is None
     await ended(engine, S.BUSY)
-    reason = "stopped itself: since it was resumed, 0 of 4 calls were answered (0.0%), and the limit is 50%/4"
+    reason = "stopped itself: since it was resumed, 0 of 4 calls were answered (0.0%), less than the required 50%"
     assert await hold(engine) == reason
     await engine.queue.resume(batch_id="march")
     await ended(engine, *[S.COMPLETED] * 4)

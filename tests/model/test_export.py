@@ -273,7 +273,7 @@ class TestMatching:
     ) -> None:
         match = matched(looks, taken=(), rivals=())
         assert (match.session, match.is_missing) == (None, False)
-        assert "1 session in the log of 8x8 may be this call" in match.reason
+        assert "1 session in the log of 8x8 might be this call" in match.reason
 
     def test_of_two_that_fit_none_is_bound(self) -> None:
         match = matched([CERTAIN, (LoggedSession("s-3", (a_row("s-3"),)), Likeness.SAME)], taken=(), rivals=())

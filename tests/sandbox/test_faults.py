@@ -297,7 +297,7 @@ async def test_faults_are_used_up_in_their_order_and_forgotten_by_a_reset(caller
         ({"fault": "reset", "colour": 1}, "colour"),
         ({"fault": "delay"}, "'delay' needs 'seconds'"),
         ({"fault": "delay", "seconds": -1}, "seconds"),
-        ({"fault": "status"}, "needs a value of 'status'"),
+        ({"fault": "status"}, "also needs the field 'status'"),
         ({"fault": "close", "next": 0}, "next"),
         ({"fault": "close", "next": 1, "destination": ANA}, "give 'destination' or 'next', not both"),
         ({"fault": "close", "next": 1, "times": 2}, "omit 'times'"),

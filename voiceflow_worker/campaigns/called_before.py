@@ -44,7 +44,7 @@ class CallsBefore:
     """A comparison of all rows of a file with the earlier calls in the same batches.
 
     Rows with their own unique key are not compared: the store recognises their calls by the key. Earlier calls with the
-    same body as a row do not count: they come from an interrupted enqueue of this file.
+    same body as a row do not count: they are taken to come from an interrupted enqueue of this file.
     """
 
     def __init__(self, queue: CallQueue) -> None:

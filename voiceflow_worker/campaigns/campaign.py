@@ -93,7 +93,7 @@ class Campaign:
         return await read_batch(self.queue.store, self.queue.name, self.batch_id)
 
     async def hold(self, *, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the batch until `until`; None: until `resume`. No more calls are sent; calls in flight finish."""
+        """Hold the batch until this time, or until `resume`. No more calls are sent; calls in flight finish."""
         return await self.queue.hold(batch_id=self.batch_id, until=until, reason=reason)
 
     async def resume(self) -> Gate:

@@ -26,7 +26,7 @@ class Crew:
         self.stopping = False
 
     def stop(self) -> None:
-        """Ask every process to stop. A second call asks them to stop at once."""
+        """Ask every process to stop. If called again, ask them to stop at once."""
         self.stopping = True
         for process in self._processes:
             if process.returncode is None:

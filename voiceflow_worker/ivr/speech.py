@@ -24,7 +24,7 @@ class _Template(Formatter):
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
         if field_name not in kwargs:
             raise InvalidInputError(
-                f"{{{field_name}}} has no value: the job's data has {', '.join(map(str, kwargs)) or 'nothing'}"
+                f"{{{field_name}}} has no value: the job's data has only {', '.join(map(str, kwargs)) or 'nothing'}"
             )
         value: object = kwargs[field_name]
         return ("" if value is None else value), field_name

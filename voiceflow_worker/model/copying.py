@@ -98,7 +98,7 @@ def _draft_of(kind: Any) -> Any:
     to that of the record. Setting the slots of a frozen record takes four times as long.
     """
     if hasattr(kind, "__post_init__"):
-        raise TypeError(f"{kind.__name__} checks its fields: use dataclasses.replace")
+        raise TypeError(f"{kind.__name__} has a __post_init__, which would be skipped: use dataclasses.replace")
     draft: Any = type(f"{kind.__name__}Draft", (), {"__slots__": tuple(field.name for field in fields(kind))})
     draft().__class__ = kind  # raises TypeError for a class whose slots are not its fields
     return draft

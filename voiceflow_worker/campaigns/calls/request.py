@@ -67,7 +67,7 @@ class ReadRow(NamedTuple):
 
 
 class RequestMaker:
-    """A reader of rows with the same options. Findings name `file`. A row that names no batch gets `default_batch`."""
+    """Makes calls of the rows of a file, with the given options. A row that names no batch gets `default_batch`."""
 
     def __init__(
         self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose

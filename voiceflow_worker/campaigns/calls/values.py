@@ -47,7 +47,7 @@ class CsvValues:
         self._nameless = range(max((index for index, name in enumerate(columns, 1) if name), default=0), len(columns))
 
     def __call__(self, raw: RawRow) -> RowValues:
-        """The values of a row that has as many cells as the header."""
+        """The values of a row. The row must have as many cells as the header."""
         cells = [cell.strip() for cell in raw.cells]
         return RowValues(
             reserved={name: cells[index] for index, name in self._reserved if cells[index]},

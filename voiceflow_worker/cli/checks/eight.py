@@ -78,7 +78,7 @@ async def voice_profile(context: CheckContext) -> Diagnosis | None:
 
 
 async def source(context: CheckContext) -> Diagnosis | None:
-    """Check that the source of the settings belongs to the account, and is active."""
+    """Check that the calling number (VOICEFLOW_SOURCE) belongs to the account, and is active."""
     wanted = context.settings.source
     if wanted is None:
         return None

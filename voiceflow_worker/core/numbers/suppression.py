@@ -87,7 +87,7 @@ class SuppressionList:
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
-            raise InvalidInputError(f"a number cannot be suppressed until {until}: give a future time, with its zone")
+            raise InvalidInputError(f"a suppression cannot end at {until}: give a future time, with its zone")
         wanted = {
             number: Suppression(number=number, since=now, reason=reason, until=until)
             for number in _parsed(numbers, country)

@@ -113,7 +113,7 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
 
 
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
-    """The progress of one batch; its total may be 0. Raises StoreError."""
+    """The progress of one batch, with a total of 0 if it is unknown. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
     gates = _closed(await store.control.gates(queue), now)
     states = await store.jobs.count(queue, batch_id=batch_id)
@@ -121,7 +121,7 @@ async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:
-    """The progress of one queue; its total may be 0. Raises StoreError."""
+    """The progress of one queue, with a total of 0 if it is unknown. Raises StoreError."""
     now, beats = store.clock.now(), await Heartbeats(store).workers(queue)
     states, gates = await store.jobs.count(queue), _closed(await store.control.gates(queue), now)
     return _of(queue, None, states, gates, sum(beat.rate for beat in beats), at=now)

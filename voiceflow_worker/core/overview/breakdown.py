@@ -95,7 +95,7 @@ class Breakdown:
 
     @property
     def attempts_per_person(self) -> float | None:
-        """The mean number of attempts, over the calls with an attempt."""
+        """The mean number of attempts of the calls that had at least one."""
         called = sum(calls for attempts, calls in self.attempts.items() if attempts)
         made = sum(attempts * calls for attempts, calls in self.attempts.items())
         return round(made / called, 2) if called else None

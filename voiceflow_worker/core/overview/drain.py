@@ -1,4 +1,4 @@
-"""The check whether a drain is done, and the jobs that remain after it."""
+"""The check whether a queue is drained, and the counts of jobs that remain."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Senders:
         self._flying += count
 
     def free(self, count: int) -> None:
-        """Subtract calls that will not be sent."""
+        """Subtract calls that were leased but will not be sent."""
         self._flying -= count
         if count:
             self._on_freed()
@@ -73,7 +73,8 @@ class Senders:
             await self._submitter.fly(flight)
         except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
             _log.exception(
-                "an unexpected error stopped a call; when its lease ends, the call is queued again or in doubt",
+                "a call could not be sent, or its answer not read, because of an unexpected error; "
+                "when its lease ends, the call is queued again or in doubt",
                 job=flight.job.id,
             )
         finally:

@@ -45,7 +45,7 @@ class Holds:
         return (await self._control.gate(gate)).until
 
     def heed(self, gate: Gate) -> None:
-        """Follow a hold that was read from the store: calls that this worker leased before must not leave."""
+        """Follow a hold that was read from the store: calls that this worker has leased already must not leave."""
         self._closed_at = self._clock.monotonic()
         self.reason = gate.reason
 

@@ -1,7 +1,7 @@
 """Prices of ended calls, read from the log of 8x8. The states of the calls do not change.
 
-A row is matched to a call by its session alone. Rows come late, and the rows of a session come one by one. While a
-session has fewer rows than its summary has legs, the session is left for later.
+A row is matched to a call by its session id alone. Rows come late, and the rows of a session come one by one. A session
+whose summary has a leg without a row is left for later.
 """
 
 from __future__ import annotations

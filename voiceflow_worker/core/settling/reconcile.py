@@ -179,7 +179,9 @@ class Reconciler:
             return await self._at_this_hour(matched((), taken=(), rivals=()), case, book)
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
-            return Match(reason="the call is so old that a row in 8x8's log may belong to a call that has been deleted")
+            return Match(
+                reason="the call is so old that its row in 8x8's log may be that of a call deleted from this store"
+            )
         # The other POSTs are read first: a POST that gets its session after this read counts as a rival.
         others = await self._others(case)
         owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id])

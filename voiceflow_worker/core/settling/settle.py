@@ -125,9 +125,9 @@ class Settler:
         return settled
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
-        """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.
+        """Settle the POST that a session summary (VSS) belongs to, found by its `clientRequestId`, else by its session.
 
-        Raises `StoreUnavailableError`: the summary is then not stored, and the answer to its sender must say so.
+        If this raises `StoreUnavailableError`, the summary is not stored, and the answer to its sender must say so.
         """
         post = job_of(summary.client_request_id) if summary.client_request_id else None
         if post is not None:

@@ -37,8 +37,8 @@ _REMEDIES = {
     " sub-account may place calls and allows this machine's address; then resume the queue",
     404: f"8x8 does not know this sub-account at this address (404): {Remedy.CHECK_SUB_ACCOUNT}, and"
     f" {Remedy.CHECK_BASE_URL}; then resume the queue",
-    400: "the platform of 8x8 rejected the request before it reached the API (400): ask 8x8, with the error id that the"
-    " call shows; then resume the queue, or cancel the call if only this call is rejected",
+    400: "the platform of 8x8 rejected the request before it reached the API (400): ask 8x8, and quote the error"
+    " id that is shown with the call; then resume the queue, or cancel the call if only this call is rejected",
     410: f"the API is no longer at this address (410): {Remedy.CHECK_BASE_URL}, or ask 8x8; then resume the queue",
     426: "8x8 requires a newer version of TLS than this machine or its proxy supports (426): update Python and OpenSSL;"
     " then resume the queue",

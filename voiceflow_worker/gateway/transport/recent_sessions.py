@@ -28,6 +28,6 @@ class RecentSessions:
         return False
 
     def do_repeat(self) -> None:
-        """Record that the server gives several calls the same id, as a simple stand-in may. Ids then prove nothing."""
+        """Record that the server gives several calls the same id, as a stand-in for 8x8 may. Ids then prove nothing."""
         self._are_unique = False
         self._ids.clear()

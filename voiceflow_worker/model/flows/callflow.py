@@ -220,7 +220,7 @@ class CallFlow:
 
     @property
     def client_request_id(self) -> str | None:
-        """The `clientRequestId` of the body; None if it is not set or empty."""
+        """The `clientRequestId` of the body; None if it is missing or empty."""
         return self._text("clientRequestId")
 
     @property

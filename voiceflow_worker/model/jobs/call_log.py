@@ -310,7 +310,7 @@ def matched(
         return Match(reason="no row found in the log of 8x8; it may come later", is_missing=True)
     if unclear:
         return Match(
-            reason=f"{count_of(unclear, 'session')} in the log of 8x8 may be this call, but the rows do not prove it"
+            reason=f"{count_of(unclear, 'session')} in the log of 8x8 might be this call, but no row proves it"
         )
     if len(free) > 1:
         return Match(reason=f"{len(free)} sessions in the log of 8x8 match this call, which can have only one")

@@ -264,7 +264,7 @@ class Job:
 
     @property
     def outcome_status(self) -> SessionStatus | None:
-        """The status of the newest call to the person; None without an outcome, and for an unknown spelling."""
+        """The status of the call to the person in the newest outcome; None without an outcome or a known status."""
         return None if self.outcome is None else self.outcome.status_of(self.destination)
 
     @property

@@ -28,16 +28,16 @@ S = JobState
 class MoveName(StrEnum):
     """A move of a job."""
 
-    LEASE = "lease"
-    RELEASE = "release"
-    BEGIN = "begin"
-    DOUBT = "doubt"
-    GIVE_UP_WAITING = "give up waiting"
-    LOOK_AGAIN = "look again"
+    LEASE = "be leased"
+    RELEASE = "be put back"
+    BEGIN = "be sent"
+    DOUBT = "be put in doubt"
+    GIVE_UP_WAITING = "stop waiting for its summary"
+    LOOK_AGAIN = "wait for further evidence"
     EXPIRE = "expire"
-    CANCEL = "cancel"
-    RESOLVE = "resolve"
-    REDIAL = "redial"
+    CANCEL = "be cancelled"
+    RESOLVE = "be resolved"
+    REDIAL = "be redialled"
 
 
 MOVES: dict[MoveName, frozenset[JobState]] = {

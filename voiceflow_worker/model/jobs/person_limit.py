@@ -24,7 +24,7 @@ class PersonLimit:
         if not 1 <= self.attempts <= MOST_ATTEMPTS or not timedelta() < self.span <= LONGEST:
             raise InvalidInputError(
                 f"a limit of {self.attempts} attempts per person within {self.span} is impossible: give 1 to "
-                f"{MOST_ATTEMPTS} attempts within a span above 0 and of at most {LONGEST.days} days"
+                f"{MOST_ATTEMPTS} attempts within a span of more than 0 and at most {LONGEST.days} days"
             )
 
     def in_words(self) -> str:

@@ -67,7 +67,8 @@ def why_stop(rules: StopRules, figures: Measured) -> str | None:
         percent = 100 * figures.answered / figures.ended
         if percent < least.percent:
             return (
-                f"{figures.answered} of {figures.ended} calls were answered ({percent:.1f}%), and the limit is {least}"
+                f"{figures.answered} of {figures.ended} calls were answered ({percent:.1f}%), less than the required "
+                f"{least.percent:g}%"
             )
     return None
 

@@ -116,7 +116,7 @@ class Totals:
 
     @property
     def seconds(self) -> float:
-        """The total seconds of the newest sessions of all jobs."""
+        """The total duration of the sessions in seconds. A job counts with its newest outcome only."""
         return round(self._sum(MICROSECONDS) / 1_000_000, 3)
 
     @property

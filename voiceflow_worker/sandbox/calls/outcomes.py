@@ -37,7 +37,7 @@ _SUMMARY_LAG = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:
-    """The planned course of one call. Durations are in simulated seconds; the speed does not change them."""
+    """The planned course of one call. Durations are in simulated seconds: they are not divided by the speed yet."""
 
     status: SessionStatus
     code: int | None = None

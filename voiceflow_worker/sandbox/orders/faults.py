@@ -140,7 +140,7 @@ class Fault(DestinationOrder):
         if self.until is not None and self.happens is not Place.AFTER:
             raise ValueError("'until' works only with 'place': 'after', which is the default")
         if self.fault is FaultKind.STATUS and self.status is None:
-            raise ValueError("the fault 'status' needs a value of 'status'")
+            raise ValueError("the fault 'status' also needs the field 'status', an HTTP status")
         if self.fault is FaultKind.PLATFORM and self.status not in _OF_THE_PLATFORM | {None}:
             raise ValueError(f"'status' of a platform error is one of {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
         if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:

@@ -39,7 +39,7 @@ class Script(DestinationOrder, Conduct):
     `duplicates` is the number of further summaries. With `drop`, no summary is sent. `no_client_request_id` leaves the
     clientRequestId out of the summary. `retries` is how often a summary is sent again if the answer is not 2xx.
 
-    A call with questions or a second party takes as long as its menu. In such a call, two people talk for
+    An answered call with questions or a second party takes as long as its actions. In such a call, two people talk for
     `bridge_seconds`, or else for `talk_seconds`.
     """
 

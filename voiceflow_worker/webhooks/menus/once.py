@@ -24,7 +24,7 @@ class AnswersOnce:
     """The stored answers to events. Every receiver gives the answer that was stored first.
 
     A receiver claims an event before it runs a handler. A claim lasts `claim_for`, which is longer than the time limit
-    of a handler. If the receiver crashes, another receiver can then claim the event, and the handler runs again.
+    of a handler. If the receiver crashes, another receiver can claim the event after that, and runs the handler again.
     Otherwise the handler runs once.
     """
 

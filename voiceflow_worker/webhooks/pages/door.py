@@ -82,7 +82,7 @@ class PageDoor:
         if role is None:
             self._wrong.failed(address, at=now)
             _log.warning("somebody typed a wrong secret to sign in to the pages", address=str(address))
-            return _form(401, way=way, name=form.one("name"), said="This is not the secret of these pages.")
+            return _form(401, way=way, name=form.one("name"), said="The secret is wrong.")
         self._wrong.succeeded(address)
         if (old := await self.session(scope)) is not None:
             await self._sessions.end(old)

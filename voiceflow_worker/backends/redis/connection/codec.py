@@ -67,7 +67,7 @@ def move_arguments(move: Move) -> list[Argument]:
 
 
 def job_of_row(queue: str, row: Sequence[str]) -> Job:
-    """The job in a row from a script. Raises StoreVersionError for a row of a newer version."""
+    """The job in a list of fields from a Redis script. Raises StoreVersionError if a newer version wrote it."""
     (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body) = row
     head = (
         job_id, queue, state, int(due), rev, _text(worker), int(prio), _text(batch), dest[1:], _text(key),

@@ -1,4 +1,4 @@
-"""Restoring a backup in the place of an unused store. The backup gets the store's evidence, and all queues are held."""
+"""Restoring a backup, which replaces a store that no process uses. The evidence of the old store is added to it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class PageForm:
         return next((value.strip() for key, value in self._values if key == name), "")
 
     def exactly(self, name: str) -> str:
-        """The value with this name, with the white space around it, because a batch's name may begin with a space."""
+        """The value with this name, not stripped, because a batch's name may begin with a space."""
         return next((value for key, value in self._values if key == name), "")
 
     def all(self, name: str) -> list[str]:
