@@ -227,7 +227,7 @@ class TestFailing:
     @pytest.mark.parametrize("status", ["failed", "cancelled", "error"])
     async def test_an_export_that_failed_says_so(self, service: EightByEight, status: str) -> None:
         service.states = [said(200, {"status": status})]
-        with pytest.raises(CallLogError, match=f"ended as {status}"):
+        with pytest.raises(CallLogError, match=f"ended with the state {status}"):
             await service.read()
 
     @pytest.mark.parametrize(

@@ -309,6 +309,6 @@ class TestWithTheClient:
         async with VoiceClient("key-1", "acme", base_url=caller.url) as voice:
             log = await voice.logged_calls(since=now - timedelta(hours=1), until=now + timedelta(seconds=5))
             sandbox.exports.add(ExportOrder(status="error"))
-            with pytest.raises(CallLogError, match="ended as error"):
+            with pytest.raises(CallLogError, match="ended with the state error"):
                 await voice.logged_calls(since=now - timedelta(hours=1), until=now + timedelta(seconds=5))
         assert len(log.rows) == 1
