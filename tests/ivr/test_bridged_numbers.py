@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.ivr.asking import OURS, Heard, Line, Receiver
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
@@ -96,6 +97,18 @@ async def settled(store: Store, job: Job, *, rang: bool = True) -> None:
     await Engine(store, ScriptedVoice()).settler.summary(summary)
 
 
+def meanwhile(store: Store, space: str, happens: Callable[[], Awaitable[object]]) -> FaultyStore:
+    """The store; just before a record is first put into this namespace, something else happens."""
+    begun: list[str] = []
+
+    async def before(call: StoreCall) -> None:
+        if call.name == "records.put_if_absent" and call.arguments[0] == space and not begun:
+            begun.append(space)
+            await happens()
+
+    return FaultyStore(store, before=before)
+
+
 async def test_callers_reach_one_desk_at_a_time_and_queues_leave_it_alone_until_the_last_has_hung_up(
     store: Store,
 ) -> None:
@@ -112,24 +125,20 @@ async def test_callers_reach_one_desk_at_a_time_and_queues_leave_it_alone_until_
     assert await waits_for(store, DESK) is None
 
 
-async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(store: Store) -> None:
     """The first bridge ends, and a queue takes the number, while a second bridge finds it held by the first."""
     menu = put_through()
     receiver = Receiver.of(store, menu)
     first, second = [await called(store, menu, destination) for destination in (ANA, BEN)]
     assert (await Line.of(first).press(receiver, "1")).connected_to == DESK
-    put, sent = store.records.put_if_absent, list[Job]()
+    sent: list[Job] = []
 
-    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
-        if namespace == BESIDE and not sent:
-            await settled(store, first)
-            sent.append(await called(store, menu, DESK))
-        return await put(namespace, values, **times)
+    async def taken() -> None:
+        await settled(store, first)
+        sent.append(await called(store, menu, DESK))
 
-    monkeypatch.setattr(store.records, "put_if_absent", late)
-    assert (await Line.of(second).press(receiver, "1")).connected_to is None
+    late = Receiver.of(meanwhile(store, BESIDE, taken), menu)
+    assert (await Line.of(second).press(late, "1")).connected_to is None
     assert [job.post_count for job in sent] == [1]
     await settled(store, second, rang=False)
     assert await store.records.scan(BESIDE, now=store.clock.now()) == []
@@ -215,21 +224,16 @@ async def test_a_key_press_that_comes_after_the_end_of_its_call_locks_nothing(st
     assert await locked(store) == []
 
 
-async def test_a_call_that_ends_while_its_bridge_takes_its_lock_leaves_the_desk_free(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_call_that_ends_while_its_bridge_takes_its_lock_leaves_the_desk_free(store: Store) -> None:
     menu = put_through()
-    receiver = Receiver.of(store, menu)
     job = await called(store, menu, ANA)
-    put, ended = store.records.put_if_absent, list[str]()
+    ended: list[str] = []
 
-    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
-        if namespace == NAMESPACE and DESK in values and not ended:
-            ended.append(job.id)
-            await settled(store, job, rang=False)
-        return await put(namespace, values, **times)
+    async def end() -> None:
+        ended.append(job.id)
+        await settled(store, job, rang=False)
 
-    monkeypatch.setattr(store.records, "put_if_absent", late)
+    receiver = Receiver.of(meanwhile(store, NAMESPACE, end), menu)
     assert (await Line.of(job).press(receiver, "1")).connected_to is None
     assert ended
     assert await locked(store) == []
@@ -273,9 +277,7 @@ async def test_a_refused_bridge_keeps_the_lock_of_a_desk_that_an_earlier_key_mad
     assert await waits_for(store, DESK) is None
 
 
-async def test_a_call_that_ends_while_its_second_bridge_is_refused_leaves_the_desk_free(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_call_that_ends_while_its_second_bridge_is_refused_leaves_the_desk_free(store: Store) -> None:
     menu = put_through()
     menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
     receiver = Receiver.of(store, menu)
@@ -283,16 +285,14 @@ async def test_a_call_that_ends_while_its_second_bridge_is_refused_leaves_the_de
     other = await called(store, menu, number(7))
     line = Line.of(job)
     assert (await line.elsewhere().press(receiver, "1")).connected_to == DESK
-    put, ended = store.records.put_if_absent, list[str]()
+    ended: list[str] = []
 
-    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
-        if namespace == BRIDGED and not ended:
-            ended.append(job.id)
-            await settled(store, job, rang=False)
-        return await put(namespace, values, **times)
+    async def end() -> None:
+        ended.append(job.id)
+        await settled(store, job, rang=False)
 
-    monkeypatch.setattr(store.records, "put_if_absent", late)
-    assert (await line.elsewhere().press(receiver, "2")).connected_to is None
+    late = Receiver.of(meanwhile(store, BRIDGED, end), menu)
+    assert (await line.elsewhere().press(late, "2")).connected_to is None
     assert ended
     assert await store.records.scan(NAMESPACE, now=store.clock.now()) == [(number(7), f"{other.id}.1")]
     assert await store.records.scan(BRIDGED, now=store.clock.now()) == []
@@ -313,67 +313,49 @@ async def test_a_key_pressed_again_later_still_leaves_its_number_free_in_the_end
     assert await locked(store) == []
 
 
-async def test_the_same_key_twice_while_the_call_ends_leaves_the_desk_free(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_same_key_twice_while_the_call_ends_leaves_the_desk_free(store: Store) -> None:
     menu = put_through()
-    receiver = Receiver.of(store, menu)
     job = await called(store, menu, ANA)
     line = Line.of(job)
-    put, ended = store.records.put_if_absent, list[str]()
+    ended: list[str] = []
 
-    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
-        if namespace == NAMESPACE and DESK in values and not ended:
-            ended.append(job.id)
-            await settled(store, job, rang=False)
-            assert (await line.elsewhere().press(receiver, "1")).connected_to is None
-        return await put(namespace, values, **times)
+    async def end() -> None:
+        ended.append(job.id)
+        await settled(store, job, rang=False)
+        assert (await line.elsewhere().press(receiver, "1")).connected_to is None
 
-    monkeypatch.setattr(store.records, "put_if_absent", late)
+    receiver = Receiver.of(meanwhile(store, NAMESPACE, end), menu)
     assert (await line.elsewhere().press(receiver, "1")).connected_to is None
     assert ended
     assert await locked(store) == []
 
 
-class LostOnce:
-    """A store's `delete` of records that is unavailable the first time that it is used in a namespace."""
-
-    def __init__(self, store: Store, space: str, patch: pytest.MonkeyPatch) -> None:
-        self._delete, self._space, self._is_lost = store.records.delete, space, False
-        patch.setattr(store.records, "delete", self)
-
-    async def __call__(self, namespace: str, values: Mapping[str, str | None], **times: Any) -> None:
-        if namespace == self._space and not self._is_lost:
-            self._is_lost = True
-            raise StoreUnavailableError("the store is away")
-        await self._delete(namespace, values, **times)
+def lost_once(store: Store, space: str) -> FaultyStore:
+    """The store, which is unavailable when records of this namespace are first deleted."""
+    faulty = FaultyStore(store)
+    faulty.lose(Loss.BEFORE, "records.delete", when=lambda call: call.arguments[0] == space)
+    return faulty
 
 
 @pytest.mark.parametrize("space", [NAMESPACE, BRIDGED])
-async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(
-    store: Store, monkeypatch: pytest.MonkeyPatch, space: str
-) -> None:
+async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(store: Store, space: str) -> None:
     menu = put_through()
     job = await called(store, menu, ANA)
     assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
-    LostOnce(store, space, monkeypatch)
     with pytest.raises(StoreUnavailableError):
-        await settled(store, job, rang=False)
+        await settled(lost_once(store, space), job, rang=False)
     assert await locked(store)
     await settled(store, job, rang=False)
     assert await locked(store) == []
 
 
-async def test_a_parked_summary_that_is_applied_again_frees_what_a_lost_store_kept_locked(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_parked_summary_that_is_applied_again_frees_what_a_lost_store_kept_locked(store: Store) -> None:
     menu = put_through()
     job = await called(store, menu, ANA)
     assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
     ended = outcome_of(SessionSummary(session_id=job.session_id, status=SessionStatus.COMPLETED))
     await Sessions(store).parked.add({f"session-{job.id}.1": ended})
-    LostOnce(store, NAMESPACE, monkeypatch)
-    settler = Engine(store, ScriptedVoice()).settler
+    settler = Engine(lost_once(store, NAMESPACE), ScriptedVoice()).settler
     with pytest.raises(StoreUnavailableError):
         await settler.apply_all_parked()
     assert await locked(store)
@@ -381,13 +363,10 @@ async def test_a_parked_summary_that_is_applied_again_frees_what_a_lost_store_ke
     assert await locked(store) == []
 
 
-async def test_a_refusal_that_is_stored_again_frees_what_a_lost_store_kept_locked(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = Engine(store, ScriptedVoice())
+async def test_a_refusal_that_is_stored_again_frees_what_a_lost_store_kept_locked(store: Store) -> None:
+    engine = Engine(lost_once(store, NAMESPACE), ScriptedVoice())
     await engine.queue.enqueue(put_through().call(ANA, source=OURS), menu="main")
     (job,) = await engine.journal()
-    LostOnce(store, NAMESPACE, monkeypatch)
     refused = Verdict(kind=VerdictKind.REFUSED, code=-1001, message="no such voice")
     with pytest.raises(StoreUnavailableError):
         await engine.settler.verdict(job, 1, refused)
