@@ -103,6 +103,13 @@ class TestTheMovesTable:
                 MOVED[name](job)
             assert refused.value.job_id == job.id
             assert f"is {state.value}" in str(refused.value)
+            assert f"it cannot {name}" in str(refused.value)
+
+    def test_a_refused_decision_is_worded_as_a_sentence(self) -> None:
+        with pytest.raises(IllegalMoveError, match=r"is completed: it cannot be resolved$"):
+            MOVED[MoveName.RESOLVE](a_job(S.COMPLETED))
+        with pytest.raises(IllegalMoveError, match=r"is queued: it cannot be redialled$"):
+            MOVED[MoveName.REDIAL](a_job(S.QUEUED))
 
     @pytest.mark.parametrize(
         ("name", "after"),

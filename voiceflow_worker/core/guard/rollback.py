@@ -114,8 +114,8 @@ class RollbackGuard:
         """Whether jobs that were just leased may be sent: False if the store was set back, or the queue is held.
 
         If the store was set back, the queue is held and the store restored before this returns. After a restart of the
-        store's server this waits, so that another worker that notices a loss has time to hold the queue. Raises
-        `StoreError`.
+        store's server this waits, so that another worker that notices a loss has time to hold the queue, and checks the
+        files of all workers of this host. Raises `StoreError`.
         """
         if not await self._look():
             return False
@@ -123,7 +123,7 @@ class RollbackGuard:
             restarts = self._restarts
             await self._clock.sleep(max(self._quiet_until - self._clock.monotonic(), 0.0))
             # The worker that sent the newest calls may have been killed, so every file of this host is looked at.
-            if await self._check(await self._kept()):
+            if await self.check() or await self._check(await self._kept()):
                 return False
             now = self._clock.now()
             for gate in await self._store.control.gates(self._queue):

@@ -94,16 +94,14 @@ class Changes:
                 raise answer
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
-    async def release_again(self, jobs: Iterable[Job]) -> None:
+    async def release_again(self, jobs: Sequence[Job]) -> None:
         """Release the numbers of calls whose evidence came again: the first release may have been interrupted.
 
         Raises `StoreUnavailableError`.
         """
-        for job in jobs:
-            if job.state not in _HOLDS_ITS_NUMBER and job.open_post is None:
-                await self._numbers.release_settled([job])
-            ended = [post.client_request_id for post in job.posts if post.outcome is not None and _may_bridge(job)]
-            await self._numbers.release_bridged(ended, now=self._store.clock.now())
+        await self._numbers.release_settled([job for job in jobs if not _holds_its_number(job)])
+        ended = [post for job in jobs if _may_bridge(job) for post in job.posts if post.outcome is not None]
+        await self._numbers.release_bridged([post.client_request_id for post in ended], now=self._store.clock.now())
 
     async def _flush(self, changes: Sequence[Change]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}
@@ -268,6 +266,8 @@ def _may_bridge(job: Job) -> bool:
 
 
 def _is_over(made: Move) -> bool:
-    return (
-        made.old.state in _HOLDS_ITS_NUMBER and made.new.state not in _HOLDS_ITS_NUMBER and made.new.open_post is None
-    )
+    return made.old.state in _HOLDS_ITS_NUMBER and not _holds_its_number(made.new)
+
+
+def _holds_its_number(job: Job) -> bool:
+    return job.state in _HOLDS_ITS_NUMBER or job.open_post is not None

@@ -26,7 +26,7 @@ S = JobState
 
 
 class MoveName(StrEnum):
-    """A move of a job."""
+    """A move of a job. Its value ends the sentence "it cannot …"."""
 
     LEASE = "be leased"
     RELEASE = "be put back"
@@ -170,7 +170,7 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
         remedy = (
             "the job has ended" if job.state.is_final else "the request may have left, and a call cannot be taken back"
         )
-        raise TooLateError(job.id, state=job.state.value, move="be cancelled", remedy=remedy)
+        raise TooLateError(job.id, state=job.state.value, move=MoveName.CANCEL, remedy=remedy)
     after = noted(job, NoteKind.CANCELLED, reason, at=at)
     return ended(after, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy)
 
@@ -199,7 +199,9 @@ def resolve(
         raise IllegalMoveError(job.id, state=job.state.value, move="be resolved without a POST in doubt")
     if number is not None and post.number != number:
         remedy = f"POST {post.number}, begun at {in_words(post.began_at)}, is in doubt now; look for it at 8x8"
-        raise IllegalMoveError(job.id, state=job.state.value, move=f"be resolved by POST {number}", remedy=remedy)
+        raise IllegalMoveError(
+            job.id, state=job.state.value, move=f"{MoveName.RESOLVE} by POST {number}", remedy=remedy
+        )
     if not placed:
         until = post.valid_until + policy.clock_skew
         if witnessed <= until:
@@ -220,7 +222,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
 
     With `number`, raises IllegalMoveError if a POST with another number is the newest; 0 stands for no POST.
     """
-    refused = partial(IllegalMoveError, job.id, state=job.state.value, move="be redialled")
+    refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise refused(remedy="wait for its outcome, or resolve it first")
     _require(job, MoveName.REDIAL)
@@ -229,7 +231,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
         raise IllegalMoveError(
             job.id,
             state=job.state.value,
-            move=f"be redialled after POST {number}",
+            move=f"{MoveName.REDIAL} after POST {number}",
             remedy=f"{newest}; look at the call first",
         )
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
@@ -380,4 +382,4 @@ def with_post(job: Job, post: Post) -> Job:
 
 def _require(job: Job, move: MoveName) -> None:
     if job.state not in MOVES[move]:
-        raise IllegalMoveError(job.id, state=job.state.value, move=move.value)
+        raise IllegalMoveError(job.id, state=job.state.value, move=move)
