@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from datetime import timedelta
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from tests.support.waiting import until
 from voiceflow_worker.asgi.connections import ConnectionLimits
 from voiceflow_worker.asgi.descriptors import connections_that_fit, raise_limit
+from voiceflow_worker.asgi.listener import AT_ONCE
 from voiceflow_worker.asgi.load_shedding import LoadShedding
 from voiceflow_worker.asgi.server import fast_protocol, serving, uvicorn_protocol
 
@@ -25,6 +27,8 @@ SOON = timedelta(milliseconds=50)
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 POST = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+LONGEST_BACKLOG = int(SOMAXCONN.read_text()) if SOMAXCONN.exists() else 0
 BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -157,6 +161,27 @@ async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions
             assert (await anyio.to_thread.run_sync(each.recv, 4096)).startswith(b"HTTP/1.1 200")
         for each in (asking, *refused, *working):
             each.close()
+
+
+@pytest.mark.skipif(not LONGEST_BACKLOG, reason="only Linux tells the length of a backlog")
+async def test_a_crowded_backlog_is_emptied_before_the_system_drops_connections() -> None:
+    """Requests are turned away although few are at work, until less than an eighth of the backlog is full."""
+    many = LONGEST_BACKLOG // 8 + 300
+    if raise_limit() < 2 * many + 100:
+        pytest.skip(f"needs {2 * many + 100} file descriptors")
+    counted = list[int]()
+    shedding = LoadShedding(answer=BUSY, busy_at=many, count=lambda: counted.append(1))
+    app = Starlette(routes=[Route("/slow", hello, methods=["POST"])])
+    async with serving(app, shedding=shedding) as address:
+        asking = [connected(address.port, POST) for _ in range(many)]  # the event loop stands still meanwhile
+        asking_last = connected(address.port, GET)
+        answers = [await anyio.to_thread.run_sync(each.recv, 4096) for each in asking]
+        assert (await answer_on(asking_last)).startswith(b"HTTP/1.1 404")
+        for each in (*asking, asking_last):
+            each.close()
+    assert 200 <= len(counted) < many - AT_ONCE
+    assert answers.count(BUSY) == len(counted)
+    assert sum(answer.startswith(b"HTTP/1.1 200") for answer in answers) == many - len(counted)
 
 
 def test_connections_fit_below_the_limit() -> None:

@@ -19,9 +19,12 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding, ShedDecision, deci
 
 _log = structlog.get_logger("voiceflow.asgi")
 
-AT_ONCE = 64
-"""The most connections accepted in one turn of the event loop. Then the event loop serves the others."""
-SHED_AT_ONCE = 512
+AT_ONCE = 32
+"""The most connections let in in one turn of the event loop. Then the event loop serves the others."""
+SHED_AT_ONCE = 1024
+"""The most requests turned away in one turn of the event loop."""
+_CHECK_AFTER = 64
+"""Requests turned away until the length of the backlog is read again."""
 SHORT_PAUSE = 0.01
 """Seconds until a waiting request is checked again, in case it has waited too long."""
 PAUSE = 0.05
@@ -85,14 +88,18 @@ class Listener:
     def _take(self) -> None:
         let_in = turned_away = 0
         crowded = self._shedding is not None and is_crowded(self._listening)
-        while let_in < AT_ONCE and turned_away < SHED_AT_ONCE:
+        while turned_away < SHED_AT_ONCE and (let_in < AT_ONCE or crowded):
             connection = self._next()
             if connection is None:
                 return
-            if self._shedding is not None and self._limiter.at_work + let_in >= self._shedding.busy_at:
+            # A crowded backlog is emptied in this turn, before it is full and the system drops connections.
+            is_enough = let_in >= AT_ONCE
+            if self._shedding is not None and (is_enough or self._limiter.at_work + let_in >= self._shedding.busy_at):
                 match decide(connection, self._shedding, crowded=crowded):
                     case ShedDecision.SHED:
                         turned_away += 1
+                        if turned_away % _CHECK_AFTER == 0:
+                            crowded = is_crowded(self._listening)
                         continue
                     case ShedDecision.WAIT:
                         self._held = connection
@@ -100,6 +107,10 @@ class Listener:
                         return
                     case ShedDecision.ADMIT:
                         pass
+            if is_enough:
+                self._held = connection
+                self._pause(0)
+                return
             if self._limiter.is_full:
                 self._held = connection
                 # A connection that is closed here gives back its descriptor after this turn of the event loop.

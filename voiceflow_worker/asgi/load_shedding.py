@@ -21,8 +21,8 @@ _LAST_DATA = struct.Struct("=52xI")
 """`tcpi_last_data_recv` in the struct tcp_info of Linux: milliseconds since data arrived."""
 _BACKLOG = struct.Struct("=24xII")
 """`tcpi_unacked` and `tcpi_sacked`: for a listening socket, the length of its backlog and the limit of that length."""
-_CROWDED = 4
-"""The backlog is crowded when a quarter of it is full. A full one drops new connections, which retry after 1 s."""
+_CROWDED = 8
+"""The backlog is crowded when an eighth of it is full. A full one drops new connections, which retry after 1 s."""
 _IS_LINUX = sys.platform.startswith("linux")
 _LONGEST = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
@@ -53,7 +53,7 @@ class ShedDecision(Enum):
 
 
 def is_crowded(listening: socket.socket) -> bool:
-    """Whether more than a quarter of the backlog is full; False on other systems than Linux."""
+    """Whether more than an eighth of the backlog is full; False on other systems than Linux."""
     if not _IS_LINUX:
         return False
     waiting, most = _BACKLOG.unpack(listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG.size))

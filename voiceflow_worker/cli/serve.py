@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from voiceflow_worker.cli.garbage_collection import collect_less
 from voiceflow_worker.cli.menus import IvrOption, load_menus
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
 from voiceflow_worker.cli.opening import opened_queue
@@ -111,6 +112,7 @@ async def serve(
             notifying(notifier, settings, calls.store, queue=None) as hooks,
             anyio.create_task_group() as group,
         ):
+            collect_less()
             if hooks is not None:
                 registry.register(HookMetrics(hooks))
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")

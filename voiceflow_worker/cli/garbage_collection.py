@@ -1,0 +1,17 @@
+"""Python's garbage collection in processes that run for long."""
+
+from __future__ import annotations
+
+import gc
+
+
+def collect_less() -> None:
+    """Collect garbage less often, and never among the objects that were loaded at the start.
+
+    A worker or receiver makes and drops many small objects for each call, with hardly any reference cycles. With
+    Python's defaults, a worker sent 5 to 11 % fewer calls per second of processor time, and a busy receiver answered
+    nobody for 100 ms, more than once a second.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
