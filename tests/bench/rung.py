@@ -31,6 +31,7 @@ from voiceflow_worker.backends.witness import JournalFiles  # noqa: E402
 from voiceflow_worker.campaigns.calls.options import CampaignOptions  # noqa: E402
 from voiceflow_worker.campaigns.calls.template import FlowTemplate  # noqa: E402
 from voiceflow_worker.campaigns.enqueue import enqueue_file  # noqa: E402
+from voiceflow_worker.cli.garbage_collection import collect_less  # noqa: E402
 from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
 from voiceflow_worker.core.ports import Placement  # noqa: E402
 from voiceflow_worker.gateway.transport.transports import DefaultTransport  # noqa: E402
@@ -124,6 +125,7 @@ async def worker(wanted: argparse.Namespace) -> dict[str, float]:
         await fill(0, WARM_UP)
         await new_worker().drain()
         await fill(WARM_UP, wanted.calls)
+        collect_less()  # as `voiceflow worker` does
         watch = Stopwatch()
         await new_worker().drain()
         rates = watch.report(wanted.calls)
