@@ -199,7 +199,7 @@ def test_a_local_address_is_a_legal_base_url() -> None:
 
 def test_a_key_within_the_base_url_is_refused_and_not_repeated() -> None:
     message = told(base_url="https://user:hunter2@voice.8x8.com")
-    assert "set the API key by itself" in message
+    assert "set the API key as a setting of its own" in message
     assert "hunter2" not in message
 
 

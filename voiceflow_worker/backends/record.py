@@ -216,9 +216,9 @@ def _policy(text: str) -> RedialPolicy:
 
 def _check(record: Mapping[str, Any]) -> None:
     if not record.keys() <= _KNOWN:
-        raise ValueError(f"unknown {', '.join(sorted(record.keys() - _KNOWN))}")
+        raise ValueError(f"it has unknown fields: {', '.join(sorted(record.keys() - _KNOWN))}")
     if not record.keys() >= _NEEDED:
-        raise ValueError(f"without {', '.join(sorted(_NEEDED - record.keys()))}")
+        raise ValueError(f"it lacks fields: {', '.join(sorted(_NEEDED - record.keys()))}")
 
 
 _time = datetime.fromisoformat

@@ -57,7 +57,7 @@ PostOption = Annotated[
     Parameter(
         name="--post",
         metavar="N",
-        help="The number of the POST that you decided about, as in `calls show`; refused if another is newer.",
+        help="The number of the POST that you decided about, as in `calls show`. A newer POST prevents the change.",
     ),
 ]
 

@@ -89,7 +89,7 @@ class Bridges:
         await self._records.put(BRIDGED, {key: both}, expires_at=until, now=now)
 
     async def _why_over(self, line: MenuCall, owner: str, numbers: Sequence[str]) -> str | None:
-        """A clause if the session has ended meanwhile: its numbers are released, and nothing may ring. Else None."""
+        """A clause if the session has ended meanwhile, else None. The numbers of an ended session are released here."""
         if line.job is None or line.number is None:
             return None
         job = (await self._store.jobs.get([line.job.id])).get(line.job.id)

@@ -29,13 +29,13 @@ class JournalledCall:
 
     @classmethod
     def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """The journalled call of a job. From `retention` after its last POST on, the sweep may delete it."""
+        """The journalled call of a job. The sweep may delete it when `retention` has passed since its last POST."""
         return cls(job, job.posts[-1].began_at + retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalCheck:
-    """The result of a comparison: how many `files` and `calls` were read, and the `forgotten` calls, lost by the store.
+    """The result of a comparison: how many `files` and `calls` were read, and which calls are `forgotten` by the store.
 
     `set_back` is True if the store certainly had one of the lost calls before.
     """
@@ -77,7 +77,7 @@ def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> l
 async def forgotten_of(
     store: Store, calls: Sequence[JournalledCall], *, now: datetime
 ) -> list[tuple[JournalledCall, Job | None]]:
-    """The calls of which the store lacks a POST, each with the stored job, or None if the store lacks the whole job."""
+    """The calls with a POST that the store lacks, each with the stored job; None if the store lacks the whole job."""
     stored = await read_each(store.jobs, [each.job.id for each in calls])
     found: list[tuple[JournalledCall, Job | None]] = []
     for each in calls:
@@ -105,7 +105,7 @@ async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, p
 
 
 async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -> set[str]:
-    """The ids of those jobs that have a tombstone in the store. None of `jobs` is itself in the store.
+    """The ids of the jobs that have a tombstone in the store. Pass only jobs that the store lacks.
 
     A store that was set back to a time before it deleted a job has no tombstone of that job.
     """

@@ -114,8 +114,8 @@ class RollbackGuard:
         """Whether jobs that were just leased may be sent: False if the store was set back, or the queue is held.
 
         If the store was set back, the queue is held and the store restored before this returns. After a restart of the
-        store's server this waits, so that another worker that notices a loss has time to hold the queue, and checks the
-        files of all workers of this host. Raises `StoreError`.
+        store's server, this first waits, so that another worker that notices a loss has time to hold the queue. Then it
+        checks the files of all workers of this host. Raises `StoreError`.
         """
         if not await self._look():
             return False

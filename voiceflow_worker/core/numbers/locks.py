@@ -231,7 +231,7 @@ def beside(numbers: Iterable[str]) -> list[str]:
 
 
 def notes_of(post: str) -> list[str]:
-    """The keys under which the numbers are noted that menus bridge to the call of a POST (its `clientRequestId`)."""
+    """The keys of the notes with the numbers that menus bridge to the call of `post` (a `clientRequestId`)."""
     return [post, *(f"{post} {place}" for place in _NOTES)]
 
 

@@ -74,7 +74,7 @@ class OutboxReader:
         return self._saved is None or await self._load() != self._saved
 
     async def page(self, *, limit: int = 100) -> list[Event]:
-        """The next events with outcomes. An empty page is not the end: perhaps no event read has an outcome."""
+        """The next events with outcomes. An empty page is not the end: events without an outcome are left out."""
         await self._look_for_gap()
         before = self._store.clock.now()
         events = await self._store.jobs.events(self._queue, after=self.cursor.sequence, limit=limit)

@@ -46,7 +46,7 @@ class DrainCheck:
         self._heartbeats = Heartbeats(store)
 
     async def is_done(self) -> bool:
-        """Whether the drain is over: no job is due now or soon, leased or sending, and no receiver awaits a summary."""
+        """Whether the drain is over: no job is leased, sending, due now or due soon; no receiver awaits a summary."""
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         if counts[JobState.LEASED] or counts[JobState.SENDING]:
             return False

@@ -198,7 +198,7 @@ class Jobs(Protocol):
         ...
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete each job of which the store still has this revision; unique keys are kept until `keep_keys_until`."""
+        """Delete each job if the store still has this revision of it; unique keys are kept until `keep_keys_until`."""
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
@@ -304,7 +304,7 @@ class Records(Protocol):
     async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
         """Delete the records of these keys.
 
-        A record stays if its value differs from that in `keys` (None: any value), or its end from `ends_at`.
+        A record stays if its value is not the one given (None: any value), or its end is not `ends_at` (None: any end).
         """
         ...
 

@@ -200,7 +200,7 @@ class Departures:
 
     @property
     def _reach(self) -> timedelta:
-        """How far ahead of the present time departure times are taken."""
+        """How far in advance departure times are taken."""
         return HORIZON + self._ready_in + self._prepared_in
 
     async def _sleep_until(self, time: datetime) -> None:

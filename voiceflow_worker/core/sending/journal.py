@@ -36,7 +36,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """A leased job that goes back to the queue, with a reason and a wait; `locked_at` is None if it has no locks."""
+    """A leased job that goes back to the queue, with a reason and a wait. `locked_at` None: the job has no locks."""
 
     job: Job
     reason: str

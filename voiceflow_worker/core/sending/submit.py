@@ -158,8 +158,8 @@ class Submitter:
     async def _not_suppressed(self, jobs: Sequence[Job], *, locked_at: datetime) -> Sequence[Job]:
         """The jobs without a number on the suppression list; the others end.
 
-        Lock the numbers of all jobs first: a call in which a person opts out keeps its lock until the number is on the
-        list.
+        Lock the numbers of all jobs first, so that no opt-out is missed: the call in which a person opts out keeps its
+        lock until the number is on the list.
         """
         listed = await self._suppression.standing([number for job in jobs for number in job.parties])
         if not listed:

@@ -191,7 +191,7 @@ class Changes:
         return {each.new.id for each in taken}
 
     async def _count_again(self, doubts: Sequence[str]) -> None:
-        """Take places again for calls that proved to have rung after the commit, but before their place was freed."""
+        """Take places again for calls whose place was freed, if evidence since the commit shows that they rang."""
         if doubts and self._caps.is_limited:
             found = await read_each(self._store.jobs, doubts)
             await self._caps.restore(list(found.jobs.values()), now=self._store.clock.now())
@@ -251,7 +251,7 @@ def _by_queue(moves: Sequence[Move]) -> dict[str, list[Move]]:
 
 
 def _ended_in_menus(moves: Sequence[Move]) -> list[str]:
-    """The POSTs whose sessions are now known to have ended, and in which a menu may have bridged."""
+    """The POSTs whose sessions are now known to have ended, and whose menus may have bridged to other numbers."""
     return [
         post.client_request_id
         for each in moves

@@ -180,7 +180,7 @@ class Reconciler:
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
             return Match(
-                reason="the call is so old that its row in 8x8's log may be that of a call deleted from this store"
+                reason="the call is so old that the row in 8x8's log may be of another call, deleted from this store"
             )
         # The other POSTs are read first: a POST that gets its session after this read counts as a rival.
         others = await self._others(case)
@@ -194,7 +194,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match; it does not count as missing if a row at another hour fits: the log may be in local time."""
+        """The match. It is missing only if no row at another hour fits either, because the log may be in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}

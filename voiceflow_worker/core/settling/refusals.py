@@ -57,7 +57,7 @@ class BatchLimits:
         await self._limits.put({f"{queue}/{batch_id}": _Limit(stop_after_refused)})
 
     async def stop_after_refused(self, queue: str, batch_id: str | None) -> int:
-        """The limit of this batch; the default if none was set, or if it cannot be read."""
+        """The limit of this batch; the default limit if the batch has none, or if its limit cannot be read."""
         keys = [] if batch_id is None else [f"{queue}/{batch_id}"]
         found = await self._limits.get(keys)
         return (next(iter(found.values()), None) or _Limit()).stop_after_refused
@@ -99,7 +99,7 @@ class RefusalRuns:
             await self._runs.remove(key for key, _ in runs)
 
     async def taken(self, job: Job, codes: Iterable[int]) -> None:
-        """End this process's runs of refusals with these codes: a call of the batch was answered with none of them."""
+        """End this process's runs of refusals with these codes, because this call was not refused with any of them."""
         if not self._ours:
             return
         over = {key for code in codes if (key := _prefix(job.queue, job.batch_id, code) + self._me) in self._ours}

@@ -231,7 +231,7 @@ def _remedy(answer: Answer, status: int) -> str:
 
 
 def _read(answer: Answer) -> _Said | None:
-    """The content of the body; None unless it is one complete JSON object with fields."""
+    """The JSON object in the body; None if the body is not one complete JSON object with fields."""
     fields: Mapping[str, object] = answer.fields if answer.is_whole else {}
     if not fields:
         return None

@@ -1,4 +1,4 @@
-"""Shapes of bodies. Bodies that differ only in numbers called and spoken texts are checked and encoded once."""
+"""Shapes of bodies. Bodies that differ only in called numbers and spoken texts are checked and encoded once."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class CallWindow:
 
     def __post_init__(self) -> None:
         if not self.spans or not self.days:
-            raise InvalidInputError("a calling window without hours or days never opens; give both, or leave them out")
+            raise InvalidInputError("a calling window without hours, or without days, never opens; give hours and days")
 
     @classmethod
     def parse(cls, hours: str | None = None, *, days: str | None = None, holidays: str | None = None) -> CallWindow:

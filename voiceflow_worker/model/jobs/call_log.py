@@ -281,7 +281,7 @@ _FARTHEST = timedelta(hours=14)
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row in this window could belong to this POST, which has no session and may have been placed then.
+    """Whether a row in this window could belong to this POST: the POST has no session, and may have been placed then.
 
     True also for a POST that was settled as not placed, by a person or because its row was missing.
     """

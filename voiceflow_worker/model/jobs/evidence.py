@@ -251,7 +251,7 @@ def session_of(post: Post) -> str | None:
 
 
 def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
-    """The job after evidence that the session matched to POST `number` belongs to another call.
+    """The job after evidence that its POST `number` was matched to the session of another call.
 
     This POST is no longer known to be placed, so the job is in doubt again. An answer to the POST stays valid.
     """

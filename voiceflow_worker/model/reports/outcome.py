@@ -65,7 +65,7 @@ class Outcome:
     is_partial: bool = False
 
     def status_of(self, destination: str) -> SessionStatus | None:
-        """The status of the call to `destination`, the person called; None for an unknown spelling.
+        """The status of the call to `destination`, the person who was called; None for an unknown spelling.
 
         If the session says that the person was reached, that decides. Otherwise, if there are two legs, the leg of the
         person decides: once the person has answered, the session has the status of the second party (8x8 number masking

@@ -57,8 +57,7 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return translated(error.exceptions[0], shown=shown)
         case driver.ReplicationError() | driver.PersistenceError():
             return StoreUnavailableError(
-                f"{where} did not confirm in time that a write is durable ({said}); the write counts as not "
-                "made: try again"
+                f"{where} did not confirm in time that a write is durable ({said}); the write may be lost, so try again"
             )
         case driver.AuthenticationError() | driver.AuthorizationError():
             return StoreUnavailableError(
