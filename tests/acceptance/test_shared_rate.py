@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.door import Door, door_before
+from tests.acceptance.door import Door, busiest_second, door_before
 from tests.acceptance.pace_given import watched
 from tests.support.processes import Process, waited_for_a_processor
 from tests.support.redis_server import RedisServer
@@ -28,19 +28,6 @@ SECONDS = float(os.environ.get("ACCEPTANCE_SECONDS", "30"))
 RATE = 50
 WORKERS = 4
 FROZEN_FOR = 0.3
-
-
-def busiest_second(times: Sequence[float]) -> int:
-    """How many the fullest sliding second holds; `times` are in order, and good to ten microseconds.
-
-    Epoch seconds as floats are good to 0.24 µs: fifty intervals, each added to the last, are short by a microsecond.
-    """
-    first = most = 0
-    for place, at in enumerate(times):
-        while times[first] <= at - 1 + 1e-5:
-            first += 1
-        most = max(most, place - first + 1)
-    return most
 
 
 def left_alone(workers: Sequence[Process]) -> None:
