@@ -161,7 +161,7 @@ def quote(text: str) -> str:
 def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believes_5xx: bool) -> Verdict:
     described = f"{_named(answer.status)}{_quoted(answer, said)}"
     if said is not None and said.speaks_of_a_session and answer.status != 200:
-        return _unknown(f"8x8 answered {described}, but mentions a session")
+        return _unknown(f"8x8 answered {described}, but the answer mentions a session")
     refusal = said if said is not None and said.was_not_created else None
     by_the_platform = said is not None and said.by_the_platform
     status = answer.status

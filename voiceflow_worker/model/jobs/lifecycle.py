@@ -265,7 +265,7 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after a POST was not placed, but an earlier POST of the same attempt (`post`) was.
+    """The job after a POST was not placed, but `post`, an earlier POST of the same attempt, was.
 
     The earlier POST settles the job, because sending the job again would call the person a second time.
     """

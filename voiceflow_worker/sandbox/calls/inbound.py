@@ -14,7 +14,7 @@ from voiceflow_worker.sandbox.orders.script import Conduct
 class InboundOrder(Conduct):
     """An order for a call from `source` to `destination`, which is a number of the account.
 
-    The actions come from the webhook for call actions of `sub_account`. By default, it is the first sub-account that
+    The actions come from the webhook for call actions of `sub_account`. The default is the first sub-account that
     has such a webhook.
     """
 

@@ -51,7 +51,7 @@ class NumberChange(StrictModel):
 class NumberUpdateOrder(StrictModel):
     """An order for an update that is sent now.
 
-    The update goes to the VNU webhook of `sub_account`. By default, it is the first sub-account with such a webhook. A
+    The update goes to the VNU webhook of `sub_account`. The default is the first sub-account with such a webhook. A
     SNAPSHOT without `numbers` lists the account's numbers, all of them Active and unchanged.
     """
 
