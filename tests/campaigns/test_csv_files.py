@@ -126,7 +126,7 @@ def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path, conte
 
 
 def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
-    assert "cannot be read: No such file or directory" in refused(tmp_path / "none.csv")
+    assert "cannot be read: No such file or directory; check its name and its folder" in refused(tmp_path / "none.csv")
     assert "cannot be read: Is a directory" in refused(tmp_path)
 
 

@@ -73,7 +73,11 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     whole = parquet(tmp_path, {"destination": ["+6587654321"] * 1000, "name": ["Ana"] * 1000}).read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", whole[:10] + bytes(30) + whole[40:]):
         assert "is not a Parquet file, or it is damaged" in refused(file_of(tmp_path, damaged, "half.parquet"))
-    assert "cannot be read: No such file or directory" in refused(tmp_path / "none.parquet")
+    assert "cannot be read: No such file or directory; check its name and its folder" in refused(
+        tmp_path / "none.parquet"
+    )
+    (tmp_path / "folder.parquet").mkdir()
+    assert "cannot be read: Is a directory; name a file in it" in refused(tmp_path / "folder.parquet")
 
 
 def test_without_the_library_the_command_to_install_it_is_named(

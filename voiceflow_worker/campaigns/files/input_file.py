@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -17,6 +18,17 @@ from voiceflow_worker.errors import CampaignFileError
 
 _GZIP = b"\x1f\x8b"
 _ENDING = ".gz"
+
+_REMEDIES = {
+    errno.ENOENT: "; check its name and its folder",
+    errno.EISDIR: "; name a file in it",
+    errno.EACCES: "; allow this user to read it",
+}
+
+
+def unreadable(file: object, error: OSError) -> CampaignFileError:
+    """The error for a file that cannot be read, with its remedy."""
+    return CampaignFileError(f"{file} cannot be read: {error.strerror or error}{_REMEDIES.get(error.errno or 0, '')}")
 
 
 class InputFile:
@@ -59,7 +71,7 @@ class InputFile:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise CampaignFileError(f"{self} is a damaged gzip file: {error}; copy or pack it again") from error
         except OSError as error:
-            raise CampaignFileError(f"{self} cannot be read: {error.strerror or error}") from error
+            raise unreadable(self, error) from error
 
     @contextmanager
     def opened_raw(self) -> Generator[io.BufferedReader]:

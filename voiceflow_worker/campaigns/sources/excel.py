@@ -12,7 +12,7 @@ from typing import Any
 from warnings import catch_warnings, simplefilter
 
 from voiceflow_worker.campaigns.files.columns import canonical_name, header_problem
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
 from voiceflow_worker.errors import CampaignFileError, Remedy
@@ -90,7 +90,7 @@ class ExcelRows(RowSource):
             except (CampaignFileError, MemoryError):
                 raise
             except OSError as error:
-                raise CampaignFileError(f"{self._file} cannot be read: {error.strerror or error}") from error
+                raise unreadable(self._file, error) from error
             # For a damaged workbook, any part of the library may raise any error.
             except Exception as error:
                 raise CampaignFileError(

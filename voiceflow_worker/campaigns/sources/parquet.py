@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from voiceflow_worker.campaigns.files.columns import canonical_name, header_problem
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.campaigns.sources.cells import message_line, missing_library, table_row
 from voiceflow_worker.errors import CampaignFileError
@@ -55,8 +55,8 @@ class ParquetRows(RowSource):
                 yield stack.enter_context(ParquetFile(reader))
             except (CampaignFileError, MemoryError):
                 raise
-            except FileNotFoundError as error:
-                raise CampaignFileError(f"{self._file} cannot be read: {error.strerror}") from error
+            except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+                raise unreadable(self._file, error) from error
             # For a damaged file, any part of the library may raise any error.
             except Exception as error:
                 raise CampaignFileError(
