@@ -79,6 +79,13 @@ def test_what_is_not_a_zone_is_refused(name: str) -> None:
         read_zone(name)
 
 
+@pytest.mark.parametrize("offset", ["UTC+3", "gmt-03:30", "+08:00", "UTC +8"])
+def test_no_zone_is_guessed_for_an_offset(offset: str) -> None:
+    with pytest.raises(ValueError, match="write the offset in the time: 2030-01-31T09:00:00") as refusal:
+        read_zone(offset)
+    assert "did you mean" not in str(refusal.value)
+
+
 def test_a_zone_that_is_nearly_right_is_guessed_for_people() -> None:
     with pytest.raises(ValueError, match=r"did you mean Asia/Jakarta\?"):
         read_zone("Asia/Jakata")

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 _FORM = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
 )
+_OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
 _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
 
@@ -22,6 +23,11 @@ def read_zone(name: str) -> ZoneInfo:
     known = available_timezones()
     if not known:
         raise ValueError("cannot be looked up: this machine has no time zone database; install the tzdata package")
+    if _OFFSET.fullmatch(name.strip()):
+        raise ValueError(
+            f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore, or write the offset in the time: "
+            f"{_EXAMPLE}"
+        )
     place = name.strip().rpartition("/")[2].replace(" ", "_")
     by_city = {each.rpartition("/")[2].casefold(): each for each in sorted(known) if "/" in each}
     close = get_close_matches(place.casefold(), by_city, n=1)
