@@ -28,7 +28,9 @@ def test_voices_are_listed(voiceflow: Program, eight: EightByEight) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert all(set(line) == {"code", "locale", "language", "gender"} for line in ended.lines)
     assert "en-US-JennyNeural" in {line["code"] for line in ended.lines}
-    out = " ".join(voiceflow("account", "profiles").out.split())
+    shown = voiceflow("account", "profiles").out
+    assert "\n code " in shown  # texts are aligned to the left
+    out = " ".join(shown.split())
     assert "en-US-JennyNeural en-US English (United States) Female" in out
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 
 import pytest
 
 from tests.cli.running import Program
 from tests.cli.stored import empty, url_of, within
 from tests.support.engine import Engine
+from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.webhooks import KeptEvents, OddEvent, OddReason
 
 Store = tuple[str, str]
@@ -46,6 +48,9 @@ def test_kept_events_are_listed_newest_first(voiceflow: Program, store: Store) -
     assert {"id", "at", "reason", "answered", "size", "event_type", "sender", "content_type"} == set(ended.lines[0])
     assert voiceflow("kept", "list", "--json", "--limit", "1", *store).lines == ended.lines[:1]
     shown = voiceflow("kept", "list", *store).out
+    moments = [in_words(datetime.fromisoformat(line["at"])) for line in ended.lines]
+    assert all(each in shown for each in moments)
+    assert moments[0] in voiceflow("kept", "show", ids[0], *store).out
     assert all(each in shown for each in (*ids, "SOMETHING_NEW", "18.140.80.2", "unknown_event"))
 
 

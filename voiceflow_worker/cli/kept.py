@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.options import LimitOption, WholeStoreOptions
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import rfc3339
+from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.webhooks.kept_events import KeptEvent
@@ -36,7 +36,8 @@ async def list_kept(*, limit: LimitOption = 100, common: WholeStoreOptions = Who
         found = await KeptEvents(calls.store).newest(limit or None)
     if not found:
         output.answer("no events were kept")
-    output.records(map(_as_json, found))
+    shown = rfc3339 if output.as_json else in_words
+    output.records(_labels(event) | {"at": shown(event.at)} for event in found)
 
 
 async def show(event_id: EventId, /, *, common: WholeStoreOptions = WholeStoreOptions()) -> None:
@@ -53,7 +54,7 @@ async def show(event_id: EventId, /, *, common: WholeStoreOptions = WholeStoreOp
         kept = await KeptEvents(calls.store).get(event_id)
     if kept is None:
         raise InvalidInputError(f"there is no kept event {event_id}; `voiceflow kept list` lists the kept events")
-    label = _as_json(kept) | {"cut": len(kept.body) < kept.size}
+    label = _labels(kept) | {"at": rfc3339(kept.at), "cut": len(kept.body) < kept.size}
     try:
         # A character that was cut in two at the end is left out.
         text = getincrementaldecoder("utf-8")().decode(kept.body, final=not label["cut"])
@@ -61,7 +62,8 @@ async def show(event_id: EventId, /, *, common: WholeStoreOptions = WholeStoreOp
     except UnicodeDecodeError:
         text = kept.body.decode(errors="backslashreplace")
         output.document({**label, "body_base64": base64.b64encode(kept.body).decode()})
-    output.answer(*(f"{name.replace('_', ' ')}: {value}" for name, value in label.items() if value is not None))
+    for_people = label | {"at": in_words(kept.at)}
+    output.answer(*(f"{name.replace('_', ' ')}: {value}" for name, value in for_people.items() if value is not None))
     output.answer(f"\nThe first {len(kept.body)} bytes:" if label["cut"] else "", text)
 
 
@@ -80,5 +82,5 @@ async def clear(*, common: WholeStoreOptions = WholeStoreOptions()) -> None:
     output.answer(f"{count_of(count, 'event')} deleted")
 
 
-def _as_json(event: KeptEvent) -> dict[str, object]:
-    return {**{name: each for name, each in asdict(event).items() if name != "body"}, "at": rfc3339(event.at)}
+def _labels(event: KeptEvent) -> dict[str, object]:
+    return {name: each for name, each in asdict(event).items() if name != "body"}

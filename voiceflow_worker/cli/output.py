@@ -87,7 +87,8 @@ class Output:
             self.note(nothing)
         if found and not self.as_json:
             names = [name for name in found[0] if any(row[name] is not None for row in found)]
-            headers = [f"#{name}" if name in _NUMBERS else name.replace("_", " ") for name in names]
+            numbers = {name for name in _NUMBERS if not any(isinstance(row.get(name), str) for row in found)}
+            headers = [f"#{name}" if name in numbers else name.replace("_", " ") for name in names]
             self.table(headers, [[row[name] for name in names] for row in found], title=title)
 
     @property
