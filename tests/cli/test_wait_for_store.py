@@ -122,6 +122,10 @@ def test_a_slip_of_the_pen_is_reported_at_once(voiceflow: Program, monkeypatch: 
     monkeypatch.delenv("VOICEFLOW_WAIT_FOR_STORE")
     began = time.monotonic()
     assert voiceflow("status", "--store", "sqlite:///cals.db").code == 3
+    ended = voiceflow("status", "--store", "sqlite:///none/calls.db")
+    assert ended.code == 3
+    assert f"the directory {voiceflow.folder / 'none'} does not exist" in ended.err
+    assert "trying again" not in ended.err
     assert time.monotonic() - began < 10
 
 

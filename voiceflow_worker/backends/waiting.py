@@ -40,7 +40,7 @@ class StoreWait:
             return False
         if not self._has_begun:
             self._has_begun = True
-            self._tell(f"{error}; trying again for up to {self._limit.total_seconds():g} s")
+            self._tell(f"{str(error).removesuffix('.')}; trying again for up to {self._limit.total_seconds():g} s")
         return True
 
 

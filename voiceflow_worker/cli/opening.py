@@ -87,7 +87,7 @@ def require_store(settings: Settings) -> None:
     from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
     path = file_of(settings.store)
-    if path is None or not path.parent.is_dir():  # opening the store reports a missing folder
+    if path is None:
         return
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
@@ -96,11 +96,12 @@ def require_store(settings: Settings) -> None:
         )
     if path.exists():
         return
+    why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"
     place = settings.place_of("store")
     named = f" ({place})" if place and not place.startswith("--") else ""
     near = stores_near(path)
     others = f" Stores nearby: {', '.join(map(str, near))}." if near else ""
     raise StoreUnavailableError(
-        f"there is no store {path}{named}, and this command does not create one.{others} Name a store with --store "
-        "or VOICEFLOW_STORE; `voiceflow enqueue` creates a new one"
+        f"there is no store {path}{named}{why}, and this command does not create one.{others} Name a store with "
+        "--store or VOICEFLOW_STORE; `voiceflow enqueue` creates a new one"
     )
