@@ -118,7 +118,11 @@ def test_an_unknown_outcome_or_time_is_refused(voiceflow: Program, store: Store)
     assert "'bussy' is not an outcome; give busy, canceled" in ended.err
     ended = voiceflow("calls", "list", "--since", "yesterday", *store)
     assert ended.code == 2
+    assert "'yesterday' is neither a time nor a duration: write a time like 2026-11-20T09:00:00+08:00" in ended.err
     assert "or say how long ago, such as 30m, 2h or 7d" in ended.err
+    ended = voiceflow("calls", "list", "--since", "2026-11-20T09:00:00", *store)
+    assert ended.code == 2
+    assert "has no time zone: add Z for UTC, or an offset such as +08:00" in ended.err
 
 
 def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: Store) -> None:

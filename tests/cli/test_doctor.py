@@ -596,6 +596,11 @@ def queue_lines(voiceflow: Program) -> dict[str, dict[str, Any]]:
     return lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))
 
 
+def test_one_call_that_waits_for_a_worker_is_reported(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 1)
+    assert "1 call is due, for " in queue_lines(voiceflow)["workers"]["message"]
+
+
 def test_calls_that_wait_for_a_worker_are_reported(voiceflow: Program) -> None:
     enqueued(voiceflow.folder, 3)
     line = queue_lines(voiceflow)["workers"]

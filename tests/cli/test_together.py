@@ -134,4 +134,4 @@ def test_a_list_that_cannot_be_meant_is_refused(voiceflow: Program, options: lis
 def test_a_host_that_is_not_here_is_reported(voiceflow: Program) -> None:
     ended = voiceflow("sandbox", "--host", "192.0.2.1", "--port", "0")
     assert ended.code == 1
-    assert "cannot listen on 192.0.2.1:0: Cannot assign requested address" in ended.err
+    assert "cannot listen on 192.0.2.1:0: Cannot assign requested address; give an address of this machine" in ended.err

@@ -8,8 +8,10 @@ import pytest
 from tests.support.flows import flow, number
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, open_store
-from voiceflow_worker.cli.drain_report import waiting_lines
+from voiceflow_worker.cli.drain_report import tell_drained, waiting_lines
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.core.overview.drain import DrainResult
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 
 pytestmark = pytest.mark.anyio
 
@@ -33,3 +35,16 @@ async def test_what_calls_wait_for_is_said_once_and_again_when_it_changes(capfd:
         assert len(said) == 1
         assert said[0].startswith("waiting: ")
         assert "3" in said[0]
+
+
+async def test_a_worker_that_stops_names_who_stores_the_summaries(capfd: pytest.CaptureFixture[str]) -> None:
+    result = DrainResult(later=0, held=0, holds=(), doubts=0, submitted=2)
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        await tell_drained(Output(), queue, result, stopped=True)
+        assert "NO RECEIVER IS RUNNING: 2 calls" in capfd.readouterr().err
+        await Heartbeats(store).receiver("one")
+        await tell_drained(Output(), queue, result, stopped=True)
+        told = capfd.readouterr().err
+    assert "the receiver that is running stores the summaries when they come" in told
+    assert "voiceflow serve" not in told

@@ -100,10 +100,12 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
         why = f" (waiting: {waiting})" if waiting else ""
         yield f"left in the queue for later: {count_of(result.later, 'call')}{why}"
     if result.submitted:
-        alarm = "" if receiver else "NO RECEIVER IS RUNNING: "
+        without = f"{count_of(result.submitted, 'call')} accepted by 8x8 without a summary yet"
         yield (
-            f"{alarm}{count_of(result.submitted, 'call')} accepted by 8x8 without a summary yet; `voiceflow serve` "
-            "receives summaries, or set VOICEFLOW_OUTCOMES=none"
+            f"{without}; the receiver that is running stores the summaries when they come"
+            if receiver
+            else f"NO RECEIVER IS RUNNING: {without}; `voiceflow serve` receives summaries, or set "
+            "VOICEFLOW_OUTCOMES=none"
         )
     if result.stopped_by_hold:
         for gate in result.holds:

@@ -36,6 +36,13 @@ class ExitCode(IntEnum):
     """Ctrl-C: the exit code of a command that SIGINT ended (128 + 2)."""
 
 
+_OF_ADDRESSES = {
+    errno.EADDRINUSE: "stop the program that uses this port, or give another port",
+    errno.EADDRNOTAVAIL: "give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them",
+}
+"""What to do if an address cannot be listened on."""
+
+
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:
     """The exit code and the message of an expected error; None for an unexpected one.
 
@@ -63,8 +70,8 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.OUT_OF_REACH, str(error)
         case RequestFailedError(status=401 | 403):
             return ExitCode.OUT_OF_REACH, str(error)
-        case OSError(errno=errno.EADDRINUSE):
-            return ExitCode.UNDONE, f"{error.strerror}; stop the program that uses this port, or give another port"
+        case OSError(errno=int(number)) if number in _OF_ADDRESSES:
+            return ExitCode.UNDONE, f"{error.strerror}; {_OF_ADDRESSES[number]}"
         case OSError(filename=None, strerror=str(reason)):
             return ExitCode.UNDONE, reason
         case JobError() | VoiceError() | OSError():

@@ -45,10 +45,16 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
 
 
 def _since(_type: Any, tokens: Sequence[Token]) -> timedelta | datetime:
+    text = tokens[0].value
     try:
-        return _moment(_type, tokens) if "-" in tokens[0].value else _duration(_type, tokens)
+        return _moment(_type, tokens) if "-" in text else _duration(_type, tokens)
     except ValueError as error:
-        raise ValueError(f"{error}; or say how long ago, such as 30m, 2h or 7d") from None
+        if "has no time zone" in str(error):
+            raise
+        raise ValueError(
+            f"{text!r} is neither a time nor a duration: write a time like 2026-11-20T09:00:00+08:00, or say how long "
+            "ago, such as 30m, 2h or 7d"
+        ) from None
 
 
 def _limit(_type: Any, value: int) -> None:

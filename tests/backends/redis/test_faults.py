@@ -21,7 +21,7 @@ IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script:
 @pytest.mark.parametrize(
     ("error", "expected", "said"),
     [
-        (driver.ConnectionError("Connection lost!"), StoreUnavailableError, "cannot be reached"),
+        (driver.ConnectionError("Connection lost!"), StoreUnavailableError, "cannot be reached .*; check that it runs"),
         (TimeoutError("EVALSHA timed out after 5 seconds"), StoreUnavailableError, "timed out"),
         (TimeoutError(), StoreUnavailableError, "TimeoutError"),
         (ConnectionRefusedError("refused"), StoreUnavailableError, "refused"),

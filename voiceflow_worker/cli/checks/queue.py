@@ -33,8 +33,9 @@ async def workers(context: CheckContext) -> Diagnosis:
     if not found.due:
         return ok(f"no worker runs for queue {found.queue}, and nothing is due")
     waited = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
+    are = "is due," if found.due == 1 else "are due, the oldest"
     return warning(
-        f"no worker runs for queue {found.queue}, but {count_of(found.due, 'call')} are due, the oldest for {waited}",
+        f"no worker runs for queue {found.queue}, but {count_of(found.due, 'call')} {are} for {waited}",
         remedy="run `voiceflow worker`",
     )
 

@@ -68,7 +68,10 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
         case _ if isinstance(error, LOST):
             cause = str(error.__cause__ or "").strip()
             message = f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})"
-            return StoreUnavailableError(message, passes=not _is_distrusted(error))
+            distrusted = _is_distrusted(error)
+            if not distrusted:
+                message += "; check that it runs, and check the host and the port of the store URL"
+            return StoreUnavailableError(message, passes=not distrusted)
         case _:
             return _answered(error, said, where)
 
