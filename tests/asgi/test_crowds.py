@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
+import struct
+import weakref
 from datetime import timedelta
 from pathlib import Path
 
@@ -128,6 +132,30 @@ async def test_preferred_connections_go_last() -> None:
             each.close()
 
 
+async def test_nothing_of_a_connection_stays_in_memory_when_its_client_resets_it(protocol: type) -> None:
+    known, lost = list[weakref.ref[asyncio.Protocol]](), list[type[Exception] | None]()
+
+    class Telling(protocol):  # type: ignore[misc]
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            known.append(weakref.ref(self))
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(None if exc is None else type(exc))
+            super().connection_lost(exc)
+
+    async with serving(Starlette(routes=[Route("/", hello)]), protocol=Telling) as address:
+        asking = connected(address.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"hello"):
+            answer += await anyio.to_thread.run_sync(asking.recv, 4096)
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing it resets it
+        asking.close()
+        await until(lambda: lost == [ConnectionResetError])
+        gc.collect()
+        assert [each() for each in known] == [None]
+
+
 async def test_a_head_and_a_body_have_a_time_limit(protocol: type) -> None:
     limits = ConnectionLimits(most=100, head=SOON, whole=SOON)
     async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
@@ -163,7 +191,7 @@ async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions
             each.close()
 
 
-@pytest.mark.skipif(not LONGEST_BACKLOG, reason="only Linux tells the length of a backlog")
+@pytest.mark.skipif(LONGEST_BACKLOG < 1024, reason="needs Linux, and a backlog of 1024 connections")
 async def test_a_crowded_backlog_is_emptied_before_the_system_drops_connections() -> None:
     """Requests are turned away although few are at work, until less than an eighth of the backlog is full."""
     many = LONGEST_BACKLOG // 8 + 300

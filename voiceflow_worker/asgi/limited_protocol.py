@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     class _Uvicorn(asyncio.Protocol):
         """The interface that uvicorn's HTTP protocols share. uvicorn has no base class for it."""
 
+        timeout_keep_alive_task: asyncio.TimerHandle | None
+
         def on_response_complete(self) -> None:
             """Called when an answer was written in full."""
 
@@ -43,6 +45,10 @@ class _LimitedProtocol(_Uvicorn):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            # uvicorn leaves the timer of a connection that was reset: everything of it stayed in memory for 5 s more.
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         if self.client_connection is not None:
             self.limiter.disconnected(self.client_connection)
             self.client_connection = None
