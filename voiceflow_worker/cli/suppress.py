@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
 
 PAGE = 1000
+_NATIONAL = "; national numbers need --country, such as --country SG"
 
 
 Numbers = Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")]
@@ -52,9 +53,16 @@ async def add(
         voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
     """
     from voiceflow_worker.core.numbers.suppression import SuppressionList
+    from voiceflow_worker.model.numbers.phone import parse_number
 
     _require(numbers)
     output = common.output()
+    warnings = [
+        (found.e164, each)
+        for text in numbers
+        for found in [parse_number(text, country=country)]
+        for each in found.warnings
+    ]
     async with common.opened(makes=True) as calls:
         end = _end(until, for_, now=calls.store.clock.now())
         standing = await SuppressionList(calls.store).add(
@@ -63,6 +71,8 @@ async def add(
     for entry in standing.values():
         output.document(entry.as_json())
         output.answer(_in_words(entry))
+    for number, warning in warnings:
+        output.note(f"warning: {number} {warning}{'' if country else _NATIONAL}")
 
 
 async def remove(
@@ -189,11 +199,13 @@ async def import_file(
             "added": added,
             "known": known,
             "rejected": len(found.findings),
-            "findings": [each.as_json() for each in found.findings],
+            "findings": [each.as_json() for each in (*found.findings, *found.warnings)],
         }
     )
     if not output.as_json:
-        tell_findings(output, found.findings)
+        tell_findings(output, [*found.findings, *found.warnings])
+    if found.warnings:
+        output.note(f"warning: some numbers may be read wrongly{'' if country else _NATIONAL}")
     bad = len(found.findings)
     if refused:
         refusal = f"{bad} of {found.rows} lines are not numbers; nothing is imported. Correct them or give --skip-bad"

@@ -12,7 +12,7 @@ from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.lines import read_lines
 from voiceflow_worker.errors import CampaignFileError, PhoneNumberError, Remedy
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
 
 _SEVERAL_CELLS = ",;\t|"
@@ -20,11 +20,15 @@ _SEVERAL_CELLS = ",;\t|"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFile:
-    """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines."""
+    """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines.
+
+    `warnings` are about numbers that may be read wrongly, such as national numbers without a country.
+    """
 
     rows: int
     numbers: Mapping[str, int]
     findings: Sequence[Finding]
+    warnings: Sequence[Finding] = ()
 
 
 def read_number_file(path: Path, *, column: str | None = None, country: str | None = None) -> NumberFile:
@@ -38,16 +42,22 @@ def read_number_file(path: Path, *, column: str | None = None, country: str | No
     rows = 0
     numbers: dict[str, int] = {}
     findings: list[Finding] = []
+    warnings: list[Finding] = []
     for row, text, problem in cells:
         rows += 1
         try:
             if problem is not None:
                 raise PhoneNumberError(problem)
-            numbers.setdefault(parse_number(text, country=country).e164, row)
+            number = parse_number(text, country=country)
+            numbers.setdefault(number.e164, row)
+            warnings += [
+                Finding(file=str(path), row=row, severity=Severity.WARNING, message=f"{number.e164} {each}")
+                for each in number.warnings
+            ]
         except PhoneNumberError as error:
             code = None if problem is not None else error.code
             findings.append(Finding(file=str(path), row=row, message=str(error), code=code))
-    return NumberFile(rows=rows, numbers=numbers, findings=findings)
+    return NumberFile(rows=rows, numbers=numbers, findings=findings, warnings=warnings)
 
 
 def _is_list(path: Path) -> bool:

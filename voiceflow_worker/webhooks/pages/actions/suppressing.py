@@ -162,7 +162,14 @@ class ImportNumbersAction(PageAction):
         )
         added = count_of(len(found.numbers) - known, "number")
         skipped = count_of(len(found.findings), "line")
-        return ActionDone(f"{added} added, {known} already on the list, {skipped} skipped", PAGE)
+        done = f"{added} added, {known} already on the list, {skipped} skipped"
+        if found.warnings:
+            first = found.warnings[0]
+            done += (
+                f". {count_of(len(found.warnings), 'number')} may be read wrongly, such as line {first.row}: "
+                f"{first.message}. National numbers need their country"
+            )
+        return ActionDone(done, PAGE)
 
 
 def _common_fields(form: PageForm) -> tuple[FormField, ...]:
