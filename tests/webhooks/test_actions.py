@@ -426,6 +426,9 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(store: Store) -> Non
         assert "/tmp" not in refused.text
         assert (await imported(country="SG", skip="yes", reason="CRM")).status_code == 303
         assert [each.reason for each in await listed.scan()] == ["CRM (by Mary Tan)"]
+        national = await imported(skip="yes")
+        after = (await client.get(urljoin(str(national.url), national.headers["location"]))).text
+        assert "line 2: +87654321 does not begin with a country code in use" in after
         assert (await imported(column="Fax")).status_code == 409
         empty = await confirmed(client, "/ui/act/import-numbers")
         assert (empty.status_code, "choose a file" in empty.text) == (409, True)
