@@ -5,6 +5,7 @@ from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, withi
 from tests.support.engine import Engine
 from voiceflow_worker import JobState
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports import Limits
 
 
 def test_the_json_has_every_field(voiceflow: Program) -> None:
@@ -52,7 +53,7 @@ def test_people_read_where_it_stands(voiceflow: Program) -> None:
     within(folder, lambda engine: engine.queue.hold(reason="lunch"))
     ended = voiceflow("status", "--store", url_of(folder))
     assert ended.code == 0
-    assert "calls.db: 5 jobs" in ended.out
+    assert "calls.db: 5 calls" in ended.out
     assert "in doubt: 1; see `voiceflow calls list --state in_doubt`" in ended.out
     assert "queue default is held" in ended.out
     assert ended.err == ""
@@ -61,6 +62,9 @@ def test_people_read_where_it_stands(voiceflow: Program) -> None:
 def test_a_queue_without_calls_has_no_table(voiceflow: Program) -> None:
     out = voiceflow("status", "--store", empty(voiceflow.folder)).out
     assert out.splitlines()[1] == "rate: not set yet; now 0 calls/s, by 0 workers"
+    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=20.0, max_active=3)))
+    out = voiceflow("status", "--store", url_of(voiceflow.folder)).out
+    assert out.splitlines()[1] == "rate: 20 calls/s, at most 3 open calls; now 0 calls/s, by 0 workers"
 
 
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:

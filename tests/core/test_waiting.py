@@ -71,6 +71,17 @@ async def test_what_is_due_waits_for_the_rate_only_while_a_worker_lives() -> Non
         assert await waiting_in(engine) == {"rate": 5}
 
 
+async def test_what_is_due_waits_for_its_turn_under_a_limit_of_open_calls() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        await engine.enqueue(number(1))
+        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=0.0, in_flight=0))
+        await store.control.configure("default", Limits(rate=None))
+        assert await waiting_in(engine) == {}
+        await store.control.configure("default", Limits(rate=None, max_active=3))
+        assert await waiting_in(engine) == {"rate": 1}
+
+
 async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_rate() -> None:
     async with open_store("memory://") as store:
         engine = Engine(store, ScriptedVoice())
@@ -117,6 +128,6 @@ async def test_of_a_longer_queue_the_figures_are_reported_as_least(monkeypatch: 
 def test_in_words() -> None:
     found = WaitingCounts(number_busy=2, window=1, redial=3, rate=4, hold=5)
     assert found.in_words() == (
-        "2 for a busy number, 1 for their calling window, 3 for a redial, 4 for the rate, 5 behind a hold"
+        "2 for a busy number, 1 for their calling window, 3 for a redial, 4 for their turn, 5 behind a hold"
     )
     assert WaitingCounts().in_words() == ""

@@ -26,10 +26,12 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     output.document(found.as_json())
     if output.as_json:
         return
-    output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'job')}")
+    output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'call')}")
     if found.total:
-        output.table(("state", "#jobs"), [(state.value, count) for state, count in found.states.items() if count])
+        output.table(("state", "#calls"), [(state.value, count) for state, count in found.states.items() if count])
     limit = "not set yet" if found.limits is None else rate_in_words(found.limits.rate)
+    if found.limits is not None and found.limits.max_active is not None:
+        limit += f", at most {count_of(found.limits.max_active, 'open call')}"
     output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
     if found.due:
         oldest = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))

@@ -87,7 +87,11 @@ async def read_status(store: Store, queue: str) -> QueueStatus:
         holds=holds,
         lost=await read_losses(store, queue),
         waiting=await read_waiting(
-            store, queue, holds=holds, sending=bool(beats), limited=limits is not None and limits.rate is not None
+            store,
+            queue,
+            holds=holds,
+            sending=bool(beats),
+            limited=limits is not None and (limits.rate is not None or limits.max_active is not None),
         ),
         has_receiver=await heartbeats.has_receiver(),
         odd_numbers=tuple(await NumberHealth(store).standing()),

@@ -13,6 +13,7 @@ from voiceflow_worker.core.sending.submit import BUSY_WORDS, MOST_WORDS
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 
+_TURN = "for their turn"
 MOST_READ = 2000
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
 
@@ -47,14 +48,12 @@ class WaitingCounts:
             (self.window, "for their calling window"),
             (self.redial, "for a redial"),
             (self.max_per_person, "for the limit per person"),
-            (self.rate, "for the rate"),
+            (self.rate, _TURN),
             (self.hold, "behind a hold"),
         )
         least = "" if self.is_exact else "at least "
         return ", ".join(
-            f"{count if why in {'for the rate', 'behind a hold'} else f'{least}{count}'} {why}"
-            for count, why in counts
-            if count
+            f"{count if why in {_TURN, 'behind a hold'} else f'{least}{count}'} {why}" for count, why in counts if count
         )
 
 
@@ -63,7 +62,8 @@ async def read_waiting(
 ) -> WaitingCounts:
     """Count waiting calls.
 
-    `holds` are the closed gates. `sending` means that a worker is alive, and `limited` that the queue has a rate.
+    `holds` are the closed gates. `sending` means that a worker is alive, and `limited` that the queue has a rate or
+    a limit of open calls.
     """
     now = store.clock.now()
     queued = (await store.jobs.count(queue))[JobState.QUEUED]
