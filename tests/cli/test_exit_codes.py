@@ -56,7 +56,7 @@ def test_an_error_nobody_expects_has_none() -> None:
 
 def test_the_worst_of_a_group_speaks_for_all() -> None:
     group = BaseExceptionGroup("x", [JobNotFoundError("default.1"), ExceptionGroup("y", [StoreUnavailableError("z")])])
-    assert explained(group) == (ExitCode.OUT_OF_REACH, "the store cannot be reached: z")
+    assert explained(group) == (ExitCode.OUT_OF_REACH, "the store cannot be used: z")
 
 
 def test_a_group_with_a_bug_in_it_is_a_bug() -> None:

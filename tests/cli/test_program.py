@@ -66,7 +66,7 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["hold", "--drian"], "Unknown option: --drian"),
         (["enqueue", "f.csv", "--not-before", "2026-11-20 09:00"], "has no time zone"),
         (["enqueue", "f.csv", "--not-before", "tomorrow"], "is not a time"),
-        (["--store", "sqlite:///calls.db", "status"], "--store"),
+        (["--store", "sqlite:///calls.db", "status"], "--store stands before the command: write the command first"),
         (["worker", "--rate", "fast"], "give calls per second"),
         (["worker", "--processes", "0"], "--processes 0"),
         (["worker", "--burst", "0"], "--burst"),

@@ -100,5 +100,5 @@ def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> N
     duplicates = f", {report.duplicates} of them {what}" if report.duplicates else ""
     if report.preview is not None:
         tell_preview(output, report.preview)
-    rows = f"{count_of(report.rows, 'call')}{duplicates}"
+    rows = f"{count_of(report.rows, 'call' if report.preview is None else 'row')}{duplicates}"
     output.say(f"{report.file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")

@@ -15,7 +15,6 @@ from voiceflow_worker.errors import (
     JobError,
     RequestFailedError,
     StoreError,
-    StoreUnavailableError,
     UnknownBackendError,
     VoiceError,
     VoiceUnavailableError,
@@ -62,8 +61,6 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
         case UnknownBackendError() | InvalidInputError():
             return ExitCode.BAD_INPUT, str(error)
-        case StoreUnavailableError():
-            return ExitCode.OUT_OF_REACH, f"the store cannot be reached: {error}"
         case StoreError():
             return ExitCode.OUT_OF_REACH, f"the store cannot be used: {error}"
         case CallNotSentError() | CallLogUnavailableError() | VoiceUnavailableError():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.rehearsal import Rehearsal, SpokenAnswer
 
 
+_KEYS = frozenset("0123456789*#")
 MenuName = Annotated[str, Parameter(name="MODULE:MENU", help="The menu: restaurant:main is `main` in restaurant.py.")]
 DataOption = Annotated[
     list[str] | None,
@@ -61,8 +62,14 @@ def play(
     """
     from voiceflow_worker.ivr.rehearsal import Rehearsal
 
+    pressed = None if keys is None else [each.strip() for each in keys.split(",")]
+    if wrong := [each for each in pressed or () if set(each) - _KEYS]:
+        raise InvalidInputError(
+            f"--keys: {wrong[0]!r} is not an input of keys: write 0-9, * and #, with a comma between questions, such "
+            "as 1,2,4#"
+        )
     rehearsal = Rehearsal(load_menu(menu), data=read_data(data), at=at)
-    return play_call(rehearsal, None if keys is None else keys.split(","), output=Output())
+    return play_call(rehearsal, pressed, output=Output())
 
 
 def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = False) -> ExitCode:

@@ -122,7 +122,7 @@ def program() -> App:
 
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("voiceflow", *(error.command_chain or ())))
-    return f"{_missing(error) or error}\nSee: {command} --help"
+    return f"{_missing(error) or _misplaced(error, command) or error}\nSee: {command} --help"
 
 
 def _missing(error: CycloptsError) -> str | None:
@@ -135,6 +135,16 @@ def _missing(error: CycloptsError) -> str | None:
     if argument.token_count()[0] != 1:
         return None
     return f"give {argument.name}{' with a value' if argument.name.startswith('-') else ''}"
+
+
+def _misplaced(error: CycloptsError, command: str) -> str | None:
+    """The remedy if an option stands in front of the command; None for any other error."""
+    from cyclopts import UnknownCommandError
+
+    option = error.unused_tokens[0] if isinstance(error, UnknownCommandError) and error.unused_tokens else ""
+    if not option.startswith("-"):
+        return None
+    return f"{option} stands before the command: write the command first, {command} COMMAND {option}"
 
 
 PROGRAM = "voiceflow"
