@@ -324,7 +324,7 @@ class TestRedial:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("COMPLETED_UNSUBSCRIBED", "is an opt-out: no policy calls this person again"),
+            ("COMPLETED_UNSUBSCRIBED", "cannot be redialled: the person asked not to be called"),
             ("completed", "the person was reached"),
             ("engaged", "'engaged' is not an outcome that can be redialled; give busy, no_answer"),
         ],

@@ -648,7 +648,7 @@ def test_doubts_are_reported_with_their_age_and_what_to_do(voiceflow: Program) -
     in_doubt(voiceflow.folder)
     line = queue_lines(voiceflow)["doubts"]
     assert line["level"] == "warning"
-    beginning = "1 call may have been placed and will not be sent again without evidence, the oldest for "
+    beginning = "1 call may have been placed and will not be sent again without evidence; the oldest POST began "
     assert line["message"].startswith(beginning)
     assert "`voiceflow reconcile`" in line["remedy"]
     assert "`voiceflow calls resolve`" in line["remedy"]

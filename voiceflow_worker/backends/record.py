@@ -168,7 +168,7 @@ def counted_jobs(rows: Iterable[Sequence[Any]]) -> Iterator[CountedCall]:
 
 
 def _writer(of: type[Any], names: Collection[str] = ()) -> Callable[[Any], dict[str, Any]]:
-    """A function that makes a dict of the fields `names` of an object, or of all. Default values are left out."""
+    """A function that makes a dict of an object's fields: those in `names`, or all. Default values are left out."""
     defaults = {field.name: field.default for field in fields(of)}
     kept = [(name, defaults[name]) for name in names or defaults]
     values = attrgetter(*(name for name, _ in kept))  # all at once: half the time

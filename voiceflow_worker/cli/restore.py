@@ -101,10 +101,10 @@ def _lines(done: Restored) -> Iterator[str]:
     if sent := taken.advanced + taken.added:
         yield f"taken over from the old file: {count_of(sent, 'call')} sent or ended after the backup"
     if taken.cancelled:
-        yield f"cancelled: {count_of(taken.cancelled, 'call')} of the backup, deleted in the old file"
+        yield f"cancelled: {count_of(taken.cancelled, 'call')} of the backup that had been deleted in the old file"
     if taken.left:
         yield (
-            f"not taken over: {count_of(taken.left, 'call')}, enqueued after the backup and never sent. Enqueue the "
+            f"not taken over: {count_of(taken.left, 'call')} enqueued after the backup and never sent. Enqueue the "
             "files again: only missing calls are added"
         )
     if done.moved and taken.unreadable is None:

@@ -253,7 +253,7 @@ class Worker:
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
-        """Prepare and send leased jobs. With a rate, or without `more` due jobs, wait until they are prepared."""
+        """Prepare and send leased jobs. Wait until they are prepared, unless `more` jobs are due and no rate is set."""
         # A look for more jobs beside the preparation of a single call delayed that call by 1 ms.
         self._senders.occupy(len(jobs))
         if more and not self._departures.is_paced:

@@ -106,7 +106,7 @@ def _voice(caller: Caller) -> str:
 
 
 def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
-    """A text of the approval: `name` in the job's data, else the first of the parameters `in_call` in its call flow."""
+    """A text of the approval: `name` in the job's data, else a parameter of its call flow that `in_call` names."""
     value = caller.data.get(name)
     if isinstance(value, str) and value.strip():
         return value

@@ -43,7 +43,7 @@ class Expansion:
             return cls()
 
     def has_run(self, index: int) -> bool:
-        """Return whether an instance has run, and does not run again after a clear. Then it keeps its call."""
+        """Return whether an instance has run, and does not run again after a clear. Such an instance keeps its call."""
         return self.states is not None and self.states.get(index) in _NOT_CLEARED
 
     async def cancel_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:

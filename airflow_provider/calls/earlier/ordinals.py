@@ -2,8 +2,8 @@
 
 A map index does not identify a call: if a cleared task expands [X, A, B] instead of [A, B], A and B get other indexes.
 Nor does a number, because two instances may call the same number. Each instance therefore claims an ordinal for its
-number, and keeps the ordinal in all tries. After a clear, the instances claim ordinals again, and ordinals of calls
-that rang come first: a number does not ring again if fewer instances call it than before.
+number, and keeps the ordinal in all tries. After a clear, the instances claim ordinals again, beginning with the
+ordinals of calls that rang. So if fewer instances than before call a number, it does not ring again.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Lanes:
     """The lanes of a queue. A lane is a heap of the queued jobs of one priority and batch.
 
     A lease reads the first job of each lane. It reads the next job of a lane only after it has taken the first. The
-    entry of a job that has left the lane stays in the heap, and is dropped when it comes first.
+    entry of a job that has left the lane stays in the heap, and is dropped when it is the first of the lane.
     """
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:

@@ -38,7 +38,7 @@ class QueueChanges:
         self._heard: dict[str, int] = {}
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Wait until the change count is no longer `seen`, or until the time `until`. Returns the change count."""
+        """Wait until the change count differs from `seen`, but not longer than `until`. Returns the change count."""
         if queue not in self._listened:
             self._listened.add(queue)
             self._link.start(partial(self._listen, queue))

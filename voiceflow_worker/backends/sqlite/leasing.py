@@ -123,7 +123,7 @@ class _Leasing:
         return found
 
     def _take(self, lane: tuple[str, int], place: Place, room: int, *, before: Place | None) -> None:
-        """Lease the jobs of one lane from `place` up to `before`, and store where the next lease begins."""
+        """Lease the jobs of one lane from `place` to `before` (included), and store where the next lease begins."""
         sql = statements("lanes")
         left = room - len(self.numbers)
         size = left if before is None else min(left, _CHUNK)

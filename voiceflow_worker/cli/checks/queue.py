@@ -67,7 +67,7 @@ async def doubts(context: CheckContext) -> Diagnosis:
         return ok("none")
     found = await store.jobs.find(Query(queue=queue, states=frozenset({JobState.IN_DOUBT}), limit=MOST_DOUBTS))
     began = min((post.began_at for job in found if (post := job.open_post) is not None), default=None)
-    age = f", the oldest for {duration_in_words(store.clock.now() - began)}" if began is not None else ""
+    age = f"; the oldest POST began {duration_in_words(store.clock.now() - began)} ago" if began is not None else ""
     return warning(
         f"{count_of(count, 'call')} may have been placed and will not be sent again without evidence{age}",
         remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "

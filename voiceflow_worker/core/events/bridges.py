@@ -19,8 +19,9 @@ class Bridges:
 
     A call of a queue can wait for a number; a person on the line cannot. So a bridge is refused only for a number on
     the suppression list, or for the destination of an open call of a queue. Several bridges may share a number, such as
-    a service desk; four at a time have a lock of their own. Queues do not call the number of a bridge until the call
-    has its summary. If the call has no job, queues do not call the number for the time that a phone rings.
+    that of a service desk. Up to four of them lock it at the same time, and further bridges go on without a lock.
+    Queues do not call the number of a bridge until the bridged call has its summary. If this call has no job, queues do
+    not call the number for the time that a phone rings.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:

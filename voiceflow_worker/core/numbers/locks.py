@@ -46,11 +46,11 @@ class NumberLocks:
 
     A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
     spelling of these numbers. So two calls that bridge the same two numbers do not deadlock. A later POST of the same
-    job takes over its locks. Only the POST that holds a lock can release it. Before the journal entry of the POST, only
-    the lease that took the lock can. So a late release is harmless. A lock ends by itself when its POST can no longer
-    make the number ring: after the submit window and the ringing. For a second party, the longest call and a second
-    ringing are added. The locks keep two campaigns from ringing one person at once. They also ensure that a row of the
-    log export fits only one call.
+    job takes over the job's locks. A release names its POST, and before the journal entry of the POST also its lease.
+    Locks of another POST or lease stay, so a late release is harmless. A lock ends by itself when its POST can no
+    longer make the number ring: after the submit window and the ringing. For a second party, the longest call and a
+    second ringing are added. The locks keep two campaigns from ringing one person at once. They also ensure that a row
+    of the log export fits only one call.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
     """

@@ -61,9 +61,9 @@ class HookOptions:
     """Limits and retries of a hook.
 
     `limit` is the time that the handler may take for one outcome. `concurrency` is the number of calls that it handles
-    at the same time; the outcomes of one call come one after the other. A failed outcome is delivered again after
-    `first_wait`, and then after waits that double up to `longest_wait`. It is parked when `give_up_after` has passed
-    since its first failure. While `most_waiting` outcomes wait for delivery, no new ones are read.
+    at the same time; the outcomes of one call come one after the other. A failed delivery is tried again after
+    `first_wait`, and then after waits that double up to `longest_wait`. The outcome is parked when `give_up_after` has
+    passed since the first failure. While `most_waiting` outcomes wait for delivery, no new ones are read.
     """
 
     limit: timedelta = timedelta(seconds=30)

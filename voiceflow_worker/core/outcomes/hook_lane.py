@@ -186,7 +186,7 @@ class HookLane:
         del self._chains[job_id]
 
     async def _put_off(self, chain: deque[PendingOutcome]) -> None:
-        """Store the outcomes of one call, after the first of them has failed. More outcomes may come meanwhile."""
+        """Store the outcomes of one call after the delivery of the first has failed. More may come meanwhile."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)
@@ -219,7 +219,7 @@ class HookLane:
         return True
 
     async def _failed(self, entry: PendingOutcome, failure: HookFailure) -> bool:
-        """Put off a failed outcome, or give it up. Returns True when it is given up."""
+        """Put off an outcome whose delivery failed, or give it up. Returns True when it is given up."""
         options, now = self.hook.options, self._clock.now()
         self.hook.counts.failures += 1
         entry.failures += 1

@@ -21,7 +21,7 @@ SHORT_HOLD = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainResult:
-    """The counts of jobs left in a drained queue. `held` counts due jobs behind the closed gates `holds`."""
+    """The counts of jobs left in a drained queue. `held` counts due jobs behind closed gates, listed in `holds`."""
 
     later: int
     held: int

@@ -112,7 +112,7 @@ async def _settled(store: Store, queue: str) -> Recount:
 
 
 def _confirmed(count: _Count, again: _Count) -> Recount:
-    """The result of `count`, without the wrong amounts of batches that changed before the count `again`."""
+    """The result of `count`, without the wrong amounts of batches that changed before the second count (`again`)."""
     seems = count.result
     wrong = {
         batch: amounts for batch, amounts in seems.wrong.items() if count.versions[batch] == again.versions.get(batch)

@@ -55,10 +55,11 @@ class BatchRedials:
     async def redial(
         self, batch_id: str, on: Iterable[SessionStatus], *, at: datetime, note: str, times: int, dry_run: bool
     ) -> RedialledBatch:
-        """Redial the calls of a batch that ended with one of these statuses by `at`; a dry run only counts them.
+        """Redial the calls of a batch that ended with one of these statuses; a dry run only counts them.
 
-        People may redial a call as often as `times` says. The job has the count of these redials: nobody is redialled
-        twice if an order is interrupted and repeated. Raises InvalidInputError for a cancelled batch.
+        Calls that ended after `at` are left out. People may redial a call as often as `times` says. The job has the
+        count of these redials: nobody is redialled twice if an order is interrupted and repeated. Raises
+        InvalidInputError for a cancelled batch.
         """
         await self._require_open(batch_id)
         query = Query(

@@ -74,9 +74,10 @@ class Prices:
         since: datetime | None = None,
         tell: Callable[[Look], None] = lambda _: None,
     ) -> Priced:
-        """Read the prices of ended calls that have none yet: calls of `batch_id`, if given, sent at `since` or later.
+        """Read the prices of ended calls that have none yet.
 
-        `tell` is called before each log is requested. Raises `CallLogError`, keeping the prices of earlier logs, and
+        With `batch_id`, only calls of this batch are read; with `since`, only POSTs begun at this time or later. `tell`
+        is called before each log is requested. Raises `CallLogError`, keeping the prices of earlier logs, and
         `StoreError`.
         """
         total = Priced()

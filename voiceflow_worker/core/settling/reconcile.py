@@ -180,7 +180,7 @@ class Reconciler:
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
             return Match(
-                reason="the call is so old that the row in 8x8's log may be of another call, deleted from this store"
+                reason="the call is so old that the row in 8x8's log may belong to a call that this store has deleted"
             )
         # The other POSTs are read first: a POST that gets its session after this read counts as a rival.
         others = await self._others(case)

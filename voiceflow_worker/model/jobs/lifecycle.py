@@ -188,7 +188,7 @@ def resolve(
     """Settle a job in doubt by the decision of a person.
 
     "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts the job back in the queue.
-    But if another POST of the attempt is known to have been placed, that POST decides. "Not placed" raises
+    But if another POST of the attempt is known to have been placed, that POST settles the job. "Not placed" raises
     `TooEarlyError` if `witnessed` is not later than the `validUntil` of the POST plus the clock skew. `witnessed` is
     the Date header of a fresh answer of 8x8, or else the store's clock. With `number`, raises IllegalMoveError if
     another POST is in doubt.

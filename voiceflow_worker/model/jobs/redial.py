@@ -20,7 +20,7 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
     """The statuses that a text such as `busy,no-answer` names.
 
     `unreached` is NO_ANSWER, BUSY and CANCELED together, `failed` is FAILED and ERROR. Raises InvalidInputError for
-    an unknown word, for an opt-out, and for COMPLETED: that person was reached.
+    an unknown word, for an opt-out, and for COMPLETED (the person was reached).
     """
     words = text.split(",") if isinstance(text, str) else list(text)
     found: set[SessionStatus] = set()
@@ -31,7 +31,7 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
         elif name in _ALONE:
             found.add(_ALONE[name])
         elif name in OPT_OUTS:
-            raise InvalidInputError(f"{word.strip()} is an opt-out: no policy calls this person again")
+            raise InvalidInputError(f"{word.strip()} cannot be redialled: the person asked not to be called")
         elif name == SessionStatus.COMPLETED:
             raise InvalidInputError("COMPLETED cannot be redialled: the person was reached")
         else:

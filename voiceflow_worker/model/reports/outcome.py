@@ -67,10 +67,10 @@ class Outcome:
     def status_of(self, destination: str) -> SessionStatus | None:
         """The status of the call to `destination`, the person who was called; None for an unknown spelling.
 
-        If the session says that the person was reached, that decides. Otherwise, if there are two legs, the leg of the
-        person decides: once the person has answered, the session has the status of the second party (8x8 number masking
-        guide, "Session statuses"). If the log has only the second party's leg yet, the person was reached, because the
-        second party is called only after the person has answered.
+        This is the status of the session if it says that the person was reached. Otherwise, if there are two legs, it
+        is the status of the person's leg: after the person has answered, the session has the status of the second party
+        (8x8 number masking guide, "Session statuses"). If the log has only the second party's leg yet, the person was
+        reached, because the second party is called only after the person has answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status

@@ -16,7 +16,7 @@ class StrictModel(BaseModel):
 
 
 class RepeatedOrder(StrictModel):
-    """An order that applies `times` times, or always."""
+    """An order that applies as often as `times` says, or always."""
 
     times: int | None = Field(default=None, ge=1)
 

@@ -129,7 +129,7 @@ class RedialBatchAction(PageAction):
 
 @asynccontextmanager
 async def _within(limit: timedelta, otherwise: str) -> AsyncGenerator[None]:
-    """Cancel the block after `limit`, and raise InvalidInputError with the message `otherwise`."""
+    """Cancel the block after `limit`, and raise an InvalidInputError whose message is `otherwise`."""
     with anyio.move_on_after(limit.total_seconds()) as scope:
         yield
     if scope.cancelled_caught:
