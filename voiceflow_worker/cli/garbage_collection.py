@@ -11,7 +11,10 @@ def collect_less() -> None:
     A worker or receiver makes and drops many small objects for each call, with hardly any reference cycles. With
     Python's defaults, a worker sent 5 to 11 % fewer calls per second of processor time, and a busy receiver answered
     nobody for 100 ms, more than once a second.
+
+    Older objects are looked at after every 100,000 new ones. After every million, closed connections filled 100 MB, and
+    to collect them took 0.6 s, in which the receiver answered nobody.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    gc.set_threshold(20_000, 5, 5)
