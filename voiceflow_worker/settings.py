@@ -66,6 +66,8 @@ _REMOVED = {
 """Settings of earlier versions, each with a remedy. Loading the settings fails while one of these is set."""
 _FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
+_OPTIONS = {"notify_url": "--notify"}
+"""Options whose names differ from those of their settings."""
 _ADDRESSES = frozenset({"store", "base_url"})
 _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_secret", "ui_secret", "webhook_secret"})
 
@@ -101,6 +103,11 @@ class UnknownVariable:
     name: str
     place: str
     suggestion: str | None
+
+    def in_words(self) -> str:
+        """A sentence without a full stop: the name, its place, and the setting that was probably meant."""
+        hint = f"; did you mean {self.suggestion}?" if self.suggestion else ""
+        return f"{self.name} ({self.place}) is not a setting of this version{hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +235,7 @@ class Settings(BaseModel):
     @classmethod
     def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         given = {
-            name: _Given(value, "--" + name.replace("_", "-"), "given directly")
+            name: _Given(value, _OPTIONS.get(name, "--" + name.replace("_", "-")), "given directly")
             for name, value in cast("Mapping[str, object]", data).items()
         }
         for layer in _layers():

@@ -167,6 +167,16 @@ def test_all_that_is_missing_is_reported_at_once(voiceflow: Program) -> None:
     assert "set VOICEFLOW_SUB_ACCOUNT" in err
 
 
+def test_a_misspelt_setting_is_named_with_what_is_missing(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOICEFLOW_SUB_ACCOUNT")
+    monkeypatch.setenv("VOICEFLOW_SUBACCOUNT", "acme")
+    err = voiceflow("worker").err
+    assert "VOICEFLOW_SUBACCOUNT (the environment) is not a setting of this version" in err
+    assert "did you mean VOICEFLOW_SUB_ACCOUNT?" in err
+
+
 def test_memory_is_not_shared_by_processes(voiceflow: Program, eight: EightByEight) -> None:
     ended = voiceflow("worker", "--processes", "2", "--store", "memory://")
     assert ended.code == 2

@@ -21,5 +21,4 @@ def show(*, json: JsonOption = False) -> None:
     rows = [{"setting": each.variable, "value": each.value, "from": each.place} for each in settings]
     output.records(rows, nothing="there are no settings")
     for unknown in unknown_variables():
-        hint = f"; did you mean {unknown.suggestion}?" if unknown.suggestion else ""
-        output.note(f"{unknown.name} ({unknown.place}) is not a setting of this version{hint}")
+        output.note(unknown.in_words())

@@ -122,7 +122,10 @@ def program() -> App:
 
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("voiceflow", *(error.command_chain or ())))
-    return f"{_missing(error) or _misplaced(error, command) or error}\nSee: {command} --help"
+    said = _missing(error) or _misplaced(error, command) or str(error)
+    for kind, name in (("int", "whole number"), ("float", "number")):
+        said = re.sub(rf'unable to convert (".*") into {kind}\.', rf"\1 is not a {name}", said)
+    return f"{said}\nSee: {command} --help"
 
 
 def _missing(error: CycloptsError) -> str | None:
@@ -144,7 +147,7 @@ def _misplaced(error: CycloptsError, command: str) -> str | None:
     option = error.unused_tokens[0] if isinstance(error, UnknownCommandError) and error.unused_tokens else ""
     if not option.startswith("-"):
         return None
-    return f"{option} stands before the command: write the command first, {command} COMMAND {option}"
+    return f"{option} stands before the command: write {command} COMMAND {option}"
 
 
 PROGRAM = "voiceflow"

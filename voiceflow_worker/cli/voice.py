@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 def voice_client(settings: Settings, *, patience: timedelta | None = None) -> VoiceClient:
     """A client, not opened yet. `patience` shortens its time limits. Raises SettingsError for missing settings."""
     from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.settings import unknown_variables
 
     missing = settings.missing_for_calls()
     if missing:
-        raise SettingsError(f"{'; '.join(missing)} (`voiceflow demo` needs no account)")
+        misspelt = [each.in_words() for each in unknown_variables() if each.suggestion]
+        raise SettingsError("; ".join([*missing[:-1], f"{missing[-1]} (`voiceflow demo` needs no account)", *misspelt]))
     return VoiceClient.from_settings(settings, patience=patience)
