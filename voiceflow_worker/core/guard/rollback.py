@@ -115,7 +115,7 @@ class RollbackGuard:
 
         If the store was set back, the queue is held and the store restored before this returns. After a restart of the
         store's server, this first waits, so that another worker that notices a loss has time to hold the queue. Then it
-        checks the files of all workers of this host. Raises `StoreError`.
+        checks the files of all workers of this host. Raises `StoreError`, and `SettingsError` if a file cannot be read.
         """
         if not await self._look():
             return False
