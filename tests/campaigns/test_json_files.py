@@ -62,8 +62,10 @@ def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
         (json.dumps([BODY, BODY]), "holds an array of 2, but a JSON file holds one body, for one call"),
         ("17", "holds a number, not a request body"),
         ('{\n  "callflow": [}\n', "is not JSON: "),
-        ('{"callflow": [1, 2', "is not JSON: Unclosed array starting near 14 (character 15)"),
-        (lines(BODY, BODY), "is not JSON: Extra data"),
+        ('{"callflow": [1, 2', "is not JSON: unclosed array (character 14)"),
+        ("Destination;Name", "is not JSON: expected a value, found 'D' (character 1)"),
+        ('{\n"callflow" [1]}', "is not JSON: expected colon, found '[' (line 2, character 12)"),
+        (lines(BODY, BODY), "is not JSON: extra data '{' (line 2, character 1)"),
         ('{"a": "\udcff"}'.encode("utf-8", "surrogateescape"), "line 1: is not UTF-8 (byte 0xFF at character 8)"),
     ],
 )

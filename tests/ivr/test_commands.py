@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -163,3 +164,11 @@ def test_serve_answers_calls_by_its_menus(tmp_path: Path) -> None:
     assert 'voiceflow_ivr_answers_total{result="led_on"} 2.0' in metrics
     (stored,) = anyio.run(jobs, url)
     assert (stored.state, stored.digits) == (JobState.SUBMITTED, "2,9")
+
+
+def test_keys_from_a_pipe_are_shown_as_a_terminal_shows_them(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\n"))
+    assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name=Ana"]) == 0
+    assert "  keys: 1\n" in capfd.readouterr().out

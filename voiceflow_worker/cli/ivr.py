@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -145,9 +146,12 @@ def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Outpu
 
 def _typed() -> str | None:
     try:
-        return input("  keys: ")
+        pressed = input("  keys: ")
     except EOFError:
         return None
+    if not sys.stdin.isatty():
+        print(pressed)  # a terminal shows what is typed, a pipe does not
+    return pressed
 
 
 def _show(heard: SpokenAnswer, output: Output) -> bool:

@@ -20,7 +20,10 @@ LARGEST_DOCUMENT = 10_000_000
 NOT_JSON, NO_CALL = -1001, -1013
 """The codes of 8x8 for a body that is not JSON, and for a body that does not begin with a call."""
 
-_PLACE = re.compile(r"near (\d+)")
+_PLACE = re.compile(r" (?:starting )?near (\d+)")
+"""The place in a message of the JSON5 parser: the number of a character, from 1, and sometimes from 0."""
+_CHARACTER = re.compile(r"U\+([0-9A-Fa-f]{4,6})")
+_WRONG = re.compile(r"(?:found|data) U\+([0-9A-Fa-f]{4,6})")
 _BYTES = re.compile(r"b'([^']*)'")
 """A word in a message of the JSON5 parser, such as b'array'."""
 
@@ -46,11 +49,16 @@ def read_json(text: str) -> object:
 def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
     # The JSON5 parser often fails behind the mistake, so the message has the error of the strict parser too.
     found = _PLACE.search(message)
-    place = min(int(found[1]), len(text)) if found else strict.pos
+    place = min(max(int(found[1]) - 1, 0), len(text)) if found else strict.pos
+    wrong = _WRONG.search(message)
+    if wrong:
+        at = text.find(chr(int(wrong[1], 16)), place)
+        place = at if at >= 0 and not text[place + 1 : at].strip() else place
     line, column = text.count("\n", 0, place) + 1, place - (text.rfind("\n", 0, place) + 1) + 1
     where = f"line {line}, character {column}" if "\n" in text.strip() else f"character {column}"
-    said = _BYTES.sub(r"\1", message).rstrip(".")
-    return f"is not JSON: {said} ({where}); a parser of strict JSON says: {strict.msg}"
+    said = _BYTES.sub(r"\1", _PLACE.sub("", message)).rstrip(".").replace("JSON5Value", "a value")
+    said = _CHARACTER.sub(lambda code: repr(chr(int(code[1], 16))), said)
+    return f"is not JSON: {said[:1].lower()}{said[1:]} ({where}); a parser of strict JSON says: {strict.msg}"
 
 
 class JsonLines(RowSource):
