@@ -161,7 +161,7 @@ class Worker:
         await self._store.control.configure(self.queue, limits)
         self._departures.follow(limits.rate)
         if before is not None and before != limits:
-            _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=limits)
+            _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
