@@ -124,7 +124,7 @@ class TestRowsWithAWindowAndARedial:
             (["--window", "9 to 5"], "is not a calling window"),
             (["--days", "someday"], "is not a day"),
             (["--holidays", "XX"], "has no calendar for 'XX'"),
-            (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "is an opt-out"),
+            (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "asked not to be called"),
             (["--redial-max", "2"], "outcomes after which"),
             (["--redial-on", "busy", "--redial-jitter", "2"], "jitter between 0 and 1"),
         ],
