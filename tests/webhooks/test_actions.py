@@ -410,6 +410,15 @@ async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
         assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
 
 
+async def test_a_national_number_without_its_country_is_put_on_the_list_with_a_warning(store: Store) -> None:
+    async with signed_in(receiver(store)) as client:
+        added = await confirmed(client, "/ui/act/suppress", numbers="+6587654321\r\n8765 4321")
+        after = (await client.get(urljoin(str(added.url), added.headers["location"]))).text
+    assert "2 numbers on the list. 1 number may be read wrongly" in after
+    assert "+87654321 does not begin with a country code in use" in after
+    assert "National numbers need their country" in after
+
+
 async def test_a_file_of_numbers_is_imported_all_or_nothing(store: Store) -> None:
     listed = SuppressionList(store)
     content = b"Name,Phone\nAna,8765 4321\nBen,none\n"

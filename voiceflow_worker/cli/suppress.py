@@ -57,12 +57,6 @@ async def add(
 
     _require(numbers)
     output = common.output()
-    warnings = [
-        (found.e164, each)
-        for text in numbers
-        for found in [parse_number(text, country=country)]
-        for each in found.warnings
-    ]
     async with common.opened(makes=True) as calls:
         end = _end(until, for_, now=calls.store.clock.now())
         standing = await SuppressionList(calls.store).add(
@@ -71,8 +65,9 @@ async def add(
     for entry in standing.values():
         output.document(entry.as_json())
         output.answer(_in_words(entry))
-    for number, warning in warnings:
-        output.note(f"warning: {number} {warning}{'' if country else _NATIONAL}")
+    for number in numbers:
+        for message in parse_number(number, country=country).messages:
+            output.note(f"warning: {message}{'' if country else _NATIONAL}")
 
 
 async def remove(

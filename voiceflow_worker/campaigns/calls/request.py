@@ -199,8 +199,7 @@ class _Work:
             return None
         if name == DESTINATION:
             self.findings += [
-                Finding(column=name, severity=Severity.WARNING, message=f"{number.e164} {warning}")
-                for warning in number.warnings
+                Finding(column=name, severity=Severity.WARNING, message=message) for message in number.messages
             ]
         return number.e164
 

@@ -51,8 +51,8 @@ def read_number_file(path: Path, *, column: str | None = None, country: str | No
             number = parse_number(text, country=country)
             numbers.setdefault(number.e164, row)
             warnings += [
-                Finding(file=str(path), row=row, severity=Severity.WARNING, message=f"{number.e164} {each}")
-                for each in number.warnings
+                Finding(file=str(path), row=row, severity=Severity.WARNING, message=message)
+                for message in number.messages
             ]
         except PhoneNumberError as error:
             code = None if problem is not None else error.code

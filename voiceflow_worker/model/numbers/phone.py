@@ -194,6 +194,11 @@ class ParsedNumber:
     country_code: str | None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def messages(self) -> list[str]:
+        """The warnings as sentences, each of which begins with the number."""
+        return [f"{self.e164} {warning}" for warning in self.warnings]
+
 
 def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
     """Read one telephone number as people write it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from anyio.to_thread import run_sync
 from voiceflow_worker.campaigns.files.number_file import NumberFile, read_number_file
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import read_duration
 from voiceflow_worker.model.text.who import by_person
@@ -73,13 +75,16 @@ class SuppressAction(PageAction):
         numbers = [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
         if not 0 < len(numbers) <= MOST_AT_ONCE:
             raise InvalidInputError(f"give 1 to {MOST_AT_ONCE} numbers, one on each line; for more, import a file")
+        country = _country(form)
         listed = await SuppressionList(self._acting.store).add(
             *numbers,
             reason=by_person(who, reason_in(form), "put on the list"),
             until=_end(self._acting, form),
-            country=_country(form),
+            country=country,
         )
-        return ActionDone(f"{count_of(len(listed), 'number')} on the list", PAGE)
+        done = f"{count_of(len(listed), 'number')} on the list"
+        doubted = [message for number in numbers for message in parse_number(number, country=country).messages]
+        return ActionDone(done + _doubts(doubted), PAGE)
 
 
 class UnsuppressAction(PageAction):
@@ -163,13 +168,15 @@ class ImportNumbersAction(PageAction):
         added = count_of(len(found.numbers) - known, "number")
         skipped = count_of(len(found.findings), "line")
         done = f"{added} added, {known} already on the list, {skipped} skipped"
-        if found.warnings:
-            first = found.warnings[0]
-            done += (
-                f". {count_of(len(found.warnings), 'number')} may be read wrongly, such as line {first.row}: "
-                f"{first.message}. National numbers need their country"
-            )
-        return ActionDone(done, PAGE)
+        return ActionDone(done + _doubts([f"line {each.row}: {each.message}" for each in found.warnings]), PAGE)
+
+
+def _doubts(doubted: Sequence[str]) -> str:
+    """Two sentences on numbers that may be read wrongly; empty without such numbers."""
+    if not doubted:
+        return ""
+    several = count_of(len(doubted), "number")
+    return f". {several} may be read wrongly, such as {doubted[0]}. National numbers need their country"
 
 
 def _common_fields(form: PageForm) -> tuple[FormField, ...]:
