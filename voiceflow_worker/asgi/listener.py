@@ -102,19 +102,16 @@ class Listener:
                             crowded = is_crowded(self._listening)
                         continue
                     case ShedDecision.WAIT:
-                        self._held = connection
-                        self._pause(SHORT_PAUSE)
+                        self._hold(connection, SHORT_PAUSE)
                         return
                     case ShedDecision.ADMIT:
                         pass
             if is_enough:
-                self._held = connection
-                self._pause(0)
+                self._hold(connection, 0)
                 return
             if self._limiter.is_full:
-                self._held = connection
                 # A connection that is closed here gives back its descriptor after this turn of the event loop.
-                self._pause(self._limiter.make_room())
+                self._hold(connection, self._limiter.make_room())
                 return
             let_in += 1
             self._limiter.accepted()
@@ -138,6 +135,11 @@ class Listener:
             return None
         connection.setblocking(False)  # noqa: FBT003 (its own signature)
         return connection
+
+    def _hold(self, connection: socket.socket, seconds: float) -> None:
+        """Keep an accepted connection for a later turn, which begins after a pause."""
+        self._held = connection
+        self._pause(seconds)
 
     async def _set_up(self, connection: socket.socket) -> None:
         try:
