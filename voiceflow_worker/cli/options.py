@@ -39,22 +39,25 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
         raise ValueError(
             f"{text!r} is not a time: write it like 2026-11-20T09:00:00+08:00 or 2026-11-20T01:00:00Z"
         ) from None
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone: add Z for UTC, or an offset such as +08:00")
-    return moment.astimezone(UTC)
+    return _in_utc(moment, text)
 
 
 def _since(_type: Any, tokens: Sequence[Token]) -> timedelta | datetime:
     text = tokens[0].value
     try:
-        return _moment(_type, tokens) if "-" in text else _duration(_type, tokens)
-    except ValueError as error:
-        if "has no time zone" in str(error):
-            raise
+        found = datetime.fromisoformat(text) if "-" in text else _duration(_type, tokens)
+    except ValueError:
         raise ValueError(
             f"{text!r} is neither a time nor a duration: write a time like 2026-11-20T09:00:00+08:00, or say how long "
             "ago, such as 30m, 2h or 7d"
         ) from None
+    return found if isinstance(found, timedelta) else _in_utc(found, text)
+
+
+def _in_utc(moment: datetime, text: str) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone: add Z for UTC, or an offset such as +08:00")
+    return moment.astimezone(UTC)
 
 
 def _limit(_type: Any, value: int) -> None:
