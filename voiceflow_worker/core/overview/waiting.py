@@ -25,8 +25,8 @@ class WaitingCounts:
     """Counts of queued calls by reason; each call counts once.
 
     `hold` counts due calls behind a hold. `rate` counts due calls without another reason, while a worker is alive and
-    the queue has a rate. The other counts cover only the first `MOST_READ` queued calls by due time. If `is_exact` is
-    False, they are lower bounds.
+    the queue has a rate or a limit of open calls. The other counts cover only the first `MOST_READ` queued calls by due
+    time. If `is_exact` is False, they are lower bounds.
     """
 
     number_busy: int = 0
