@@ -15,11 +15,9 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.numbers.locks import NAMESPACE, NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.settling.settle import outcome_of
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.flows.parties import second_parties
 from voiceflow_worker.model.numbers.spellings import spellings
-from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -185,23 +183,6 @@ async def test_a_second_party_who_was_suppressed_meanwhile_is_not_rung(here: Eng
     assert ended.state is JobState.CANCELLED
     assert ended.reason is not None
     assert ended.reason.startswith(f"its second party {BEN} is on the suppression list")
-    assert await locks(here.store) == []
-
-
-async def test_the_number_that_a_menu_bridged_is_given_back_with_the_summary(here: Engine) -> None:
-    await here.enqueue(ANA)
-    (job,) = await here.send()
-    now = here.store.clock.now()
-    await here.store.records.put(NAMESPACE, {DESK: f"{job.id}.1"}, expires_at=now + AGAIN, now=now)
-    summary = SessionSummary(
-        session_id="session-1",
-        status=SessionStatus.COMPLETED,
-        client_request_id=f"{job.id}.1",
-        call_a=Leg(destination=ANA),
-        call_b=Leg(destination=DESK.removeprefix("+")),
-    )
-    assert outcome_of(summary).legs
-    await here.settler.summary(summary)
     assert await locks(here.store) == []
 
 

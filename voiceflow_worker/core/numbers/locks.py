@@ -11,7 +11,7 @@ from voiceflow_worker.core.ports import Records
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import is_e164, normalise, usual_form
+from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 
 NAMESPACE = "number"
@@ -122,22 +122,10 @@ class NumberLocks:
             await self._release(locks, ends_at=end)
 
     async def release_settled(self, jobs: Collection[Job]) -> None:
-        """Release the numbers of jobs whose newest POST is settled, and the numbers that a menu bridged to them."""
+        """Release the numbers of jobs whose newest POST is settled."""
         await self._release(
-            [
-                (number, job.request_id(job.post_count))
-                for job in jobs
-                for number in all_spellings([*job.parties, *_legs(job)])
-            ]
+            [(number, job.request_id(job.post_count)) for job in jobs for number in all_spellings(job.parties)]
         )
-        places = {
-            key: job.request_id(job.post_count)
-            for job in jobs
-            if job.menu is not None
-            for key in beside(all_spellings(_legs(job)))
-        }
-        if places:
-            await self._records.delete(BESIDE, places)
 
     async def release_bridged(self, posts: Collection[str], *, now: datetime) -> None:
         """Release the numbers that menus bridged to the calls of these POSTs, whose sessions are over.
@@ -237,13 +225,6 @@ def notes_of(post: str) -> list[str]:
 
 def _next(job: Job) -> str:
     return job.request_id(job.post_count + 1)
-
-
-def _legs(job: Job) -> list[str]:
-    """The numbers that were called in the newest POST's session, from its summary."""
-    post = job.last_post
-    legs = () if post is None or post.outcome is None else post.outcome.legs
-    return [usual_form(normalise(leg.destination)) for leg in legs if leg.destination and is_e164(leg.destination)]
 
 
 def _same_job(owner: str, wanted: str) -> bool:
