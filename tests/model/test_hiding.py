@@ -23,6 +23,8 @@ from voiceflow_worker.model.text.hiding import without_secrets, without_secrets_
         ("redis://me:geheim@[::1", "redis://me:***@[::1"),
         ("me:geheim@host/0", "me:***@host/0"),
         ("me:geheim", "***"),
+        ("me:12?heim@host", "***"),
+        ("127.0.0.1:8088", "127.0.0.1:8088"),
         ("calls.db", "calls.db"),
         ("sqlite:///calls@home.db", "sqlite:///calls@home.db"),
         ("sqlite:////var/lib/calls#1.db?key=geheim", "sqlite:////var/lib/calls#1.db"),

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 HIDDEN = "***"
 
 _FILES = frozenset({"sqlite", "file"})
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USER = re.compile(r"[\w.~%+-]*", re.ASCII)
 _OPEN_OPTIONS = frozenset({"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode"})
@@ -36,7 +37,8 @@ def without_secrets(url: str, *, options: bool = False) -> str:
         return head + HIDDEN  # a password may begin before the mark and end at this @
     credentials, at, host = place.rpartition("@")
     if not at:
-        return head + (place if "://" in head or ":" not in place else HIDDEN) + shown
+        is_open = "://" in head or ":" not in place or _HOST_AND_PORT.fullmatch(place)
+        return head + (place if is_open else HIDDEN) + shown
     user, colon, _ = credentials.partition(":")
     if not colon:
         return f"{head}{HIDDEN}@{host}{shown}"  # the user may be a token
