@@ -24,7 +24,7 @@ from voiceflow_worker.sandbox.calls.call_log import CallLog
 from voiceflow_worker.sandbox.calls.ledger import Ledger
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
 from voiceflow_worker.sandbox.events.account import Account
-from voiceflow_worker.sandbox.events.answers import DateHeader
+from voiceflow_worker.sandbox.events.answers import date_header
 from voiceflow_worker.sandbox.events.delivery import Delivery, Hook
 from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.events.number_updates import NumberUpdates
@@ -82,7 +82,6 @@ class Sandbox:
             voices=voices,
             hook=None if webhook is None else Hook(url=webhook, authorization=webhook_secret),
         )
-        self._date = DateHeader(offset=clock_offset.total_seconds())
         self._outcomes = Outcomes(seed)
         self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries)
         self.rows: OrderBook[RowOrder] = OrderBook()
@@ -109,7 +108,7 @@ class Sandbox:
         """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
         self.number_updates = NumberUpdates(self._account, events)
         """Updates of the account's numbers: `sandbox.number_updates.send(NumberUpdateOrder(…))`."""
-        self._misbehaviour = Misbehaviour(self._date)
+        self._misbehaviour = Misbehaviour(self._now)
         self.ledger = Ledger()
         """Every call that was requested, in order."""
         self.faults: OrderBook[Fault] = OrderBook()
@@ -124,7 +123,6 @@ class Sandbox:
             scripts=self.scripts,
             outcomes=self._outcomes,
             exchange=exchange,
-            date=self._date,
             now=self._now,
         )
         control = ControlRoutes(
@@ -196,7 +194,7 @@ class Sandbox:
 
         async def send_dated(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), (b"date", self._date.now().encode())]
+                message["headers"] = [*message.get("headers", []), (b"date", date_header(self._now()))]
             await send(message)
 
         return send_dated

@@ -10,12 +10,13 @@ from datetime import datetime
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from voiceflow_worker.sandbox.api.connection import connection_of
 from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, faulty_answer, send_answer
 from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, read_request
 from voiceflow_worker.sandbox.calls.ledger import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
 from voiceflow_worker.sandbox.events.account import Account
-from voiceflow_worker.sandbox.events.answers import Answer, DateHeader, created, judged, not_created, unreadable
+from voiceflow_worker.sandbox.events.answers import Answer, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.exchange.exchange import Exchange
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Place
@@ -36,7 +37,6 @@ class Callflows:
     scripts: OrderBook[Script]
     outcomes: Outcomes
     exchange: Exchange
-    date: DateHeader
     now: Callable[[], datetime]
 
     async def post(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,13 +52,12 @@ class Callflows:
         asked = _asked(content, sub_account, scope)
         if fault is None:
             fault = self.faults.take(asked.request.destination)
-        if fault is None:
-            await send_answer(self._decide(asked).answer, send, date=self.date)
+        if fault is None or fault.fault is FaultKind.SURPLUS:
+            await send_answer(self._decide(asked).answer, send, now=self.now())
+            if fault is not None:
+                connection_of(scope).surplus = fault
         elif fault.fault is FaultKind.DELAY:
             await self._answer_late(fault, asked, send)
-        elif fault.fault is FaultKind.SURPLUS:
-            await send_answer(self._decide(asked).answer, send, date=self.date)
-            self.misbehaviour.leave_surplus(fault, scope)
         else:
             await self._misbehave(fault, asked, scope, receive, send)
 
@@ -71,7 +70,7 @@ class Callflows:
             await self.misbehaviour.pause_until(event, at_most=fault.longest)
         elif fault.happens is Place.AFTER and fault.until is None:
             await self.misbehaviour.pause(fault.longest)
-        await send_answer(decided.answer, send, date=self.date)
+        await send_answer(decided.answer, send, now=self.now())
 
     async def _misbehave(self, fault: Fault, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.happens is Place.AFTER:
@@ -83,7 +82,7 @@ class Callflows:
         instead = faulty_answer(fault)
         if instead is not None:
             entry.answered_with, entry.http_status, entry.code = instead.summary, instead.status, instead.code
-            await send_answer(instead, send, date=self.date)
+            await send_answer(instead, send, now=self.now())
         else:
             entry.answered_with, entry.http_status, entry.code = fault.fault.value, None, None
             await self.misbehaviour.break_line(fault, answer, scope, receive)

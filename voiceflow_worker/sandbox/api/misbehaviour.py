@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from http import HTTPStatus
 
 import orjson
@@ -11,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.sandbox.api.connection import IN_STATE, Connection, connection_of, until_disconnected
 from voiceflow_worker.sandbox.events.account import NO_KEY
-from voiceflow_worker.sandbox.events.answers import Answer, DateHeader, not_created, platform_error
+from voiceflow_worker.sandbox.events.answers import Answer, not_created, platform_error
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Within
 
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
@@ -42,18 +44,18 @@ def faulty_answer(fault: Fault) -> Answer | None:
             return None
 
 
-async def send_answer(answer: Answer, send: Send, *, date: DateHeader) -> None:
+async def send_answer(answer: Answer, send: Send, *, now: datetime) -> None:
     """Send an answer as the HTTP server usually does."""
-    headers = answer.header_list(date=date.now())
+    headers = answer.header_list(now=now)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
 class Misbehaviour:
-    """The faults that delay an answer or break the connection."""
+    """The faults that delay an answer or break the connection. `now` returns the sandbox's time."""
 
-    def __init__(self, date: DateHeader) -> None:
-        self._date = date
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
         self._called_off = asyncio.Event()
 
     async def pause(self, seconds: float) -> None:
@@ -68,10 +70,6 @@ class Misbehaviour:
         for wait in waits:
             wait.cancel()
 
-    def leave_surplus(self, fault: Fault, scope: Scope) -> None:
-        """Store a surplus answer, to be sent before the answer to the next request on this connection."""
-        connection_of(scope).surplus = fault
-
     async def send_surplus(self, scope: Scope) -> None:
         """If this connection has a surplus answer, send it, and then delay the true answer as the order says."""
         connection = scope.get("state", {}).get(IN_STATE)
@@ -79,13 +77,13 @@ class Misbehaviour:
             return
         connection.surplus = None
         if (answer := faulty_answer(fault)) is not None:
-            connection.write(b"".join(answer.on_the_wire(date=self._date.now())))
+            connection.write(b"".join(answer.on_the_wire(now=self._now())))
             await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
     async def break_line(self, fault: Fault, true_answer: Answer, scope: Scope, receive: Receive) -> None:
         """Send a part of the true answer, or other bytes, and then break the connection."""
         connection = connection_of(scope)
-        head, body = true_answer.on_the_wire(date=self._date.now())
+        head, body = true_answer.on_the_wire(now=self._now())
         if fault.fault is FaultKind.JUNK:
             connection.write(_bytes(_NO_HTTP if fault.body is None else fault.body))
         elif fault.cut_within is Within.HEADERS:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import formatdate
+from email.utils import format_datetime
 from http import HTTPStatus
 from uuid import uuid4
 
@@ -56,20 +55,20 @@ class Answer:
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def header_list(self, *, date: str) -> list[tuple[bytes, bytes]]:
+    def header_list(self, *, now: datetime) -> list[tuple[bytes, bytes]]:
         """Return the headers in ASGI form."""
         return [
-            (b"date", date.encode()),
+            (b"date", date_header(now)),
             (b"content-type", self.content_type.encode()),
             (b"content-length", str(len(self.body)).encode()),
             *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()),
         ]
 
-    def on_the_wire(self, *, date: str) -> tuple[bytes, bytes]:
+    def on_the_wire(self, *, now: datetime) -> tuple[bytes, bytes]:
         """Return the head and the body as HTTP/1.1 bytes."""
         phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
         lines = [f"HTTP/1.1 {self.status} {phrase}".encode()]
-        lines += [name + b": " + value for name, value in self.header_list(date=date)]
+        lines += [name + b": " + value for name, value in self.header_list(now=now)]
         return b"\r\n".join(lines) + b"\r\n\r\n", self.body
 
 
@@ -157,17 +156,6 @@ def _refused(found: Finding) -> Answer:
     return not_created(422 if code in _UNPROCESSABLE else 400, code, message)
 
 
-class DateHeader:
-    """The value of the Date header (RFC 9110 §6.6.1), computed once a second."""
-
-    def __init__(self, *, offset: float = 0.0) -> None:
-        self.offset = offset
-        self._second = -1
-        self._text = ""
-
-    def now(self) -> str:
-        """Return the header for the sandbox's time: the true time plus `offset` seconds."""
-        second = int(time.time() + self.offset)
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
-        return self._text
+def date_header(now: datetime) -> bytes:
+    """Return the value of the Date header at this time in UTC (RFC 9110 §6.6.1)."""
+    return format_datetime(now, usegmt=True).encode()
