@@ -20,7 +20,7 @@ class Tone:
 
 _GOOD, _BAD, _WARN, _BUSY, _IDLE = "good", "bad", "warn", "busy", "idle"
 
-_STATES = {
+_TONES: Mapping[str, tuple[str, str]] = {
     JobState.QUEUED: (_IDLE, "clock"),
     JobState.LEASED: (_BUSY, "clock"),
     JobState.SENDING: (_BUSY, "up"),
@@ -32,8 +32,6 @@ _STATES = {
     JobState.FAILED: (_BAD, "cross"),
     JobState.EXPIRED: (_IDLE, "hourglass"),
     JobState.CANCELLED: (_IDLE, "ban"),
-}
-_OUTCOMES = {
     SessionStatus.COMPLETED: (_GOOD, "check"),
     SessionStatus.NO_ANSWER: (_IDLE, "minus"),
     SessionStatus.BUSY: (_IDLE, "phone"),
@@ -42,13 +40,9 @@ _OUTCOMES = {
     SessionStatus.ERROR: (_BAD, "cross"),
     **dict.fromkeys(OPT_OUTS, (_WARN, "ban")),
 }
-_BY_NAME: Mapping[str, tuple[str, str]] = {
-    **{state.value: tone for state, tone in _STATES.items()},
-    **{status.value: tone for status, tone in _OUTCOMES.items()},
-}
 
 
 def tone_of(name: str) -> Tone:
     """The tone of a state or an outcome; a neutral tone for an unknown name. The label of `in_doubt` is "in doubt"."""
-    colour, sign = _BY_NAME.get(name, (_IDLE, "dot"))
-    return Tone(colour, sign, name.replace("_", " ").lower() if name in _BY_NAME else name)
+    colour, sign = _TONES.get(name, (_IDLE, "dot"))
+    return Tone(colour, sign, name.replace("_", " ").lower() if name in _TONES else name)
