@@ -14,13 +14,21 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError
 from voiceflow_worker.webhooks.pages.actions.action import ActingStore, Confirmation, PageAction, UnknownSubjectError
-from voiceflow_worker.webhooks.pages.actions.table import all_actions
+from voiceflow_worker.webhooks.pages.actions.batch_redials import RedialBatchAction
+from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction
+from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, HoldAction, ResumeAction
+from voiceflow_worker.webhooks.pages.actions.resolving import ResolveAction
+from voiceflow_worker.webhooks.pages.actions.suppressing import ImportNumbersAction, SuppressAction, UnsuppressAction
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, PageForm, checked_form
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
 
 ROOM = "act"
 LONGEST_FORM = 10_000_000
+ACTIONS: tuple[type[PageAction], ...] = (
+    HoldAction, ResumeAction, CancelBatchAction, CancelCallAction, RedialAction, RedialBatchAction,
+    ResolveAction, SuppressAction, UnsuppressAction, ImportNumbersAction,
+)  # fmt: skip
 _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
 
@@ -31,7 +39,7 @@ class PageActing:
     """The actions of operators, each with its confirmation. People who may not act see the command to type instead."""
 
     def __init__(self, acting: ActingStore) -> None:
-        self.actions = all_actions(acting)
+        self.actions = {action.name: action(acting) for action in ACTIONS}
         self._told = text_records(acting.store, "page-told", keep_for=_TOLD_FOR)
 
     def commands(self, name: str, subject: Mapping[str, str]) -> str:
