@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +15,8 @@ import anyio
 import structlog
 from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope
 
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.core.ports import Store
@@ -62,7 +62,8 @@ class ReportExports:
         # A page of another site must not make this receiver write reports. Browsers without this header are admitted.
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
-        if not (QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME and await self._has(queue, batch)):
+        is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
+        if not is_name or not await BatchNames(self._store, queue).has_calls(batch):
             return problem(404, "No such batch", f"Queue {queue[:LONGEST_NAME]} has no batch {batch[:LONGEST_NAME]}.")
         headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(batch, kind)}"}
         if scope["method"] == "HEAD":
@@ -84,10 +85,9 @@ class ReportExports:
         if file is None:
             return Response(status_code=503)  # the browser has disconnected
         _log.info("somebody exported a report", name=session.name, queue=queue, batch=batch, form=kind)
-        return FileDownload(file, headers)
-
-    async def _has(self, queue: str, batch: str) -> bool:
-        return await BatchNames(self._store, queue).has_calls(batch)
+        size = file.seek(0, 2)
+        file.seek(0)
+        return StreamingResponse(_pieces(file), headers={**headers, "Content-Length": str(size)})
 
     async def _written(self, kind: str, queue: str, batch: str, held: ExitStack) -> BinaryIO:
         """The report, in an open file without a name. The file is deleted when `held` closes it."""
@@ -97,21 +97,9 @@ class ReportExports:
             return held.enter_context(path.open("rb"))
 
 
-class FileDownload(Response):
-    """A response that sends a file piece by piece, and leaves it open."""
-
-    def __init__(self, file: BinaryIO, headers: dict[str, str]) -> None:
-        size = file.seek(0, 2)
-        file.seek(0)
-        super().__init__(headers={**headers, "Content-Length": str(size)})
-        self._file = file
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
-        """Send the file."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        while piece := await run_sync(self._file.read, _PIECE):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := await run_sync(file.read, _PIECE):
+        yield piece
 
 
 async def _while_connected(receive: Receive, work: Callable[[], Awaitable[Result]]) -> Result | None:
