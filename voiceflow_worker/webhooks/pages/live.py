@@ -22,11 +22,6 @@ class LivePart:
     html: bytes
     tag: str
 
-    @classmethod
-    def of(cls, html: bytes) -> LivePart:
-        """Make a part from its HTML."""
-        return cls(html, f'"{sha256(html).hexdigest()[:16]}"')
-
 
 @dataclass(slots=True)
 class _Kept:
@@ -55,5 +50,6 @@ class LiveParts:
             now = self._clock()
             if kept.part is None or now - kept.made_at >= SHARED_FOR.total_seconds():
                 html = await make()
-                kept.part, kept.made_at = None if html is None else LivePart.of(html), now
+                kept.part = None if html is None else LivePart(html, f'"{sha256(html).hexdigest()[:16]}"')
+                kept.made_at = now
             return kept.part

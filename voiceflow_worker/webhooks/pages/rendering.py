@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -36,8 +37,8 @@ class PageRenderer:
             auto_reload=False,
         )
         templates.filters |= {
-            "segment": _segment,
-            "query": _query,
+            "segment": partial(quote, safe="", errors="replace"),  # also one value of a query
+            "query": partial(urlencode, errors="replace"),
             "utc": in_words,
             "ended": _ended,
             "gate": gate_in_words,
@@ -55,29 +56,13 @@ class PageRenderer:
         for name in self._templates.list_templates(extensions=["html"]):
             self._templates.get_template(name)  # read now, because later no file descriptor may be left
 
-    def draw(self, page: Page, asked: PageRequest, **more: object) -> bytes:
-        """Render a page as UTF-8. Half a surrogate pair, which JSON may contain, becomes `?`."""
-        return self._draw("layout.html", page, asked, **more)
-
-    def draw_live_part(self, page: Page, asked: PageRequest, **more: object) -> bytes:
-        """Render only the live part of a page."""
-        return self._draw("live.html", page, asked, **more)
-
-    def _draw(self, frame: str, page: Page, asked: PageRequest, **more: object) -> bytes:
+    def draw(self, page: Page, asked: PageRequest, *, live_only: bool = False, **more: object) -> bytes:
+        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as JSON may have, becomes `?`."""
+        frame = "live.html" if live_only else "layout.html"
         text = self._templates.get_template(page.template).render(
             **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
         )
         return text.encode("utf-8", errors="replace")
-
-
-def _segment(text: str) -> str:
-    """A text as one segment of a path, or one value of a query."""
-    return quote(text, safe="", errors="replace")
-
-
-def _query(values: Mapping[str, str]) -> str:
-    """Texts as the query of an address."""
-    return urlencode(values, errors="replace")
 
 
 def _grouped(number: int) -> str:

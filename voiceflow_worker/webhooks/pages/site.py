@@ -23,7 +23,7 @@ from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, Se
 from voiceflow_worker.webhooks.pages.live import LiveParts
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request
-from voiceflow_worker.webhooks.pages.routes.table import PageRoutes
+from voiceflow_worker.webhooks.pages.routes.table import page_routes
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession, PageSessions
 from voiceflow_worker.webhooks.pages.static_files import FOLDER, StaticFiles
 
@@ -76,7 +76,7 @@ class Pages:
         self.acting = PageActing(ActingStore(store, policy, time_at_8x8))
         self._exports = exports.ReportExports(store)
         self.large = LargeBreakdowns(store)
-        self._routes = PageRoutes(policy=policy, large=self.large)
+        self._routes = page_routes(policy=policy, large=self.large)
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
         self._live = LiveParts(store.clock.monotonic if clock is None else clock)
@@ -141,7 +141,7 @@ class Pages:
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
 
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
-        route = self._routes.find(asked)
+        route = self._routes.get(f"{asked.room}/ID" if asked.name else asked.path)
         if route is None:
             what = "All pages can be reached by the links of the navigation."
             return self._drawn(problem(404, "No such page", what), asked, session)
@@ -153,7 +153,9 @@ class Pages:
             page = await route(self._store, replace(asked, is_poll=True))
             if isinstance(page, Response) or not page.is_live:
                 return None
-            return self._renderer.draw_live_part(page, asked, may_act=session.may_act, command=self.acting.commands)
+            return self._renderer.draw(
+                page, asked, live_only=True, may_act=session.may_act, command=self.acting.commands
+            )
 
         part = await self._live.get((session.role, asked.path, *sorted(asked.query.items()), asked.home), make)
         if part is None:  # the page has no live part, or does not exist any more

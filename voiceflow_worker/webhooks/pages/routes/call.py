@@ -7,7 +7,7 @@ from voiceflow_worker.core.overview.story import story
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
-from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, PageQueries
+from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, call_with
 from voiceflow_worker.webhooks.pages.routes.said import texts_of
 
 MOST_RELATED = 10
@@ -22,7 +22,7 @@ _DUE = {
 
 async def show_call(store: Store, asked: PageRequest) -> Answer:
     """The page of a call, with everything that is known about it."""
-    job = await PageQueries(store).job(asked.name)
+    job = await call_with(store, asked.name)
     if job is None:
         what = f"The store has no call {asked.name[:LONGEST_NAME]}. Calls are deleted some time after they have ended."
         return problem(404, "No such call", what)

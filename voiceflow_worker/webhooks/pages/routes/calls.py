@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.redial import read_outcomes
 from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
-from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, PageQueries, read_number
+from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, queue_names, read_number
 from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 CALLS_A_PAGE = 50
@@ -73,7 +73,7 @@ class CallPage:
 
 async def show_calls(store: Store, asked: PageRequest) -> Answer:
     """The page of the calls after `?after=`, or before `?before=`. Both are job ids without the queue."""
-    queues = await PageQueries(store).names(asked.asked("queue"))
+    queues = await queue_names(store, also=asked.asked("queue"))
     wanted = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
     read = [name for name in queues if only in {None, name} and await _may_have(store, name, wanted.query)]

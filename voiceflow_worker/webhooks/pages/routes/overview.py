@@ -13,7 +13,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.webhooks.pages.routes.charts import Curve, curve
 from voiceflow_worker.webhooks.pages.routes.found import show_found
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
-from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, PageQueries
+from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, queue_names
 
 MOST_BATCHES = 10
 """The most batches on this page. Batches under way come first."""
@@ -23,7 +23,7 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     """The page of queues, batches, rates, holds and doubts. With `?find=`, the calls that were found."""
     if asked.asked("find"):
         return await show_found(store, asked)
-    names = await PageQueries(store).names(asked.asked("queue"))
+    names = await queue_names(store, also=asked.asked("queue"))
     queues = [await read_queue(store, name) for name in names]
     # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]

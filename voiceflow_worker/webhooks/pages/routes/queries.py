@@ -16,44 +16,40 @@ MOST_FOUND = 100
 LONGEST_NAME = 256
 
 
-class PageQueries:
-    """The queries of one store for the pages. Every method raises StoreError."""
+async def find_calls(store: Store, text: str, *, also: str | None = None) -> list[Job]:
+    """Up to `MOST_FOUND` calls with this id, `clientRequestId`, number or unique key, the newest first.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    `also` is a queue to search even if it had no worker and no batch. Raises StoreError.
+    """
+    job = await call_with(store, text)
+    if job is None and (post := job_of(text)) is not None:
+        job = await call_with(store, post[0])
+    if job is not None:
+        return [job]
+    number = read_number(text)
+    found: dict[str, Job] = {}
+    for name in await queue_names(store, also=also):
+        questions = [Query(queue=name, unique_key=text, limit=MOST_FOUND)]
+        if number is not None:
+            questions.append(Query(queue=name, destination=number, order=Order.NEWEST, limit=MOST_FOUND))
+        for question in questions:
+            found |= {job.id: job for job in await store.jobs.find(question)}
+    return sorted(found.values(), key=lambda job: (job.created_at, job.id), reverse=True)[:MOST_FOUND]
 
-    async def find(self, text: str, *, also: str | None = None) -> list[Job]:
-        """Up to `MOST_FOUND` calls with this id, `clientRequestId`, number or unique key, the newest first.
 
-        `also` is a queue to search even if it had no worker and no batch.
-        """
-        job = await self.job(text)
-        if job is None and (post := job_of(text)) is not None:
-            job = await self.job(post[0])
-        if job is not None:
-            return [job]
-        number = read_number(text)
-        found: dict[str, Job] = {}
-        for name in await self.names(also):
-            questions = [Query(queue=name, unique_key=text, limit=MOST_FOUND)]
-            if number is not None:
-                questions.append(Query(queue=name, destination=number, order=Order.NEWEST, limit=MOST_FOUND))
-            for question in questions:
-                found |= {job.id: job for job in await self._store.jobs.find(question)}
-        return sorted(found.values(), key=lambda job: (job.created_at, job.id), reverse=True)[:MOST_FOUND]
+async def call_with(store: Store, job_id: str) -> Job | None:
+    """The call with this id; None if there is none. Raises StoreError."""
+    # A text that cannot be an id is not looked up, because some stores find the job by the queue in its id.
+    if len(job_id) > LONGEST_NAME or "." not in job_id or not QUEUE_NAME.fullmatch(queue_of(job_id)):
+        return None
+    return (await store.jobs.get([job_id])).get(job_id)
 
-    async def job(self, job_id: str) -> Job | None:
-        """The call with this id; None if there is none."""
-        # A text that cannot be an id is not looked up, because some stores find the job by the queue in its id.
-        if len(job_id) > LONGEST_NAME or "." not in job_id or not QUEUE_NAME.fullmatch(queue_of(job_id)):
-            return None
-        return (await self._store.jobs.get([job_id])).get(job_id)
 
-    async def names(self, also: str | None) -> list[str]:
-        """The queues that ever had a worker or a batch, the default queue, and the queue `also`."""
-        known = {*await QueueNames(self._store).known(), *await BatchNames.queues(self._store)}
-        named = {also} if also is not None and QUEUE_NAME.fullmatch(also) else set[str]()
-        return sorted({DEFAULT_QUEUE, *known, *named})
+async def queue_names(store: Store, *, also: str | None) -> list[str]:
+    """The queues that ever had a worker or a batch, the default queue, and the queue `also`. Raises StoreError."""
+    known = {*await QueueNames(store).known(), *await BatchNames.queues(store)}
+    named = {also} if also is not None and QUEUE_NAME.fullmatch(also) else set[str]()
+    return sorted({DEFAULT_QUEUE, *known, *named})
 
 
 def read_number(text: str) -> str | None:

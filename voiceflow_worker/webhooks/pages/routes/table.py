@@ -13,25 +13,18 @@ from voiceflow_worker.webhooks.pages.routes.call import show_call
 from voiceflow_worker.webhooks.pages.routes.calls import show_calls
 from voiceflow_worker.webhooks.pages.routes.doubts import doubts_route
 from voiceflow_worker.webhooks.pages.routes.overview import show_overview
-from voiceflow_worker.webhooks.pages.routes.page import PageRequest, PageRoute
+from voiceflow_worker.webhooks.pages.routes.page import PageRoute
 from voiceflow_worker.webhooks.pages.routes.suppression import show_suppression
 
 
-class PageRoutes:
-    """The routes of pages that list things, such as `/ui/calls`, and of pages of one thing, such as `/ui/calls/ID`."""
-
-    def __init__(self, *, policy: CallPolicy, large: LargeBreakdowns) -> None:
-        self._lists: Mapping[str, PageRoute] = {
-            "": show_overview,
-            "batches": show_batches,
-            "calls": show_calls,
-            INBOX: doubts_route(policy),
-            "suppression": show_suppression,
-        }
-        self._single: Mapping[str, PageRoute] = {"calls": show_call, "batches": batch_route(large)}
-
-    def find(self, asked: PageRequest) -> PageRoute | None:
-        """The route that shows this page; None if there is no such page."""
-        if asked.name:
-            return self._single.get(asked.room)
-        return None if asked.path.endswith("/") else self._lists.get(asked.room)
+def page_routes(*, policy: CallPolicy, large: LargeBreakdowns) -> Mapping[str, PageRoute]:
+    """The routes of pages that list things, such as `calls`, and of pages of one thing, such as `calls/ID`."""
+    return {
+        "": show_overview,
+        "batches": show_batches,
+        "batches/ID": batch_route(large),
+        "calls": show_calls,
+        "calls/ID": show_call,
+        INBOX: doubts_route(policy),
+        "suppression": show_suppression,
+    }
