@@ -89,8 +89,7 @@ async def enqueue_file(
     if dry_run and assumptions is not None:
         tally.preview = PreviewMaker(assumptions)
     tally.findings.add(campaign.findings)
-    stop_after_refused, stops = (options.stop_after_refused, options.stops) if options else (None, None)
-    intake = Intake(queue, file=campaign.file, stop_after_refused=stop_after_refused, stops=stops)
+    intake = Intake(queue, campaign.file, options or CampaignOptions())
     before = CallsBefore(queue) if queue is not None and not again else None
     with ExitStack() as stack:
         held = HeldRows(stack.enter_context(TemporaryFile()))

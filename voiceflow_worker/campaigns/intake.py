@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult
 from voiceflow_worker.core.ports import KeyOwner
@@ -37,30 +38,22 @@ class Taken:
     refused: list[ReadRow] = field(default_factory=list[ReadRow])
 
 
+@dataclass(slots=True)
 class Intake:
     """Hands rows in to a queue. Without a queue, rows are only divided into new, known and bad ones."""
 
-    def __init__(
-        self,
-        queue: CallQueue | None,
-        *,
-        file: str,
-        stop_after_refused: int | None = None,
-        stops: StopRules | None = None,
-    ) -> None:
-        self._queue = queue
-        self._file = file
-        self._stop_after_refused = stop_after_refused
-        self._stops = StopRules() if stops is None else stops
-        self._limited: set[str] = set()
+    queue: CallQueue | None
+    file: str
+    options: CampaignOptions
+    _limited: set[str] = field(default_factory=set[str], init=False)
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
         """Divide rows. A row whose key belongs to a call is known if the bodies are equal, and otherwise bad."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
-        if self._queue is not None and keys:
-            store = self._queue.store
-            owners = await store.jobs.owners(self._queue.name, keys, now=store.clock.now())
+        if self.queue is not None and keys:
+            store = self.queue.store
+            owners = await store.jobs.owners(self.queue.name, keys, now=store.clock.now())
         judged: list[ReadRow] = []
         new: list[ReadRow] = []
         known: list[ReadRow] = []
@@ -78,12 +71,12 @@ class Intake:
     async def hand_in(self, rows: Sequence[ReadRow], *, dry_run: bool = False) -> Taken:
         """Enqueue new rows in one step. A dry run only finds the rows that would be refused."""
         taken = Taken()
-        if self._queue is None:
+        if self.queue is None:
             return taken
         if not dry_run:
-            await self._set_limits(self._queue, rows)
+            await self._set_limits(self.queue, rows)
         calls = [row.call for row in rows if row.call is not None]
-        for row, admission in zip(rows, await self._queue.admitter.admit(calls, dry_run=dry_run), strict=True):
+        for row, admission in zip(rows, await self.queue.admitter.admit(calls, dry_run=dry_run), strict=True):
             self._take(row, admission, taken)
         return taken
 
@@ -104,15 +97,16 @@ class Intake:
 
     async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
         """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""
-        if self._stop_after_refused is None and self._stops == StopRules():
+        refused, rules = self.options.stop_after_refused, self.options.stops or StopRules()
+        if refused is None and rules == StopRules():
             return
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
         limits, stops = BatchLimits(queue.store), BatchStops(queue.store, queue.name)
         for batch_id in sorted(batches - self._limited):
-            if self._stop_after_refused is not None:
-                await limits.put(queue.name, batch_id, stop_after_refused=self._stop_after_refused)
-            if self._stops != StopRules():
-                await stops.put(batch_id, self._stops)
+            if refused is not None:
+                await limits.put(queue.name, batch_id, stop_after_refused=refused)
+            if rules != StopRules():
+                await stops.put(batch_id, rules)
         self._limited |= batches
 
     def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
@@ -121,7 +115,7 @@ class Intake:
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
-        placed = (replace(found, file=self._file, row=row.raw.number) for found in findings)
+        placed = (replace(found, file=self.file, row=row.raw.number) for found in findings)
         return row._replace(call=None, findings=(*row.findings, *placed))
 
 
