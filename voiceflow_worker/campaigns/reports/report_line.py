@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.moment import rfc3339
 from voiceflow_worker.model.text.printable import printable
 
+_NO_DATA: Mapping[str, object] = {}
 
-@dataclass(frozen=True, slots=True)
-class ReportLine:
+
+class ReportLine(NamedTuple):
     """One call: every field but `data` is a string, empty if missing. Times are RFC 3339 in UTC.
 
     `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log.
@@ -39,15 +40,11 @@ class ReportLine:
     valid_until: str
     session_id: str
     job_id: str
-    data: Mapping[str, object] = field(default_factory=dict[str, object])
-
-    def as_tuple(self) -> tuple[object, ...]:
-        """The values of the fields, in their order."""
-        return tuple(getattr(self, name) for name in _FIELDS)
+    data: Mapping[str, object] = _NO_DATA
 
 
-_FIELDS = tuple(each.name for each in fields(ReportLine))
-COLUMNS = tuple(name for name in _FIELDS if name != "data")
+COLUMNS = ReportLine._fields[:-1]
+"""The columns of every report: all fields but `data`."""
 
 
 def report_line(job: Job) -> ReportLine:
