@@ -85,7 +85,9 @@ def check_file(
                     if isinstance(url, str):
                         file_urls.setdefault(url, read.raw.number)
     except CampaignFileError as error:
-        findings.add(error.findings or (Finding(file=str(path), message=_without_name(str(error), path)),))
+        # The file has a field of its own in the finding, so its name is left out of the message.
+        message = str(error).removeprefix(str(path)).lstrip(" :,")
+        findings.add(error.findings or (Finding(file=str(path), message=message),))
     preview = None
     if maker is not None and maker.calls:
         preview = maker.preview(start=now, duplicates=duplicates, suppressed=0, bad=bad)
@@ -106,8 +108,3 @@ def _is_template(value: object) -> bool:
     if is_object(value):
         return any(_is_template(item) for item in value.values())
     return is_list(value) and any(_is_template(item) for item in value)
-
-
-def _without_name(message: str, path: Path | InputFile) -> str:
-    """The message without the file's name, which has a field of its own in the finding."""
-    return message.removeprefix(str(path)).lstrip(" :,")

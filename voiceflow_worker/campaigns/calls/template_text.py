@@ -66,20 +66,6 @@ class TemplateText:
     Raises TemplateSyntaxProblemError if the text cannot be compiled.
     """
 
-    __slots__ = (
-        "_filtered",
-        "_kind",
-        "_pieces",
-        "_template",
-        "_voice",
-        "is_optional",
-        "is_spoken",
-        "only",
-        "path",
-        "text",
-        "variables",
-    )
-
     def __init__(self, text: str, *, path: str, param: Param | None, voice: str | None = None) -> None:
         from jinja2 import TemplateError, meta
 

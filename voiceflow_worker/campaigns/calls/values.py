@@ -72,7 +72,9 @@ def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
         elif is_body:
             values.body[key] = value
         elif value is not None:
-            values.data[key.strip()] = _flat(value)
+            # The job's data is flat: a nested value becomes a JSON text.
+            is_flat = isinstance(value, str | int | float)
+            values.data[key.strip()] = value if is_flat else json.dumps(value, ensure_ascii=False)
         if name != REASON:
             for variable in variable_names(key):
                 values.variables[variable] = value.strip() if isinstance(value, str) else value
@@ -103,8 +105,3 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
     """True if a template with these variables uses a column of this name."""
     return any(variable in variables for variable in variable_names(name))
-
-
-def _flat(value: object) -> object:
-    """A value in the form of the job's data, which is flat: a nested value becomes a JSON text."""
-    return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)

@@ -93,8 +93,6 @@ def _refuse_other_kinds(file: InputFile, beginning: bytes) -> None:
 
 
 def _judged(number: int, line: str) -> Line:
-    if line.isascii():
-        return _without_nul(number, line)
     try:
         line.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -102,10 +100,6 @@ def _judged(number: int, line: str) -> Line:
         byte = raw[len(line[: error.start].encode("utf-8", "surrogateescape"))]
         sentence = f"is not UTF-8 (byte 0x{byte:02X} at character {error.start + 1}); {_REMEDY}"
         return Line(number, raw.decode("cp1252", "replace").replace("\0", ""), sentence)
-    return _without_nul(number, line)
-
-
-def _without_nul(number: int, line: str) -> Line:
     if "\0" not in line:
         return Line(number, line)
     problem = "has a NUL character; remove it, or save the file again as CSV UTF-8"
