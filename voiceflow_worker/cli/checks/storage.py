@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -70,7 +70,7 @@ async def memory(context: CheckContext) -> Diagnosis | None:
     )
 
 
-async def sqlite(_file: Path) -> Diagnosis:
+def sqlite(_file: Path) -> Diagnosis:
     """Check that this SQLite is without the WAL-reset bug, which can damage a store (sqlite.org/wal.html)."""
     import apsw
 
@@ -87,11 +87,9 @@ def judged_sqlite(version: str) -> Diagnosis:
     )
 
 
-async def file_system(path: Path) -> Diagnosis:
+def file_system(path: Path) -> Diagnosis:
     """Check that the store's file is on a disk of this machine."""
-    mounts = await in_thread(read_mounts)
-    # Even `resolve` may not return if a network file system hangs; every check has a time limit.
-    return judged_mount(await in_thread(path.resolve), mounts)
+    return judged_mount(path.resolve(), read_mounts())
 
 
 def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
@@ -117,12 +115,15 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
     return ok(where)
 
 
-def of_file(check: Callable[[Path], Awaitable[Diagnosis | None]]) -> Check:
-    """Make a check that runs `check` with the store's file; it does not apply to a store without a file."""
+def of_file(check: Callable[[Path], Diagnosis | None]) -> Check:
+    """Make a check that runs `check` with the store's file; it does not apply to a store without a file.
+
+    `check` runs in a thread: even `resolve` may not return if a network file system hangs.
+    """
 
     async def look(context: CheckContext) -> Diagnosis | None:
         path = file_of(context.settings.store)
-        return None if path is None else await check(path)
+        return None if path is None else await in_thread(partial(check, path))
 
     return look
 
@@ -144,27 +145,21 @@ def _durability_of_file(path: Path) -> Diagnosis:
     return ok(f"write-ahead log, synchronous=FULL: each commit is on the disk before it returns (schema {version})")
 
 
-async def disk_space(path: Path) -> Diagnosis:
+def disk_space(path: Path) -> Diagnosis:
     """Check that the disk of the store has free space."""
-
-    def look() -> Diagnosis:
-        folder = next(each for each in path.parents if each.is_dir())
-        found = os.statvfs(folder)
-        free = found.f_bavail * found.f_frsize
-        space = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
-        if free < TOO_LITTLE:
-            return failure(space, remedy="make room: while the store cannot be written, no calls are sent")
-        return warning(space, remedy="make room soon") if free < LITTLE else ok(space)
-
-    return await in_thread(look)
+    folder = next(each for each in path.parents if each.is_dir())
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    space = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
+    if free < TOO_LITTLE:
+        return failure(space, remedy="make room: while the store cannot be written, no calls are sent")
+    return warning(space, remedy="make room soon") if free < LITTLE else ok(space)
 
 
-async def permissions(path: Path) -> Diagnosis | None:
+def permissions(path: Path) -> Diagnosis | None:
     """Check that this user may write the store, and that others may not read it."""
-    return await in_thread(partial(_permissions, path)) if path.parent.is_dir() else None
-
-
-def _permissions(path: Path) -> Diagnosis:
+    if not path.parent.is_dir():
+        return None
     needed = [each for each in (path.parent, path) if each.exists()]
     locked = [str(each) for each in needed if not os.access(each, os.R_OK | os.W_OK)]
     if locked:
