@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from enum import IntEnum
-from typing import cast
 
 from voiceflow_worker.errors import (
     CallLogUnavailableError,
@@ -47,15 +45,11 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
 
     For an exception group of expected errors, the error with the highest exit code counts.
     """
-    found = [_explained(leaf) for leaf in _leaves(error)]
-    known = [each for each in found if each is not None]
-    if not known or len(known) < len(found):
-        return None
-    return max(known, key=lambda each: each[0])
-
-
-def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
     match error:
+        case BaseExceptionGroup():
+            found = [explained(each) for each in error.exceptions]
+            known = [each for each in found if each is not None]
+            return max(known, key=lambda each: each[0]) if len(known) == len(found) else None
         case CampaignFileError():
             remaining = [f"  {finding}" for finding in error.findings if finding.message not in str(error)]
             return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
@@ -77,12 +71,3 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.INTERRUPTED, ""
         case _:
             return None
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        inner: tuple[BaseException, ...] = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        for each in inner:
-            yield from _leaves(each)
-    else:
-        yield error
