@@ -11,7 +11,7 @@ from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.model.text.printable import printable, printable_json
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 PIPED_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in columns."""
@@ -71,7 +71,11 @@ class Output:
 
     def print(self, shown: RenderableType) -> None:
         """Print a renderable of rich for people."""
-        self._console().print(shown)
+        from rich.console import Console
+
+        stream = self._people
+        width = None if stream.isatty() else PIPED_WIDTH
+        Console(file=stream, width=width, highlight=False, markup=False).print(shown)
 
     def records(
         self, rows: Iterable[Mapping[str, object]], *, nothing: str | None = None, title: str | None = None
@@ -94,12 +98,6 @@ class Output:
     @property
     def _people(self) -> TextIO:
         return sys.stderr if self.as_json else sys.stdout
-
-    def _console(self) -> Console:
-        from rich.console import Console
-
-        stream = self._people
-        return Console(file=stream, width=None if stream.isatty() else PIPED_WIDTH, highlight=False, markup=False)
 
 
 def _cell(column: str, value: object) -> str:

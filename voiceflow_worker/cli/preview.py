@@ -119,8 +119,6 @@ def _text(sample: SampleText) -> str:
     return f"{sample.destination}{voice}: {text}" if text else f"{sample.destination}: no spoken text"
 
 
-def _local(at: datetime | None, preview: Preview) -> str:
-    if at is None:
-        return ""
+def _local(at: datetime, preview: Preview) -> str:
     local = at.astimezone(ZoneInfo(preview.time_zone) if preview.time_zone is not None else None)
     return f"{local:{_TIME}} ({preview.time_zone or local.tzname()})"

@@ -23,26 +23,19 @@ def meter(label: str) -> Generator[Meter]:
     if not sys.stderr.isatty():
         yield _Lines(printable_line(label))
         return
+    from rich import progress as bar
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        bar.TextColumn("{task.description}", markup=False),
+        bar.BarColumn(bar_width=30),
+        bar.TaskProgressColumn(),
+        bar.TextColumn("{task.fields[note]}", markup=False),
+        bar.TimeElapsedColumn(),
+        bar.TimeRemainingColumn(),
     )
     # Other lines on stderr, such as logs, appear above the bar. Stdout is left alone: it may be a pipe.
-    with Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
+    with bar.Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
         task = progress.add_task(printable_line(label), total=None, note="")
         yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
 

@@ -6,6 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from rich.console import Group
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
 from voiceflow_worker.cli.watched import Watched
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.model.text.counting import count_of
@@ -13,7 +18,6 @@ from voiceflow_worker.model.text.printable import printable_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from voiceflow_worker.model.records.call_outcome import CallOutcome
 
@@ -32,9 +36,6 @@ def picture(
     watched: Watched, *, last: Sequence[CallOutcome], width: int, height: int, bottom: str = KEYS
 ) -> RenderableType:
     """The picture for a terminal of this size. `last` are outcomes, the newest first; `bottom` is the last line."""
-    from rich.console import Group
-    from rich.text import Text
-
     states = {state.value: count for state, count in watched.progress.states.items() if count}
     alerts = list(_alerts(watched))
     groups = {"state": states, "outcome": watched.totals.outcomes}
@@ -84,10 +85,6 @@ def _alerts(watched: Watched) -> Iterable[str]:
 
 
 def _bars(name: str, counts: Mapping[str, int], *, width: int) -> Table:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
     label = 22 if width >= WIDE else 12
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(name, width=label, no_wrap=True)
@@ -105,9 +102,6 @@ def _bars(name: str, counts: Mapping[str, int], *, width: int) -> Table:
 
 
 def _last(last: Sequence[CallOutcome]) -> Iterable[RenderableType]:
-    from rich.table import Table
-    from rich.text import Text
-
     if not last:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
