@@ -26,7 +26,7 @@ async def handled(handler: Handler, caller: Caller, *, limit: timedelta) -> Step
     """Run a handler and return its step. Raises HandlerTooSlowError, and the errors of the handler."""
     step: Step | None = None
     with anyio.move_on_after(limit.total_seconds()) as scope:
-        if _is_async(handler):
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
             step = await cast("Awaitable[Step]", handler(caller))
         else:
             given = await to_thread.run_sync(handler, caller, abandon_on_cancel=True, limiter=_threads())
@@ -34,10 +34,6 @@ async def handled(handler: Handler, caller: Caller, *, limit: timedelta) -> Step
     if scope.cancelled_caught:
         raise HandlerTooSlowError(f"the handler took longer than {limit.total_seconds():g} s")
     return cast("Step", step)
-
-
-def _is_async(handler: Handler) -> bool:
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
 
 
 _limiter: RunVar[CapacityLimiter] = RunVar("voiceflow-handler-threads")

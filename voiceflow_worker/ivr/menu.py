@@ -34,15 +34,8 @@ class AfterBridge:
 
     def of(self, result: BridgeResult) -> Step | Handler:
         """The step or handler for this result."""
-        match result:
-            case BridgeResult.DONE:
-                return self.done
-            case BridgeResult.BUSY:
-                return self.busy
-            case BridgeResult.NO_ANSWER:
-                return self.no_answer
-            case BridgeResult.FAILED:
-                return self.no_answer if self.failed is None else self.failed
+        action: Step | Handler | None = getattr(self, result)
+        return self.no_answer if action is None else action
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -77,10 +77,6 @@ class Menus:
                 raise InvalidInputError(f"two menus have the name {menu.name}: rename one of them")
         self._manner = lru_cache(maxsize=1024)(manner_of)
 
-    def named(self, name: str) -> Menu | None:
-        """The menu of this name."""
-        return self._named.get(name)
-
     @property
     def default(self) -> Menu | None:
         """The menu for calls whose job names no menu: the first root menu, or None."""

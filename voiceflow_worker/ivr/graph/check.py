@@ -71,7 +71,8 @@ class _Walk:
             path = waiting.pop(0)
             menu = path[-1]
             manner = manner_of(path)
-            mark = (id(menu), *(id(value) if name in _UNHASHED else value for name, value in _fields(manner)))
+            settings = {each.name: getattr(manner, each.name) for each in fields(manner)}
+            mark = (id(menu), *(id(value) if name in _UNHASHED else value for name, value in settings.items()))
             if mark in seen:
                 continue
             seen.add(mark)
@@ -260,10 +261,6 @@ def _is_end(step: Step) -> bool:
         actions = [entry.get("action") for entry in step.actions]
         return not actions or Action.HANGUP in actions or Action.MAKE_CALL in actions
     return isinstance(step, End)
-
-
-def _fields(manner: Manner) -> list[tuple[str, object]]:
-    return [(each.name, getattr(manner, each.name)) for each in fields(manner)]
 
 
 def _place(found: Finding) -> str:
