@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
 class RestClient:
     """A client for requests about one sub-account over one transport.
 
@@ -32,28 +34,18 @@ class RestClient:
     be reached or asks for a later try, and RequestFailedError for any other error.
     """
 
-    def __init__(
-        self,
-        transport: httpx.AsyncBaseTransport,
-        wire: RestWire,
-        *,
-        timeouts: Mapping[str, float],
-        deadline: timedelta,
-        tries: int,
-        longest_pause: timedelta,
-        sleep: Sleep = anyio.sleep,
-    ) -> None:
-        self._transport = transport
-        self._wire = wire
-        self._extensions = {"timeout": dict(timeouts)}
-        self._deadline = deadline
-        self._tries = tries
-        self._longest_pause = longest_pause.total_seconds()
-        self._sleep = sleep
+    transport: httpx.AsyncBaseTransport
+    wire: RestWire
+    _: KW_ONLY
+    timeouts: Mapping[str, float]
+    deadline: timedelta
+    tries: int
+    longest_pause: timedelta
+    sleep: Sleep = anyio.sleep
 
     def url(self, *path: str) -> httpx.URL:
         """The URL of the resource at `path`."""
-        return self._wire.url(*path)
+        return self.wire.url(*path)
 
     async def get(self, *path: str, absent: bool = False) -> Mapping[str, object]:
         """GET the JSON object at `path`, with retries. With `absent`, a missing resource gives an empty object."""
@@ -74,7 +66,7 @@ class RestClient:
         """Download the file behind a signed link, with retries. Reads at most `longest` bytes."""
 
         async def once() -> Answer:
-            request = self._wire.download(url, extensions=self._extensions)
+            request = self.wire.download(url, extensions={"timeout": dict(self.timeouts)})
             return await self._exchange(request, deadline=deadline, longest=longest)
 
         return await self._with_retries(once)
@@ -91,21 +83,18 @@ class RestClient:
 
         `secret` is a part of the body, such as a password. No error contains it, even if a server has sent it back.
         """
-        request = self._wire.request(method, *path, body=body, extensions=self._extensions)
+        extensions = {"timeout": dict(self.timeouts)}
+        request = self.wire.request(method, *path, body=body, extensions=extensions)
         return await self._exchange(request, absent=absent, secret=secret)
 
     async def _with_retries(self, once: Callable[[], Awaitable[T]]) -> T:
-        trying = AsyncRetrying(
-            sleep=self._sleep,
-            retry=retry_if_exception_type(VoiceUnavailableError),
-            wait=_pause,
-            stop=self._gives_up,
-            reraise=True,
-        )
-        return await trying(once)
+        def gives_up(state: RetryCallState) -> bool:
+            too_long = state.upcoming_sleep > self.longest_pause.total_seconds()
+            return too_long or state.attempt_number >= self.tries
 
-    def _gives_up(self, state: RetryCallState) -> bool:
-        return state.attempt_number >= self._tries or state.upcoming_sleep > self._longest_pause
+        unavailable = retry_if_exception_type(VoiceUnavailableError)
+        trying = AsyncRetrying(sleep=self.sleep, retry=unavailable, wait=_pause, stop=gives_up, reraise=True)
+        return await trying(once)
 
     async def _exchange(
         self,
@@ -117,7 +106,7 @@ class RestClient:
         longest: int = LONGEST_ANSWER,
     ) -> Answer:
         host = request.url.host  # messages have only the host: a signed link gives access without a key
-        answer = await self._answer(request, within=deadline or self._deadline, longest=longest)
+        answer = await self._answer(request, within=deadline or self.deadline, longest=longest)
         if 200 <= answer.status < 300:
             return answer
         fields = answer.fields
@@ -133,7 +122,7 @@ class RestClient:
         wait = read_retry_after(answer.headers, now=datetime.now(UTC))
         again = f"; it asks to wait {wait.total_seconds():g} s" if wait else ""
         raise VoiceUnavailableError(
-            self._wire.hide(f"{host} answered {answer.status}{said}{again}"),
+            self.wire.hide(f"{host} answered {answer.status}{said}{again}"),
             status=answer.status,
             remedy="try again later",
             retry_after=wait,
@@ -142,7 +131,7 @@ class RestClient:
     async def _answer(self, request: httpx.Request, *, within: timedelta, longest: int) -> Answer:
         try:
             with anyio.fail_after(within.total_seconds()):
-                response = await self._transport.handle_async_request(request)
+                response = await self.transport.handle_async_request(request)
                 reader = AnswerReader(response, longest=longest)
                 await reader.read()
         except TimeoutError:
@@ -157,12 +146,12 @@ class RestClient:
                 return answer
             why = f"its answer broke off, or has more than {longest // 2**20} MiB"
         raise VoiceUnavailableError(
-            self._wire.hide(f"{request.url.host} cannot be reached ({why})"),
+            self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
             remedy=f"check the network and DNS of this machine; {Remedy.CHECK_BASE_URL}",
         ) from None
 
     def _failed(self, answer: Answer, host: str, said: str, remedy: str) -> RequestFailedError:
-        message = self._wire.hide(f"{host} answered {answer.status}{said}")
+        message = self.wire.hide(f"{host} answered {answer.status}{said}")
         return RequestFailedError(message, status=answer.status, remedy=remedy)
 
     def _remedy(self, request: httpx.Request, answer: Answer) -> str:
@@ -178,11 +167,11 @@ class RestClient:
                 )
             case 404:
                 return (
-                    f"8x8 does not know the sub-account {self._wire.sub_account} at this address: "
+                    f"8x8 does not know the sub-account {self.wire.sub_account} at this address: "
                     f"{Remedy.CHECK_SUB_ACCOUNT}, and {Remedy.CHECK_BASE_URL}"
                 )
             case status if 300 <= status < 400:
-                there = self._wire.hide(quote(answer.headers.get("location", "")))
+                there = self.wire.hide(quote(answer.headers.get("location", "")))
                 return f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
             case _:
                 return ""
