@@ -17,6 +17,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.duration import read_duration
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
@@ -142,6 +143,15 @@ def call_page(job_id: str) -> str:
 def reason_field(label: str, form: PageForm, *, name: str = "reason", required: bool = False) -> FormField:
     """The field in which a person gives a reason."""
     return FormField(name=name, label=label, value=form.one(name), required=required)
+
+
+def end_in(form: PageForm, store: Store, *, label: str) -> datetime | None:
+    """The end of the time in the field `for`, by the store's clock; None if it is empty. Raises InvalidInputError."""
+    text = form.one("for")
+    try:
+        return store.clock.now() + read_duration(text) if text else None
+    except ValueError as error:
+        raise InvalidInputError(f"{label} {text[:20]!r}: {error}") from None
 
 
 def reason_in(form: PageForm, name: str = "reason") -> str:

@@ -44,7 +44,6 @@ class RedialBatchAction(PageAction):
     name = "redial-batch"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow calls redial --batch`."""
         outcomes = ",".join(subject.all("outcome")) or "no_answer"
         return command(
             "calls", "redial", queue=subject.one("queue"), batch=subject.exactly("batch"), outcome=outcomes, note="…"

@@ -32,7 +32,6 @@ class CancelCallAction(PageAction):
     name = "cancel-call"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow calls cancel`."""
         return command("calls", "cancel", subject.one("call"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -51,7 +50,6 @@ class CancelCallAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Cancel the call."""
         queue, job = await self._acting.call(form.one("call"))
         job = await queue.cancel(job.id, reason=by_person(who, reason_in(form), "cancelled"))
         return ActionDone(f"The call to {job.destination} is {job.state.value}", call_page(job.id))
@@ -63,7 +61,6 @@ class RedialAction(PageAction):
     name = "redial"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow calls redial`."""
         return command("calls", "redial", subject.one("call"), note="…", post=subject.one("posts") or None)
 
     async def confirmation(self, subject: PageForm) -> Confirmation:

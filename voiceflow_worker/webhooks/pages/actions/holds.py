@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_in_words
 from voiceflow_worker.core.ports.batch_names import BatchNames
@@ -13,7 +12,6 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import read_duration
 from voiceflow_worker.model.text.rate import rate_in_words
 from voiceflow_worker.model.text.who import by_person
 from voiceflow_worker.webhooks.pages.actions.action import (
@@ -25,6 +23,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     UnknownSubjectError,
     batch_page,
     command,
+    end_in,
     reason_field,
     reason_in,
 )
@@ -41,7 +40,6 @@ class HoldAction(PageAction):
     name = "hold"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow hold`."""
         return command("hold", queue=subject.one("queue"), batch=subject.exactly("batch") or None, reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -67,11 +65,11 @@ class HoldAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Close the gate."""
         queue, batch, _ = await _subject(self._acting, form)
-        gate = await queue.hold(
-            batch_id=batch, until=_until(form.one("for"), queue), reason=by_person(who, reason_in(form), "held")
-        )
+        until = end_in(form, queue.store, label="resume after")
+        if until is not None and until <= queue.store.clock.now():
+            raise InvalidInputError("the duration of a hold must be above 0: give one such as 10m, or leave it empty")
+        gate = await queue.hold(batch_id=batch, until=until, reason=by_person(who, reason_in(form), "held"))
         return ActionDone(closed_in_words(gate), _page(queue, batch))
 
 
@@ -81,7 +79,6 @@ class ResumeAction(PageAction):
     name = "resume"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow resume`."""
         return command("resume", queue=subject.one("queue"), batch=subject.exactly("batch") or None)
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -123,7 +120,6 @@ class CancelBatchAction(PageAction):
     name = "cancel-batch"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow calls cancel --batch`."""
         return command("calls", "cancel", queue=subject.one("queue"), batch=subject.exactly("batch"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -145,7 +141,6 @@ class CancelBatchAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Cancel the batch."""
         queue, batch, _ = await named_batch(self._acting, form)
         ended = await queue.cancel_batch(batch, reason=by_person(who, reason_in(form), "the batch was cancelled"))
         said = f"batch {batch} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
@@ -187,18 +182,6 @@ def _own(closed: Sequence[Gate], batch: str | None) -> Gate | None:
 def _digest(gate: Gate | None) -> str:
     """A digest of a hold's reason, for a hidden field of the form; empty if there is no hold."""
     return "" if gate is None else hashlib.sha256(gate.reason.encode()).hexdigest()[:16]
-
-
-def _until(text: str, queue: CallQueue) -> datetime | None:
-    if not text:
-        return None
-    try:
-        duration = read_duration(text)
-    except ValueError as error:
-        raise InvalidInputError(f"resume after {text[:20]!r}: {error}") from None
-    if duration <= timedelta():
-        raise InvalidInputError("the duration of a hold must be above 0: give one such as 10m, or leave it empty")
-    return queue.store.clock.now() + duration
 
 
 def _waiting(states: States) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +14,8 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import read_duration
 from voiceflow_worker.model.text.who import by_person
 from voiceflow_worker.webhooks.pages.actions.action import (
-    ActingStore,
     ActionDone,
     Confirmation,
     FieldKind,
@@ -26,6 +23,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     PageAction,
     call_page,
     command,
+    end_in,
     reason_field,
     reason_in,
 )
@@ -44,7 +42,6 @@ class SuppressAction(PageAction):
     name = "suppress"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow suppress add`."""
         return command("suppress", "add", subject.one("numbers") or "NUMBER", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -79,7 +76,7 @@ class SuppressAction(PageAction):
         listed = await SuppressionList(self._acting.store).add(
             *numbers,
             reason=by_person(who, reason_in(form), "put on the list"),
-            until=_end(self._acting, form),
+            until=end_in(form, self._acting.store, label="for"),
             country=country,
         )
         done = f"{count_of(len(listed), 'number')} on the list"
@@ -93,7 +90,6 @@ class UnsuppressAction(PageAction):
     name = "unsuppress"
 
     def command(self, subject: PageForm) -> str:
-        """The command `voiceflow suppress remove`."""
         return command("suppress", "remove", subject.one("number"))
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -113,7 +109,6 @@ class UnsuppressAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:  # noqa: ARG002 - no entry is left to name them
-        """Remove the number."""
         number = form.one("number")
         gone = await SuppressionList(self._acting.store).remove(number)
         return ActionDone(f"{number} is off the list" if gone else f"{number} was not on the list", PAGE)
@@ -125,7 +120,6 @@ class ImportNumbersAction(PageAction):
     name = "import-numbers"
 
     def command(self, subject: PageForm) -> str:  # noqa: ARG002 - the command is always the same
-        """The command `voiceflow suppress import`."""
         return command("suppress", "import", "FILE", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -162,9 +156,11 @@ class ImportNumbersAction(PageAction):
             raise InvalidInputError("; ".join([bad, *lines]))
         listed = SuppressionList(self._acting.store)
         known = len(await listed.find(*found.numbers))
-        await listed.add(
-            *found.numbers, reason=by_person(who, reason_in(form), "put on the list"), until=_end(self._acting, form)
+        reason, until = (
+            by_person(who, reason_in(form), "put on the list"),
+            end_in(form, self._acting.store, label="for"),
         )
+        await listed.add(*found.numbers, reason=reason, until=until)
         added = count_of(len(found.numbers) - known, "number")
         skipped = count_of(len(found.findings), "line")
         done = f"{added} added, {known} already on the list, {skipped} skipped"
@@ -189,16 +185,6 @@ def _common_fields(form: PageForm) -> tuple[FormField, ...]:
 
 def _country(form: PageForm) -> str | None:
     return form.one("country").upper() or None
-
-
-def _end(acting: ActingStore, form: PageForm) -> datetime | None:
-    text = form.one("for")
-    if not text:
-        return None
-    try:
-        return acting.store.clock.now() + read_duration(text)
-    except ValueError as error:
-        raise InvalidInputError(f"for {text[:20]!r}: {error}") from None
 
 
 def _numbers_in(content: bytes, *, column: str | None, country: str | None) -> NumberFile:
