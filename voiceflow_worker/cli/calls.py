@@ -35,15 +35,7 @@ StatesOption = Annotated[
     list[JobState] | None,
     Parameter(name="--state", negative=(), name_transform=str.lower, help="Only calls in this state; may be repeated."),
 ]
-OutcomesOption = Annotated[
-    list[str] | None,
-    Parameter(
-        name="--outcome",
-        negative=(),
-        metavar="OUTCOME",
-        help="Only calls whose newest session has this outcome, such as busy or no_answer; may be repeated.",
-    ),
-]
+OutcomesOption = Annotated[list[str] | None, Parameter(name="--outcome", negative=(), metavar="OUTCOME")]
 DestinationOption = Annotated[
     str | None,
     Parameter(
@@ -67,7 +59,10 @@ async def list_calls(
     states: StatesOption = None,
     batch: BatchOption = None,
     destination: DestinationOption = None,
-    outcomes: OutcomesOption = None,
+    outcomes: Annotated[
+        OutcomesOption,
+        Parameter(help="Only calls whose newest session has this outcome, such as busy or no_answer; may be repeated."),
+    ] = None,
     since: SinceOption = None,
     newest: Annotated[bool, Flag] = False,
     after: Annotated[str | None, Parameter(metavar="ID")] = None,
@@ -141,10 +136,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
 
 async def cancel(
     *ids: JobIds,
-    batch: Annotated[
-        str | None,
-        Parameter(name="--batch", metavar="ID", help="Cancel this batch for good, including calls added later."),
-    ] = None,
+    batch: Annotated[BatchOption, Parameter(help="Cancel this batch for good, including calls added later.")] = None,
     reason: str | None = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
@@ -227,17 +219,10 @@ async def resolve(
 
 async def redial(
     *ids: JobIds,
-    batch: Annotated[
-        str | None, Parameter(name="--batch", metavar="ID", help="Redial the calls of this batch; needs --outcome.")
-    ] = None,
+    batch: Annotated[BatchOption, Parameter(help="Redial the calls of this batch; needs --outcome.")] = None,
     outcomes: Annotated[
-        list[str] | None,
-        Parameter(
-            name="--outcome",
-            negative=(),
-            metavar="OUTCOME",
-            help="With --batch: redial calls with this outcome, such as busy or no_answer; may be repeated.",
-        ),
+        OutcomesOption,
+        Parameter(help="With --batch: redial calls with this outcome, such as busy or no_answer; may be repeated."),
     ] = None,
     times: Annotated[int | None, Parameter(metavar="N")] = None,
     note: str | None = None,

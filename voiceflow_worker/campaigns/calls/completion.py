@@ -12,6 +12,7 @@ from voiceflow_worker.model.numbers.phone import is_e164, parse_number
 
 FIRST_CALL = "$.callflow[0].params"
 
+_CALLING = frozenset({Action.MAKE_CALL.value})
 _SPEAKING = frozenset({Action.SAY.value, Action.SAY_AND_CAPTURE.value})
 
 
@@ -29,12 +30,8 @@ def complete(
     number. `source` and `voice_profile` are used if the flow has none. With `source_wins`, `source` also replaces a
     source in the flow.
     """
-    flow = body.get("callflow")
-    if not is_list(flow):
-        return
-    entries: list[Any] = list(flow)
-    body["callflow"] = entries
-    if entries and (call := _params(entries[0], {Action.MAKE_CALL.value})) is not None:
+    entries = _own_entries(body)
+    if entries and (call := _params(entries[0], _CALLING)) is not None:
         made = dict(call)
         if destination is not None:
             made["destination"] = destination
@@ -51,18 +48,22 @@ def write_numbers_out(body: dict[str, Any], *, country: str) -> None:
 
     Malformed numbers stay unchanged, because the later check of the body reports them.
     """
+    entries = _own_entries(body)
+    for index, entry in enumerate(entries):
+        call = _params(entry, _CALLING)
+        if call is not None:
+            params = {key: _written_out(key, value, country) for key, value in call.items()}
+            entries[index] = {**entry, "params": params}
+
+
+def _own_entries(body: dict[str, Any]) -> list[Any]:
+    """The entries of a body's flow, in a new list that replaces the flow; empty for a malformed flow."""
     flow = body.get("callflow")
     if not is_list(flow):
-        return
+        return []
     entries: list[Any] = list(flow)
     body["callflow"] = entries
-    for index, entry in enumerate(entries):
-        call = _params(entry, {Action.MAKE_CALL.value})
-        if call is not None:
-            entries[index] = {
-                **entry,
-                "params": {key: _written_out(key, value, country) for key, value in call.items()},
-            }
+    return entries
 
 
 def _written_out(key: str, value: object, country: str) -> object:
@@ -79,7 +80,7 @@ def missing_from(body: Mapping[str, object]) -> set[str]:
     flow = body.get("callflow")
     if not is_list(flow) or not flow:
         return set()
-    call = _params(flow[0], {Action.MAKE_CALL.value})
+    call = _params(flow[0], _CALLING)
     missing = {"source"} if call is not None and _is_empty(call.get("source")) else set[str]()
     return missing | {"voice_profile" for _ in _without_voice(list(flow))}
 
@@ -91,7 +92,7 @@ def _without_voice(entries: list[Any]) -> Iterator[tuple[int, Mapping[str, objec
             yield index, spoken
 
 
-def _params(entry: object, actions: set[str] | frozenset[str]) -> Mapping[str, object] | None:
+def _params(entry: object, actions: frozenset[str]) -> Mapping[str, object] | None:
     """The params of an entry whose action is in `actions`; None for other entries and malformed params."""
     if not is_object(entry) or entry.get("action") not in actions:
         return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
@@ -47,12 +48,13 @@ def read_schedule(
     else:
         own = read_valid_until(body.get("validUntil"))  # a malformed time is reported with the body
         column = None
+    path = "$.validUntil" if column is None else None
+    found = partial(Finding, column=column, path=path, code=VALIDITY_EXPIRED)
     problem = time_problem("the validity's end", own)
     if problem is not None:
-        path = "$.validUntil" if column is None else None
-        schedule.findings.append(Finding(column=column, path=path, code=VALIDITY_EXPIRED, message=problem))
+        schedule.findings.append(found(message=problem))
     else:
-        _settle_validity(schedule, own, column, options, now=now, purpose=purpose)
+        schedule.findings += _settle_validity(schedule, own, found, options, now=now, purpose=purpose)
     return schedule
 
 
@@ -107,38 +109,25 @@ def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> 
 def _settle_validity(
     schedule: Schedule,
     own: datetime | None,
-    column: str | None,
+    found: Callable[..., Finding],
     options: CampaignOptions,
     *,
     now: datetime,
     purpose: Purpose,
-) -> None:
-    path = "$.validUntil" if column is None else None
+) -> Iterator[Finding]:
     if options.valid_for is not None:
         offered = max(now, schedule.not_before or now) + options.valid_for
         schedule.valid_until = offered if own is None or own <= now else min(own, offered)
     else:
         schedule.valid_until = own
         if own is not None and own <= now:
-            schedule.findings.append(
-                Finding(
-                    column=column,
-                    path=path,
-                    code=VALIDITY_EXPIRED,
-                    severity=Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR,
-                    message=f"the validity period expired at {in_words(own)}; {Remedy.GIVE_VALIDITY}",
-                )
-            )
+            severity = Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR
+            expired = f"the validity period expired at {in_words(own)}; {Remedy.GIVE_VALIDITY}"
+            yield found(severity=severity, message=expired)
             return
-    if schedule.not_before and schedule.valid_until and schedule.not_before >= schedule.valid_until:
-        schedule.findings.append(
-            Finding(
-                column=column,
-                path=path,
-                code=VALIDITY_EXPIRED,
-                message=(
-                    f"the validity ends at {in_words(schedule.valid_until)}, but the call may not be sent before "
-                    f"{in_words(schedule.not_before)}; give a later valid_until or an earlier not_before"
-                ),
-            )
+    begin, end = schedule.not_before, schedule.valid_until
+    if begin and end and begin >= end:
+        yield found(
+            message=f"the validity ends at {in_words(end)}, but the call may not be sent before {in_words(begin)}; "
+            "give a later valid_until or an earlier not_before"
         )
