@@ -14,7 +14,7 @@ from typing import Any, Self
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
 from voiceflow_worker.campaigns.calls.template_text import (
     LEFT_OUT,
-    MissingValueError,
+    TemplateProblem,
     TemplateSyntaxProblemError,
     TemplateText,
     UnfitValueError,
@@ -31,19 +31,6 @@ from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 PLACEHOLDER = "+6587654321"
 """The number in a body while its other parts are checked."""
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateProblem:
-    """Why a text of the template could not be filled in for a row. `column` is the column at fault, if any.
-
-    `is_missing` is True if the column has no value, or does not exist.
-    """
-
-    path: str
-    column: str | None
-    message: str
-    is_missing: bool = False
 
 
 @dataclass(slots=True)
@@ -145,11 +132,8 @@ class FlowTemplate:
         def value_of(text: TemplateText) -> object:
             try:
                 value = text.filled(values)
-            except MissingValueError as error:
-                missing = error.missing.items()
-                problems.extend(TemplateProblem(text.path, name, message, is_missing=True) for name, message in missing)
             except UnfitValueError as error:
-                problems.append(TemplateProblem(text.path, error.column, str(error)))
+                problems.extend(error.problems)
             else:
                 return value if spoken is None or not text.is_spoken or value is LEFT_OUT else spoken()
             return text.text

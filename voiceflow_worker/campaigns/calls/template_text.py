@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,20 +32,25 @@ _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
 
 
-class MissingValueError(ValueError):
-    """Raised when a row lacks values that a text needs. `missing` has a message for each variable."""
+@dataclass(frozen=True, slots=True)
+class TemplateProblem:
+    """Why a text of the template could not be filled in for a row. `column` is the column at fault, if any.
 
-    def __init__(self, missing: Mapping[str, str]) -> None:
-        self.missing = missing
-        super().__init__("; ".join(missing.values()))
+    `is_missing` is True if the column has no value, or does not exist.
+    """
+
+    path: str
+    column: str | None
+    message: str
+    is_missing: bool = False
 
 
 class UnfitValueError(ValueError):
-    """Raised when a text cannot be filled in with the values of a row. `column` is the column at fault, if known."""
+    """Raised when a text cannot be filled in with the values of a row, or lacks some. `problems` are the reasons."""
 
-    def __init__(self, message: str, *, column: str | None) -> None:
-        self.column = column
-        super().__init__(message)
+    def __init__(self, *problems: TemplateProblem) -> None:
+        self.problems = problems
+        super().__init__("; ".join(each.message for each in problems))
 
 
 class TemplateSyntaxProblemError(ValueError):
@@ -90,8 +96,8 @@ class TemplateText:
     def filled(self, values: Mapping[str, object]) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
 
-        For an optional parameter whose text is one empty variable, the result is LEFT_OUT. Raises MissingValueError for
-        values that are missing or empty, and UnfitValueError if the template fails.
+        For an optional parameter whose text is one empty variable, the result is LEFT_OUT. Raises UnfitValueError if
+        values are missing or empty, or if the template fails.
         """
         if self.is_optional and values.get(self.only or "") in (None, ""):
             return LEFT_OUT
@@ -125,9 +131,7 @@ class TemplateText:
             except UndefinedError as error:
                 name = _undefined_name(str(error.message), missing)
                 if name is None:
-                    raise UnfitValueError(
-                        f"cannot be filled in with this row: {error.message}", column=self._alone
-                    ) from None
+                    raise self._unfit(str(error.message)) from None
                 missing[name] = (
                     f"is empty, but the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
                     if name in values
@@ -135,14 +139,21 @@ class TemplateText:
                 )
                 context = {**context, name: SpecimenText("x")}  # to find all missing values at once
             except FilterError as error:
-                raise UnfitValueError(str(error), column=self._column_of(error, values)) from None
+                problem = TemplateProblem(self.path, self._column_of(error, values), str(error))
+                raise UnfitValueError(problem) from None
             except Exception as error:  # noqa: BLE001 (a template may raise anything; only this row is bad)
-                raise UnfitValueError(f"cannot be filled in with this row: {error}", column=self._alone) from None
+                raise self._unfit(str(error)) from None
             else:
                 if not missing:
                     return text
                 break
-        raise MissingValueError(missing)
+        raise UnfitValueError(
+            *(TemplateProblem(self.path, name, why, is_missing=True) for name, why in missing.items())
+        )
+
+    def _unfit(self, reason: str) -> UnfitValueError:
+        message = f"cannot be filled in with this row: {reason}"
+        return UnfitValueError(TemplateProblem(self.path, self._alone, message))
 
     @property
     def _alone(self) -> str | None:
