@@ -92,11 +92,8 @@ class CallsBefore:
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:
             async for job in (job async for page in pages for job in page):
-                if job.destination in numbers and job.body_digest not in self._bodies and not _calls_nobody(job):
+                # After a call that ended without a ring, another call to its number is no repetition.
+                is_silent = job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)
+                if job.destination in numbers and job.body_digest not in self._bodies and not is_silent:
                     found.setdefault(job.destination, job)
         return found
-
-
-def _calls_nobody(job: Job) -> bool:
-    """True if the call ended without a ring, so that another call to its number is no repetition."""
-    return job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)

@@ -114,7 +114,8 @@ class RestClient:
         message = quote(text) if isinstance(text, str) else ""
         if secret:
             message = message.replace(secret, "[password]")
-        if absent and answer.status == 404 and fields and "subaccount" not in _letters(message):
+        letters = "".join(filter(str.isalpha, message)).casefold()
+        if absent and answer.status == 404 and fields and "subaccount" not in letters:
             return answer
         said = f" ({message})" if message else ""
         if answer.status not in _RETRIED:
@@ -175,10 +176,6 @@ class RestClient:
                 return f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
             case _:
                 return ""
-
-
-def _letters(text: str) -> str:
-    return "".join(filter(str.isalpha, text)).casefold()
 
 
 _backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.3)

@@ -54,7 +54,8 @@ class Account:
         self._sub_accounts = None if sub_accounts is None else frozenset(sub_accounts)
         self._numbers = None if numbers is None else tuple(map(same_number, numbers))
         self._voices = None if voices is None else frozenset(voices)
-        self._hook_for_all = hook
+        self.hook_for_all = hook
+        """The default webhook, which gets the events of all types until others are registered."""
         self._hooks: dict[str, dict[str, Hook]] = {}
         self.push_configs: dict[str, Mapping[str, object]] = {}
         """The servers that recordings are uploaded to, by sub-account."""
@@ -102,7 +103,7 @@ class Account:
     def hooks(self, sub_account: str) -> dict[str, Hook]:
         """Return the webhooks of this sub-account by type of event. At first, the default webhook gets all types."""
         if sub_account not in self._hooks:
-            given = self._hook_for_all
+            given = self.hook_for_all
             self._hooks[sub_account] = {} if given is None else dict.fromkeys(HOOK_TYPES, given)
         return self._hooks[sub_account]
 
@@ -110,10 +111,6 @@ class Account:
         """Return the webhook for events of a type, or None."""
         found = self.hooks(sub_account).get(hook_type)
         return found if found is not None and found.enabled else None
-
-    def is_for_all(self, hook: Hook) -> bool:
-        """Return whether this is the default webhook, which gets all events, and not a registered webhook."""
-        return hook is self._hook_for_all
 
     def first_with(self, hook_type: str) -> str | None:
         """Return the first sub-account that has a webhook for events of a type, or None."""

@@ -93,7 +93,7 @@ class EventMaker:
         wanted = None if call.script is None else call.script.statuses
         if wanted is not None:
             return wanted
-        return self.statuses or not self.account.is_for_all(hook)
+        return self.statuses or hook is not self.account.hook_for_all
 
     def status(self, call: Call, leg: Leg, state: LegState, *, at: float) -> None:
         """Report a new state of a leg."""

@@ -8,7 +8,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasGenerator, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.call_events import NO_REFERENCE, event, wire_time
@@ -29,6 +30,8 @@ class UpdateKind(StrEnum):
 
 class NumberChange(StrictModel):
     """One number in an update. `operational_status` is Active, Unhealthy, Expiring, Inactive or another text."""
+
+    model_config = ConfigDict(alias_generator=AliasGenerator(serialization_alias=to_camel))
 
     msisdn: str
     operational_status: str = "Active"
@@ -95,15 +98,9 @@ def _update(order: NumberUpdateOrder, sub_account: str, account: Account) -> dic
         "updateEventType": order.kind.value,
         "virtualNumbers": [
             {
+                **number.model_dump(by_alias=True, exclude={"updated_at"}),
                 "msisdn": number.msisdn.removeprefix("+"),
                 "countryCode": phone.country_of(number.msisdn),
-                "operationalStatus": number.operational_status,
-                "updateStatus": number.update_status,
-                "referenceId": number.reference_id,
-                "rentalPrice": number.rental_price,
-                "incomingRate": number.incoming_rate,
-                "billingUnit": number.billing_unit,
-                "billingCurrency": number.billing_currency,
                 "updatedTimestamp": wire_time(number.updated_at or now),
             }
             for number in numbers
