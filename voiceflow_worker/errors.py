@@ -57,14 +57,14 @@ class Remedy(StrEnum):
     of its own command or setting instead.
     """
 
-    ALLOW_PLAIN_HTTP = "allow plain HTTP for this network"
+    ALLOW_PLAIN_HTTP = "allow plain HTTP if you trust the network"
     CALL_AGAIN = "allow calling these people again"
     CHECK_API_KEY = "check the API key"
     CHECK_BASE_URL = "check the base URL"
     CHECK_SUB_ACCOUNT = "check the sub-account id"
     FORCE_REDIAL = "force the redial to call again"
     GIVE_SOURCE = "give a source for all rows"
-    GIVE_TEMPLATE = "give a template with a call flow that begins these calls"
+    GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu"
     GIVE_TEXT = "give a template or a text"
     GIVE_VALIDITY = "give a later end of validity"
     GIVE_VOICE = "give a voice for all rows"

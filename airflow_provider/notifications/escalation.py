@@ -86,7 +86,7 @@ async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any
                 log.warning("%s could not be called: %s", number, error)
                 continue
             if escalation.is_acknowledged(job):
-                log.info("%s acknowledged by key %s in call %s", number, escalation.key, job.id)
+                log.info("%s acknowledged with key %s in call %s", number, escalation.key, job.id)
                 return {"acknowledged_by": number, "job_ids": job_ids}
             log.warning("%s did not acknowledge: call %s is %s", number, job.id, job.state.value)
     log.error("none of %s acknowledged", ", ".join(escalation.numbers))

@@ -77,7 +77,7 @@ class VoiceCallNotifier(BaseNotifier):
     def _require_acknowledged(self, result: Mapping[str, Any]) -> None:
         if result["acknowledged_by"] is None:
             raise AirflowException(
-                f"none of {', '.join(_listed(self.numbers))} acknowledged by key {self.acknowledge_key}; "
+                f"none of {', '.join(_listed(self.numbers))} acknowledged with key {self.acknowledge_key}; "
                 f"their calls: {', '.join(result['job_ids']) or 'none could be made'}"
             )
 

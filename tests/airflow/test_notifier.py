@@ -49,7 +49,7 @@ def test_another_failure_is_another_occasion(on: Stage) -> None:
 
 def test_an_escalation_without_an_acknowledgement_is_an_error(on: Stage) -> None:
     answers(on, "+6587662021", [None])
-    with pytest.raises(AirflowException, match=r"none of \+6587662021 acknowledged by key 1"):
+    with pytest.raises(AirflowException, match=r"none of \+6587662021 acknowledged with key 1"):
         VoiceCallNotifier(numbers=["+6587662021"], answer_within=30).notify(context("alone"))
 
 

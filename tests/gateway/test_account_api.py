@@ -296,7 +296,7 @@ async def test_retry_after_is_waited_for_and_a_long_one_is_not(anyio_backend: st
     await short.api.webhooks()
     assert short.slept == [7.0]
     long = Service(said(503, retry_after="600"), said(200))
-    with pytest.raises(VoiceUnavailableError, match="asks to wait 600 s") as failed:
+    with pytest.raises(VoiceUnavailableError, match="asks for a wait of 600 s") as failed:
         await long.api.webhooks()
     assert (len(long.asked), failed.value.retry_after) == (1, timedelta(minutes=10))
 

@@ -64,7 +64,7 @@ class Row:
 
 
 def nothing_left(name: str, scene: SceneMaker, *, hold: Hold = Hold.NO) -> Row:
-    """Provably no byte left: tried again after a pause, no attempt."""
+    """It is certain that no byte left: tried again after a pause, no attempt."""
     return Row(
         name=name,
         scene=scene,

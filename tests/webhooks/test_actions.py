@@ -279,7 +279,7 @@ async def test_a_redial_tells_what_keeps_it_from_ringing(memory: Store) -> None:
     async with signed_in(receiver(memory)) as client:
         told = Page((await client.get(f"/ui/act/redial?call={job.id}")).text).text
     assert "The phone will not ring: its number is on the suppression list" in told
-    assert "The call is not sent for now: queue default is held" in told
+    assert "The call will not yet be sent: queue default is held" in told
 
 
 async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None:
@@ -414,7 +414,7 @@ async def test_a_national_number_without_its_country_is_put_on_the_list_with_a_w
     async with signed_in(receiver(store)) as client:
         added = await confirmed(client, "/ui/act/suppress", numbers="+6587654321\r\n8765 4321")
         after = (await client.get(urljoin(str(added.url), added.headers["location"]))).text
-    assert "2 numbers on the list. 1 number may be read wrongly" in after
+    assert "2 numbers on the list. 1 number may have been misread" in after
     assert "+87654321 does not begin with a country code in use" in after
     assert "National numbers need their country" in after
 

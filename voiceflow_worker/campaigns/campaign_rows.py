@@ -203,7 +203,7 @@ def _judge_options(options: CampaignOptions) -> None:
     if options.not_before is not None:
         checked_time("not_before", options.not_before)
     if options.valid_for is not None and options.valid_for > LONGEST:
-        raise InvalidInputError(f"valid_for is {options.valid_for}, longer than any call needs; give a shorter one")
+        raise InvalidInputError(f"valid_for is {options.valid_for}; give at most {LONGEST.days} days")
     if problem := priority_problem(options.priority):
         raise InvalidInputError(f"the priority {problem}")
 

@@ -10,14 +10,14 @@ from voiceflow_worker.model.text.hiding import without_secrets_in
 from voiceflow_worker.model.text.printable import printable
 
 _WORDS: Mapping[str, str] = {
-    Remedy.ALLOW_PLAIN_HTTP: "allow it for this network with VOICEFLOW_ALLOW_PLAIN_HTTP=yes",
+    Remedy.ALLOW_PLAIN_HTTP: "allow plain HTTP with VOICEFLOW_ALLOW_PLAIN_HTTP=yes if you trust the network",
     Remedy.CALL_AGAIN: "enqueue with --again to call these people again",
     Remedy.CHECK_API_KEY: "check VOICEFLOW_API_KEY",
     Remedy.CHECK_BASE_URL: "check VOICEFLOW_BASE_URL",
     Remedy.CHECK_SUB_ACCOUNT: "check VOICEFLOW_SUB_ACCOUNT",
     Remedy.FORCE_REDIAL: "give --force to call again",
     Remedy.GIVE_SOURCE: "give --source",
-    Remedy.GIVE_TEMPLATE: "give --template with a call flow that begins these calls",
+    Remedy.GIVE_TEMPLATE: "give --template FLOW.json, a call flow that asks the first question of the menu",
     Remedy.GIVE_TEXT: "give --template FLOW.json or --say TEXT",
     Remedy.GIVE_VALIDITY: "give a later valid_until, or a longer --valid-for",
     Remedy.GIVE_VOICE: "give --voice-profile",

@@ -200,7 +200,7 @@ async def import_file(
     if not output.as_json:
         tell_findings(output, [*found.findings, *found.warnings])
     if found.warnings:
-        output.note(f"warning: some numbers may be read wrongly{'' if country else _NATIONAL}")
+        output.note(f"warning: some numbers may have been misread{'' if country else _NATIONAL}")
     bad = len(found.findings)
     if refused:
         refusal = f"{bad} of {found.rows} lines are not numbers; nothing is imported. Correct them or give --skip-bad"

@@ -95,9 +95,10 @@ class Sweeper:
         return swept
 
     async def end_cancelled(self) -> int:
-        """End the jobs of cancelled batches that are queued, or whose lease is over; returns their number.
+        """End the queued jobs of cancelled batches; returns their number.
 
-        Other overdue jobs stay as they are: a call without a summary may be waiting for the log of 8x8.
+        Jobs whose lease is over are queued first. Other overdue jobs stay as they are: a call without a summary may be
+        waiting for the log of 8x8.
         """
         ended = 0
         while True:

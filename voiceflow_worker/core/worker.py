@@ -180,7 +180,7 @@ class Worker:
             await self._leave()
 
     async def _dispatch(self, flights: TaskGroup, check: DrainCheck | None) -> None:
-        """Lease as many jobs as there is room for, while there is work."""
+        """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
         seen = 0
         while not self._stopping:
             limit = await self._room()

@@ -58,8 +58,8 @@ class VoiceClient(api.AccountApi):
 
     A POST is sent once, without redirects or retries. Its deadline is `read_timeout` plus twice `connect_timeout` (to
     connect, and to write). `limiter` paces the POSTs of this process; `concurrency` is the most POSTs in flight. With
-    `retry_not_created_5xx`, two answers prove that nobody was called, so that the call can be tried again: a
-    NOT_CREATED with a 5xx, and a 503 with a Retry-After.
+    `retry_not_created_5xx`, either of two answers proves that nobody was called, so that the call can be tried again:
+    a NOT_CREATED with a 5xx, or a 503 with a Retry-After.
 
     Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. Only then can
     `proxy` (http or https, with credentials if needed) and `ssl_context` be given. Nothing is read from the

@@ -11,8 +11,8 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
 
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
-"""A text in which `{name}` stands for a value of the job's data, a mapping from languages to such texts, or a function
-of the caller that returns the text to speak."""
+"""One of three: a text, in which `{name}` stands for a value of the job's data; a mapping from languages to such texts;
+or a function that takes the caller and returns the text to speak."""
 
 _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too

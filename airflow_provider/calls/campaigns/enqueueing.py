@@ -173,7 +173,9 @@ class _Enqueueing:
         """Cancel the calls that are replaced, and enqueue the missing calls."""
         await self._replace(plans)
         if plans.differing:
-            log.warning("%s rows were changed after their calls were made; these calls are kept", plans.differing)
+            log.warning(
+                "%s rows were changed after their calls were enqueued; no new calls are made for them", plans.differing
+            )
         return await self._make(plans.make, given, options, folder) if plans.make else None
 
     async def _prior_calls(

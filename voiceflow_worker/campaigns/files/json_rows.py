@@ -21,7 +21,7 @@ NOT_JSON, NO_CALL = -1001, -1013
 """The codes of 8x8 for a body that is not JSON, and for a body that does not begin with a call."""
 
 _PLACE = re.compile(r" (?:starting )?near (\d+)")
-"""The place in a message of the JSON5 parser: the number of a character, from 1, and sometimes from 0."""
+"""The position that a message of the JSON5 parser names. Some messages count characters from 1, others from 0."""
 _CHARACTER = re.compile(r"U\+([0-9A-Fa-f]{4,6})")
 _WRONG = re.compile(r"(?:found|data) U\+([0-9A-Fa-f]{4,6})")
 _BYTES = re.compile(r"b'([^']*)'")

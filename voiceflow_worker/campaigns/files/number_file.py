@@ -22,7 +22,7 @@ _SEVERAL_CELLS = ",;\t|"
 class NumberFile:
     """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines.
 
-    `warnings` are about numbers that may be read wrongly, such as national numbers without a country.
+    `warnings` are about numbers that may have been misread, such as national numbers without a country.
     """
 
     rows: int

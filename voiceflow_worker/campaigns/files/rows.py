@@ -43,7 +43,7 @@ class RawRow(NamedTuple):
 
 
 class RowSource(ABC):
-    """An open file of a known format. The default methods are for formats without columns."""
+    """An open file of a known format. The default attributes are those of a format without columns."""
 
     kind: FileKind
     columns: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ _MOST_ROWS = 1_048_576
 """The most rows of a sheet in Excel. A damaged row number could otherwise stand for billions of empty rows."""
 
 _AT_ONCE = 500
-"""The rows that are read at once."""
+"""The number of rows that are read at a time."""
 
 _ERRORS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
 

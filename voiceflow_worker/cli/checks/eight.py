@@ -13,7 +13,7 @@ from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.text.duration import write_duration
 
 DATE_GRAIN = timedelta(seconds=1)
-"""A Date header has whole seconds, rounded down (RFC 9110 §5.6.7)."""
+"""The precision of a Date header: whole seconds, rounded down (RFC 9110 §5.6.7)."""
 
 
 async def credentials(context: CheckContext) -> Diagnosis:
@@ -72,7 +72,7 @@ async def voice_profile(context: CheckContext) -> Diagnosis | None:
     close = get_close_matches(wanted.casefold(), folded, n=1)
     meant = f"; perhaps {folded[close[0]]} is meant" if close else ""
     return failure(
-        f"the sub-account has no voice {wanted}{meant}: 8x8 would refuse calls with it (-1002)",
+        f"the sub-account has no voice {wanted}, so 8x8 would refuse calls with it (-1002){meant}",
         remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account profiles` lists",
     )
 

@@ -100,7 +100,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
     where = f"{mount.kind}, mounted at {mount.point}"
     if mount.kind in NETWORK:
         return failure(
-            f"the store is on a network file system ({where}): its locks are not reliable, and it may be damaged",
+            f"the store is on a network file system ({where}), whose locks are not reliable: the store can be damaged",
             remedy="put the store on a local disk, or use Redis if several machines share it",
         )
     if mount.kind in IN_MEMORY:

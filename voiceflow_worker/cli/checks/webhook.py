@@ -78,7 +78,10 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
             "machine too: perhaps only this one cannot reach it",
         )
     if status == NOT_FOR_GET:
-        return ok(f"{webhook.url} answers ({health} does not, but it need not be reachable from outside)")
+        return ok(
+            f"{webhook.url} answers. {health} does not answer as a receiver would, but it need not be reachable from "
+            "outside"
+        )
     return warning(
         f"{webhook.url} answers {status} to a GET, but a receiver would answer 405",
         remedy="check that the proxy leads to `voiceflow serve`, and that the address is the right one",

@@ -111,11 +111,12 @@ class RollbackGuard:
             self._newest = JournalledCall.of(newest, retention=self._policy.retention)
 
     async def vet(self) -> bool:
-        """Whether jobs that were just leased may be sent: False if the store was set back, or the queue is held.
+        """Whether jobs that were just leased may be sent: False if the store was set back.
 
         If the store was set back, the queue is held and the store restored before this returns. After a restart of the
         store's server, this first waits, so that another worker that notices a loss has time to hold the queue. Then it
-        checks the files of all workers of this host. Raises `StoreError`, and `SettingsError` if a file cannot be read.
+        checks the files of all workers of this host, and is False too if the queue is held. Raises `StoreError`, and
+        `SettingsError` if a file cannot be read.
         """
         if not await self._look():
             return False

@@ -47,7 +47,7 @@ class NumberHealth:
         )
 
     async def note(self, update: NumberUpdate) -> None:
-        """Store the numbers of an event."""
+        """Store the phone numbers of an event that are not active, and remove those that are."""
         odd: dict[str, OddNumber] = {}
         active: list[str] = []
         for each in update.numbers:

@@ -19,7 +19,7 @@ _TRIES = 3
 """The most times that a queue is counted if its calls move meanwhile, or amounts are wrong."""
 TURNS = "recount"
 LAST_WORD = 5
-"""The seconds for which a recount that is cancelled waits for the store, to end its turn."""
+"""The most seconds that a recount waits at its end for the store to take back its turn, even if it was cancelled."""
 TURN = timedelta(minutes=10)
 """The time for which one process may correct the counters of a queue, and no other. A million calls take a minute."""
 

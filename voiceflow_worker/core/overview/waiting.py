@@ -92,7 +92,7 @@ async def read_waiting(
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """The field of `WaitingCounts` that counts a queued call; None for a call that is due or enqueued for later."""
+    """The field of `WaitingCounts` for a call that waits for its number, limit, window or redial; else None."""
     if BUSY_WORDS in (job.reason or ""):
         return "number_busy"
     if MOST_WORDS in (job.reason or ""):

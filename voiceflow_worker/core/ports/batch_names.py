@@ -30,7 +30,7 @@ class BatchNames:
         self._kept: set[str] = set()
 
     async def keep(self, batch_ids: Iterable[str | None]) -> None:
-        """Store these names; this object stores each name once. Raises StoreError."""
+        """Store these names, except those that this object has stored before. Raises StoreError."""
         new = {batch_id for batch_id in batch_ids if batch_id is not None} - self._kept
         await self._names.put({self._prefix + quote(batch_id, safe=""): "" for batch_id in new})
         self._kept |= new

@@ -15,8 +15,8 @@ LONGEST_PAUSE = timedelta(seconds=60)
 class Holds:
     """Closes gates of one queue, and keeps back this worker's calls that have not left.
 
-    A 429 that names no time holds the queue for 1 s. This pause doubles with each 429 up to 60 s, until another answer
-    comes.
+    A 429 that names no time holds the queue for 1 s. Each such 429 after the end of a pause doubles the
+    next pause, up to 60 s. An answer without a hold sets it back to 1 s.
     """
 
     def __init__(self, control: Control, clock: Clock, *, queue: str) -> None:

@@ -51,7 +51,7 @@ EVERY = timedelta(minutes=3)
 PATIENCE = timedelta(minutes=10)
 """The time that a call with an overdue summary waits for the log: about three failed requests."""
 MOST = 5000
-"""The most calls of each kind that a worker looks at in one round."""
+"""The most calls in doubt, and the most calls with an overdue summary, that a worker reads in one round."""
 
 TURNS = "export-turn"
 

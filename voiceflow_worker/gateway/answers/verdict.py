@@ -87,7 +87,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
     verdict = _judge(answer, said, wait, believes_5xx=retry_not_created_5xx)
     hold = verdict.hold
     if hold is None and wait is not None:
-        hold = Hold(reason=f"8x8 asks to wait {_in_words(wait)} ({answer.status})", retry_after=wait)
+        hold = Hold(reason=f"8x8 asks for a wait of {_in_words(wait)} (HTTP {answer.status})", retry_after=wait)
     return replace(
         verdict,
         hold=hold,
@@ -112,7 +112,7 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict
         )
     if nothing_left:
         return _not_sent(NotSentCause.UNREACHABLE, f"no connection to {host} ({why}): nothing was sent", hold=hold)
-    return _unknown(f"the connection to {host} failed after the call may have left ({why})", hold=hold)
+    return _unknown(f"the connection to {host} failed, and the call may have left ({why})", hold=hold)
 
 
 def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdict:

@@ -121,7 +121,7 @@ class RestClient:
         if answer.status not in _RETRIED:
             raise self._failed(answer, host, said, self._remedy(request, answer))
         wait = read_retry_after(answer.headers, now=datetime.now(UTC))
-        again = f"; it asks to wait {wait.total_seconds():g} s" if wait else ""
+        again = f"; it asks for a wait of {wait.total_seconds():g} s" if wait else ""
         raise VoiceUnavailableError(
             self.wire.hide(f"{host} answered {answer.status}{said}{again}"),
             status=answer.status,

@@ -1,4 +1,4 @@
-"""The default transport on asyncio: httpx over aiohttp, with proof that nothing has left.
+"""The default transport on asyncio: httpx over aiohttp, which can prove that no byte of a POST has left.
 
 This module is imported only when a transport of aiohttp is used, because the import of aiohttp takes 0.15 s.
 

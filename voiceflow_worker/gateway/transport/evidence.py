@@ -72,9 +72,10 @@ class _Deaf:
 
 
 class BlindWatch(_Deaf):
-    """The watch for an unknown transport: from the start a POST may have left, and no error proves otherwise.
+    """The watch for an unknown transport: it assumes that the POST may have left, and no error proves otherwise.
 
-    If the transport wraps httpx's own pool, the `trace` extension reaches the pool, which reports each request.
+    If the transport wraps httpx's own pool, the pool reports connections and requests to the `trace` extension. They
+    show whether the answer belongs to the POST.
     """
 
     __slots__ = ("_connections", "_posts", "_progress", "extensions")

@@ -68,6 +68,7 @@ def _zone_for(number: str, time_zone: str | None) -> tuple[str | None, Finding |
     else:
         where = "is in an unknown time zone"
     message = (
-        f"{number} {where}, and a calling window is in local time: {Remedy.NAME_TIME_ZONE}, such as America/New_York"
+        f"{number} {where}, so the local time for its calling window is not known: {Remedy.NAME_TIME_ZONE} (for "
+        "example America/New_York)"
     )
     return None, Finding(column="time_zone", message=message)

@@ -163,8 +163,8 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
     """Cancel a job that was not sent yet.
 
-    Raises `TooLateError` once the call may have left. If an earlier call was placed, the job ends as `unreached`, or as
-    `accepted` if that call has no summary.
+    Raises `TooLateError` if the POST may have left, or the job has ended. If an earlier POST of the job was placed, the
+    job ends as `unreached`, or as `accepted` if no placed POST has an outcome.
     """
     if job.state not in MOVES[MoveName.CANCEL]:
         remedy = (
@@ -265,9 +265,9 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after a POST was not placed, but `post`, an earlier POST of the same attempt, was.
+    """The job as settled by `post`, a POST of the current attempt that placed a call.
 
-    The earlier POST settles the job, because sending the job again would call the person a second time.
+    The job is not sent again, because that would call the person a second time.
     """
     if post.outcome is None:
         return submitted(job, at=at, policy=policy)

@@ -31,7 +31,7 @@ class MissingMeans(StrEnum):
     NOTHING = "nothing"
     """The row may come later, after an undocumented delay: the call stays in doubt."""
     NOT_PLACED = "not_placed"
-    """If the call would have ended long ago, it counts as not placed and is sent again."""
+    """When a placed call would have ended and its row come by now, the call counts as not placed and is sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

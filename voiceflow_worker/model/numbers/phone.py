@@ -335,6 +335,6 @@ def _region_of(country: str) -> str:
     region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
     if region not in SUPPORTED_REGIONS:
         raise InvalidInputError(
-            f"{country!r} is not a country: give its two letters (ISO 3166), such as SG, ID, PH, GB or US"
+            f"{country!r} is not the code of a country: give two letters (ISO 3166), such as SG, ID, PH, GB or US"
         )
     return region

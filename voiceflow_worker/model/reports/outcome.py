@@ -21,7 +21,7 @@ MISSED_WINDOW_CODES = frozenset({VALIDITY_EXPIRED, SESSION_VALIDITY_EXPIRED})
 
 _NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
 _OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
-"""Session statuses that come from the leg to the second party, after the first party has answered."""
+"""Session statuses that can come from the leg to the second party. If they do, the first party has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ class VerdictKind(StrEnum):
     REFUSED = "refused"
     """8x8 answered NOT_CREATED with a code: nobody was called, and the same body would be refused again."""
     NOT_SENT = "not_sent"
-    """Provably no byte of the POST left (refused, DNS, TLS, no connection): nobody was called; try again."""
+    """It is certain that no byte of the POST left (`NotSentCause` says why): nobody was called; try again."""
     TURNED_AWAY = "turned_away"
     """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429, a platform error): nobody was called;
     try again."""
@@ -90,7 +90,7 @@ class Verdict:
 
     @property
     def is_outage(self) -> bool:
-        """Whether nothing was sent because 8x8 could not be reached."""
+        """Whether nothing was sent because 8x8 could not be reached, or the gateway failed."""
         return self.kind is VerdictKind.NOT_SENT and self.cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}
 
 

@@ -20,7 +20,7 @@ def read_duration(text: str) -> timedelta:
         raise ValueError("give a number of seconds, or a number with a unit, such as 500ms, 30s, 5m, 2h or 7d")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > LONGEST.total_seconds():
-        raise ValueError("the duration is longer than any call needs; give a shorter one")
+        raise ValueError(f"the duration is too long; give at most {LONGEST.days} days")
     return timedelta(seconds=seconds)
 
 

@@ -23,7 +23,7 @@ def read_base_url(text: str) -> str:
 
 
 def read_notify_url(text: str) -> str:
-    """The address to which notifications are sent, unchanged. Raises ValueError."""
+    """The address to which notifications are sent, without spaces around it. Raises ValueError."""
     text = text.strip()
     parts = _parts(text)
     if parts is None or parts.fragment:

@@ -46,7 +46,7 @@ class ConnectionTellingProtocol(H11Protocol):
     """uvicorn's HTTP protocol, which also puts the connection into the state of each request's scope."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Put the connection into the state of all its requests."""
+        """Put the connection into the `state` of the scope of each of its requests."""
         transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
         self.app_state = {**self.app_state, IN_STATE: Connection(transport)}

@@ -95,8 +95,8 @@ class Fault(DestinationOrder):
     """One fault of the callflows endpoint, with its parameters.
 
     It applies to `times` POSTs (default 1, null for all), and if `destination` is set, only to POSTs for this number.
-    `next`, which counts POSTs to any destination, is given instead of these two fields. `place` is by default "before"
-    for status, platform and throttle, else "after".
+    With `next` instead of these two fields, it applies to that many of the next POSTs, whatever their destination.
+    `place` is by default "before" for status, platform and throttle, else "after".
     """
 
     model_config = ConfigDict(populate_by_name=True)

@@ -31,7 +31,7 @@ from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 _log = structlog.get_logger("voiceflow.redis")
 
 PATIENCE = 1.0
-"""Seconds for which a call waits for a connection that is being reopened. Then it fails."""
+"""Seconds that a request waits for a connection that is being reopened. Then the request fails."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 CONFIRM_WITHIN_MS = 3000

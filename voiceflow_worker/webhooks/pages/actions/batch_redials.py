@@ -138,7 +138,7 @@ async def _within(limit: timedelta, otherwise: str) -> AsyncGenerator[None]:
 def _times(form: PageForm) -> int:
     text = form.one("times") or "1"
     if not (text.isascii() and text.isdigit() and 0 < len(text) < 4 and int(text)):
-        raise InvalidInputError(f"{text[:20]!r} is not a number of redials; give 1 or more")
+        raise InvalidInputError(f"{text[:20]!r} is not a number of redials; give 1 to 999")
     return int(text)
 
 

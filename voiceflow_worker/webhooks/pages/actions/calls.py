@@ -7,6 +7,7 @@ from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.who import by_person
@@ -101,7 +102,7 @@ class RedialAction(PageAction):
         if refusal is not None:
             found.append(f"The phone will not ring: {refusal[1]}. The call will be cancelled when its turn comes.")
         found += [
-            f"The call is not sent for now: {gate_in_words(gate)}."
+            f"The call will {'not' if gate.state is GateState.CANCELLED else 'not yet'} be sent: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
             if gate.keeps_back(job.batch_id, at=now)
         ]

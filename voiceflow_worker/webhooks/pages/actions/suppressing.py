@@ -168,11 +168,11 @@ class ImportNumbersAction(PageAction):
 
 
 def _doubts(doubted: Sequence[str]) -> str:
-    """Two sentences on numbers that may be read wrongly; empty without such numbers."""
+    """Two sentences on numbers that may have been misread; empty without such numbers."""
     if not doubted:
         return ""
     several = count_of(len(doubted), "number")
-    return f". {several} may be read wrongly, such as {doubted[0]}. National numbers need their country"
+    return f". {several} may have been misread, such as {doubted[0]}. National numbers need their country"
 
 
 def _common_fields(form: PageForm) -> tuple[FormField, ...]:
