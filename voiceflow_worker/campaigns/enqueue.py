@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from enum import StrEnum
@@ -14,14 +15,18 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import CallsBefore
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.packs import Packs
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
-from voiceflow_worker.campaigns.held_rows import HeldRows
+from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.campaigns.intake import Intake
 from voiceflow_worker.campaigns.preview.preview import PreviewMaker, PreviewOptions
+from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import CampaignFileError
 
 CHUNK = 1000
 """The rows of one trip to the store: enough for speed, and few enough not to hold up a worker on the same store."""
@@ -92,7 +97,7 @@ async def enqueue_file(
     intake = Intake(queue, campaign.file, options or CampaignOptions())
     before = CallsBefore(queue) if queue is not None and not again else None
     with ExitStack() as stack:
-        held = HeldRows(stack.enter_context(TemporaryFile()))
+        held = Packs(stack.enter_context(TemporaryFile()))
         rejected = None
         if rejects is not None:
             RejectsFile.refuse_name(rejects, campaign.input, campaign.source)
@@ -104,7 +109,7 @@ async def enqueue_file(
             tally.judged(judged, rejected)
             if before is not None:
                 await before.add(judged)
-            held.add(judged.new)
+            _hold(judged.new, held)
             report_reading()
         refused = tally.rejected > 0 and not skip_bad
         if before is not None and not refused:
@@ -112,9 +117,19 @@ async def enqueue_file(
             refused = tally.again > 0 and not dry_run
         stores = not (dry_run or refused)
         done = 0
-        for rows in held:
+        for pack in held:
+            rows = [ReadRow(RawRow(*raw), CheckedCall(*call)) for raw, call in pack]
             tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
             done += len(rows)
             if stores and progress is not None:
                 progress(Phase.ENQUEUEING, done=done, total=len(held), rows=tally.rows)
     return tally.report(refused=refused, now=now)
+
+
+def _hold(rows: Sequence[ReadRow], held: Packs) -> None:
+    """Keep rows with calls until the whole file has been read, without their findings and keys."""
+    try:
+        held.put([(tuple(row.raw), tuple(row.call)) for row in rows if row.call is not None])
+    except OSError as error:
+        where = f"in {error.filename} while the file is read"
+        raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error

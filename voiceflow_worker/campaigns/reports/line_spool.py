@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from voiceflow_worker.campaigns.files.packs import Packs
 from voiceflow_worker.campaigns.reports.report_line import COLUMNS, ReportLine, report_line
 from voiceflow_worker.model.jobs.job import Job
 
@@ -14,20 +13,15 @@ DATA = "data."
 """The prefix of columns that come from the campaign's own file."""
 
 
-class LineSpool:
+class LineSpool(Packs):
     """The lines of a report, kept in a temporary `file`. `data_names` are the campaign's own columns.
 
     CSV, Excel and HTML are written from the same lines, so that they show the same calls. Raises OSError.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._packs = 0
-        self._count = 0
+        super().__init__(file)
         self._data_names: dict[str, None] = {}
-
-    def __len__(self) -> int:
-        return self._count
 
     @property
     def columns(self) -> list[str]:
@@ -44,21 +38,9 @@ class LineSpool:
         pack = [report_line(job) for job in jobs]
         for line in pack:
             self._data_names.update(dict.fromkeys(line.data))
-        try:
-            # Plain tuples take half the time and half the space of named ones.
-            pickle.dump([tuple(line) for line in pack], self._file, protocol=pickle.HIGHEST_PROTOCOL)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{error.strerror}: make room there, or name another folder in TMPDIR",
-                tempfile.gettempdir(),
-            ) from error
-        self._packs += 1
-        self._count += len(pack)
+        self.put([tuple(line) for line in pack])
 
     def packs(self) -> Iterator[list[ReportLine]]:
         """The lines, in the order of their calls."""
-        self._file.seek(0)
-        for _ in range(self._packs):
-            held = pickle.load(self._file)  # noqa: S301 (written above, by this process)
-            yield [ReportLine(*line) for line in held]
+        for pack in self:
+            yield [ReportLine(*line) for line in pack]
