@@ -29,7 +29,14 @@ MOMENT = timedelta(microseconds=100)
 LEARNING = 5
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 COMMITS = frozenset({"jobs.commit"})
-WRITES = COMMITS | {"jobs.lease", "control.take", "records.put_if_absent", "records.delete", "records.put"}
+WRITES = COMMITS | {
+    "jobs.lease",
+    "control.take",
+    "records.put_if_absent",
+    "records.claim",
+    "records.delete",
+    "records.put",
+}
 
 
 def busiest(times: list[float], span: float) -> int:

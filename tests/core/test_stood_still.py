@@ -253,7 +253,7 @@ async def test_a_worker_that_stands_still_before_it_locks_leaves_no_lock_of_a_ca
     stood: list[str] = []
 
     async def stand(call: StoreCall) -> None:
-        if call.name == "records.put_if_absent" and leased and not stood:
+        if call.name in {"records.put_if_absent", "records.claim"} and leased and not stood:
             stood.append(call.name)
             clock.advance(LEASE + timedelta(seconds=1))
             await other.sweeper.sweep()

@@ -34,8 +34,8 @@ def _no_number_lock() -> None:
     """Every number counts as free."""
     lock: Any = NumberLocks.lock
 
-    async def free(self: NumberLocks, jobs: Any, *, now: datetime) -> Any:
-        given = await lock(self, jobs, now=now)
+    async def free(self: NumberLocks, jobs: Any, **options: Any) -> Any:
+        given = await lock(self, jobs, **options)
         return {job.id for job in jobs} if isinstance(given, set) else replace(given, jobs=list(jobs), busy=[])
 
     _break(NumberLocks, "lock", free)
@@ -59,10 +59,10 @@ def _no_expiry() -> None:
 def _no_suppression() -> None:
     """The suppression list is not read."""
 
-    async def standing(self: SuppressionList, destinations: object) -> Mapping[str, Any]:
+    def standing(self: SuppressionList, numbers: object, entries: object) -> Mapping[str, Any]:
         return {}
 
-    _break(SuppressionList, "standing", standing)
+    _break(SuppressionList, "_of", standing)
 
 
 def _endless_redials() -> None:

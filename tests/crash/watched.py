@@ -68,7 +68,7 @@ class WatchedStore(FaultyStore):
                 return await self._lease(call)
             case "jobs.commit":
                 return await self._commit(call)
-            case "records.put_if_absent" if call.arguments[0] == NUMBERS:
+            case "records.put_if_absent" | "records.claim" if call.arguments[0] == NUMBERS:
                 return await self._lock(call)
         answer = await call.carry_out()
         if call.name == "records.put" and call.arguments[0] == SESSIONS:
@@ -110,16 +110,16 @@ class WatchedStore(FaultyStore):
             await self._fuse.hit(after)
         return done
 
-    async def _lock(self, call: StoreCall) -> Mapping[str, str]:
+    async def _lock(self, call: StoreCall) -> object:
         values: Mapping[str, str] = call.arguments[1]
         jobs = [post[0] for post in map(job_of, values.values()) if post is not None]
         for job_id in jobs:
             self._seat.put(job_id, Phase.LOCKING)
-        standing: Mapping[str, str] = await call.carry_out()
+        locked: object = await call.carry_out()
         for job_id in jobs:
             self._seat.put(job_id, Phase.LOCKED)
         await self._fuse.hit(Point.AFTER_LOCK)
-        return standing
+        return locked
 
 
 async def _writes_ended(store: SqliteStore) -> None:

@@ -102,7 +102,7 @@ def meanwhile(store: Store, space: str, happens: Callable[[], Awaitable[object]]
     begun: list[str] = []
 
     async def before(call: StoreCall) -> None:
-        if call.name == "records.put_if_absent" and call.arguments[0] == space and not begun:
+        if call.name in {"records.put_if_absent", "records.claim"} and call.arguments[0] == space and not begun:
             begun.append(space)
             await happens()
 

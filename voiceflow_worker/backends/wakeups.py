@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import Clock
 
 
-class Wakeups:
-    """The anyio events of all queues. An event is made when a task begins to wait, and dropped when it is set.
+class NextChange:
+    """The next change of a queue. Tasks wait for it by a clock, which a test may set by hand."""
 
-    Get the event before you read the store, so that a change after the reading sets the event.
+    __slots__ = ("_happened", "_waits")
+
+    def __init__(self) -> None:
+        self._happened = False
+        self._waits: set[anyio.CancelScope] = set()
+
+    def happen(self) -> None:
+        """Wake all tasks that wait for this change."""
+        self._happened = True
+        for wait in self._waits:
+            wait.cancel()
+
+    async def wait(self, clock: Clock, *, within: float) -> None:
+        """Wait for the change, but at most `within` seconds by `clock`."""
+        if self._happened:
+            await checkpoint()
+            return
+        # A sleep that is cut short wakes its task in one step. A task for the sleep, beside an event, took 0.2 ms more.
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                await clock.sleep(within)
+            finally:
+                self._waits.discard(scope)
+
+
+class Wakeups:
+    """The next changes of all queues. A change is made when a task begins to wait, and dropped when it happens.
+
+    Get the next change before you read the store, so that a change after the reading wakes you.
     """
 
     def __init__(self) -> None:
-        self._events: dict[str, anyio.Event] = {}
+        self._next: dict[str, NextChange] = {}
 
-    def event(self, queue: str) -> anyio.Event:
-        """The event that the next change of the queue will set."""
-        return self._events.setdefault(queue, anyio.Event())
+    def next(self, queue: str) -> NextChange:
+        """The next change of the queue."""
+        return self._next.setdefault(queue, NextChange())
 
     def wake(self, queue: str) -> None:
         """Wake all tasks that wait for this queue."""
-        if (event := self._events.pop(queue, None)) is not None:
-            event.set()
-
-
-async def either(event: anyio.Event, clock: Clock, *, within: float) -> None:
-    """Wait until `event` is set, but at most `within` seconds by `clock`."""
-
-    async def give_up() -> None:
-        await clock.sleep(within)
-        group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(give_up)
-        await event.wait()
-        group.cancel_scope.cancel()
+        if (change := self._next.pop(queue, None)) is not None:
+            change.happen()

@@ -12,6 +12,7 @@ from functools import partial
 import anyio
 import structlog
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.options import WorkerOptions
@@ -260,6 +261,7 @@ class Worker:
             flights.start_soon(self._prepare, flights, jobs, leased_at)
         else:
             await self._prepare(flights, jobs, leased_at)
+            await checkpoint()  # the POSTs leave before the worker looks for more jobs
 
     async def _prepare(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
         ready: list[Flight] = []
@@ -310,17 +312,18 @@ class Worker:
 
     async def _wait(self, seen: int, until: datetime) -> int:
         """Wait for a change of the queue, or for the end of the last POST in flight; no longer than `until`."""
-        async with anyio.create_task_group() as group:
 
-            async def landed() -> None:
-                await self._landed.wait()
-                group.cancel_scope.cancel()
-
-            if self.in_flight:
-                self._landed = anyio.Event()
-                group.start_soon(landed)
+        async def change() -> int:
             with suppress(StoreError):  # the next lease logs the error, and waits
-                seen = await self._store.jobs.wait(self.queue, seen=seen, until=until)
+                return await self._store.jobs.wait(self.queue, seen=seen, until=until)
+            return seen
+
+        if not self.in_flight:
+            return await change()
+        async with anyio.create_task_group() as group:
+            self._landed = anyio.Event()
+            group.start_soon(self._cancel_when, self._landed, group)
+            seen = await change()
             group.cancel_scope.cancel()
         return seen
 
@@ -328,7 +331,7 @@ class Worker:
         """Let calls in flight finish within the grace period. When it has passed, or at a second `stop`, end them."""
         with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
             async with anyio.create_task_group() as group:
-                group.start_soon(self._cancel_when_aborted, group)
+                group.start_soon(self._cancel_when, self._abort, group)
                 while self.in_flight:
                     self._freed = anyio.Event()
                     await self._freed.wait()
@@ -337,8 +340,8 @@ class Worker:
             _log.warning("the worker stopped while calls were in flight; they may be in doubt", calls=self.in_flight)
         flights.cancel_scope.cancel()
 
-    async def _cancel_when_aborted(self, group: TaskGroup) -> None:
-        await self._abort.wait()
+    async def _cancel_when(self, event: anyio.Event, group: TaskGroup) -> None:
+        await event.wait()
         group.cancel_scope.cancel()
 
     def _end_pauses(self) -> None:
@@ -367,17 +370,14 @@ class Worker:
             await self._clock.sleep(every)
 
     async def _sweep(self) -> None:
-        limits = await self._store.control.limits(self.queue)
-        if limits is not None and self._departures.follow(limits.rate):
+        if (limits := await self._store.control.limits(self.queue)) and self._departures.follow(limits.rate):
             _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
             self._end_pauses()
-        swept = await self._sweeper.sweep()
-        if swept.doubted:
+        if (swept := await self._sweeper.sweep()).doubted:
             _log.warning("calls are in doubt: a worker went away while sending them", calls=swept.doubted)
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
-        found = await reconciler.due()
-        if found.looked_at:
+        if (found := await reconciler.due()).looked_at:
             _log.info("calls were looked up in the log of 8x8", **asdict(found))
 
     async def _beat(self) -> None:
@@ -395,5 +395,6 @@ class Worker:
         now = self._clock.monotonic()
         while self._sent and self._sent[0][0] < now - RATE_WINDOW:
             self._sent.popleft()
-        rate = len(self._sent) / RATE_WINDOW
-        return WorkerBeat(worker_id=self.id, queue=self.queue, rate=rate, in_flight=self.in_flight)
+        return WorkerBeat(
+            worker_id=self.id, queue=self.queue, rate=len(self._sent) / RATE_WINDOW, in_flight=self.in_flight
+        )

@@ -9,6 +9,7 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, at_once
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.claims import Claims
 
 MINUTE = timedelta(minutes=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -56,6 +57,18 @@ class RecordsContract(Ground):
         assert left == [["soon", "later", "never"], ["later", "never"], ["never"]]
         await store.records.put_if_absent(SPACE, claim, expires_at=None, now=NOW, keep_later_end=True)
         assert dict(await store.records.get(SPACE, list(claim), now=NOW + 9 * MINUTE)) == claim
+
+    async def test_a_claim_reads_what_was_stored_before_it(self, store: Store, other: Store) -> None:
+        await self.put(other, "a", "c", space="list", value="listed")
+        await self.put(other, "b", value="theirs")
+        await self.put(store, "c", value="me", minutes=9)
+        wanted = {"list": ["a", "b"], "empty": ["a"], SPACE: ["a", "b"]}
+        claim = dict.fromkeys("abc", "me")
+        found = await Claims(store.records).claim(SPACE, claim, expires_at=NOW + MINUTE, now=NOW, then_read=wanted)
+        assert dict(found.standing) == {"a": "me", "b": "theirs", "c": "me"}
+        assert found.read == {"list": {"a": "listed"}, "empty": {}, SPACE: {"a": "me", "b": "theirs"}}
+        left = await store.records.get(SPACE, ["a", "b", "c"], now=NOW + MINUTE)
+        assert dict(left) == {"b": "theirs", "c": "me"}, "a claim ends, and a later end is kept"
 
     async def test_an_end_that_has_passed_is_not_kept(self, store: Store) -> None:
         await self.put(store, "a", value="me", minutes=2)

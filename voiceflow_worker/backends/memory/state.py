@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from datetime import datetime
 
-from voiceflow_worker.backends.wakeups import Wakeups, either
+from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -28,7 +28,7 @@ class ChangeCounts:
 
     async def next(self, queue: str, clock: Clock, *, within: float) -> None:
         """Wait for the next change of a queue, but at most `within` seconds by `clock`."""
-        await either(self._wakeups.event(queue), clock, within=within)
+        await self._wakeups.next(queue).wait(clock, within=within)
 
 
 class Batches:

@@ -6,11 +6,11 @@ from datetime import datetime
 from functools import partial
 
 import anyio
+from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.redis.connection.clients import Client
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.backends.wakeups import Wakeups, either
+from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.errors import StoreError
 
@@ -43,12 +43,12 @@ class QueueChanges:
             self._listened.add(queue)
             self._link.start(partial(self._listen, queue))
         while True:
-            changed = self._wakeups.event(queue)  # first, so that no change after the read is missed
+            change = self._wakeups.next(queue)  # first, so that no change after the read is missed
             count = await self._count(queue)
             left = (until - self._clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
-            await either(changed, self._clock, within=left)
+            await change.wait(self._clock, within=left)
             # The listener has just heard the count, which saves a trip to the server before the next lease.
             if (heard := self._heard.get(queue, seen)) > seen:
                 return heard
@@ -66,20 +66,13 @@ class QueueChanges:
                     self._heard[queue] = await self._count(queue)
                     # There may have been changes before the listener knew the count.
                     self._wakeups.wake(queue)
-                entry = await self._link.ask(partial(_next_entry, key=key, after=self._heard[queue] - 1))
+                after = self._heard[queue] - 1
+                entry = await self._link.listen(key, after=f"{after}-0", within_ms=BLOCK_MS)
                 if entry is not None:
-                    self._heard[queue] = entry + 1
+                    self._heard[queue] = int(entry.partition("-")[0]) + 1
                     self._wakeups.wake(queue)
+                    await checkpoint()  # whoever waits goes on first
             except StoreError:
                 # The server may come back with older data, so the count is read again.
                 self._heard.pop(queue, None)
                 await anyio.sleep(RETRY_AFTER)
-
-
-async def _next_entry(client: Client, *, key: str, after: int) -> int | None:
-    """Wait for a change count above `after`, and return it; None if none comes within `BLOCK_MS`."""
-    read = await client.xread({key: f"{after}-0"}, block=BLOCK_MS)
-    if not read:
-        return None
-    entries = next(iter(read.values()))
-    return int(str(entries[-1].identifier).partition("-")[0])

@@ -8,15 +8,16 @@ from datetime import datetime
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.connection.codec import Argument, micros, optional
 from voiceflow_worker.backends.redis.connection.keys import Keys
-from voiceflow_worker.backends.redis.connection.link import Link
+from voiceflow_worker.backends.redis.connection.link import Link, Run
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Records
+from voiceflow_worker.core.ports.claims import Claimed, OneTripClaims, claim_then_read
 
 _LOOKS = 1000
 """The most records that one script examines."""
 
 
-class RedisRecords(Records):
+class RedisRecords(Records, OneTripClaims):
     """The port `Records` in Redis. A namespace is in one hash slot, so one script handles all keys of a request."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers) -> None:
@@ -42,6 +43,29 @@ class RedisRecords(Records):
         standing = await self._link.run_durably("record_put_if_absent", self._keys.namespace(namespace), args)
         return dict(zip(values, standing, strict=True))
 
+    async def claim(
+        self,
+        namespace: str,
+        values: Mapping[str, str],
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        then_read: Mapping[str, Sequence[str]],
+    ) -> Claimed:
+        if not values or not self._link.has_order:
+            # On several connections, the server may read before it stores.
+            return await claim_then_read(self, namespace, values, expires_at=expires_at, now=now, then_read=then_read)
+        await self._registers.note(self._keys.namespaces, namespace)
+        args: list[Argument] = [to_micros(now), micros(expires_at), 1, *_pairs(values)]
+        runs = [Run("record_put_if_absent", self._keys.namespace(namespace), args)]
+        wanted = {each: keys for each, keys in then_read.items() if keys}
+        runs += [
+            Run("record_get", self._keys.namespace(each), [to_micros(now), *keys]) for each, keys in wanted.items()
+        ]
+        standing, *found = await self._link.run_in_order(runs)
+        read = {each: _held(keys, answer) for (each, keys), answer in zip(wanted.items(), found, strict=True)}
+        return Claimed(dict(zip(values, standing, strict=True)), {each: read.get(each, {}) for each in then_read})
+
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> None:
@@ -56,7 +80,7 @@ class RedisRecords(Records):
         if not keys:
             return {}
         found = await self._link.run("record_get", self._keys.namespace(namespace), [to_micros(now), *keys])
-        return {key: value for key, value in zip(keys, found, strict=True) if value is not None}
+        return _held(keys, found)
 
     async def scan(
         self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
@@ -87,6 +111,10 @@ class RedisRecords(Records):
         for queue in await self._registers.names(self._keys.queues):
             dropped += await self._link.drop_all("prune_graves", self._keys.queue(queue), now)
         return dropped
+
+
+def _held(keys: Sequence[str], values: Sequence[str | None]) -> Mapping[str, str]:
+    return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
 
 def _pairs(values: Mapping[str, str]) -> list[Argument]:

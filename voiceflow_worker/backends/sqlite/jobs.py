@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-import anyio
 import orjson
 
 from voiceflow_worker.backends.admission import remembered
@@ -24,6 +23,7 @@ from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
+from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
@@ -31,8 +31,10 @@ _TALLIES_AT_ONCE = 64
 """The number of tallies written in one step, before other tasks may run."""
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
-_LOOK_EVERY = 0.025
-"""Seconds between two checks for changes by other processes, 6 µs each. Changes by this process wake at once."""
+_LOOK_EVERY = 0.01
+"""Seconds between two checks for changes by other processes. Changes by this process wake at once."""
+_MACHINE = SystemClock()
+"""The clock for these checks: a test that sets the clock of a store by hand does not set that of other processes."""
 
 
 class SqliteJobs(Jobs):
@@ -199,14 +201,13 @@ class SqliteJobs(Jobs):
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         while True:
-            changed = self._wakeups.event(queue)  # first, so that no change after the read is missed
+            change = self._wakeups.next(queue)  # first, so that no change after the read is missed
             rows = await self._reader.rows(self._sql["change_count"], [(queue,)])
             count: int = rows[0][0] if rows else 1
             left = (until - self._clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
-            with anyio.move_on_after(min(left, _LOOK_EVERY)):
-                await changed.wait()
+            await change.wait(_MACHINE, within=min(left, _LOOK_EVERY))
 
     async def _states(self, queue: str, *, batch_id: str | None) -> Mapping[JobState, int]:
         """The number of jobs in each state, also for states without jobs."""

@@ -59,6 +59,7 @@ class RollbackGuard:
         changes: Changes,
     ) -> None:
         self._store = store
+        self._restartable = store if isinstance(store, Restartable) else None
         self._clock = store.clock
         self._witness = witness
         self._queue = queue
@@ -72,7 +73,8 @@ class RollbackGuard:
         self._newest: JournalledCall | None = None
         self._incarnation: str | None = None
         self._quiet_until = float("-inf")
-        self._restarts = 0
+        self.restarts = 0
+        """The number of restarts of the store's server that this worker has noticed."""
         self._vetted = 0
         self._recovering = anyio.Lock()
 
@@ -120,8 +122,8 @@ class RollbackGuard:
         """
         if not await self._look():
             return False
-        while self._vetted != self._restarts:
-            restarts = self._restarts
+        while self._vetted != self.restarts:
+            restarts = self.restarts
             await self._clock.sleep(max(self._quiet_until - self._clock.monotonic(), 0.0))
             # The worker that sent the newest calls may have been killed, so every file of this host is looked at.
             if await self.check() or await self._check(await self._kept()):
@@ -165,12 +167,12 @@ class RollbackGuard:
         return not is_set_back
 
     async def _notice(self) -> None:
-        if not isinstance(self._store, Restartable):
+        if self._restartable is None:
             return
-        current = await self._store.incarnation(self._queue)
+        current = await self._restartable.incarnation(self._queue)
         if self._incarnation not in {None, current}:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
-            self._restarts += 1
+            self.restarts += 1
         self._incarnation = current
 
     async def _kept(self) -> list[JournalledCall]:

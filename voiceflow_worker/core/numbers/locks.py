@@ -8,6 +8,7 @@ from datetime import datetime
 
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Records
+from voiceflow_worker.core.ports.claims import Claims
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -26,10 +27,15 @@ _NOTES = range(2, 9)
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """The jobs that have locked all their numbers, and the other jobs, each with its first busy number."""
+    """The jobs that have locked all their numbers, and the other jobs, each with its first busy number.
+
+    `read` has the records of other namespaces that were read in the same trip, after all numbers were locked. It is
+    None if they must be read now.
+    """
 
     jobs: Sequence[Job]
     busy: Sequence[tuple[Job, str]]
+    read: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,18 @@ class NumberLocks:
 
     def __init__(self, records: Records, policy: CallPolicy) -> None:
         self._records = records
+        self._claims = Claims(records)
         self._policy = policy
         self._caps = PersonCaps(records, policy)
         self._shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers).keys()
 
-    async def lock(self, jobs: Sequence[Job], *, now: datetime) -> Locked:
-        """Lock the numbers of these jobs for their next POSTs; of two jobs with one number, the first gets the lock."""
+    async def lock(
+        self, jobs: Sequence[Job], *, now: datetime, then_read: Mapping[str, Sequence[str]] | None = None
+    ) -> Locked:
+        """Lock the numbers of these jobs for their next POSTs; of two jobs with one number, the first gets the lock.
+
+        Then read the records with the keys in `then_read`, by namespace.
+        """
         wishes: list[_Wish] = []
         busy: dict[str, str] = {}
         wanted: dict[str, str] = {}
@@ -74,9 +86,12 @@ class NumberLocks:
                 wanted.update(dict.fromkeys(wish.numbers, wish.owner))
             else:
                 busy[job.id] = taken
-        standing = await self._taken_over(
-            wishes, await self._put(wanted, now=now, ends_at=self._first_end(now)), now=now
+        # Not durably: the journal entry of the POST makes its locks durable. A worker that stood still must not shorten
+        # the locks of a later lease of the same job, so the later end stays.
+        claimed = await self._claims.claim(
+            NAMESPACE, wanted, expires_at=self._first_end(now), now=now, then_read=then_read or {}
         )
+        standing = await self._taken_over(wishes, claimed.standing, now=now)
         for wish in wishes:
             lost = [number for number in wish.numbers if standing[number] != wish.owner]
             if lost:
@@ -88,15 +103,21 @@ class NumberLocks:
             busy.setdefault(job.id, number)
         await self._release_leased([(job, now) for job in holders if job.id in busy])
         locked = [job for job in jobs if job.id not in busy]
-        return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy])
+        # A lock that was taken over from an older POST was taken after the reading.
+        read = claimed.read if standing is claimed.standing else None
+        return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy], read)
 
-    async def bridged(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
+    def beside(self, jobs: Iterable[Job]) -> list[str]:
+        """The keys of further locks on the numbers of these jobs, in the namespace `BESIDE`."""
+        return [key for job in jobs for key in beside(self._numbers(job))]
+
+    def bridged(self, jobs: Sequence[Job], held: Mapping[str, str]) -> Sequence[tuple[Job, str]]:
         """The locked jobs that share a number with a menu's bridge, each with that number.
 
-        A job locks its numbers, and then reads the locks of bridges. A bridge takes its lock, and then reads the locks
-        of jobs. So at least one of the two sees the lock of the other.
+        `held` are the records with the keys `beside` these jobs. A job locks its numbers, and then reads the locks of
+        bridges. A bridge takes its lock, and then reads the locks of jobs. So at least one of the two sees the lock of
+        the other.
         """
-        held = await self._records.get(BESIDE, [key for job in jobs for key in beside(self._numbers(job))], now=now)
         if not held:
             return []
         numbers = {key.partition(" ")[0] for key in held}
@@ -181,8 +202,6 @@ class NumberLocks:
     async def _put(self, wanted: Mapping[str, str], *, now: datetime, ends_at: datetime) -> dict[str, str]:
         if not wanted:
             return {}
-        # The journal entry of the POST makes its locks durable. A worker that stood still must not shorten the locks
-        # of a later lease of the same job.
         standing = await self._records.put_if_absent(
             NAMESPACE, wanted, expires_at=ends_at, now=now, durably=False, keep_later_end=True
         )

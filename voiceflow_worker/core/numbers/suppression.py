@@ -124,9 +124,15 @@ class SuppressionList:
         An entry counts for every spelling of its number.
         """
         wanted = list(dict.fromkeys(numbers))
-        entries = await self._entries.get(all_spellings(wanted))
+        return self._of(wanted, await self._entries.get(all_spellings(wanted)))
+
+    def standing_in(self, texts: Mapping[str, str], numbers: Iterable[str]) -> Mapping[str, Suppression]:
+        """The entries of the numbers that are on the list, from stored texts of `NAMESPACE` by every spelling."""
+        return self._of(dict.fromkeys(numbers), self._entries.read(texts)) if texts else {}
+
+    def _of(self, numbers: Iterable[str], entries: Mapping[str, Suppression | None]) -> Mapping[str, Suppression]:
         standing: dict[str, Suppression] = {}
-        for number in wanted if entries else ():
+        for number in numbers if entries else ():
             of_it = [entry for each in spellings(number) if (entry := entries.get(each)) is not None]
             if of_it:
                 standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))

@@ -70,8 +70,11 @@ class RecordSet(Generic[Value]):
         wanted = list(keys)
         if not wanted:
             return {}
-        found = await self._records.get(self._namespace, wanted, now=self._clock.now())
-        return {key: self._value(key, text) for key, text in found.items()}
+        return self.read(await self._records.get(self._namespace, wanted, now=self._clock.now()))
+
+    def read(self, texts: Mapping[str, str]) -> dict[str, Value | None]:
+        """The values of stored texts, by key."""
+        return {key: self._value(key, text) for key, text in texts.items()}
 
     async def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:
         """One page of keys and values, in the order of the keys."""

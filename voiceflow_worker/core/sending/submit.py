@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,9 +13,10 @@ import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.core.guard.rollback import RollbackGuard
-from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.numbers.locks import BESIDE, Locked, NumberLocks
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
-from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList, why_refused
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.sending.departures import Departure, Departures
@@ -30,7 +31,7 @@ from voiceflow_worker.errors import Remedy, StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
-from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.submit")
@@ -111,19 +112,26 @@ class Submitter:
         attempts. All jobs are put back if the store was set back to an older state. A job with a number on the
         suppression list ends. A job whose lease has ended is left to the sweep.
         """
-        if self._guard is not None and not await self._guard.vet():
-            reason = f"held before it left: {self._holds.reason}"
-            await self._journal.put_back([Unsent(job, reason) for job in jobs])
-            return []
-        locked_at = self._store.clock.now()
-        # After a lease another worker may have the job: its locks and its place in the limit per person are not ours.
-        jobs = [job for job in jobs if locked_at < job.due_at]
-        closed = [job for job in jobs if not job.may_ring(at=locked_at)]
-        if closed:
-            await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW) for job in closed])
-            jobs = [job for job in jobs if job not in closed]
-        locked = await self._numbers.lock(jobs, now=locked_at)
-        ready, bridged = await self._free(locked.jobs, now=locked_at)
+        while True:
+            locked_at = self._store.clock.now()
+            # After a lease another worker may have the job: its locks and its place in the limit per person are not
+            # ours.
+            ours = [job for job in jobs if locked_at < job.due_at]
+            open_now = [job for job in ours if job.may_ring(at=locked_at)]
+            restarts = self._restarts
+            locked, is_whole = await gather(partial(self._lock, open_now, at=locked_at), self._vet)
+            if not is_whole:
+                # Their locks end by themselves. A store that was set back may have kept such a lock of a call that it
+                # has lost, and whose phone rings.
+                reason = f"held before it left: {self._holds.reason}"
+                await self._journal.put_back([Unsent(job, reason) for job in jobs])
+                return []
+            if self._restarts == restarts:
+                break
+            # The server that took the locks may have lost them since.
+        if len(open_now) < len(ours):
+            await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW) for job in ours if job not in open_now])
+        ready, bridged = await self._free(locked, now=locked_at)
         capped = await self._caps.reserve(ready, now=locked_at)
         ready = [job for job in ready if job not in [each for each, _ in capped]] if capped else ready
         await self._voices.look(ready)
@@ -138,30 +146,49 @@ class Submitter:
         limit = self._policy.max_per_person
         return "" if limit is None else f"its number has had {limit.in_words()}, {MOST_WORDS}"
 
-    async def _free(self, jobs: Sequence[Job], *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
+    async def _vet(self) -> bool:
+        return self._guard is None or await self._guard.vet()
+
+    @property
+    def _restarts(self) -> int:
+        return 0 if self._guard is None else self._guard.restarts
+
+    async def _lock(self, jobs: Sequence[Job], *, at: datetime) -> Locked:
+        """Lock the numbers of all jobs, and only then read the suppression list and the locks of bridges.
+
+        So no opt-out is missed: the call in which a person opts out keeps its lock until the number is on the list.
+        """
+        if not jobs:
+            return Locked([], [])
+        wanted = self._wanted(jobs)
+        locked = await self._numbers.lock(jobs, now=at, then_read=wanted)
+        if locked.read is not None or not locked.jobs:
+            return locked
+        records = self._store.records
+        found = await gather(*(partial(records.get, each, keys, now=at) for each, keys in wanted.items()))
+        return replace(locked, read=dict(zip(wanted, found, strict=True)))
+
+    def _wanted(self, jobs: Sequence[Job]) -> dict[str, Sequence[str]]:
+        """The keys of the records that are read when the numbers of these jobs are locked, by namespace."""
+        return {
+            SUPPRESSED: list(all_spellings(_numbers(jobs))),
+            BESIDE: self._numbers.beside(jobs),
+        }
+
+    async def _free(self, locked: Locked, *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
         """The locked jobs that may be sent; and jobs that share a number with a menu's bridge, each with the number."""
-        ready: list[Job] = []
-        bridged: list[tuple[Job, str]] = []
-
-        async def look() -> None:
-            ready.extend(await self._not_suppressed(jobs, locked_at=now))
-
-        async def ask() -> None:
-            bridged.extend(await self._numbers.bridged(jobs, now=now))
-
-        if jobs:
-            await gather(look, ask)
-        taken = {job.id for job, _ in bridged}
+        read = locked.read or {}
+        listed = self._suppression.standing_in(read.get(SUPPRESSED, {}), _numbers(locked.jobs))
+        ready = await self._not_suppressed(locked.jobs, listed, locked_at=now)
         left = {job.id for job in ready}
+        bridged = self._numbers.bridged(locked.jobs, read.get(BESIDE, {}))
+        taken = {job.id for job, _ in bridged}
         return [job for job in ready if job.id not in taken], [each for each in bridged if each[0].id in left]
 
-    async def _not_suppressed(self, jobs: Sequence[Job], *, locked_at: datetime) -> Sequence[Job]:
-        """The jobs without a number on the suppression list; the others end.
-
-        Lock the numbers of all jobs first, so that no opt-out is missed: the call in which a person opts out keeps its
-        lock until the number is on the list.
-        """
-        listed = await self._suppression.standing([number for job in jobs for number in job.parties])
+    async def _not_suppressed(
+        self, jobs: Sequence[Job], listed: Mapping[str, Suppression], *, locked_at: datetime
+    ) -> Sequence[Job]:
+        """The jobs without a number in `listed`, the entries of the suppression list; the others end."""
         if not listed:
             return jobs
         refused = {job.id: found[1] for job in jobs if (found := why_refused(job, listed)) is not None}
@@ -207,7 +234,8 @@ class Submitter:
         if self._store.clock.now() - first.locked_at > LIST_AGE:
             # The store is slow, or the departure was far ahead.
             try:
-                jobs = await self._not_suppressed(jobs, locked_at=first.locked_at)
+                listed = await self._suppression.standing(_numbers(jobs))
+                jobs = await self._not_suppressed(jobs, listed, locked_at=first.locked_at)
             except StoreError as error:
                 _log.warning(
                     "the suppression list cannot be read; calls are not sent", jobs=_ids(jobs), error=str(error)
@@ -322,6 +350,10 @@ class Submitter:
                 jobs=jobs,
                 error=str(error),
             )
+
+
+def _numbers(jobs: Sequence[Job]) -> list[str]:
+    return [number for job in jobs for number in job.parties]
 
 
 def _ids(jobs: Sequence[Job]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import anyio
@@ -61,16 +61,20 @@ class ScriptLine(asyncio.Protocol):
 
     def create_request(self, command: bytes, *args: Argument) -> asyncio.Future[Any]:
         """Send a command. Returns a future for its answer. Raises the driver's ConnectionError on a closed line."""
+        return self.create_requests([(command, *args)])[0]
+
+    def create_requests(self, commands: Iterable[Sequence[Argument]]) -> list[asyncio.Future[Any]]:
+        """Send commands in one write. Returns a future for each answer. Raises as `create_request` does."""
         if self._transport is None:
             raise DriverConnectionError("Connection lost")
-        # Before the request is noted: a text that cannot be encoded must not shift the answers to later requests.
-        packed = _packed((command, *args))
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((answer, self._loop.time()))
+        # Before the requests are noted: a text that cannot be encoded must not shift the answers to later requests.
+        packed = [_packed(command) for command in commands]
+        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
+        self._waiting.extend([(answer, self._loop.time()) for answer in answers])
         if self._watch is None:
             self._watch = self._loop.call_later(clients.ANSWER_TIMEOUT, self._look)
-        self._transport.write(packed)
-        return answer
+        self._transport.write(b"".join(packed))
+        return answers
 
     def close(self) -> None:
         """Close the connection. All waiting requests fail."""

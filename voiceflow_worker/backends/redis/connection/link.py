@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from voiceflow_worker.backends.redis.connection.codec import Argument
 from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee
 from voiceflow_worker.backends.redis.connection.faults import LOST, is_lost, translated
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
-from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.connection.scripts import Script, script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
@@ -54,13 +55,22 @@ def packed(texts: Sequence[str]) -> bytes:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A script that is to be run on the keys that begin with `key`."""
+
+    name: str
+    key: str
+    args: Sequence[Argument]
+
+
 class Session:
     """One client, from its opening until the connection is lost.
 
     Scripts share one connection, which stays open: on asyncio a `ScriptLine`, on trio a connection of the client. The
     client itself would take a connection from its pool for each command, which costs as much as the command. The client
     runs a script in three cases: in a cluster, if the writes must be confirmed, and if the server does not know the
-    script yet.
+    script yet. On asyncio, each stream that is listened to has a `ScriptLine` of its own, because listening blocks it.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:
@@ -68,13 +78,15 @@ class Session:
         self.ended = anyio.Event()
         self._url = url
         self._line: TCPConnection | ScriptLine | None = None
+        self._listening: dict[str, ScriptLine] = {}
         self._taking = anyio.Lock()
 
     def end(self) -> None:
         """Begin no further command, and raise an error in the callers that wait for the answer to a script."""
         self.ended.set()
-        if isinstance(self._line, ScriptLine):
-            self._line.close()
+        for line in (self._line, *self._listening.values()):
+            if isinstance(line, ScriptLine):
+                line.close()
 
     async def run(self, name: str, key: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
         """Run a script by its digest, or by its text if the server does not know the script yet.
@@ -82,35 +94,92 @@ class Session:
         `waits` means that the caller has set up the client to wait until the writes are confirmed.
         """
         wanted = script(name)
-        if wanted.is_packed:
-            args = [packed([each if type(each) is str else str(each) for each in args])]
+        args = _arguments(wanted, args)
         try:
             if waits or isinstance(self.client, RedisCluster):
                 return await self.client.evalsha(wanted.sha, keys=[key], args=args)
-            line = self._line
-            if line is None or not line.usable:
-                line = await self._take_line(self.client)
+            line = await self._usable_line(self.client)
             return await line.create_request(b"EVALSHA", wanted.sha, 1, key, *args)
         except NoScriptError:
             # The server did not run the script. EVAL runs it, and the server then remembers its digest.
             return await self.client.eval(wanted.text, keys=[key], args=args)
 
-    async def _take_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
+    async def run_in_order(self, runs: Sequence[Run]) -> list[Any]:
+        """Run scripts one after the other; in one trip, if the client has one connection for all scripts."""
+        if not isinstance(self.client, RedisCluster):
+            commands: list[Sequence[Argument]] = []
+            for run in runs:
+                wanted = script(run.name)
+                commands.append((wanted.sha, 1, run.key, *_arguments(wanted, run.args)))
+            line = await self._usable_line(self.client)
+            # The server carries out the commands of one connection in their order.
+            if isinstance(line, ScriptLine):
+                answers: Sequence[Awaitable[Any]] = line.create_requests([(b"EVALSHA", *each) for each in commands])
+            else:
+                answers = [line.create_request(b"EVALSHA", *each) for each in commands]
+            with suppress(NoScriptError):  # a script that the server does not know must still run before the others
+                return await _all_of(answers)
+        return [await self.run(run.name, run.key, run.args) for run in runs]
+
+    async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
+        """Wait for an entry of a stream that is newer than the entry `after`, and return its id.
+
+        Returns None if no entry comes in time.
+        """
+        if not isinstance(self.client, Redis) or not _is_asyncio():
+            read = await self.client.xread({stream: after}, block=within_ms)
+            return str(next(iter(read.values()))[-1].identifier) if read else None
+        line = self._listening.get(stream)
+        if line is None or not line.usable:
+            line = self._listening[stream] = await self._open_line(self.client)
+        answer = await line.create_request(b"XREAD", "BLOCK", within_ms, "STREAMS", stream, after)
+        return str(answer[0][1][-1][0]) if answer else None
+
+    async def _open_line(self, client: Redis[str]) -> ScriptLine:
+        line = await ScriptLine.opened(self._url, cast("TCPLocation", client.connection_pool.location))
+        if self.ended.is_set():
+            line.close()
+        return line
+
+    async def _usable_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
         """The connection for all scripts. Simultaneous callers share it, because the pool has only 64 connections."""
+        if self._line is not None and self._line.usable:
+            return self._line
         async with self._taking:
             if self.ended.is_set():  # the caller before this one has found that the server cannot be reached
                 raise DriverConnectionError("Connection lost")
             line = self._line
             if line is None or not line.usable:
-                pool = client.connection_pool
-                if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-                    line = await ScriptLine.opened(self._url, cast("TCPLocation", pool.location))
-                else:
-                    line = await pool.get_connection()
+                line = await (self._open_line(client) if _is_asyncio() else client.connection_pool.get_connection())
                 self._line = line
-            if self.ended.is_set():
-                self.end()
             return line
+
+
+def _arguments(wanted: Script, args: Sequence[Argument]) -> Sequence[Argument]:
+    return [packed([each if type(each) is str else str(each) for each in args])] if wanted.is_packed else args
+
+
+async def _all_of(answers: Sequence[Awaitable[Any]]) -> list[Any]:
+    """The answers to requests. If some failed, the first error is raised after all have ended."""
+    results: list[Any] = []
+    errors: list[Exception] = []
+    try:
+        for answer in answers:
+            try:
+                results.append(await answer)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+    finally:
+        for answer in answers:
+            if isinstance(answer, asyncio.Future):
+                answer.cancel()  # after a cancellation, nobody awaits the others
+    if errors:
+        raise next((error for error in errors if not isinstance(error, NoScriptError)), errors[0])
+    return results
+
+
+def _is_asyncio() -> bool:
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 class Link:
@@ -167,6 +236,20 @@ class Link:
         """Run a script on the keys that begin with `key`. Raises StoreError."""
         return await self._do(lambda session: session.run(name, key, args))
 
+    @property
+    def has_order(self) -> bool:
+        """Whether all scripts, also the durable ones, share one connection, and so can run in order in one trip."""
+        is_alone = not self._url.replicas and self._url.topology is not Topology.CLUSTER
+        return is_alone and self.durability.guarantee is not Guarantee.WAITED
+
+    async def run_in_order(self, runs: Sequence[Run]) -> list[Any]:
+        """Run scripts one after the other, and return their answers. Raises StoreError.
+
+        If the link `has_order`, this takes one trip, and the writes are as durable as those of `run_durably`.
+        """
+        answers: list[Any] = await self._do(lambda session: session.run_in_order(runs))
+        return answers
+
     async def run_durably(self, name: str, key: str, args: Sequence[Argument]) -> Any:
         """Run a script, and return when its writes are as durable as the store promises.
 
@@ -190,6 +273,14 @@ class Link:
     async def ask(self, question: Callable[[Client], Awaitable[Any]]) -> Any:
         """Run a command without a script. Raises StoreError."""
         return await self._do(lambda session: question(session.client))
+
+    async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
+        """Wait for an entry of a stream that is newer than the entry `after`, and return its id.
+
+        Returns None if no entry comes in time. Raises StoreError.
+        """
+        found: str | None = await self._do(lambda session: session.listen(stream, after=after, within_ms=within_ms))
+        return found
 
     async def drop_all(self, name: str, key: str, time: datetime) -> int:
         """Delete old entries with a script that is repeated until none are left. Returns their number."""

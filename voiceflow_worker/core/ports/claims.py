@@ -1,0 +1,82 @@
+"""Claims of records, each followed by reads that see what was stored before it, in one trip if the store can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports.store import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The value of each claimed key after the claim, and the records that were `read` after it, by namespace."""
+
+    standing: Mapping[str, str]
+    read: Mapping[str, Mapping[str, str]]
+
+
+@runtime_checkable
+class OneTripClaims(Protocol):
+    """Records that can be claimed and then read in one trip."""
+
+    async def claim(
+        self,
+        namespace: str,
+        values: Mapping[str, str],
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        then_read: Mapping[str, Sequence[str]],
+    ) -> Claimed:
+        """Store each value whose key is absent, and then read records of other namespaces.
+
+        Stores as `put_if_absent` does, not `durably` and with `keep_later_end`. `then_read` has the keys to read, by
+        namespace. The reads see every change that was stored before the claim, by any process.
+        """
+        ...
+
+
+class Claims:
+    """Claims on the records of one store, in one trip if the store can do it."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._in_one_trip = records if isinstance(records, OneTripClaims) else None
+
+    async def claim(
+        self,
+        namespace: str,
+        values: Mapping[str, str],
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        then_read: Mapping[str, Sequence[str]],
+    ) -> Claimed:
+        """Claim records, and then read others. See `OneTripClaims.claim`."""
+        if self._in_one_trip is not None:
+            return await self._in_one_trip.claim(namespace, values, expires_at=expires_at, now=now, then_read=then_read)
+        return await claim_then_read(
+            self._records, namespace, values, expires_at=expires_at, now=now, then_read=then_read
+        )
+
+
+async def claim_then_read(
+    records: Records,
+    namespace: str,
+    values: Mapping[str, str],
+    *,
+    expires_at: datetime | None,
+    now: datetime,
+    then_read: Mapping[str, Sequence[str]],
+) -> Claimed:
+    """Claim records, and read others in a second trip. See `OneTripClaims.claim`."""
+    standing = await records.put_if_absent(
+        namespace, values, expires_at=expires_at, now=now, durably=False, keep_later_end=True
+    )
+    reads = [partial(records.get, each, keys, now=now) for each, keys in then_read.items()]
+    return Claimed(standing, dict(zip(then_read, await gather(*reads), strict=True)))
