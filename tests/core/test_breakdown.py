@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
 
 import pytest
 
+from tests.support import plain_breakdown as plain
+from tests.support.plain_breakdown import plain_breakdown
 from voiceflow_worker import Job, Store
-from voiceflow_worker.backends.contract import NOW, sample_job
+from voiceflow_worker.backends.contract import NOW, moved, sample_job
 from voiceflow_worker.core.overview import breakdown
-from voiceflow_worker.core.overview.breakdown import BreakdownCount
 from voiceflow_worker.core.overview.report import build_full_report
 from voiceflow_worker.core.ports import Query
-from voiceflow_worker.model.jobs.job import Post
+from voiceflow_worker.model.jobs.job import JobState, Post
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import REACHED, SessionStatus
@@ -23,6 +25,8 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 
+CURRENCIES = ["USD", "SGD", None, 'odd | "one"\n']
+ZONES = [None, "Asia/Singapore", "Europe/London", 'no zone, "but" ☎\0']
 NUMBERS = ["+6587654321", "+447700900123", "+12025550123", "+14165550123", "+80012345678", "+999123456789"]
 
 
@@ -37,7 +41,7 @@ def some_post(number: int, random: Random) -> Post:
         code=random.choice([None, None, -1015, -2007]),
         started_at=random.choice([None, began]),
         ended_at=random.choice([None, began + timedelta(seconds=9)]),
-        seconds=random.choice([None, 7, 12.25]),
+        seconds=random.choice([None, 7, 12.25, random.random()]),
         legs=tuple(legs[: random.randrange(3)]),
         is_partial=random.random() < 0.2,
     )
@@ -49,7 +53,7 @@ def some_post(number: int, random: Random) -> Post:
         verdict=random.choice([*VerdictKind, None]),
         code=random.choice([None, -1008, -1014]),
         outcome=random.choice([None, outcome]),
-        charge=random.choice([None, Charge(price=Decimal("0.0125"), currency=random.choice(["USD", "SGD", None]))]),
+        charge=random.choice([None, Charge(price=Decimal("0.0125"), currency=random.choice(CURRENCIES))]),
     )
 
 
@@ -58,7 +62,7 @@ def some_job(place: int, random: Random) -> Job:
         place,
         destination=random.choice(NUMBERS),
         batch_id=random.choice([None, "march"]),
-        time_zone=random.choice([None, "Asia/Singapore", "Europe/London"]),
+        time_zone=random.choice(ZONES),
         posts=tuple(some_post(number, random) for number in range(1, 1 + random.randrange(4))),
     )
 
@@ -68,16 +72,16 @@ async def test_a_report_has_the_figures_of_a_count_over_all_calls(
     any_store: Store, batch_id: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breakdown, "PAGE", 70)
+    monkeypatch.setattr(breakdown, "_MOST_PRICES", 2)
+    for counting, name in ((breakdown, "_MOST_LOOKED_UP"), (plain, "MOST_LOOKED_UP")):
+        monkeypatch.setattr(counting, name, 20)
     random = Random(11)
     await any_store.jobs.enqueue([some_job(place, random) for place in range(300)], now=NOW)
     found = await any_store.jobs.find(Query(queue="default", batch_id=batch_id, limit=None))
-    count = BreakdownCount()
-    for job in found:
-        count.add(job)
-    expected = count.result()
+    expected = plain_breakdown(found)
     assert (await build_full_report(any_store, "default", batch_id)).breakdown == expected
     assert len(expected.by_country) == 5
-    assert len(expected.by_hour) > 20
+    assert len(expected.by_hour) > 15
     assert len(expected.refusals) == 3
     assert set(expected.attempts) == {0, 1, 2, 3}
     assert expected.attempts == Counter(job.attempt for job in found)
@@ -86,3 +90,30 @@ async def test_a_report_has_the_figures_of_a_count_over_all_calls(
         spent = sum(each.cost.get(currency, Decimal(0)) for each in expected.by_country)
         assert spent == sum(job.cost.get(currency, Decimal(0)) for job in found)
     assert expected.began_at == min(post.began_at for job in found for post in job.posts if post.may_have_rung)
+
+
+async def test_a_report_follows_the_moves_of_calls(any_store: Store) -> None:
+    random = Random(7)
+    jobs = [some_job(place, random) for place in range(60)]
+    await any_store.jobs.enqueue(jobs, now=NOW)
+    for _ in range(4):
+        moves = [
+            moved(job, state=random.choice(list(JobState)), posts=some_job(0, random).posts)
+            for job in random.sample(jobs, 25)
+        ]
+        assert all(await any_store.jobs.commit(moves))
+        await any_store.jobs.lease("default", worker_id="w", limit=5, lease_for=timedelta(hours=1), now=NOW)
+        jobs = list(await any_store.jobs.find(Query(queue="default", limit=None)))
+        assert (await build_full_report(any_store, "default", None)).breakdown == plain_breakdown(jobs)
+
+
+async def test_a_report_that_also_reads_every_call_has_the_same_figures(any_store: Store) -> None:
+    random = Random(5)
+    await any_store.jobs.enqueue([some_job(place, random) for place in range(30)], now=NOW)
+    read: list[Job] = []
+
+    async def note(page: Sequence[Job]) -> None:
+        read.extend(page)
+
+    found = await build_full_report(any_store, "default", None, also=note)
+    assert found.breakdown == plain_breakdown(read) == (await build_full_report(any_store, "default", None)).breakdown

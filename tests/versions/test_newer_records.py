@@ -30,6 +30,7 @@ from voiceflow_worker.core.ports import Event, EventKind, Move, Query, record_se
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.records import facts
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -88,11 +89,22 @@ async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualC
         await here.queue.get(newer.id)
 
 
-async def test_a_report_counts_the_others(here: Engine, store: Store) -> None:
+async def test_a_report_counts_every_call_whose_facts_it_can_read(here: Engine, store: Store) -> None:
     await three(here)
     with capture_logs() as logs:
         report = await build_full_report(store, "default", None)
     assert report.total == 3
+    assert report.breakdown is not None
+    assert [each.total for each in report.breakdown.by_country] == [3]
+    assert logs == []
+
+
+async def test_a_report_counts_the_others(here: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(facts, "FORM", "2")  # the form of a newer version
+        await three(here)
+    with capture_logs() as logs:
+        report = await build_full_report(store, "default", None)
     assert report.breakdown is not None
     assert [each.total for each in report.breakdown.by_country] == [2]
     assert [line["event"].endswith("upgrade this installation") for line in logs] == [True]

@@ -153,7 +153,7 @@ async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the
     clock, away = ManualClock(), True
 
     async def fail(call: StoreCall) -> None:
-        if away and call.name == "jobs.posts":
+        if away and call.name == "jobs.facts":
             raise StoreUnavailableError("gone")
 
     async with open_store("memory://", clock=clock) as store:

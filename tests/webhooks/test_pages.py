@@ -329,7 +329,7 @@ async def test_a_store_that_does_not_answer_is_away(memory: Store) -> None:
 
 
 READING = {
-    "jobs.get", "jobs.find", "jobs.count", "jobs.posts", "jobs.totals", "jobs.owners", "jobs.events", "control.limits",
+    "jobs.get", "jobs.find", "jobs.count", "jobs.facts", "jobs.totals", "jobs.owners", "jobs.events", "control.limits",
     "control.gates", "records.get", "records.scan",
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ MARKER = "voiceflow:{store:}:schema"
 
 @contextmanager
 def release_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within this, stores run the scripts of the release before, which know no tallies."""
+    """Within this, stores run the scripts of the release before, which know no tallies and no facts."""
 
     def old(name: str) -> Script:
         text = (OLD / f"{name}.lua").read_text("utf-8")
@@ -40,14 +40,14 @@ def release_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with monkeypatch.context() as patch:
         patch.setattr(link, "script", old)
-        patch.setattr(jobs_in_redis, "new_job", lambda job: new_job(job)[:-1])
+        patch.setattr(jobs_in_redis, "new_job", lambda job: new_job(job)[:-2])
         patch.setattr(jobs_in_redis, "move_arguments", without_tally)
         yield
 
 
 def without_tally(move: Move) -> list[Argument]:
     arguments = list(move_arguments(move))
-    return [*arguments[:8], *arguments[9:]]
+    return [*arguments[:8], *arguments[10:]]
 
 
 async def old_lease(opened: Store, limit: int) -> list[Job]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -20,9 +21,10 @@ from voiceflow_worker.backends.contract.samples import (
     sample_job,
     sample_jobs,
 )
-from voiceflow_worker.backends.contract.totals import post
+from voiceflow_worker.backends.contract.totals import facts_are_exact, post
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.records.facts import WIDTH
 from voiceflow_worker.model.reports.status import SessionStatus
 
 MINUTE = timedelta(minutes=1)
@@ -168,28 +170,29 @@ class FindContract(Ground):
         assert seen == list(range(250, 0, -1))
 
     @pytest.mark.parametrize("batch_id", [None, "b"])
-    async def test_pages_of_posts_have_every_job_once_as_it_is_found(self, store: Store, batch_id: str | None) -> None:
+    async def test_pages_of_facts_have_every_job_once_as_it_is_found(self, store: Store, batch_id: str | None) -> None:
         jobs = [replace(job, batch_id="b" if job.batch_id else None) for job in MIXED]
         await store.jobs.enqueue([*jobs, replace(full_job(), id=f"{QUEUE}.{9:026d}", batch_id="b")], now=NOW)
-        seen: list[tuple[object, ...]] = []
+        pages = 0
         last: str | None = ""
         while last is not None:
-            calls, last = await store.jobs.posts(QUEUE, batch_id=batch_id, after=last, limit=2)
-            seen += [(call.destination, call.time_zone, call.posts) for call in calls]
-        found = await store.jobs.find(Query(queue=QUEUE, batch_id=batch_id))
-        assert seen == [(job.destination, job.time_zone, job.posts) for job in found]
-        assert len(seen) == (6 if batch_id is None else 5)
+            calls, last = await store.jobs.facts(QUEUE, batch_id=batch_id, after=last, limit=2)
+            pages += any(calls)
+        assert pages == 3
+        await facts_are_exact(store, QUEUE, batch_id, limit=2)
 
-    async def test_posts_are_those_of_the_last_move(self, store: Store) -> None:
-        jobs = await enqueued_jobs(store, 3)
-        await store.jobs.commit([moved(jobs[0], state=JobState.SENDING, posts=(post(),))])
+    async def test_facts_are_those_of_the_last_move(self, store: Store) -> None:
+        jobs = await enqueued_jobs(store, 4)
+        first = moved(jobs[0], state=JobState.UNREACHED, posts=(post(status=SessionStatus.BUSY),))
+        await store.jobs.commit([first, moved(jobs[3], state=JobState.SENDING, posts=(post(),))])
+        await store.jobs.commit([moved(first.new, posts=(post(price="0.04", status=SessionStatus.COMPLETED),))])
         await store.jobs.delete(jobs[1:2], keep_keys_until=NOW)
-        calls, last = await store.jobs.posts(QUEUE)
-        assert [(call.destination, call.posts) for call in calls] == [
-            (jobs[0].destination, (post(),)), (jobs[2].destination, ())
-        ]  # fmt: skip
-        calls, end = await store.jobs.posts(QUEUE, after=last or "")
-        assert (last, list(calls), end) == (jobs[2].id, [], None)
+        await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=MINUTE, now=NOW)
+        await facts_are_exact(store, QUEUE, None)
+        calls, last = await store.jobs.facts(QUEUE)
+        assert (len(list(chain.from_iterable(calls))), last) == (3 * WIDTH, jobs[3].id)
+        calls, end = await store.jobs.facts(QUEUE, after=last or "")
+        assert (list(calls), end) == ([], None)
 
     async def test_the_default_limit_is_a_hundred_and_none_is_unlimited(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(2500), now=NOW)

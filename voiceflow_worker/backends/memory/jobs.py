@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import uuid4
@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, 
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
-from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 
 
@@ -101,12 +101,6 @@ class MemoryJobs(Jobs):
             case Order.DUE:
                 found.sort(key=lambda job: (job.due_at, job.id))
         return found if query.limit is None else found[: max(query.limit, 0)]
-
-    async def posts(
-        self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
-    ) -> tuple[Iterator[CountedCall], str | None]:
-        found = await self.find(Query(queue=queue, batch_id=batch_id, after=after, limit=limit))
-        return iter(found), found[-1].id if found else None
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import orjson
 
+from voiceflow_worker.backends.kept_facts import NO_FACTS, STAMP_END, facts_in
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
-from voiceflow_worker.backends.record import counted_jobs, in_slices, readable, tally_all, to_micros
+from voiceflow_worker.backends.record import in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
@@ -32,13 +33,16 @@ from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
-from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
+from voiceflow_worker.model.records.facts import Facts
 
 MOST_IN_ONE_CALL = 20_000
 """The most jobs in one `enqueue`. The script takes some 1.5 s, during which the server answers nobody else."""
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
+_FACTS = 1000
+"""The most jobs of which one script reads the facts, in a few milliseconds."""
 _ROUNDS = 500
 """The most times that a lease repeats its script, after scripts that found only expired or held jobs."""
 
@@ -133,12 +137,15 @@ class RedisJobs(Jobs):
             await self.totals(query.queue)  # in a store of an older version, this adds the tallies
         return await finding.find(self._link, self._keys, query)
 
-    async def posts(
+    async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
-    ) -> tuple[Iterator[CountedCall], str | None]:
-        args: list[Argument] = [id_index(batch_id), after, min(limit, _PAGE)]
-        last, *rows = await self._link.run("posts", self._keys.queue(queue), args)
-        return counted_jobs(rows), last or None
+    ) -> tuple[Iterator[Facts], str | None]:
+        args: list[Argument] = [id_index(batch_id), after, min(limit, _FACTS), STAMP_END, NO_FACTS]
+        answer = await self._link.run("facts", self._keys.queue(queue), args)
+        if not answer:
+            return iter(()), None
+        last, rows, *jobs = answer
+        return facts_in(f"[{rows}]", jobs), last
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

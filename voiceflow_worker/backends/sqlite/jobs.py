@@ -11,8 +11,9 @@ from functools import partial
 import orjson
 
 from voiceflow_worker.backends.admission import remembered
+from voiceflow_worker.backends.kept_facts import facts_in
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
-from voiceflow_worker.backends.record import counted_jobs, event_from, in_slices, readable, tally_all, to_micros
+from voiceflow_worker.backends.record import event_from, in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
@@ -20,12 +21,13 @@ from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transacti
 from voiceflow_worker.backends.sqlite.leasing import lease
 from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys, tally_record
 from voiceflow_worker.backends.sqlite.records import drop_all
-from voiceflow_worker.backends.sqlite.searches import search
+from voiceflow_worker.backends.sqlite.searches import facts_page, search
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.core.ports.clock import SystemClock
-from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
+from voiceflow_worker.model.records.facts import Facts
 
 _TALLIES_AT_ONCE = 64
 """The number of tallies written in one step, before other tasks may run."""
@@ -105,15 +107,12 @@ class SqliteJobs(Jobs):
             if last is not None:
                 query = replace(query, after=last)
 
-    async def posts(
+    async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
-    ) -> tuple[Iterator[CountedCall], str | None]:
-        query = Query(queue=queue, batch_id=batch_id, after=after, limit=limit)
-        while numbers := orjson.loads(await self._reader.scan(*search(query))):
-            async with aclosing(self._reader.numbered(self._sql["posts_by_numbers"], numbers)) as pages:
-                if rows := [row async for page in pages for row in page]:
-                    return counted_jobs(rows), rows[-1][0]
-        return iter(()), None
+    ) -> tuple[Iterator[Facts], str | None]:
+        answer = await self._reader.scan(*facts_page(queue, batch_id, after=after, limit=limit))
+        last, rows, jobs = orjson.loads(answer)
+        return (iter(()) if last is None else facts_in(rows, jobs)), last
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

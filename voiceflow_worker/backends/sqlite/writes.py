@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from datetime import datetime
 
 from voiceflow_worker.backends.admission import admission, remembered, tombstone_of
+from voiceflow_worker.backends.kept_facts import kept_facts
 from voiceflow_worker.backends.matching import changes_rare_fields
 from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.file.connection import Row
@@ -25,7 +26,7 @@ EncodedJob = tuple[Job, Row]
 
 def encoded(job: Job) -> EncodedJob:
     """Encode a new job for `enqueue`."""
-    return job, (*head_of(job), record_of(job), tally_record(job))
+    return job, (*head_of(job), record_of(job), tally_record(job), kept_facts(job))
 
 
 def enqueue(
@@ -85,6 +86,7 @@ def encoded_move(move: Move) -> EncodedMove:
         to_micros_or_none(new.active_until),
         record_of(new),
         tally_record(new),
+        kept_facts(new),
         old.id,
         old.revision,
     )

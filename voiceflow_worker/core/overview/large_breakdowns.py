@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from anyio.to_thread import run_sync
 from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.records.facts import Facts
 
 PAGE = 500
 REST = 3
@@ -108,9 +109,9 @@ class LargeBreakdowns:
         last: str | None = ""
         since = began
         while last is not None:
-            calls, last = await self._store.jobs.posts(key[0], batch_id=key[1], after=last, limit=PAGE)
+            calls, last = await self._store.jobs.facts(key[0], batch_id=key[1], after=last, limit=PAGE)
             # In a thread: events of 8x8 are answered meanwhile.
-            if some := await run_sync(partial(count.add_some, calls, most=PAGE)):
+            if some := await run_sync(partial(_counted, count, calls)):
                 read += some
                 before = entry.shown
                 entry.shown = LargeBreakdown(breakdown=before.breakdown, at=before.at, share=min(read / of, 1.0))
@@ -120,3 +121,7 @@ class LargeBreakdowns:
         entry.counted = counted
         took = self._clock.monotonic() - began
         entry.again_at = began + took + max(COUNTED_AGAIN.total_seconds(), 20 * took)
+
+
+def _counted(count: BreakdownCount, calls: Iterator[Facts]) -> int:
+    return sum(map(count.add, calls))

@@ -22,6 +22,7 @@ from voiceflow_worker.core.overview.report_tables import (
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.records.facts import facts_of_each
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ async def build_full_report(
     pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
     async with aclosing(pages):
         async for page in pages:
-            for job in page:
-                count.add(job)
+            await count.add_all(facts_of_each(page))
             await also(page)
     return replace(await build_report(store, queue, batch_id), breakdown=count.result())
 

@@ -16,8 +16,9 @@ from typing import Protocol, runtime_checkable
 from voiceflow_worker.core.ports.moves import Event, Move
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import CountedCall, Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.records.facts import Facts, facts_of_each
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.text.storable import checked_text
 
@@ -146,10 +147,7 @@ class Jobs(Protocol):
         ...
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """The jobs with these ids; unknown ids are absent.
-
-        Raises `StoreVersionError` if a newer version wrote one of them.
-        """
+        """The jobs with these ids; unknown ids are absent. Raises `StoreVersionError` for a job of a newer version."""
         ...
 
     async def find(self, query: Query) -> Sequence[Job]:
@@ -159,14 +157,16 @@ class Jobs(Protocol):
         """
         ...
 
-    async def posts(
+    async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
-    ) -> tuple[Iterator[CountedCall], str | None]:
-        """One page of calls after the id `after`, in the order of ids; and the page's last id, or None at the end.
+    ) -> tuple[Iterator[Facts], str | None]:
+        """The facts of one page of calls after the id `after`, in the order of ids; and its last id, None at the end.
 
-        A job that a newer version wrote is left out, and reported in the log.
+        A job whose facts and record only a newer version can read is left out, and reported in the log. A store that
+        keeps no facts need not implement this: the jobs are then read.
         """
-        ...
+        jobs = await self.find(Query(queue=queue, batch_id=batch_id, after=after, limit=limit))
+        return facts_of_each(jobs), jobs[-1].id if jobs else None
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

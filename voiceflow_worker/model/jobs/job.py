@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from math import isfinite
-from typing import Protocol
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.parties import second_parties
@@ -165,25 +164,6 @@ class RedialPolicy:
                 "a redial policy needs limit >= 0, after >= 0, a finite factor > 0 and jitter between 0 and 1; "
                 f"got limit={self.limit}, after={self.after}, factor={self.factor}, jitter={self.jitter}"
             )
-
-
-class CountedCall(Protocol):
-    """The fields that are needed to count a call, such as for a report. A `Job` has them."""
-
-    @property
-    def destination(self) -> str:
-        """The number called."""
-        ...
-
-    @property
-    def time_zone(self) -> str | None:
-        """The time zone of the person, if the caller gave one."""
-        ...
-
-    @property
-    def posts(self) -> tuple[Post, ...]:
-        """The POSTs of the call."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

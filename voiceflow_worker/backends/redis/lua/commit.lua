@@ -1,6 +1,6 @@
 -- Makes moves of jobs and stores their events. A move is made only if the job still has the old revision.
 -- @include packed queue lanes totals indexes orphans wake
--- ARGV: for each move: id, old rev, new rev, state, due, worker, active, record, tally, rare; if rare is 1: prio,
+-- ARGV: for each move: id, old rev, new rev, state, due, worker, active, record, tally, facts, rare; if rare is 1: prio,
 -- batch, dest, valid; then the number of events and, for each event: at, text. Returns 1 (made, now or before) or 0 for
 -- each move.
 local results = {}
@@ -27,7 +27,7 @@ local function move_batch(id, from, to)
 end
 
 while at <= #ARGV do
-    local id, old_rev, rev, state, due, worker, active, record, tally, rare = take(10)
+    local id, old_rev, rev, state, due, worker, active, record, tally, facts, rare = take(11)
     local prio, batch, dest, valid
     if rare == '1' then
         prio, batch, dest, valid = take(4)
@@ -62,7 +62,7 @@ while at <= #ARGV do
         end
         enter(id, head)
         redis.call('HSET', job_key(id), 'state', state, 'due', due, 'rev', rev, 'worker', worker, 'active', active,
-            'record', record)
+            'record', record, 'facts', facts)
         change_tally(id, was_batch, head.tally, head.batch, tally)
         for _ = 1, events do
             local time, text = take(2)

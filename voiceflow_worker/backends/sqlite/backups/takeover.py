@@ -12,6 +12,7 @@ from datetime import datetime
 
 import apsw
 
+from voiceflow_worker.backends.kept_facts import kept_facts
 from voiceflow_worker.backends.record import head_of, job_from, record_of, to_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
@@ -172,7 +173,8 @@ class _Taking:
         number = self.new.rows(statements("jobs")["last_number"])[0][0] + 1
         head = head_of(replaced)
         self.new.run(
-            statements("jobs")["insert_job"], (number, *head[:9], key, *head[10:], record, tally_record(replaced))
+            statements("jobs")["insert_job"],
+            (number, *head[:9], key, *head[10:], record, tally_record(replaced), kept_facts(replaced)),
         )
         self.new.run(statements("jobs")["insert_body"], (number, replaced.body))
         self.found.added += 1
@@ -189,7 +191,8 @@ class _Taking:
         made = None if is_whole else move(kept, now, at=self.at)
         stands = now if made is None else made.new
         self.new.run(
-            statements("takeover")["put_job"], (number, *head_of(stands), record_of(stands), tally_record(stands))
+            statements("takeover")["put_job"],
+            (number, *head_of(stands), record_of(stands), tally_record(stands), kept_facts(stands)),
         )
         for event in () if made is None else made.events:
             self.new.run(statements("outbox")["insert_event"], event_row(stands.queue, event))

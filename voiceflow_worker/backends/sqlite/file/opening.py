@@ -37,6 +37,9 @@ _SMALLEST = 512
 _POSTS = "SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"
 _LANES = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"
 _TOTALS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'totals'"
+_FACTS = "SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'facts'"
+_PARTS = {"lanes": _LANES, "totals": _TOTALS, "facts": _FACTS}
+"""The parts that files of older versions lack, each with the query that finds it."""
 _TRIES = 3
 
 T = TypeVar("T")
@@ -148,8 +151,8 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
         db.run("BEGIN IMMEDIATE")
         if _is_new(db, path):  # checked again with the lock, because another process may have made it meanwhile
             db.run(script("schema"))
-            db.run(statements("lanes")["create"])
-            db.run(statements("totals")["create"])
+            for name in _PARTS:
+                db.run(statements(name)["create"])
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
@@ -158,11 +161,11 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
         require_sound(db, path)  # first, because nothing may be written into a damaged file
     # A file of an older version gets the parts that it lacks. Its version number stays, because processes of the older
     # version can still use it: the columns have defaults, and triggers update the lanes and the totals.
-    if not (_has(db, _POSTS) and _has(db, _LANES) and _has(db, _TOTALS)):
+    if not all(_has(db, query) for query in (_POSTS, *_PARTS.values())):
         db.run("BEGIN IMMEDIATE")
         if not _has(db, _POSTS):
             db.run("ALTER TABLE events ADD COLUMN post INTEGER NOT NULL DEFAULT 0")
-        for query, name in ((_LANES, "lanes"), (_TOTALS, "totals")):
+        for name, query in _PARTS.items():
             if not _has(db, query):
                 db.run(statements(name)["create"])
         db.run("COMMIT")

@@ -18,11 +18,6 @@ SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destin
        active_until, record, body
 FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number);
 
--- name: posts_by_numbers
--- What counts read of the jobs in these rows, in the same way.
-SELECT id, state, destination, record
-FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number);
-
 -- name: job_by_key
 -- The whole live job that owns this unique key of a queue.
 SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
@@ -53,8 +48,8 @@ SELECT coalesce(max(number), 0) FROM jobs;
 -- name: insert_job
 -- One new job, without its body.
 INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-                  valid_until, active_until, record, tally)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                  valid_until, active_until, record, tally, facts)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_body
 -- The body of one new job.
@@ -62,7 +57,7 @@ INSERT INTO bodies (number, body) VALUES (?, ?);
 
 -- name: move_job
 -- The usual part of a move, made only if the job has the given revision; then returns the id and the new revision.
-UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?
+UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?, facts = ?
 WHERE id = ? AND revision = ?
 RETURNING id, revision;
 

@@ -1,0 +1,69 @@
+"""A store in which some calls have facts, and others were stored or moved by an older version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from tests.core.test_breakdown import some_job
+from tests.support.plain_breakdown import plain_breakdown
+from voiceflow_worker import Job, Store
+from voiceflow_worker.backends import kept_facts
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved
+from voiceflow_worker.backends.record import Head, job_from, record_of
+from voiceflow_worker.core.overview.report import build_full_report
+from voiceflow_worker.core.ports import Query
+from voiceflow_worker.model.jobs.job import JobState
+
+ENDED = (JobState.COMPLETED, JobState.UNREACHED, JobState.FAILED)
+
+
+async def reports_are_exact(store: Store) -> None:
+    """Check the reports of the queue and of its batch against a count of the jobs themselves."""
+    for batch_id in (None, "march"):
+        jobs = await store.jobs.find(Query(queue=QUEUE, batch_id=batch_id, limit=None))
+        assert (await build_full_report(store, QUEUE, batch_id)).breakdown == plain_breakdown(jobs)
+
+
+async def check_with_an_older_version(
+    store: Store, *, strip: Callable[[str], object], move: Callable[[str, str, str], object]
+) -> None:
+    """Check reports while an older version works beside this one.
+
+    `strip` takes away a job's facts, and `move` gives a job a revision and a record, as the older version does.
+    """
+    random = Random(3)
+    jobs = [moved(some_job(place, random), state=random.choice(ENDED)).new for place in range(90)]
+    await store.jobs.enqueue(jobs, now=NOW)
+    await reports_are_exact(store)
+    for job in jobs[::3]:
+        strip(job.id)
+    await reports_are_exact(store)
+    for place, job in enumerate(jobs[1::3]):
+        move(job.id, f"of-before-{place}", record_of(some_job(1, random)))
+    await reports_are_exact(store)
+    found = await store.jobs.find(Query(queue=QUEUE, limit=None))
+    assert all(await store.jobs.commit([moved(job, posts=some_job(1, random).posts) for job in found[::2]]))
+    await reports_are_exact(store)
+
+
+async def check_that_no_job_is_decoded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that a report decodes no call, waiting or ended, but only open ones."""
+    random = Random(3)
+    jobs = [moved(some_job(place, random), state=random.choice(ENDED)).new for place in range(90)]
+    jobs += [moved(some_job(place, random), state=JobState.QUEUED, posts=()).new for place in range(90, 120)]
+    await store.jobs.enqueue(jobs, now=NOW)
+    decoded: list[str] = []
+
+    def job_that_is_noted(head: Head, record: str, body: str) -> Job:
+        decoded.append(head[0])
+        return job_from(head, record, body)
+
+    monkeypatch.setattr(kept_facts, "job_from", job_that_is_noted)
+    await reports_are_exact(store)
+    assert decoded == []
+    await store.jobs.commit([moved(jobs[5], state=JobState.SENDING)])
+    await reports_are_exact(store)
+    assert set(decoded) == {jobs[5].id}
