@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from tests.core.test_breakdown import some_job
+from tests.core.test_breakdown import some_job, some_post
 from tests.support.plain_breakdown import plain_breakdown
 from voiceflow_worker import Job, Store
 from voiceflow_worker.backends import kept_facts
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.record import Head, job_from, record_of
 from voiceflow_worker.core.overview.report import build_full_report
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.records.facts import WIDTH, stamp_of
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 
 ENDED = (JobState.COMPLETED, JobState.UNREACHED, JobState.FAILED)
 
@@ -46,6 +50,28 @@ async def check_with_an_older_version(
     await reports_are_exact(store)
     found = await store.jobs.find(Query(queue=QUEUE, limit=None))
     assert all(await store.jobs.commit([moved(job, posts=some_job(1, random).posts) for job in found[::2]]))
+    await reports_are_exact(store)
+
+
+async def check_with_damaged_facts(store: Store, put: Callable[[str, str], object]) -> None:
+    """Check reports while the facts of one job are damaged. `put` gives a job the text of its facts."""
+    random = Random(3)
+    jobs = [moved(some_job(place, random), state=random.choice(ENDED)).new for place in range(1, 40)]
+    await store.jobs.enqueue(jobs, now=NOW)
+    for text in ("", "x,", '"', '"SG|1||",', "null," * WIDTH, "[", '"\\ud800",'):
+        put(jobs[20].id, f'{text}"{stamp_of(jobs[20].revision)}"')
+        await reports_are_exact(store)
+    waiting = f'"",{"null," * (WIDTH - 2)}'
+    for stamp in (f"{jobs[20].revision}2", f"x{stamp_of(jobs[20].revision)}"):  # of a newer form, of another revision
+        put(jobs[20].id, f'{waiting}"{stamp}"')
+        await reports_are_exact(store)
+
+
+async def check_with_odd_values(store: Store) -> None:
+    """Check reports of a call with a value that facts cannot have."""
+    ended = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", seconds=10**20)
+    odd = replace(some_post(1, Random(3)), outcome=ended)
+    await store.jobs.enqueue([sample_job(1, batch_id="march", posts=(odd,)), sample_job(2)], now=NOW)
     await reports_are_exact(store)
 
 

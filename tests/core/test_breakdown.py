@@ -18,6 +18,7 @@ from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.report import build_full_report
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.model.jobs.job import JobState, Post
+from voiceflow_worker.model.records.facts import facts_of
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import REACHED, SessionStatus
@@ -26,7 +27,7 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 pytestmark = pytest.mark.anyio
 
 CURRENCIES = ["USD", "SGD", None, 'odd | "one"\n']
-ZONES = [None, "Asia/Singapore", "Europe/London", 'no zone, "but" ☎\0']
+ZONES = [None, "Asia/Singapore", "Europe/London", "Asia/Kathmandu", 'no zone, "but" ☎\0']
 NUMBERS = ["+6587654321", "+447700900123", "+12025550123", "+14165550123", "+80012345678", "+999123456789"]
 
 
@@ -39,8 +40,8 @@ def some_post(number: int, random: Random) -> Post:
         status=random.choice([*SessionStatus, None]),
         status_text="?",
         code=random.choice([None, None, -1015, -2007]),
-        started_at=random.choice([None, began]),
-        ended_at=random.choice([None, began + timedelta(seconds=9)]),
+        started_at=random.choice([None, began + timedelta(minutes=random.randrange(300))]),
+        ended_at=random.choice([None, began + timedelta(minutes=300, seconds=9)]),
         seconds=random.choice([None, 7, 12.25, random.random()]),
         legs=tuple(legs[: random.randrange(3)]),
         is_partial=random.random() < 0.2,
@@ -117,3 +118,12 @@ async def test_a_report_that_also_reads_every_call_has_the_same_figures(any_stor
 
     found = await build_full_report(any_store, "default", None, also=note)
     assert found.breakdown == plain_breakdown(read) == (await build_full_report(any_store, "default", None)).breakdown
+
+
+def test_each_call_alone_has_the_figures_of_a_plain_count() -> None:
+    random = Random(9)
+    for place in range(400):
+        job = some_job(place, random)
+        count = breakdown.BreakdownCount()
+        assert count.add(facts_of(job)) == 1
+        assert count.result() == plain_breakdown([job])

@@ -13,6 +13,8 @@ from voiceflow_worker.model.records.facts import FORM, WIDTH, Facts, facts_of
 
 STAMP_END = f'{FORM}"'
 """The text that follows the revision at the end of valid facts."""
+IGNORED = "\n"
+"""In place of `STAMP_END`, a text at the end of no facts: a page then has the jobs themselves."""
 _UNCOUNTED = "!"
 NO_FACTS = orjson.dumps([_UNCOUNTED, *[None] * (WIDTH - 1)]).decode()[1:-1]
 """The row of a job without valid facts."""
@@ -39,9 +41,12 @@ def facts_in(page: str, jobs: Sequence[Sequence[Any]]) -> Iterator[Facts]:
     """The facts in a page, which is a JSON array of kept facts.
 
     The rows that are `NO_FACTS` are those of `jobs`, each with the id, state, destination and record of a job. They are
-    decoded just before they are counted.
+    decoded just before they are counted. Raises ValueError if a row is damaged; a page that is read with `IGNORED` has
+    no such rows.
     """
     rows: Facts = orjson.loads(page)
+    if len(rows) % WIDTH:
+        raise ValueError(f"a page of facts has {len(rows)} values, which are no rows of {WIDTH}")
     return _decoded(rows, iter(jobs)) if jobs else iter((rows,))
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.backends.facts_of_before import (
     check_that_no_job_is_decoded,
     check_with_an_older_version,
+    check_with_damaged_facts,
+    check_with_odd_values,
     reports_are_exact,
 )
 from tests.core.test_breakdown import some_job
@@ -47,6 +49,18 @@ async def test_reports_are_exact_beside_an_older_version(path: Path) -> None:
 async def test_a_report_decodes_no_ended_call(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         await check_that_no_job_is_decoded(store, monkeypatch)
+
+
+async def test_a_call_with_odd_values_counts(path: Path) -> None:
+    async with open_store(f"sqlite:///{path}") as store:
+        await check_with_odd_values(store)
+
+
+async def test_damaged_facts_are_ignored(path: Path) -> None:
+    async with open_store(f"sqlite:///{path}") as store:
+        await check_with_damaged_facts(
+            store, lambda job_id, facts: edit(path, "UPDATE jobs SET facts = ? WHERE id = ?", (facts, job_id))
+        )
 
 
 async def test_a_file_without_facts_gets_them(path: Path) -> None:

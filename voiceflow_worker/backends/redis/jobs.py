@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import orjson
 
-from voiceflow_worker.backends.kept_facts import NO_FACTS, STAMP_END, facts_in
+from voiceflow_worker.backends.kept_facts import IGNORED, NO_FACTS, STAMP_END, facts_in
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
 from voiceflow_worker.backends.record import in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.redis import finding
@@ -140,12 +140,10 @@ class RedisJobs(Jobs):
     async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[Facts], str | None]:
-        args: list[Argument] = [id_index(batch_id), after, min(limit, _FACTS), STAMP_END, NO_FACTS]
-        answer = await self._link.run("facts", self._keys.queue(queue), args)
-        if not answer:
-            return iter(()), None
-        last, rows, *jobs = answer
-        return facts_in(f"[{rows}]", jobs), last
+        try:
+            return await self._facts(queue, id_index(batch_id), after, limit, STAMP_END)
+        except ValueError:  # damaged facts: the jobs themselves are read
+            return await self._facts(queue, id_index(batch_id), after, limit, IGNORED)
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
@@ -210,6 +208,16 @@ class RedisJobs(Jobs):
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
+
+    async def _facts(
+        self, queue: str, index: str, after: str, limit: int, end: str
+    ) -> tuple[Iterator[Facts], str | None]:
+        args: list[Argument] = [index, after, min(limit, _FACTS), end, NO_FACTS]
+        answer = await self._link.run("facts", self._keys.queue(queue), args)
+        if not answer:
+            return iter(()), None
+        last, rows, *jobs = answer
+        return facts_in(f"[{rows}]", jobs), last
 
     async def _read_totals(self, queue: str, *, batch_id: str | None) -> tuple[bool, Totals]:
         """The totals of a queue or of a batch, and whether they count all jobs of the queue."""

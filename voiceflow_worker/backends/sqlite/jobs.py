@@ -7,11 +7,12 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import orjson
 
 from voiceflow_worker.backends.admission import remembered
-from voiceflow_worker.backends.kept_facts import facts_in
+from voiceflow_worker.backends.kept_facts import IGNORED, STAMP_END, facts_in
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.record import event_from, in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.sqlite import writes
@@ -110,9 +111,11 @@ class SqliteJobs(Jobs):
     async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[Facts], str | None]:
-        answer = await self._reader.scan(*facts_page(queue, batch_id, after=after, limit=limit))
-        last, rows, jobs = orjson.loads(answer)
-        return (iter(()) if last is None else facts_in(rows, jobs)), last
+        page = partial(facts_page, queue, batch_id, after=after, limit=limit)
+        try:
+            return await self._facts(*page(STAMP_END))
+        except ValueError:  # damaged facts: the jobs themselves are read
+            return await self._facts(*page(IGNORED))
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
@@ -207,6 +210,10 @@ class SqliteJobs(Jobs):
             if count != seen or left <= 0:
                 return count
             await change.wait(_MACHINE, within=min(left, _LOOK_EVERY))
+
+    async def _facts(self, statement: str, bindings: dict[str, Any]) -> tuple[Iterator[Facts], str | None]:
+        last, rows, jobs = orjson.loads(await self._reader.scan(statement, bindings))
+        return (iter(()) if last is None else facts_in(rows, jobs)), last
 
     async def _states(self, queue: str, *, batch_id: str | None) -> Mapping[JobState, int]:
         """The number of jobs in each state, also for states without jobs."""
