@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.engine import Engine
+from tests.support.engine import LEASE, Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import SOURCE, flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
@@ -184,6 +185,33 @@ async def test_a_second_party_who_was_suppressed_meanwhile_is_not_rung(here: Eng
     assert ended.reason is not None
     assert ended.reason.startswith(f"its second party {BEN} is on the suppression list")
     assert await locks(here.store) == []
+
+
+async def test_a_second_party_who_opts_out_before_its_lost_lock_is_taken_again_is_not_called(
+    any_store: Store, clock: ManualClock
+) -> None:
+    """Its worker stood still, and gives its locks back while another worker prolongs them."""
+    voice = ScriptedVoice()
+    stood, two = Engine(any_store, voice), Engine(any_store, voice, queue="two")
+    puts: list[StoreCall] = []
+
+    async def before(call: StoreCall) -> None:
+        if call.name in ("records.claim", "records.put_if_absent") and call.arguments[0] == NAMESPACE:
+            puts.append(call)
+            if len(puts) == 2:
+                await stood.submitter.give_back(stalled)
+                await two.send()
+                await two.summarise(desk, SessionStatus.COMPLETED_UNSUBSCRIBED)
+
+    here = Engine(FaultyStore(any_store, before=before), voice)
+    job, desk = await stood.queue.enqueue(bridge(ANA, DESK)), await two.enqueue(DESK)
+    stalled = await stood.prepare()
+    clock.advance(LEASE + timedelta(seconds=1))
+    await here.sweeper.sweep()
+    await here.send()
+    assert len(puts) >= 2
+    assert [placement.client_request_id for _, placement in voice.placed] == [f"{desk.id}.1"]
+    assert await here.state(job) == "cancelled"
 
 
 # -- one telephone, two spellings ----------------------------------------------------------------------------------

@@ -253,11 +253,13 @@ class JournalFile(WitnessJournal):
 
     def _write_durably(self, lines: Sequence[str]) -> None:
         began = time.monotonic()
-        self._write(lines)
-        os.fdatasync(self._descriptor)
-        ended = time.monotonic()
-        if ended - began > QUICK:
-            self._slow_until = ended + SLOW_FOR
+        try:
+            self._write(lines)
+            os.fdatasync(self._descriptor)
+        finally:  # a disk that fails may be slow too
+            ended = time.monotonic()
+            if ended - began > QUICK:
+                self._slow_until = ended + SLOW_FOR
 
     def _write(self, lines: Sequence[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode()

@@ -34,7 +34,7 @@ _TALLIES_AT_ONCE = 64
 """The number of tallies written in one step, before other tasks may run."""
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
-_LOOK_EVERY = 0.01
+_LOOK_EVERY = 0.02
 """Seconds between two checks for changes by other processes. Changes by this process wake at once."""
 _MACHINE = SystemClock()
 """The clock for these checks: a test that sets the clock of a store by hand does not set that of other processes."""

@@ -101,10 +101,10 @@ class NumberLocks:
         holders = [each.job for each in wishes if any(standing[number] == each.owner for number in each.numbers)]
         for job, number in await self._prolong(holders, now=now):
             busy.setdefault(job.id, number)
-        await self._release_leased([(job, now) for job in holders if job.id in busy])
         locked = [job for job in jobs if job.id not in busy]
-        # A lock that was taken over from an older POST was taken after the reading.
-        read = claimed.read if standing is claimed.standing else None
+        # A lock that was taken over from an older POST, or that was lost and prolonged, was taken after the reading.
+        is_early = standing is not claimed.standing or any(self._locked_second(job.parties[1:]) for job in holders)
+        read = None if is_early else claimed.read
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy], read)
 
     def beside(self, jobs: Iterable[Job]) -> list[str]:

@@ -112,12 +112,14 @@ class Submitter:
         attempts. All jobs are put back if the store was set back to an older state. A job with a number on the
         suppression list ends. A job whose lease has ended is left to the sweep.
         """
+        locks: dict[str, datetime] = {}
         while True:
             locked_at = self._store.clock.now()
             # After a lease another worker may have the job: its locks and its place in the limit per person are not
             # ours.
             ours = [job for job in jobs if locked_at < job.due_at]
             open_now = [job for job in ours if job.may_ring(at=locked_at)]
+            locks.update((job.id, locked_at) for job in open_now)
             restarts = self._restarts
             locked, is_whole = await gather(partial(self._lock, open_now, at=locked_at), self._vet)
             if not is_whole:
@@ -130,7 +132,8 @@ class Submitter:
                 break
             # The server that took the locks may have lost them since.
         if len(open_now) < len(ours):
-            await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW) for job in ours if job not in open_now])
+            shut = [job for job in ours if job not in open_now]
+            await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW, locks.get(job.id)) for job in shut])
         ready, bridged = await self._free(locked, now=locked_at)
         capped = await self._caps.reserve(ready, now=locked_at)
         ready = [job for job in ready if job not in [each for each, _ in capped]] if capped else ready
