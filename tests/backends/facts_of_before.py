@@ -90,6 +90,11 @@ async def check_that_no_job_is_decoded(store: Store, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(kept_facts, "job_from", job_that_is_noted)
     await reports_are_exact(store)
     assert decoded == []
-    await store.jobs.commit([moved(jobs[5], state=JobState.SENDING)])
+    begun = moved(jobs[5], state=JobState.SENDING)
+    await store.jobs.commit([begun])
     await reports_are_exact(store)
     assert set(decoded) == {jobs[5].id}
+    decoded.clear()
+    await store.jobs.commit([moved(begun.new, state=ENDED[0])])
+    await reports_are_exact(store)
+    assert decoded == []

@@ -41,8 +41,8 @@ MOST_IN_ONE_CALL = 20_000
 """The most jobs in one `enqueue`. The script takes some 1.5 s, during which the server answers nobody else."""
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
-_FACTS = 1000
-"""The most jobs of which one script reads the facts, in a few milliseconds."""
+_FACTS = 500
+"""The most jobs of which one script reads the facts, in a few milliseconds, or about 10 if they have none."""
 _ROUNDS = 500
 """The most times that a lease repeats its script, after scripts that found only expired or held jobs."""
 
