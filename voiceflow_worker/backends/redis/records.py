@@ -11,7 +11,7 @@ from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link, Run
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Records
-from voiceflow_worker.core.ports.claims import Claimed, OneTripClaims, claim_then_read
+from voiceflow_worker.core.ports.claims import Claimed, OneTripClaims
 
 _LOOKS = 1000
 """The most records that one script examines."""
@@ -51,10 +51,9 @@ class RedisRecords(Records, OneTripClaims):
         expires_at: datetime | None,
         now: datetime,
         then_read: Mapping[str, Sequence[str]],
-    ) -> Claimed:
+    ) -> Claimed | None:
         if not values or not self._link.has_order:
-            # On several connections, the server may read before it stores.
-            return await claim_then_read(self, namespace, values, expires_at=expires_at, now=now, then_read=then_read)
+            return None  # on several connections, the server may read before it stores
         await self._registers.note(self._keys.namespaces, namespace)
         args: list[Argument] = [to_micros(now), micros(expires_at), 1, *_pairs(values)]
         runs = [Run("record_put_if_absent", self._keys.namespace(namespace), args)]

@@ -29,13 +29,12 @@ _NOTES = range(2, 9)
 class Locked:
     """The jobs that have locked all their numbers, and the other jobs, each with its first busy number.
 
-    `read` has the records of other namespaces that were read in the same trip, after all numbers were locked. It is
-    None if they must be read now.
+    `read` has the records of other namespaces that were read after all numbers were locked.
     """
 
     jobs: Sequence[Job]
     busy: Sequence[tuple[Job, str]]
-    read: Mapping[str, Mapping[str, str]] | None = None
+    read: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,10 @@ class NumberLocks:
                 busy[job.id] = taken
         # Not durably: the journal entry of the POST makes its locks durable. A worker that stood still must not shorten
         # the locks of a later lease of the same job, so the later end stays.
+        reads = then_read or {}
+        reads_late = any(self._locked_second(job.parties[1:]) for job in jobs)
         claimed = await self._claims.claim(
-            NAMESPACE, wanted, expires_at=self._first_end(now), now=now, then_read=then_read or {}
+            NAMESPACE, wanted, expires_at=self._first_end(now), now=now, then_read={} if reads_late else reads
         )
         standing = await self._taken_over(wishes, claimed.standing, now=now)
         for wish in wishes:
@@ -102,9 +103,9 @@ class NumberLocks:
         for job, number in await self._prolong(holders, now=now):
             busy.setdefault(job.id, number)
         locked = [job for job in jobs if job.id not in busy]
-        # A lock that was taken over from an older POST, or that was lost and prolonged, was taken after the reading.
-        is_early = standing is not claimed.standing or any(self._locked_second(job.parties[1:]) for job in holders)
-        read = None if is_early else claimed.read
+        # A lock may be taken after the claim: taken over from an older POST, or taken again to be prolonged.
+        is_early = reads_late or standing is not claimed.standing
+        read = await self._claims.read(reads, now=now) if locked and is_early else claimed.read
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy], read)
 
     def beside(self, jobs: Iterable[Job]) -> list[str]:

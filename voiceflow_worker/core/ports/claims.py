@@ -22,7 +22,7 @@ class Claimed:
 
 @runtime_checkable
 class OneTripClaims(Protocol):
-    """Records that can be claimed and then read in one trip."""
+    """Records that can usually be claimed and then read in one trip."""
 
     async def claim(
         self,
@@ -32,11 +32,12 @@ class OneTripClaims(Protocol):
         expires_at: datetime | None,
         now: datetime,
         then_read: Mapping[str, Sequence[str]],
-    ) -> Claimed:
+    ) -> Claimed | None:
         """Store each value whose key is absent, and then read records of other namespaces.
 
         Stores as `put_if_absent` does, not `durably` and with `keep_later_end`. `then_read` has the keys to read, by
-        namespace. The reads see every change that was stored before the claim, by any process.
+        namespace. The reads see every change that was stored before the claim, by any process. Returns None, and
+        stores nothing, if that cannot be promised in one trip.
         """
         ...
 
@@ -59,24 +60,17 @@ class Claims:
     ) -> Claimed:
         """Claim records, and then read others. See `OneTripClaims.claim`."""
         if self._in_one_trip is not None:
-            return await self._in_one_trip.claim(namespace, values, expires_at=expires_at, now=now, then_read=then_read)
-        return await claim_then_read(
-            self._records, namespace, values, expires_at=expires_at, now=now, then_read=then_read
+            claimed = await self._in_one_trip.claim(
+                namespace, values, expires_at=expires_at, now=now, then_read=then_read
+            )
+            if claimed is not None:
+                return claimed
+        standing = await self._records.put_if_absent(
+            namespace, values, expires_at=expires_at, now=now, durably=False, keep_later_end=True
         )
+        return Claimed(standing, await self.read(then_read, now=now))
 
-
-async def claim_then_read(
-    records: Records,
-    namespace: str,
-    values: Mapping[str, str],
-    *,
-    expires_at: datetime | None,
-    now: datetime,
-    then_read: Mapping[str, Sequence[str]],
-) -> Claimed:
-    """Claim records, and read others in a second trip. See `OneTripClaims.claim`."""
-    standing = await records.put_if_absent(
-        namespace, values, expires_at=expires_at, now=now, durably=False, keep_later_end=True
-    )
-    reads = [partial(records.get, each, keys, now=now) for each, keys in then_read.items()]
-    return Claimed(standing, dict(zip(then_read, await gather(*reads), strict=True)))
+    async def read(self, wanted: Mapping[str, Sequence[str]], *, now: datetime) -> Mapping[str, Mapping[str, str]]:
+        """The records with these keys, by namespace."""
+        found = await gather(*(partial(self._records.get, each, keys, now=now) for each, keys in wanted.items()))
+        return dict(zip(wanted, found, strict=True))

@@ -162,29 +162,16 @@ class Submitter:
         So no opt-out is missed: the call in which a person opts out keeps its lock until the number is on the list.
         """
         if not jobs:
-            return Locked([], [])
-        wanted = self._wanted(jobs)
-        locked = await self._numbers.lock(jobs, now=at, then_read=wanted)
-        if locked.read is not None or not locked.jobs:
-            return locked
-        records = self._store.records
-        found = await gather(*(partial(records.get, each, keys, now=at) for each, keys in wanted.items()))
-        return replace(locked, read=dict(zip(wanted, found, strict=True)))
-
-    def _wanted(self, jobs: Sequence[Job]) -> dict[str, Sequence[str]]:
-        """The keys of the records that are read when the numbers of these jobs are locked, by namespace."""
-        return {
-            SUPPRESSED: list(all_spellings(_numbers(jobs))),
-            BESIDE: self._numbers.beside(jobs),
-        }
+            return Locked([], [], {})
+        wanted = {SUPPRESSED: list(all_spellings(_numbers(jobs))), BESIDE: self._numbers.beside(jobs)}
+        return await self._numbers.lock(jobs, now=at, then_read=wanted)
 
     async def _free(self, locked: Locked, *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
         """The locked jobs that may be sent; and jobs that share a number with a menu's bridge, each with the number."""
-        read = locked.read or {}
-        listed = self._suppression.standing_in(read.get(SUPPRESSED, {}), _numbers(locked.jobs))
+        listed = self._suppression.standing_in(locked.read.get(SUPPRESSED, {}), _numbers(locked.jobs))
         ready = await self._not_suppressed(locked.jobs, listed, locked_at=now)
         left = {job.id for job in ready}
-        bridged = self._numbers.bridged(locked.jobs, read.get(BESIDE, {}))
+        bridged = self._numbers.bridged(locked.jobs, locked.read.get(BESIDE, {}))
         taken = {job.id for job, _ in bridged}
         return [job for job in ready if job.id not in taken], [each for each in bridged if each[0].id in left]
 
