@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
@@ -127,3 +128,14 @@ def test_each_call_alone_has_the_figures_of_a_plain_count() -> None:
         count = breakdown.BreakdownCount()
         assert count.add(facts_of(job)) == 1
         assert count.result() == plain_breakdown([job])
+
+
+def test_a_time_at_the_beginning_of_1970_counts() -> None:
+    began = datetime(1970, 1, 1, tzinfo=UTC)
+    outcome = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", started_at=began, ended_at=began)
+    post = replace(some_post(1, Random(3)), began_at=began, verdict=VerdictKind.CREATED, outcome=outcome)
+    job = sample_job(1, posts=(post,))
+    count = breakdown.BreakdownCount()
+    count.add(facts_of(job))
+    assert count.result() == plain_breakdown([job])
+    assert count.result().ended_at == began

@@ -182,8 +182,8 @@ class BreakdownCount:
         if len(self._prices) > _MOST_PRICES:
             self._add_up_prices()
         self._answered_seconds = sum(filter(None, seconds), self._answered_seconds)
-        self._began = min(filter(None, (self._began, *began)), default=None)
-        self._ended = max(filter(None, (self._ended, *ended)), default=None)
+        self._began = min((time for time in (self._began, *began) if time is not None), default=None)
+        self._ended = max((time for time in (self._ended, *ended) if time is not None), default=None)
         self._zones.update(zones)
         return len(texts) - texts.count(None)
 
