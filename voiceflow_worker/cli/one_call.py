@@ -87,8 +87,8 @@ def number_to_call(text: str, *, place: str) -> str:
 async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_outcome: bool) -> bool:
     """Place the call once, report each step as it happens, and return True if the call was answered.
 
-    The first SIGINT or SIGTERM cancels the call if it has not been sent. After the second, a
-    POST in flight is not awaited. Raises StoreError, VoiceError, SettingsError.
+    The first SIGINT or SIGTERM cancels the call if it has not been sent. After the second, a POST in
+    flight is not awaited. Raises StoreError, VoiceError, SettingsError.
     """
     listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
     voice = voice_client(settings)
