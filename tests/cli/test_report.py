@@ -94,6 +94,18 @@ def test_totals_alone_look_at_no_call(voiceflow: Program, monkeypatch: pytest.Mo
     assert "by_hour" not in totals
 
 
+def test_a_report_without_files_reads_the_facts_of_the_calls_alone(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(voiceflow)
+    full = voiceflow("report", "--batch", "march", "--json", "--csv", "out.csv", *store).document
+    monkeypatch.setattr("voiceflow_worker.core.overview.report.find_pages", None)
+    monkeypatch.setattr("voiceflow_worker.cli.progress.LINE_EVERY", 0.0)
+    monkeypatch.setattr("voiceflow_worker.cli.report.MANY_CALLS", 1)
+    ended = voiceflow("report", "--batch", "march", "--json", *store)
+    assert (ended.document, "report: 3 of 3 calls read" in ended.err) == (full, True)
+
+
 def test_excel_without_its_library_is_refused_with_the_remedy(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

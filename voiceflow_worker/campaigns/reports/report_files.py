@@ -51,7 +51,8 @@ async def write_report_files(
 ) -> list[Report]:
     """Write the reports of these batches (None: the whole queue) side by side into each file; returns the reports.
 
-    Each call is read once, and each file gets its name when it is complete. Memory does not grow with the calls.
+    Each call is read once, and without files only the facts of each call are read. Each file gets its name when it is
+    complete. Memory does not grow with the calls.
     `progress` is called with a number of calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError,
     and InvalidInputError if a library is missing.
     """
@@ -61,14 +62,18 @@ async def write_report_files(
         spool, read = LineSpool(held), 0
 
         async def hold(jobs: Sequence[Job]) -> None:
+            await to_thread.run_sync(spool.add, jobs)
+
+        def counted(calls: int) -> None:
             nonlocal read
-            read += len(jobs)
-            if files:
-                await to_thread.run_sync(spool.add, jobs)
+            read += calls
             if progress is not None:
                 progress(read, "read")
 
-        reports = [await build_full_report(store, queue, batch_id, also=hold) for batch_id in batch_ids]
+        also = hold if files else None
+        reports = [
+            await build_full_report(store, queue, batch_id, also=also, counted=counted) for batch_id in batch_ids
+        ]
         now = store.clock.now()
         if files.csv is not None:
             await _stepped(files.csv, write_csv_report(files.csv, spool), progress)

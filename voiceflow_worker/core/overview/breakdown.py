@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -161,11 +161,13 @@ class BreakdownCount:
         self._began: int | None = None
         self._ended: int | None = None
 
-    async def add_all(self, calls: Iterator[Facts]) -> None:
-        """Count calls. Other tasks may run meanwhile."""
+    async def add_all(self, calls: Iterator[Facts]) -> int:
+        """Count calls; returns how many. Other tasks may run meanwhile."""
+        added = 0
         for some in calls:
-            self.add(some)
+            added += self.add(some)
             await checkpoint()
+        return added
 
     def add(self, calls: Facts) -> int:
         """Count calls, a thousand in a millisecond; returns how many."""
@@ -253,12 +255,19 @@ def _present(counted: Counter[Value | None]) -> Iterator[tuple[Value, int]]:
     return ((value, count) for value, count in counted.items() if value is not None)
 
 
-async def read_breakdown(store: Store, queue: str, batch_id: str | None) -> Breakdown:
-    """The breakdown of a queue or of a batch, from one pass over the facts of its calls."""
+async def read_breakdown(
+    store: Store, queue: str, batch_id: str | None, *, counted: Callable[[int], None] | None = None
+) -> Breakdown:
+    """The breakdown of a queue or of a batch, from one pass over the facts of its calls.
+
+    `counted` is called after each page with the number of calls in it.
+    """
     count = BreakdownCount()
     read = partial(store.jobs.facts, queue, batch_id=batch_id, limit=PAGE)
     calls, last = await read()
     while last is not None:
         # The store reads the next page while this one is counted.
-        (calls, last), _ = await gather(partial(read, after=last), partial(count.add_all, calls))
+        (calls, last), added = await gather(partial(read, after=last), partial(count.add_all, calls))
+        if counted is not None:
+            counted(added)
     return count.result()

@@ -132,19 +132,29 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
 
 
 async def build_full_report(
-    store: Store, queue: str, batch_id: str | None, *, also: Callable[[Sequence[Job]], Awaitable[None]] | None = None
+    store: Store,
+    queue: str,
+    batch_id: str | None,
+    *,
+    also: Callable[[Sequence[Job]], Awaitable[None]] | None = None,
+    counted: Callable[[int], None] | None = None,
 ) -> Report:
-    """The report with its breakdown, from one pass over the calls; `also` gets each page of calls."""
+    """The report with its breakdown.
+
+    With `also`, which gets each page of calls, the calls are read whole; otherwise only the facts of each call, some
+    ten times as fast. `counted` is called after each page with the number of calls in it.
+    """
     if also is None:
-        return replace(
-            await build_report(store, queue, batch_id), breakdown=await read_breakdown(store, queue, batch_id)
-        )
+        breakdown = await read_breakdown(store, queue, batch_id, counted=counted)
+        return replace(await build_report(store, queue, batch_id), breakdown=breakdown)
     count = BreakdownCount()
     pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
     async with aclosing(pages):
         async for page in pages:
             await count.add_all(facts_of_each(page))
             await also(page)
+            if counted is not None:
+                counted(len(page))
     return replace(await build_report(store, queue, batch_id), breakdown=count.result())
 
 
