@@ -1,4 +1,4 @@
-"""Cancellation of a task instance's unsent calls. If a later try requests a cancelled call, it makes a new call."""
+"""Cancellation of a task instance's unsent calls. If a later try requests such a call, it makes a new call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REMOVED = "its Airflow task does not ask for it any more"
 
 PAGE = 1000
 TOGETHER = 200
-"""The most cancellations requested at a time. The queue commits them together."""
+"""The largest number of cancellations that are requested at a time. The queue commits them together."""
 
 
 class CancelledByTaskError(VoiceflowError):
@@ -57,7 +57,7 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
 
 
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
-    """Return the ids of a task instance's unsent calls in these batches. If `identity` is None, any task's calls count.
+    """Return the ids of a task instance's unsent calls in these batches (None: of any task instance).
 
     Calls in the batch that is named after the task instance all belong to this instance, and are not checked.
     """
@@ -84,7 +84,7 @@ async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: 
 
 
 async def count_cancelled(queue: CallQueue, batch_id: str) -> int:
-    """Count the calls of a batch that tasks cancelled."""
+    """Return the number of calls in a batch that were cancelled by tasks."""
     return sum([was_cancelled_by_task(job) async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED})])
 
 

@@ -1,4 +1,4 @@
-"""Coroutines of the library, run from blocking methods of Airflow."""
+"""Functions that run coroutines of the library from blocking methods of Airflow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def run_in_thread(work: Callable[[], Coroutine[Any, Any, T]], *, seconds: float | None) -> T:
-    """Run a coroutine in a new thread, and return its result. Raises TimeoutError after `seconds`; the thread goes on.
+    """Run a coroutine in a new thread, and return its result. After `seconds`, raise TimeoutError; the thread goes on.
 
     This also works in a signal handler, which may have interrupted a running loop.
     """

@@ -1,4 +1,4 @@
-"""Errors and call outcomes as failures of Airflow tasks. A failure is final if a retry cannot help."""
+"""Conversion of errors and call outcomes to failures of Airflow tasks. A failure is final if a retry cannot help."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FINAL = (
     StoreVersionError,
     UnknownBackendError,
 )
-"""Errors that a retry cannot mend."""
+"""Errors that occur again in each retry."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def as_airflow_errors(subject: str) -> Generator[None]:
 
 
 def fails(job: Job, fail_on: Iterable[str]) -> bool:
-    """Return whether `fail_on` names the state of this job or the status of its call.
+    """Return whether `fail_on` names the state of this job or the session status of its call.
 
     In a call with two legs, only the leg to the job's destination counts, because the other party may have been busy.
     """
@@ -71,9 +71,9 @@ def checked_fail_on(fail_on: Iterable[str]) -> tuple[str, ...]:
 
 
 def never_rang(job: Job) -> bool:
-    """Return whether this job certainly rang nobody's phone, and never will.
+    """Return whether it is certain that this job rang nobody's phone and never will.
 
-    False for a pruned job: nothing is certain about a job without its body.
+    Returns False for a pruned job, because nothing is certain about a job without its body.
     """
     ended_unsent = job.state in {JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED}
     return ended_unsent and job.attempt == 0 and bool(job.body)

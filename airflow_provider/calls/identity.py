@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LONGEST_BATCH = 50
-"""The most characters of a `clientBatchId` (8x8 callflows guide)."""
+"""The largest number of characters in a `clientBatchId` (8x8 callflows guide)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +48,17 @@ class TaskIdentity:
         return self.map_index >= 0
 
     def key(self, item: str = "", *, generation: int = 0) -> str:
-        """Return the unique key of one call of this instance. It is the same key in each try.
+        """Return the unique key of one call of this instance. The key is the same in all tries.
 
         `item` distinguishes the calls of one instance. `generation` counts the earlier calls that this call replaces.
         """
         return f"airflow-{self._digest(item, *([generation] if generation else []))[:40]}"
 
     def call_key(self, called: str, ordinal: int, *, generation: int) -> str:
-        """Return the key of a call to `called` (a number or a row), by its ordinal. Mapped instances share the keys."""
+        """Return the unique key of the task's call number `ordinal` to `called`, which names a phone number or a row.
+
+        The key is the same for all instances of a mapped task.
+        """
         return f"airflow-{digest(*self._task, 'calls', called, ordinal, generation)[:40]}"
 
     def scope(self) -> str:

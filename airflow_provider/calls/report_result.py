@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from voiceflow_worker import Report
 
 MOST_KEYS = 100
-"""The most different key inputs in a result. Each person may type other keys, and Airflow stores every result."""
+"""The largest number of different key inputs in a result. It is limited because Airflow stores every result."""
 
 
 def report_result(report: Report) -> dict[str, object]:

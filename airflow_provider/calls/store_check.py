@@ -1,4 +1,4 @@
-"""The check that later tries of a task can read the same store: a try on another host cannot read a store file."""
+"""The check that later tries of a task can read the same store. A try on another host cannot read a store file."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
 
 
 def executors(configured: str) -> list[str]:
-    """Return the executors in a value of `[core] executor`: their class names, or an alias that has no class."""
+    """Return the executors that a value of `[core] executor` lists, by class name, or by alias if it gives no class."""
     parts = configured.replace(";", ",").split(",")
     names = [part.strip().rpartition("=")[2].rpartition(":")[2].rpartition(".")[2].strip() for part in parts]
     return [name for name in names if name]
 
 
 def executor_of(task_executor: str | None, configured: str) -> str:
-    """Return the executor that the task names by alias or class, or else the configured value."""
+    """Return the executor that the task names by its alias or class. If it names none, return the configured value."""
     if not task_executor:
         return configured
     for part in configured.replace(";", ",").split(","):

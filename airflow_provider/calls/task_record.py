@@ -18,7 +18,7 @@ from voiceflow_worker import CallQueue, InvalidInputError
 
 NAMESPACE = "airflow-tasks"
 KEPT_FOR = timedelta(days=400)
-"""The lifetime of a record, which is as long as that of a unique key."""
+"""The lifetime of a record, which is the same as the lifetime of a unique key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class AirflowTaskState:
 
 
 def refuse_unknown_calls(saved: Mapping[str, Any] | None, *, store: str) -> None:
-    """To be called if the store has no call. Raises InvalidInputError if Airflow's task state (`saved`) names one."""
+    """Raise InvalidInputError if Airflow's task state (`saved`) names a call. Use this if the store has no call."""
     if saved is None:
         return
     what = f"call {saved['job_id']}" if "job_id" in saved else f"batch {saved.get('batch_id')}"

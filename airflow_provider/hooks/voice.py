@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 DEFAULT_CONNECTION = "voiceflow_default"
 
 _OWN_EXTRAS = frozenset({"ui_url", "allow_local_store"})
-"""Fields of the extra that the provider reads. All other fields are settings of the library."""
+"""Fields of the connection's extra that the provider reads itself. All other fields are settings of the library."""
 
 
 class VoiceFlowHook(BaseHook):
     """A hook for connections of type `voiceflow`: the host is the base URL, and the password is the API key.
 
-    The extra may have any setting of the library in lower case (`sub_account`, `store`, `queue`, `source`,
-    `voice_profile`, `rate`, …), and `ui_url` and `allow_local_store` for the provider. Missing settings come from the
+    The extra may have any setting of the library, in lower case (`sub_account`, `store`, `queue`, `source`,
+    `voice_profile`, `rate`, …), and also `ui_url` and `allow_local_store`. Missing settings come from the
     environment of the process (`VOICEFLOW_STORE`, …), then from defaults.
 
     The connection is read once, at first use. Methods whose names begin with `a` read it without blocking the event

@@ -26,9 +26,10 @@ RING = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
-    """The people to call in order, the time that each has (`answer_within`), the question, and the key that confirms.
+    """A series of calls to people, one after the other, until one of them acknowledges by pressing `key`.
 
-    `occasion` identifies the event: if the callback of the event runs twice, nobody is called twice.
+    Each person has the time `answer_within`. `occasion` identifies the event, so that nobody is called twice for it
+    if its callback runs twice.
     """
 
     occasion: tuple[object, ...]

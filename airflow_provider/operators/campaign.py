@@ -42,9 +42,9 @@ class VoiceCampaignOperator(CallingTask):
     (`destination`, `source`, `not_before`, `priority`, …).
 
     A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number. If
-    an earlier try called a person, the row does not call again, even with another text. A waiting call is replaced if
-    its text was changed, and cancelled if its row was removed. One bad row prevents all calls, unless `skip_bad` is
-    set.
+    an earlier try already called for a row, the row is not called again, even with a different text. A waiting call is
+    replaced if its text was changed, and cancelled if its row was removed. One bad row prevents all calls, unless
+    `skip_bad` is set.
 
     `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work as in
     `VoiceCallOperator`. The task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.

@@ -77,7 +77,7 @@ class VoiceTask(BaseOperator):
 
 
 class CallingTask(VoiceTask):
-    """A task that makes calls, and can send them itself. If a user stops the task, its unsent calls are cancelled."""
+    """A task that makes calls and can send them itself. If a user stops the task, its unsent calls are cancelled."""
 
     operator_extra_links = (VoiceCallLink(),)
 

@@ -22,10 +22,10 @@ from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError
 log = logging.getLogger(__name__)
 
 FIRST_LOOK = 2.0
-"""Seconds before the first look. An earlier event could arrive before the task is deferred."""
+"""Seconds before the first look at the calls. An earlier event could arrive before the task is deferred."""
 LAG_MARGIN = 1.0
 PATIENCE_WITH_STORE = 300.0
-"""Seconds for which the store may be unavailable. After that, the task resumes with an error."""
+"""The number of seconds for which the store may be unavailable before the task resumes with an error."""
 
 
 class VoiceOutcomeTrigger(BaseTrigger):

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_NAMED = 20
-"""The most bad rows that an error names."""
+"""The largest number of bad rows that an error lists."""
 
 
 class RowsChangedError(VoiceflowError):
@@ -64,13 +64,13 @@ class EnqueuedRows:
 
 @dataclass(slots=True)
 class _Plans:
-    """Rows whose call is replaced, and the rows that get a new call. `kept` has the ids of calls that have a row."""
+    """Rows whose calls are replaced, and rows that get new calls. `kept` has the ids of calls that still have a row."""
 
     kept: set[str] = field(default_factory=set[str])
     replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     make: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     differing: int = 0
-    """The number of rows that keep a call with another content."""
+    """The number of rows that keep their call although its content differs from the row."""
 
 
 async def enqueue_rows(
@@ -209,7 +209,7 @@ class _Enqueueing:
     async def _older_calls(
         self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow]
     ) -> dict[str, list[Job]]:
-        """Return calls that an older release made, found by their unique keys, or by number in the task's batch."""
+        """Return calls that an older release made, found by unique key, or by phone number within the task's batch."""
         keys = [older_key(rows[row.place], self.identity) for row in requested]
         owners = await key_owners(self.queue, keys)
         jobs = await self.queue.store.jobs.get([job_id for job_id, _ in owners.values()])

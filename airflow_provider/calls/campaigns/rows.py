@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TaskRows:
     """The rows of a task, as mappings.
 
-    If they are from a file, `lines` are their line numbers, and `unreadable` are the errors of lines that are not rows.
+    For rows from a file, `lines` has their line numbers, and `unreadable` has the errors of lines that cannot be read.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -30,11 +30,11 @@ class TaskRows:
     unreadable: Sequence[Finding] = ()
 
     def number(self, place: int) -> int:
-        """Return the number of a row that messages show: the line in the file, or the position in the list, from 1."""
+        """Return the row number for messages: the line in the file, or the position in the list, counted from 1."""
         return self.lines[place] if self.lines else place + 1
 
     def renumbered(self, found: Finding) -> Finding:
-        """Return the error with the row number that messages show. `found` has the position in the list, from 1."""
+        """Return the error with the row number for messages. `found` has the position in the list, counted from 1."""
         return found if found.row is None else replace(found, row=self.number(found.row - 1))
 
 

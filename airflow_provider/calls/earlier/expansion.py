@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _NOT_CLEARED = frozenset(
     {"success", "failed", "skipped", "upstream_failed", "deferred", "up_for_reschedule", "up_for_retry"}
 )
-"""States of instances that have run. A cleared instance has other states until it has claimed its calls again."""
+"""States of instances that have run. A cleared instance is in none of them until it has claimed its calls again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Expansion:
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> Expansion:
-        """Return the expansion of the task in this context. Airflow is asked only after a clear."""
+        """Return the expansion of the task in this context. Airflow is asked for the states only after a clear."""
         identity = TaskIdentity.of(context)
         if not identity.is_mapped or not identity.clear_number:
             return cls()
@@ -43,7 +43,7 @@ class Expansion:
             return cls()
 
     def has_run(self, index: int) -> bool:
-        """Return whether an instance has run, and does not run again after a clear. Such an instance keeps its call."""
+        """Return whether an instance has run and was not cleared to run again. Such an instance keeps its call."""
         return self.states is not None and self.states.get(index) in _NOT_CLEARED
 
     async def cancel_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:

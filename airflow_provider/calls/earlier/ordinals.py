@@ -1,9 +1,9 @@
 """Ordinals of a mapped task's calls to one number, claimed by the instances of the task.
 
 A map index does not identify a call: if a cleared task expands [X, A, B] instead of [A, B], A and B get other indexes.
-Nor does a number, because two instances may call the same number. Each instance therefore claims an ordinal for its
-number, and keeps the ordinal in all tries. After a clear, the instances claim ordinals again, beginning with the
-ordinals of calls that rang. So if fewer instances than before call a number, it does not ring again.
+A phone number does not identify a call either: two instances may call the same one. Each instance therefore claims an
+ordinal for its number, and keeps the ordinal in all tries. After a clear, the instances claim ordinals again, beginning
+with the ordinals of calls that rang. So a number does not ring again if fewer instances call it than before.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ NAMESPACE = "airflow-places"
 
 @dataclass(slots=True)
 class _Claim:
-    """A claim of a task instance, with the ordinals that the instance may get, best first."""
+    """A claim of a task instance, with the ordinals that the instance may get, the preferred one first."""
 
     called: str
     claimant: str
     ordinals: list[int]
 
     def next_ordinal(self, known: int) -> None:
-        """Drop the first ordinal. If none is left, add the next larger one, or `known` if that is larger."""
+        """Drop the first ordinal. If none is left, add the larger of two: the ordinal after it, or `known`."""
         last = self.ordinals.pop(0)
         if not self.ordinals:
             self.ordinals.append(max(last + 1, known))
@@ -46,8 +46,8 @@ async def claim_ordinals(
 ) -> list[int]:
     """Claim an ordinal for each of these calls of an instance, and return the ordinals.
 
-    An ordinal counts the task's calls to one number, or for a row with its own key. `made` has the calls that the task
-    has made so far, with ordinals from 0. Two instances of one expansion never get the same ordinal.
+    Ordinals number the task's calls to one phone number, or for one row key, from 0. `made` has the calls that the task
+    has made so far. Two instances of one expansion never get the same ordinal.
     """
     seen: Counter[str] = Counter()
     claims: list[_Claim] = []
@@ -111,7 +111,7 @@ async def _kept(
 
 
 def _rank(call: PriorCall, before: int) -> tuple[bool, bool, int, int]:
-    """Return the sort key of a call: calls that rang first, then the call with ordinal `before`, then the others."""
+    """Return the sort key of a call. Calls that rang come first, then the call with ordinal `before`, then the rest."""
     return call.condition is not Condition.RANG, call.ordinal != before, call.condition.value, call.ordinal
 
 
@@ -124,7 +124,7 @@ def _own(identity: TaskIdentity, claim: _Claim) -> str:
 
 
 def _claimed_key(identity: TaskIdentity, index: int) -> str:
-    """Return the key of a record which says that an instance has claimed its calls since the last clear."""
+    """Return the key of the record that shows that an instance has claimed its calls since the last clear."""
     return f"{identity.scope()}/{identity.clear_number}/claimed/{index}"
 
 

@@ -13,11 +13,11 @@ from voiceflow_worker import CallQueue, Job, JobState
 
 AT_ONCE = 500
 MARGIN = 2
-"""A search for calls ends after this many free ordinals in sequence, because a removed row may leave a gap."""
+"""The number of consecutive free ordinals that end a search for calls. A removed row may leave a shorter gap."""
 
 
 class Condition(Enum):
-    """The progress of a call. A row with a changed text prefers a call whose condition comes earlier in this list."""
+    """The progress of a call. A row with a changed text gets the call whose condition comes earliest in this list."""
 
     RANG = auto()
     """The call rang, may have rung, is being sent, or was pruned."""
@@ -34,7 +34,7 @@ class Condition(Enum):
 
 
 class RowAction(Enum):
-    """The action for a row, which depends on its prior call."""
+    """The action for a row. It depends on the row's prior call."""
 
     KEEP = auto()
     REPLACE = auto()
@@ -62,7 +62,7 @@ class PriorCall:
     """The map index of the instance that enqueued the call, if known."""
 
     def action_for(self, digest: str) -> RowAction:
-        """Return the action for a row with this prior call. `digest` is computed from the row's content."""
+        """Return the action for a row that has this prior call. `digest` is the digest of the row's content."""
         same = self.digest == digest
         match self.condition:
             case Condition.FREE | Condition.CANCELLED_BY_TASK:
@@ -76,12 +76,12 @@ class PriorCall:
 
 
 def called_number(number: str) -> str:
-    """Return the name of a row that is identified by its number."""
+    """Return the value of `called` for a row that is identified by its phone number."""
     return f"number {number}"
 
 
 def called_key(key: str) -> str:
-    """Return the name of a row that is identified by its own key."""
+    """Return the value of `called` for a row that is identified by its own key."""
     return f"key {key}"
 
 
@@ -188,7 +188,7 @@ async def key_owners(queue: CallQueue, keys: Sequence[str]) -> dict[str, tuple[s
 
 
 MOST_GENERATIONS = 64
-"""The most generations of a call. Nobody clears a task so often."""
+"""The largest number of generations of a call. Nobody clears a task that often."""
 
 KeyOf = Callable[[int], str]
 """A function that returns the unique key of a call for a generation."""

@@ -16,7 +16,7 @@ GRACE = timedelta(seconds=10)
 
 
 class Goal(StrEnum):
-    """The event that a task waits for."""
+    """The point in a call's life that a task waits for."""
 
     OUTCOME = "outcome"
     """The end of the call, as its summary reports it."""
@@ -52,7 +52,7 @@ class WaitStatus:
     """Counts of the calls that a task waits for.
 
     `ended` includes calls that are in doubt for longer than `WaitOptions.patience`. `due` counts calls that may be sent
-    now. `unsent` counts all calls that are due, are being sent, or will be due within seconds. `overdue` counts calls
+    now. `unsent` counts calls that are due, are being sent, or will be due in a few seconds. `overdue` counts calls
     that are past their time limit, usually because no worker sweeps the queue. `jobs` has the calls themselves, but is
     empty for a batch.
     """

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
 
 SENT_WITHIN = timedelta(hours=1)
-"""The longest time that a task sends before it defers. Calls that are delayed longer are sent when it resumes."""
+"""The longest time for which a task sends calls before it defers. It sends the remaining calls when it resumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCalls:
     """The calls of one task, in the queue of its connection.
 
-    `every` is the longest pause between two looks at the calls, in seconds. `limit` is the longest wait for the calls
+    `every` is the longest pause between two checks of the calls, in seconds. `limit` is the longest wait for the calls
     to end. Call `hook.settings()` first, because reading the connection may block the event loop.
     """
 
@@ -36,7 +36,7 @@ class TaskCalls:
     stop: StopFlag
 
     async def send(self) -> WaitStatus:
-        """If this task sends calls, send the due ones, for `SENT_WITHIN` at most. Returns the status of all calls."""
+        """Send due calls for at most `SENT_WITHIN`, if this task sends calls. Return the status of all calls."""
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if not self.calls.options.sends or not status.unsent:
