@@ -15,11 +15,12 @@ _log = structlog.get_logger("voiceflow.asgi")
 
 CHECK_EVERY = 1.0
 STUCK_CHECKS = 10
-"""The number of consecutive checks that find a connection stuck before it is cut off. A stuck connection does not read
-its answer, or does not close."""
+"""The number of consecutive checks that must find a connection stuck before it is cut off. A connection is stuck if it
+does not read its answer, or does not close."""
 
 AT_ONCE = 16
-"""Connections closed in one turn of the event loop to make room. Closing one per turn would be too slow."""
+"""The most connections that are closed in one turn of the event loop to make room. Closing one per turn would be too
+slow."""
 _SHORTEST = 0.005
 
 IsPreferred = Callable[[str], bool]
@@ -32,8 +33,8 @@ class ConnectionLimits:
 
     At most `most` connections are open. A connection is closed if the head of its request takes longer than `head` to
     arrive, or the whole request longer than `whole`. A full server closes connections to make room for new ones: first
-    those that have waited longest for a complete request. The server leaves a connection open for at least `grace` if a
-    request has begun, else for `patience`.
+    those that have waited longest for a complete request. Even a full server leaves a connection open for at least
+    `patience`, or for at least `grace` once a part of its request has arrived.
     """
 
     most: int

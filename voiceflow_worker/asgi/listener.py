@@ -20,11 +20,11 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding, ShedDecision, deci
 _log = structlog.get_logger("voiceflow.asgi")
 
 AT_ONCE = 32
-"""The most connections let in in one turn of the event loop. Then the event loop serves the others."""
+"""The most connections that are accepted in one turn of the event loop, so that open connections get their turn too."""
 SHED_AT_ONCE = 1024
-"""The most requests turned away in one turn of the event loop."""
+"""The most requests that are turned away in one turn of the event loop."""
 _CHECK_AFTER = 64
-"""Requests turned away until the length of the backlog is read again."""
+"""The number of requests that are turned away before the length of the backlog is read again."""
 SHORT_PAUSE = 0.01
 """Seconds until a waiting request is checked again, in case it has waited too long."""
 PAUSE = 0.05
@@ -58,7 +58,7 @@ class Listener:
         self._looks: asyncio.TimerHandle | None = None
         self._logged_at = float("-inf")
         self._held: socket.socket | None = None
-        """An accepted connection that waits for room, or for a free place among the requests at work."""
+        """An accepted connection that waits until there is room for it, or until fewer requests are being answered."""
 
     def open(self) -> None:
         """Begin to accept connections."""
@@ -153,7 +153,11 @@ class Listener:
         self._pause(PAUSE)
         if self._loop.time() - self._logged_at >= 1:
             self._logged_at = self._loop.time()
-            _log.error("a new connection waits, because no file descriptor is free for it", error=error.strerror)
+            _log.error(
+                "a new connection waits until a file descriptor is free for it; if this goes on, raise the limit of "
+                "open files (ulimit -n)",
+                error=error.strerror,
+            )
 
     def _room(self) -> None:
         if self._is_open and not self._is_reading:

@@ -1,8 +1,8 @@
 """Load shedding: requests to a busy server are turned away before they reach the app.
 
-A request that has waited too long gets a fixed answer, and its sender sends it again later. This answer needs no parser
-and no task, and takes a fifteenth of the time of an answer of the app. GET and HEAD requests, such as health checks,
-always reach the app.
+A request that has waited too long gets a fixed answer, and its sender sends it again later. The fixed answer needs no
+parser and no task. It takes a fifteenth of the time that the app needs for an answer. GET and HEAD requests, such as
+health checks, always reach the app.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _LAST_DATA = struct.Struct("=52xI")
 _BACKLOG = struct.Struct("=24xII")
 """`tcpi_unacked` and `tcpi_sacked`: for a listening socket, the length of its backlog and the limit of that length."""
 _CROWDED = 8
-"""The backlog is crowded when an eighth of it is full. A full one drops new connections, which retry after 1 s."""
+"""The backlog is crowded when an eighth of it is full. A full backlog drops new connections, and their clients try
+again after 1 s."""
 _IS_LINUX = sys.platform.startswith("linux")
 _LONGEST = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
@@ -34,8 +35,8 @@ class LoadShedding:
     """The rule for turning requests away.
 
     It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
-    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait, or, if the backlog is crowded,
-    are also turned away at once.
+    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait. If the backlog is crowded, they
+    are turned away at once.
     """
 
     answer: bytes

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 BACKLOG = 65_535
-"""Connections that may wait to be accepted. The system lowers it to its own limit (net.core.somaxconn on Linux)."""
+"""The number of connections that may wait to be accepted. The system may lower it to its own limit (net.core.somaxconn
+on Linux)."""
 DEFERRED = 10
 """Seconds for which Linux holds back a connection that has sent no data (TCP_DEFER_ACCEPT)."""
 
@@ -61,8 +62,8 @@ async def serving(
     When the block begins, the app's lifespan has started and the port accepts connections. When the block ends or
     fails, no new connections are accepted, requests under way have `grace` to finish, and the app's lifespan is shut
     down. Signals and logging are left to the caller. `protocol` replaces uvicorn's own HTTP protocol class. Without
-    `limits`, there are as many connections as file descriptors allow. When room is needed, connections from addresses
-    that `is_preferred` accepts are closed last. `shedding` turns requests away before they reach the app.
+    `limits`, the server has as many connections as file descriptors allow. When room is needed, connections from
+    addresses that `is_preferred` accepts are closed last. `shedding` turns requests away before they reach the app.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
