@@ -293,7 +293,7 @@ async def test_faults_are_used_up_in_their_order_and_forgotten_by_a_reset(caller
     ("given", "sentence"),
     [
         ({"fault": "explode"}, "fault:"),
-        ({"fault": "reset", "seconds": 1}, "reset takes within, not seconds"),
+        ({"fault": "reset", "seconds": 1}, "the fault 'reset' takes within, not seconds"),
         ({"fault": "reset", "colour": 1}, "colour"),
         ({"fault": "delay"}, "'delay' needs 'seconds'"),
         ({"fault": "delay", "seconds": -1}, "seconds"),

@@ -44,15 +44,15 @@ class Sandbox:
     """A simulator of 8x8 for one account. It calls nobody. It runs on asyncio.
 
     `seed` decides how calls end. With `speed`, time passes faster than in reality: at 60, a minute takes a second.
-    `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` are checked only if given.
+    `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` restrict requests only if they are given.
 
     `webhook` receives all events of a sub-account until another webhook is registered. The events carry
-    `webhook_secret` in the Authorization header. A failed delivery is repeated `webhook_retries` times. A call action
-    event (VCA) is sent once, and must be answered within `answer_within`, which `speed` does not shorten. Call status
-    events (VCS) are sent only to webhooks that were registered for them, unless `call_statuses` is set.
+    `webhook_secret` in the Authorization header. A failed delivery is tried again up to `webhook_retries` times. A call
+    action event (VCA) is sent once, and must be answered within `answer_within`, which `speed` does not shorten. Call
+    status events (VCS) are sent only to webhooks that were registered for them, unless `call_statuses` is set.
 
-    `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The ledger
-    has true times. The ledger and all orders can be used from Python and over HTTP.
+    `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The times
+    in the ledger are those of the true clock. The ledger and all orders can be used from Python and over HTTP.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Sandbox:
         clock_offset: timedelta = timedelta(0),
     ) -> None:
         if not speed > 0:
-            raise ValueError(f"speed={speed}: it must be above 0. At 60, a minute takes a second")
+            raise ValueError(f"speed={speed}: the speed must be above 0. At 60, a minute takes a second")
         self._clock_offset = clock_offset
         self._activity = Activity()
         self._account = Account(

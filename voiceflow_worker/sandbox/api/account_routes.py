@@ -28,7 +28,7 @@ _MOST_PORT = 65535
 
 
 Answering: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
-"""A function that answers a request. The access of the request was checked before."""
+"""A function that answers a request after its access was checked."""
 
 
 def guarded(account: Account, method: str, path: str, answer: Answering) -> Route:

@@ -27,7 +27,7 @@ class Connection:
         """The order for a surplus answer, which is sent before the answer to the next request."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are, past the HTTP server."""
+        """Send these bytes unchanged, without the HTTP server."""
         self._transport.write(data)
 
     def reset(self) -> None:

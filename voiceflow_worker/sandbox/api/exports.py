@@ -34,7 +34,7 @@ class Export:
 
     @property
     def status(self) -> str:
-        """The status after the polls so far."""
+        """The status of the export, which depends on the number of polls so far."""
         if self.is_cancelled:
             return "cancelled"
         if self.polls <= self.order.polls:
@@ -75,7 +75,7 @@ class Exports:
         self._orders.add(order)
 
     def broken(self, at: At) -> ExportOrder | None:
-        """Return the order that makes a request of this kind fail, or None."""
+        """Return the order by which this kind of request fails now, or None."""
         return self._orders.take(None, at)
 
     def begin(

@@ -1,4 +1,4 @@
-"""Faults of answers: another answer, a late answer, a part of an answer, or no answer."""
+"""The faults of answers: a wrong answer, a late answer, a part of an answer, or no answer."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Misbehaviour:
         self._called_off = asyncio.Event()
 
     async def pause(self, seconds: float) -> None:
-        """Wait this long, or until waits are cancelled."""
+        """Wait for `seconds`, or until all waits are cancelled."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._called_off.wait(), seconds)
 
     async def pause_until(self, event: asyncio.Event, *, at_most: float) -> None:
-        """Wait for an event, for `at_most` seconds, or until waits are cancelled."""
+        """Wait until the event happens, `at_most` seconds have passed, or all waits are cancelled."""
         waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._called_off.wait())}
         await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

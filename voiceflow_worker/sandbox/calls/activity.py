@@ -1,4 +1,4 @@
-"""The work under way: timers and tasks, which can be awaited and cancelled together."""
+"""The timers and running tasks of a sandbox, which can be awaited and cancelled together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Activity:
         self._quiet = asyncio.Event()
 
     def after(self, seconds: float, step: Callable[[], None]) -> None:
-        """Run `step` from the event loop after this many seconds, but never before this method returns."""
+        """Run `step` on the event loop after `seconds`; with 0, as soon as this method has returned."""
 
         def take() -> None:
             try:

@@ -47,8 +47,8 @@ class FlowRequest:
 class Leg:
     """One leg of a session, to or from one person.
 
-    Its times are in simulated seconds since dialling. `status` is how the leg ends. `ring` has the real times at which
-    the phone rang and the line was in use.
+    Its times are in simulated seconds since dialling. `status` is the status with which the leg ends. `ring` has the
+    real times at which the phone rang and the line became free.
     """
 
     source: str | None
@@ -118,7 +118,7 @@ class Call:
         return self.moment(self.plan.ring_seconds + self.plan.talk_seconds)
 
     def moment(self, seconds: float) -> datetime:
-        """Return the simulated time, this many seconds after dialling. At a higher speed, it is ahead of the clock."""
+        """Return the simulated time `seconds` after dialling. With a speed above 1, it is ahead of the clock."""
         return self.began + timedelta(seconds=self.plan.dial_seconds + seconds)
 
     def awaits(self, kind: EventKind) -> asyncio.Event:
@@ -128,7 +128,7 @@ class Call:
         return event
 
     def has_told(self, kind: EventKind) -> None:
-        """Record that an event of this kind was answered. The summary ends all waits, because it is the last event."""
+        """Record that an event of this kind was answered. The summary, the last event, ends all waits for events."""
         for awaited, event in self._awaited:
             if kind in {awaited, EventKind.VSS}:
                 event.set()

@@ -68,7 +68,7 @@ class CallLog:
             self._rows.append(LoggedRow(call.sub_account, dialled, known_at, row))
 
     def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Mapping[str, str]]:
-        """Return the rows that the log has by now, for calls that were dialled in this range."""
+        """Return the rows that are in the log now, for calls that were dialled in this range."""
         now = time.time()
         return [
             row.cells

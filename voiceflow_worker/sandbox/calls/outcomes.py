@@ -1,4 +1,4 @@
-"""The course of calls, chosen by a script, or by a seed and the destination. Equal inputs have equal results."""
+"""The course of calls, chosen by a script, or by a seed and the destination. Equal inputs give equal courses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speech of actions: its text and its length."""
+"""The texts that the actions of a call speak, and the time that this takes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def speech_seconds(said: str, params: Mapping[str, object]) -> float:
 
 
 def seconds_of(action: Action | None, params: Mapping[str, object]) -> float:
-    """Return the duration of one play of the action, in seconds, without the wait for keys."""
+    """Return the seconds for which the action speaks or plays once, without the wait for keys."""
     if action is Action.PLAY_FILE:
         return _SECONDS_OF_A_FILE
     return speech_seconds(wording(action, params) or "", params)

@@ -1,4 +1,4 @@
-"""Events about calls and numbers, sent to the webhooks of the account as orders demand."""
+"""Events about calls and numbers, sent to the webhooks of the account. Orders may delay, repeat or drop them."""
 
 from __future__ import annotations
 

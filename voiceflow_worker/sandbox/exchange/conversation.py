@@ -187,7 +187,7 @@ class Conversation:
             self._hang_up(leg)
 
     async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
-        """If `talks`, let the two people talk first. Then free the line of the second party."""
+        """End the leg of the second party. If `talks`, the two people talk first."""
         script, seconds = self._call.script, self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
             seconds = script.bridge_seconds

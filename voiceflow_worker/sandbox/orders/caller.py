@@ -47,7 +47,7 @@ Entries: TypeAlias = Sequence[Try | tuple[Try, ...]]
 def _all_checked(entries: Entries) -> Entries:
     for entry in entries:
         if isinstance(entry, tuple) and not entry:
-            raise ValueError("the list of tries of a question is empty; write null for no key")
+            raise ValueError("a question has an empty list of tries; write null if no key is pressed")
         for press in entry if isinstance(entry, tuple) else (entry,):
             if isinstance(press, str):
                 _checked(press)
@@ -57,7 +57,7 @@ def _all_checked(entries: Entries) -> Entries:
 Keys: TypeAlias = Annotated[Entries, AfterValidator(_all_checked)]
 """The reactions of a caller, one entry for each question. A tuple (in JSON a list) has one entry for each try."""
 Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"]
-"""The result of calling a second party."""
+"""The result of the call to a second party."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,10 @@ class SimulatedCaller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """Return the reactions to the tries of the next question; the last is repeated. `fewest`: the keys needed."""
+        """Return the reactions to the tries of the next question. The last reaction is repeated.
+
+        `fewest` is the number of keys that the question needs.
+        """
         place = self._questions
         self._questions += 1
         scripted = 0 if self._keys is None else len(self._keys)

@@ -31,7 +31,7 @@ class EventOrder(DestinationOrder):
     `delay_seconds`, divided by the sandbox's speed, delays the event; the caller of a menu then waits longer.
     `duplicates` is the number of further copies. They are sent together with the event, or `duplicate_after` seconds
     later, or after the delivery of the session's summary ("VSS"). With `drop`, the event is not sent, and a menu gets
-    no answer. `retries` is how often an event is sent again if the answer is not 2xx (200 for a VCA).
+    no answer. If the answer is not 2xx (for a VCA: not 200), the event is sent again up to `retries` times.
     """
 
     event: EventKind
@@ -49,9 +49,9 @@ class EventOrder(DestinationOrder):
 
     @property
     def occasion(self) -> EventKind:
-        """The kind of event."""
+        """The kind of event to which the order applies."""
         return self.event
 
 
 AS_USUAL = {kind: EventOrder(event=kind) for kind in EventKind}
-"""The orders that apply to events without another order."""
+"""For each kind of event, the order that applies if no other order does."""

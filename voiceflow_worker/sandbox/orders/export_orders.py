@@ -34,7 +34,7 @@ class ExportOrder(RepeatedOrder):
     """An order for the next `times` exports (default 1, null for all).
 
     An export is unfinished for the first `polls` status requests. Then it ends as `status`, with `rows_per_file` rows
-    in a file. With `at`, the exports are not changed; instead the next `times` requests of this kind fail with
+    in a file. With `at`, the exports are not changed. Instead, the next `times` requests of this kind fail with
     `http_status`, and with `retry_after` if it is set.
     """
 
@@ -48,7 +48,7 @@ class ExportOrder(RepeatedOrder):
 
     @property
     def occasion(self) -> At | None:
-        """The kind of request that fails, if any."""
+        """The kind of request that the order makes fail; None if it changes exports."""
         return self.at
 
     @model_validator(mode="after")
@@ -58,5 +58,7 @@ class ExportOrder(RepeatedOrder):
         if self.retry_after is not None and self.at is None:
             raise ValueError("'retry_after' needs 'at' and 'http_status'")
         if self.at is not None and self.model_fields_set & {"status", "polls", "rows_per_file"}:
-            raise ValueError("'at' makes a request fail: omit 'status', 'polls' and 'rows_per_file'")
+            raise ValueError(
+                "with 'at', requests fail and exports do not change: omit 'status', 'polls' and 'rows_per_file'"
+            )
         return self

@@ -58,7 +58,7 @@ class Place(StrEnum):
     ARRIVAL = "arrival"
     """The headers of the request have come, and the body has not been read. The call is not placed."""
     BEFORE = "before"
-    """The whole request has come. The call is not placed, or after a delay is placed later."""
+    """The whole request has come, and no call is placed. If the fault is a delay, the call is placed after it."""
     AFTER = "after"
     """The call is placed."""
 
@@ -95,8 +95,8 @@ class Fault(DestinationOrder):
     """One fault of the callflows endpoint, with its parameters.
 
     It applies to `times` POSTs (default 1, null for all), and if `destination` is set, only to POSTs for this number.
-    With `next` instead of these two fields, it applies to that many of the next POSTs, whatever their destination.
-    `place` is by default "before" for status, platform and throttle, else "after".
+    With `next` instead of these two fields, it applies to the next `next` POSTs, whatever their destination. `place` is
+    by default "before" for status, platform and throttle, else "after".
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -122,7 +122,8 @@ class Fault(DestinationOrder):
         strange = sorted(given - _FOR_ALL - _TAKES[self.fault])
         if strange:
             raise ValueError(
-                f"{self.fault} takes {', '.join(sorted(_TAKES[self.fault])) or 'nothing'}, not {', '.join(strange)}"
+                f"the fault '{self.fault}' takes {', '.join(sorted(_TAKES[self.fault])) or 'no fields'}, "
+                f"not {', '.join(strange)}"
             )
         if self.destination is not None and self.next_calls is not None:
             raise ValueError(
@@ -136,7 +137,7 @@ class Fault(DestinationOrder):
                 "'next' instead of 'destination'"
             )
         if self.fault is FaultKind.DELAY and self.seconds is None and self.until is None:
-            raise ValueError("'delay' needs 'seconds' or 'until'")
+            raise ValueError("the fault 'delay' needs 'seconds' or 'until'")
         if self.until is not None and self.happens is not Place.AFTER:
             raise ValueError("'until' works only with 'place': 'after', which is the default")
         if self.fault is FaultKind.STATUS and self.status is None:
@@ -146,7 +147,9 @@ class Fault(DestinationOrder):
         if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
             raise ValueError("the fault 'surplus' always comes after the true answer; omit 'place'")
         if self.fault is FaultKind.CUT and self.within is Within.NOTHING and "within" in given:
-            raise ValueError("'cut' needs 'within': 'headers' or 'body'; to send nothing, use the fault 'close'")
+            raise ValueError(
+                "the fault 'cut' needs 'within': 'headers' or 'body'; to send nothing, use the fault 'close'"
+            )
         return self
 
     @property

@@ -51,7 +51,7 @@ Given = TypeVar("Given", bound=RepeatedOrder)
 
 
 class OrderBook(Generic[Given]):
-    """Orders, oldest first. A call takes the first order that applies to it and still has uses left."""
+    """Orders, oldest first. A call takes the first order that applies to it and has uses left."""
 
     def __init__(self) -> None:
         self._orders: list[tuple[Given, str | None, int | None]] = []

@@ -14,7 +14,7 @@ from voiceflow_worker.sandbox.orders.orders import DestinationOrder, StrictModel
 class Conduct(StrictModel):
     """The conduct of the person on the phone, in a call with questions or a second party.
 
-    `keys` answers the questions of the menu, one entry each; without `keys`, the seed chooses them. `action_seconds` is
+    `keys` has one entry for each question of the menu; without `keys`, the seed chooses the keys. `action_seconds` is
     the length of each text or file. `bridge_outcome` is the result of calling the second party, and `bridge_seconds` is
     how long the two people talk. With `steps`, the service asks for the next step after each action, not only after
     questions. `statuses` decides if call status events (VCS) are sent; by default, only webhooks that were registered
@@ -37,10 +37,10 @@ class Script(DestinationOrder, Conduct):
     `delay_seconds` from the end of the call to its summary.
 
     `duplicates` is the number of further summaries. With `drop`, no summary is sent. `no_client_request_id` leaves the
-    clientRequestId out of the summary. `retries` is how often a summary is sent again if the answer is not 2xx.
+    clientRequestId out of the summary. If the answer is not 2xx, the summary is sent again up to `retries` times.
 
-    An answered call with questions or a second party takes as long as its actions. In such a call, two people talk for
-    `bridge_seconds`, or else for `talk_seconds`.
+    An answered call with questions or a second party takes as long as its actions. If there is a second party, the two
+    people talk for `bridge_seconds`, or for `talk_seconds` if that is not set.
     """
 
     outcome: SessionStatus | None = None
@@ -63,5 +63,5 @@ class Script(DestinationOrder, Conduct):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.error_message is not None and self.error_code is None:
-            raise ValueError("error_message needs an error_code")
+            raise ValueError("error_message needs an error_code: give one, or omit error_message")
         return self
