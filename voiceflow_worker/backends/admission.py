@@ -87,7 +87,7 @@ def tombstone_of(job: Job) -> Tombstone:
 
 
 def remembered(tombstone: Sequence[Any]) -> Job:
-    """The deleted job, from the fields of its tombstone. Raises StoreVersionError for a state of a newer version."""
+    """The deleted job, from its tombstone. Raises StoreVersionError if only a newer version knows its state."""
     queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
     return Job(
         id=job_id,
@@ -106,7 +106,7 @@ def remembered(tombstone: Sequence[Any]) -> Job:
 
 
 def known_state(state: str, *, owner: str) -> JobState:
-    """The state of the job that owns a key. Raises StoreVersionError for a state of a newer version."""
+    """The state of the job that owns a key. Raises StoreVersionError if only a newer version knows it."""
     try:
         return JobState(state)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The facts of jobs as stores keep them, and pages of facts that are read without decoding the jobs."""
+"""The facts of jobs in the form that stores keep, and pages of facts, which are read without decoding the jobs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from voiceflow_worker.model.records.facts import FORM, WIDTH, Facts, facts_of
 STAMP_END = f'{FORM}"'
 """The text that follows the revision at the end of valid facts."""
 IGNORED = "\n"
-"""In place of `STAMP_END`, a text at the end of no facts: a page then has the jobs themselves."""
+"""A text that no facts end with. A page that is read with it in place of `STAMP_END` has the jobs themselves."""
 _UNCOUNTED = "!"
 NO_FACTS = orjson.dumps([_UNCOUNTED, *[None] * (WIDTH - 1)]).decode()[1:-1]
-"""The row of a job without valid facts."""
+"""The row that stands in a page for a job without valid facts."""
 _OPEN = frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED})
 _AT_ONCE = 100 * WIDTH
-"""The values that are decoded in one step, before other tasks may run: some 100 jobs in a millisecond or two."""
+"""The number of values that are decoded in one step, before other tasks may run: about 100 jobs in 1 to 2 ms."""
 
 
 def kept_facts(job: Job) -> str:
     """The facts of a job as a store keeps them: the items of a JSON array, without its brackets.
 
-    They end with the revision of the job, and are valid only while the job has this revision, because a process of an
-    older version changes a job and not its facts. An open call is about to change, so it has no facts ('').
+    They end with the revision of the job, and are valid only while the job has this revision: a process of an older
+    version changes a job without its facts. An open call will change soon, so no facts are kept for it ('').
     """
     if job.state in _OPEN:
         return ""
@@ -40,13 +40,13 @@ def kept_facts(job: Job) -> str:
 def facts_in(page: str, jobs: Sequence[Sequence[Any]]) -> Iterator[Facts]:
     """The facts in a page, which is a JSON array of kept facts.
 
-    The rows that are `NO_FACTS` are those of `jobs`, each with the id, state, destination and record of a job. They are
-    decoded just before they are counted. Raises ValueError if a row is damaged; a page that is read with `IGNORED` has
-    no such rows.
+    Each row that is `NO_FACTS` stands for the next of `jobs`, which are given by id, state, destination and record.
+    They are decoded just before they are counted. Raises ValueError if the page is damaged. A page that is read with
+    `IGNORED` is never damaged.
     """
     rows: Facts = orjson.loads(page)
     if len(rows) % WIDTH:
-        raise ValueError(f"a page of facts has {len(rows)} values, which are no rows of {WIDTH}")
+        raise ValueError(f"a page of facts has {len(rows)} values, which is not a multiple of {WIDTH}")
     return _decoded(rows, iter(jobs)) if jobs else iter((rows,))
 
 

@@ -37,12 +37,12 @@ _rare_fields = attrgetter("priority", "batch_id", "destination", "valid_until")
 
 
 def changes_rare_fields(move: Move) -> bool:
-    """Whether a move changes an indexed field. Few moves do."""
+    """Whether a move changes an indexed field that most moves leave as it is."""
     return bool(_rare_fields(move.old) != _rare_fields(move.new))
 
 
 def require_well_formed(moves: Sequence[Move]) -> None:
-    """Raise ValueError if a move has no new revision or changes the id, key or body, or if the queues differ."""
+    """Raise ValueError if a move has no new revision, changes an id, key or body, or belongs to another queue."""
     for move in moves:
         old, new = move.old, move.new
         if not new.revision or new.revision == old.revision:

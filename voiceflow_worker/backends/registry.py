@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Clock, Store
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
-"""The entry point group in which a package registers backends. The name is a URL scheme, the value an `Opener`."""
+"""The entry point group in which a package registers backends. The name of an entry is a URL scheme, its value an
+`Opener`."""
 
 Opener = Callable[..., "AbstractAsyncContextManager[Store]"]
 """The function of a backend that opens a store, with the signature `(url, *, clock: Clock | None, **options)`. It

@@ -21,7 +21,7 @@ _LOOK = 1.0
 
 
 class StoreWait:
-    """A limit on the time that a command waits for its store. If the command must wait, `tell` is called once."""
+    """A time limit for a command that waits for its store. If it must wait, `tell` is called once with the reason."""
 
     def __init__(self, limit: timedelta, tell: Callable[[str], object]) -> None:
         self._limit = limit
@@ -35,7 +35,7 @@ class StoreWait:
         return self._until - time.monotonic()
 
     def goes_on(self, error: StoreUnavailableError) -> bool:
-        """Whether to try again after a pause: true if the error is temporary and there is time left."""
+        """Whether to try again after a pause: True if the error is temporary and there is time left."""
         if not error.passes or self.left <= 0:
             return False
         if not self._has_begun:

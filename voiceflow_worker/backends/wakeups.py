@@ -9,7 +9,7 @@ from voiceflow_worker.core.ports import Clock
 
 
 class NextChange:
-    """The next change of a queue. Tasks wait for it by a clock, which a test may set by hand."""
+    """The next change of a queue, for which tasks can wait. Time limits go by a clock, which a test may set by hand."""
 
     __slots__ = ("_happened", "_waits")
 
@@ -38,7 +38,7 @@ class NextChange:
 
 
 class Wakeups:
-    """The next changes of all queues. A change is made when a task begins to wait, and dropped when it happens.
+    """The next changes of all queues. One is made when a task begins to wait, and is dropped when the change happens.
 
     Get the next change before you read the store, so that a change after the reading wakes you.
     """

@@ -1,9 +1,9 @@
 """Journal files: one file of JSON lines per worker. An entry is on the disk before its POST leaves.
 
 A worker keeps its file locked. The first line is a header. Each further line is an entry or the report of a commit. An
-entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is one that was committed
-to the store, `void` are those that were not. A crash can cut off only the last line. If this is an entry, its POST had
-not left. A cut line is therefore ignored.
+entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is the number of an entry
+that was committed to the store, `void` are the numbers of entries that were not. A crash can cut off only the last
+line. If this is an entry, its POST had not left. A cut line is therefore ignored.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ SUFFIX = ".journal"
 FORMAT = 1
 MEGABYTE = 1024 * 1024
 FULL = 16 * MEGABYTE
-"""The size at which a file is closed and the next one begun: some 15,000 calls."""
+"""The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
 MOST = 1024 * MEGABYTE
-"""The total size of a queue's files, some million calls, above which the oldest are deleted."""
+"""The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
 QUICK = 0.001
-"""Seconds within which a quick disk writes an entry. A thread took 0.5 ms to begin, and its disk 0.15 ms to write."""
+"""A disk is quick if it writes an entry within this many seconds. In a measurement, a thread needed 0.5 ms to begin,
+and the disk 0.15 ms to write."""
 SLOW_FOR = 30.0
 """Seconds for which entries are written in another thread after a disk was slow."""
 _TAIL = 256 * 1024

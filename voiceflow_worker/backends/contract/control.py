@@ -250,7 +250,7 @@ class ControlContract(Ground):
             taken += (await take((store, other)[step % 2], 50, at=NOW + step * horizon, horizon=horizon)).times
         assert taken[0] == answer.next_at
         gaps = [later - earlier for earlier, later in pairwise(taken)]
-        assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "at the rate, without a bunch"
+        assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "the departures follow the rate"
         assert taken[-1] > NOW + 100 * horizon - interval
 
     async def test_takers_whose_clocks_differ_by_seconds_share_one_rate_all_the_same(

@@ -37,7 +37,7 @@ async def lease(
 
 
 class LeaseContract(Ground):
-    """Tests of leasing due jobs."""
+    """Tests of the leasing of due jobs."""
 
     async def test_a_leased_job_belongs_to_the_worker_until_the_lease_ends(self, store: Store) -> None:
         job = await enqueued(store, batch_id="b", unique_key="k", valid_until=NOW + MINUTE, reason="why")

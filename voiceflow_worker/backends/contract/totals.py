@@ -68,7 +68,7 @@ async def totals_are_exact(store: Store) -> None:
 
 
 async def facts_are_exact(store: Store, queue: str, batch_id: str | None, *, limit: int = 500) -> None:
-    """Check the facts of a queue or of a batch against those of its jobs. Stamps may differ."""
+    """Check the stored facts of a queue or of a batch against those of its jobs. Stamps are not compared."""
     found: list[Facts] = []
     last: str | None = ""
     while last is not None:

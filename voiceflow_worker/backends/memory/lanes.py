@@ -17,8 +17,8 @@ _Lane = tuple[int, str | None]
 class Lanes:
     """The lanes of a queue. A lane is a heap of the queued jobs of one priority and batch.
 
-    A lease reads the first job of each lane. It reads the next job of a lane only after it has taken the first. The
-    entry of a job that has left the lane stays in the heap, and is dropped when it is the first of the lane.
+    A lease looks at the first job of each lane. It looks at the next job of a lane only after it has taken the first
+    one. The entry of a job that has left the lane stays in the heap, and is dropped when it is the first of the lane.
     """
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
@@ -69,7 +69,7 @@ class Lanes:
             taken.append(job)
 
     def _first(self, lane: _Lane) -> Place | None:
-        """The due time and id of the first job that is still in a lane. An empty lane is removed, and gives None."""
+        """The due time and id of the first job still in a lane. An empty lane is removed; the result is then None."""
         places = self._lanes[lane]
         while places:
             due_at, job_id = places[0]

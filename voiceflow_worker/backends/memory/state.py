@@ -51,7 +51,8 @@ class Batches:
 class SharedState:
     """The state that the ports of a memory store share.
 
-    `tombstones` has the deleted jobs that had a unique key, by queue and key, and the time when each key is free.
+    `tombstones` has the deleted jobs that had a unique key, by queue and key, each with the time when its key becomes
+    free.
     """
 
     def __init__(self) -> None:

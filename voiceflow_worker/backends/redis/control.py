@@ -15,7 +15,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, merged
 
 _ROUNDS = 50
-"""The most times that a gate is merged again because another process has changed it. That is rare."""
+"""The most times that a gate is merged again because another process has changed it meanwhile, which is rare."""
 _GATES_AT_ONCE = 200
 
 
@@ -51,7 +51,7 @@ class RedisControl(Control):
                 return gate
         raise StoreUnavailableError(
             f"{ordered.scope.value} {ordered.name} could not be held, resumed or cancelled, because other processes "
-            f"did so {_ROUNDS} times meanwhile; try again"
+            f"changed its gate {_ROUNDS} times meanwhile; try again"
         )
 
     async def gates(self, queue: str) -> Sequence[Gate]:

@@ -20,7 +20,7 @@ _LOOKS = 2000
 
 
 _Range = tuple[str, int | str]
-"""The key suffix of an index, and the highest score that is wanted."""
+"""The key suffix of an index, and the highest score of the wanted entries."""
 
 
 async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
@@ -62,7 +62,7 @@ async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) ->
 async def _find_due(
     link: Link, keys: Keys, query: Query, indexes: Sequence[str], latest: datetime | None, *, alone: bool
 ) -> Sequence[Job]:
-    """The jobs in some indexes that match `query`, in the order of their scores.
+    """The jobs in these indexes that match `query`, in the order of their scores.
 
     `alone` means that the score alone decides: every entry of the indexes up to `latest` matches.
     """
@@ -91,7 +91,7 @@ async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Jo
 
 
 async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Range]) -> Sequence[Job]:
-    """The matching jobs in some indexes, sorted by id in this process. This is for few matching jobs among many."""
+    """The matching jobs in these indexes, sorted by id in this process. This is quick if few of many jobs match."""
     key = keys.queue(query.queue)
     ids: list[str] = []
     for index, latest in indexes:

@@ -38,13 +38,13 @@ from voiceflow_worker.model.jobs.totals import STATE, Totals
 from voiceflow_worker.model.records.facts import Facts
 
 MOST_IN_ONE_CALL = 20_000
-"""The most jobs in one `enqueue`. The script takes some 1.5 s, during which the server answers nobody else."""
+"""The most jobs in one `enqueue`. The script takes about 1.5 s, during which the server answers nobody else."""
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 _FACTS = 500
-"""The most jobs of which one script reads the facts, in a few milliseconds, or about 10 if they have none."""
+"""The most jobs whose facts one script reads. It takes a few milliseconds, or about 10 if the jobs have no facts."""
 _ROUNDS = 500
-"""The most times that a lease repeats its script, after scripts that found only expired or held jobs."""
+"""The most times that a lease runs its script again because the script found only expired or held jobs."""
 
 
 class RedisJobs(Jobs):
@@ -61,8 +61,8 @@ class RedisJobs(Jobs):
 
         A script is atomic, and the server answers nothing else while it runs: 20 ms for 1,000 jobs, 0.5 s for 10,000.
         Jobs of several queues, which may be on several servers, are all checked before the first script stores any. If
-        the call is interrupted between two scripts, the caller has to enqueue the same jobs again. Raises
-        InvalidInputError for more than 20,000 jobs.
+        this is interrupted between two scripts, the caller has to enqueue the same jobs again. Raises InvalidInputError
+        for more than 20,000 jobs.
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
@@ -97,7 +97,7 @@ class RedisJobs(Jobs):
         now: datetime,
         batch_id: str | None = None,
     ) -> Sequence[Job]:
-        """Lease jobs without a wait for durability. If the server loses a lease, its job is still queued and unsent."""
+        """Lease jobs, but not durably. If the server loses a lease, its job is still queued and unsent."""
         ends = to_micros(now + lease_for)
         for _ in range(_ROUNDS):
             args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
@@ -265,7 +265,7 @@ def _enqueued(queue: str, jobs: Sequence[Job], place: int, answer: Sequence[Any]
         case ["same", other]:
             return Enqueued(jobs[int(other)], created=False)
         case _:
-            raise ValueError(f"enqueue.lua answered {answer!r}")
+            raise ValueError(f"the script enqueue.lua gave an unknown answer: {answer!r}")
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, int]:

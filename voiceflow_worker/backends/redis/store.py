@@ -47,7 +47,7 @@ class RedisStore:
         return found
 
     async def losses(self, queue: str) -> Losses:
-        """A queue's lost jobs that Lua scripts have found so far: index entries without a job."""
+        """The lost jobs of a queue that Lua scripts have found so far. Only index entries are left of a lost job."""
         counts, jobs = await self.link.run("losses", self.keys.queue(queue))
         return Losses(
             counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},

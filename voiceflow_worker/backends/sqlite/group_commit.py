@@ -1,8 +1,8 @@
 """Group commit: all waiting operations are written in one transaction, and return when it is on the disk.
 
 The statements run on the thread of the event loop, a few microseconds each. Only commits, with their fsync, and waits
-for other processes run in a second thread. If the statements ran in the second thread, it would wait for Python's
-lock (GIL) at each statement. In a test of this with a busy event loop, a batch of 32 moves took 4 ms to 3.4 s.
+for other processes run in a second thread. If the statements ran in the second thread, it would wait for Python's lock
+(GIL) at each statement. In such a test with a busy event loop, a batch of 32 moves took from 4 ms to 3.4 s.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class GroupCommit:
     async def carry_out(self, operation: Operation[T], *, durably: bool = True) -> T:
         """Carry out an operation, and return its result when the change is on the disk.
 
-        Without `durably`, the change survives the end of this process. But until a later commit is on the disk, a power
-        cut may undo this change and those after it. A group in which no operation is durable is committed without an
+        Without `durably`, the change survives the end of this process. But a power cut may undo this change and those
+        after it, until a later commit is on the disk. A group in which no operation is durable is committed without an
         fsync, on the event loop.
 
         Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
@@ -136,7 +136,7 @@ class GroupCommit:
         return cast("T", ticket.result)
 
     async def close(self) -> None:
-        """Carry out the waiting operations, then close the file. If cancelled, it still finishes both."""
+        """Carry out the waiting operations, then close the file. Both are finished even if the caller is cancelled."""
         self._closed = True
         if os.getpid() != self._pid:
             return  # the thread and the locks belong to the parent process, which closes the file
@@ -265,7 +265,7 @@ class GroupCommit:
         self._files.require_file()
 
     def _carry_out(self) -> Generator[None]:
-        """Run the operations of the group, step by step. A failed operation is removed, and the others are repeated."""
+        """Run the operations of the group, step by step. If one fails, it is removed, and the rest are repeated."""
         for ticket in self._group:
             try:
                 ticket.result = yield from ticket.operation(self._transaction)

@@ -28,7 +28,8 @@ from voiceflow_worker.model.jobs.totals import tally_of
 T = TypeVar("T")
 
 _ROWS_AT_ONCE = 64
-"""The rows read in one step. A job takes 12 µs with its decoding, so a step takes less than a millisecond."""
+"""The number of rows that are read in one step. A job takes 12 µs with its decoding, so a step takes less than a
+millisecond."""
 
 
 class Reader:
@@ -117,7 +118,7 @@ def _pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def tally_record(job: Job) -> str | None:
-    """What a job adds to totals, as JSON; None for nothing. It is stored with the job, to be subtracted later."""
+    """The amounts that a job adds to totals, as JSON; None for no amounts. They are stored, to be subtracted later."""
     tally = tally_of(job)
     return orjson.dumps(tally).decode() if tally else None
 
@@ -134,7 +135,7 @@ def as_array(values: Iterable[str | int]) -> str:
 
 
 def known_keys(db: Connection, queue: str, keys: Sequence[str]) -> set[str]:
-    """Those of `keys` that may have an owner. The others certainly have none."""
+    """The keys among `keys` that may have an owner. The remaining keys certainly have none."""
     rows = db.rows(statements("jobs")["known_keys"], (queue, as_array(keys)))
     # SQLite does not find a text with NUL by a value from its JSON functions, so such keys are included.
     return {key for (key,) in rows} | {key for key in keys if "\0" in key}

@@ -15,9 +15,10 @@ from voiceflow_worker.core.ports import Records
 
 _PER_STEP = 128
 _FEW = 4
-"""Above this number of keys, it is checked first whether their namespace has any records. Many namespaces have none."""
+"""For more keys than this, a first query asks whether their namespace has any records at all. Many namespaces have
+none."""
 _PRUNED_AT_ONCE = 1000
-"""The rows deleted in one transaction, which takes 5 ms."""
+"""The number of rows that are deleted in one transaction, which takes 5 ms."""
 
 
 class SqliteRecords(Records):

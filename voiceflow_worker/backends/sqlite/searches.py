@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.job import JobState
 
 _QUEUED = frozenset({JobState.QUEUED})
 _WAYS_IN = {"unique_key": "by_key", "destination": "by_destination", "batch_id": "by_batch"}
-"""The conditions with narrow indexes, each with the name of the statement that reads its index, narrowest first."""
+"""The conditions that few jobs match, fewest first, each with the name of the statement that reads its index."""
 
 
 def search(query: Query) -> tuple[str, dict[str, Any]]:

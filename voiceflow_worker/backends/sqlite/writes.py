@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports import Enqueued, Event, Move
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 _PER_STEP = 64
-"""The rows written in one step, before other tasks may run: 1 to 2 ms."""
+"""The number of rows that are written in one step, before other tasks may run: 1 to 2 ms."""
 
 
 EncodedJob = tuple[Job, Row]

@@ -41,7 +41,7 @@ def keep_alive(connection: socket.socket) -> None:
 
 
 class _Connection(TCPConnection):
-    """A connection with TCP keep-alive, by which it notices a dead server."""
+    """A connection that notices a dead server, by TCP keep-alive."""
 
     def __init__(self, location: TCPLocation, **options: Any) -> None:
         super().__init__(location, socket_keepalive=True, socket_keepalive_options=dict(_KEEPALIVE), **options)

@@ -34,7 +34,7 @@ def micros(time: datetime | None) -> str | int:
 
 
 def tally_text(job: Job) -> str:
-    """What a job adds to totals, as scripts store it: a line for each field, with its amount and its name."""
+    """The amounts that a job adds to totals, as scripts store them: a line for each field, with amount and name."""
     return "".join([f"{amount} {field}\n" for field, amount in tally_of(job).items()])
 
 
@@ -110,7 +110,7 @@ def owner_of(queue: str, answer: Sequence[str]) -> KeyOwner | None:
         case [job_id, digest, state]:
             return KeyOwner(job_id, digest, known_state(state, owner=job_id))
         case _:
-            raise ValueError(f"owners.lua answered {answer!r}")
+            raise ValueError(f"the script owners.lua gave an unknown answer: {answer!r}")
 
 
 def gate_field(scope: GateScope, name: str) -> str:

@@ -4,10 +4,10 @@ All keys of a queue are in one hash slot, so that a single script can change job
 hash slot of a job follows from its id, which begins with the name of the queue.
 
 All records of a namespace are in one hash slot, so that a request for many keys (`put_if_absent`, `delete`, `scan`)
-takes one trip. More hash slots would hardly relieve a node: the three scripts for the records of a phone call are
-short, and the three for the job of the call are long.
+takes one trip. Records in more hash slots would hardly reduce the load of a node: the three scripts for the records of
+a phone call are short, and the three for its job are long.
 
-The name of a queue has no colon. All other hash tags have a colon, so they are not those of a queue.
+The name of a queue has no colon. All other hash tags have a colon, so none of them is the hash tag of a queue.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
-A connection of coredis supports asyncio and trio, by two tasks and a queue. A trip through it takes four times as long,
-so scripts use it only on trio. This connection uses only the parser of coredis.
+A connection of coredis works on asyncio and trio, but needs two tasks and a queue for this: a trip through it takes
+four times as long. Scripts therefore use it only on trio. This connection uses only the parser of coredis.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class ScriptLine(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether requests can be made."""
+        """Whether commands can be sent."""
         return self._transport is not None
 
     def create_request(self, command: bytes, *args: Argument) -> asyncio.Future[Any]:
-        """Send a command. Returns a future for its answer. Raises the driver's ConnectionError on a closed line."""
+        """Send a command. Returns a future for its answer. Raises the driver's ConnectionError if it is closed."""
         return self.create_requests([(command, *args)])[0]
 
     def create_requests(self, commands: Iterable[Sequence[Argument]]) -> list[asyncio.Future[Any]]:

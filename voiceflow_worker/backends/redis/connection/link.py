@@ -69,8 +69,8 @@ class Session:
 
     Scripts share one connection, which stays open: on asyncio a `ScriptLine`, on trio a connection of the client. The
     client itself would take a connection from its pool for each command, which costs as much as the command. The client
-    runs a script in three cases: in a cluster, if the writes must be confirmed, and if the server does not know the
-    script yet. On asyncio, each stream that is listened to has a `ScriptLine` of its own, because listening blocks it.
+    runs a script only in a cluster, if the writes must be confirmed, or if the server does not know the script yet. On
+    asyncio, each stream that is listened to has a `ScriptLine` of its own, because listening blocks it.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:
@@ -105,7 +105,7 @@ class Session:
             return await self.client.eval(wanted.text, keys=[key], args=args)
 
     async def run_in_order(self, runs: Sequence[Run]) -> list[Any]:
-        """Run scripts one after the other; in one trip, if the client has one connection for all scripts."""
+        """Run scripts one after the other. If the client has one connection for all scripts, this takes one trip."""
         if not isinstance(self.client, RedisCluster):
             commands: list[Sequence[Argument]] = []
             for run in runs:
@@ -201,7 +201,7 @@ class Link:
 
     @property
     def durability(self) -> Durability:
-        """The durability of the server that is connected now, or else was connected last."""
+        """The durability of the connected server or, while none is connected, of the one that was connected last."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
@@ -238,7 +238,7 @@ class Link:
 
     @property
     def has_order(self) -> bool:
-        """Whether all scripts, also the durable ones, share one connection, and so can run in order in one trip."""
+        """Whether all scripts, even durable ones, share one connection: then they can run in order in one trip."""
         is_alone = not self._url.replicas and self._url.topology is not Topology.CLUSTER
         return is_alone and self.durability.guarantee is not Guarantee.WAITED
 

@@ -18,11 +18,11 @@ from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
 
 SCHEMA = 2
-"""The schema version. Since 2, the heads of lanes are ordered by due time; scripts convert the lanes of version 1."""
+"""The schema version. Version 2 orders the heads of lanes by due time; scripts convert the lanes of version 1."""
 _LIFTED_FROM = 1
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 _PACKING = "hash-max-ziplist-value"
-"""Redis 7.0 renamed it to `hash-max-listpack-value`, and still knows this name."""
+"""The name of the setting for packing. Redis 7.0 renamed it to `hash-max-listpack-value`, but still knows this name."""
 _ENOUGH = 2048
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The size in bytes up to which Redis packs the fields of a hash. A packed job takes less memory.
+    """The longest field, in bytes, with which Redis still packs a hash. A packed job takes less memory.
 
     `setting` is the name of this setting in Redis, and `enough` the size that suits jobs.
     """
@@ -92,7 +92,7 @@ class Survey:
 
 
 async def packing_of(client: Client) -> Packing | None:
-    """The packing of the server, or the smallest in a cluster; None if the servers do not show their settings."""
+    """The packing of the server, or the smallest of a cluster; None if a server does not show it."""
     try:
         return Packing(min(await _of_each(client, _packed_up_to)))
     except (ResponseError, KeyError) as error:

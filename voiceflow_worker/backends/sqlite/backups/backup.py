@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 """A function that is called with the amount of work done so far, and the total amount."""
 
 _PAGES = 500
-"""The pages copied between two calls of `progress`, in a few milliseconds."""
+"""The number of pages that are copied between two calls of `progress`, in a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class BackedUp:
 def back_up(path: Path, target: Path, *, now: datetime, progress: Progress) -> BackedUp:
     """Copy the store at `path` to `target`, and replace a file of that name. Blocks; the store may be in use meanwhile.
 
-    The copy has the state of the store at the beginning. It gets its name when it is checked and on the disk. Raises a
-    StoreError about the store or the copy, and OSError if the file cannot be made.
+    The copy has the state of the store at the beginning. It gets its name only after it was checked and is on the disk.
+    Raises a StoreError about the store or the copy, and OSError if the file cannot be made.
     """
     with unfinished(target) as temporary, translating(path):
         source = open_reader(path)
@@ -81,7 +81,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
 
 @contextmanager
 def unfinished(target: Path) -> Generator[Path]:
-    """A new file beside `target`, with mode 0600, for the new content. Deleted at the end, if not renamed by then."""
+    """A new file beside `target`, with mode 0600, for the new content. It is deleted at the end unless renamed."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:

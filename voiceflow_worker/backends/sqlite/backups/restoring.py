@@ -65,7 +65,7 @@ class Restored:
 
 @dataclass(slots=True)
 class _Replaced:
-    """The locked file that will be replaced. `db` is None if SQLite cannot read it. `sound` means undamaged."""
+    """The locked file that will be replaced. `db` is None if SQLite cannot read it. `sound`: the file is undamaged."""
 
     db: Connection | None
     sound: bool
@@ -248,8 +248,8 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
 def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
     """Move the old files aside, and rename the restored file.
 
-    A sound file first takes in its WAL (a checkpoint), and keeps its name until the rename. A damaged file is moved
-    aside before its -wal file: without the -wal file, it could look like a sound but older store.
+    The WAL of a sound file is first moved into it (a checkpoint), and the file keeps its name until the rename. A
+    damaged file is moved aside before its -wal file: without the -wal file, it could look like a sound but older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]

@@ -28,7 +28,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
 
 SKIPPED_SEQUENCES = 1_000_000_000
-"""The gap in the sequence of events if the last event cannot be read, so that no reader misses new events."""
+"""The gap left in the sequence of events if the last event cannot be read, so that no reader misses new events."""
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13

@@ -58,9 +58,9 @@ class SameFiles:
 
     @property
     def has_other_log(self) -> bool:
-        """Whether another -wal file has replaced the opened one. The opened WAL must then not go into the main file.
+        """Whether another -wal file has replaced the opened one, whose content must then not go into the main file.
 
-        If the opened -wal was only deleted, it may go into the main file: no process has begun another WAL.
+        If the opened -wal file was only deleted, its content may go there: no process has begun another WAL.
         """
         try:
             return identity(self._log) not in {None, self._log_was}
