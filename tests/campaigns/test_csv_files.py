@@ -73,7 +73,7 @@ def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, hea
             "a,name",
             "has no column destination; rename the column of phone numbers to destination; columns found: a, name",
         ),
-        ("+6587654321,Ana", "begins with a line that looks like data; put a header above it"),
+        ("+6587654321,Ana", "begins with a line that looks like data; add a header line above it"),
         ("destination,name,Name", "has two columns of the same name: name; rename or remove one;"),
         ("destination,destination,name", "has two columns of the same name: destination"),
         ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),

@@ -58,8 +58,8 @@ def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("", "is empty; write a request body with a callflow in it"),
-        ("[]", "holds an array of 0, but a JSON file holds one body, for one call"),
-        (json.dumps([BODY, BODY]), "holds an array of 2, but a JSON file holds one body, for one call"),
+        ("[]", "holds an array of 0 values, but a JSON file holds one body, for one call"),
+        (json.dumps([BODY, BODY]), "holds an array of 2 values, but a JSON file holds one body, for one call"),
         ("17", "holds a number, not a request body"),
         ('{\n  "callflow": [}\n', "is not JSON: "),
         ('{"callflow": [1, 2', "is not JSON: unclosed array (character 14)"),

@@ -124,7 +124,7 @@ def test_a_row_that_is_there_twice_is_called_once_and_both_lines_are_named(tmp_p
     rows = read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654322,Ben\n(+65) 8765 4321,Ana\n"))
     assert [row.duplicate_of for row in rows] == [None, None, 2]
     assert [(f.row, f.is_error, f.message) for f in rows[2].findings] == [
-        (4, False, "row 4 asks for the same call as row 2; the call is made once")
+        (4, False, "row 4 requests the same call as row 2; the call is made once")
     ]
     assert len(requests(rows)) == 2
 
@@ -137,7 +137,7 @@ def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_bo
             3,
             "unique_key",
             None,
-            "'k1' is also the key of row 2, which is another call; give each call its own key",
+            "'k1' is also the key of row 2, which is a different call; give each call its own key",
         )
     ]
     assert rows[2].duplicate_of == 2

@@ -1,4 +1,4 @@
-"""The search for rows that would call a number again. The earlier call is in the same batch, and has another body."""
+"""The search for rows that would call a number again: the same batch already has a call to it with another body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.counting import count_of
 
 PAGE = 1000
-"""The calls that are read in one trip to the store."""
+"""The number of calls that are read in one trip to the store."""
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
@@ -31,7 +31,7 @@ class CalledBefore:
     job: Job
 
     def finding(self, *, file: str, severity: Severity) -> Finding:
-        """The finding about these rows, with the name of their `file`."""
+        """The finding about these rows. It names their `file`."""
         message = (
             f"{count_of(self.count, 'row')} would call a number that already has a call with another body in the same "
             f"batch, such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). "
@@ -41,7 +41,7 @@ class CalledBefore:
 
 
 class CallsBefore:
-    """A comparison of all rows of a file with the earlier calls in the same batches.
+    """A comparison of the rows of a file with the earlier calls in their batches.
 
     Rows with their own unique key are not compared: the store recognises their calls by the key. Earlier calls with the
     same body as a row do not count: they are taken to come from an interrupted enqueue of this file.
@@ -52,7 +52,7 @@ class CallsBefore:
         self._suppression = SuppressionList(queue.store)
         self._bodies: set[str] = set()
         self._batches: dict[str, dict[str, list[int]] | None] = {}
-        """By batch, the rows that call each number. None for a batch without calls: its rows are not compared."""
+        """The rows to compare, by batch and number. None for a batch without earlier calls: its rows need no check."""
 
     async def add(self, judged: Judged) -> None:
         """Add rows to compare. Raises StoreError."""

@@ -73,7 +73,7 @@ class Campaign:
         again: bool = False,
         progress: OnProgress | None = None,
     ) -> EnqueueReport:
-        """Enqueue all rows, or none if one is bad: see `enqueue_file`. The same file adds nothing a second time.
+        """Enqueue all rows, or none if one is bad: see `enqueue_file`. Enqueuing the same file again adds nothing.
 
         Raises CampaignFileError, InvalidInputError, StoreError.
         """

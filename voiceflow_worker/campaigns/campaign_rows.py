@@ -93,7 +93,7 @@ class CampaignRows:
         return json_values(raw, is_body=self._options.template is None)
 
     def _is_new(self, found: Finding) -> bool:
-        """False for a warning about the source number that this file has had before."""
+        """False for a warning about the source number that this file already has."""
         if found.is_error or found.path is None or not found.path.endswith(".params.source"):
             return True
         is_new = found.message not in self._source_warnings
@@ -110,10 +110,10 @@ class CampaignRows:
             return read
         row, is_same = earlier
         if is_same:
-            message = f"row {number} asks for the same call as row {row}; the call is made once"
+            message = f"row {number} requests the same call as row {row}; the call is made once"
             finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
             return read._replace(call=None, duplicate_of=row, findings=(*read.findings, finding))
-        message = f"{key!r} is also the key of row {row}, which is another call; give each call its own key"
+        message = f"{key!r} is also the key of row {row}, which is a different call; give each call its own key"
         finding = Finding(file=self.file, row=number, column="unique_key", message=message)
         return read._replace(call=None, findings=(*read.findings, finding))
 
@@ -169,7 +169,7 @@ class CampaignRows:
 
 
 open_campaign = CampaignRows
-"""The name that programs use."""
+"""The public name of `CampaignRows`."""
 
 
 def batch_of(file: InputFile, purpose: Purpose = Purpose.ENQUEUE) -> str:
@@ -214,8 +214,8 @@ _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
 def header_findings(template: FlowTemplate, options: CampaignOptions, variables: Iterable[str]) -> list[Finding]:
     """The findings that make every row bad in a file with these variables.
 
-    The template is filled in for a row that has a value in every column. A value that is missing even then is missing
-    in every row.
+    To find them, the template is filled in for a row with a value in every column. A value that is still missing is
+    missing in every row.
     """
     present = set(variables)
     given = {"source": options.source, "voice_profile": options.voice_profile}

@@ -21,12 +21,12 @@ from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_list, is_object
 
 _PLAYS = f'"{Action.PLAY_FILE.value}"'
-"""A part of every body that plays a file, and of hardly any other body, because JSON escapes the quotes in texts."""
+"""A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """The result of checking one file. It counts all `rows`, `bad` rows (they cannot be called) and `duplicates`."""
+    """The result of checking one file. It counts all `rows`, `bad` rows (which cannot be called) and `duplicates`."""
 
     file: str
     rows: int

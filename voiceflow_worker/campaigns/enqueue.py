@@ -29,7 +29,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError
 
 CHUNK = 1000
-"""The rows of one trip to the store: enough for speed, and few enough not to hold up a worker on the same store."""
+"""The number of rows enqueued in one trip to the store. A larger number could delay a worker on the same store."""
 
 
 class Phase(StrEnum):
@@ -43,7 +43,7 @@ class OnProgress(Protocol):
     """A function that gets the progress of an enqueue: first of the bytes read, then of the rows enqueued."""
 
     def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
-        """Take the progress: `done` of `total` bytes, and later `done` of `total` rows. `rows`: rows read so far."""
+        """Take the progress: `done` of `total` bytes, and later `done` of `total` rows. `rows` counts the rows read."""
         ...
 
 
@@ -68,13 +68,13 @@ async def enqueue_file(
     interrupted can therefore be enqueued again.
 
     A row without its own unique key may call a number that already has a call with another body in the same batch, for
-    example after the template was corrected. One such row is enough to enqueue nothing; with `again`, such rows are
-    enqueued. Deleted calls do not count, nor do calls that ended without a ring, such as cancelled ones.
+    example after the template was corrected. If there is such a row, nothing is enqueued. With `again`, such rows are
+    enqueued. Deleted calls do not count, and neither do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
     queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. Raises
-    CampaignFileError for a file that cannot be read, before anything is stored. Raises StoreError when the store fails:
-    enqueuing the file again is then safe.
+    CampaignFileError for a file that cannot be read; nothing is stored then. Raises StoreError if the store fails; it
+    is then safe to enqueue the file again.
     """
     if queue is None and not dry_run:
         raise ValueError("a queue is needed unless this is a dry run")
@@ -127,7 +127,7 @@ async def enqueue_file(
 
 
 def _hold(rows: Sequence[ReadRow], held: Packs) -> None:
-    """Keep rows with calls until the whole file has been read, without their findings and keys."""
+    """Keep the rows that have calls until the whole file has been read. Their findings and keys are dropped."""
     try:
         held.put([(tuple(row.raw), tuple(row.call)) for row in rows if row.call is not None])
     except OSError as error:

@@ -23,8 +23,8 @@ class EnqueueReport:
 
     `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
-    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs; if nothing was
-    stored, rows that would have made them. `again` counts rows whose numbers already have a call in their batch.
+    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs, or would have
+    made them if nothing was stored. `again` counts rows whose numbers already have a call in their batch.
     `refused` is True if nothing was enqueued because of bad rows or rows counted in `again`.
     """
 
@@ -69,7 +69,7 @@ class Tally:
     preview: PreviewMaker | None = None
 
     def called_before(self, found: CalledBefore | None) -> None:
-        """Count the rows that would call numbers again, and add an error about them, or in a dry run a warning."""
+        """Count the rows that would call numbers again, and add an error about them. In a dry run, add a warning."""
         if found is not None:
             self.again = found.count
             severity = Severity.WARNING if self.dry_run else Severity.ERROR
@@ -86,7 +86,7 @@ class Tally:
         _write(judged.bad, rejects)
 
     def taken(self, rows: Sequence[ReadRow], taken: Taken, rejects: RejectsFile | None) -> None:
-        """Count rows that were handed in; they were counted as valid before."""
+        """Count rows that were handed in. Before, all of them were counted as valid."""
         if self.preview is not None:
             left_out = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
             self.preview.add(row for row in rows if row.raw.number not in left_out)

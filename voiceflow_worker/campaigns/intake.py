@@ -48,7 +48,7 @@ class Intake:
     _limited: set[str] = field(default_factory=set[str], init=False)
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Divide rows. A row whose key belongs to a call is known if the bodies are equal, and otherwise bad."""
+        """Divide rows. If a row's key belongs to a stored call, the row is known if the bodies are equal, else bad."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
         if self.queue is not None and keys:
@@ -111,7 +111,7 @@ class Intake:
 
     def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
         key = row.call.unique_key if row.call is not None else None
-        message = f"{key!r} is the key of job {owner_id}, which is another call; give this call its own key"
+        message = f"{key!r} is the key of job {owner_id}, which is a different call; give this call its own key"
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:

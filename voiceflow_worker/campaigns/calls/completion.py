@@ -24,7 +24,7 @@ def complete(
     voice_profile: str | None,
     source_wins: bool = False,
 ) -> None:
-    """Fill in a body in place. A value that is None is left out. `find_problems` reports a malformed body.
+    """Fill in a body in place. Arguments that are None are left out. `find_problems` reports a malformed body.
 
     The first call always goes to `destination`: if it went to a number in the template, every row would call that
     number. `source` and `voice_profile` are used if the flow has none. With `source_wins`, `source` also replaces a
@@ -76,7 +76,7 @@ def _written_out(key: str, value: object, country: str) -> object:
 
 
 def missing_from(body: Mapping[str, object]) -> set[str]:
-    """The values that a body needs but lacks: `source`, `voice_profile`, both or none."""
+    """The names of the values that a body needs but lacks: `source`, `voice_profile`, both or none."""
     flow = body.get("callflow")
     if not is_list(flow) or not flow:
         return set()

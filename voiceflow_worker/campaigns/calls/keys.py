@@ -6,7 +6,7 @@ import hashlib
 from array import array
 
 _KEY, _BODY, _LINE = 16, 8, 6
-"""The sizes of the parts of an entry, in bytes."""
+"""The sizes of the three parts of an entry, in bytes."""
 _ENTRY = _KEY + _BODY + _LINE
 
 
@@ -32,9 +32,9 @@ class SeenKeys:
         self._table = array("I", bytes(4 << 10))
 
     def first(self, key: str, *, row: int, digest: str) -> tuple[int, bool] | None:
-        """The line of the earlier row with this key, and whether that row has an equal body.
+        """The line of the earlier row with this key, and whether that row has an equal body; None for a new key.
 
-        A new key is added, and the result is None.
+        A new key is added.
         """
         mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
         body = bytes.fromhex(digest[: 2 * _BODY])

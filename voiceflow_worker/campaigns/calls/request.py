@@ -67,7 +67,7 @@ class ReadRow(NamedTuple):
 
 
 class RequestMaker:
-    """Makes calls of the rows of a file, with the given options. A row that names no batch gets `default_batch`."""
+    """Makes the calls for the rows of a file, with these options. A row that names no batch gets `default_batch`."""
 
     def __init__(
         self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose
@@ -80,7 +80,7 @@ class RequestMaker:
         self._shapes = Shapes(options.template) if options.template is not None else None
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
-        """Read a row. The result has a call, or else the errors of the row; no content of a row raises an exception."""
+        """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         destination = work.number(DESTINATION, required=self._options.template is not None)
         source = work.number("source", required=False)
@@ -120,7 +120,7 @@ class RequestMaker:
         return ReadRow(raw, call, call.digest, own_key, not (given or own_key), findings)
 
     def _encoded(self, work: _Work, destination: str | None, source: str | None) -> EncodedBody | None:
-        """The encoded body of a row whose shape is known to be valid; None for other rows."""
+        """The encoded body of a row, if its shape is known to be valid; otherwise None."""
         if self._shapes is None or destination is None or any(found.is_error for found in work.findings):
             return None
         voice = work.voice_profile
@@ -146,7 +146,7 @@ class _Work:
 
     @property
     def voice_profile(self) -> str | None:
-        """The voice of the row, else of the options."""
+        """The voice that the row names, else that of the options."""
         return self.values.reserved.get("voice_profile", self.options.voice_profile)
 
     def body(self, destination: str | None, source: str | None) -> dict[str, Any]:
@@ -204,7 +204,7 @@ class _Work:
         return number.e164
 
     def batch(self, body: Mapping[str, object]) -> str | None:
-        """The batch id of the row, else of the options, else of the body."""
+        """The batch id that the row names, else that of the options, else that of the body."""
         own = body.get("clientBatchId")
         batch_id = self.values.reserved.get("batch_id") or self.options.batch_id
         if batch_id is None:
@@ -217,7 +217,7 @@ class _Work:
         return batch_id
 
     def unique_key(self, body: Mapping[str, object]) -> str | None:
-        """The unique key of the row, else of the body."""
+        """The unique key that the row names, else that of the body."""
         own = body.get("clientRequestId")
         key = self.values.reserved.get("unique_key")
         if key is None:

@@ -37,7 +37,7 @@ def read_schedule(
     now: datetime,
     purpose: Purpose,
 ) -> Schedule:
-    """The times of a row. A column overrides the `validUntil` of the body, and the body overrides the options."""
+    """The times of a row. A column of the row overrides the `validUntil` of the body, which overrides the options."""
     schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
     zone = _zone(reserved, schedule)
     if (text := reserved.get("not_before")) is not None:
@@ -61,8 +61,8 @@ def read_schedule(
 def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
     """Apply the window in the time zone of the row, else in the time zone of the telephone number.
 
-    The zone is stored in the schedule. A window that does not open while the row is valid is a finding. A schedule with
-    errors is not changed.
+    The zone is stored in the schedule. If the window does not open while the row is valid, a finding is added. A
+    schedule with errors is not changed.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
     if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):

@@ -51,7 +51,7 @@ class Shapes:
         voice_profile: str | None,
         source_wins: bool,
     ) -> EncodedBody | None:
-        """The body of a row whose shape is known to be valid; None if the row has to be checked as a whole."""
+        """The body of a row, if its shape is known to be valid; None if the whole row must be checked."""
         slots = [encode_basestring(destination)]
         key: list[object] = [source, source_wins, voice_profile]
         request_id: dict[str, str] = {}
@@ -106,7 +106,7 @@ class Shapes:
 
 
 def column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:
-    """The column that causes a finding at this path of the body; None for no column, or several."""
+    """The column that causes a finding at this path of the body; None if no column does, or several do."""
     if path is None:
         return None
     varying = template.column_of(path) if template is not None else None

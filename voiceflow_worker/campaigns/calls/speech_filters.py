@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jinja2.runtime import Context
 
 VOICE = "the voice"
-"""The variable with the voice of a text while the text is filled in. Templates cannot use a name with a space."""
+"""The variable that holds a text's voice while it is filled in. No template can use it: its name has a space."""
 
 _VOICE_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]([A-Z][a-z]{3}))?(?:[-_]([A-Z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
@@ -82,7 +82,7 @@ def speech_filters() -> dict[str, Callable[..., object]]:
 
 
 def guarded(name: str, function: Callable[..., object]) -> Callable[..., object]:
-    """A filter of Jinja whose errors name the filter and the value."""
+    """The filter `name` of Jinja, with errors that name the filter and the value."""
     from jinja2 import UndefinedError
 
     @wraps(function)

@@ -30,7 +30,7 @@ from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 PLACEHOLDER = "+6587654321"
-"""The number in a body while its other parts are checked."""
+"""A number that stands in for the real one while the other parts of a body are checked."""
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class FlowTemplate:
         return frozenset(name for text in self._texts for name in text.variables)
 
     def column_of(self, path: str | None) -> str | None:
-        """The only variable at a path of the body; None if there is no variable, or several."""
+        """The only variable at a path of the body; None if there is none, or more than one."""
         # Two texts may have the same path, because a key may contain a dot.
         names = {name for text in self._texts if text.path == path for name in text.variables}
         return names.pop() if len(names) == 1 else None

@@ -46,7 +46,7 @@ class TemplateProblem:
 
 
 class UnfitValueError(ValueError):
-    """Raised when a text cannot be filled in with the values of a row, or lacks some. `problems` are the reasons."""
+    """Raised when a text cannot be filled in, because values are missing or unfit. `problems` are the reasons."""
 
     def __init__(self, *problems: TemplateProblem) -> None:
         self.problems = problems
@@ -107,7 +107,7 @@ class TemplateText:
         return text if self.is_spoken else _typed(text, self._kind)
 
     def _joined(self, values: Mapping[str, object]) -> str | None:
-        """The text, if all its variables have texts as values. This takes 0.5 µs; Jinja takes 7 µs."""
+        """The filled-in text, if all its variables have texts as values; else None. Takes 0.5 µs; Jinja takes 7 µs."""
         if self._pieces is None:
             return None
         parts: list[str] = []
@@ -175,7 +175,7 @@ class TemplateText:
 
 
 def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
-    """The variables that each filter of a text is applied to."""
+    """The filters of a text, each with the variables that it is applied to."""
     from jinja2 import nodes
 
     found: dict[str, frozenset[str]] = {}
@@ -237,7 +237,7 @@ def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[st
 
 @lru_cache(maxsize=1024)
 def _blank(name: str) -> object:
-    """The value of an empty cell. It is false in a condition, `default` and `or` replace it, and printing it fails."""
+    """The value of an empty cell. It is false in conditions, `default` and `or` replace it, and printing it fails."""
     from jinja2 import Undefined, UndefinedError
 
     class Blank(Undefined):

@@ -20,7 +20,7 @@ class RowValues:
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
     data: dict[str, object] = field(default_factory=dict[str, object])
-    """The data of the user: the columns that are not reserved, by their names in the file, without empty values."""
+    """The values of the columns that are not reserved, by their names in the file. Empty values are left out."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
     """A tuple (column, 8x8 code, message) for each value of a wrong type."""

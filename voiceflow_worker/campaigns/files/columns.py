@@ -54,7 +54,7 @@ def header_problem(names: Sequence[str]) -> str | None:
     if DESTINATION not in present:
         if any(sum(map(str.isdigit, name)) >= 7 for name in present):
             return (
-                "begins with a line that looks like data; put a header above it that names the columns, among them "
+                "begins with a line that looks like data; add a header line above it that names the columns, including "
                 f"destination; found: {shown}"
             )
         hint = near_destination(present)

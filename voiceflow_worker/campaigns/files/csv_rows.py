@@ -14,13 +14,13 @@ from voiceflow_worker.errors import CampaignFileError
 
 _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
-"""The most lines of a record. Without a limit, an unclosed quote would swallow the good rows that follow."""
+"""The largest number of lines in a record. Without it, an unclosed quote would take in the good rows that follow."""
 
 _LONGEST_CELL = 131_072
-"""The most characters of a cell, by the limit of the csv module."""
+"""The largest number of characters in a cell, which is the limit of Python's csv module."""
 
 _LONGEST_HEADER = 20
-"""The most lines of a header."""
+"""The largest number of lines that a header can have after its first line."""
 
 _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or write "" for a quote within a cell'
 
@@ -90,7 +90,7 @@ class CsvRows(RowSource):
         return RawRow(number=first.number, text=text, cells=cells, problems=self._raggedness(cells))
 
     def _joined(self, first: Line) -> tuple[str, tuple[str, ...] | str]:
-        """The text of the record that begins with this line, and the record's cells, or why it cannot be read."""
+        """The text of the record that begins with this line, and its cells, or the reason why it cannot be read."""
         text = first.text
         cells = _cells(text, self.delimiter)
         taken: list[Line] = []
@@ -126,7 +126,7 @@ class CsvRows(RowSource):
 
 
 class _PushbackLines:
-    """Lines that can be put back."""
+    """A reader of lines. Lines that were taken can be put back, and are then taken again."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines

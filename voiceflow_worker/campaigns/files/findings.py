@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from voiceflow_worker.finding import Finding, Severity
 
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
-"""The most findings of each severity that are listed. One takes about 500 bytes of memory."""
+"""The largest number of listed findings of each severity. A finding takes about 500 bytes of memory."""
 
 
 class Findings:
@@ -19,7 +19,7 @@ class Findings:
         self._counts: Counter[Severity] = Counter()
 
     def add(self, findings: Iterable[Finding]) -> None:
-        """Add findings, in the order of the report."""
+        """Add findings. They are listed in the order in which they are added."""
         for found in findings:
             self._counts[found.severity] += 1
             if self._counts[found.severity] <= MOST[found.severity]:

@@ -41,7 +41,7 @@ class InputFile:
         self.name = path.name if held is None else self._place
         plain = path.with_suffix("") if path.suffix.lower() == _ENDING else path
         self.stem = None if held is not None else plain.stem.strip()
-        """The name without its extensions, such as `.csv.gz`; None for standard input."""
+        """The file's name without extensions: `people` for `people.csv.gz`; None for standard input."""
         self.suffix = "" if held is not None else plain.suffix.lower()
         """The extension that shows the format, such as `.csv`, in lower case."""
 
@@ -59,7 +59,7 @@ class InputFile:
     def opened(self) -> Generator[tuple[io.BufferedReader, Callable[[], int]]]:
         """Open the file. Yields a reader of its unpacked bytes, and a function for the number of bytes read.
 
-        Raises CampaignFileError if the file cannot be read, even if the error occurs only within the block.
+        Raises CampaignFileError if the file cannot be read, also for an error during the block.
         """
         try:
             with self.opened_raw() as raw:
@@ -87,7 +87,7 @@ class InputFile:
 
 @contextmanager
 def standard_input(stream: IO[bytes]) -> Generator[InputFile]:
-    """Copy a stream to an unnamed temporary file, which lasts as long as the block.
+    """Copy a stream to an unnamed temporary file, which is deleted at the end of the block.
 
     Raises CampaignFileError if that file cannot be written.
     """

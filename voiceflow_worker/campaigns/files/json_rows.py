@@ -15,17 +15,17 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 LARGEST_DOCUMENT = 10_000_000
-"""The most bytes of one JSON document. A body with two texts of 3000 characters has 30 KB at most."""
+"""The largest size of one JSON document, in bytes. A body with two texts of 3000 characters has at most 30 KB."""
 
 NOT_JSON, NO_CALL = -1001, -1013
 """The codes of 8x8 for a body that is not JSON, and for a body that does not begin with a call."""
 
 _PLACE = re.compile(r" (?:starting )?near (\d+)")
-"""The position that a message of the JSON5 parser names. Some messages count characters from 1, others from 0."""
+"""A pattern for the position in a message of the JSON5 parser. Some messages count from 1, and others from 0."""
 _CHARACTER = re.compile(r"U\+([0-9A-Fa-f]{4,6})")
 _WRONG = re.compile(r"(?:found|data) U\+([0-9A-Fa-f]{4,6})")
 _BYTES = re.compile(r"b'([^']*)'")
-"""A word in a message of the JSON5 parser, such as b'array'."""
+"""A pattern for a word in a message of the JSON5 parser, such as b'array'."""
 
 
 def read_json(text: str) -> object:
@@ -113,8 +113,8 @@ class JsonDocument(RowSource):
             raise _refused(file, str(error), code=NOT_JSON) from None
         if is_list(value):
             several = (
-                f"holds an array of {len(value)}, but a JSON file holds one body, for one call; write one object on "
-                "each line, without the brackets and commas of the array, and name the file .jsonl"
+                f"holds an array of {len(value)} values, but a JSON file holds one body, for one call; write one "
+                "object on each line, without the brackets and commas of the array, and name the file .jsonl"
             )
             raise _refused(file, several, code=NO_CALL)
         if not is_object(value):

@@ -10,7 +10,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError
 
 LONGEST_LINE = 1_000_000
-"""The most characters of a line. A spoken text has at most 3000, so a line above this limit is no row of a campaign."""
+"""The largest number of characters in a line. A longer line cannot be a row: a spoken text has at most 3000."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 500_000_000, 200
 

@@ -1,4 +1,4 @@
-"""Packs of rows, kept in a temporary file until they are read."""
+"""Rows that are kept in a temporary file until they are read. A pack is a list of rows that is written at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, Any
 
 
 class Packs:
-    """Packs of rows in a temporary `file`. The rows are plain tuples: named ones take twice the time and space."""
+    """Packs of rows in a temporary `file`. Rows are plain tuples: named tuples take twice the time and space."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -20,7 +20,7 @@ class Packs:
         return self._rows
 
     def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add a pack, if it has rows. Raises OSError, with the remedy, if the file cannot be written."""
+        """Add these rows as one pack. Raises OSError, with the remedy, if the file cannot be written."""
         if not rows:
             return
         try:

@@ -27,9 +27,9 @@ class RejectsFile:
     The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row, so that the reasons are
     in one column even if some rows have too many cells.
 
-    The complete file appears at the end of the block, if there was no error and at least one row. Until then, and after
-    an error, an earlier file with this name stays unchanged: one run can read corrected rejects and write new ones to
-    the same file. Raises CampaignFileError if the file cannot be written.
+    The complete file appears at the end of the block, if there was no error and at least one row. Otherwise an earlier
+    file with this name stays unchanged. One run can therefore read corrected rejects and write new ones to the same
+    file. Raises CampaignFileError if the file cannot be written.
     """
 
     @staticmethod

@@ -27,11 +27,11 @@ _NO_DATA: Mapping[str, object] = {}
 
 
 class RawRow(NamedTuple):
-    """One row as it is in the file. It is a tuple, because files have millions of rows.
+    """One row as it is in the file. It is a tuple to save memory, because files may have millions of rows.
 
     `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet or a Parquet file.
     `text` is the text of a line. `cells` are the cells of a table; `data` is the object of a JSON line. `problems` are
-    the reasons why the row cannot be read, as (column, clause), and `code` is their 8x8 code.
+    the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these problems.
     """
 
     number: int
@@ -43,7 +43,7 @@ class RawRow(NamedTuple):
 
 
 class RowSource(ABC):
-    """An open file of a known format. The default attributes are those of a format without columns."""
+    """An open file of a known format. The defaults of the attributes are for formats without columns."""
 
     kind: FileKind
     columns: tuple[str, ...] = ()

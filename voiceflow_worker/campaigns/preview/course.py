@@ -13,14 +13,14 @@ from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.time_zone import zone_named
 
 _FIRST_BLOCK = 256
-"""The rows of a block at first. When there are `_MOST_BLOCKS` blocks, blocks are joined in pairs."""
+"""The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""
 _MOST_BLOCKS = 128
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class CallTimes(NamedTuple):
-    """The times between which a call may ring, to the minute. Calls with equal times are planned together."""
+    """The times between which a call may ring, to the minute. Calls with equal times and priority count together."""
 
     priority: int
     not_before: datetime | None
@@ -48,7 +48,7 @@ class CallTimes(NamedTuple):
         return self.window.opens(at, zone)
 
     def closes(self, at: datetime) -> datetime:
-        """The earlier of two times: the end of the window that is open at `at`, and the end of the validity."""
+        """The end of the window that is open at `at`, or the end of the validity if that is earlier."""
         zone = zone_named(self.time_zone) if self.time_zone is not None else None
         closes = None if self.window is None or zone is None else self.window.closes(at, zone)
         return min(closes or _FOREVER, self.valid_until or _FOREVER)
@@ -56,7 +56,7 @@ class CallTimes(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """The result of a simulation, with the times of the first and the last departure.
+    """The result of a simulation. `first` and `last` are the times of the first and the last departure.
 
     `expired` counts calls that never leave, because their validity ends before their turn. `later` counts calls that
     may not ring at the start; the first of them may ring at `opens_at`.
@@ -157,7 +157,7 @@ class _Group(NamedTuple):
     calls: int
 
     def in_turn(self) -> tuple[int, datetime, int, int, _Group]:
-        """The sort key of a due group, with the group as its last part."""
+        """The sort key of a due group. Its last element is the group itself."""
         return -self.times.priority, self.due, self.block, self.order, self
 
 

@@ -18,7 +18,7 @@ from voiceflow_worker.model.text.moment import rfc3339
 
 FIRST_TEXTS = 3
 RINGING = 15.0
-"""The assumed seconds of ringing before somebody answers. A ringing call is open, too."""
+"""The assumed number of seconds for which a phone rings before somebody answers. A ringing call is open, too."""
 _UNKNOWN = "unknown"
 
 
@@ -27,7 +27,7 @@ class PreviewOptions:
     """The assumptions of a preview.
 
     `rate` is in calls per second (None: unlimited). At most `max_active` calls are open at the same time. Each call
-    lasts `seconds`, or else the time to speak its texts. `time_zone` is the zone of the times that people read.
+    lasts `seconds` (None: the time to speak its texts). `time_zone` is the zone of the times that people read.
     """
 
     rate: float | None = 10.0
@@ -192,7 +192,7 @@ class PreviewMaker:
         )
 
     def _rate(self) -> float | None:
-        """The rate that the calls can reach."""
+        """The rate that the calls can reach, in calls per second; None if it is unlimited."""
         if self.options.max_active is None or not self.calls:
             return self.options.rate
         reached = self.options.max_active / (RINGING + self._seconds / self.calls)

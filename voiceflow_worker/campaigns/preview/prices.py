@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import country_of
 
 _LEARNED_FROM = 2000
-"""The newest calls that are read for prices: enough for an average, and read in a fraction of a second."""
+"""The number of newest calls from which prices are learned: enough for an average, and quick to read."""
 
 _PLACES = ("prefix", "country")
 _PRICES = ("per_minute", "per_call")
@@ -42,7 +42,7 @@ class Price:
 
 @dataclass(slots=True)
 class PriceTable:
-    """Prices by first digits and by country. The price of the longest matching digits is used, else the country's."""
+    """Prices by first digits and by country. The longest first digits that match count, else the country."""
 
     name: str
     prefixes: dict[str, Price] = field(default_factory=dict[str, Price])

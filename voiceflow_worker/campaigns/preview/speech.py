@@ -15,7 +15,7 @@ SYLLABLES_A_SECOND = 4.5
 """The pace of a voice that reads Chinese, Japanese or Korean. Each character is a syllable or a word."""
 
 _ASKED = {"successMessage", "failureMessage"}
-"""Texts that are spoken only after key presses."""
+"""Parameters whose texts are spoken only after key presses."""
 _TEXTS = {
     action: [name for name, param in params.items() if param.kind is ParamKind.SPEECH and name not in _ASKED]
     for action, params in PARAMS.items()

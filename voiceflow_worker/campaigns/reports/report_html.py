@@ -18,9 +18,9 @@ from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
 
 MOST_ROWS = 5000
-"""The most calls in the table, because browsers are slow with more calls. The CSV file has all calls."""
+"""The largest number of calls in the table, because browsers are slow with more. The CSV file has all calls."""
 LONGEST_NAME = 30
-"""The most characters of a name in a chart."""
+"""The largest number of characters of a name in a chart."""
 
 _GOOD = {JobState.COMPLETED.value, "COMPLETED"}
 _BAD = {JobState.FAILED.value, JobState.EXPIRED.value, JobState.IN_DOUBT.value, "FAILED", "ERROR"}

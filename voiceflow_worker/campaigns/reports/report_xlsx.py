@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from xlsxwriter.worksheet import Worksheet
 
 MOST_ROWS = 1_048_575
-"""The most calls of one sheet, below its header, by the limit of Excel. More calls follow on further sheets."""
+"""The largest number of calls on one sheet below its header, by the limit of Excel. More calls go on more sheets."""
 
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
 _MOST_DIGITS = 15
-"""The most digits of a number that Excel keeps."""
+"""The largest number of digits that Excel keeps of a number."""
 
 
 def needs_xlsxwriter() -> None:

@@ -16,10 +16,10 @@ _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
-"""Counts of digits. A spreadsheet may shorten 6587654321 to 6.58765E+09 in a narrow cell, and save that as CSV."""
+"""The digits that a spreadsheet keeps when it shortens 6587654321 to 6.58765E+09, and the digits from which it may."""
 
 EXACT = 10**15
-"""The first number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
+"""The smallest number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
 
 
 def missing_library(what: str) -> CampaignFileError:

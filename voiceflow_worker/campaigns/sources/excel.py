@@ -18,14 +18,15 @@ from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_l
 from voiceflow_worker.errors import CampaignFileError, Remedy
 
 _MOST_TEXTS = 500_000_000
-"""The most bytes of the table of texts, the only part of a workbook that has to be in memory."""
+"""The largest size of the table of texts, in bytes. It is the only part of a workbook that has to be in memory."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
-"""A part of a workbook that unpacks to more than these bytes, and to more than this many times its size, is refused: it
-may be a zip bomb. Ordinary sheets unpack to 5 to 30 times their size."""
+"""The largest unpacked size of a part of a workbook, in bytes, and the largest ratio to its packed size.
+
+A part above both limits is refused: it may be a zip bomb. Ordinary sheets unpack to 5 to 30 times their size."""
 
 _MOST_ROWS = 1_048_576
-"""The most rows of a sheet in Excel. A damaged row number could otherwise stand for billions of empty rows."""
+"""The largest number of rows in a sheet of Excel. It is checked: a damaged file may have a row number in billions."""
 
 _AT_ONCE = 500
 """The number of rows that are read at a time."""
@@ -146,7 +147,7 @@ class ExcelRows(RowSource):
 
 
 def _filled_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The rows of a sheet that are not empty, each with its number and without empty cells at its end."""
+    """The rows of a sheet that are not empty. Each has its number, and no empty cells at its end."""
     # The stated size of a sheet may be wrong, or the largest possible size.
     sheet.reset_dimensions()
     rows = enumerate(sheet.iter_rows(values_only=True), 1)

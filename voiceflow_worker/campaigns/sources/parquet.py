@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.sources.cells import message_line, missing_libra
 from voiceflow_worker.errors import CampaignFileError
 
 _AT_ONCE = 1000
-"""The rows that are read at once."""
+"""The number of rows that are read at once."""
 
 
 class ParquetRows(RowSource):
