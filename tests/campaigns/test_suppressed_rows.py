@@ -41,7 +41,7 @@ async def test_they_are_left_out_and_the_others_go(queue: CallQueue, listed: Sup
     assert (counts(report), report.refused) == ((2, 0, 1, 0, 2), False)
     (found,) = report.findings
     assert (found.row, found.column, found.is_error) == (3, "destination", False)
-    assert found.message.startswith("is not called: its number is on the suppression list since 2026-03-02")
+    assert found.message.startswith("is not called: its number has been on the suppression list since 2026-03-02")
     assert "asked by mail" in found.message
     assert await destinations(queue) == ["+6587654321", "+6587654323"]
 

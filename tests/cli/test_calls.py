@@ -351,7 +351,7 @@ def test_the_story_of_a_call_whose_worker_is_gone_expects_no_answer(voiceflow: P
     gone = left_by_a_dead_worker(voiceflow.folder, lease=timedelta(0))
     out = voiceflow("calls", "show", gone, *store).out
     assert "no answer yet" not in out
-    assert "no answer before its lease ended" in out
+    assert "no answer came before the lease of its worker ended" in out
     assert "its worker is gone, and another worker will put the call in doubt: the lease ended at" in out
 
 

@@ -183,7 +183,7 @@ async def test_a_second_party_who_was_suppressed_meanwhile_is_not_rung(here: Eng
     ended = await here.queue.get(job.id)
     assert ended.state is JobState.CANCELLED
     assert ended.reason is not None
-    assert ended.reason.startswith(f"its second party {BEN} is on the suppression list")
+    assert ended.reason.startswith(f"its second party {BEN} has been on the suppression list")
     assert await locks(here.store) == []
 
 

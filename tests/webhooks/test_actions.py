@@ -278,7 +278,7 @@ async def test_a_redial_tells_what_keeps_it_from_ringing(memory: Store) -> None:
     await CallQueue(memory).hold(reason="wait")
     async with signed_in(receiver(memory)) as client:
         told = Page((await client.get(f"/ui/act/redial?call={job.id}")).text).text
-    assert "The phone will not ring: its number is on the suppression list" in told
+    assert "The phone will not ring: its number has been on the suppression list" in told
     assert "The call will not yet be sent: queue default is held" in told
 
 

@@ -104,7 +104,7 @@ class CheckedCall(NamedTuple):
         )
 
     def request(self) -> CallRequest:
-        """The request, with its flow read from the body."""
+        """The request for this call, with its flow read from `body`."""
         shared = {each.name: getattr(self, each.name) for each in fields(CallRequest) if each.name != "flow"}
         return CallRequest(flow=CallFlow(json.loads(self.body)), **shared)
 
@@ -137,8 +137,8 @@ class Admitter:
     async def admit_all(self, requests: Sequence[CallRequest]) -> Sequence[Enqueued]:
         """Admit all of these requests or none.
 
-        Raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`; nothing is enqueued
-        then.
+        If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
+        enqueued.
         """
         now = self._store.clock.now()
         jobs: list[Job] = []
@@ -200,10 +200,10 @@ class Admitter:
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """The suppressed number of each job that is refused, by the job's key in `jobs`.
+        """The jobs to refuse, each with its number on the suppression list, by their keys in `jobs`.
 
-        A request with the unique key of an earlier call is not refused, even if the person has opted out since then: it
-        adds no call.
+        A job with the unique key of an earlier call is not refused, even if the person has opted out since then,
+        because it adds no call.
         """
         listed = await self._suppression.standing([number for job in jobs.values() for number in job.parties])
         refused = {

@@ -192,12 +192,12 @@ class CallQueue:
         """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
 
         A call is left out if `redial` would refuse it, if its number is on the suppression list, if a person cancelled
-        it, or if people have redialled it as often as `times` allows. Nobody is redialled twice if an order is
-        repeated, for example after an interruption. A dry run only counts. With `at`, calls that ended after it are
-        left out. Raises `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
+        it, or if people have redialled it as often as `times` allows. Repeating the same order, for example after an
+        interruption, redials nobody twice. A dry run only counts. With `at`, calls that ended after it are left out.
+        Raises `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
         """
         if times < 1:
-            raise InvalidInputError(f"times={times} redials nobody: give 1 or more")
+            raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
         if at is not None:
             checked_time("at", at)
         return await BatchRedials(self.store, self.name, self._changes).redial(
@@ -207,10 +207,10 @@ class CallQueue:
     async def resolve(
         self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None, post: int | None = None
     ) -> Job:
-        """Decide whether a call in doubt was placed. A call that was not placed returns to the queue.
+        """Record a person's decision whether a call in doubt was placed. If it was not placed, it returns to the queue.
 
         `witnessed` is the present time by 8x8's own clock (`VoiceClient.server_time`), by default the time of the
-        store's clock. With `post`, the decision counts only if the POST with this number is the one in doubt. Raises
+        store's clock. With `post`, the decision applies only if the POST with this number is the one in doubt. Raises
         `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
         """
         now = self.store.clock.now()
@@ -237,7 +237,7 @@ class CallQueue:
         return await self._order(GateState.HELD, batch_id=batch_id, until=until, reason=reason)
 
     async def resume(self, *, batch_id: str | None = None) -> Gate:
-        """Open a held queue or batch; all workers begin to count consecutive refusals from 0.
+        """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
         A cancelled batch stays cancelled, as the returned gate shows.
         """

@@ -21,7 +21,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 PAGE = 100
 """The most jobs moved or deleted in one step, which blocks the store for some milliseconds."""
 BATCHES = 100
-"""The most cancelled batches in one pass."""
+"""The most cancelled batches whose queued jobs are ended in one pass."""
 _QUEUED = frozenset({JobState.QUEUED})
 
 
@@ -45,7 +45,7 @@ class _Pass:
     """One pass over all kinds of overdue jobs.
 
     `again` is True if a page was full and this sweep changed at least half of the page's jobs. If it changed fewer,
-    other sweepers are at work, and do the rest.
+    other sweepers are at work and change the other jobs.
     """
 
     again: bool = False
@@ -97,8 +97,8 @@ class Sweeper:
     async def end_cancelled(self) -> int:
         """End the queued jobs of cancelled batches; returns their number.
 
-        Jobs whose lease is over are queued first. Other overdue jobs stay as they are: a call without a summary may be
-        waiting for the log of 8x8.
+        Jobs whose lease is over are queued again first, so that they end too if their batch was cancelled. Other
+        overdue jobs stay as they are: a call without a summary may be waiting for the log of 8x8.
         """
         ended = 0
         while True:
@@ -147,7 +147,7 @@ class Sweeper:
             doubted=await self._move(
                 one,
                 await self._overdue(JobState.SENDING, now),
-                lambda job: lifecycle.doubt(job, at=now, reason="its worker went away while sending", policy=policy),
+                lambda job: lifecycle.doubt(job, at=now, reason="its worker stopped while sending it", policy=policy),
             ),
             gave_up_waiting=await self._give_up_waiting(one, silent, now),
             looked_again=await self._move(one, doubtful, lambda job: lifecycle.look_again(job, at=now, policy=policy)),

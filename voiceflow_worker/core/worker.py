@@ -48,8 +48,9 @@ BATCHES_SHOWN = 50
 MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
 LINGER = timedelta(milliseconds=20)
-"""The longest time that a worker without a rate waits for the share `FREE_TOGETHER` of its slots. A trip to the store
-costs the same for 40 calls as for 5. With fewer slots than `MANY_SLOTS`, waiting would cost more than it saves."""
+"""The longest time that a worker without a rate waits until the share `FREE_TOGETHER` of its `concurrency` is free. A
+trip to the store takes as long for 5 calls as for 40. If `concurrency` is below `MANY_SLOTS`, waiting would cost more
+time than it saves."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -128,14 +129,14 @@ class Worker:
         self._abort = anyio.Event()
 
     async def run(self) -> None:
-        """Work until `stop` is called. Raises when the store or the witness cannot be used at the start."""
+        """Work until `stop` is called. Raises if the store or the journal files cannot be used at the start."""
         await self._work(None)
 
     async def drain(self) -> DrainResult:
         """Work until nothing is due, leased or sending; returns the jobs that are left, and why.
 
-        With outcomes by webhook, the worker also waits for summaries, within their deadline, while a receiver listens.
-        Jobs that are due later, and jobs behind a hold that a person must open, are left.
+        If outcomes come by webhook and a receiver is running, the worker also waits for summaries until their
+        deadlines. It leaves jobs that are due later, and jobs behind a hold that a person must open.
         """
         check = DrainCheck(self._store, queue=self.queue, batch_id=self._options.batch_id, policy=self._options.policy)
         await self._work(check)
@@ -208,7 +209,7 @@ class Worker:
     async def _room(self) -> int:
         """The number of jobs that may be leased now; 0 when the worker stops.
 
-        If too many POSTs are in flight, no departure is near, or 8x8 cannot be reached, it waits, then returns 0.
+        If too many POSTs are in flight, no departure time is near, or 8x8 cannot be reached, this waits and returns 0.
         """
         now = self._clock.now()
         if self.in_flight >= self._concurrency:
@@ -254,7 +255,7 @@ class Worker:
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
-        """Prepare and send leased jobs. Wait until they are prepared, unless `more` jobs are due and no rate is set."""
+        """Prepare and send leased jobs. Returns before they are prepared only if `more` are due and no rate is set."""
         # A look for more jobs beside the preparation of a single call delayed that call by 1 ms.
         self._senders.occupy(len(jobs))
         if more and not self._departures.is_paced:
@@ -302,7 +303,7 @@ class Worker:
             _log.warning("8x8 cannot be reached", error=verdict.message, next_try_seconds=wait.total_seconds())
 
     async def _next_look(self) -> datetime:
-        """The time of the next look if nothing changes: when the next job is due, at most a second from now."""
+        """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most."""
         now = self._clock.now()
         waiting = await self._store.jobs.find(
             Query(queue=self.queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
@@ -374,7 +375,7 @@ class Worker:
             _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
             self._end_pauses()
         if (swept := await self._sweeper.sweep()).doubted:
-            _log.warning("calls are in doubt: a worker went away while sending them", calls=swept.doubted)
+            _log.warning("calls are in doubt, because a worker stopped while sending them", calls=swept.doubted)
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
         if (found := await reconciler.due()).looked_at:

@@ -17,11 +17,11 @@ from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 class Bridges:
     """Checks the numbers that an answer to a call action event bridges to, and locks them.
 
-    A call of a queue can wait for a number; a person on the line cannot. So a bridge is refused only for a number on
-    the suppression list, or for the destination of an open call of a queue. Several bridges may share a number, such as
-    that of a service desk. Up to four of them lock it at the same time, and further bridges go on without a lock.
-    Queues do not call the number of a bridge until the bridged call has its summary. If this call has no job, queues do
-    not call the number for the time that a phone rings.
+    A queued call can wait until a number is free, but a person on the line cannot wait. So a bridge is refused only if
+    the number is on the suppression list, or is the destination of an open call of a queue. Several bridges may share a
+    number, such as that of a service desk. Up to four of them lock it at the same time, and further bridges go on
+    without a lock. Queues do not call the number of a bridge until the bridged call has its summary. If that call has
+    no job, queues do not call the number for as long as a phone may ring.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -33,7 +33,7 @@ class Bridges:
         self._shared = all_spellings(policy.shared_numbers).keys()
 
     async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
-        """Lock these numbers until the call ends. Returns None, or the reason, as a clause, if they may not be called.
+        """Lock these numbers until the call ends. Returns None if they may be called, else the reason as a clause.
 
         Raises StoreError.
         """
@@ -62,9 +62,9 @@ class Bridges:
         return await self._why_over(line, owner, wanted) or called
 
     async def _beside(self, numbers: Iterable[str], owner: str, *, until: datetime, now: datetime) -> None:
-        """Store a further lock for each number that is locked already. A number has three further locks.
+        """Store a further lock for each number that is locked already.
 
-        If all three are taken, the bridge goes on without a lock on that number.
+        A number has at most three further locks. If all three are taken, the bridge goes on without a lock on it.
         """
         left = list(numbers)
         for place in BESIDE_PLACES:
@@ -79,7 +79,7 @@ class Bridges:
     async def _note(self, owner: str, numbers: Sequence[str], *, until: datetime, now: datetime) -> None:
         """Note the numbers, before they are locked, so that the end of the session releases them.
 
-        A call has a limited number of notes. The last one takes the numbers of all further bridges too.
+        A call has a limited number of notes. The last note takes the numbers of all further bridges too.
         """
         text, noted, key = " ".join(sorted(numbers)), "", owner
         for key in notes_of(owner):
@@ -90,7 +90,7 @@ class Bridges:
         await self._records.put(BRIDGED, {key: both}, expires_at=until, now=now)
 
     async def _why_over(self, line: MenuCall, owner: str, numbers: Sequence[str]) -> str | None:
-        """A clause if the session has ended meanwhile, else None. The numbers of an ended session are released here."""
+        """If the session has ended meanwhile, release the numbers and return a clause that says so; else None."""
         if line.job is None or line.number is None:
             return None
         job = (await self._store.jobs.get([line.job.id])).get(line.job.id)
@@ -109,7 +109,7 @@ class Bridges:
         return line.job.request_id(line.number), self._policy.ringing + self._policy.longest_call
 
     async def _called(self, held: Mapping[str, str], line: MenuCall) -> str | None:
-        """A clause with the first number that another job is calling now, and with that job; None if there is none."""
+        """A clause that names the first number that another job is calling now, and the job; None without one."""
         owners = {number: job_of(owner) for number, owner in held.items()}
         holders: dict[str, str] = {number: post[0] for number, post in owners.items() if post is not None}
         own = None if line.job is None else line.job.id
@@ -119,7 +119,7 @@ class Bridges:
         for number, holder in holders.items():
             job = jobs.get(holder)
             if job is not None and holder != own and number in spellings(job.destination):
-                return f"its second party {number} is being called by {holder}"
+                return f"its second party {number} is being called by job {holder}"
         return None
 
 

@@ -71,7 +71,7 @@ class Callers:
         return MenuCall(None, None, () if session is None else await self._visit(session))
 
     async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
-        """Store a key press with its call, whatever the job's state; a repeated event adds nothing.
+        """Store a key press with its call, whatever state the job is in. A repeated event adds nothing.
 
         The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError if other writers
         change the job at every try. After an error the key press is not stored, and the answer to the event must say
@@ -134,7 +134,7 @@ def _has(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
 
 
 def _fits(job: Job, post: Post, event: CallAction) -> bool:
-    """Whether an event may come from the call of `post`. This POST holds the lock on the called number."""
+    """Whether an event may come from the call of `post`, the POST that holds the lock on the called number."""
     return (
         post.session_id in {None, event.session_id}
         and (post.is_open or post.session_id is not None)

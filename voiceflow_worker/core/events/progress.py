@@ -32,7 +32,7 @@ MOST_OF_A_SESSION = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegState:
-    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the event's time, or else its arrival."""
+    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the event's time, else when it arrived."""
 
     session_id: str
     at: datetime
@@ -92,7 +92,7 @@ class CallProgress:
         self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
     async def status(self, event: CallStatus) -> bool:
-        """Store a call status event (VCS). Returns False for an event without a session: nobody could find it again."""
+        """Store a call status event (VCS). Returns False for an event without a session: it is not stored."""
         if event.session_id is None:
             return False
         state = LegState(
@@ -110,7 +110,7 @@ class CallProgress:
         return await self._keep(self._states, state, same)
 
     async def recording(self, event: RecordingReady) -> bool:
-        """Store a recording event (VRU). Returns False for an event without a session."""
+        """Store a recording event (VRU). Returns False for an event without a session: it is not stored."""
         if event.session_id is None:
             return False
         recording = Recording(
@@ -125,7 +125,7 @@ class CallProgress:
         return await self._keep(self._recordings, recording, same)
 
     async def numbers(self, event: NumberUpdate) -> None:
-        """Store the numbers of the account that are not Active (VNU)."""
+        """Store which numbers of the account are not Active, from a number update (VNU)."""
         await self._number_health.note(event)
 
     async def of(self, session_ids: Iterable[str]) -> Heard:
@@ -144,7 +144,7 @@ class CallProgress:
         return await self.of(session_id for pair in named for session_id in pair if session_id)
 
     async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
-        """Store an event once. The values in `same` identify the event."""
+        """Store an event once, even if it is repeated. The values in `same` identify the event."""
         mark = blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
         return await self._batcher.submit(_Event(records, _prefix(value.session_id) + mark, value))
 

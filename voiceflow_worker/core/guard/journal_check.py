@@ -35,9 +35,10 @@ class JournalledCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalCheck:
-    """The result of a comparison: how many `files` and `calls` were read, and which calls are `forgotten` by the store.
+    """The result of a comparison of journal files with the store.
 
-    `set_back` is True if the store certainly had one of the lost calls before.
+    `files` and `calls` are the numbers of files and calls that were read. `forgotten` are the sent calls that the store
+    has lost. `set_back` is True if the store certainly had one of these calls before.
     """
 
     files: int
@@ -77,7 +78,7 @@ def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> l
 async def forgotten_of(
     store: Store, calls: Sequence[JournalledCall], *, now: datetime
 ) -> list[tuple[JournalledCall, Job | None]]:
-    """The calls with a POST that the store lacks, each with the stored job; None if the store lacks the whole job."""
+    """The calls of which the store lacks a POST, each with its stored job, or None if the whole job is missing."""
     stored = await read_each(store.jobs, [each.job.id for each in calls])
     found: list[tuple[JournalledCall, Job | None]] = []
     for each in calls:

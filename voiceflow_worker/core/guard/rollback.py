@@ -1,8 +1,9 @@
 """The rollback guard. From the workers' journal files, it detects that a store was set back to an older state.
 
 Before a POST leaves, its worker writes the job to a file of its own, in addition to the journal entry in the store. The
-guard compares the newest of these jobs with the store again and again. POST numbers only grow: a store that knows fewer
-POSTs of a job than it once stored was set back. The guard then holds the queue, and puts the lost calls in doubt.
+guard compares the newest of these jobs with the store again and again. POST numbers only grow. If a store knows fewer
+POSTs of a job than it once stored, it was set back to an older state. The guard then holds the queue, and puts the lost
+calls in doubt.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class RollbackGuard:
         await self._file.append(jobs)
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Record which jobs of the last `append` were committed to the store."""
+        """Record which jobs of the last `append` were committed to the store. `kept` has a value for each, in order."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._file.judge(kept)
@@ -117,8 +118,8 @@ class RollbackGuard:
 
         If the store was set back, the queue is held and the store restored before this returns. After a restart of the
         store's server, this first waits, so that another worker that notices a loss has time to hold the queue. Then it
-        checks the files of all workers of this host, and is False too if the queue is held. Raises `StoreError`, and
-        `SettingsError` if a file cannot be read.
+        checks the files of all workers of this host, and also returns False if the queue is held. Raises `StoreError`,
+        and `SettingsError` if a file cannot be read.
         """
         if not await self._look():
             return False

@@ -12,7 +12,7 @@ from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 NAMESPACE = "number-health"
 KEPT = timedelta(days=30)
-"""A number is shown until 8x8 has sent nothing about it for this time."""
+"""The time after which a number is no longer shown, if 8x8 has sent nothing more about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,12 @@ class OddNumber:
         return f"{self.number} has been {self.status} since {in_words(self.since)}"
 
     def as_json(self) -> dict[str, object]:
-        """The number for scripts."""
+        """The number as JSON, for scripts."""
         return {"number": self.number, "status": self.status, "since": rfc3339(self.since)}
 
 
 class NumberHealth:
-    """The numbers that 8x8 has reported, until it reports that they are Active again. Methods raise StoreError."""
+    """The numbers that 8x8 has reported as not Active, until it reports them as Active. Methods raise StoreError."""
 
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
@@ -47,7 +47,7 @@ class NumberHealth:
         )
 
     async def note(self, update: NumberUpdate) -> None:
-        """Store the phone numbers of an event that are not active, and remove those that are."""
+        """Store the phone numbers that an event reports as not Active, and remove those that it reports as Active."""
         odd: dict[str, OddNumber] = {}
         active: list[str] = []
         for each in update.numbers:

@@ -20,8 +20,8 @@ BESIDE = "number-beside"
 """Further locks, for bridges of menus, on numbers that are locked already. A key is the number and 2, 3 or 4."""
 BESIDE_PLACES = range(2, 5)
 BRIDGED = "bridged"
-"""Notes of the numbers that menus bridge to the call of a POST, separated by spaces. A key is the `clientRequestId`,
-and for further notes of the call a number too."""
+"""Notes of the numbers that menus bridge to the call of a POST, separated by spaces. A key is the `clientRequestId`.
+The key of a further note for the same call also has a number from 2 to 8."""
 _NOTES = range(2, 9)
 
 
@@ -51,11 +51,11 @@ class NumberLocks:
 
     A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
     spelling of these numbers. So two calls that bridge the same two numbers do not deadlock. A later POST of the same
-    job takes over the job's locks. A release names its POST, and before the journal entry of the POST also its lease.
-    Locks of another POST or lease stay, so a late release is harmless. A lock ends by itself when its POST can no
-    longer make the number ring: after the submit window and the ringing. For a second party, the longest call and a
-    second ringing are added. The locks keep two campaigns from ringing one person at once. They also ensure that a row
-    of the log export fits only one call.
+    job takes over the job's locks. A release frees only the locks of one POST, and before the POST is journalled only
+    those of one lease. So a late release does no harm. A lock ends by itself when its POST can no longer make the
+    number ring, which is after the submit window and the ringing time. For a second party, the longest call and a
+    second ringing time are added. The locks keep two campaigns from ringing one person at once. They also ensure that a
+    row of the log export fits only one call.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
     """
@@ -70,7 +70,7 @@ class NumberLocks:
     async def lock(
         self, jobs: Sequence[Job], *, now: datetime, then_read: Mapping[str, Sequence[str]] | None = None
     ) -> Locked:
-        """Lock the numbers of these jobs for their next POSTs; of two jobs with one number, the first gets the lock.
+        """Lock the numbers of these jobs for their next POSTs. If two jobs need one number, the first gets it.
 
         Then read the records with the keys in `then_read`, by namespace.
         """

@@ -16,7 +16,7 @@ from voiceflow_worker.model.numbers.spellings import spellings
 
 NAMESPACE = "person"
 LOOK_AGAIN = timedelta(seconds=2)
-"""The time that a call over the limit waits if a place should be free by now."""
+"""The time until the next try of a call over the limit, if a place should already be free."""
 
 
 class PersonCaps:
@@ -72,7 +72,7 @@ class PersonCaps:
         return over
 
     async def free_unsent(self, jobs: Sequence[tuple[Job, datetime]], *, now: datetime) -> None:
-        """Free the places of leased jobs whose next POST was not begun; `jobs` has the times of reservation."""
+        """Free the places of leased jobs whose next POST was not begun. Each job has its time of reservation."""
         if self._policy.max_per_person is not None and jobs:
             held = await self._held([job for job, _ in jobs], now=now)
             unsent = {_next_value(job, reserved_at) for job, reserved_at in jobs}
@@ -81,7 +81,7 @@ class PersonCaps:
     async def settle(self, moves: Iterable[Move], *, now: datetime) -> None:
         """Free the places of POSTs that reached nobody. The place of a placed POST ends one span after the answer.
 
-        A POST that had counted as not placed, and now proves to have rung, takes a place again.
+        If a POST had counted as not placed, and a phone rang for it after all, the POST takes a place again.
         """
         limit = self._policy.max_per_person
         posts = {} if limit is None else {post.client_request_id: post for made in moves for post in _settled(made)}
@@ -102,7 +102,7 @@ class PersonCaps:
         await self.count_after_all(moves, now=now)
 
     async def count_after_all(self, moves: Iterable[Move], *, now: datetime) -> None:
-        """Take places for POSTs that had counted as not placed, and now prove to have rung. Repeating this is safe."""
+        """Take places for POSTs that had counted as not placed, if a phone rang after all. Repeating this is safe."""
         rang_after_all = [made.new for made in moves if _rang_after_all(made)]
         if rang_after_all:
             await self.restore(rang_after_all, now=now)
@@ -131,7 +131,7 @@ class PersonCaps:
             await self._put(ends, now=now)
 
     async def _put(self, ends: Mapping[datetime, Mapping[str, str]], *, now: datetime) -> None:
-        """Store places until their ends. A place that is taken stays as it is."""
+        """Store places, grouped by the times at which they end. A place that is already taken stays as it is."""
         put = self._records.put_if_absent
         await gather(*(partial(put, NAMESPACE, values, expires_at=end, now=now) for end, values in ends.items()))
 
@@ -146,7 +146,7 @@ class PersonCaps:
 
 
 def _places(job: Job) -> list[str]:
-    """The keys of all places of a job's person, including places beyond the limit: the limit may have been higher."""
+    """The keys of all places of a job's person, also beyond the limit, which may once have been higher."""
     person = min(spellings(job.destination))
     return [f"{job.queue}/{person} {place}" for place in range(1, MOST_ATTEMPTS + 1)]
 

@@ -48,18 +48,18 @@ class Suppression:
         }
 
     def in_words(self) -> str:
-        """The reason, as text, why this entry stops a job."""
-        return f"its number is {self._standing()}"
+        """A clause that says why a job to this number is not sent."""
+        return f"its number has been {self._standing()}"
 
     def in_words_of(self, number: str) -> str:
-        """The reason, as text, why this entry stops a job that would bridge to this number."""
-        return f"its second party {number} is {self._standing()}"
+        """A clause that says why a job that would bridge to `number` is not sent."""
+        return f"its second party {number} has been {self._standing()}"
 
     def _standing(self) -> str:
         why = f" ({self.reason})" if self.reason else ""
-        call = f" by call {self.job_id}" if self.job_id else ""
-        end = f" until {in_words(self.until)}" if self.until else ""
-        return f"on the suppression list since {in_words(self.since)}{call}{end}{why}"
+        call = f", added by call {self.job_id}" if self.job_id else ""
+        end = f", until {in_words(self.until)}" if self.until else ""
+        return f"on the suppression list since {in_words(self.since)}{end}{call}{why}"
 
 
 class SuppressionList:
@@ -87,7 +87,7 @@ class SuppressionList:
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
-            raise InvalidInputError(f"a suppression cannot end at {until}: give a future time, with its zone")
+            raise InvalidInputError(f"a suppression cannot end at {until}: give a future time with a time zone")
         wanted = {
             number: Suppression(number=number, since=now, reason=reason, until=until)
             for number in _parsed(numbers, country)
@@ -107,7 +107,7 @@ class SuppressionList:
         return gone
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
-        """The entries of the numbers that are on the list, by number in E.164 form."""
+        """Those of these numbers that are on the list, in E.164 form, with their entries."""
         found: dict[str, Suppression] = {}
         for chunk in _chunks(_parsed(numbers, country)):
             found.update(await self.standing(chunk))
@@ -119,7 +119,7 @@ class SuppressionList:
         return [entry for _, entry in page if entry is not None]
 
     async def standing(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """The entries of the numbers that are on the list, in one read; `numbers` are in E.164 form, as in jobs.
+        """Those of these numbers that are on the list, with their entries. `numbers` are in E.164 form, as in jobs.
 
         An entry counts for every spelling of its number.
         """
@@ -127,7 +127,7 @@ class SuppressionList:
         return self._of(wanted, await self._entries.get(all_spellings(wanted)))
 
     def standing_in(self, texts: Mapping[str, str], numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """The entries of the numbers that are on the list, from stored texts of `NAMESPACE` by every spelling."""
+        """Those of these numbers that are on the list, with their entries. `texts` has the stored entries."""
         return self._of(dict.fromkeys(numbers), self._entries.read(texts)) if texts else {}
 
     def _of(self, numbers: Iterable[str], entries: Mapping[str, Suppression | None]) -> Mapping[str, Suppression]:
@@ -168,7 +168,7 @@ class SuppressionList:
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
-    """The first number that stops a job, and the reason; None if the job may be sent.
+    """The first number because of which a job is not sent, and the reason; None if the job may be sent.
 
     `listed` are the entries of the job's numbers. With `at`, only entries that hold at that time count.
     """

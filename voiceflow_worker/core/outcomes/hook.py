@@ -24,8 +24,8 @@ Got = TypeVar("Got")
 class _HookThreads:
     """Runs functions in a limited number of threads.
 
-    A thread cannot be ended. After its time limit, a thread that hangs is left behind, but is still counted. Retries
-    can therefore not add more and more threads.
+    A thread cannot be ended. After its time limit, a thread that hangs is left behind, but is still counted. So retries
+    cannot add more and more threads.
     """
 
     def __init__(self, most: int) -> None:
@@ -36,7 +36,7 @@ class _HookThreads:
     async def run(self, function: Callable[[Given], Got], given: Given) -> Got:
         """The result of the function. Raises its errors, and TellAgainError while too many threads hang."""
         if self._running >= self._most:
-            raise TellAgainError(f"all {self._most} threads of this hook still run: its handler hangs")
+            raise TellAgainError(f"all {self._most} threads of this hook are busy: its handler does not return")
         # With its own limiter, so that other threads, such as those of the store, do not wait for a handler.
         return await anyio.to_thread.run_sync(
             self._counted, function, given, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -82,9 +82,9 @@ class HookOptions:
 class HookCounts:
     """Counts of one hook in this process.
 
-    `told` and `failures` count how often the handler succeeded and failed. `parked` counts outcomes that were given up,
-    and `behind` counts how often events were deleted before the hook had read them. `waiting` is the number of outcomes
-    that wait for delivery now.
+    `told` counts the deliveries that succeeded, `failures` those that failed. `parked` counts outcomes that were given
+    up, and `behind` counts how often events were deleted before the hook had read them. `waiting` is the number of
+    outcomes that wait for delivery now.
     """
 
     told: int = 0
@@ -130,7 +130,7 @@ class Hook:
         return self._only is None or event.state in self._only
 
     async def deliver(self, outcome: CallOutcome) -> HookFailure | None:
-        """Call the handler, within its limit; returns its failure, or None. Passes on its `HookGoneError`."""
+        """Call the handler within its time limit. Returns its failure, or None. Raises its `HookGoneError`."""
         limit = self.options.limit.total_seconds()
         with anyio.move_on_after(limit):
             try:

@@ -22,7 +22,7 @@ class PendingOutcome:
     """An outcome that a hook has not received yet.
 
     `failures` is the number of failed tries, and `error` the last failure. `due_at` None means now. `is_kept` means
-    that the outcome is stored as a record. The hook's stored position may then be after this outcome.
+    that the outcome is stored as a record. The hook's stored position may then already be past this outcome.
     """
 
     event: Event
@@ -46,7 +46,7 @@ class HookBacklog:
         self._parked = RecordSet(store, PARKED, write=_written, read=_read, keep_for=KEPT_PARKED)
 
     async def keep(self, entries: Sequence[PendingOutcome]) -> None:
-        """Store outcomes that wait for another try, as they are now."""
+        """Store outcomes that wait for another try, in their present state."""
         await self._waiting.put(self._by_key(entries))
         for entry in entries:
             entry.is_kept = True

@@ -24,7 +24,8 @@ from voiceflow_worker.model.text.moment import in_words
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
 MOST_NEW = 100
-"""The most outcomes that are read, but neither delivered nor kept. After a crash, at most these are repeated."""
+"""The most outcomes that are read, but neither delivered nor kept. After a crash, no more than this are delivered
+again."""
 LEAVING = 2.0
 """Seconds for storing the position when the hook stops. If it is not stored, some outcomes are delivered again."""
 
@@ -130,7 +131,8 @@ class HookLane:
             is_full = len(self._held) >= self.hook.options.most_waiting
             if is_full and not was_full:
                 self._log.warning(
-                    "a hook receives nothing new until waiting outcomes are delivered", waiting=len(self._held)
+                    "too many outcomes wait for a hook; it receives no new ones until some are delivered",
+                    waiting=len(self._held),
                 )
             was_full = is_full
             if is_full or len(self._unsettled) >= MOST_NEW:
@@ -186,7 +188,7 @@ class HookLane:
         del self._chains[job_id]
 
     async def _put_off(self, chain: deque[PendingOutcome]) -> None:
-        """Store the outcomes of one call after the delivery of the first has failed. More may come meanwhile."""
+        """Store all outcomes of one call, of which the first could not be delivered; also those that come meanwhile."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)
@@ -270,7 +272,7 @@ class HookLane:
 
     async def _keep_lease(self, group: TaskGroup) -> None:
         await self._lease.keep()
-        self._log.warning("another process has the lease of a hook")
+        self._log.warning("this process has lost the lease of a hook; it delivers nothing until it has it again")
         group.cancel_scope.cancel()
 
     async def _go_on_saving(self) -> None:

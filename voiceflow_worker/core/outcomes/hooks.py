@@ -88,7 +88,7 @@ class OutcomeHooks:
             if checked_reader(name) in self._hooks:
                 raise InvalidInputError(f"there is a hook {name} already: give each hook a name of its own")
             if self._runs:
-                raise InvalidInputError(f"hook {name} comes too late: register hooks before they run")
+                raise InvalidInputError(f"hook {name} was registered too late: register hooks before you call run()")
             self._hooks[name] = Hook(name, handler, only=only, attempts=attempts, options=options)
             return handler
 
@@ -177,7 +177,7 @@ class OutcomeHooks:
                 await self._store.clock.sleep(LOOK_FOR_QUEUES.total_seconds())
 
     async def _registered(self) -> Mapping[str, datetime]:
-        """The time from which each hook receives the outcomes of all queues."""
+        """For each hook, the time from which it receives the outcomes of all queues."""
         since = RecordSet(
             self._store, SINCE, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text)
         )

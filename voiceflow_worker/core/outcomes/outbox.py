@@ -152,10 +152,10 @@ async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
 
 
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
-    """The smallest number, from 0 on, for which `holds` is true. `holds` is called about 40 times at most.
+    """The smallest number, 0 or more, for which `holds` is true. `holds` is called about 40 times at most.
 
-    If `holds` is true for a number, it must be true for all larger ones. Sequences of events only grow, about in the
-    order of their times. This search therefore finds a position among millions of events without reading them all.
+    If `holds` is true for a number, it must be true for all larger ones. The sequences of events grow roughly with
+    their times, so this search finds a position among millions of events without reading them all.
     """
     if await holds(0):
         return 0

@@ -28,9 +28,9 @@ class OutcomeStream:
     """The outcomes of a queue, one after the other, without end; made by `CallQueue.outcomes`.
 
     Iterate over it with `async for`; it waits while the store is unavailable. With a consumer's name, an outcome counts
-    as processed when the next one is requested. If the consumer stops before, the next consumer of this name gets the
-    outcome again. The next consumer begins at once if the stream was closed (by `async with` or `aclose`), else half a
-    minute later.
+    as processed when the next one is requested. If the consumer stops before that, the next consumer of this name gets
+    the outcome again. The next consumer begins at once if the stream was closed (by `async with` or `aclose`), else
+    half a minute later.
     """
 
     def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:

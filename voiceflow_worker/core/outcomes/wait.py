@@ -15,10 +15,10 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOKING_SHARE = 0.2
-"""The largest share of the time that reads may take. With many thousands of waiters, reads are less frequent."""
+"""The largest share of the time that reads may take, so with many thousands of waiters reads are less frequent."""
 LOOK_LIMIT = 2.0
-"""Seconds after which a read without an answer is given up, as if the store were away. It can delay a time-out by as
-much."""
+"""Seconds after which a read without an answer is given up, as if the store were unavailable. A time-out can be this
+much late."""
 
 _log = structlog.get_logger("voiceflow.outcomes")
 
@@ -69,7 +69,7 @@ class OutcomeWatch:
         if mine.error is not None:
             raise mine.error
         if mine.job is None:  # pragma: no cover - a waiter is over with one or the other
-            raise AssertionError("a wait ended with nothing")
+            raise AssertionError("a wait ended without a job and without an error")
         return mine.job
 
     async def _lead(self, mine: _Waiter) -> None:

@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.moment import rfc3339
 
 AT_ONCE = 8
-"""The number of batches that are counted at the same time. A trip to a server takes longer than the count."""
+"""The number of batches that are counted at the same time, because each count mostly waits for a trip to the store."""
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 
 
@@ -70,7 +70,7 @@ class BatchProgress:
         return self.at + timedelta(seconds=self.to_send / self.rate_now)
 
     def as_json(self) -> dict[str, object]:
-        """The progress for scripts."""
+        """The progress as JSON, for scripts."""
         return {
             **({} if self.batch_id is None else {"batch_id": self.batch_id}),
             "queue": self.queue,

@@ -13,15 +13,15 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 
 SOON = timedelta(seconds=15)
-"""A drain waits for jobs that are due this soon, such as retries after a refused connection, and busy numbers."""
+"""A drain also waits for jobs that come due within this time, such as retries after a refused connection."""
 
 SHORT_HOLD = timedelta(minutes=5)
-"""A drain waits for a hold that ends by itself this soon, such as after a 429."""
+"""A drain also waits for a hold that ends by itself within this time, such as the hold after a 429."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainResult:
-    """The counts of jobs left in a drained queue. `held` counts due jobs behind closed gates, listed in `holds`."""
+    """The counts of jobs left in a drained queue. `held` counts due jobs behind `holds`, the closed gates."""
 
     later: int
     held: int
@@ -46,7 +46,7 @@ class DrainCheck:
         self._heartbeats = Heartbeats(store)
 
     async def is_done(self) -> bool:
-        """Whether the drain is over: no job is leased, sending, due now or due soon; no receiver awaits a summary."""
+        """Whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary."""
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         if counts[JobState.LEASED] or counts[JobState.SENDING]:
             return False
@@ -86,5 +86,5 @@ class DrainCheck:
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """The latest due time of jobs that a drain waits for: soon after now, or soon after the last timed hold ends."""
+    """The latest due time of jobs that a drain waits for: `SOON` after now, or after the last timed hold ends."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

@@ -20,7 +20,7 @@ def closed_in_words(gate: Gate) -> str:
 
 
 def gate_as_json(gate: Gate) -> dict[str, object]:
-    """A gate for scripts: the fields that `status` shows, and the gate's state."""
+    """A gate as JSON, for scripts: the fields that `status` shows, and the gate's state."""
     return {
         "scope": gate.scope.value,
         "name": gate.name,

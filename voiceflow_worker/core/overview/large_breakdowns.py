@@ -20,9 +20,10 @@ from voiceflow_worker.model.records.facts import Facts
 
 PAGE = 500
 REST = 3
-"""After each page of calls, the count rests for this many times as long. So it takes a quarter of a core at most."""
+"""After each page of calls, the count rests for this many times the time of the page, to use a quarter of a core at
+most."""
 COUNTED_AGAIN = timedelta(minutes=1)
-"""A batch is counted again after this time, or after twenty times the duration of the count, if that is longer."""
+"""A batch is counted again after this time, or after twenty times the duration of its last count if that is longer."""
 MOST_KEPT = 64
 
 _log = structlog.get_logger("voiceflow.overview")

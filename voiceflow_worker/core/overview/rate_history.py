@@ -27,7 +27,7 @@ class MinuteRates:
 class RateHistory:
     """Samples the heartbeats of workers, and keeps the mean of each minute for an hour.
 
-    Of several receivers, whichever is first writes the mean of a minute, because all see the same heartbeats.
+    All receivers see the same heartbeats, so only the first of them to do so stores the mean of a minute.
     """
 
     def __init__(self, store: Store) -> None:

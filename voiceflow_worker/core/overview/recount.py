@@ -16,15 +16,15 @@ from voiceflow_worker.model.jobs.totals import STATE, tally_of
 
 _AT_ONCE = 500
 _TRIES = 3
-"""The most times that a queue is counted if its calls move meanwhile, or amounts are wrong."""
+"""The most times that a queue is counted, if its calls change during a count or counters are wrong."""
 TURNS = "recount"
 LAST_WORD = 5
-"""The most seconds that a recount waits at its end for the store to take back its turn, even if it was cancelled."""
+"""The most seconds for which a recount, even a cancelled one, tries at its end to give back its lease."""
 TURN = timedelta(minutes=10)
-"""The time for which one process may correct the counters of a queue, and no other. A million calls take a minute."""
+"""The length of the lease that lets only one process correct the counters of a queue. A million calls take a minute."""
 
 Amounts = Mapping[str | None, Mapping[str, int]]
-"""Amounts of fields by batch; None is the whole queue."""
+"""Amounts by batch (None: the whole queue), and within it by field of `Totals.live`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,9 @@ class _Count:
 
 
 async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
-    """Read and count all jobs of a queue, and compare the counters. With `mend`, wrong counters are corrected.
+    """Count all jobs of a queue, and compare the result with the counters. With `mend`, correct wrong counters.
 
-    One process at a time corrects the counters of a queue: two processes would correct the same mistake twice.
+    Only one process at a time corrects the counters of a queue, because two would correct the same mistake twice.
     """
     found = await _settled(store, queue)
     if not (mend and found.wrong):
@@ -96,8 +96,9 @@ async def _mended(store: Store, queue: str, found: Recount, turn: LeaderLease) -
 async def _settled(store: Store, queue: str) -> Recount:
     """Count until every wrong amount is confirmed, a few times at most.
 
-    If a call is leased, counted, and queued again, the count is wrong, although the counters before and after the count
-    are the same. A second count must therefore confirm each wrong amount, and find the same jobs unchanged.
+    A count can be wrong although the counters are the same before and after it, for example if a call is leased,
+    counted, and queued again. So each wrong amount must be confirmed by a second count that finds the same jobs
+    unchanged.
     """
     count = await _compared(store, queue)
     found = count.result
@@ -112,7 +113,7 @@ async def _settled(store: Store, queue: str) -> Recount:
 
 
 def _confirmed(count: _Count, again: _Count) -> Recount:
-    """The result of `count`, without the wrong amounts of batches that changed before the second count (`again`)."""
+    """The result of `count`, without the amounts of batches that changed between it and the second count (`again`)."""
     seems = count.result
     wrong = {
         batch: amounts for batch, amounts in seems.wrong.items() if count.versions[batch] == again.versions.get(batch)

@@ -43,7 +43,7 @@ class QueueStatus:
         return sum(self.states.values())
 
     def as_json(self) -> dict[str, object]:
-        """The status for scripts."""
+        """The status as JSON, for scripts."""
         return {
             "queue": self.queue,
             "states": {state.value: self.states[state] for state in JobState},

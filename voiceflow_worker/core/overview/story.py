@@ -102,9 +102,9 @@ _OVERDUE = {
 
 
 def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
-    """The text for a POST without a verdict. An answer may still come until the lease of the sending worker ends."""
+    """The text for a POST without a verdict. Until the lease of the sending worker ends, an answer may still come."""
     if job.state is JobState.SENDING and post == job.last_post:
-        return "no answer yet" if at < job.due_at else "no answer before its lease ended"
+        return "no answer yet" if at < job.due_at else "no answer came before the lease of its worker ended"
     return "no answer was received"
 
 
@@ -134,7 +134,7 @@ def _outcome(outcome: Outcome, *, destination: str) -> Iterator[str]:
         yield _sentences(f"ended{ended}: {status.value}, {entry.meaning}.", entry.remedy)
     if len(outcome.legs) > 1:
         legs = ", ".join(_leg(leg) for leg in outcome.legs)
-        yield f"the whole session: {outcome.status_text}; its calls: {legs}"
+        yield f"the whole session ended as {outcome.status_text}; its legs: {legs}"
     if outcome.code is not None:
         error = session_error(outcome.code)
         yield _sentences(f"code {outcome.code}: {error.meaning}.", error.remedy)
@@ -150,7 +150,7 @@ def _sentences(*sentences: str) -> str:
 
 
 def progress_as_json(heard: Heard) -> dict[str, object]:
-    """The states of a call's legs, and the call's recordings."""
+    """The states of a call's legs, and the call's recordings, as JSON."""
     return {
         "progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states],
         "recordings": [{**asdict(each), "at": rfc3339(each.at)} for each in heard.recordings],

@@ -38,7 +38,7 @@ class WaitingCounts:
     is_exact: bool = True
 
     def as_json(self) -> dict[str, int]:
-        """The counts for scripts."""
+        """The counts as JSON, for scripts."""
         return {name: count for name, count in asdict(self).items() if name != "is_exact"}
 
     def in_words(self) -> str:
@@ -60,7 +60,7 @@ class WaitingCounts:
 async def read_waiting(
     store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool
 ) -> WaitingCounts:
-    """Count waiting calls.
+    """Count the queued calls of a queue by the reason why they wait.
 
     `holds` are the closed gates. `sending` means that a worker is alive, and `limited` that the queue has a rate or
     a limit of open calls.
@@ -92,7 +92,7 @@ async def read_waiting(
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """The field of `WaitingCounts` for a call that waits for its number, limit, window or redial; else None."""
+    """The field of `WaitingCounts` that counts a call: for its number, limit, window or redial; else None."""
     if BUSY_WORDS in (job.reason or ""):
         return "number_busy"
     if MOST_WORDS in (job.reason or ""):

@@ -1,4 +1,4 @@
-"""Claims of records, each followed by reads that see what was stored before it, in one trip if the store can do it."""
+"""Claims of records, each followed by reads that see every earlier change; both in one trip if the store can do it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class OneTripClaims(Protocol):
     ) -> Claimed | None:
         """Store each value whose key is absent, and then read records of other namespaces.
 
-        Stores as `put_if_absent` does, not `durably` and with `keep_later_end`. `then_read` has the keys to read, by
-        namespace. The reads see every change that was stored before the claim, by any process. Returns None, and
-        stores nothing, if that cannot be promised in one trip.
+        Stores as `put_if_absent` does with `durably=False` and `keep_later_end=True`. `then_read` has the keys to read,
+        by namespace. The reads see every change that any process stored before the claim. If one trip cannot ensure
+        that, stores nothing and returns None.
         """
         ...
 

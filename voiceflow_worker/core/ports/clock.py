@@ -9,7 +9,7 @@ import anyio
 
 
 class SystemClock:
-    """The clock of this machine, for the port `Clock`: the wall clock for dates, the monotonic one for durations."""
+    """The clock of this machine, as a `Clock`: `now` reads the wall clock, `monotonic` the clock for durations."""
 
     __slots__ = ()
 
@@ -22,5 +22,5 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep. With 0 or less, only let other tasks run."""
+        """Sleep for this many seconds. With 0 or less, only let other tasks run."""
         await anyio.sleep(max(seconds, 0.0))

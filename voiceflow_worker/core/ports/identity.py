@@ -15,7 +15,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.names import QUEUE_NAME
 
 _ENDS = ["".join(pair) for pair in product(base32.ENCODE, repeat=2)]
-"""The last two characters of ULIDs, in their order."""
+"""All pairs of characters with which a ULID can end, in the order of the ULIDs."""
 _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -26,7 +26,8 @@ def checked_queue(name: str) -> str:
     """
     if not QUEUE_NAME.fullmatch(name):
         raise InvalidInputError(
-            f"{name!r} is not a valid queue name: use 1 to 16 small letters, digits and hyphens, but no hyphen first"
+            f"{name!r} is not a valid queue name: use 1 to 16 lower-case letters, digits and hyphens, beginning with a "
+            "letter or digit"
         )
     return name
 
@@ -67,13 +68,13 @@ def new_revision() -> str:
 
 
 def new_revisions(count: int) -> list[str]:
-    """Revisions like those of `new_revision`, all from one request for random numbers."""
+    """Revisions like those of `new_revision`, `count` of them, made together because that is faster."""
     together = secrets.token_hex(8 * count)
     return [together[start : start + 16] for start in range(0, len(together), 16)]
 
 
 def new_worker_id() -> str:
-    """An id of a process: host, process id and a random part."""
+    """A new id for a worker: the host, the process id and a random part."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
 
 

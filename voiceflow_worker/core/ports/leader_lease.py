@@ -38,7 +38,7 @@ class LeaderLease:
 
     @property
     def is_over(self) -> bool:
-        """Whether another process may have the lease, because this process did not take or renew it in time."""
+        """Whether another process may have the lease by now, because this process did not take or renew it in time."""
         return self._age >= self._length.total_seconds()
 
     async def is_free(self) -> bool:

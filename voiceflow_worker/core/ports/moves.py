@@ -18,11 +18,11 @@ class EventKind(StrEnum):
     ENDED = "ended"
     """The job reached a final state, or a late summary changed its final state."""
     ATTEMPTED = "attempted"
-    """A call of the job has ended, but did not end the job: a redial follows, or another POST has ended the job."""
+    """An attempt of the job has ended without ending the job: a redial follows, or another POST has ended the job."""
     DOUBTED = "doubted"
     INCIDENT = "incident"
     OTHER = "other"
-    """A kind of a newer version; readers of this version skip it."""
+    """A kind that only a newer version knows; readers of this version skip it."""
 
     @classmethod
     def _missing_(cls, value: object) -> EventKind:  # noqa: ARG003 - enum's own name for it

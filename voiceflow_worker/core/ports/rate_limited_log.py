@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 EVERY = 1.0
 _MOST = 1000
-"""The most kinds that are remembered. At this number, all are forgotten."""
+"""The most kinds that are remembered. When there are so many, all are forgotten."""
 
 
 class RateLimitedLog:
@@ -18,7 +18,7 @@ class RateLimitedLog:
         self._logged: dict[object, tuple[float, int]] = {}
 
     def admit(self, kind: object) -> int | None:
-        """None if this line must be left out; else how many lines of its kind were left out just before."""
+        """None if a line of this kind must be left out now; else the number of lines left out since the last one."""
         now = self._monotonic()
         at, left_out = self._logged.get(kind, (float("-inf"), 0))
         if now - at < EVERY:

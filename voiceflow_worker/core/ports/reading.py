@@ -39,7 +39,7 @@ async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
 
 
 async def find_pages(jobs: Jobs, query: Query, *, since: datetime | None = None) -> AsyncGenerator[Sequence[Job]]:
-    """All jobs that match a query in `Order.CREATED` or `Order.NEWEST`, page by page.
+    """All jobs that match a query, page by page. The order of the query must be `CREATED` or `NEWEST`.
 
     With `since`, only jobs that have changed since then.
     """

@@ -33,7 +33,7 @@ class Retry:
         self._what = what
 
     async def __call__(self, trip: Callable[[], Awaitable[T]]) -> T:
-        """The result of the trip. Raises every error that waiting does not solve."""
+        """Make the trip until it succeeds, and return its result. Raises every error that waiting does not solve."""
         is_logged = False
         while True:
             try:

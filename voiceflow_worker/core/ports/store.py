@@ -160,10 +160,10 @@ class Jobs(Protocol):
     async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[Facts], str | None]:
-        """The facts of one page of calls after the id `after`, in the order of ids; and its last id, None at the end.
+        """The facts of one page of calls with ids above `after`, in order, and the last of these ids (None: the end).
 
         A job whose facts and record only a newer version can read is left out, and reported in the log. A store that
-        keeps no facts need not implement this: the jobs are then read.
+        keeps no facts need not implement this method: it then reads the jobs.
         """
         jobs = await self.find(Query(queue=queue, batch_id=batch_id, after=after, limit=limit))
         return facts_of_each(jobs), jobs[-1].id if jobs else None
@@ -184,8 +184,8 @@ class Jobs(Protocol):
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
         """Count these jobs of one queue again, and correct their part of the totals.
 
-        A job is counted only if the store still has this revision of it. True means that the job's old count was wrong,
-        for example from an older version.
+        A job is counted only if the store still has this revision of it. Returns for each job whether its old count was
+        wrong, for example because an older version made it.
         """
         ...
 
@@ -198,7 +198,7 @@ class Jobs(Protocol):
         ...
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete each job if the store still has this revision of it; unique keys are kept until `keep_keys_until`."""
+        """Delete each job of which the store still has this revision. Keeps unique keys until `keep_keys_until`."""
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
@@ -210,7 +210,7 @@ class Jobs(Protocol):
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Wait until the queue's count of changes differs from `seen`, or the time is up; returns the count.
+        """Wait until the queue's count of changes differs from `seen`, at most until `until`. Returns the count.
 
         May return early. The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit
         is set. It is above 0, so a first call with `seen=0` returns at once. A change between the caller's last look
@@ -248,7 +248,8 @@ class Control(Protocol):
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
         """Delete gates of batches without jobs; returns their number.
 
-        Deletes only gates that were set before this time, and that by then are cancelled, open, or ended holds.
+        Deletes only gates that were set before this time, and were cancelled, open, or past the end of their hold by
+        then.
         """
         ...
 
@@ -304,7 +305,7 @@ class Records(Protocol):
     async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
         """Delete the records of these keys.
 
-        A record stays if its value is not the one given (None: any value), or its end is not `ends_at` (None: any end).
+        Deletes a record only if it has the given value (None: any value) and the end `ends_at` (None: any end).
         """
         ...
 
@@ -325,7 +326,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on this clock. With 0 or less, only let other tasks run."""
+        """Sleep for this many seconds of this clock. With 0 or less, only let other tasks run."""
         ...
 
 

@@ -10,14 +10,14 @@ from voiceflow_worker.core.ports import Clock, Control
 from voiceflow_worker.core.ports.batching import Batcher
 
 FORGET = 15.0
-"""The half-life, in seconds, of the effect of a slow trip."""
+"""The seconds in which the effect of one slow trip on `PeakLatency.time` falls by half."""
 
 
 class PeakLatency:
     """The longest recent duration of a trip to the store.
 
-    A slow trip counts at once, and then counts less and less. A mean would be too short for a disk that stalls now and
-    then.
+    A slow trip counts fully at once, and then less and less. A mean would be too short for a disk that sometimes
+    stalls.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -45,16 +45,17 @@ class PeakLatency:
 HORIZON = timedelta(milliseconds=100)
 """How early departure times are taken, beyond the time to prepare a call.
 
-It is short, because calls that took their times before a stall leave together after it: 65 calls in a second that was
-meant for 50.
+It is short, because calls that have their times when the store or the worker stalls leave together afterwards: for
+example 65 calls in a second that was meant for 50.
 """
 
 STALE = timedelta(milliseconds=20)
-"""A departure time that is missed by more than this is replaced by a new one, so that delayed calls do not bunch."""
+"""A departure time that is missed by more than this is replaced by a new one, so that delayed calls do not leave
+together."""
 
 SPARE = 0.1
-"""At low rates, a call may miss its departure time by this part of the interval between calls. Such calls do not bunch,
-and the wait for a new time could take minutes."""
+"""At low rates, a call may miss its departure time by this part of the interval between calls. It still leaves alone,
+and waiting for a new time could take minutes."""
 
 LEAD = timedelta(milliseconds=50)
 """The least time between the journal entry of a call and its departure. It is enough for the disk. It is short, because
@@ -72,8 +73,8 @@ PATIENCE = timedelta(seconds=5)
 because a waiting call is in doubt if its worker is killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""A clock that goes back by more than this was set back. A call then waits for a departure time from before at most
-this long, plus the horizon and one interval of the rate."""
+"""If a clock goes back by more than this, it counts as set back. A call whose departure time was taken before that
+waits at most this long, plus the horizon and one interval of the rate."""
 
 _AT_ONCE = timedelta()
 _A_MOMENT = timedelta(milliseconds=1)
@@ -155,7 +156,7 @@ class Departures:
         return now if self._next_at is None else max(now, self._next_at - self._reach - self._prepared_in)
 
     async def take(self, count: int) -> list[Departure]:
-        """Departures for at most `count` calls; fewer if other workers have taken the next departure times."""
+        """Take departures for up to `count` calls; fewer if other workers have taken the next departure times."""
         if self._rate is None:
             return [Departure(self, None)] * count
         if not count:

@@ -123,9 +123,9 @@ class Journal:
         ]
 
     async def _ended(self, gone: Sequence[_Wanted]) -> list[_Wanted]:
-        """Those jobs of `gone` that have ended. Another process has changed the jobs in `gone`.
+        """The jobs that have ended, of those in `gone`, which another process has changed.
 
-        The locks of the other jobs in `gone` stay: a POST that rings may rely on them.
+        The other jobs in `gone` keep their locks, because a phone may be ringing for one of their POSTs.
         """
         if not gone:
             return []
@@ -162,7 +162,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs again whose entries are in the store, but not in the journal file. Their POSTs have not left."""
+        """Queue jobs again, of which the POST has not left: the entry is in the store, but not in the journal file."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,

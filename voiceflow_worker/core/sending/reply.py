@@ -19,9 +19,9 @@ from voiceflow_worker.model.text.duration import duration_in_words
 class Reply:
     """The verdict of one POST, kept until it is stored.
 
-    The values are computed once. If each retry computed them anew, a correct clock would look wrong beside the old
-    answer, and a wait would start again with each retry. `gate` is a hold that is not stored yet, and `held_until` is
-    the end of a stored hold.
+    The values are computed once. If each retry to store them computed them again, the time of the old answer would make
+    a correct clock look wrong, and each hold would start again. `gate` is a hold that is not stored yet, and
+    `held_until` is the end of a stored hold.
     """
 
     verdict: Verdict
@@ -57,7 +57,7 @@ _log = structlog.get_logger("voiceflow.submit")
 class EarlyHold:
     """A hold that an answer causes before its verdict is known. It is ordered once.
 
-    After this answer no other call may leave. If the hold waited for the verdict, calls would leave until then.
+    After such an answer no other call may leave. If the hold came only with the verdict, calls would leave until then.
     """
 
     __slots__ = ("_gate", "_holds", "_is_ordered", "_until")

@@ -43,7 +43,7 @@ class Senders:
             self._on_freed()
 
     def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
-        """Send counted calls in tasks of this group. Calls that have not left at the group's end are put back."""
+        """Send calls that `occupy` has counted, in tasks of this group. Its end puts back those that have not left."""
         for flight in flights:
             self._ready.append(flight)
             if self._idle:
@@ -73,8 +73,8 @@ class Senders:
             await self._submitter.fly(flight)
         except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
             _log.exception(
-                "a call could not be sent, or its answer not read, because of an unexpected error; "
-                "when its lease ends, the call is queued again or in doubt",
+                "an unexpected error stopped the sending of a call, or the reading of its answer; when its lease ends, "
+                "the call is queued again or in doubt",
                 job=flight.job.id,
             )
         finally:

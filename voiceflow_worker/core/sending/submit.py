@@ -43,7 +43,7 @@ BUSY_WORDS = "is busy with another call"
 MOST_WORDS = "the most for one person"
 """Part of the reason of every job that waits because its person has had all attempts."""
 LONGEST_LINE = timedelta(minutes=1)
-"""The longest time that a job waits behind other jobs of its worker with the same busy number."""
+"""The longest wait of a job behind other jobs that its worker has leased for the same busy number."""
 LIST_AGE = timedelta(seconds=1)
 """If the suppression list was read longer ago than this, it is read again before a call is journalled."""
 
@@ -71,8 +71,7 @@ class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
     `on_verdict` is called at once with every verdict, the monotonic time at which the POST left, and the batch of the
-    call. The worker uses this call to pause when 8x8 cannot be reached. `on_settled` is called when verdicts are
-    stored.
+    call. It lets the worker pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
     """
 
     def __init__(
@@ -159,7 +158,8 @@ class Submitter:
     async def _lock(self, jobs: Sequence[Job], *, at: datetime) -> Locked:
         """Lock the numbers of all jobs, and only then read the suppression list and the locks of bridges.
 
-        So no opt-out is missed: the call in which a person opts out keeps its lock until the number is on the list.
+        This order misses no opt-out: the call in which a person opts out keeps its lock until the number is on the
+        list.
         """
         if not jobs:
             return Locked([], [], {})
@@ -167,7 +167,7 @@ class Submitter:
         return await self._numbers.lock(jobs, now=at, then_read=wanted)
 
     async def _free(self, locked: Locked, *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
-        """The locked jobs that may be sent; and jobs that share a number with a menu's bridge, each with the number."""
+        """The locked jobs that may be sent; and the jobs that share a number with a menu's bridge, with that number."""
         listed = self._suppression.standing_in(locked.read.get(SUPPRESSED, {}), _numbers(locked.jobs))
         ready = await self._not_suppressed(locked.jobs, listed, locked_at=now)
         left = {job.id for job in ready}
@@ -194,7 +194,7 @@ class Submitter:
     async def fly(self, flight: Flight) -> None:
         """Journal one call shortly before its departure time, if it is not journalled yet, and send it.
 
-        After a cancellation before the journal entry, the job goes back to the queue.
+        If this is cancelled before the call is journalled, the job goes back to the queue.
         """
         if flight.job.state is JobState.SENDING:
             await self._send(flight)
@@ -213,7 +213,7 @@ class Submitter:
             await self._send(begun)
 
     async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
-        """Journal calls that were prepared together and leave now; returns the calls that may be sent, with new jobs.
+        """Journal calls that were prepared together and leave now. Returns those that may be sent, with their new jobs.
 
         When it is not known whether the journal entries were stored, nothing is sent.
         """
@@ -257,7 +257,7 @@ class Submitter:
     async def _send(self, flight: Flight) -> None:
         """POST one journalled call. This task settles the call, or hands it to a task that settles other calls now.
 
-        After a cancellation, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
+        If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
         stored, within a few seconds, before the cancellation continues.
         """
         early = EarlyHold(self._holds)
@@ -353,8 +353,8 @@ def _ids(jobs: Sequence[Job]) -> list[str]:
 def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: datetime) -> list[Unsent]:
     """Jobs whose numbers are busy, each with its reason and its wait.
 
-    Jobs that want the same number come due one after the other, in the order of leasing. Otherwise many calls that
-    bridge to one line would all be leased, and put back again, every two seconds.
+    Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
+    bridge to one line would all be leased and put back every two seconds.
     """
     line: list[Unsent] = []
     waiting: dict[str, timedelta] = {}

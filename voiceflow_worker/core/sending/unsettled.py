@@ -29,8 +29,8 @@ LAST_WORD = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 MANY = 4
 LINGER = 0.004
-"""Seconds that verdicts wait for others if `MANY` or more were stored together the last time. A trip to the store costs
-the same for 20 verdicts as for 5."""
+"""Seconds that verdicts wait for more verdicts, if at least `MANY` were stored together the last time. A trip to the
+store takes as long for 5 verdicts as for 20."""
 
 
 class UnsettledVerdicts:
@@ -61,11 +61,11 @@ class UnsettledVerdicts:
 
     @property
     def waiting(self) -> int:
-        """The number of calls without a stored verdict. The call whose task stores the verdicts does not count."""
+        """The number of calls whose verdict is not stored yet, without the call whose task stores the verdicts."""
         return self._unsettled - self._is_settling
 
     async def settle(self, job: Job, reply: Reply) -> None:
-        """Store the verdict of an answer, together with verdicts that come meanwhile.
+        """Store the verdict of an answer, together with other verdicts that come meanwhile.
 
         One task at a time stores the verdicts of all calls. If this task is cancelled, it first finishes its trip to
         the store.
@@ -90,7 +90,7 @@ class UnsettledVerdicts:
                 self._is_settling = False
 
     async def _linger(self) -> None:
-        """Wait for more answers: for one step of the event loop, or, if many came last time, for a few milliseconds."""
+        """Wait for more answers: one step of the event loop, or some milliseconds if many came the last time."""
         if self._together < MANY:
             await checkpoint()
         else:
@@ -170,7 +170,7 @@ class UnsettledVerdicts:
                 return
 
     async def _recall(self, job: Job) -> bool:
-        """Whether the store had lost this job, and has now been restored. Asks again while the store is unavailable."""
+        """Whether the store had lost this job, and has been restored. Tries again while the store is unavailable."""
         if self._guard is None:
             return False
         while True:
@@ -191,7 +191,7 @@ class UnsettledVerdicts:
 
 
 def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
-    """The evidence in a reply that could not be stored, for the log: no other place has this evidence."""
+    """The evidence in a reply that could not be stored, for the log, because it is recorded nowhere else."""
     verdict = reply.verdict
     return {
         "job": job.id,

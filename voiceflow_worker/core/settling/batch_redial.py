@@ -39,7 +39,7 @@ class RedialledBatch:
     left_out: Mapping[str, int]
 
     def as_json(self) -> dict[str, object]:
-        """The result for scripts."""
+        """The result as JSON, for scripts."""
         return {"batch_id": self.batch_id, "redialled": self.redialled, "left_out": dict(self.left_out)}
 
 
@@ -57,9 +57,9 @@ class BatchRedials:
     ) -> RedialledBatch:
         """Redial the calls of a batch that ended with one of these statuses; a dry run only counts them.
 
-        Calls that ended after `at` are left out. People may redial a call as often as `times` says. The job has the
-        count of these redials: nobody is redialled twice if an order is interrupted and repeated. Raises
-        InvalidInputError for a cancelled batch.
+        Calls that ended after `at` are left out, and calls that people have redialled `times` times already. Each job
+        counts its redials, so repeating an interrupted order redials nobody twice. Raises InvalidInputError for a
+        cancelled batch.
         """
         await self._require_open(batch_id)
         query = Query(

@@ -17,7 +17,7 @@ KEPT = timedelta(days=400)
 IDLE = 30.0
 """Seconds until a batch that has nothing to send is checked again."""
 STOPPED = "stopped itself: "
-"""The beginning of the reason of every hold by a rule."""
+"""The words with which the reason begins when a batch stopped itself by a rule."""
 
 _TO_SEND = (JobState.QUEUED, JobState.LEASED)
 

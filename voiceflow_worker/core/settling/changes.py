@@ -25,7 +25,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 ROUNDS = 20
-"""The most times that a change is applied when other writers commit first. Twenty in a row happen only in tests."""
+"""The most times that a change is applied when other writers commit first. So many in a row happen only in tests."""
 
 _HOLDS_ITS_NUMBER = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
@@ -66,7 +66,7 @@ class Changes:
         """Apply a pure function to a job; `base`, the job as the caller last saw it, saves a read.
 
         `apply` may be called again with a newer job. Raises the errors of `apply`, `JobNotFoundError`, `StaleJobError`
-        when other writers were quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
+        when other writers committed first twenty times, `StoreVersionError` for a job that a newer version wrote, and
         `StoreUnavailableError`. After `StoreUnavailableError` a change by evidence may be repeated, because it is
         idempotent.
         """
@@ -208,7 +208,7 @@ class Changes:
 
 
 def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:
-    """The job after these changes, in order, and the errors by number of the change. A failed change has no effect."""
+    """The job after these changes, in order, and the errors by index of the change. A failed change has no effect."""
     job = old
     errors: dict[int, Exception] = {}
     for place, apply in applies:

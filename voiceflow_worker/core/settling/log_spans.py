@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.call_log import Window
 SPAN = timedelta(hours=2)
 """The approximate longest range of one export. With 50 calls a second, such an export has 360,000 rows."""
 MARGIN = timedelta(minutes=1)
-"""Added in front of each range: 8x8 does not document whether it cuts the range to the second or to the minute."""
+"""The time by which each range begins earlier, because 8x8 does not document whether it rounds the range to minutes."""
 PAGE = 500
 
 
@@ -26,7 +26,7 @@ Case = TypeVar("Case", bound=_HasWindow)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The next request for a part of the log: its `number` among `count` requests, and how many `calls` it is for."""
+    """The next request for a part of the log: request `number` of `count`, made for this many `calls`."""
 
     number: int
     count: int

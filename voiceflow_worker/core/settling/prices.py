@@ -41,7 +41,7 @@ class Priced:
         return self.looked_at - self.priced
 
     def as_json(self) -> dict[str, object]:
-        """The counts for scripts."""
+        """The counts as JSON, for scripts."""
         cost = {currency: float(price) for currency, price in sorted(self.cost.items())}
         return {"looked_at": self.looked_at, "priced": self.priced, "open": self.open, "cost": cost}
 

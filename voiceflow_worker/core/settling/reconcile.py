@@ -49,7 +49,7 @@ from voiceflow_worker.model.reports.outcome import Outcome
 EVERY = timedelta(minutes=3)
 """The interval at which the workers of a queue together request its log."""
 PATIENCE = timedelta(minutes=10)
-"""The time that a call with an overdue summary waits for the log: about three failed requests."""
+"""The time that a call with an overdue summary waits for the log. About three requests may fail in this time."""
 MOST = 5000
 """The most calls in doubt, and the most calls with an overdue summary, that a worker reads in one round."""
 
@@ -180,7 +180,8 @@ class Reconciler:
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
             return Match(
-                reason="the call is so old that the row in 8x8's log may belong to a call that this store has deleted"
+                reason="the call is so old that a row of 8x8's log which fits it may belong to another call, which "
+                "this store has deleted"
             )
         # The other POSTs are read first: a POST that gets its session after this read counts as a rival.
         others = await self._others(case)
@@ -194,7 +195,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match. It is missing only if no row at another hour fits either, because the log may be in local time."""
+        """The match, or one with a reason if a row at another hour may be the call: the log may be in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
@@ -220,7 +221,7 @@ class Reconciler:
         return posts
 
     async def _unnamed_summaries(self, book: SessionBook) -> list[Outcome | None]:
-        """Parked summaries of sessions that are not in the log. They may belong to calls that have no row."""
+        """Parked summaries of sessions that are not in the log. They may belong to calls without a row in the log."""
         if self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return []
         parked = await self._sessions.parked.all()
@@ -294,7 +295,7 @@ class _Found:
 
 
 def _may_be_of(summary: Outcome | None, window: Window) -> bool:
-    """Whether a parked summary may belong to a call in this window. An unreadable summary (None) may."""
+    """Whether a parked summary may belong to a call in this window; True for an unreadable summary (None)."""
     return summary is None or summary.started_at is None or window.holds(summary.started_at)
 
 

@@ -27,13 +27,13 @@ LIMITS = "batch-limits"
 KEPT = timedelta(days=1)
 LIMITS_KEPT = timedelta(days=400)
 DEFAULT_LIMIT = 10
-"""The number of refusals in a row that holds a batch, unless it has another limit."""
+"""The number of refusals in a row after which a batch is held, unless it has another limit."""
 
 VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
-"""Codes of answers with a cause in the account or the flow, which therefore come for every row."""
+"""Codes of answers that every row gets, because their cause is in the account or the flow."""
 SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
-"""Such codes in session summaries."""
+"""Codes of session summaries that every row gets, for the same reason."""
 
 _log = structlog.get_logger("voiceflow.refusals")
 

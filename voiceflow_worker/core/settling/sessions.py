@@ -14,7 +14,8 @@ from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_
 KEPT = timedelta(days=7)
 SESSIONS = "session"
 _OF_NOBODY_HERE = "elsewhere.unknown.0"
-"""The value for a session that belongs to no call of this store. It reads as a POST of a job that does not exist."""
+"""The value for a session that belongs to no call of this store. It has the form of a POST of a job that does not
+exist."""
 PARKED = "parked-summary"
 
 
@@ -41,7 +42,7 @@ class Sessions:
         await self._posts.put(posts)
 
     async def disown(self, session_id: str) -> None:
-        """Store that a session belongs to no call of this store: the session is not compared by numbers again."""
+        """Store that a session belongs to no call of this store, so that it is not matched by its numbers again."""
         await self._posts.put({session_id: _OF_NOBODY_HERE})
 
     async def forget(self, posts: Mapping[str, str]) -> None:

@@ -37,15 +37,15 @@ class SummaryResult(StrEnum):
     """The effect of a session summary."""
 
     SETTLED = "settled"
-    """It was the first summary of its POST."""
+    """The summary was the first of its POST, and was applied."""
     REPEATED = "repeated"
-    """Its POST had a summary already: nothing changed."""
+    """The POST had a summary already, so nothing changed."""
     PARKED = "parked"
-    """Its session is not known yet: kept for seven days, and applied when a POST names the session."""
+    """The session is not known yet. The summary is kept for seven days, and applied when a POST names the session."""
     INCONCLUSIVE = "inconclusive"
-    """Its status is unknown: it proves that the call was placed, and a clear summary is still awaited."""
+    """The status is unknown. The summary proves that the call was placed, and a clear summary is still awaited."""
     UNKNOWN = "unknown"
-    """It belongs to no call of this store."""
+    """The summary belongs to no call of this store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +247,12 @@ class Settler:
         return SummaryResult.SETTLED
 
     async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
-        """Whether the person's own leg shows how the call ended, in a summary whose session status is unknown."""
+        """Whether a summary with an unknown session status shows by the person's own leg how the call ended."""
         job = (await self._store.jobs.get([job_id])).get(job_id)
         return job is not None and outcome.status_of(job.destination) is not None
 
     async def _leave_alone(self, job: Job, outcome: Outcome) -> None:
-        """After an opt-out, end the calls that wait for this number, in every known queue.
+        """After an opt-out, end the waiting calls to this number, in every known queue.
 
         Calls of a queue without a worker, and calls that bridge to the number, end when their turn to be sent comes. A
         repeated summary does this again, because the first time may have been interrupted. If the number is no longer
