@@ -52,7 +52,7 @@ async def test_a_verdict_about_one_post_does_not_settle_the_doubt_about_the_next
         assert (again.state, again.post_count) == (JobState.IN_DOUBT, 2)
         clock.advance(timedelta(minutes=5))
         refused = await client.post("/ui/act/resolve", data=left_open.values(**NOT_PLACED))
-        assert (refused.status_code, f"now has another POST in doubt, {doubt.id}.2" in refused.text) == (409, True)
+        assert (refused.status_code, f"now has a different POST in doubt, {doubt.id}.2" in refused.text) == (409, True)
         assert (await CallQueue(memory).get(doubt.id)).state is JobState.IN_DOUBT
         now_shown = Form(refused.text).values(**NOT_PLACED)
         assert (await client.post("/ui/act/resolve", data=now_shown)).status_code == 303

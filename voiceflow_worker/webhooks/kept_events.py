@@ -15,13 +15,13 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 
 MOST = 1000
-"""The number of events that are kept. Older ones are deleted."""
+"""The number of events that are kept. Older events are deleted."""
 KEPT_FOR = timedelta(days=7)
 LONGEST = 16_384
-"""The most bytes of a body that are kept."""
+"""The largest number of bytes of a body that are kept."""
 
 _ROOM = 100
-"""The number of events that are deleted together, because each deletion reads all labels, some 200 KB."""
+"""The number of events that are deleted together. Each deletion reads some 200 KB about all kept events."""
 _LONGEST_TEXT = 200
 
 

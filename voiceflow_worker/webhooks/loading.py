@@ -8,7 +8,7 @@ _LATE = ("phonenumbers.timezone", "voiceflow_worker.model.numbers.time_zone", "t
 
 
 def load_what_is_read_later() -> None:
-    """Load all numbering plans (0.2 s), and the modules that would be imported when they are first needed."""
+    """Load all numbering plans (0.2 s), and modules that would otherwise be imported when they are first needed."""
     from phonenumbers.phonemetadata import PhoneMetadata
 
     PhoneMetadata.load_all()

@@ -1,4 +1,4 @@
-"""The reader of requests. It parses them into events, or refuses them with an answer."""
+"""The reader of requests. It parses each request into an event, or refuses it with an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from voiceflow_worker.webhooks.kept_events import OddReason
 DISCARDS_FOR = 2.0
 """Seconds for which the body of a refused request is read and discarded."""
 MOST_DISCARDED = 4_000_000
-"""The most bytes of such a body that are read."""
+"""The largest number of bytes of a refused request's body that are read and discarded."""
 _REFUSALS = {
     RefusalReason.NETWORK: (403, "events from this network are not accepted"),
     RefusalReason.SECRET: (401, "the Authorization header is missing or wrong"),
@@ -48,7 +48,7 @@ class WebhookAnswer:
 
 
 class RequestReader:
-    """The reader of bodies from admitted senders. `longest_body` (bytes) and `read_limit` (time) limit each."""
+    """The reader of bodies from admitted senders. `longest_body` (bytes) and `read_limit` (time) limit each body."""
 
     def __init__(self, gatekeeper: Gatekeeper, *, longest_body: int, read_limit: timedelta) -> None:
         self._gatekeeper = gatekeeper

@@ -57,8 +57,8 @@ class Receiver:
     """The ASGI endpoint for events of all types.
 
     An event must be handled within `store_limit`, and a call action event within `event_limit`. After the limit, the
-    answer is 503, "send it again". But the work goes on, because a stop could leave a change half done. When 8x8 sends
-    the event again, the receiver finds the stored result.
+    answer is 503, "send it again". The work still goes on, because a stop could leave a change half done. When 8x8
+    sends the event again, the receiver finds the stored result.
     """
 
     settle: SettlesSummaries

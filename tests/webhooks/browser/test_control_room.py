@@ -95,7 +95,7 @@ def test_a_doubt_is_resolved_and_a_call_redialled(on: Stage, reader: Reader) -> 
         reader.sees(doubtful, "1 in doubt", "it was not placed” from")
         reader.driver.find_element(By.CSS_SELECTOR, "input[type=checkbox]").click()
         reader.press("Resolve the ticked calls")
-        reader.sees(f"Resolve {doubtful} in doubt?", "it rings. If you are wrong, it rings twice")
+        reader.sees(f"Resolve the call to {doubtful}, which is in doubt?", "phone rings. If you are wrong")
         reader.driver.find_element(By.CSS_SELECTOR, "input[value=placed]").click()
         reader.fill(note="seen in the portal")
         reader.press("Resolve")

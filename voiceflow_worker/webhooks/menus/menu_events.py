@@ -92,13 +92,13 @@ class MenuMetrics:
             registry=registry,
         )  # fmt: skip
         self._seconds = Histogram(
-            "voiceflow_ivr_handler_seconds", "Duration of handlers.", buckets=_BUCKETS, registry=registry
+            "voiceflow_ivr_handler_seconds", "Duration of menu handlers.", buckets=_BUCKETS, registry=registry
         )
         for result in Result:
             self._answers.labels(result.value)
 
     def answered(self, result: Result, *, seconds: float | None = None) -> None:
-        """Count an answer. `seconds` is how long the handler ran, if there was one."""
+        """Count an answer. `seconds` is the time that the handler took; None if no handler ran."""
         self._answers.labels(result.value).inc()
         if seconds is not None:
             self._seconds.observe(seconds)
@@ -109,7 +109,7 @@ _log = structlog.get_logger("voiceflow.ivr")
 STORING = timedelta(seconds=1)
 """The time to store an answer. A claim lasts as long as the limit of a handler plus this time."""
 IN_ALL = timedelta(seconds=4, milliseconds=500)
-"""The total time for one event. A handler gets less time after a wait for the claim of another receiver."""
+"""The total time for one event. If it waits for the claim of another receiver, its handler gets less time."""
 AT_LEAST = timedelta(seconds=1)
 """The shortest time limit of a handler."""
 FRAMES = 4
@@ -237,7 +237,7 @@ def _where(error: BaseException) -> str:
 
 
 def key_of(event: CallAction) -> str:
-    """The key of an event: its session and id, or, if it has no id, its session, position, status and digits."""
+    """The key of an event, from its session and id. If it has no id: from its session, position, status and digits."""
     identity = (
         ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
     )

@@ -24,8 +24,8 @@ class AnswersOnce:
     """The stored answers to events. Every receiver gives the answer that was stored first.
 
     A receiver claims an event before it runs a handler. A claim lasts `claim_for`, which is longer than the time limit
-    of a handler. If the receiver crashes, another receiver can claim the event when the claim has ended, and runs the
-    handler again. Otherwise the handler runs once.
+    of a handler. If the receiver crashes, another receiver can claim the event when the claim has ended, and then runs
+    the handler again. Otherwise the handler runs once.
     """
 
     def __init__(self, store: Store, *, claim_for: timedelta) -> None:

@@ -36,7 +36,7 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 
 class PageActing:
-    """The actions of operators, each with its confirmation. People who may not act see the command to type instead."""
+    """The actions of operators, each with its confirmation page. Other people see the command to type instead."""
 
     def __init__(self, acting: ActingStore) -> None:
         self.actions = {action.name: action(acting) for action in ACTIONS}
@@ -79,14 +79,14 @@ class PageActing:
             except (InvalidInputError, JobError):
                 return _refused(error)
             return _question(action, question, session, said=str(error))
-        _log.info("somebody acted on the pages", action=action.name, name=session.name, done=done.said)
+        _log.info("somebody did an action on the pages", action=action.name, name=session.name, done=done.said)
         told = token_urlsafe(9)
         await self._told.put({f"{session.id}/{told}": done.said})
         way = f"{done.back}{'&' if '?' in done.back else '?'}told={told}"
         return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
 
     async def told(self, asked: PageRequest, session: PageSession) -> str | None:
-        """The sentence about the action that has just redirected here; None if no action has. Raises StoreError."""
+        """The sentence about the action after which this page is shown; None if there was none. Raises StoreError."""
         told = asked.query.get("told")
         if not told or len(told) > _LONGEST_TOLD:
             return None

@@ -56,7 +56,7 @@ class PageDoor:
         return _form(200)
 
     def closed(self, scope: Scope, asked: PageRequest) -> Page:
-        """The sign-in form, instead of the requested page. After the sign-in, the browser goes to that page."""
+        """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page."""
         return _form(401, way=_way_of(scope, asked))
 
     async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:

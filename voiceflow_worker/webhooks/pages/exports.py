@@ -54,7 +54,7 @@ class ReportExports:
     ) -> Answer:
         """The report as a file, or a page that says why there is no report. Raises StoreError.
 
-        `held` closes the file after the request, whether it was sent or not.
+        `held` closes the file after the request, even if the file was not sent.
         """
         kind, queue, batch = asked.name, asked.query.get("queue") or DEFAULT_QUEUE, asked.query.get("batch", "")
         if kind not in _FORMS:
@@ -103,7 +103,7 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
 
 
 async def _while_connected(receive: Receive, work: Callable[[], Awaitable[Result]]) -> Result | None:
-    """Do some work, and return its result. If the browser disconnects, cancel the work and return None."""
+    """Run `work`, and return its result. If the browser disconnects, cancel the work and return None."""
     done: list[Result] = []
     failed: list[Exception] = []
 

@@ -12,7 +12,7 @@ import anyio
 
 SHARED_FOR = timedelta(seconds=1)
 MOST_KEPT = 256
-"""The most pages whose live parts are kept."""
+"""The largest number of pages whose live parts are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class _Kept:
 
 
 class LiveParts:
-    """Live parts that are younger than `SHARED_FOR`, by key.
+    """A cache of live parts, by key. A part is used for the time `SHARED_FOR`.
 
     Requests that come at the same time wait for one reading of the store. `clock` is a monotonic clock, in seconds.
     """
@@ -41,7 +41,7 @@ class LiveParts:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes | None]]) -> LivePart | None:
-        """The part under this key; `make` makes it if none is fresh. If `make` returns None, nothing is kept."""
+        """The live part under this key. If there is no fresh one, `make` makes it; if that is None, nothing is kept."""
         kept = self._kept.setdefault(key, _Kept())
         self._kept.move_to_end(key)
         if len(self._kept) > MOST_KEPT:

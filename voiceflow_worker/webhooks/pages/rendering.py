@@ -83,5 +83,5 @@ def _clock(seconds: float) -> str:
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """The options of a choice, each with its value as its label."""
+    """The options of a choice, with each value as its own label."""
     return [(name, name) for name in names]

@@ -56,7 +56,7 @@ class Confirmation:
     """The question before an action. `rings` and `silent` say which phones will ring and which will not.
 
     `subject` is sent in hidden fields of the form. `back` is the page under /ui for people who do not confirm.
-    `is_step`: the form changes nothing, and leads to the question.
+    `is_step` is True if the form changes nothing and only leads to the question.
     """
 
     title: str
@@ -113,7 +113,7 @@ class PageAction(ABC):
 
     @abstractmethod
     def command(self, subject: PageForm) -> str:
-        """The command line that does the same as the action."""
+        """The `voiceflow` command that does the same as the action."""
 
     @abstractmethod
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -146,7 +146,7 @@ def reason_field(label: str, form: PageForm, *, name: str = "reason", required: 
 
 
 def end_in(form: PageForm, store: Store, *, label: str) -> datetime | None:
-    """The end of the time in the field `for`, by the store's clock; None if it is empty. Raises InvalidInputError."""
+    """The time when the duration in the field `for` ends, from now; None if it is empty. Raises InvalidInputError."""
     text = form.one("for")
     try:
         return store.clock.now() + read_duration(text) if text else None

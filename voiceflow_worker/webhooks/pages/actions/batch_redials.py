@@ -29,10 +29,10 @@ from voiceflow_worker.webhooks.pages.actions.holds import named_batch
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
 COUNT_HOLDS = timedelta(minutes=15)
-"""The time for which a count of calls is valid. After it, the calls are counted again."""
+"""The time for which a count of calls is valid. After that, the calls are counted again."""
 COUNTING_LIMIT = timedelta(seconds=25)
 REDIALLING_LIMIT = timedelta(seconds=30)
-"""The two limits together fit into the limit of an action, because a refused redial counts the calls again."""
+"""The time limit of a redial. A refused redial counts again, so both limits together fit into that of an action."""
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
 """The outcomes that can be redialled, as `--outcome` names them, with their labels."""
 _DOUBTS = "Calls in doubt, calls that were answered, and people who opted out."
@@ -87,11 +87,11 @@ class RedialBatchAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put the counted calls back into the queue, and no others."""
+        """Put the counted calls back into the queue, and no other calls."""
         queue, batch, _ = await named_batch(self._acting, form)
         note = by_person(who, reason_in(form, "note"), "called again")
         times, at = _times(form), _counted_at(form.one("at"), now=queue.store.clock.now())
-        too_long = "not all calls were redialled in time: redial again for the others; no call is redialled twice"
+        too_long = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
         async with _within(REDIALLING_LIMIT, too_long):
             done = await queue.redial_batch(batch, on=form.all("outcome"), times=times, note=note, at=at)
         return ActionDone(
@@ -115,7 +115,7 @@ class RedialBatchAction(PageAction):
                 FormField(name="outcome", label="Calls that ended with", kind=FieldKind.TICKS, options=options),
                 FormField(
                     name="times",
-                    label="Most redials by people, for each call",
+                    label="Largest number of redials by people, for each call",
                     value="1",
                     help="With 1, calls that somebody redialled before are left out.",
                 ),

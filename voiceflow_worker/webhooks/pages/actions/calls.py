@@ -84,7 +84,7 @@ class RedialAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put the call back in the queue. Raises InvalidInputError if the call was redialled after the question."""
+        """Put the call back in the queue. Raises InvalidInputError if it was redialled after the question was shown."""
         queue, job = await self._acting.call(form.one("call"))
         if str(job.post_count) != form.one("posts"):
             raise InvalidInputError(f"this call was redialled after the page was opened; open call {job.id} again")
@@ -95,7 +95,7 @@ class RedialAction(PageAction):
         )
 
     async def _obstacles(self, queue: CallQueue, job: Job) -> list[str]:
-        """Sentences about everything that now prevents the call."""
+        """Sentences about everything that prevents the call at present."""
         now = queue.store.clock.now()
         found: list[str] = []
         refusal = why_refused(job, await SuppressionList(queue.store).standing(job.parties))

@@ -175,7 +175,7 @@ def _is_of(gate: Gate, batch: str | None) -> bool:
 
 
 def _own(closed: Sequence[Gate], batch: str | None) -> Gate | None:
-    """The closed gate of this batch, or of the queue if `batch` is None; None if the gate is open."""
+    """The closed gate of this batch (None: of the queue); None if the gate is open."""
     return next((gate for gate in closed if _is_of(gate, batch)), None)
 
 

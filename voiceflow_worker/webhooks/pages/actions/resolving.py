@@ -45,11 +45,11 @@ class ResolveAction(PageAction):
         for job in jobs:
             lifecycle.resolve(job, placed=True, at=now, witnessed=now, note="", policy=self._acting.policy)
         early = [_early(job, decidable_from(job, self._acting.policy), now) for job in jobs]
-        named = jobs[0].destination if len(jobs) == 1 else count_of(len(jobs), "call")
+        named = f"the call to {jobs[0].destination}, which is" if len(jobs) == 1 else f"{len(jobs)} calls"
         return Confirmation(
             title=f"Resolve {named} in doubt?",
             rings=(
-                "“It was not placed” puts a call back in the queue, so it rings. If you are wrong, it rings twice.",
+                "“It was not placed” puts a call back in the queue; its phone rings. If you are wrong, it rings twice.",
                 *filter(None, early),
             ),
             silent=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
@@ -72,7 +72,7 @@ class ResolveAction(PageAction):
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
 
-        A call that now has another POST in doubt stays in doubt, because the person decided about the POST that was
+        A call also stays in doubt if another of its POSTs is now in doubt: the person decided about the POST that was
         shown.
         """
         verdict, note = form.one("verdict"), reason_in(form, "note")
@@ -88,7 +88,7 @@ class ResolveAction(PageAction):
         shown = form.all("post")
         for job in await self._jobs(form):
             if job.state is JobState.IN_DOUBT and _in_doubt(job) not in shown:
-                refused.append(f"{job.id} now has another POST in doubt, {_in_doubt(job)}; look for that POST at 8x8")
+                refused.append(f"{job.id} now has a different POST in doubt, {_in_doubt(job)}; look for it at 8x8")
                 continue
             try:
                 queue, _ = await self._acting.call(job.id)

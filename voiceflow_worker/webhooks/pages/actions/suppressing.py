@@ -45,7 +45,7 @@ class SuppressAction(PageAction):
         return command("suppress", "add", subject.one("numbers") or "NUMBER", reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action, with a field for numbers. If the form names a call, its number is there."""
+        """The question before the action, with a field for numbers, filled in if the form names a call."""
         numbers = subject.one("numbers")
         if job_id := subject.one("call"):
             numbers = (await self._acting.call(job_id))[1].destination
@@ -102,7 +102,7 @@ class UnsuppressAction(PageAction):
         return Confirmation(
             title=f"Take {entry.number} off the suppression list?",
             rings=("Waiting calls to this number, and calls that are enqueued from now on.",),
-            silent=("Calls that have ended because of the list.", "Calls that the separate block list of 8x8 stops."),
+            silent=("Calls that have ended because of the list.", "Calls that 8x8 stops by its own block list."),
             button="Take the number off the list",
             subject=(("number", entry.number),),
             back=PAGE,
@@ -124,11 +124,11 @@ class ImportNumbersAction(PageAction):
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action, with a field for the file."""
-        skip = "Import the other lines if some lines are not numbers"
+        skip = "Skip lines that are not numbers"
         return Confirmation(
             title="Stop calling the numbers in a file?",
             rings=(_GOES_ON,),
-            silent=(_ENDS, "If a line is not a number, nothing is imported, unless you tick the box below."),
+            silent=(_ENDS, "Nothing is imported if a line is not a number. Tick the box below to skip such lines."),
             button="Import",
             fields=(
                 FormField(
@@ -145,7 +145,7 @@ class ImportNumbersAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Add the numbers. A line that is not a number is skipped if the form allows it; otherwise nothing is added."""
+        """Add the numbers. If a line is not a number, skip it if the form allows this; otherwise add nothing."""
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
         column = form.one("column") or None
@@ -168,7 +168,7 @@ class ImportNumbersAction(PageAction):
 
 
 def _doubts(doubted: Sequence[str]) -> str:
-    """Two sentences on numbers that may have been misread; empty without such numbers."""
+    """Two sentences on numbers that may have been misread; empty if there are none."""
     if not doubted:
         return ""
     several = count_of(len(doubted), "number")

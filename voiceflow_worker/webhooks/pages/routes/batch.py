@@ -14,7 +14,7 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
-"""Hours, countries and attempts of a batch with at most this many calls are read while somebody waits for its page."""
+"""The largest number of calls in a batch whose hours, countries and attempts are read while somebody waits."""
 
 
 def batch_route(large: LargeBreakdowns) -> PageRoute:

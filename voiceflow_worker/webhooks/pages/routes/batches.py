@@ -11,7 +11,7 @@ BATCHES_A_PAGE = 50
 
 
 async def show_batches(store: Store, asked: PageRequest) -> Answer:
-    """The page of batches; `?name=` is a part of their names. It begins with the batch at index `?from=`."""
+    """The page of batches whose names contain `?name=`, from the batch at index `?from=` on."""
     queues = [queue.queue for queue in await read_queues(store)]
     wanted, only = asked.asked("name"), asked.asked("queue")
     found = in_order([each for queue in queues if only in {None, queue} for each in await read_batches(store, queue)])

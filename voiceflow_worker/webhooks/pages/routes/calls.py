@@ -23,7 +23,7 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 CALLS_A_PAGE = 50
 READ_AT_ONCE = 200
 MOST_READ = 4000
-"""The most calls that are read for one page, if the filter has conditions that stores cannot check (keys, times)."""
+"""The largest number of calls read for a page, if stores cannot check all conditions of the filter (keys, times)."""
 
 STATES = {
     "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
@@ -43,7 +43,7 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFilter:
-    """A filter of calls. `lets_pass` checks conditions that the store cannot check; None without such conditions.
+    """A filter of calls. `lets_pass` checks conditions that the store cannot check; None if there are none.
 
     Calls pass if their last change was between `begin` and `end`. `newest` is the largest id of a call that was created
     before `end`. Calls with larger ids cannot pass, and need not be read.
@@ -61,8 +61,8 @@ class CallFilter:
 class CallPage:
     """One page of calls, the newest first.
 
-    `newer` and `older` are ids without a queue, for the links to the pages before and after; None without such a page.
-    `looked_at`: the number of calls that were read, if the search stopped before the page was full.
+    `newer` and `older` are ids without a queue, for the links to newer and to older calls; None if there are none.
+    `looked_at` is the number of calls that were read, if the search stopped before the page was full.
     """
 
     calls: tuple[Job, ...]
@@ -158,7 +158,7 @@ def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, dat
                 problems.append(f"{text[:40]} is not a date with a time, such as 2026-07-01T09:30.")
     begin, end = times.get("from"), times.get("until")
     if begin is not None and end is not None and begin >= end:
-        problems.append("The first time is after the second time. Exchange them.")
+        problems.append("The first time is not before the second time. Exchange them.")
     return begin, end
 
 
@@ -176,7 +176,7 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
 async def _page(
     store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
 ) -> CallPage:
-    """Read one page of calls from all queues, in the order of creation, which the last part of an id shows."""
+    """Read one page of calls from all queues, in the order of creation. The last part of an id shows this order."""
     order = Order.NEWEST if before is None else Order.CREATED
     place = before or min(filter(None, (after, wanted.newest)), default=None)
     found, looked, goes_on = list[Job](), 0, True
@@ -202,9 +202,9 @@ async def _page(
 
 
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
-    """Whether the totals of the queue, or of the query's batch, count calls with the query's states and outcomes.
+    """Whether the queue, or the batch of the query, may have calls with the query's states and outcomes.
 
-    This avoids a search that would read every call and find nothing, because stores have no index of outcomes.
+    This is seen from the totals. Stores have no index of outcomes, so a search would read every call to find nothing.
     """
     totals = await store.jobs.totals(queue, batch_id=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)

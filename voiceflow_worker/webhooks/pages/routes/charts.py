@@ -102,7 +102,7 @@ def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) ->
 
 
 def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
-    """A column for each entry (label, total, number in the lower part)."""
+    """A column for each entry, which is a label, a total, and the number in the lower part of the column."""
     highest = max((total for _, total, _ in named), default=0) or 1
     pitch = 100 / max(len(named), 1)
     width = min(0.76 * pitch, _WIDEST)

@@ -16,7 +16,7 @@ from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageReques
 from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, queue_names
 
 MOST_BATCHES = 10
-"""The most batches on this page. Batches under way come first."""
+"""The largest number of batches on this page. Batches under way come first."""
 
 
 async def show_overview(store: Store, asked: PageRequest) -> Answer:
@@ -46,7 +46,7 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
 
 
 def in_order(batches: Sequence[BatchProgress]) -> list[BatchProgress]:
-    """Sort batches: first the ones that are being sent, then waiting ones, then ended ones, and each group by name."""
+    """Sort batches: first those that are being sent, then waiting ones, then ended ones; and by name in each group."""
     return sorted(
         batches, key=lambda each: (each.done == each.total, not each.rate_now, each.batch_id or "", each.queue)
     )

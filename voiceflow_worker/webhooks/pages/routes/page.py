@@ -16,8 +16,8 @@ from voiceflow_worker.core.ports import Store
 class PageRequest:
     """A request for a page below `/ui`.
 
-    `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll`: the
-    request is for the live part only.
+    `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
+    True if the request is for the live part only.
     """
 
     path: str

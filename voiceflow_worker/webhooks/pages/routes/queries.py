@@ -19,7 +19,7 @@ LONGEST_NAME = 256
 async def find_calls(store: Store, text: str, *, also: str | None = None) -> list[Job]:
     """Up to `MOST_FOUND` calls with this id, `clientRequestId`, number or unique key, the newest first.
 
-    `also` is a queue to search even if it had no worker and no batch. Raises StoreError.
+    `also` is a queue that is searched even if it never had a worker or a batch. Raises StoreError.
     """
     job = await call_with(store, text)
     if job is None and (post := job_of(text)) is not None:

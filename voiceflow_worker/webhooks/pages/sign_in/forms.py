@@ -20,7 +20,7 @@ class FormRefusedError(InvalidInputError):
 
 
 class PageForm:
-    """The values of a form, or of the query of an address. `file` is the content of the form's file, if it has one."""
+    """The values of a form, or of the query of a URL. `file` is the content of the form's file, if it has one."""
 
     def __init__(self, values: Iterable[tuple[str, str]], *, file: bytes | None = None) -> None:
         self._values = list(values)
@@ -31,7 +31,7 @@ class PageForm:
         return next((value.strip() for key, value in self._values if key == name), "")
 
     def exactly(self, name: str) -> str:
-        """The value with this name, not stripped, because a batch's name may begin with a space."""
+        """The value with this name, with its spaces, because a batch's name may begin with a space."""
         return next((value for key, value in self._values if key == name), "")
 
     def all(self, name: str) -> list[str]:

@@ -34,7 +34,7 @@ class PageRole(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSession:
-    """A session. `name` is the name that the person typed. Every form of the session must have the `token`."""
+    """A session of a person who has signed in, with the `name` that the person typed. Forms must have the `token`."""
 
     id: str
     name: str
@@ -44,7 +44,7 @@ class PageSession:
 
     @property
     def may_act(self) -> bool:
-        """Whether this person may change something."""
+        """Whether this person may carry out actions."""
         return self.role is PageRole.OPERATOR
 
     def sent(self, token: str) -> bool:
@@ -79,7 +79,7 @@ class PageSessions:
             raise SettingsError("a secret of the pages is empty; give the text that people must type to sign in")
         if secret == operator_secret:
             raise SettingsError(
-                "readers and operators of the pages have the same secret; give operators another secret"
+                "readers and operators of the pages have the same secret; give operators a different one"
             )
         self._secrets = {PageRole.READER: secret}
         if operator_secret is not None:

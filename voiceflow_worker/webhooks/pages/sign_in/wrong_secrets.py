@@ -12,14 +12,14 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 Address: TypeAlias = IPv4Address | IPv6Address
 MOST_ADDRESSES = 10_000
-"""The most addresses that are remembered. The limit for all addresses together still applies to forgotten ones."""
+"""The largest number of addresses that are counted. The common limit still applies to addresses beyond it."""
 
 _OF_ONE = (5, 1 / 60)
 """The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
 
 
 class WrongSecrets:
-    """The limits for wrong secrets in this process, by address and for all addresses together.
+    """The limits for wrong secrets in this process: one for each address, and one for all addresses together.
 
     A few wrong secrets are allowed at once, and then one at each interval. The common limit for all addresses does not
     apply to an address from which somebody has signed in.
