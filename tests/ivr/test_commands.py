@@ -94,7 +94,7 @@ def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.Captu
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "1 2"]) == 2
-    assert "'1 2' is not an input of keys: write 0-9, * and #, with a comma" in capfd.readouterr().err
+    assert "'1 2' is not a sequence of keys: write 0-9, * and #, with a comma" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7, 7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm"]) == 1  # its prompt lacks a value

@@ -29,7 +29,7 @@ from voiceflow_worker.model.text.duration import LONGEST
 
 
 class CampaignRows:
-    """The rows of a campaign file, read with the same options. They can be iterated once.
+    """The rows of a campaign file, each with its call or its errors. They can be iterated only once.
 
     Only digests of the rows' keys stay in memory. Validities are compared with `now`; `on_bytes` gets the number of
     bytes read so far. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a

@@ -50,7 +50,7 @@ async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[
         # Not HEAD: many servers sign URLs only for GET.
         async with client.stream("GET", url, headers={"Range": "bytes=0-15"}) as answer:
             if not answer.is_success:
-                yield Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}; 8x8 could not download it"
+                yield Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}: 8x8 cannot download it"
                 return
             size, beginning = await _measured(answer)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -66,7 +66,7 @@ async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[
 
 
 async def _measured(answer: httpx.Response) -> tuple[int, bytes]:
-    """The size of the file, and its first bytes. Without a stated size, the received bytes count, up to LARGEST."""
+    """The size of the file, and its first bytes. If no size is stated, received bytes are counted, up to LARGEST."""
     _, _, total = answer.headers.get("content-range", "").rpartition("/")
     stated = total if answer.status_code == PARTIAL_CONTENT else answer.headers.get("content-length", "")
     beginning, count = b"", 0

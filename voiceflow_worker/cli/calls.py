@@ -49,7 +49,7 @@ PostOption = Annotated[
     Parameter(
         name="--post",
         metavar="N",
-        help="The number of the POST that you decided about, as in `calls show`. A newer POST prevents the change.",
+        help="The number of the POST that you decided about, as in `calls show`. With a newer POST, nothing changes.",
     ),
 ]
 
@@ -240,7 +240,7 @@ async def redial(
     Usage: [OPTIONS] (ID... | --batch ID --outcome OUTCOME)
 
     Args:
-        times: With --batch: redial a call by hand at most this often, earlier commands included. [1]
+        times: With --batch: redial each call by hand at most this many times, including earlier commands. [1]
         note: The reason; it is stored with the call.
         force: Redial even if the person was reached, or the call was certainly placed.
 

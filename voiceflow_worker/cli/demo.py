@@ -32,7 +32,7 @@ SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
 KEPT_IN = "sqlite:///demo.db"
 RATE = 10
 SPEED = 20
-"""The calls run 20 times as fast as real ones: ringing for 45 s takes about 2 s."""
+"""The speed of the calls: 20 times that of real calls, so that ringing for 45 s takes about 2 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

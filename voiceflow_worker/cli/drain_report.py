@@ -22,7 +22,7 @@ from voiceflow_worker.model.text.counting import count_of
 
 LOOK_EVERY = 0.5
 WAITING_EVERY = 6
-"""The reasons why calls wait are read only every sixth time, because reading them takes longer."""
+"""The reasons why calls wait are read with every sixth count of calls only, because reading them takes longer."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
@@ -69,8 +69,8 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
     """Report the result of a drain, and the calls that have not ended.
 
-    `stopped` says that a person stopped the worker; the exit code is then 0. Otherwise it is 1 if a hold ended the
-    drain, or a call is in doubt. Failed calls do not change the exit code.
+    `stopped` is True if a person stopped the worker; the exit code is then 0. Otherwise the exit code is 1 if a hold
+    ended the drain, or if a call is in doubt. Failed calls do not change the exit code.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(
@@ -130,7 +130,7 @@ EVERY = 30.0
 
 @asynccontextmanager
 async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
-    """While the block lasts, print on stderr why queued calls wait, whenever the reasons change."""
+    """Print on stderr why queued calls wait, whenever the reasons change, while the block lasts."""
     async with anyio.create_task_group() as group:
         group.start_soon(_say, calls, output, every)
         yield

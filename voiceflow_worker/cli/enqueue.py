@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import CampaignFileError
 
 MOST_WARNINGS = 20
-"""The most warnings in the table; --json has all of them."""
+"""The largest number of warnings in the table; --json has all of them."""
 
 
 async def enqueue(
@@ -135,7 +135,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     if report.refused and report.again:
         output.say(
             f"{file}: {report.again} of {count_of(report.rows, 'row')} would call a number that already has a call in "
-            "its batch; nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
+            "the same batch; nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
         )
     elif report.refused:
         rest = f", or enqueue the other {report.valid} with --skip-bad" if report.valid else ""

@@ -37,7 +37,7 @@ _OF_ADDRESSES = {
     errno.EADDRINUSE: "stop the program that uses this port, or give another port",
     errno.EADDRNOTAVAIL: "give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them",
 }
-"""What to do if an address cannot be listened on."""
+"""The remedies if the program cannot listen on an address."""
 
 
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:

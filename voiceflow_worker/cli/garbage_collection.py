@@ -1,4 +1,4 @@
-"""Python's garbage collection in processes that run for long."""
+"""Settings of Python's garbage collection for processes that run for a long time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def collect_less() -> None:
     Python's defaults, a worker sent 5 to 11 % fewer calls per second of processor time, and a busy receiver answered
     nobody for 100 ms, more than once a second.
 
-    Older objects are looked at after every 100,000 new ones. After every million, closed connections filled 100 MB, and
-    to collect them took 0.6 s, in which the receiver answered nobody.
+    Older objects are examined after every 100,000 new ones. When they were examined after every million, closed
+    connections filled 100 MB. It took 0.6 s to collect them, and the receiver answered nobody meanwhile.
     """
     gc.collect()
     gc.freeze()

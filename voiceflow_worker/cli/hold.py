@@ -30,7 +30,7 @@ async def hold(
     shown.
 
     Args:
-        reason: The reason, shown by `voiceflow status`.
+        reason: The reason. It is shown by `voiceflow status`.
 
     Examples:
         voiceflow hold --reason "the text has a wrong date"
@@ -38,7 +38,7 @@ async def hold(
     """
     output = common.output()
     if for_ is not None and for_ <= timedelta():
-        raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave --for out")
+        raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave out --for")
     async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:

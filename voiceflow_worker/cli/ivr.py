@@ -66,7 +66,7 @@ def play(
     pressed = None if keys is None else [each.strip() for each in keys.split(",")]
     if wrong := [each for each in pressed or () if set(each) - _KEYS]:
         raise InvalidInputError(
-            f"--keys: {wrong[0]!r} is not an input of keys: write 0-9, * and #, with a comma between questions, such "
+            f"--keys: {wrong[0]!r} is not a sequence of keys: write 0-9, * and #, with a comma between questions, such "
             "as 1,2,4#"
         )
     rehearsal = Rehearsal(load_menu(menu), data=read_data(data), at=at)

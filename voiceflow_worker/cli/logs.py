@@ -66,7 +66,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
 
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
-    """A log filter that lets a repeated message pass once a second. Without it, strangers could flood the log."""
+    """A log filter that passes a repeated message only once a second. Without it, strangers could flood the log."""
     seldom = RateLimitedLog()
 
     def is_first(record: logging.LogRecord) -> bool:
@@ -102,7 +102,7 @@ def _harmless_traceback(stream: TextIO, error: ExcInfo) -> None:
 class _Stderr:
     """A stream to the current `sys.stderr`, with the secrets hidden in every line.
 
-    It looks `sys.stderr` up for each text, because a progress bar replaces `sys.stderr` to print texts above the bar.
+    It reads `sys.stderr` for each text, because a progress bar replaces `sys.stderr` to print texts above the bar.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:

@@ -30,7 +30,7 @@ LAST_WAIT = timedelta(seconds=30)
 _COUNTERS = {
     "told": "Outcomes delivered to a hook.",
     "failures": "Failed deliveries.",
-    "parked": "Outcomes given up after days of failed deliveries.",
+    "parked": "Outcomes set aside after days of failed deliveries.",
     "behind": "How often outcomes were deleted before they were delivered.",
 }
 

@@ -42,7 +42,7 @@ SUMMARY_WITHIN = timedelta(minutes=5)
 """The longest wait for a summary. Ringing takes up to a minute and a half, and the text ten seconds."""
 LOOK_EVERY = 0.1
 TURN_AFTER = 5.0
-"""Seconds in the queue after which the limits of the queue are reported as the reason, if no other is known."""
+"""Seconds after which a queued call is reported to wait for the limits of its queue, if it has no other reason."""
 
 _ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 _NOT_LEFT = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -144,7 +144,7 @@ def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosi
 
 
 async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None, *, listens: bool) -> Diagnosis | None:
-    """The reason why the call cannot be placed, or why its outcome would be lost; None without a reason."""
+    """The reason why the call cannot be placed, or why its outcome would be lost; None if there is none."""
     if settings.source is None:
         remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
         return failure("the source number is not set", remedy=remedy)
@@ -226,7 +226,7 @@ class _Watch:
             self._tell_once(step)
 
     async def _is_over(self, passed: float) -> bool:
-        """True if there is nothing more to wait for; the reason is then reported. `passed`: seconds so far."""
+        """True if there is nothing more to wait for; the reason is then reported. `passed` is in seconds."""
         match self.job.state:
             case JobState.QUEUED:
                 gates = await self.calls.store.control.gates(self.calls.name)
@@ -244,7 +244,7 @@ class _Watch:
                 return False
 
     async def _is_out_of_hearing(self, waited: float) -> bool:
-        """True if it is useless to wait for the summary; the reason is then reported. `waited`: seconds so far."""
+        """True if it is useless to wait for the summary; the reason is then reported. `waited` is in seconds."""
         show = f"`voiceflow calls show {self.job.id}`"
         if not self.listens:
             unknown = "no summary is awaited, so the outcome is unknown"

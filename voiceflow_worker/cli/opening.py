@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _LEAST_PATIENCE = timedelta(seconds=1)
-"""The least wait for a lock: longer than a working process keeps one."""
+"""The shortest wait for a lock. A process that works normally does not keep a lock for so long."""
 
 
 def settings_from(**options: object) -> Settings:
@@ -35,8 +35,8 @@ async def opened_queue(
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
     If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. The
-    settings limit the wait for a locked or missing store, and, if `makes` is True, for a read-only store. `patience` is
-    the longest wait of each later operation while another process keeps the file locked.
+    settings limit the wait for a locked or missing store. If `makes` is True, they also limit the wait for a read-only
+    store. `patience` is the longest wait of each later operation while another process keeps the file locked.
     """
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.waiting import opened_in_time

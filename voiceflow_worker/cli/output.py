@@ -70,7 +70,7 @@ class Output:
         self.print(table)
 
     def print(self, shown: RenderableType) -> None:
-        """Print a renderable of rich for people."""
+        """Print an object of the library rich, such as a table, for people."""
         from rich.console import Console
 
         stream = self._people
@@ -115,7 +115,7 @@ def _cell(column: str, value: object) -> str:
 _COPIED = frozenset({"id", "batch", "key", "number", "destination", "queue"})
 _NUMBERS = frozenset({"seconds", "answered", "size", "row", "code", "attempts"})
 _SENTENCES = frozenset({"message", "reason", "error", "remedy"})
-"""The members of a JSON document with texts of this library. Remedies in them are printed as commands."""
+"""The members of JSON documents whose texts this library writes. Remedies in them are printed as commands."""
 
 
 def _in_commands(value: object, *, name: str = "") -> object:

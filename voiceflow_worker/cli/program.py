@@ -207,7 +207,7 @@ def _sections(command: Callable[..., Any]) -> Mapping[str, str]:
 def fitted(examples: str, *, width: int) -> str:
     """The examples in lines of at most `width` columns; a longer command continues on the next line, as in a shell.
 
-    A line that the terminal wraps could not be pasted.
+    If the terminal itself wrapped a line, the line could not be pasted into a shell.
     """
     return "\n".join(line if len(line) <= width else _broken(line, width) for line in examples.splitlines())
 

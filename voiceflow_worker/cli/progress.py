@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from voiceflow_worker.model.text.printable import printable_line
 
 LINE_EVERY = 3.0
-"""Seconds between two lines of progress, where no bar is shown."""
+"""Seconds between two lines of progress if stderr is not a terminal."""
 
 
 Meter = Callable[[int, int, str], None]
@@ -59,7 +59,7 @@ class _Lines:
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
 
     def _left(self, done: int, now: float) -> str:
-        """The remaining time, computed from the speed since the total became known; '' if nothing was done lately."""
+        """The remaining time, by the speed since the total is known; '' if nothing was done since the last line."""
         since, first = self._began
         if done in (first, self._shown) or done >= self._total:
             return ""

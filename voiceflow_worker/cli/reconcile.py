@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 50
-"""The most calls in doubt in the output; `voiceflow calls list` lists all."""
+"""The largest number of calls in doubt in the output; `voiceflow calls list` lists all."""
 
 
 async def reconcile(

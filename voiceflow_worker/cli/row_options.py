@@ -69,13 +69,13 @@ class RowOptions:
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
         redial_max: Redial a call at most this often. [VOICEFLOW_REDIAL_MAX, else 1]
         redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
-        redial_factor: Each wait is this many times the wait before. [1]
+        redial_factor: Each wait is this many times as long as the previous one. [1]
         redial_jitter: Make each wait longer or shorter at random, by up to this fraction, 0 to 1. [0]
         sheet: The sheet of a workbook, if several have rows.
         format: The format: csv, jsonl, json, xlsx or parquet. [by the file's name, else by its content]
-        stop_after_refused: Hold the batch after N refusals in a row because of its voice or source; 0: never. [10]
+        stop_after_refused: Hold the batch after N consecutive refusals because of its voice or source; 0: never. [10]
         stop_after_cost: Hold the batch once its calls have cost this much in one currency, such as 50.
-        stop_if_answer_rate_below: Hold the batch if its answer rate is lower: 5%/200 is 5 %, judged from 200 calls on.
+        stop_if_answer_rate_below: Hold the batch if its answer rate is too low: 5%/200 means below 5 % after 200 calls.
     """
 
     template: Annotated[Path | None, Parameter(metavar="FILE")] = None

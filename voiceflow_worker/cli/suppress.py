@@ -44,7 +44,7 @@ async def add(
 ) -> None:
     """Put numbers on the suppression list. Queued calls to these numbers end unsent, in every queue of the store.
 
-    A number that is already on the list keeps the later of the two ends. Calls that were sent are not stopped.
+    If a number is already on the list, the later of its two ends applies. Calls that were sent are not stopped.
 
     Usage: [OPTIONS] NUMBER...
 
@@ -75,7 +75,7 @@ async def remove(
     country: CountryOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
-    """Remove numbers from the suppression list. Exit 1 if one of them was not on it.
+    """Remove numbers from the suppression list. Exit 1 if one of them was not on the list.
 
     Calls that ended because of the list stay ended: enqueue them again. The block list of 8x8 is separate.
 
@@ -160,7 +160,7 @@ async def import_file(
 ) -> ExitCode:
     """Put the numbers of a file on the suppression list. Importing the file again changes nothing.
 
-    If a line is not a number, nothing is imported, every such line is printed, and the exit code is 2.
+    If some lines are not numbers, nothing is imported, these lines are printed, and the exit code is 2.
 
     Args:
         skip_bad: Import the numbers even if other lines are bad, and exit 0.

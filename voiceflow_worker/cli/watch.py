@@ -33,14 +33,14 @@ EVERY = 1.0
 EARLIER = timedelta(minutes=1)
 """The age of the oldest outcomes in the list of last calls when the view starts."""
 MOST_SHOWN = 50
-"""The most calls that a screen shows."""
+"""The largest number of calls that a screen shows."""
 
 
 async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
     """Watch a queue, or one batch of it: states, outcomes, rate, remaining time, holds, doubts, the last calls.
 
-    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. With --json, a JSON
-    document is printed every second. Without it, if stdout is not a terminal, a line is.
+    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. With --json, a JSON document is
+    printed every second. If stdout is not a terminal, a line of text is printed every second instead of the view.
 
     Examples:
         voiceflow watch --batch march

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.records.call_outcome import CallOutcome
 
 WIDE = 70
-"""A terminal with at least this many columns has room for long labels."""
+"""The number of columns from which a terminal has room for long labels."""
 KEYS = "h hold   r resume   q quit"
 _COLOURS = {
     "completed": "green", "accepted": "green", "failed": "red", "in_doubt": "yellow", "expired": "magenta",
     "unreached": "blue", "submitted": "cyan", "sending": "cyan", "leased": "cyan",
     "COMPLETED": "green", "FAILED": "red", "ERROR": "red", "BUSY": "blue", "NO_ANSWER": "blue",
 }  # fmt: skip
-"""The colours of bars, by state or outcome. The name stands beside each bar, so that nobody needs the colours."""
+"""The colours of bars, by state or outcome. Each bar also has its name, so the colours are not needed."""
 
 
 def picture(
@@ -77,7 +77,7 @@ def _title(watched: Watched) -> str:
 
 
 def _alerts(watched: Watched) -> Iterable[str]:
-    """The lines about holds and doubts, which need a person."""
+    """The lines about holds and doubts, which need a person's attention."""
     for gate in watched.holds:
         yield printable_line(f"HELD: {closed_in_words(gate)}")
     if watched.progress.doubts:

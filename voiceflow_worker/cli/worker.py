@@ -45,11 +45,11 @@ async def worker(
 
     Args:
         rate: Calls per second of all workers of the queue together, or unlimited. [VOICEFLOW_RATE, else 10]
-        burst: The most calls that are sent at once after a pause. [VOICEFLOW_BURST, else 1]
-        concurrency: The most POSTs in flight, per process. [VOICEFLOW_CONCURRENCY, else 50]
-        max_active: The most open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
-        max_per_person: The most attempts to call one person within a span of time, such as 3/24h, over all batches of
-            the queue. [VOICEFLOW_MAX_PER_PERSON, else any number]
+        burst: The largest number of calls that are sent at once after a pause. [VOICEFLOW_BURST, else 1]
+        concurrency: The largest number of POSTs in flight, per process. [VOICEFLOW_CONCURRENCY, else 50]
+        max_active: The largest number of open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
+        max_per_person: The largest number of attempts to call one person in a span of time, such as 3/24h, over all
+            batches of the queue. [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.
         processes: The number of worker processes.
         metrics_port: Serve GET /metrics for Prometheus on this port.

@@ -45,7 +45,7 @@ class Readiness:
         self._why: str | None = None
 
     async def why_not(self) -> str | None:
-        """The reason why events cannot be stored now, as a clause; None if they can."""
+        """The reason why events cannot be stored now, as a clause; None if they can be stored."""
         if self._probe is None or anyio.current_time() < self._until:
             return self._why
         seconds = self._within.total_seconds()

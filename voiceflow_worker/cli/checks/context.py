@@ -89,7 +89,7 @@ Check = Callable[[CheckContext], Coroutine[Any, Any, Diagnosis | None]]
 
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
-    """Open the store and the client of the account. What cannot be opened is left out."""
+    """Open the store and the client of the account. If one cannot be opened, it is left out."""
     async with AsyncExitStack() as stack:
         account = None
         if not settings.missing_for_calls():
@@ -141,6 +141,6 @@ def _found(store: Store) -> Diagnosis:
     if store.url.startswith("memory:"):
         return warning(
             "memory:// keeps calls in one process, and loses them when it ends",
-            remedy="set VOICEFLOW_STORE to a file or a Redis, unless this is a test",
+            remedy="set VOICEFLOW_STORE to a SQLite file or a Redis, unless this is a test",
         )
     return ok(f"{store.url} opens")

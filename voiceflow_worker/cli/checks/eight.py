@@ -44,7 +44,7 @@ async def clock(context: CheckContext) -> Diagnosis:
 
 
 def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Diagnosis:
-    """The diagnosis of the clock that showed `before` and `after`. 8x8 wrote the time `theirs` between these two."""
+    """The diagnosis of this clock. It showed `before` and `after` around the request in which 8x8 stated `theirs`."""
     # The duration of the request and the rounding of the header do not count as a difference.
     behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
     off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))
@@ -54,7 +54,7 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
     if off > allowed:
         most = write_duration(allowed)
         return failure(
-            f"{off_by}, and VOICEFLOW_CLOCK_SKEW allows {most}: calls expire too early, or may ring too late",
+            f"{off_by}, but VOICEFLOW_CLOCK_SKEW allows only {most}: calls expire too early, or may ring too late",
             remedy="set the clock (NTP: timedatectl set-ntp true), then run `voiceflow resume` if a queue is held",
         )
     return ok(f"{off_by}, within VOICEFLOW_CLOCK_SKEW")

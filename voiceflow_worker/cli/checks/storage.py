@@ -21,7 +21,7 @@ from voiceflow_worker.model.text.counting import count_of
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE
 LITTLE = 1024 * MEGABYTE
-"""A call takes about 2 KB. The write-ahead log beside the store may grow to 64 MB."""
+"""Free bytes below which the doctor warns. A call takes about 2 KB; the write-ahead log may grow to 64 MB."""
 FULL = 2
 """The value of PRAGMA synchronous that guarantees that a commit is on the disk when it returns."""
 SOUND_SQLITE = (3, 51, 3)
@@ -62,7 +62,7 @@ async def memory(context: CheckContext) -> Diagnosis | None:
         return ok("not checked, because this Redis does not allow CONFIG GET")
     stands = f"{found.setting} is {found.up_to}"
     if found.up_to >= found.enough:
-        return ok(f"{stands}: calls are packed")
+        return ok(f"{stands}: calls are stored in the compact form")
     return warning(
         f"{stands}: a call takes about 0.6 KB more memory than it needs",
         remedy=f"CONFIG SET {found.setting} {found.enough}, then CONFIG REWRITE; calls that are stored already take "
@@ -116,7 +116,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
 
 
 def of_file(check: Callable[[Path], Diagnosis | None]) -> Check:
-    """Make a check that runs `check` with the store's file; it does not apply to a store without a file.
+    """Make a check that runs `check` with the store's file. The check does not apply to a store without a file.
 
     `check` runs in a thread: even `resolve` may not return if a network file system hangs.
     """

@@ -20,10 +20,10 @@ from voiceflow_worker.webhooks.app import PATH
 
 TIMEOUT = httpx.Timeout(4)
 NOT_FOR_GET = 405
-"""A receiver answers a GET of its webhook with this HTTP status."""
+"""The HTTP status with which a receiver answers a GET request to its webhook."""
 
 MOST_CALLS = 500
-"""The most waiting calls whose menus are read."""
+"""The largest number of waiting calls whose menus are read."""
 
 _REGISTER = "`voiceflow serve --register URL` registers this receiver"
 
@@ -136,7 +136,7 @@ async def receiver(context: CheckContext) -> Diagnosis | None:
 
 
 async def _menus_used(context: CheckContext) -> str | None:
-    """A clause that names the menus of receivers, or else of waiting calls; None if menus are not used."""
+    """A clause that names the menus of receivers, else those of waiting calls; None if menus are not used."""
     if context.opened is None:
         return None
     served = await Heartbeats(context.opened).menus()
@@ -148,7 +148,7 @@ async def _menus_used(context: CheckContext) -> str | None:
 
 
 def _out_of_reach(context: CheckContext, webhook: Webhook) -> Diagnosis | None:
-    """A failure if 8x8 cannot reach the address of this webhook. A sandbox on this machine reaches any address."""
+    """A failure if 8x8 cannot reach the address of this webhook, else None. A local sandbox reaches any address."""
     asked = context.settings.base_url
     why = why_not_from_outside(webhook.url)
     if why is None or (asked is not None and is_this_machine(asked)):

@@ -57,7 +57,7 @@ class PageRenderer:
             self._templates.get_template(name)  # read now, because later no file descriptor may be left
 
     def draw(self, page: Page, asked: PageRequest, *, live_only: bool = False, **more: object) -> bytes:
-        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as JSON may have, becomes `?`."""
+        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as in some JSON, becomes `?`."""
         frame = "live.html" if live_only else "layout.html"
         text = self._templates.get_template(page.template).render(
             **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
