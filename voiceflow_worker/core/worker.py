@@ -49,8 +49,7 @@ MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
 LINGER = timedelta(milliseconds=20)
 """The longest time that a worker without a rate waits until the share `FREE_TOGETHER` of its `concurrency` is free. A
-trip to the store takes as long for 5 calls as for 40. If `concurrency` is below `MANY_SLOTS`, waiting would cost more
-time than it saves."""
+trip to the store takes as long for 5 calls as for 40. Below `MANY_SLOTS`, waiting would cost more than it saves."""
 STORE_AWAY = timedelta(seconds=1)
 
 

@@ -248,8 +248,7 @@ class Control(Protocol):
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
         """Delete gates of batches without jobs; returns their number.
 
-        Deletes only gates that were set before this time, and were cancelled, open, or past the end of their hold by
-        then.
+        Deletes only gates that were set before this time, and by then were cancelled, open, or past the end of a hold.
         """
         ...
 
