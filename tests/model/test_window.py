@@ -201,8 +201,8 @@ class TestWhatPeopleWrite:
         ("hours", "days", "holidays", "told"),
         [
             ("9 to 5", None, None, "write it as 09:00-20:00"),
-            ("09:00-25:00", None, None, "a day has 00:00 to 24:00"),
-            ("09:60-10:00", None, None, "a day has 00:00 to 24:00"),
+            ("09:00-25:00", None, None, "give times from 00:00 to 24:00"),
+            ("09:60-10:00", None, None, "give times from 00:00 to 24:00"),
             ("09:00-09:00", None, None, "ends when it starts"),
             ("09:00-10:00,", None, None, "has an empty entry: give hours"),
             (None, "mon-foo", None, "is not a day, 'foo'"),

@@ -148,7 +148,7 @@ class CallFlow:
     def then_call(self, destination: str, *, source: str, recording: bool | None = None) -> Self:
         """Call a second party, and connect the two parties when the second answers.
 
-        `recording` is for answers to call action events.
+        `recording` is only for answers to call action events.
         """
         return self._then(_entry(Action.MAKE_CALL, source=source, destination=destination, callRecording=recording))
 

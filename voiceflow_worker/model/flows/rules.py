@@ -104,12 +104,15 @@ def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
 def _call_count(calls: int, path: str, *, reply: bool) -> Iterator[Finding]:
     if calls > MAX_CALLS:
         yield _error(
-            f"{path}.action", -1010, "some actions are provided beyond the allowed count; keep at most two makeCall"
+            f"{path}.action",
+            -1010,
+            "some actions are provided beyond the allowed count; keep at most two makeCall actions",
         )
     elif calls == MAX_CALLS and reply:
         yield _warning(
             f"{path}.action",
-            "is the second makeCall of an answer, but one party is already in the call: 8x8 connects at most two",
+            "is the second makeCall of an answer, but one party is already in the call, and 8x8 connects at most two "
+            "parties",
             code=-1010,
         )
 

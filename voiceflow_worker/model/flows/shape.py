@@ -34,7 +34,7 @@ _VALUE, _ENTRY, _END = object(), object(), object()
 
 
 class EncodedBody(NamedTuple):
-    """A valid body, encoded; `fields` is the body as a mapping.
+    """A valid body: as a mapping in `fields`, and as the texts `stored` and `canonical`.
 
     `destination` is in the usual form of its numbering plan. `findings` do not name a file and a row yet.
     """
@@ -48,7 +48,7 @@ class EncodedBody(NamedTuple):
 
     @classmethod
     def of(cls, body: Mapping[str, object]) -> Self:
-        """A valid body, encoded."""
+        """Encode a valid body."""
         flow = CallFlow(body)
         return cls(body, flow.source or "", usual_form(flow.destination or ""), stored_body(flow), canonical_body(flow))
 
@@ -119,7 +119,7 @@ class FlowEncoder:
         self._shapes: dict[tuple[object, ...], tuple[str, BodyShape] | None] = {}
 
     def encoded(self, flow: CallFlow) -> EncodedBody:
-        """A flow, checked and encoded.
+        """Check and encode a flow.
 
         Raises CallFlowError with every finding, and InvalidInputError for an answer to a call action event.
         """

@@ -22,9 +22,9 @@ _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 _FARTHEST_OPENING = 400
-"""Days to search for an opening. A window that does not open within them never opens."""
+"""The days that are searched for an opening. A window that does not open within them counts as never open."""
 _FARTHEST_END = 8
-"""Days to search for an end. A window that stays open for longer than a week has no end."""
+"""The days that are searched for an end. A window that stays open for more than a week counts as endless."""
 _SPAN = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s*[-\u2013]\s*([0-9]{1,2})(?::([0-9]{2}))?")
 
 
@@ -248,7 +248,7 @@ def _read_span(text: str) -> Span:
         start = time(start_hour, start_minute)
         end = MIDNIGHT if (end_hour, end_minute) == (24, 0) else time(end_hour, end_minute)
     except ValueError:
-        raise InvalidInputError(f"{text!r} is not a calling window: a day has 00:00 to 24:00") from None
+        raise InvalidInputError(f"{text!r} is not a calling window: give times from 00:00 to 24:00") from None
     return Span(start, end)
 
 

@@ -12,8 +12,8 @@ from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.storable import half_pair_problem
 
 PRIORITIES = range(-1_000_000, 1_000_001)
-"""The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both sort these
-exactly."""
+"""The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both keep the order of
+these priorities exactly."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """The end of the valid times. Before it, a floating-point number holds microseconds exactly, and every time zone stays
 within the calendar."""

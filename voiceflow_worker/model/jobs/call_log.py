@@ -271,7 +271,7 @@ class SessionBook:
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions that match this job, and whose times, written without a zone, may lie in the window."""
+        """The sessions that match this job, with times that were written without a zone and may lie in the window."""
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
         return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
 

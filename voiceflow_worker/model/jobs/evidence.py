@@ -144,7 +144,7 @@ def _not_placed(
 
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after 8x8 refused the POST as too late (-1015, -2007). Nobody was called: this is no attempt."""
+    """The job after 8x8 refused the POST as too late (-1015, -2007). Nobody was called, so it is not an attempt."""
     if job.placed_post is not None:
         return by_placed_post(job, job.placed_post, at=at, policy=policy)
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):

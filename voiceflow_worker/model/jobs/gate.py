@@ -11,7 +11,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.storable import checked_text
 
 THEN = "; then: "
-"""Stands between the reasons of holds that were ordered one after the other."""
+"""The text between the reasons of holds that were ordered one after the other."""
 MOST_REASONS = 8
 """The most reasons that a hold keeps: the first and the newest."""
 

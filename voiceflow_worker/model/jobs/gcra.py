@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CLOCKS_DIFFER = 10.0
-"""The largest difference between the clocks of two workers, in seconds. A larger one means that a clock was set
+"""The largest difference between the clocks of two workers, in seconds. A larger difference means that a clock was set
 back."""
 
 
@@ -29,8 +29,8 @@ def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, 
     The values of `now + horizon` of two callers must differ by less than `CLOCKS_DIFFER`, clock differences included.
 
     A TAT that no caller could have reached was stored before a clock was set back. It is reduced to the furthest TAT
-    that a caller can reach. Otherwise nothing would leave until the clock had caught up. Store the returned `tat` even
-    if `times` is empty.
+    that a caller can reach. Otherwise nothing would leave until the clock reached its earlier time again. Store the
+    returned `tat` even if `times` is empty.
     """
     interval = 1.0 / rate
     tolerance = (burst - 1) * interval

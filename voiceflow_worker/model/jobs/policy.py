@@ -13,7 +13,7 @@ from voiceflow_worker.model.text.duration import LONGEST
 
 
 class OutcomeSource(StrEnum):
-    """The source of outcomes."""
+    """The source from which a queue learns how its calls ended."""
 
     WEBHOOK = "webhook"
     """8x8 sends a session summary (VSS) for each call."""
@@ -31,7 +31,7 @@ class MissingMeans(StrEnum):
     NOTHING = "nothing"
     """The row may come later, after an undocumented delay: the call stays in doubt."""
     NOT_PLACED = "not_placed"
-    """When a placed call would have ended and its row come by now, the call counts as not placed and is sent again."""
+    """Once a placed call would have ended and its row come, the call counts as not placed and is sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,8 +288,8 @@ def _holds_several(written: str) -> bool:
 def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
     """The E.164 form of digits without a + in a file about one country, and a warning if they have two readings.
 
-    The digits may be a national number, or begin with a country code. If numbering plans know both readings, the
-    national reading is returned; if they know only one, it is returned. Raises PhoneNumberError if neither is possible.
+    The digits may be a national number, or begin with a country code. If numbering plans know only one of the two
+    readings, it is returned; if they know both, the national one. Raises PhoneNumberError if neither is possible.
     """
     import phonenumbers
 

@@ -1,4 +1,4 @@
-"""The facts of a call: the few values that a report counts. Stores keep them beside the call, to spare its decoding.
+"""The facts of a call: the few values that a report counts. Stores keep them beside the call, to avoid decoding it.
 
 A store keeps facts of older versions for months. If their layout or meaning changes, `FORM` must change too: facts in
 another form are ignored, and the call is decoded.
@@ -27,14 +27,14 @@ SLOT = 900
 Facts: TypeAlias = list[Any]
 """The facts of some calls, in one flat list of rows of `WIDTH` plain JSON values.
 
-The values of a row are: a text for `counted_call`, `WAITING` for a call without POSTs; a session, for `session_in`; a
-price, for `price_in`; the seconds of an answered call; the begin of the first attempt and the end of the last session,
-in microseconds since 1970 UTC; the time zone of the call; its number, if it has no zone or no POSTs; and the stamp of
-the facts (`stamp_of`). None stands for a missing value. For each further session or price, the call has another row,
-which has nothing else.
+The values of a row are: the text that `counted_call` reads, or `WAITING` for a call without POSTs; the session that
+`session_in` reads; the price that `price_in` reads; the seconds of an answered call; the beginning of the first attempt
+and the end of the last session, in microseconds since 1970 UTC; the time zone of the call; its number, if it has no
+zone or no POSTs; and the stamp of the facts (`stamp_of`). None stands for a missing value. For each further session or
+price, the call has another row, in which all other values are missing.
 
-The list is flat, because Python's garbage collector would look at a list for each call again and again, which takes
-longer than everything else.
+The list is flat, because Python's garbage collector would visit one list for each call again and again. That would take
+longer than all other work.
 """
 WIDTH = 9
 WAITING = ""
@@ -114,12 +114,12 @@ def facts_of(job: Job) -> Facts:
 
 
 def stamp_of(revision: str) -> str:
-    """The stamp of facts, which says from which revision of the job they are, and what form they have."""
+    """The stamp of facts: the revision of the job from which they are, and their layout."""
     return revision + FORM
 
 
 def counted_call(text: str) -> CountedCall:
-    """The way in which a call counts, from its facts."""
+    """The way in which a call counts, from the first value of its facts."""
     country, attempts, end, refusal = text.split("|")
     return CountedCall(
         country=country or None,
@@ -143,5 +143,5 @@ def price_in(text: str) -> tuple[str | None, Decimal, str]:
 
 
 def time_of(micros: int | None) -> datetime | None:
-    """The time of a fact."""
+    """The time in a fact, which is in microseconds since 1970 UTC."""
     return None if micros is None else _EPOCH + micros * _MICROSECOND

@@ -99,7 +99,7 @@ class Payload:
         return float(value)
 
     def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
-        """A number of units, as a duration; None for a negative number and for a century or more."""
+        """A number that counts a `unit`, as a duration; None for a negative number and for a century or more."""
         count = self.decimal(name)
         if count is None or not 0 <= count < timedelta(days=36500) / unit:
             self._read.discard(self._names.get(fold_name(name), ""))
@@ -131,7 +131,7 @@ class Payload:
         return self._within[name]
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects of an array. If the array also has values that are not objects, `rest` still has it."""
+        """The objects of an array. If the array also has values that are not objects, `rest` still has the array."""
         value = self._value(name)
         if not is_list(value):
             return ()

@@ -73,7 +73,7 @@ UNKNOWN_ERROR = -9999
 
 _permanent = partial(CodeEntry, is_permanent=True)
 _body = partial(CodeEntry, is_permanent=True, found_before_sending=True)
-"""A code for an invalid body: it can be found before sending."""
+"""Makes the entry of a code for an invalid body, an error that can be found before sending."""
 
 
 def _by_code(*entries: CodeEntry) -> Mapping[int, CodeEntry]:
@@ -86,7 +86,7 @@ _UNKNOWN_AT_8X8 = "an unknown error has occurred at 8x8"
 _OUTAGE = "Call again later; contact 8x8 support if the error persists."
 
 API_CODES = _by_code(
-    CodeEntry(CREATED, "created: the session was accepted, not answered yet"),
+    CodeEntry(CREATED, "created: 8x8 accepted the session, and nobody has answered yet"),
     _body(-1001, "invalid JSON request body", f"Send one JSON object; {Remedy.VALIDATE} to find the line and column."),
     _permanent(-1002, "speech profile or language parameter invalid", f"{Remedy.LIST_VOICES.sentence}."),
     _body(-1003, "valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
@@ -104,7 +104,7 @@ API_CODES = _by_code(
     _body(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, in this spelling."),
     _body(-1008, "valid maxDigits is required when completeOnHash is false", "Add maxDigits from 1 to 25."),
     _body(-1009, "invalid call flow entry", "Correct the parameter at the path in the message."),
-    _body(-1010, "some actions are provided beyond the allowed count", "Keep at most two makeCall."),
+    _body(-1010, "some actions are provided beyond the allowed count", "Keep at most two makeCall actions."),
     _body(-1011, "multiple destination phone numbers found", "Give one destination for each call."),
     _body(-1012, "incorrect use of action hangup", "Make hangup the last action, without params."),
     _body(-1013, "first action should be makeCall", "Begin the callflow with makeCall."),
