@@ -19,7 +19,7 @@ _GUESSED = 32
 
 
 def raise_limit() -> int:
-    """Raise the limit of this process towards the hard limit (`ulimit -Hn`), and return the new limit."""
+    """Raise this process's limit on open files towards the hard limit (`ulimit -Hn`), and return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_RAISED if hard == resource.RLIM_INFINITY else min(hard, MOST_RAISED)
     if soft != resource.RLIM_INFINITY and soft < wanted:

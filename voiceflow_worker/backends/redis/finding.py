@@ -47,12 +47,12 @@ async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
 
 
 async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Job]:
-    """The jobs among these ids that match `query`, in the order of the ids."""
+    """The jobs with these ids that match `query`, in the order of the ids."""
     return _jobs(query, await pick_rows(link, keys, query, ids))
 
 
 async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The rows of the jobs among these ids that match `query`, including jobs of a newer version."""
+    """The rows of the jobs with these ids that match `query`, including jobs of a newer version."""
     if not ids:
         return []
     rows: Sequence[Sequence[str]] = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])

@@ -34,7 +34,7 @@ class Keys:
 
 
 def state_index(state: JobState, batch: str | None) -> str:
-    """The key suffix for jobs in one state, by due time: those of a batch, or of the whole queue (None)."""
+    """The key suffix of the index by due time, for the jobs of a batch, or of the whole queue (None), in one state."""
     return f":state:{state}" if batch is None else f":batch:={batch}:state:{state}"
 
 

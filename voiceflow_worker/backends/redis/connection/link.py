@@ -172,7 +172,7 @@ async def _all_of(answers: Sequence[Awaitable[Any]]) -> list[Any]:
     finally:
         for answer in answers:
             if isinstance(answer, asyncio.Future):
-                answer.cancel()  # after a cancellation, nobody awaits the others
+                answer.cancel()  # after a cancellation, nobody awaits the other answers
     if errors:
         raise next((error for error in errors if not isinstance(error, NoScriptError)), errors[0])
     return results

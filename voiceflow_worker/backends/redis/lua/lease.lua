@@ -5,7 +5,7 @@
 -- Returns {1 if the script stopped early and should be run again, else 0, row, …}, packed.
 local now, limit, ends = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local worker, only, token = ARGV[4], ARGV[5], ARGV[6]
--- The most index entries that one script corrects beside leasing jobs. It keeps the script to a few milliseconds.
+-- The most index entries that one script corrects beside leasing jobs. This keeps the script to a few milliseconds.
 local WORK = 250
 -- The most jobs that one script leases, and the most jobs that it reads at once from one of several lanes.
 local MOST, CHUNK = 500, 16

@@ -1,7 +1,7 @@
 -- Lanes. A lane has the queued jobs of one priority and one batch, by due time. `batch:…:lanes` lists the lanes of a
 -- batch. `heads:<priority>` has the first job of each lane by due time, as 'id NUL lane'. So jobs with the same due
 -- time are in the order of their ids, and no lease reads a lane that is not due. A lease corrects a head that is no
--- longer the first job of its lane. `urgent` has the priorities with a head that was due, `later` the others, by the
+-- longer the first job of its lane. `urgent` has the priorities with a head that was due, `later` the rest, by the
 -- time of their first head. `shelves` has closed batches by the time at which they open: a lease removes the heads of
 -- their lanes when it finds them. `cancelling` has cancelled batches that may have queued jobs.
 local NUL = '\0'
