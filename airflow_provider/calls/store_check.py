@@ -1,4 +1,4 @@
-"""The check that later tries of a task can read the same store. A try on another host cannot read a store file."""
+"""The check whether later tries of a task can read the same store. A try on another host cannot read a store file."""
 
 from __future__ import annotations
 

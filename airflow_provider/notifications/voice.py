@@ -90,7 +90,7 @@ class VoiceCallNotifier(BaseNotifier):
         return Escalation(
             occasion=occasion_of(context),
             numbers=_listed(self.numbers),
-            question=f"{self.say or announcement(context)} Press {self.acknowledge_key} to take it.",
+            question=f"{self.say or announcement(context)} Press {self.acknowledge_key} to acknowledge.",
             source=source,
             voice_profile=voice,
             key=self.acknowledge_key,
@@ -123,4 +123,4 @@ def _listed(numbers: Sequence[str] | str) -> list[str]:
 
 
 send_voice_notification = VoiceCallNotifier
-"""The same class under a name like those of other providers' notifiers, such as `send_slack_notification`."""
+"""Another name of `VoiceCallNotifier`, in the style of other providers (`send_slack_notification`)."""

@@ -370,7 +370,7 @@ def test_a_voice_that_nobody_has_is_a_failure(
     monkeypatch.setenv("VOICEFLOW_VOICE_PROFILE", "en-us-JennyNeurl")
     line = lines(voiceflow("doctor", "--json"))["voice profile"]
     assert line["level"] == "failure"
-    assert "perhaps en-US-JennyNeural is meant" in line["message"]
+    assert "did you mean en-US-JennyNeural?" in line["message"]
 
 
 def test_a_source_of_the_account_is_ok(

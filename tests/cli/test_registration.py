@@ -52,7 +52,7 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
         (Hook(url="https://old.example.com/"), "https://old.example.com/ was registered before"),
         (
             Hook(url="https://old.example.com/", enabled=False),
-            "https://old.example.com/ was registered before (off)",
+            "https://old.example.com/ was registered before, but it was off",
         ),
         (Hook(url=URL), "the same address was registered before"),
     ],

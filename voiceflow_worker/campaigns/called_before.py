@@ -23,7 +23,7 @@ _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
-    """Rows that would call numbers again. `row` is the first one; `job` is the earlier call to that row's number."""
+    """Rows that would call numbers again. `row` is the first such row; `job` is the earlier call to its number."""
 
     count: int
     batch_id: str

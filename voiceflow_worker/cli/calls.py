@@ -49,7 +49,8 @@ PostOption = Annotated[
     Parameter(
         name="--post",
         metavar="N",
-        help="The number of the POST that you decided about, as in `calls show`. With a newer POST, nothing changes.",
+        help="The number of the POST that you decided about, as in `calls show`. If the call has a newer POST, "
+        "nothing is changed.",
     ),
 ]
 

@@ -129,7 +129,7 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _missing(error: CycloptsError) -> str | None:
-    """The remedy if an argument is missing, or an option that needs a value; None for any other error."""
+    """The remedy for a missing argument, or an option without its value; None for any other error."""
     from cyclopts import MissingArgumentError
 
     argument = error.argument

@@ -47,7 +47,7 @@ def restore(
         done = _restored(output, path, file.absolute(), settings)
     except OSError as error:
         raise StoreReadOnlyError(
-            f"the backup cannot be put in the place of {path}: {error.strerror or error}; either the store "
+            f"the backup cannot replace {path}: {error.strerror or error}; either the store "
             "is unchanged, or its files were moved aside: look for names that contain `before-restore`"
         ) from error
     output.document(_as_json(done, file.absolute()))

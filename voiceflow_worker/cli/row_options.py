@@ -67,7 +67,7 @@ class RowOptions:
         days: Phones ring only on these days, such as mon-sat or mon,wed.
         holidays: No phone rings on public holidays of this country, such as SG or DE-BY.
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
-        redial_max: Redial a call at most this often. [VOICEFLOW_REDIAL_MAX, else 1]
+        redial_max: Redial a call at most this many times. [VOICEFLOW_REDIAL_MAX, else 1]
         redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
         redial_factor: Each wait is this many times as long as the previous one. [1]
         redial_jitter: Make each wait longer or shorter at random, by up to this fraction, 0 to 1. [0]

@@ -77,5 +77,5 @@ async def _register(
 def _replaced(webhook: Webhook | None, url: str) -> str:
     if webhook is None:
         return "no address was registered before"
-    off = "" if webhook.enabled else " (off)"
+    off = "" if webhook.enabled else ", but it was off"
     return f"{'the same address' if webhook.url == url else webhook.url} was registered before{off}"

@@ -28,7 +28,7 @@ from voiceflow_worker import CallQueue
 async def mapped_keys(
     queue: CallQueue, identity: TaskIdentity, number: str, *, saved: Mapping[str, Any] | None, expansion: Expansion
 ) -> KeyOf:
-    """Return a function that gives the unique key of this instance's call to `number` after a count of replacements.
+    """Return a function that gives the unique key of this instance's call to `number`, for each generation of the call.
 
     Instances with the same number have one call each. Unsent calls that this instance no longer requests, and unsent
     calls of removed instances, are cancelled. Raises InvalidInputError if Airflow's task state (`saved`) has a call,

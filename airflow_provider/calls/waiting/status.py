@@ -147,7 +147,7 @@ def _is_over(state: JobState, options: WaitOptions) -> bool:
 
 
 def _timed(options: WaitOptions) -> set[JobState]:
-    """Return the states of jobs that a sweep moves to another state when their time has passed."""
+    """Return the states with a time limit. A sweep moves a job out of such a state when the limit has passed."""
     states = {JobState.LEASED, JobState.SENDING}
     return states | {JobState.SUBMITTED} if options.goal is Goal.OUTCOME else states
 

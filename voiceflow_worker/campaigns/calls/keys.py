@@ -32,9 +32,9 @@ class SeenKeys:
         self._table = array("I", bytes(4 << 10))
 
     def first(self, key: str, *, row: int, digest: str) -> tuple[int, bool] | None:
-        """The line of the earlier row with this key, and whether that row has an equal body; None for a new key.
+        """The line of the earlier row with this key, and whether that row has an equal body.
 
-        A new key is added.
+        Returns None for a new key, and adds it.
         """
         mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
         body = bytes.fromhex(digest[: 2 * _BODY])

@@ -138,7 +138,7 @@ class RequestMaker:
 
 @dataclass(slots=True)
 class _Work:
-    """The work on one row."""
+    """The reading of one row. It collects the findings of the row."""
 
     values: RowValues
     options: CampaignOptions

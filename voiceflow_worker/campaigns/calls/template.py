@@ -42,7 +42,7 @@ class Filled:
 
 
 class FlowTemplate:
-    """A compiled template, from `load`, `parse` or `speaking`."""
+    """A compiled call flow template. `load`, `parse` and `speaking` make one."""
 
     def __init__(self, body: Mapping[str, object], *, name: str) -> None:
         self.name = name

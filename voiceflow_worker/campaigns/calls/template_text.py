@@ -229,7 +229,7 @@ def _undefined_name(message: str, known: Mapping[str, str]) -> str | None:
 
 
 def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[str, object]:
-    """The variables of the template with their values. An empty variable is blank; a missing one is left out."""
+    """The variables of the template with their values. Empty values become `_blank`, and missing ones are left out."""
     return {
         name: _blank(name) if (value := values[name]) in (None, "") else value for name in variables if name in values
     }

@@ -134,7 +134,7 @@ async def learned_prices(store: Store, queue: str) -> PriceTable | None:
 
 @dataclass(slots=True)
 class _Total:
-    """The number, the price and the seconds of calls to a country."""
+    """The number of calls to a country, with their total price and their total duration in seconds."""
 
     calls: int = 0
     price: Decimal = Decimal(0)

@@ -16,7 +16,7 @@ _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
-"""The digits that a spreadsheet keeps when it shortens 6587654321 to 6.58765E+09, and the digits from which it may."""
+"""The number of digits in a number that a spreadsheet has shortened (6.58765E+09), and the least before that."""
 
 EXACT = 10**15
 """The smallest number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""

@@ -59,7 +59,7 @@ def open_source(
 
 
 def kind_of(file: InputFile) -> FileKind:
-    """The format of a file. Raises CampaignFileError if the name does not show it and the file cannot be read."""
+    """The format of a file, by its name, or else by its content. Raises CampaignFileError if it cannot be read."""
     known = _BY_SUFFIX.get(file.suffix)
     if known is not None:
         return known

@@ -26,7 +26,7 @@ class Level(StrEnum):
     WARNING = "warning"
     """Somebody should look at it, but calls are still made."""
     FAILURE = "failure"
-    """Calls cannot be made, or a promise does not hold."""
+    """Calls cannot be made, or they might be lost, late or made twice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ async def voice_profile(context: CheckContext) -> Diagnosis | None:
         return ok(f"{wanted} is a voice of the sub-account")
     folded = {code.casefold(): code for code in codes}
     close = get_close_matches(wanted.casefold(), folded, n=1)
-    meant = f"; perhaps {folded[close[0]]} is meant" if close else ""
+    meant = f"; did you mean {folded[close[0]]}?" if close else ""
     return failure(
         f"the sub-account has no voice {wanted}, so 8x8 would refuse calls with it (-1002){meant}",
         remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account profiles` lists",

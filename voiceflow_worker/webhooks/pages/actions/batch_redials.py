@@ -61,10 +61,10 @@ class RedialBatchAction(PageAction):
             counted = await queue.redial_batch(batch, on=outcomes, times=times, at=at, dry_run=True)
         left_out = [f"{count_of(count, 'call')} {reason}" for reason, count in counted.left_out.items()]
         if not counted.redialled:
-            why = "; ".join(left_out) or "none has ended with these outcomes"
+            why = "; ".join(left_out) or "no call has ended with these outcomes"
             raise InvalidInputError(f"no call of batch {batch} can be redialled: {why}")
         held = [
-            f"They are not sent for now: {gate_in_words(gate)}."
+            f"The calls are not sent for now: {gate_in_words(gate)}."
             for gate in await queue.store.control.gates(queue.name)
             if gate.keeps_back(batch, at=at)
         ]

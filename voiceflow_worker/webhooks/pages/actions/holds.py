@@ -68,7 +68,9 @@ class HoldAction(PageAction):
         queue, batch, _ = await _subject(self._acting, form)
         until = end_in(form, queue.store, label="resume after")
         if until is not None and until <= queue.store.clock.now():
-            raise InvalidInputError("the duration of a hold must be above 0: give one such as 10m, or leave it empty")
+            raise InvalidInputError(
+                "the duration of a hold must be above 0: give a duration such as 10m, or leave it empty"
+            )
         gate = await queue.hold(batch_id=batch, until=until, reason=by_person(who, reason_in(form), "held"))
         return ActionDone(closed_in_words(gate), _page(queue, batch))
 
@@ -175,7 +177,7 @@ def _is_of(gate: Gate, batch: str | None) -> bool:
 
 
 def _own(closed: Sequence[Gate], batch: str | None) -> Gate | None:
-    """The closed gate of this batch (None: of the queue); None if the gate is open."""
+    """The gate of this batch, or of the queue if `batch` is None. Returns None for an open gate."""
     return next((gate for gate in closed if _is_of(gate, batch)), None)
 
 
