@@ -138,7 +138,7 @@ class ConnectionLimiter:
         self.on_room()
 
     def make_room(self) -> float:
-        """Close connections to make room. Returns 0, or the seconds to wait before the next try."""
+        """Close connections to make room. Returns 0 if it closed any, else the seconds to wait before the next try."""
         now = asyncio.get_running_loop().time()
         soonest = self._grace
         for queue in self._queues:

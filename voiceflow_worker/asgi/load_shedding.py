@@ -54,7 +54,7 @@ class ShedDecision(Enum):
 
 
 def is_crowded(listening: socket.socket) -> bool:
-    """Whether more than an eighth of the backlog is full; False on other systems than Linux."""
+    """Whether more than an eighth of the backlog is full; always False on systems other than Linux."""
     if not _IS_LINUX:
         return False
     waiting, most = _BACKLOG.unpack(listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG.size))
@@ -84,7 +84,7 @@ def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) 
 
 
 def _is_whole(request: bytes) -> bool:
-    """Whether this is one complete request, and neither GET nor HEAD."""
+    """Whether these bytes are one complete request with a method other than GET and HEAD."""
     if not request or request.startswith(_QUESTIONS):
         return False
     head, end, body = request.partition(b"\r\n\r\n")

@@ -75,7 +75,7 @@ class Exports:
         self._orders.add(order)
 
     def broken(self, at: At) -> ExportOrder | None:
-        """Return the order by which this kind of request fails now, or None."""
+        """Return the order that makes this request fail, and count it as used once; None if there is none."""
         return self._orders.take(None, at)
 
     def begin(

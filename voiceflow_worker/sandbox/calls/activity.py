@@ -15,7 +15,7 @@ class Activity:
         self._quiet = asyncio.Event()
 
     def after(self, seconds: float, step: Callable[[], None]) -> None:
-        """Run `step` on the event loop after `seconds`; with 0, as soon as this method has returned."""
+        """Run `step` on the event loop after `seconds`, but never before this method has returned."""
 
         def take() -> None:
             try:

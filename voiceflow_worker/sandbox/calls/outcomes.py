@@ -156,7 +156,7 @@ def _ringing(status: SessionStatus, dice: Random) -> float:
 
 
 def _talking(actions: Sequence[object]) -> float:
-    """Return the length of the actions for a person who listens to the end."""
+    """Return the seconds that the actions take if the person listens to the end."""
     seconds = 1.0
     for entry in actions:
         action, params = read_action(entry)

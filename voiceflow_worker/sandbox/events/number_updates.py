@@ -20,7 +20,7 @@ from voiceflow_worker.sandbox.orders.orders import StrictModel, same_number
 
 
 class UpdateKind(StrEnum):
-    """The extent of an update."""
+    """The kind of an update: whether it lists all numbers, or only changed ones."""
 
     SNAPSHOT = "SNAPSHOT"
     """All numbers."""

@@ -29,7 +29,7 @@ class FaultKind(StrEnum):
     CLOSE = "close"
     """The connection is closed (TCP FIN) without an answer."""
     CUT = "cut"
-    """The connection is closed (TCP FIN) in the middle of the answer: `within` its headers or its body."""
+    """The connection is closed (TCP FIN) in the middle of the answer: in its headers or its body, as `within` says."""
     STALL = "stall"
     """No answer is sent, or only the part that `within` names. The connection stays open, or is reset after `seconds`.
     """

@@ -32,9 +32,9 @@ class Conduct(StrictModel):
 class Script(DestinationOrder, Conduct):
     """The course of calls to `destination`, or of all calls. The seed decides everything that the script does not set.
 
-    Scripts for one destination are used in their order: BUSY once and then COMPLETED are two scripts. All durations are
-    divided by the sandbox's speed: `dial_seconds` from acceptance to dialling, `ring_seconds`, `talk_seconds`, and
-    `delay_seconds` from the end of the call to its summary.
+    Scripts for one destination are used in their order: for BUSY once and then COMPLETED, add two scripts. All
+    durations are divided by the sandbox's speed: `dial_seconds` from acceptance to dialling, `ring_seconds`,
+    `talk_seconds`, and `delay_seconds` from the end of the call to its summary.
 
     `duplicates` is the number of further summaries. With `drop`, no summary is sent. `no_client_request_id` leaves the
     clientRequestId out of the summary. If the answer is not 2xx, the summary is sent again up to `retries` times.
