@@ -22,7 +22,7 @@ AdmittedJobs = tuple[Sequence[Enqueued], Sequence[int]]
 def admission(
     jobs: Sequence[Job], *, held: Callable[[str], Job | None], owner: Callable[[str, str], Job | None]
 ) -> Generator[None, None, AdmittedJobs]:
-    """Check jobs before anything is written. Yields every 64 jobs, so that other work can run in between.
+    """Check jobs before anything is written. Yields after every 64 jobs, so that other work can run.
 
     `held` returns the stored job with an id. `owner` returns the job that owns a unique key of a queue, even if that
     job was deleted. Raises KeyConflictError if a key belongs to a job with another body; the error lists all conflicts.

@@ -42,7 +42,7 @@ def changes_rare_fields(move: Move) -> bool:
 
 
 def require_well_formed(moves: Sequence[Move]) -> None:
-    """Raise ValueError if a move has no new revision, changes an id, key or body, or belongs to another queue."""
+    """Raise ValueError for moves of several queues, or without a new revision, or that change an id, key or body."""
     for move in moves:
         old, new = move.old, move.new
         if not new.revision or new.revision == old.revision:

@@ -91,7 +91,7 @@ def head_of(job: Job) -> Head:
 
 
 def record_of(job: Job) -> str:
-    """The record of a job as JSON: the fields that are neither in its head nor its body."""
+    """The record of a job as JSON: the fields that are in neither its head nor its body."""
     return dumps(_write(job))
 
 
@@ -244,7 +244,7 @@ _job = maker(
 
 
 def dumps(record: Mapping[str, Any]) -> str:
-    """Write a record as JSON, for `loads`."""
+    """Write a record as JSON that `loads` can read."""
     try:
         return orjson.dumps(record, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
     except TypeError:

@@ -169,7 +169,7 @@ class JournalFiles(Witness):
             if total <= self._most:
                 break
             _log.warning(
-                "the journal files are too large; the oldest is deleted, so a loss of its calls cannot be detected",
+                "the journal files are too large; the oldest is deleted, so a loss of its calls will not be detected",
                 file=str(path),
                 newest_call=began.isoformat(),
             )

@@ -29,7 +29,7 @@ BODIES = {
     "floats": '{"speed":1.0,"tiny":1e-300,"third":0.1}',
     "letters of many scripts": '{"text":"Grüße, 你好, こんにちは, مرحبا, 👋🏽, é"}',
     "escapes": '{"text":"\\u0000 \\ud83d\\ude00 \\n \\" \\\\ </script>"}',
-    "what only looks like SQL": '{"text":"\'); DROP TABLE jobs; -- %s ? :a $1 {0}"}',
+    "text that looks like SQL": '{"text":"\'); DROP TABLE jobs; -- %s ? :a $1 {0}"}',
     "much": json.dumps({"text": "long " * 60_000}),
     "nothing": "",
 }

@@ -194,8 +194,8 @@ class GroupCommit:
     def _empty_log(self) -> None:
         """Move the whole WAL into the file, after a flush of the WAL has failed.
 
-        Linux treats pages that it could not write as written. So earlier commits that were not flushed may be missing
-        on the disk. A power cut would then lose them, and everything after them in the WAL.
+        If Linux fails to write a page, it still marks the page as written. Earlier commits that were not flushed may
+        therefore be missing on the disk. A power cut would then lose them, and everything after them in the WAL.
         """
         self._db.empty_log()
         self._flush_failed = False

@@ -37,8 +37,8 @@ _KEYS_AT_ONCE = 256
 _LOOK_EVERY = 0.02
 """Seconds between two checks for changes by other processes. Changes by this process wake at once."""
 _MACHINE = SystemClock()
-"""The clock for these checks. It is not the store's clock: a test may set that by hand, and other processes change the
-file in real time."""
+"""The clock for these checks. A test may set the store's clock by hand, but other processes change the file in real
+time."""
 
 
 class SqliteJobs(Jobs):

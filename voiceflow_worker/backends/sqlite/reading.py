@@ -87,7 +87,7 @@ class Reader:
         return await self.look(partial(Connection.rows_of_each, statement=statement, many=keys))
 
     async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
-        """The only value that a long statement returns. The statement runs in a thread."""
+        """Run a long statement in a thread, and return the only value of its result."""
         self._usable()
         value: str = await to_thread.run_sync(partial(self._scan, statement, bindings), limiter=self._limiter)
         return value

@@ -106,7 +106,7 @@ async def primary(url: RedisURL) -> TCPLocation:
                 if found := await sentinel.sentinel_get_master_addr_by_name(url.service or ""):
                     return TCPLocation(*found)
     await checkpoint_if_cancelled()  # the driver's own error after a cancelled handshake
-    raise PrimaryNotFoundError(f"no sentinel knows a primary of {url.service!r}")
+    raise PrimaryNotFoundError(f"no sentinel knows a primary of the service {url.service!r}")
 
 
 def _client(location: TCPLocation, options: BaseConnectionParams, timeout: float) -> Redis[str]:

@@ -24,12 +24,12 @@ Argument = str | bytes | int | float
 
 
 def optional(text: str | None) -> str:
-    """An optional text, as scripts store it."""
+    """An optional text in the form that scripts store: '' for None, otherwise '=' and the text."""
     return "" if text is None else f"={text}"
 
 
 def micros(time: datetime | None) -> str | int:
-    """An optional time, as scripts store it."""
+    """An optional time in the form that scripts store: '' for None, otherwise microseconds since 1970 UTC."""
     return "" if time is None else to_micros(time)
 
 
@@ -49,7 +49,7 @@ def new_job(job: Job) -> tuple[Argument, ...]:
 
 
 def move_arguments(move: Move) -> list[Argument]:
-    """A move as `commit.lua` takes it."""
+    """The arguments of `commit.lua` for a move."""
     (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(move.new)
     arguments: list[Argument] = [
         job_id, move.old.revision, rev, state, due, optional(worker), "" if active is None else active,

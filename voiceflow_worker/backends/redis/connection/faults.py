@@ -46,7 +46,8 @@ def _is_distrusted(error: BaseException) -> bool:
 def translated(error: BaseException, *, shown: str) -> VoiceflowError:
     """Translate an error. `shown` is the store's URL without secrets.
 
-    After a StoreUnavailableError, a write may or may not have been made. Repeating the same write shows which.
+    After a StoreUnavailableError, a write may or may not have been made. Repeating the same write shows whether it was
+    made.
     """
     said = str(error).strip() or type(error).__name__
     where = f"the Redis at {shown}"

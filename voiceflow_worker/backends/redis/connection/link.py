@@ -69,8 +69,9 @@ class Session:
 
     Scripts share one connection, which stays open: on asyncio a `ScriptLine`, on trio a connection of the client. The
     client itself would take a connection from its pool for each command, which costs as much as the command. The client
-    runs a script only in a cluster, if the writes must be confirmed, or if the server does not know the script yet. On
-    asyncio, each stream that is listened to has a `ScriptLine` of its own, because listening blocks it.
+    runs a script only in three cases: in a cluster, for writes that must be confirmed, and if the server does not know
+    the script yet. On asyncio, each stream that is listened to has a `ScriptLine` of its own, because listening blocks
+    it.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:

@@ -183,7 +183,9 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
         if "ssl_certfile" in options:
             context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
     except OSError as error:
-        raise SettingsError(f"the certificates of the store URL {shown} cannot be read: {error}") from error
+        raise SettingsError(
+            f"the certificates of the store URL {shown} cannot be read ({error}); check the ssl_ options"
+        ) from error
     required = _one_of({"required": True, "none": False}, options, "ssl_cert_reqs", shown, default="required")
     if not required or not _one_of(_YES, options, "ssl_check_hostname", shown, default="yes"):
         context.check_hostname = False
@@ -194,7 +196,9 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
 
 def _count(text: str, shown: str) -> int:
     if not text.isdecimal():
-        raise SettingsError(f"the option replicas={text} of the store URL {shown} is not a number of replicas")
+        raise SettingsError(
+            f"the option replicas={text} of the store URL {shown} is not a number of replicas; give a number such as 1"
+        )
     return int(text)
 
 

@@ -109,7 +109,7 @@ def restore(
 
 def _require_other_file(path: Path, source: Path) -> None:
     if not source.is_file():
-        raise InvalidInputError(f"there is no file {source}")
+        raise InvalidInputError(f"there is no file {source}; name the file of a backup")
     if source == path or (path.exists() and source.samefile(path)):
         raise InvalidInputError(f"{source} is the store itself; name a backup of it")
     if not path.parent.is_dir():
@@ -255,8 +255,8 @@ def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: dateti
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
     if aside.exists():
         raise StoreUnavailableError(
-            f"the replaced file would be kept as {aside}, which exists. Nothing was changed. Wait a second, then "
-            "restore again."
+            f"the replaced file would be kept as {aside}, which exists already. Nothing was changed. Wait a second, "
+            "then restore again."
         )
     moved: list[Path] = []
     if replaced is not None:
@@ -316,7 +316,7 @@ _PROCESSES = Path("/proc")
 
 
 def holders(path: Path) -> list[int]:
-    """The other processes on this machine, by /proc, that have the file, its -wal file or its -shm file open.
+    """The other processes on this machine that have the file, its -wal file or its -shm file open, as /proc shows.
 
     This includes frozen processes and processes without a lock, but not the processes of other users.
     """

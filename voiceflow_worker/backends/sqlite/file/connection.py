@@ -53,7 +53,7 @@ class Connection:
         return self._db.pragma(name, value) if value is not None else self._db.pragma(name)
 
     def copy_to(self, target: Connection, *, pages: int, progress: Callable[[int, int], None]) -> None:
-        """Copy the whole database. After each step, `progress` gets the numbers of copied and of all pages."""
+        """Copy the whole database. After each step, `progress` gets the number of copied pages and the total."""
         with target._db.backup("main", self._db, "main") as copy:
             while not copy.done:
                 copy.step(pages)
