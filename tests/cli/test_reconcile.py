@@ -80,7 +80,7 @@ def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eigh
     ended = voiceflow(*reconcile(voiceflow))
     assert ended.code == 1
     assert "looked for 2 calls: placed 1, not placed 0, still in doubt 1" in ended.out
-    assert "no row found in the log of 8x8; it may come late" in ended.out
+    assert "no row found in the log of 8x8; one may come late" in ended.out
     assert job.id in ended.out
     assert other.id not in ended.out
     assert "calls resolve" in ended.out

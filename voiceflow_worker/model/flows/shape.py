@@ -96,7 +96,7 @@ def mark(place: int) -> str:
 
 
 def can_be_spoken(text: object) -> TypeGuard[str]:
-    """Whether a spoken text breaks no rule, so that it adds no finding to those of its body."""
+    """Whether a spoken text breaks no rule, so that there is no finding about it."""
     return (
         isinstance(text, str)
         and len(text) <= MAX_TEXT_CHARACTERS

@@ -34,7 +34,7 @@ def time_problem(name: str, time: object) -> str | None:
     if time is None:
         return None
     if not isinstance(time, datetime):
-        return f"{name} is {str(time)[:40]!r}, which is not a datetime; give one"
+        return f"{name} is {str(time)[:40]!r}, which is not a datetime; give a datetime"
     if time.utcoffset() is None:
         return f"{name} is {time.isoformat()}, without a time zone; set its tzinfo, such as UTC"
     if time >= LATEST:
@@ -80,7 +80,7 @@ def admission_findings(
     if findings or valid_until is None:
         return findings
     if valid_until <= at:
-        passed = f"validity period has expired: it ended at {in_words(valid_until)}; give a later time"
+        passed = f"the validity period has expired: it ended at {in_words(valid_until)}; give a later time"
         findings.append(Finding(message=passed, code=VALIDITY_EXPIRED, path="$.validUntil"))
     elif not_before is not None and not_before >= valid_until:
         never = (

@@ -307,7 +307,7 @@ def matched(
     free = [(session, fit) for session, fit in lookalikes if session.session_id not in taken]
     unclear = sum(1 for _, fit in free if fit is not Likeness.SAME)
     if not free:
-        return Match(reason="no row found in the log of 8x8; it may come later", is_missing=True)
+        return Match(reason="no row found in the log of 8x8; one may come later", is_missing=True)
     if unclear:
         return Match(
             reason=f"{count_of(unclear, 'session')} in the log of 8x8 might be this call, but no row proves it"

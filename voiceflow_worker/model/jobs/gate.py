@@ -37,7 +37,7 @@ _STATES = frozenset(GateState)
 
 
 def known_gate(state: str) -> GateState:
-    """The state of a stored gate. A state of a newer version counts as held."""
+    """The state of a stored gate. A state that only a newer version knows counts as held."""
     return GateState(state) if state in _STATES else GateState.HELD
 
 
@@ -90,8 +90,8 @@ class Gate:
     def is_spent(self, *, at: datetime) -> bool:
         """Whether the gate of a batch without jobs can be deleted.
 
-        True if the gate was set before `at`, and is open or cancelled, or its hold has ended. A hold without an end
-        stays, because a batch can be held before its jobs are enqueued.
+        The gate must have been set before `at`. It must be open or cancelled, or its hold must have ended. A hold
+        without an end stays, because a batch can be held before its jobs are enqueued.
         """
         return (
             self.scope is GateScope.BATCH

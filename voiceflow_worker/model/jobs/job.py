@@ -33,7 +33,7 @@ class JobState(StrEnum):
     IN_DOUBT = "in_doubt"
     """The call may have been placed. At `due_at` evidence is looked for again."""
     COMPLETED = "completed"
-    """The person was reached. A job in this state, or one of the following, may be deleted at `due_at`."""
+    """The person was reached. A job in this state, or in one of the following states, may be deleted at `due_at`."""
     UNREACHED = "unreached"
     """No answer, busy, cancelled, or on the block list, and no redial is left."""
     FAILED = "failed"
@@ -129,7 +129,7 @@ class NoteKind(StrEnum):
 
     @property
     def is_incident(self) -> bool:
-        """Whether the note reports a broken promise, so that a person must look at the job."""
+        """Whether the note reports that two POSTs rang, so that a person must look at the job."""
         return self is NoteKind.RANG_TWICE
 
 

@@ -84,7 +84,7 @@ def begin(
 
     The `validUntil` of the POST is the earliest of four times: the end of the submit window, the validity of the job,
     the end of its calling window, and `not_after`, the end of the lock on its number. After that time, 8x8 drops the
-    POST (-1015, -2007), and it can ring no phone. This time is committed with the journal entry.
+    POST (-1015, -2007), and no phone can ring for it. This time is committed with the journal entry.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1
@@ -317,7 +317,7 @@ def was_cancelled(job: Job) -> bool:
 
 
 def _wording(job: Job, outcome: Outcome) -> str:
-    """The status of the call to the person, as text: in 8x8's spelling if the session has the same status."""
+    """The status of the call to the person, as text. It is in 8x8's spelling if the session has the same status."""
     same = outcome.status_of(job.destination) is outcome.status
     return outcome.status_text if same else outcome.text_of(job.destination)
 

@@ -40,10 +40,10 @@ class CallPolicy:
 
     `submit_window` is the longest time from the journal entry of a POST to its `validUntil`, after which the POST can
     no longer be placed. `ringing` is the longest time that a phone rings after 8x8 accepted the call. `clock_skew` is
-    the largest difference of two clocks. `summary_deadline` is the time that a submitted call waits for its summary. A
-    job that is still valid fails if more than `missed_windows` of its POSTs come back as expired (-1015, -2007).
-    `longest_call` is the longest duration of a call, and `export_settle` the longest delay from its end to its row in
-    the log export. Raises InvalidInputError for a duration below zero or above 100 years.
+    the largest difference between this clock and that of 8x8. `summary_deadline` is the time that a submitted call
+    waits for its summary. A job that is still valid fails if more than `missed_windows` of its POSTs come back as
+    expired (-1015, -2007). `longest_call` is the longest duration of a call, and `export_settle` the longest delay from
+    its end to its row in the log export. Raises InvalidInputError for a duration below zero or above 100 years.
     """
 
     submit_window: timedelta = timedelta(seconds=120)

@@ -76,7 +76,7 @@ def _listed(value: object) -> Iterable[object]:
 def redial_policy(
     on: str | Iterable[str], *, limit: int, after: timedelta, factor: float | None = None, jitter: float | None = None
 ) -> RedialPolicy:
-    """A redial policy. Raises InvalidInputError for a limit without outcomes."""
+    """A redial policy. Raises InvalidInputError for a limit above 0 without outcomes after which to call again."""
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
         raise InvalidInputError(f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}")

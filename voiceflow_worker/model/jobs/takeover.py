@@ -34,7 +34,7 @@ _WEIGHT = {
     VerdictKind.TURNED_AWAY: 4,
     VerdictKind.CREATED: 5,
 }
-"""An answer to the POST outweighs the log and people, and CREATED outweighs every other verdict."""
+"""The weight of each verdict. An answer to the POST outweighs the log and people, and CREATED outweighs all others."""
 
 
 def was_ever_moved_on(job: Job) -> bool:

@@ -22,7 +22,7 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 FORM = "1"
 """The layout of facts, as one character."""
 SLOT = 900
-"""The length of a time slot in seconds. Every zone in use differs from UTC by a whole number of quarters of an hour."""
+"""The length of a time slot in seconds. It divides the UTC offset of every zone in use, without a remainder."""
 
 Facts: TypeAlias = list[Any]
 """The facts of some calls, in one flat list of rows of `WIDTH` plain JSON values.

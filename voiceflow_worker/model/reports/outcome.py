@@ -112,7 +112,7 @@ def _is_to(leg: CallLeg, destination: str) -> bool:
 
 
 def _is_to_another(leg: CallLeg, destination: str) -> bool:
-    """Whether a leg has a complete number that is not `destination`. A masked or national number may be the same."""
+    """Whether a leg is certainly not to `destination`. A masked or national number may be the same number."""
     shown, own = (leg.destination or "").removeprefix("+").lstrip("0"), destination.removeprefix("+")
     if not (shown.isascii() and shown.isdigit()) or _is_to(leg, destination):
         return False

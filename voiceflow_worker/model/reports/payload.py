@@ -24,8 +24,8 @@ _SECONDS_END = 10**11
 LONGEST_TEXT = 4000
 """The most characters of a text that are kept: far more than in any example of the guides."""
 LONGEST_EVENT_ID = 200
-"""The most characters of an identifier in an event; longer ones are ignored. Identifiers of 8x8 have 36, and ours at
-most 50."""
+"""The most characters of an identifier in an event; longer ones are ignored. Identifiers of 8x8 have 36 characters, and
+ours at most 50."""
 _LONGEST_NAME = 64
 """The longest name that is cached: names invented by a stranger must not fill the memory."""
 

@@ -75,8 +75,8 @@ class Verdict:
     """The result of one POST.
 
     `code` is the 8x8 status code, or None if the answer had none; `http_status` is None when no answer came.
-    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is for `NOT_SENT` only;
-    without a cause, 8x8 counts as unreachable.
+    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is only for `NOT_SENT`; if it
+    is missing there, 8x8 counts as unreachable.
     """
 
     kind: VerdictKind
@@ -95,7 +95,7 @@ class Verdict:
 
 
 HoldHearer = Callable[[Hold], Awaitable[None]]
-"""A function that takes the hold of an answer before the verdict is known."""
+"""A function to which a gateway reports the hold of an answer before the verdict is known."""
 HoldReader = Callable[[], Awaitable[str | None]]
 """A function that returns the reason of a hold that was ordered after the lease of the call; None if there is none."""
 
