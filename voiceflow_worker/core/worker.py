@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -17,7 +16,8 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.overview.drain import DrainCheck, DrainResult
-from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.heartbeat import EVERY
+from voiceflow_worker.core.overview.pulse import Pulse
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness
@@ -43,8 +43,6 @@ SWEEP_EVERY = 1.0
 LOOK_EVERY = 5.0
 PRUNE_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
-RATE_WINDOW = 5.0
-BATCHES_SHOWN = 50
 MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
 LINGER = timedelta(milliseconds=20)
@@ -114,12 +112,11 @@ class Worker:
             voices=voices,
             guard=self._guard,
         )
-        self._heartbeats = Heartbeats(store)
         self._senders = Senders(self._submitter, on_freed=self._has_freed)
+        self._pulse = Pulse(store, queue=self.queue, worker_id=self.id, in_flight=lambda: self.in_flight)
         self._unreachable = 0
         self._failed_at = float("-inf")
         self._pause_until: datetime | None = None
-        self._sent: deque[tuple[float, str | None]] = deque()
         self._freed = anyio.Event()
         self._landed = anyio.Event()
         self._stopping = False
@@ -167,7 +164,7 @@ class Worker:
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
             background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "old calls were not deleted")
-            background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), "the heartbeat was not stored")
+            background.start_soon(self._repeat, self._pulse.beat, EVERY.total_seconds(), "the heartbeat was not stored")
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
                 background.start_soon(self._repeat, reconcile, LOOK_EVERY, "the log of 8x8 was not read")
@@ -178,7 +175,7 @@ class Worker:
                 await self._land(flights)
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):
-            await self._leave()
+            await self._pulse.end()
 
     async def _dispatch(self, flights: TaskGroup, check: DrainCheck | None) -> None:
         """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
@@ -289,7 +286,7 @@ class Worker:
 
     def _on_verdict(self, verdict: Verdict, left_at: float, batch_id: str | None) -> None:
         if verdict.http_status is not None:
-            self._sent.append((self._clock.monotonic(), batch_id))
+            self._pulse.count(batch_id)
             self._unreachable = 0
             self._pause_until = None
         elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
@@ -370,31 +367,15 @@ class Worker:
             await self._clock.sleep(every)
 
     async def _sweep(self) -> None:
-        if (limits := await self._store.control.limits(self.queue)) and self._departures.follow(limits.rate):
+        limits = await self._store.control.limits(self.queue)
+        if limits is not None and self._departures.follow(limits.rate):
             _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
             self._end_pauses()
-        if (swept := await self._sweeper.sweep()).doubted:
+        swept = await self._sweeper.sweep()
+        if swept.doubted:
             _log.warning("calls are in doubt, because a worker stopped while sending them", calls=swept.doubted)
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
-        if (found := await reconciler.due()).looked_at:
+        found = await reconciler.due()
+        if found.looked_at:
             _log.info("calls were looked up in the log of 8x8", **asdict(found))
-
-    async def _beat(self) -> None:
-        beat = self._pulse()
-        batches = Counter(batch_id for _, batch_id in self._sent if batch_id is not None).most_common(BATCHES_SHOWN)
-        await self._heartbeats.worker(beat, batches={name: count / RATE_WINDOW for name, count in batches})
-
-    async def _leave(self) -> None:
-        try:
-            await self._heartbeats.worker_left(self._pulse())
-        except VoiceflowError as error:
-            _log.warning("the heartbeat of this worker was not deleted; it expires by itself", error=str(error))
-
-    def _pulse(self) -> WorkerBeat:
-        now = self._clock.monotonic()
-        while self._sent and self._sent[0][0] < now - RATE_WINDOW:
-            self._sent.popleft()
-        return WorkerBeat(
-            worker_id=self.id, queue=self.queue, rate=len(self._sent) / RATE_WINDOW, in_flight=self.in_flight
-        )
