@@ -57,7 +57,7 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
 
 
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
-    """Return the ids of a task instance's unsent calls in these batches (None: of any task instance).
+    """Return the ids of a task instance's unsent calls in these batches. If `identity` is None, all unsent calls count.
 
     Calls in the batch that is named after the task instance all belong to this instance, and are not checked.
     """

@@ -82,7 +82,7 @@ def test_the_times_of_a_workbook_are_times_of_the_rows_zone(tmp_path: Path) -> N
     ("value", "sentence"),
     [
         ("6.58765E+09", "6.58765E+09"),
-        (6587650000, "ends in zeros, as if read from 6.58765E+09: a spreadsheet may have lost the rest"),
+        (6587650000, "ends in zeros, as if read from 6.58765E+09: a spreadsheet may have lost digits"),
         (447911000000.0, "ends in zeros, as if read from 4.47911E+11"),
         (date(2030, 1, 31), "holds 2030-01-31 00:00:00, which is not a phone number; format the column"),
         (True, "holds True, which is not a phone number"),

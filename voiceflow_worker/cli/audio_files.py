@@ -10,7 +10,7 @@ import httpx
 from voiceflow_worker.finding import Finding, Severity
 
 LARGEST = 5120 * 1024
-"""The size in bytes at which 8x8 refuses a file. Its guide says both 5 MB and 5120 KB."""
+"""The size in bytes from which on 8x8 refuses a file. Its guide says both 5 MB and 5120 KB."""
 
 AT_ONCE = 8
 NOT_DOWNLOADED = -2006

@@ -260,7 +260,7 @@ async def redial(
     if batch is not None and force:
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
     if post is not None and len(ids) != 1:
-        raise InvalidInputError("--post is about one call: give one id with it")
+        raise InvalidInputError("--post is for a single call: give exactly one id with it")
     async with common.opened() as calls:
         note = by_person(as_, note, "called again")
         if batch is not None and outcomes is not None:

@@ -46,7 +46,7 @@ def play(
     *,
     data: DataOption = None,
     keys: Annotated[str | None, Parameter(metavar="KEYS")] = None,
-    at: Annotated[MomentOption, Parameter(help="Play the call as if at this time. [now]")] = None,
+    at: Annotated[MomentOption, Parameter(help="Play the call as if it were made at this time. [now]")] = None,
 ) -> ExitCode:
     """Play a menu in the terminal: print its texts, and ask for keys. This needs no phone and no store.
 

@@ -33,8 +33,8 @@ def restore(
     """Replace a SQLite store with a backup. Afterwards every queue is held, until `voiceflow resume`.
 
     The restore is refused while a process uses the store. The old file is moved aside with its -wal and -shm files, and
-    is never deleted. Calls that were sent or ended after the backup would be made again; therefore they are taken over
-    from the old file, as far as it can be read. Calls that were only enqueued after the backup are not taken over.
+    is never deleted. So that no call is made twice, calls that were sent or ended after the backup are taken over from
+    the old file, as far as it can be read. Calls that were only enqueued after the backup are not taken over.
 
     Examples:
         voiceflow restore calls-monday.db

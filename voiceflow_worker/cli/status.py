@@ -35,7 +35,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
     if found.due:
         oldest = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
-        output.say(f"due: {found.due}, the oldest for {oldest}")
+        output.say(f"due: {found.due}; the oldest has waited {oldest}")
     if found.due and not found.workers:
         output.say("no worker is running: `voiceflow worker` sends due calls")
     waiting = found.waiting.in_words()

@@ -42,7 +42,7 @@ class Price:
 
 @dataclass(slots=True)
 class PriceTable:
-    """Prices by first digits and by country. The longest first digits that match count, else the country."""
+    """Prices by the first digits of a number and by country. The longest matching digits decide, else the country."""
 
     name: str
     prefixes: dict[str, Price] = field(default_factory=dict[str, Price])

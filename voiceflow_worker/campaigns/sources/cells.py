@@ -16,7 +16,7 @@ _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
-"""The number of digits in a number that a spreadsheet has shortened (6.58765E+09), and the least before that."""
+"""The digits that a shortened number such as 6.58765E+09 shows, and the fewest digits that are shortened."""
 
 EXACT = 10**15
 """The smallest number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
@@ -78,7 +78,7 @@ def table_row(
             text = text_of(value)
             if name in _NUMBERS and _may_be_cut_off(value):
                 raise ValueError(
-                    f"ends in zeros, as if read from {value:.5E}: a spreadsheet may have lost the rest; write the "
+                    f"ends in zeros, as if read from {value:.5E}: a spreadsheet may have lost digits; write the "
                     "number as text, even if it is right"
                 )
             cells.append(text)

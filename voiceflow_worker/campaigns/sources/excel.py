@@ -26,7 +26,7 @@ _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
 A part above both limits is refused: it may be a zip bomb. Ordinary sheets unpack to 5 to 30 times their size."""
 
 _MOST_ROWS = 1_048_576
-"""The largest number of rows in a sheet of Excel. It is checked: a damaged file may have a row number in billions."""
+"""The largest number of rows in a sheet of Excel. It is checked: a damaged file may have larger row numbers."""
 
 _AT_ONCE = 500
 """The number of rows that are read at a time."""

@@ -65,8 +65,8 @@ async def memory(context: CheckContext) -> Diagnosis | None:
         return ok(f"{stands}: calls are stored in the compact form")
     return warning(
         f"{stands}: a call takes about 0.6 KB more memory than it needs",
-        remedy=f"CONFIG SET {found.setting} {found.enough}, then CONFIG REWRITE; calls that are stored already take "
-        "less once Redis has restarted",
+        remedy=f"CONFIG SET {found.setting} {found.enough}, then CONFIG REWRITE; calls that are already stored take "
+        "less memory after Redis has restarted",
     )
 
 

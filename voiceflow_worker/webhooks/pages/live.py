@@ -41,7 +41,7 @@ class LiveParts:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes | None]]) -> LivePart | None:
-        """The live part under this key. If there is no fresh one, `make` makes it; if that is None, nothing is kept."""
+        """The live part under this key. If there is no fresh part, `make` makes it. A result of None is not kept."""
         kept = self._kept.setdefault(key, _Kept())
         self._kept.move_to_end(key)
         if len(self._kept) > MOST_KEPT:

@@ -1,4 +1,4 @@
-"""The page `/ui`: an overview of the store, with everything that needs a person."""
+"""The page `/ui`: an overview of the store, with everything that needs a person's attention."""
 
 from __future__ import annotations
 
