@@ -15,7 +15,7 @@ from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, 
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-HOLD = Hold(reason="8x8 asks for a slower pace (429)")
+HOLD = Hold(reason="8x8 asks for a lower rate (429)")
 VERDICT = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=HOLD)
 
 

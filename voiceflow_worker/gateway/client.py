@@ -56,18 +56,18 @@ class PlacedCall:
 class VoiceClient(api.AccountApi):
     """The client of one sub-account for the 8x8 Voice API; an async context manager.
 
-    A POST is sent once, without redirects or retries. Its deadline is `read_timeout` plus twice `connect_timeout` (to
-    connect, and to write). `limiter` paces the POSTs of this process; `concurrency` is the most POSTs in flight. With
-    `retry_not_created_5xx`, either of two answers proves that nobody was called, so that the call can be tried again:
-    a NOT_CREATED with a 5xx, or a 503 with a Retry-After.
+    A POST is sent once, without redirects or retries. Its deadline is `read_timeout` plus twice `connect_timeout` (once
+    to connect, once to write). `limiter` paces the POSTs of this process; `concurrency` is the most POSTs in flight.
+    With `retry_not_created_5xx`, two further answers count as proof that nobody was called, and the call can be tried
+    again: a NOT_CREATED with a 5xx, and a 503 with a Retry-After.
 
     Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. Only then can
     `proxy` (http or https, with credentials if needed) and `ssl_context` be given. Nothing is read from the
     environment. A given `transport` must speak HTTP/1.1, and is closed with the client. If it is neither httpx's nor
     httpx-aiohttp's own transport, each of its errors leaves the call in doubt.
 
-    The API key appears in no repr, log or error. Over http:// it is sent only to this machine (a sandbox), unless
-    `allow_plain_http` is set. Raises SettingsError for invalid settings.
+    The API key does not appear in any repr, log or error. Over http:// it is sent only to this machine (a sandbox),
+    unless `allow_plain_http` is set. Raises SettingsError for invalid settings.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class VoiceClient(api.AccountApi):
                 )
 
     async def server_time(self) -> datetime | None:
-        """The clock of 8x8: the Date of an answer to a new request; None if there is no answer or no Date."""
+        """The present time by the clock of 8x8, from the Date of an answer to a new request; None without a Date."""
         carrier = self._opened()
         request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts})
         with anyio.move_on_after(self._deadline.total_seconds()):
@@ -285,7 +285,7 @@ class VoiceClient(api.AccountApi):
         return self._carrier
 
     async def _turn(self, now: datetime, *, valid_until: datetime | None) -> datetime:
-        """Wait for the limiter, and return the time after the wait. A call that is no longer valid does not wait."""
+        """Wait for the limiter, unless the call is no longer valid, and return the time after the wait."""
         if self._limiter is None or (valid_until is not None and valid_until <= now):
             return now
         began = time.monotonic()

@@ -13,7 +13,7 @@ PATIENCE = timedelta(seconds=3)
 
 
 async def time_at_8x8(settings: Settings) -> datetime | None:
-    """The time by the clock of 8x8; None without an API key, or without an answer within `PATIENCE`."""
+    """The present time by the clock of 8x8; None if there is no API key, or no answer within `PATIENCE`."""
     if settings.missing_for_calls():
         return None
     from voiceflow_worker.gateway.client import VoiceClient  # most receivers never need it

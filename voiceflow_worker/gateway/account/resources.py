@@ -134,7 +134,7 @@ class OwnedNumber:
 
     @property
     def is_unhealthy(self) -> bool:
-        """Whether 8x8 has found that calls from or to the number fail. New calls should not use it."""
+        """Whether 8x8 has found that calls from or to the number fail. If so, new calls should not use the number."""
         return self.is_healthy is False or (self.status or "").casefold() == "unhealthy"
 
 

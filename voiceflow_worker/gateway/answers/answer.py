@@ -43,8 +43,8 @@ class Answer:
 class AnswerReader:
     """A reader for the body of a response whose head has arrived.
 
-    A body of more than `longest` bytes is cut, and counts as incomplete. With `closes_itself`, the response need not be
-    closed after its end.
+    A body of more than `longest` bytes is cut, and counts as incomplete. With `closes_itself`, a response that was read
+    to its end is not closed, because it has closed itself.
     """
 
     __slots__ = ("_body", "_closes_itself", "_longest", "_response", "came_with_content", "is_whole")
@@ -55,7 +55,8 @@ class AnswerReader:
         self._longest = longest
         self._body = bytearray()
         self.came_with_content = response.is_stream_consumed
-        """Whether the response was made with its content, as by httpx.MockTransport, without a connection."""
+        """Whether the response was made together with its content, as by httpx.MockTransport. It then used no
+        connection."""
         self.is_whole = False
 
     @property

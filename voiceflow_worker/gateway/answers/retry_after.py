@@ -10,8 +10,8 @@ from functools import lru_cache
 from httpx import Headers
 
 LONGEST_WAIT = timedelta(hours=1)
-"""The longest wait that a Retry-After can cause. A wrong value ("86400000") must not stop a queue for years. During a
-longer outage 8x8 gets one request an hour."""
+"""The longest wait that a Retry-After can cause. So a wrong value ("86400000") cannot stop a queue for years. If 8x8 is
+out of service for longer, it gets one request an hour."""
 
 # RFC 9110 §10.2.3 allows whole seconds only. A decimal fraction is accepted too.
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
@@ -20,8 +20,8 @@ _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
     """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None if the answer asks for none.
 
-    A date is compared with the Date of the answer, so that a wrong clock does not matter, or with `now` if the answer
-    has no Date. If there are several Retry-After headers, the longest wait counts.
+    A date is compared with the Date of the answer, so that a wrong clock of this machine does not matter. If the answer
+    has no Date, it is compared with `now`. If there are several Retry-After headers, the longest wait counts.
     """
     texts = headers.get_list("retry-after")
     if not texts:

@@ -1,7 +1,7 @@
 """Verdicts on the answers to POSTs and on failed POSTs, as pure functions.
 
-Once a byte of a POST has left, only a clear answer of 8x8 proves that nobody was called. The verdict on a
-contradictory, incomplete or unforeseen answer is `UNKNOWN`.
+Once a byte of a POST has left, only a clear answer of 8x8 proves that nobody was called. If an answer contradicts
+itself, is incomplete or was not foreseen, the verdict is `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "stat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """The JSON of an answer. `status` is the sessionStatus in one spelling, or empty.
+    """The JSON of an answer. `status` is the sessionStatus in its usual spelling, or empty.
 
     `by_the_platform` means that the answer is a platform error, so the API never saw the request.
     """
@@ -79,8 +79,8 @@ class _Said:
 def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
     """The verdict on an answer that came at `now`.
 
-    With `retry_not_created_5xx`, a NOT_CREATED with a 5xx, and a 503 with a Retry-After, prove that nobody was called.
-    A Retry-After causes a hold, whatever the status is (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
+    With `retry_not_created_5xx`, a NOT_CREATED with a 5xx counts as proof that nobody was called, and so does a 503
+    with a Retry-After. A Retry-After causes a hold, whatever the status is (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
     """
     said = _read(answer)
     wait = read_retry_after(answer.headers, now=now)
@@ -99,7 +99,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
 
 
 def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict:
-    """The verdict on a POST that failed without an answer. `nothing_left` means that provably no byte was sent."""
+    """The verdict on a POST that failed without an answer. `nothing_left` means that certainly no byte was sent."""
     why = describe(error)
     problem = _certificate_problem(error)
     hold = None
@@ -125,13 +125,13 @@ def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdic
 def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
     """The verdict on a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
-    return _not_sent(NotSentCause.TOO_LATE, f"not sent: its validUntil had passed {late} before")
+    return _not_sent(NotSentCause.TOO_LATE, f"not sent: its validUntil had passed {late} earlier")
 
 
 def judge_foreign(verdict: Verdict) -> Verdict:
     """The verdict on an answer that may belong to another request.
 
-    The hold of the answer remains, because it concerns the account or the pace, not one request.
+    The hold that the answer asks for remains, because it is about the account or the rate and not about one request.
     """
     return replace(
         verdict,
@@ -143,7 +143,7 @@ def judge_foreign(verdict: Verdict) -> Verdict:
 
 
 def describe(error: Exception) -> str:
-    """The name and the text of an error's cause: transports wrap errors in other errors with misleading names."""
+    """The name and the text of an error's cause. Transports wrap errors in other errors with misleading names."""
     origin = error.__cause__ or error
     text = quote(str(origin)) or quote(str(error))
     name = type(origin).__name__
@@ -151,7 +151,7 @@ def describe(error: Exception) -> str:
 
 
 def quote(text: str) -> str:
-    """Text of another system, made fit for a message: one line, without control characters, shortened."""
+    """A text of another system for use in a message: on one line, without control characters, and shortened."""
     text = text[: 4 * _LONGEST_QUOTE]
     shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(shown.split())
@@ -177,7 +177,7 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
         case 408 if answer.post_was_cut:
             return _turned_away(described, Hold(reason="8x8 did not get the request in time (408)", retry_after=wait))
         case 425 | 429:
-            asked = f"to wait {_in_words(wait)}" if wait else "for a slower pace"
+            asked = f"for a wait of {_in_words(wait)}" if wait else "for a lower rate"
             return _turned_away(described, Hold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
         case 503 if believes_5xx and wait is not None:
             return _turned_away(described, Hold(reason=f"8x8 is not available ({status})", retry_after=wait))
@@ -250,7 +250,7 @@ def _read(answer: Answer) -> _Said | None:
 
 @lru_cache(maxsize=16)
 def _folded(status: str) -> str:
-    """The session status in one spelling: the service writes NOT_CREATED and NOT CREATED."""
+    """The session status in its usual spelling: 8x8 writes both NOT_CREATED and NOT CREATED."""
     return re.sub(r"[\s_-]+", "_", status.strip().upper())
 
 
@@ -309,7 +309,7 @@ def _in_words(duration: timedelta) -> str:
 
 
 def platform_error(fields: Mapping[str, object]) -> str | None:
-    """A platform error of 8x8, in words and with its id for support; None if the JSON object is something else."""
+    """A platform error of 8x8 as a clause, with the id that 8x8's support needs; None if the JSON is something else."""
     if _OF_A_CALL & fields.keys():
         return None
     code, message, error_id = fields.get("code"), fields.get("message"), fields.get("errorId")

@@ -1,8 +1,8 @@
 """A reader for the CSV files of a log export (8x8 voice log export reference, "Logs files format").
 
 The reader is tolerant: columns may have any order and spelling, and missing or unreadable values are None. A line that
-cannot be read becomes an empty row. Because this row could be any call, no match in the log is then certain, and no
-call is proven missing.
+cannot be read becomes an empty row. This row could belong to any call. So no match in this log is certain, and no call
+is proven to be missing.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 
 PATIENCE = timedelta(minutes=5)
-"""The longest total wait for one export."""
+"""The longest time to wait until 8x8 has finished one export."""
 TRIES = 5
 """The most times that a GET is sent."""
 LONGEST_PAUSE = timedelta(minutes=1)
@@ -68,7 +68,9 @@ class LogExport:
             started = await self._rest.send("POST", *_EXPORTS, body=asked)
         job_id = started.fields.get("jobId")
         if not isinstance(job_id, str | int) or not str(job_id):
-            raise CallLogError(f"8x8 did not begin an export of its log: the answer ({started.status}) has no jobId")
+            raise CallLogError(
+                f"8x8 did not begin an export of its log: the answer ({started.status}) has no jobId; try again"
+            )
         job = await self._finished(str(job_id))
         rows: list[ExportRow] = []
         for place, url in enumerate(job.files, 1):

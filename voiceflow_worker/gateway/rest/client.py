@@ -79,7 +79,7 @@ class RestClient:
         absent: bool = False,
         secret: str | None = None,
     ) -> Answer:
-        """Send a request once. With `absent`, a 404 about the resource is returned and raises no error.
+        """Send a request once. With `absent`, a 404 about the resource is returned instead of raising an error.
 
         `secret` is a part of the body, such as a password. No error contains it, even if a server has sent it back.
         """
@@ -145,7 +145,7 @@ class RestClient:
             answer = reader.answer(post_was_cut=False)
             if answer.is_whole:
                 return answer
-            why = f"its answer broke off, or has more than {longest // 2**20} MiB"
+            why = f"the answer broke off, or has more than {longest // 2**20} MiB"
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
             remedy=f"check the network and DNS of this machine; {Remedy.CHECK_BASE_URL}",

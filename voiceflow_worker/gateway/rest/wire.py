@@ -16,7 +16,7 @@ _HEADERS = {"User-Agent": "voiceflow-worker", "Connection": "close"}
 class RestWire:
     """A builder of requests about one sub-account. Its repr does not show the key.
 
-    It does not check its arguments: `wire.Wire` has done so.
+    It does not check its arguments, because the client has already made a `wire.Wire` with them, which checks them.
     """
 
     __slots__ = ("_headers", "_key", "_root", "sub_account")

@@ -42,7 +42,7 @@ _watched: ContextVar[ConnectorWatch | None] = ContextVar("voiceflow_watched_post
 class WatchedProtocol(ResponseHandler):
     """A connection that notices data which belongs to no request.
 
-    aiohttp would read such data, and take it for the answer to the next request.
+    aiohttp itself would read this data, and take it for the answer to the next request.
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,7 +118,8 @@ class WatchedProtocol(ResponseHandler):
 class WatchedConnector(aiohttp.TCPConnector):
     """A connection pool that reports each connection it hands out. No byte of a request can leave before this report.
 
-    aiohttp's TraceConfig reports the same (connection_create_end, connection_reuseconn), but costs 12 µs more a POST.
+    aiohttp's TraceConfig reports the same (connection_create_end, connection_reuseconn), but takes 12 µs more for each
+    POST.
 
     A kept connection with data that belongs to no request is closed, and not handed out. aiohttp would take the data
     for the answer to the next request, although RFC 9112 §9.2 forbids it. A leftover 401 would then make a worker send
@@ -199,7 +200,7 @@ class ConnectorWatch:
             _watched.reset(self._token)
 
     def handed_out(self, protocol: WatchedProtocol) -> None:
-        """Record the connection of the POST. A new connection on which data came unasked counts as kept."""
+        """Record the connection of the POST. A new connection counts as a kept one if data came before the request."""
         self._progress.may_have_left = True
         self._is_suspect = self._is_suspect or self._protocol is not None or protocol.was_used or protocol.should_close
         self._protocol = protocol
@@ -242,7 +243,7 @@ class PooledTransport(AiohttpTransport):
     def posts(
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
     ) -> Callable[[bytes], Awaitable[httpx.Response]]:
-        """A function that POSTs a body as this transport does. Address, headers and timeouts are prepared once."""
+        """A function that POSTs a body as this transport does, with address, headers and timeouts prepared once."""
         return DirectPosts(self.get_client(), url, headers=headers, timeouts=timeouts)
 
 

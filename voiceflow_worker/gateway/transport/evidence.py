@@ -1,10 +1,11 @@
 """Watches over POSTs: proof that nothing has left, and that an answer belongs to its POST, for each transport.
 
-Without proof, a POST counts as sent, and its answer as one that another request may have left behind.
+Without proof, a POST counts as sent, and its answer counts as one that may belong to an earlier request.
 
 A watch is made for one POST, and entered while the transport sends this POST. The watch sets `progress.may_have_left`
-before the first byte can leave. What a watch assumes about a transport comes from the transport's source, and is tested
-on sockets in tests/gateway. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import aiohttp.
+before the first byte can leave. The assumptions of a watch about its transport come from the transport's source, and
+are tested on sockets in tests/gateway. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import
+aiohttp.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ WatchMaker = Callable[[PostProgress], Watch]
 
 
 class _Deaf:
-    """The base of watches that cannot see if more data arrives. Their POSTs ask the server to close the connection."""
+    """The base of watches that cannot see later data. Their POSTs ask the server to close the connection."""
 
     __slots__ = ()
 
@@ -64,7 +65,7 @@ class _Deaf:
         pass
 
     async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
-        """False, because silence is never certain."""
+        """False, because this watch cannot see later data."""
         return False
 
     def over(self, *, keep: bool) -> None:
@@ -97,7 +98,7 @@ class BlindWatch(_Deaf):
         return False
 
     def has_own_connection(self, answer: AnswerReader) -> bool:
-        """Whether the trace shows one POST on one new connection. Without a trace: whether the server closes it.
+        """Whether the trace shows one POST on one new connection, or, without a trace, whether the server closes it.
 
         Each POST asks for its connection to be closed. A transport that ignores this can keep the connection only if
         the server keeps it too. A response that was made with its content (httpx.MockTransport) used no connection.

@@ -12,17 +12,17 @@ from voiceflow_worker.gateway.transport.recent_sessions import RecentSessions
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 LONGEST_WAIT = 3.0
-"""Connections are kept only if the wait for silence takes at most this many seconds. Otherwise each call gets a new
-connection, and its answer needs no proof. Calls that wait for silence count as in flight, so with longer waits a
-campaign with a few refusals would fall behind its rate."""
+"""Connections are kept only if the wait for silence after an answer takes at most this many seconds. Otherwise each
+call gets a new connection, and its answer needs no proof. Calls that wait for silence count as in flight, so with
+longer waits a campaign with a few refusals would fall behind its rate."""
 
 
 class AnswerProof:
     """Judges whether the answers of one client belong to their POSTs. `at_most` is the read timeout, in seconds.
 
     An answer CREATED with a new session is believed. Two kinds of answers may be left over from another request:
-    answers that nobody was called, and answers with the session of an earlier answer. These are believed only if the
-    POST had its own connection, or if nothing follows the answer.
+    answers which say that nobody was called, and answers with the session of an earlier answer. These are believed only
+    if the POST had its own connection, or if nothing follows the answer.
     """
 
     __slots__ = ("_at_most", "_sessions", "_times")

@@ -20,7 +20,7 @@ from voiceflow_worker.gateway.transport.evidence import BlindWatch, TracedWatch,
 
 KEEP_ALIVE = 2.0
 """Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
-hardly ever uses a connection that the server is closing. Such a POST would be a call in doubt."""
+hardly ever uses a connection that the server is closing. If it does, the call is in doubt."""
 
 
 class PostMaker(Protocol):
@@ -29,7 +29,7 @@ class PostMaker(Protocol):
     def __call__(
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
     ) -> Callable[[bytes], Awaitable[httpx.Response]]:
-        """Make a function that POSTs to `url`, within the event loop that will run the function."""
+        """Make a function that POSTs to `url`. Call this in the event loop that will run the function."""
         ...
 
 
@@ -85,8 +85,9 @@ def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
     """The caller's transport as a carrier, with the watch that suits it.
 
     Two transports are known: httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses
-    and wrappers are unknown, because they may send a request twice or late. Each error of an unknown transport leaves
-    the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, because its errors have not been examined.
+    and wrappers count as unknown, because they may send a request twice or late. Each error of an unknown transport
+    leaves the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, because its errors have not been
+    examined.
     """
     if type(transport) is httpx.AsyncHTTPTransport:
         if getattr(getattr(transport, "_pool", None), "_http2", False):
@@ -118,7 +119,7 @@ def _read_proxy(proxy: str | None) -> httpx.Proxy | None:
     parts = urlsplit(proxy)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         # The proxy is not quoted: it may contain a password.
-        raise SettingsError("the proxy is not an http:// or https:// address with a host")
+        raise SettingsError("the proxy must be an http:// or https:// address with a host")
     headers: dict[str, str] = {}
     if parts.username:
         # A header is set here because aiohttp deprecates the parameter that httpx-aiohttp uses for credentials.
