@@ -135,7 +135,7 @@ def test_enqueue_begins_the_calls_of_a_file_with_a_menu(folder: Path, capfd: pyt
 
 def test_serve_refuses_menus_with_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--ivr", "menus_of_test:wrong", "--store", "sqlite:///calls.db"]) == 2
-    assert "no key leads on" in capfd.readouterr().err
+    assert "no key leads to a next step" in capfd.readouterr().err
 
 
 def test_serve_answers_calls_by_its_menus(tmp_path: Path) -> None:

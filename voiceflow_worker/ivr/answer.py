@@ -17,7 +17,7 @@ class Result(StrEnum):
     STARTED = "started"
     """The first question of a call was asked."""
     LED_ON = "led_on"
-    """The keys led to the next step."""
+    """The keys were valid, and the next step followed."""
     ASKED_AGAIN = "asked_again"
     """A wrong key, or none, with tries left: the question was asked again."""
     GAVE_UP = "gave_up"
@@ -31,7 +31,7 @@ class Result(StrEnum):
     WENT_ON = "went_on"
     """A text, a recording or a bridge was over: the next action followed."""
     ENDED = "ended"
-    """The menus were over: the call ended."""
+    """The menus had come to an end: the call was hung up."""
     NO_MENU = "no_menu"
     """No menu takes this call: the fallback of the default menu followed, or a hang-up."""
     REPEATED = "repeated"
@@ -42,8 +42,9 @@ class Result(StrEnum):
 class MenuAnswer:
     """The answer to an event: a valid call flow, with the next position in its `clientActionId`.
 
-    `menu` is the menu that asked, `press` the keys pressed there, to be stored. `trouble` describes a failure, and
-    `error` is its exception, if any. `seconds` is the duration of the handler; None if no handler ran.
+    `menu` is the name of the menu that asked, and `press` the keys pressed there, which the receiver stores. `trouble`
+    describes a failure, and `error` is its exception, if any. `seconds` is the duration of the handler; None if no
+    handler ran.
     """
 
     flow: CallFlow

@@ -106,7 +106,7 @@ def _voice(caller: Caller) -> str:
 
 
 def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
-    """A text of the approval: `name` in the job's data, else a parameter of its call flow that `in_call` names."""
+    """The text `name` of the approval: from the job's data, else the first parameter in `in_call` that its flow has."""
     value = caller.data.get(name)
     if isinstance(value, str) and value.strip():
         return value
@@ -119,7 +119,7 @@ def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
 
 
 def _choices(data: Data) -> Mapping[str, str]:
-    """The choices in a job's data, else the defaults. In the flat data they are one text: `{"1": "approved"}`."""
+    """The choices in the job's data, else the defaults. In the data they are one JSON text: `{"1": "approved"}`."""
     text = data.get("choices")
     if not isinstance(text, str):
         return CHOICES

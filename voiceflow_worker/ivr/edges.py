@@ -88,12 +88,12 @@ def menu_of(step: Step) -> Menu | None:
 
 
 def is_handler(action: object) -> TypeGuard[Handler]:
-    """True if this is a handler (a function that gets the caller), and not a step."""
+    """True for a handler, which is a function that gets the caller; False for a step."""
     return callable(action) and not isinstance(action, Menu | CallFlow | End | Again | Go | Back | str)
 
 
 def manner_of(path: tuple[Menu, ...]) -> Manner:
-    """The settings of the last menu of a path. A missing setting is taken from the nearest menu before that has it."""
+    """The settings of the last menu of a path. A missing setting is taken from the nearest earlier menu that has it."""
     return Manner.inherited(reversed(path))
 
 

@@ -15,11 +15,11 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Handler, Step
 
 THREADS = 100
-"""The most sync handlers that run at one time. A handler that hangs is abandoned with its thread."""
+"""The most sync handlers that run at one time. A handler that hangs is abandoned, together with its thread."""
 
 
 class HandlerTooSlowError(Exception):
-    """Raised when a handler took longer than its limit. Internal."""
+    """Raised inside this package when a handler took longer than its limit."""
 
 
 async def handled(handler: Handler, caller: Caller, *, limit: timedelta) -> Step:
@@ -40,7 +40,7 @@ _limiter: RunVar[CapacityLimiter] = RunVar("voiceflow-handler-threads")
 
 
 def _threads() -> CapacityLimiter:
-    """The limiter for threads of handlers. In the default limiter, handlers that hang would block all other threads."""
+    """The limiter for threads of handlers. In the default limiter, handlers that hang would block other threads."""
     try:
         return _limiter.get()
     except LookupError:

@@ -58,7 +58,7 @@ class Manner:
 
     @staticmethod
     def inherited(manners: Iterable[Manner]) -> Manner:
-        """The settings of a menu, from its own and those of the menus before it. The first value that is set counts."""
+        """The settings of a menu, each from the nearest that sets it: the menu itself, else the menus before it."""
         given = [*manners, _DEFAULTS]
         return Manner(
             **{
@@ -110,7 +110,7 @@ class Menu(Manner):
 
     A setting that is missing is inherited from the menu that led here. The defaults of the first menu are 2 retries, 10
     s for the whole answer, and a hang-up as the fallback. Raises InvalidInputError for a wrong name: a name has 1 to 32
-    small letters, digits, - and _, and begins with a letter or digit.
+    lower-case letters, digits, - and _, and begins with a letter or digit.
     """
 
     name: str = field(kw_only=False)
@@ -125,7 +125,7 @@ class Menu(Manner):
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise InvalidInputError(
-                f"{self.name!r} cannot be the name of a menu: use 1 to 32 small letters, digits, - and _, "
+                f"{self.name!r} cannot be the name of a menu: use 1 to 32 lower-case letters, digits, - and _, "
                 "beginning with a letter or digit"
             )
         for setting, value, fewest in (("retries", self.retries, 0), ("tries", self.tries, 1)):
@@ -169,8 +169,8 @@ class Menu(Manner):
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
         A key is one of 0-9, *, #, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a call
-        flow, a text to say before this menu is asked again, `End`, `Again` or `BACK`. `leads_to` declares the steps
-        that the handler may return, and must name every menu among these steps: a menu that is not declared is not
+        flow, a text to say before this menu asks again, `End`, `Again` or `BACK`. `leads_to` declares the steps that
+        the handler may return, and must name every menu that the handler may return. A menu that is not declared is not
         served.
         """
         if not keys:
@@ -197,7 +197,7 @@ class Menu(Manner):
 
         The handler returns the same steps as handlers of `on`; `Again("…")` asks once more. Keys of `on` are matched
         first. With `complete_on_hash` the # key ends the input early, and is not part of it. Input with a * or another
-        # is a wrong key: the handler gets digits only.
+        # counts as a wrong key, so the handler gets digits only.
         """
         captured = Captured(min_digits=min_digits, max_digits=max_digits, complete_on_hash=complete_on_hash)
 
@@ -232,10 +232,10 @@ class Menu(Manner):
     def question(
         self, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True
     ) -> CallFlow:
-        """The flow `begun`, followed by this menu's question, with the text `before` in front of its prompt.
+        """The call flow `begun`, continued with this menu's question. The text `before` is spoken before the prompt.
 
-        Without `plays` the menu's recording is left out. Raises InvalidInputError for a prompt that cannot be spoken,
-        and the errors of a prompt that is a function.
+        If `plays` is False, the menu's recording is left out. Raises InvalidInputError for a prompt that cannot be
+        spoken, and the errors of a prompt that is a function.
         """
         voice = manner.voice(caller)
         if self.play is not None and plays:

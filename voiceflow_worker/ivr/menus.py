@@ -25,7 +25,8 @@ from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 HANDLER_LIMIT = timedelta(seconds=3)
-"""The time limit of a handler: a person waits a few seconds. The time limit of 8x8 for an answer is not documented."""
+"""The default time limit of a handler, because a person waits for it. 8x8 does not document its own limit for an
+answer."""
 MOST_QUESTIONS = 100
 """The most questions of one call, so that a phone that was left off the hook is not asked for ever."""
 SECRET = "***"  # noqa: S105 - the text stored in place of a secret
@@ -55,7 +56,7 @@ class Plan:
 
     @property
     def runs_code(self) -> bool:
-        """True if a handler will run; it must run only once."""
+        """True if a handler will run, so that the plan must be carried out only once."""
         return is_handler(self.action)
 
 
@@ -64,7 +65,7 @@ class Menus:
 
     The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus, for
     calls whose job names them. Raises InvalidInputError for two menus with the same name. A handler may return only
-    these menus: the next key may go to any replica of the receiver, and each replica must know the menu.
+    these menus, because the next key may go to any replica of the receiver, and each replica must know the menu.
     """
 
     def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:
@@ -142,7 +143,7 @@ class Menus:
         )
 
     async def not_bridged(self, plan: Plan, reason: str) -> MenuAnswer:
-        """The answer when a bridge is refused: the fallback, or a hang-up if the fallback bridges too."""
+        """The answer when a bridge is refused: the fallback, or a hang-up if the fallback is a bridge too."""
         flow = await self._fallen_back(plan)
         return MenuAnswer(
             flow=_hung_up() if flow.destinations else flow,
@@ -170,7 +171,7 @@ class Menus:
         return self.default or "the job names no menu, and this receiver has no default menu"
 
     def _of_our_call(self, start: Menu, event: CallAction, caller: Caller) -> Plan:
-        """The plan for the first event of a call that a job made; the event is about the job's own flow."""
+        """The plan for the first event of a call that a job made. This event comes from the job's own call flow."""
         actions = (
             [] if caller.job is None else [entry.get("action") for entry in CallFlow.parse(caller.job.body).actions]
         )

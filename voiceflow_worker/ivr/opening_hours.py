@@ -33,7 +33,7 @@ class OpeningHours:
                 self._open.setdefault(day, []).append((opens, closes))
 
     def is_open(self, at: datetime) -> bool:
-        """True if this aware time is within the hours. The closing time itself is outside."""
+        """True if the business is open at this aware time. At the closing time itself it is closed."""
         local = at.astimezone(self._zone)
         today, now = local.date(), local.time()
         yesterday = date.fromordinal(today.toordinal() - 1)

@@ -25,7 +25,7 @@ class CallPhase(Enum):
 
     ASKED = "q"
     STEPPING = "s"
-    """A text or recording comes before the question: an event without keys may mean that it is over."""
+    """A text or recording comes before the question, so an event without keys may only mean that it is over."""
     BRIDGED = "b"
     """Another party was called."""
     ENDED = "e"
@@ -59,7 +59,7 @@ class Position:
 
 
 def _within(path: Sequence[str]) -> Sequence[str]:
-    """The path cut to LONGEST: the first menu and the last ones. Settings of the menus in between are lost."""
+    """The path, cut so that its token fits: the first menu and the last ones. Settings of the others are lost."""
     room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
     first, *rest = path
     while rest and len("/".join((first, *rest))) > room:

@@ -22,7 +22,7 @@ from voiceflow_worker.model.reports.events import CallAction
 
 @dataclass(frozen=True, slots=True)
 class SpokenAnswer:
-    """One answer as the caller hears it: `said` are texts and file addresses, in order.
+    """One answer as the caller hears it. `said` has the texts and the addresses of recordings, in order.
 
     `menu` is the menu that asks now, None if none does; `connected_to` is the number of a bridge; `trouble` is the
     description of a failure.
@@ -36,7 +36,7 @@ class SpokenAnswer:
 
     @property
     def text(self) -> str:
-        """All texts and file addresses of the answer as one text."""
+        """All texts of the answer and addresses of its recordings, as one text."""
         return " ".join(self.said)
 
     @property
@@ -85,7 +85,7 @@ class Rehearsal:
 
     @property
     def presses(self) -> Sequence[KeyPress]:
-        """The keys pressed so far, as a job would store them."""
+        """The keys pressed so far, in the form in which a job stores them."""
         return self._caller.presses
 
     async def begin(self) -> SpokenAnswer:

@@ -30,4 +30,4 @@ class Back(Enum):
 
 END = End()
 BACK = Back.BACK
-"""The step back to the menu that led here; at the first menu, that menu asks again."""
+"""The step back to the menu that led here. At the first menu, it asks that menu's question again."""

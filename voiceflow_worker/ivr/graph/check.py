@@ -24,7 +24,7 @@ LONG_PROMPT = 600
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
-"""Settings that are compared by identity: they may be mappings, and mappings have no hash."""
+"""Settings that are compared by identity, because they may be mappings, which have no hash."""
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
 
@@ -122,7 +122,7 @@ class _Walk:
     def _ways_on(self, menu: Menu) -> Iterator[Finding]:
         edges = self._edges[id(menu)]
         if menu.asks and all(edge.is_fallback for edge in edges):
-            yield _error("no key leads on: add choices with on() or capture()")
+            yield _error("no key leads to a next step: add choices with on() or capture()")
         for edge in edges:
             named = f"handler {edge.handler}" if edge.handler else "handler"
             if edge.lacks_menu:
@@ -132,7 +132,7 @@ class _Walk:
                 missing = f"the {named} declares no steps: annotate its return type, or give leads_to"
                 yield _warning(missing, path=f" {edge.keys}")
         if edges and not _can_end(menu):
-            yield _warning("no key ends the call here, or at any menu further on: callers can only hang up")
+            yield _warning("no key ends the call here, or in any menu that follows: callers can only hang up")
 
     def silence(self) -> Iterator[Finding]:
         """The findings about callers who press nothing, one for each menu."""
@@ -251,7 +251,7 @@ def _never_ends(path: tuple[Menu, ...]) -> bool:
 
 
 def _can_end(menu: Menu) -> bool:
-    """True if some path from this menu ends the call, or may end it."""
+    """True if at least one path from this menu ends the call, or may end it."""
     edges = [edge for each in reachable([menu]) for edge in edges_of(each)]
     return any(not edge.is_declared or any(_is_end(step) for step in edge.steps) for edge in edges)
 
