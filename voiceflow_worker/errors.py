@@ -147,7 +147,7 @@ class NotificationError(InvalidInputError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
-    """A unique key that the job `owner_id` already has. `index` is the place of the new call in the list of calls."""
+    """A unique key that the job `owner_id` already has. `index` is the place of the new call in the list, from 0."""
 
     index: int
     unique_key: str
@@ -169,7 +169,7 @@ class KeyConflictError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class SuppressedNumber:
-    """One call to a suppressed number. `index` is its place in the list of calls, `reason` a clause."""
+    """One call to a suppressed number. `index` is its place in the list of calls, from 0; `reason` is a clause."""
 
     index: int
     number: str
@@ -221,20 +221,20 @@ class TooLateError(IllegalMoveError):
 
 
 class TooEarlyError(IllegalMoveError):
-    """Raised when a call is resolved too early as not placed: up to the time `until`, 8x8 may still place it."""
+    """Raised when a call is resolved as not placed, but 8x8 may still place it, up to the time `until`."""
 
     def __init__(self, job_id: str, *, state: str, until: datetime) -> None:
         self.until = until
         super().__init__(
             job_id,
             state=state,
-            move="be resolved as not placed yet",
+            move="yet be resolved as not placed",
             remedy=f"8x8 may still place this call until {_moment(until)}; try again after that",
         )
 
 
 class StaleJobError(JobError):
-    """Raised when other processes changed the job first, each time that this change was tried."""
+    """Raised when a change was tried several times, and each time another process had changed the job first."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
@@ -358,7 +358,7 @@ class CallLogUnavailableError(CallLogError):
 
 
 class RequestFailedError(VoiceError):
-    """Raised when a request that places no call failed; `status` is the HTTP status, `remedy` a clause or empty."""
+    """Raised when a request that places no call failed; `status` is the HTTP status, `remedy` a clause or ""."""
 
     def __init__(self, message: str, *, status: int | None = None, remedy: str = "") -> None:
         self.message = message

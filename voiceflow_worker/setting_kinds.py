@@ -86,6 +86,6 @@ Count = Annotated[int, Field(ge=1)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
 Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
-Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -; the first is not -")]
+Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -, and do not begin with -")]
 # 8x8 documents this form of a sub-account id.
 SubAccount = Annotated[str, _in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &")]

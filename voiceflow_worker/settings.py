@@ -74,7 +74,8 @@ _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_sec
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was given, with its name and its place. With `in_file`, `value` is the path of a file."""
+    """A value as it was given, with its name and place. With `in_file`, `value` is the path of the file that holds
+    it."""
 
     value: object
     name: str
@@ -98,7 +99,7 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class UnknownVariable:
-    """An unknown name among the settings: a typing error, or a setting of another version."""
+    """An unknown name among the settings, such as a misspelt name or a setting of another version."""
 
     name: str
     place: str

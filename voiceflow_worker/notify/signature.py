@@ -15,7 +15,7 @@ from voiceflow_worker.errors import NotificationError, SettingsError
 
 PREFIX = "whsec_"
 SHORTEST, LONGEST = 24, 64
-"""Bounds on the bytes of a secret (Standard Webhooks, "Signature scheme")."""
+"""The fewest and the most bytes of a secret (Standard Webhooks, "Signature scheme")."""
 TOLERANCE = timedelta(minutes=5)
 MAKE_ONE = (
     """python -c 'import base64, secrets; print("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())'"""
@@ -69,12 +69,12 @@ def verify_notification(
 ) -> Mapping[str, object]:
     """Verify the signature and the age of a notification, and return its content.
 
-    `headers` are the headers of the request, in upper or lower case. `body` is the exact bytes of the request, not
-    JSON that was parsed and written again. Give both secrets while a new secret replaces an old one. `now` is the
-    current time, with a zone; the default is this machine's clock. The time of the signature may differ from `now` by
-    at most `tolerance`: an older notification may be a copy. The same notification may come again with the same `id`:
-    remember the ids that you have accepted. Raises NotificationError, to be answered with 400, and SettingsError for a
-    malformed secret.
+    `headers` are the headers of the request, in upper or lower case. `body` is the exact bytes of the request, not JSON
+    that was parsed and written again. While a new secret replaces an old one, give both secrets. `now` is the current
+    time, with a zone; the default is this machine's clock. The time of the signature may differ from `now` by at most
+    `tolerance`: an older notification may be a copy. The same notification may come again with the same `id`: remember
+    the ids that you have accepted. Raises NotificationError, to be answered with 400, and SettingsError for a malformed
+    secret.
     """
     secrets = Secrets(secret)
     shown = {name.lower(): value for name, value in dict(headers).items()}
@@ -86,7 +86,7 @@ def verify_notification(
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
         raise NotificationError(f"the header {TIMESTAMP} is not a number of whole seconds since 1970")
     if not secrets.are_in(signature, message_id=message_id, timestamp=timestamp, body=body):
-        raise NotificationError("the notification was not signed with this secret, or was changed on its way")
+        raise NotificationError("the notification was not signed with this secret, or was changed after it was signed")
     age = (now or datetime.now(UTC)) - datetime.fromtimestamp(int(timestamp), UTC)
     if abs(age) > tolerance:
         when = "old" if age > timedelta() else "in the future"

@@ -20,7 +20,7 @@ from voiceflow_worker.notify.signature import ID, SIGNATURE, TIMESTAMP, Secrets
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 DEADLINE = timedelta(seconds=20)
-"""The time limit of one POST, until the head of its answer has come; Standard Webhooks suggests 15 to 30 s."""
+"""The longest time from the start of a POST to the head of its answer; Standard Webhooks suggests 15 to 30 s."""
 READING = 2.0
 """Seconds for reading the rest of an answer, so that the connection can be used again."""
 CONNECTIONS = 20
@@ -30,10 +30,10 @@ class OutcomeWebhook:
     """A handler for `OutcomeHooks` that sends each outcome to `url`, signed with `secret`; an async context manager.
 
     A 2xx answer means that the outcome was accepted. A 410 means that the address is gone, and the hook stops. After
-    any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time of
-    a Retry-After. Redirects are not followed. Proxies that the environment names are not used. `secret` may be a list
-    while a new secret replaces an old one. An http address on another machine is refused without `allow_plain_http`.
-    Raises SettingsError for a bad address or secret.
+    any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time
+    that a Retry-After gives. Redirects are not followed. Proxies that the environment names are not used. `secret` may
+    be a list while a new secret replaces an old one. An http address on another machine is refused without
+    `allow_plain_http`. Raises SettingsError for a bad address or secret.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class OutcomeWebhook:
         if 200 <= response.status_code < 300:
             return
         if response.status_code == 410:
-            raise HookGoneError(f"{host} answered 410 Gone, and wants no more notifications")
+            raise HookGoneError(f"{host} answered 410 Gone: it does not want further notifications")
         wait = read_retry_after(response.headers, now=self._now())
         raise TellAgainError(f"{host} answered {response.status_code}", after=wait)
 
