@@ -74,8 +74,7 @@ _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_sec
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was given, with its name and place. With `in_file`, `value` is the path of the file that holds
-    it."""
+    """A value as it was given, with its name and place. With `in_file`, `value` is the path of its file."""
 
     value: object
     name: str

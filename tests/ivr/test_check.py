@@ -64,7 +64,8 @@ def test_captures_that_take_the_same_digits() -> None:
 
 
 def test_a_menu_without_keys_leads_nowhere() -> None:
-    assert "error main: no key leads to a next step: add choices with on() or capture()" in told(menu(fallback=End("Bye.")))
+    found = told(menu(fallback=End("Bye.")))
+    assert "error main: no key leads to a next step: add choices with on() or capture()" in found
 
 
 def test_no_voice_on_some_way_to_a_menu() -> None:

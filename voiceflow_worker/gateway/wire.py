@@ -78,7 +78,7 @@ class Wire:
 
 
 class _Body(httpx.ByteStream):
-    """A body in one piece, as a plain iterator. (httpx's async generator would stay open after a failed write.)"""
+    """A body in one piece, as a plain iterator: httpx's async generator would stay open after a failed write."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return _Pieces(iter(self))
