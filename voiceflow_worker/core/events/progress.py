@@ -79,7 +79,7 @@ class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
     States are kept for `states_for`, recordings for `recordings_for`. Events that arrive together share a trip to the
-    store. Methods raise StoreError, and may then be called again safely.
+    store. Methods raise StoreError; it is then safe to call them again.
     """
 
     def __init__(

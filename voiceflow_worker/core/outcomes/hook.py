@@ -34,7 +34,7 @@ class _HookThreads:
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[[Given], Got], given: Given) -> Got:
-        """The result of the function. Raises its errors, and TellAgainError while too many threads hang."""
+        """Run the function in a thread, and return its result. Raises TellAgainError while too many threads hang."""
         if self._running >= self._most:
             raise TellAgainError(f"all {self._most} threads of this hook are busy: its handler does not return")
         # With its own limiter, so that other threads, such as those of the store, do not wait for a handler.

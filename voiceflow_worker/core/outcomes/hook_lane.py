@@ -69,7 +69,7 @@ class HookLane:
         self._moved = anyio.Event()
 
     async def run(self) -> None:
-        """Deliver, or wait for the lease, until `stop` is called or the handler raises HookGoneError."""
+        """Deliver outcomes or wait for the lease, until `stop` is called or the handler raises HookGoneError."""
         while not self._is_stopping and not self.hook.counts.is_stopped:
             if await self._retry(self._lease.take):
                 await self._work()

@@ -57,9 +57,9 @@ class OutboxReader:
         self.cursor = Cursor(0, since)
         """The position after the last event that was read."""
         self.is_behind = True
-        """Whether there was more to read at the last look."""
+        """Whether the last page was full, so that there may be more to read."""
         self.gaps = 0
-        """How often events were deleted before they were read."""
+        """How many times events were deleted before this reader had read them."""
 
     async def open(self) -> None:
         """Go to the stored position; a new reader stores its first position."""
@@ -116,12 +116,12 @@ class OutboxReader:
 
 
 def cursors(store: Store) -> RecordSet[Cursor]:
-    """The positions of readers by their names, kept forever."""
+    """The records of readers' positions, by the readers' names. They are kept forever."""
     return json_records(store, CURSORS, Cursor, unreadable=_refused_cursor)
 
 
 def forgotten_before(store: Store) -> RecordSet[datetime]:
-    """The time before which events were deleted, by queue."""
+    """The records of the times before which events were deleted, by queue."""
     return RecordSet(store, FORGOTTEN, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text))
 
 

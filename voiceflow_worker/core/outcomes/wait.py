@@ -51,7 +51,7 @@ class OutcomeWatch:
         self._is_led = False
 
     async def wait(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - a promise of its own error
-        """The job, once it has ended. Raises `OutcomeTimeoutError` and `JobNotFoundError`."""
+        """Wait until the job has ended, and return it. Raises `OutcomeTimeoutError` and `JobNotFoundError`."""
         now = self._store.clock.monotonic()
         mine = _Waiter(job_id, timeout, None if timeout is None else now + timeout.total_seconds())
         self._waiting[mine] = None

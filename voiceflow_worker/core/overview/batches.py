@@ -59,7 +59,7 @@ class BatchProgress:
 
     @property
     def under_way(self) -> int:
-        """The number of calls that may ring now."""
+        """The number of calls that are being sent, ringing or in conversation."""
         return sum(self.states[state] for state in (JobState.SENDING, JobState.SUBMITTED))
 
     @property

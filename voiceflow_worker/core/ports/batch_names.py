@@ -49,7 +49,7 @@ class BatchNames:
         return bool(await self._store.jobs.find(Query(queue=self._queue, batch_id=batch_id, limit=1)))
 
     async def near(self, batch_id: str) -> list[str]:
-        """At most three batches that have calls and a name like this one, the most similar first."""
+        """The names most like this one, of batches that have calls: at most three, the most similar first."""
         spelled: dict[str, list[str]] = {}
         for key, _ in await self._names.page(prefix=self._prefix, limit=MOST_READ):
             name = unquote(key.removeprefix(self._prefix))

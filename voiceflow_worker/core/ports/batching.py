@@ -47,7 +47,7 @@ class Batcher(Generic[Item, Result]):
         return answer
 
     async def submit_all(self, items: Sequence[Item]) -> Sequence[Result | BaseException]:
-        """Submit items, which go in one trip, and wait for their results and errors, in order."""
+        """Submit items together for one trip. Waits for them, and returns the result or error of each, in order."""
         mine: _Waiting[Item, Result] = _Waiting(items)
         self._waiting.append(mine)
         with anyio.CancelScope(shield=True):

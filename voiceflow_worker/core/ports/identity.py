@@ -45,7 +45,7 @@ def checked_reader(name: str) -> str:
 
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
-    """Ids `<queue>.<ulid>` in growing order, so that the jobs of a file keep the order of its rows."""
+    """New job ids `<queue>.<ulid>`, in growing order, so that the jobs of a file keep the order of its rows."""
     # The start is random (79 bits). The library's ULIDs of one millisecond are consecutive, so ids counted up from such
     # a ULID would repeat in the next call.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)

@@ -10,7 +10,7 @@ from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"
 LENGTH = timedelta(seconds=30)
-"""The time after which a lease ends if it is not renewed. If its holder is killed, nobody does the task until then."""
+"""The time after which a lease ends if it is not renewed. If its holder is killed, the task waits for this time."""
 RENEW = timedelta(seconds=10)
 RETRY = timedelta(seconds=1)
 
@@ -42,7 +42,7 @@ class LeaderLease:
         return self._age >= self._length.total_seconds()
 
     async def is_free(self) -> bool:
-        """Whether no process has the lease, not even this one. Raises StoreError."""
+        """Whether no process has the lease, including this one. Raises StoreError."""
         return not await self._records.get(self._namespace, [self._name], now=self._clock.now())
 
     async def take(self) -> bool:

@@ -25,10 +25,11 @@ Value = TypeVar("Value")
 class RecordSet(Generic[Value]):
     """The records of one namespace.
 
-    `write` and `read` are the codec; `read` gets the key and the text. A record lives for `keep_for`, by default
-    forever. A value that `read` refuses was written by another version. `unreadable` then raises, or returns a value to
-    use instead. By default the value is None, the log reports the record, and the record stays in the store. Every
-    method raises `StoreError`. A method that gets no keys makes no trip to the store.
+    `write` turns a value into text; `read` gets a key and its text, and returns the value. A record lives for
+    `keep_for`, by default forever. A text that `read` refuses was written by another version. For it, `unreadable`
+    raises an error or returns a value to use instead. By default this value is None, and the log reports the record.
+    The record stays in the store. Every method raises `StoreError`. A method that gets no keys makes no trip to the
+    store.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RecordSet(Generic[Value]):
         return self.read(await self._records.get(self._namespace, wanted, now=self._clock.now()))
 
     def read(self, texts: Mapping[str, str]) -> dict[str, Value | None]:
-        """The values of stored texts, by key."""
+        """The values in stored texts, which are given and returned by key."""
         return {key: self._value(key, text) for key, text in texts.items()}
 
     async def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:

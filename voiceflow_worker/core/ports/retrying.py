@@ -23,7 +23,7 @@ U = TypeVar("U")
 
 
 class Retry:
-    """Repeats a trip to the store every second until the store can be used.
+    """Makes a trip to the store, once a second until it succeeds.
 
     The log line of the first failure names the work (`what`).
     """
@@ -46,7 +46,7 @@ class Retry:
 
 
 async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
-    """The result of a trip that is tried four times within a second. Raises the last `StoreUnavailableError`."""
+    """Make a trip, with up to four tries within a second. Raises the last `StoreUnavailableError`."""
     for wait in BRIEFLY:
         try:
             return await trip()
@@ -65,7 +65,7 @@ async def gather(*trips: Callable[[], Awaitable[T]]) -> tuple[T, ...]: ...
 
 
 async def gather(*trips: Callable[[], Awaitable[Any]]) -> tuple[Any, ...]:
-    """The results of all trips, made at the same time.
+    """Make all trips at the same time, and return their results.
 
     If some fail with errors of this library, the first of these errors is raised after all trips have ended.
     """

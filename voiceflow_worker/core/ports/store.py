@@ -2,7 +2,7 @@
 
 A backend implements `Jobs`, `Control` and `Records`. Moves are pure functions of the model, and a backend only stores
 their results. A change is stored only if the job still has the revision that the change began with. Every method may
-raise `StoreUnavailableError`. It is then not known whether anything has changed, but repeating the call is safe.
+raise `StoreUnavailableError`. It is then not known whether anything has changed, but calling the method again is safe.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Departure times taken from the queue's rate, in order; `next_at` is the next free time."""
+    """Departure times taken at the queue's rate, in order; `next_at` is the next free time."""
 
     times: tuple[datetime, ...]
     next_at: datetime
@@ -111,7 +111,7 @@ class Jobs(Protocol):
 
         Each job is stored in its own state, which may be `sending` for a job from a worker's journal file. A job whose
         `unique_key` is already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the
-        result has the owner of the key. A caller may repeat the call after a lost answer: the same job (same id) is
+        result has the owner of the key. After a lost answer, the caller may enqueue the same jobs again: each job id is
         stored once. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest` differs.
         """
         ...
@@ -140,9 +140,9 @@ class Jobs(Protocol):
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each independent of the others.
 
-        True means that the job is now the move's `new`, by this call or an earlier one. False means that another writer
-        changed or deleted the job first. The moves are durable when this returns; the events of a move are stored with
-        the move.
+        Returns True for a move if the job is now its `new`, stored now or earlier, and False if another writer changed
+        or deleted the job first. The moves are durable when this returns; the events of a move are stored with the
+        move.
         """
         ...
 
@@ -213,8 +213,8 @@ class Jobs(Protocol):
         """Wait until the queue's count of changes differs from `seen`, at most until `until`. Returns the count.
 
         May return early. The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit
-        is set. It is above 0, so a first call with `seen=0` returns at once. A change between the caller's last look
-        and this call is not missed.
+        is set. It is above 0, so a first call with `seen=0` returns at once. No change since `seen` was returned is
+        missed.
         """
         ...
 
@@ -384,7 +384,7 @@ class CallLog(Protocol):
     """The call log of 8x8: evidence for calls in doubt."""
 
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
-        """The rows of this range of time that the log has so far; rows come late.
+        """The rows that the log has so far for this range of time. A row may come long after its call.
 
         This may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
         """
@@ -396,5 +396,5 @@ class Restartable(Protocol):
     """A store whose server may be restarted, replaced or restored while the store is open."""
 
     async def incarnation(self, queue: str) -> str:
-        """A text that changes when the server of this queue is restarted or replaced."""
+        """A text that is different after each restart or replacement of the server of this queue."""
         ...

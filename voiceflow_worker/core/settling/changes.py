@@ -67,8 +67,7 @@ class Changes:
 
         `apply` may be called again with a newer job. Raises the errors of `apply`, `JobNotFoundError`, `StaleJobError`
         when other writers committed first twenty times, `StoreVersionError` for a job that a newer version wrote, and
-        `StoreUnavailableError`. After `StoreUnavailableError` a change by evidence may be repeated, because it is
-        idempotent.
+        `StoreUnavailableError`. After `StoreUnavailableError` it is safe to make a change by evidence again.
         """
         return await self._batcher.submit(Change(job_id, apply, base))
 

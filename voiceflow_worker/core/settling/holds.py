@@ -31,7 +31,7 @@ class Holds:
     def close(self, hold: Hold) -> Gate:
         """Hold the queue for this worker at once. Pass the returned gate to `order` to hold the queue for all workers.
 
-        Call this once for each answer: the end of the gate counts from the time of this call.
+        Use this once for each answer, because the end of the gate counts from the moment of use.
         """
         now = self._clock.now()
         # Before the trip to the store: calls that have not left yet must not leave.

@@ -80,8 +80,8 @@ class Settler:
     ) -> Job:
         """Settle one POST by its answer. `at` is the time of the answer, by default now.
 
-        `job` is the job as the caller last saw it. Raises `StoreUnavailableError`, after which the call may be
-        repeated.
+        `job` is the job as the caller last saw it. Raises `StoreUnavailableError`; it is then safe to settle the same
+        answer again.
         """
         at = at or self._store.clock.now()
         (settled,) = await self.verdicts([Answered(job, number, verdict, at, held_until)])
