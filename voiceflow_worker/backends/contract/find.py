@@ -85,7 +85,7 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
         [1],
     ),
     "the newest of a destination": ({"order": Order.NEWEST, "destination": "+6581111111"}, [3, 2]),
-    "a unique key, but only older than a job": (
+    "a unique key among the jobs older than a job": (
         {"order": Order.NEWEST, "unique_key": "k1", "after": sample_job(1).id},
         [],
     ),

@@ -68,7 +68,9 @@ class RecordsContract(Ground):
         assert dict(found.standing) == {"a": "me", "b": "theirs", "c": "me"}
         assert found.read == {"list": {"a": "listed"}, "empty": {}, SPACE: {"a": "me", "b": "theirs"}}
         left = await store.records.get(SPACE, ["a", "b", "c"], now=NOW + MINUTE)
-        assert dict(left) == {"b": "theirs", "c": "me"}, "a claim ends, and a later end is kept"
+        assert dict(left) == {"b": "theirs", "c": "me"}, (
+            "a claim ends at its time, and does not shorten a record that ends later"
+        )
 
     async def test_an_end_that_has_passed_is_not_kept(self, store: Store) -> None:
         await self.put(store, "a", value="me", minutes=2)

@@ -159,7 +159,7 @@ def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterat
     given: Mapping[str, object] = {} if params is None else params
     if action is Action.HANGUP:
         if given:
-            yield _error(path, -1012, "incorrect use of action hangup; it takes no params, remove them")
+            yield _error(path, -1012, "incorrect use of action hangup; it takes no params; remove them")
         return
     known = PARAMS[action]
     for name, param in known.items():
@@ -236,7 +236,7 @@ def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
             f"valid maxDigits is required when completeOnHash is false; give 1 to {MAX_DIGITS}, or let # end the input",
         )
     elif most is not None and most > MAX_DIGITS:
-        yield _warning(f"{path}.maxDigits", f"is over {MAX_DIGITS}, the most that 8x8 documents")
+        yield _warning(f"{path}.maxDigits", f"is over {MAX_DIGITS}, the most that 8x8 documents; give a smaller number")
     digit, overall = _whole(given.get("digitTimeout")), _whole(given.get("overallTimeout"))
     if digit is None:
         return

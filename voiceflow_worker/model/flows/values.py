@@ -120,7 +120,7 @@ def _url_problem(value: object) -> str | None:
         parts = urlsplit(value)
         host = parts.hostname
     except ValueError:
-        return "should be an http or https address, and cannot be read as an address"
+        return "should be an http or https address, but cannot be read as an address"
     if parts.scheme.lower() not in ("http", "https") or not host:
         return "should be an http or https address"
     return "should be an address without spaces" if any(map(str.isspace, value)) else None

@@ -43,8 +43,8 @@ def answered(
     """The job after the answer to POST `number`.
 
     A conclusive answer settles the job while POST `number` is its open POST. It settles even a job in doubt, because a
-    sweep may have put the job in doubt while the POST was still running. CREATED for a POST without an outcome is
-    accepted in every state. `held_until` is the time at which the queue opens again after a verdict that holds it.
+    sweep may have put the job in doubt while the POST was still running. A CREATED answer to a POST without an outcome
+    is accepted in every state. `held_until` is the time at which the queue opens again after a verdict that holds it.
     """
     post = _recorded(job, number, evidence="answer")
     if not _is_news(post, verdict.kind):

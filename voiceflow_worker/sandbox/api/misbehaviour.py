@@ -19,7 +19,7 @@ from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Within
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 _LATE = 0.5
 _NO_JSON = "<html><body><h1>It works!</h1></body></html>"
-_NO_HTTP = "\x15\x03\x03\x00\x02\x02\x16 this is no HTTP\r\n\r\n"
+_NO_HTTP = "\x15\x03\x03\x00\x02\x02\x16 this is not HTTP\r\n\r\n"
 
 
 def faulty_answer(fault: Fault) -> Answer | None:

@@ -112,7 +112,7 @@ def _require_sound_sqlite() -> None:
     version = apsw.sqlite_lib_version()
     if tuple(int(part) for part in version.split(".")) < _SOUND_SQLITE:
         raise StoreUnavailableError(
-            f"the installed apsw contains SQLite {version}, which may damage a store that several connections write. "
+            f"the installed apsw contains SQLite {version}, which may damage a store if several connections write. "
             "Upgrade apsw: pip install -U apsw",
             passes=False,
         )

@@ -75,7 +75,9 @@ def identity(path: Path) -> Identity | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreUnavailableError(f"the file {path} cannot be checked ({error.strerror or error})") from error
+        raise StoreUnavailableError(
+            f"the file {path} cannot be checked ({error.strerror or error}); check its disk and its permissions"
+        ) from error
     return found.st_dev, found.st_ino
 
 
