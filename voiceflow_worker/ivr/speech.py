@@ -19,7 +19,7 @@ _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।
 
 
 class _Template(Formatter):
-    """A formatter of `{name}` only. It refuses attributes and items of values, which could reveal program state."""
+    """A formatter for `{name}` alone. It refuses attributes and items of values, which could reveal program state."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
         if field_name not in kwargs:

@@ -20,7 +20,7 @@ BESIDE = "number-beside"
 """Further locks, for bridges of menus, on numbers that are locked already. A key is the number and 2, 3 or 4."""
 BESIDE_PLACES = range(2, 5)
 BRIDGED = "bridged"
-"""Notes of the numbers that menus bridge to the call of a POST, separated by spaces. A key is the `clientRequestId`.
+"""Records of the numbers that menus bridge to the call of a POST, separated by spaces. A key is the `clientRequestId`.
 The key of a further note for the same call also has a number from 2 to 8."""
 _NOTES = range(2, 9)
 
@@ -115,9 +115,9 @@ class NumberLocks:
     def bridged(self, jobs: Sequence[Job], held: Mapping[str, str]) -> Sequence[tuple[Job, str]]:
         """The locked jobs that share a number with a menu's bridge, each with that number.
 
-        `held` are the records with the keys `beside` these jobs. A job locks its numbers, and then reads the locks of
-        bridges. A bridge takes its lock, and then reads the locks of jobs. So at least one of the two sees the lock of
-        the other.
+        `held` has the records under the keys that `beside` returns for these jobs. A job locks its numbers, and then
+        reads the locks of bridges. A bridge takes its lock, and then reads the locks of jobs. So at least one of the
+        two sees the lock of the other.
         """
         if not held:
             return []
@@ -152,7 +152,8 @@ class NumberLocks:
     async def release_bridged(self, posts: Collection[str], *, now: datetime) -> None:
         """Release the numbers that menus bridged to the calls of these POSTs, whose sessions are over.
 
-        The call may have ended before the bridge made the number ring. Then its summary does not name the number.
+        This is needed because a call may end before the bridge makes the number ring. The summary of the call then does
+        not name the number.
         """
         if not posts:
             return
@@ -176,7 +177,8 @@ class NumberLocks:
     async def _taken_over(
         self, wishes: Sequence[_Wish], standing: Mapping[str, str], *, now: datetime
     ) -> Mapping[str, str]:
-        """Give each job the locks of its older POSTs, if it can then lock all its numbers; returns all owners."""
+        """Give each job the locks of its older POSTs, if it can then lock all its numbers. Returns each number's
+        owner."""
         outlived: dict[str, str] = {}
         wanted: dict[str, str] = {}
         for wish in wishes:
@@ -192,8 +194,8 @@ class NumberLocks:
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
         """Extend the locks of second parties, who ring only after the first party has answered and heard the text.
 
-        Returns the jobs that have lost a lock meanwhile, each with its number. An earlier lease of the job may have
-        released the lock.
+        Returns the jobs that have lost a lock meanwhile, each with the number of the lock. An earlier lease of the job
+        may have released it.
         """
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         standing = await self._put(seconds, now=now, ends_at=self._second_end(now))
@@ -217,7 +219,7 @@ class NumberLocks:
     async def _release(
         self, held: Sequence[tuple[str, str]], *, ends_at: datetime | None = None, namespace: str = NAMESPACE
     ) -> None:
-        """Delete the locks on these numbers that still have the given owner; with `ends_at`, only locks with that end.
+        """Delete each lock, given as number and owner, if it still has this owner, and, if given, this end.
 
         A number with several owners takes several trips to the store.
         """
@@ -239,7 +241,7 @@ def beside(numbers: Iterable[str]) -> list[str]:
 
 
 def notes_of(post: str) -> list[str]:
-    """The keys of the notes with the numbers that menus bridge to the call of `post` (a `clientRequestId`)."""
+    """The keys of the records that list the numbers bridged to the call of `post` (a `clientRequestId`)."""
     return [post, *(f"{post} {place}" for place in _NOTES)]
 
 

@@ -107,7 +107,7 @@ class SuppressionList:
         return gone
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
-        """Those of these numbers that are on the list, in E.164 form, with their entries."""
+        """The entries of these numbers, by number in E.164 form. Numbers that are not on the list are absent."""
         found: dict[str, Suppression] = {}
         for chunk in _chunks(_parsed(numbers, country)):
             found.update(await self.standing(chunk))
@@ -119,7 +119,7 @@ class SuppressionList:
         return [entry for _, entry in page if entry is not None]
 
     async def standing(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """Those of these numbers that are on the list, with their entries. `numbers` are in E.164 form, as in jobs.
+        """The entries of these numbers, which are in E.164 form. Numbers that are not on the list are absent.
 
         An entry counts for every spelling of its number.
         """
@@ -127,7 +127,7 @@ class SuppressionList:
         return self._of(wanted, await self._entries.get(all_spellings(wanted)))
 
     def standing_in(self, texts: Mapping[str, str], numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """Those of these numbers that are on the list, with their entries. `texts` has the stored entries."""
+        """The entries of these numbers, as `standing` returns them, read from stored texts by spelling."""
         return self._of(dict.fromkeys(numbers), self._entries.read(texts)) if texts else {}
 
     def _of(self, numbers: Iterable[str], entries: Mapping[str, Suppression | None]) -> Mapping[str, Suppression]:

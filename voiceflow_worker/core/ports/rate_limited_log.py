@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 EVERY = 1.0
 _MOST = 1000
-"""The most kinds that are remembered. When there are so many, all are forgotten."""
+"""The most kinds that are remembered. When there are that many, all are forgotten."""
 
 
 class RateLimitedLog:

@@ -14,7 +14,7 @@ FORGET = 15.0
 
 
 class PeakLatency:
-    """The longest recent duration of a trip to the store.
+    """The longest recent duration of a step, such as a trip to the store.
 
     A slow trip counts fully at once, and then less and less. A mean would be too short for a disk that sometimes
     stalls.
@@ -119,7 +119,7 @@ class Departures:
         self.follow(rate)
 
     def follow(self, rate: float | None) -> bool:
-        """Follow this rate from now on. Returns False if it is the same as before.
+        """Use this rate from now on. Returns False if it is the same as before.
 
         A person may change the rate at any time.
         """

@@ -42,6 +42,6 @@ class SetRate:
         return was_set
 
     async def over(self, limits: Limits) -> Limits:
-        """The limits of a worker's settings, with the rate that a person set, if any."""
+        """The limits of a worker's settings, but with the rate that a person set, if there is one."""
         found = (await self._rates.get([self._queue])).get(self._queue)
         return limits if found is None else replace(limits, rate=found.rate)

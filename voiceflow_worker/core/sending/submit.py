@@ -158,8 +158,8 @@ class Submitter:
     async def _lock(self, jobs: Sequence[Job], *, at: datetime) -> Locked:
         """Lock the numbers of all jobs, and only then read the suppression list and the locks of bridges.
 
-        This order misses no opt-out: the call in which a person opts out keeps its lock until the number is on the
-        list.
+        In this order, no opt-out is missed: the call in which a person opts out keeps its lock until the number is on
+        the list.
         """
         if not jobs:
             return Locked([], [], {})

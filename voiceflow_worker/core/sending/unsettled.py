@@ -206,6 +206,6 @@ def cancellations() -> tuple[type[BaseException], ...]:
     """The exceptions of a cancellation.
 
     On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group. If
-    the group were not caught, the job would stay in `sending`, and then be in doubt without need.
+    the group were not caught, the job would stay in `sending`, and later be in doubt needlessly.
     """
     return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

@@ -27,8 +27,8 @@ _log = structlog.get_logger("voiceflow.stops")
 class BatchStops:
     """The rules by which batches of one queue stop themselves. Methods raise StoreError.
 
-    Any number of processes may check the rules. After a person has resumed a batch, only new figures count: the old
-    figures do not hold the batch again.
+    Any number of processes may check the rules. After a person has resumed a batch, only later figures count, so the
+    old figures do not hold it again.
     """
 
     def __init__(self, store: Store, queue: str) -> None:

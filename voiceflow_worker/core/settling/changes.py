@@ -40,7 +40,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A pure function for one job. `base`, the job as the caller last saw it, saves a read."""
+    """A pure function for one job. With `base`, the job as the caller last saw it, it need not be read first."""
 
     job_id: str
     apply: Callable[[Job], Job]
@@ -63,7 +63,7 @@ class Changes:
         self._batcher: Batcher[Change, Changed] = Batcher(self._flush)
 
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
-        """Apply a pure function to a job; `base`, the job as the caller last saw it, saves a read.
+        """Apply a pure function to a job. With `base`, the job as the caller last saw it, it need not be read first.
 
         `apply` may be called again with a newer job. Raises the errors of `apply`, `JobNotFoundError`, `StaleJobError`
         when other writers committed first twenty times, `StoreVersionError` for a job that a newer version wrote, and
@@ -94,7 +94,7 @@ class Changes:
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
     async def release_again(self, jobs: Sequence[Job]) -> None:
-        """Release the numbers of calls whose evidence came again: the first release may have been interrupted.
+        """Release the numbers of calls whose evidence came again, in case the first release was interrupted.
 
         Raises `StoreUnavailableError`.
         """

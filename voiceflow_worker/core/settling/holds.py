@@ -52,7 +52,7 @@ class Holds:
     def closed_since(self, leased_at: float) -> bool:
         """Whether this worker has seen a hold after `leased_at` (monotonic seconds).
 
-        A job that was leased after the hold is not concerned: the store's gate has let it pass.
+        A job that was leased after the hold is not affected by it: the store's gate has let it pass.
         """
         return self._closed_at >= leased_at
 

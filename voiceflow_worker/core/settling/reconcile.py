@@ -2,8 +2,8 @@
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
 to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. By
-default a missing row proves nothing. By another policy, a row that is missing long after the call proves that nobody
-was called.
+default a missing row proves nothing. If the policy says so, a row that is still missing long after the call proves that
+nobody was called.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match, or one with a reason if a row at another hour may be the call: the log may be in local time."""
+        """The match, without a session if a row at another hour may be the call: the log may be in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
