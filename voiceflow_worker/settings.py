@@ -215,7 +215,7 @@ class Settings(BaseModel):
     summary_deadline: PositiveDuration = timedelta(hours=2)
     shutdown_grace: Duration = timedelta(seconds=30)
     webhook_secret: Secret | None = None
-    """The whole value of the Authorization header that 8x8 sends."""
+    """The whole value of the Authorization header that 8x8 sends with its events."""
     webhook_allow: Networks = ()
     trusted_proxies: Networks = ()
     # Not in the repr, because its query may hold a token of the other system.

@@ -304,7 +304,7 @@ class VoiceClient(api.AccountApi):
     async def _answered(
         self, carrier: Carrier, watch: Watch, body: bytes, *, progress: PostProgress, now: datetime
     ) -> tuple[Verdict, bool]:
-        """The verdict of one POST, and whether its connection may be used again."""
+        """POST one call, and return its verdict, and whether its connection may be used again."""
         began = time.monotonic()
         reader: AnswerReader | None = None
         try:

@@ -128,14 +128,14 @@ def _edge(keys: str, action: Step | Handler, leads_to: Sequence[Step] | None, *,
 
 
 def _function(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of a handler, which may be a partial or a callable object."""
+    """The function behind a handler. The handler itself may be a partial or a callable object."""
     while isinstance(handler, partial):
         handler = handler.func
     return handler if inspect.isroutine(handler) else type(handler).__call__
 
 
 def _returned(function: Callable[..., Any]) -> Sequence[object]:
-    """The types in a return annotation; none if the annotation is missing or cannot be read."""
+    """The types that a return annotation names; none if it is missing or cannot be read."""
     try:
         returned = typing.get_type_hints(function).get("return")
     except Exception:  # noqa: BLE001 - reading an annotation may run any code

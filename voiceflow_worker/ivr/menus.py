@@ -237,7 +237,7 @@ class Menus:
         return self._flow(plan, step, say=literal if is_made else spoken).validated()
 
     async def _step(self, plan: Plan, action: Step | Handler, limit: timedelta) -> tuple[Step, bool]:
-        """The step of an action, and True if a handler returned the step. Texts of handlers are spoken unchanged."""
+        """The step of an action, and whether a handler returned it. A text from a handler is spoken unchanged."""
         if is_handler(action):
             return await handled(action, plan.caller, limit=limit), True
         return cast("Step", action), False

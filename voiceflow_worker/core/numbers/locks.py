@@ -177,8 +177,7 @@ class NumberLocks:
     async def _taken_over(
         self, wishes: Sequence[_Wish], standing: Mapping[str, str], *, now: datetime
     ) -> Mapping[str, str]:
-        """Give each job the locks of its older POSTs, if it can then lock all its numbers. Returns each number's
-        owner."""
+        """Give each job the locks of its older POSTs, if that locks all its numbers. Returns each number's owner."""
         outlived: dict[str, str] = {}
         wanted: dict[str, str] = {}
         for wish in wishes:

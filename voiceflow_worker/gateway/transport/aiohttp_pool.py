@@ -74,7 +74,7 @@ class WatchedProtocol(ResponseHandler):
 
     @property
     def has_begun_another(self) -> bool:
-        """Whether another answer, or the beginning of one, came with the last answer.
+        """Whether another answer, or the beginning of one, arrived together with the last answer.
 
         Do not call this within a callback of the parser, such as `is_answered`: the parser is then still in the middle
         of the last answer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 LATE = 60.0
 """A response time counts for at least this many seconds, and for less than twice as many."""
 SHORTEST = 1.0
-"""The shortest wait for another answer, in seconds."""
+"""The least seconds after which no further answer is expected."""
 
 
 class AnswerTimes:

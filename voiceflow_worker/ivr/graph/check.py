@@ -53,7 +53,7 @@ def check_menus(
 
 
 class _Walk:
-    """Menus, each with the paths to it. A menu inherits settings from the menus on its path."""
+    """The menus to check, each with the paths that lead to it. A menu inherits settings along its path."""
 
     def __init__(self, roots: Sequence[Menu], menus: Sequence[Menu], data: Mapping[str, object] | None) -> None:
         self._menus = menus
