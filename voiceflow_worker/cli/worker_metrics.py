@@ -46,7 +46,7 @@ def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
     gauge("oldest_due_seconds", "Seconds for which the oldest due job has waited.", found.oldest_due_seconds or 0.0)
     gauge("holds", "Holds of the queue and its batches, and batches cancelled for good.", len(found.holds))
     gauge("workers", "Workers that are alive.", found.workers)
-    gauge("calls_per_second", "Calls sent per second by all workers together, over the last seconds.", found.rate_now)
+    gauge("calls_per_second", "Calls sent per second by all workers together, over the last 5 seconds.", found.rate_now)
     meaning = "1 for each number of the account that 8x8 reports as not Active."
     odd = Gauge("voiceflow_number_not_active", meaning, ["number", "status"], registry=registry)
     for each in found.odd_numbers:

@@ -170,7 +170,7 @@ class CallQueue:
     async def redial(
         self, job_id: str, *, note: str = "called again by a person", force: bool = False, post: int | None = None
     ) -> Job:
-        """Call again, with a new POST of the same job.
+        """Call the person again, with a new POST of the same job.
 
         Jobs in doubt must be resolved first; completed and accepted jobs need `force`. With `post`, the job is
         redialled only if its newest POST has this number. Raises `IllegalMoveError` and `JobNotFoundError`.
@@ -272,7 +272,7 @@ class CallQueue:
         return await build(self.store, self.name, batch_id)
 
     async def status(self) -> QueueStatus:
-        """The state of the queue."""
+        """The status of the queue: its counts, doubts and holds."""
         return await read_status(self.store, self.name)
 
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own

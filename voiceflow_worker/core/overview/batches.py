@@ -26,8 +26,8 @@ _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 class BatchProgress:
     """The progress of one batch, or of a whole queue if `batch_id` is None.
 
-    `rate_now` is in calls per second, over the last seconds. `hold` is the closed gate of the batch or of its queue, if
-    any.
+    `rate_now` is in calls per second, over the last 5 seconds. `hold` is the closed gate of the batch or of its queue,
+    if any.
     """
 
     queue: str

@@ -20,7 +20,7 @@ BATCHES = "worker-batches"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerBeat:
-    """One heartbeat of a worker. `rate` is in calls per second, over the last seconds; `in_flight` counts POSTs."""
+    """One heartbeat of a worker. `rate` is in calls per second, over the last 5 seconds; `in_flight` counts POSTs."""
 
     worker_id: str
     queue: str
@@ -30,7 +30,7 @@ class WorkerBeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRates:
-    """The rates of the batches that a worker sends, in calls per second over the last seconds.
+    """The rates of the batches that a worker sends, in calls per second over the last 5 seconds.
 
     The rates have a record of their own, because older versions cannot read a heartbeat with fields that they do not
     know.
@@ -73,7 +73,7 @@ class Heartbeats:
         return await self._workers.values(prefix=f"{queue}/")
 
     async def everywhere(self) -> Sequence[WorkerBeat]:
-        """The heartbeat of each live worker, over all queues."""
+        """The heartbeat of each live worker of all queues."""
         return await self._workers.values()
 
     async def rates(self) -> Mapping[str, float]:
@@ -99,7 +99,7 @@ class Heartbeats:
         await self._receivers.remove([name])
 
     async def has_receiver(self) -> bool:
-        """Whether any receiver listens, with a heartbeat younger than 30 s."""
+        """Whether any receiver listens: whether one has a heartbeat younger than 30 s."""
         return bool(await self._receivers.page(limit=1))
 
     async def receivers(self) -> int:

@@ -1,4 +1,4 @@
-"""The heartbeat of one worker, with the rate of its calls in the last seconds."""
+"""The heartbeat of one worker, with the rate of its calls in the last 5 seconds."""
 
 from __future__ import annotations
 

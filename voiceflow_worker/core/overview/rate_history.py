@@ -38,7 +38,7 @@ class RateHistory:
         self._samples: list[Mapping[str, float]] = []
 
     async def sample(self) -> None:
-        """Take a sample. When a new minute has begun, store the mean of the last minute. Raises StoreError."""
+        """Take a sample. When a new minute has begun, store the mean of the minute before. Raises StoreError."""
         minute = self._clock.now().replace(second=0, microsecond=0)
         if self._minute is not None and minute != self._minute and self._samples:
             await self._minutes.add({_key(self._minute): MinuteRates(rates=_mean(self._samples))})

@@ -32,7 +32,7 @@ class Recount:
     """The result of a count. `wrong` has the amounts to add to the counters; an amount below 0 is to be subtracted.
 
     `moving` are the batches (None for the queue) with totals that changed during the count: nothing is known about
-    them. `mended` means that the counters were corrected, and `is_elsewhere` that another process corrects them now.
+    them. `mended` means that the counters were corrected, and `is_elsewhere` that another process is correcting them.
     """
 
     jobs: int

@@ -17,7 +17,7 @@ from voiceflow_worker.model.text.moment import rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """The counts, doubts and holds of a queue. `rate_now` is the rate of the last seconds, in calls per second."""
+    """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second."""
 
     queue: str
     states: Mapping[JobState, int]

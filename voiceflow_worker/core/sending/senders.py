@@ -43,7 +43,10 @@ class Senders:
             self._on_freed()
 
     def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
-        """Send calls that `occupy` has counted, in tasks of this group. Its end puts back those that have not left."""
+        """Send calls that `occupy` counted, in tasks of this group.
+
+        Calls that have not left when the group ends are put back.
+        """
         for flight in flights:
             self._ready.append(flight)
             if self._idle:
