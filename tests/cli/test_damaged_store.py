@@ -131,7 +131,7 @@ def test_an_empty_file_is_not_a_store_to_readers(voiceflow: Program) -> None:
         path.write_bytes(b"")
         ended = voiceflow(*command)
         assert (ended.code, ended.out) == (3, ""), command
-        assert "is empty. If it held a store" in ended.err
+        assert "is empty. If there was a store in it before" in ended.err
         assert path.read_bytes() == b""
 
 

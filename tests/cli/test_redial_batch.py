@@ -66,7 +66,7 @@ def test_an_unknown_batch_is_reported_with_near_ones(voiceflow: Program, redial:
         (("--batch", "march", "--outcome", "busy", "--force"), "--force works only with the ids"),
         (("--batch", "march", "--outcome", "completed"), "COMPLETED cannot be redialled"),
         (("--batch", "march", "--outcome", "nobody"), "is not an outcome that can be redialled"),
-        (("--batch", "march", "--outcome", "busy", "--times", "0"), "times=0 redials nobody"),
+        (("--batch", "march", "--outcome", "busy", "--times", "0"), "times is 0, so nobody would be redialled"),
     ],
 )
 def test_orders_without_a_meaning_are_refused(

@@ -451,5 +451,6 @@ async def test_every_action_is_in_the_log_with_who_did_it(memory: Store) -> None
         async with signed_in(receiver(memory)) as client:
             await confirmed(client, "/ui/act/hold?queue=default")
             await confirmed(client, "/ui/act/resume?queue=default")
-    done = [(each["action"], each["name"]) for each in logs if each["event"] == "somebody did an action on the pages"]
+    event = "somebody carried out an action on the pages"
+    done = [(each["action"], each["name"]) for each in logs if each["event"] == event]
     assert done == [("hold", "Mary Tan"), ("resume", "Mary Tan")]

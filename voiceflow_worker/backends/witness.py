@@ -44,8 +44,8 @@ FULL = 16 * MEGABYTE
 MOST = 1024 * MEGABYTE
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
 QUICK = 0.001
-"""A disk is quick if it writes an entry within this many seconds. In a measurement, a thread needed 0.5 ms to begin,
-and the disk 0.15 ms to write."""
+"""A disk is quick if it writes an entry within this many seconds. The event loop then writes without a thread: in a
+measurement, a thread took 0.5 ms to begin, and the disk 0.15 ms to write."""
 SLOW_FOR = 30.0
 """Seconds for which entries are written in another thread after a disk was slow."""
 _TAIL = 256 * 1024

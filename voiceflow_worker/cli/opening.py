@@ -91,7 +91,7 @@ def require_store(settings: Settings) -> None:
         return
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
-            f"{path} is empty. If it held a store, "
+            f"{path} is empty. If there was a store in it before, "
             f"{Remedy.RESTORE}; otherwise `voiceflow enqueue` creates a store in it"
         )
     if path.exists():

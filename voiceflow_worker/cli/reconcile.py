@@ -117,7 +117,9 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
     if found.open > len(doubts):
         output.say("more calls are in doubt: see `voiceflow calls list --state in_doubt`")
     settle = (
-        "" if settings.export_missing_means == "not_placed" else " A missing row does not prove that nobody was called."
+        ""
+        if settings.export_missing_means == "not_placed"
+        else " That a call is missing there does not prove that nobody was called."
     )
-    output.say(f"Run this command again later: 8x8 may write a row late.{settle}")
+    output.say(f"Run this command again later: a call may appear late in the log of 8x8.{settle}")
     output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

@@ -26,7 +26,7 @@ _WORDS: Mapping[str, str] = {
     Remedy.LOWER_RATE: "lower --rate or --max-active",
     Remedy.MAKE_BACKUP: "make a backup of it (`voiceflow backup FILE`)",
     Remedy.NAME_BATCH: "give --batch",
-    Remedy.NAME_COLUMN: "name it with --column",
+    Remedy.NAME_COLUMN: "name the column of numbers with --column",
     Remedy.NAME_OUTCOMES: "give --redial-on busy,no_answer (or VOICEFLOW_REDIAL_ON), or --redial-max 0 for no redial",
     Remedy.NAME_SHEET: "give --sheet NAME",
     Remedy.NAME_TIME_ZONE: "give each row a time_zone, or give --time-zone for all rows",

@@ -28,7 +28,7 @@ HANDLER_LIMIT = timedelta(seconds=3)
 """The default time limit of a handler, because a person waits for it. 8x8 does not document its own limit for an
 answer."""
 MOST_QUESTIONS = 100
-"""The most questions of one call, so that a phone that was left off the hook is not asked for ever."""
+"""The largest number of questions in one call, so that a phone that was left off the hook is not asked for ever."""
 SECRET = "***"  # noqa: S105 - the text stored in place of a secret
 
 

@@ -36,7 +36,7 @@ class SpokenAnswer:
 
     @property
     def text(self) -> str:
-        """All texts of the answer and addresses of its recordings, as one text."""
+        """The spoken texts and the addresses of the played files, in their order, as one text."""
         return " ".join(self.said)
 
     @property

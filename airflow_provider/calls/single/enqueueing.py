@@ -97,7 +97,7 @@ async def enqueue_once(
         if not was_cancelled_by_task(job):
             return job
     elif condition is not Condition.ENDED:
-        log.warning("the text was changed after call %s was enqueued; the task goes on with this call", job.id)
+        log.warning("the text was changed after call %s was enqueued; the call keeps its old text", job.id)
         return job
     return await enqueue(following)
 

@@ -95,7 +95,7 @@ class PriceTable:
         if (prefix := row.get("prefix")) is not None:
             match = _PREFIX.fullmatch(prefix)
             if match is None:
-                return f"has the prefix {prefix!r}; a prefix begins with the country code, such as +658"
+                return f"has the prefix {prefix!r}; write the first digits of a number with its country code: +658"
             return None if self.prefixes.setdefault(match[1], price) is price else f"gives a second price for {prefix}"
         country = row.get("country", "")
         if not _COUNTRY.fullmatch(country):

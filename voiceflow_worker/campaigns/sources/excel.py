@@ -104,8 +104,8 @@ class ExcelRows(RowSource):
             too_dense = part.file_size > _SUSPICIOUS_RATIO * max(part.compress_size, 1)
             if too_dense and part.file_size > _SUSPICIOUS_BYTES:
                 raise CampaignFileError(
-                    f"{self._file} unpacks to more than {_SUSPICIOUS_RATIO} times its size ({part.filename}), too much "
-                    "for a list of calls; save the sheet as CSV"
+                    f"{part.filename} in {self._file} unpacks to more than {_SUSPICIOUS_RATIO} times its packed size, "
+                    "too much for a list of calls; save the sheet as CSV"
                 )
             if part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_TEXTS:
                 raise CampaignFileError(f"{self._file} has more texts than fit in memory; save the sheet as CSV")

@@ -31,7 +31,7 @@ class PeakLatency:
         return timedelta(seconds=self._seconds)
 
     def began(self) -> float:
-        """The time at which a trip begins, to be passed to `ended`."""
+        """The monotonic time now, at which a trip begins; pass it to `ended`."""
         return self._clock.monotonic()
 
     def ended(self, began: float) -> None:

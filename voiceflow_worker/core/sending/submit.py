@@ -70,8 +70,9 @@ class Flight:
 class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
-    `on_verdict` is called at once with every verdict, the monotonic time at which the POST left, and the batch of the
-    call. It lets the worker pause when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
+    `on_verdict` is called as soon as a POST has its verdict, with the verdict, the monotonic time at which the POST
+    began, and the batch of the call. It lets the worker pause when 8x8 cannot be reached. `on_settled` is called when
+    verdicts are stored.
     """
 
     def __init__(

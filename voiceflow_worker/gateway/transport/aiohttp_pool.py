@@ -200,7 +200,11 @@ class ConnectorWatch:
             _watched.reset(self._token)
 
     def handed_out(self, protocol: WatchedProtocol) -> None:
-        """Record the connection of the POST. A new connection counts as a kept one if data came before the request."""
+        """Record the connection that the POST was given.
+
+        If it is the second connection of this POST, or if data came on it before the request, the answer is trusted no
+        more than an answer on a kept connection.
+        """
         self._progress.may_have_left = True
         self._is_suspect = self._is_suspect or self._protocol is not None or protocol.was_used or protocol.should_close
         self._protocol = protocol

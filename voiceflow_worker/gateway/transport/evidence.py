@@ -73,7 +73,7 @@ class _Deaf:
 
 
 class BlindWatch(_Deaf):
-    """The watch for an unknown transport: it assumes that the POST may have left, and no error proves otherwise.
+    """The watch for an unknown transport: whatever error the transport raises, the POST may have left.
 
     If the transport wraps httpx's own pool, the pool reports connections and requests to the `trace` extension. They
     show whether the answer belongs to the POST.

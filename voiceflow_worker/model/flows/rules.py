@@ -87,7 +87,9 @@ def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
         # The wrong case of a name is an error, but the parameters of such an action are checked too.
         action = _BY_FOLDED_NAME.get(name.casefold()) if isinstance(name, str) else None
         if index == 0 and not reply and action is not Action.MAKE_CALL and name != _SCENARIO:
-            yield _error(f"{path}.action", -1013, "first action should be makeCall; begin with the call to make")
+            yield _error(
+                f"{path}.action", -1013, "first action should be makeCall; put a makeCall action before all others"
+            )
         if action is None or action != name:
             yield from _unknown_action(entry, path, alone=last == 0)
         if action is None:

@@ -78,7 +78,11 @@ def _recorded(job: Job, number: int, *, evidence: str) -> Post:
 
 
 def _session_after(post: Post, verdict: Verdict) -> str | None:
-    """The session of an answered POST. The session in the answer replaces one that was matched by numbers."""
+    """The session of an answered POST.
+
+    A session that was only matched by phone numbers and times gives way to the answer: to the answer's session, or to
+    none if 8x8 accepted no call.
+    """
     matched = post.verdict is VerdictKind.PLACED and post.outcome is None
     if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
         return verdict.session_id

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
-"""A queue name. It is so short that a job id with a POST number fits into the 50 characters of a `clientRequestId`."""
+"""The pattern of a queue name. A name has at most 16 characters, so that a job id with a POST number fits into the 50
+characters of a `clientRequestId`."""
 
 SUB_ACCOUNT_ID = re.compile(r"[A-Za-z0-9\-._&]{3,50}")
 """A sub-account id of 8x8 (8x8 voice API reference)."""

@@ -109,7 +109,8 @@ _log = structlog.get_logger("voiceflow.ivr")
 STORING = timedelta(seconds=1)
 """The time to store an answer. A claim lasts as long as the limit of a handler plus this time."""
 IN_ALL = timedelta(seconds=4, milliseconds=500)
-"""The total time for one event. If it waits for the claim of another receiver, its handler gets less time."""
+"""The total time for one event. The time of its handler is what is left after other waits, for example while another
+receiver has claimed the event."""
 AT_LEAST = timedelta(seconds=1)
 """The shortest time limit of a handler."""
 FRAMES = 4

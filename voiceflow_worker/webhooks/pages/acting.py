@@ -79,7 +79,7 @@ class PageActing:
             except (InvalidInputError, JobError):
                 return _refused(error)
             return _question(action, question, session, said=str(error))
-        _log.info("somebody did an action on the pages", action=action.name, name=session.name, done=done.said)
+        _log.info("somebody carried out an action on the pages", action=action.name, name=session.name, done=done.said)
         told = token_urlsafe(9)
         await self._told.put({f"{session.id}/{told}": done.said})
         way = f"{done.back}{'&' if '?' in done.back else '?'}told={told}"

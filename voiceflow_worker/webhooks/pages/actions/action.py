@@ -146,7 +146,7 @@ def reason_field(label: str, form: PageForm, *, name: str = "reason", required: 
 
 
 def end_in(form: PageForm, store: Store, *, label: str) -> datetime | None:
-    """The time when the duration in the field `for` ends, from now; None if it is empty. Raises InvalidInputError."""
+    """The time now plus the duration in the field `for`; None if the field is empty. Raises InvalidInputError."""
     text = form.one("for")
     try:
         return store.clock.now() + read_duration(text) if text else None

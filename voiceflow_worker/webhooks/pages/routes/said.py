@@ -1,4 +1,4 @@
-"""The texts that a call speaks, read from the body that is sent to 8x8."""
+"""The texts that a call speaks and the files that it plays, read from the body that is sent to 8x8."""
 
 from __future__ import annotations
 
