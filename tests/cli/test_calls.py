@@ -148,6 +148,15 @@ def test_people_get_a_table(voiceflow: Program, store: Store) -> None:
     assert voiceflow("calls", "list", "--queue", "other", *store).out == "no calls\n"
 
 
+def test_a_number_without_its_country_code_is_explained(voiceflow: Program, store: Store) -> None:
+    completed(voiceflow.folder)
+    ended = voiceflow("calls", "list", "--number", "87654321", *store)
+    assert ended.out == "no calls\n"
+    assert ended.err == "87654321 was read as +87654321; a national number needs its country code in front\n"
+    assert not voiceflow("calls", "list", "--number", "+6587654399", *store).err
+    assert not voiceflow("calls", "list", "--number", "6587654321", *store).err
+
+
 def test_what_people_wrote_is_not_taken_for_markup(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 1, batch_id="[red]march[/red]")
     assert "[red]march[/red]" in voiceflow("calls", "list", *store).out

@@ -69,7 +69,7 @@ def test_bad_rows_are_skipped_and_put_aside(voiceflow: Program) -> None:
     ended = voiceflow("enqueue", path, *SAY, "--skip-bad", "--rejects", "bad.csv", "--json")
     assert ended.code == 0
     assert (ended.document["enqueued"], ended.document["rejected"]) == (2, 2)
-    assert "the bad rows are in bad.csv" in ended.err
+    assert "correct them, then enqueue bad.csv with --batch march\n" in ended.err
     with (voiceflow.folder / "bad.csv").open(encoding="utf-8", newline="") as file:
         rejected = list(csv.DictReader(file))
     assert [(row["destination"], row["name"]) for row in rejected] == [("+65 8765", "Cho"), ("", "Dee")]
@@ -171,8 +171,17 @@ def test_the_hint_does_not_count_calls_that_are_known(voiceflow: Program) -> Non
     again = written(voiceflow.folder, "march.csv", BAD + "+6587654399,Eve\n")
     out = voiceflow("enqueue", again, *SAY).out
     assert "2 of 5 rows are bad; nothing is enqueued. Correct them, or enqueue the other 1 with --skip-bad" in out
-    assert "(besides 2 duplicates)" in out
+    assert "with --skip-bad. 2 rows are already in the queue or repeat another row.\n" in out
     assert voiceflow("enqueue", again, *SAY, "--skip-bad", "--json").document["enqueued"] == 1
+
+
+def test_rows_that_are_neither_bad_nor_new_are_explained(voiceflow: Program) -> None:
+    voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY)
+    out = voiceflow("enqueue", written(voiceflow.folder, "march.csv", BAD), *SAY).out
+    assert "nothing is enqueued. Correct them. 2 other rows are already in the queue or repeat another row.\n" in out
+    one = written(voiceflow.folder, "may.csv", "destination,name\n+6587654321,Ana\n+6587654321,Ana\n1,Bo\n")
+    out = voiceflow("enqueue", one, *SAY).out
+    assert "with --skip-bad. 1 row is already in the queue or repeats another row.\n" in out
 
 
 def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ def test_files_are_written(voiceflow: Program) -> None:
 def test_a_file_that_cannot_be_written_is_reported(voiceflow: Program) -> None:
     ended = voiceflow("report", "--batch", "march", "--csv", "no/such/folder/out.csv", *filled(voiceflow))
     assert ended.code == 1
-    assert "no/such/folder/out.csv" in ended.err
+    reason = "no/such/folder/out.csv: No such file or directory; check its name and its folder"
+    assert ended.err == f"voiceflow: {reason}\n"
 
 
 def test_batches_are_compared_side_by_side(voiceflow: Program) -> None:

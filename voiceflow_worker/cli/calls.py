@@ -113,6 +113,8 @@ async def list_calls(
         output.note(unknown)
     if not output.as_json:
         _tell_table(output, shown)
+        if not shown and number is not None and number != destination:
+            output.note(f"{destination} was read as {number}; a national number needs its country code in front")
         if len(shown) == limit:
             output.note(f"only {limit} calls are listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
 

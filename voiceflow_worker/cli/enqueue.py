@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,8 @@ async def enqueue(
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
-        rejects: Write the bad rows to this file, unchanged, with the reasons. It can be corrected and enqueued.
+        rejects: Write the bad rows to this file, unchanged, with the reasons. Correct them, then enqueue that file
+            with the same --batch.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
         again: Also call numbers that already have a call with another text in the batch. By default, a file with such
             numbers is refused.
@@ -138,12 +140,14 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
             "the same batch; nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
         )
     elif report.refused:
-        rest = f", or enqueue the other {report.valid} with --skip-bad" if report.valid else ""
-        if report.duplicates:
-            rest += f" (besides {duplicates})"
         bad, them = ("is bad", "it") if report.rejected == 1 else ("are bad", "them")
+        rest = f", or enqueue the other {report.valid} with --skip-bad." if report.valid else "."
+        if report.duplicates:
+            are, repeat = ("is", "repeats") if report.duplicates == 1 else ("are", "repeat")
+            known = count_of(report.duplicates, "row" if report.valid else "other row")
+            rest += f" {known} {are} already in the queue or {repeat} another row."
         rows = count_of(report.rows, "row")
-        output.say(f"{file}: {report.rejected} of {rows} {bad}; nothing is enqueued. Correct {them}{rest}.")
+        output.say(f"{file}: {report.rejected} of {rows} {bad}; nothing is enqueued. Correct {them}{rest}")
     elif report.dry_run:
         counts = f"{report.valid} would be enqueued, {duplicates}, {report.rejected} bad"
         counts += f", {report.suppressed} suppressed" if report.suppressed else ""
@@ -154,7 +158,9 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         counts += f", {report.suppressed} suppressed" if report.suppressed else ""
         output.say(f"{file}: batch {report.batch_id}: {counts}")
     if rejects is not None and report.rejected:
-        output.say(f"the bad rows are in {rejects}, with the reasons: correct and enqueue that file")
+        batch = shlex.quote(report.batch_id)
+        remedy = f"correct them, then enqueue {rejects} with --batch {batch}"
+        output.say(f"the bad rows are in {rejects}, with the reasons: {remedy}")
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from enum import IntEnum
+from pathlib import PurePath
 
 from voiceflow_worker.errors import (
     CallLogUnavailableError,
@@ -38,6 +39,13 @@ _OF_ADDRESSES = {
     errno.EADDRNOTAVAIL: "give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them",
 }
 """The remedies if the program cannot listen on an address."""
+_OF_FILES = {
+    errno.ENOENT: "; check its name and its folder",
+    errno.ENOTDIR: "; check its name and its folder",
+    errno.EISDIR: "; name a file in it",
+    errno.EACCES: "; allow this user to use it and its folder",
+}
+"""The remedies for a file that cannot be read or written."""
 
 
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:
@@ -65,6 +73,8 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.UNDONE, f"{error.strerror}; {_OF_ADDRESSES[number]}"
         case OSError(filename=None, strerror=str(reason)):
             return ExitCode.UNDONE, reason
+        case OSError(errno=int(number), filename=str() | PurePath() as file, strerror=str(reason)):
+            return ExitCode.UNDONE, f"{file}: {reason}{_OF_FILES.get(number, '')}"
         case JobError() | VoiceError() | OSError():
             return ExitCode.UNDONE, str(error)
         case KeyboardInterrupt():

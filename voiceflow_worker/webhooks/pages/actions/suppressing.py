@@ -152,7 +152,8 @@ class ImportNumbersAction(PageAction):
         found = await run_sync(partial(_numbers_in, form.file, column=column, country=_country(form)))
         if found.findings and form.one("skip") != "yes":
             lines = [f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN_FINDINGS]]
-            bad = f"nothing was imported, because {len(found.findings)} of {found.rows} lines are not numbers"
+            are = "is not a number" if len(found.findings) == 1 else "are not numbers"
+            bad = f"nothing was imported, because {len(found.findings)} of {count_of(found.rows, 'line')} {are}"
             raise InvalidInputError("; ".join([bad, *lines]))
         listed = SuppressionList(self._acting.store)
         known = len(await listed.find(*found.numbers))
