@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.flows import flow, number
-from voiceflow_worker import CallFlowError, CallPolicy, CallQueue, CallRequest, InvalidInputError, Store
+from voiceflow_worker import (
+    CallFlowError,
+    CallPolicy,
+    CallQueue,
+    CallRequest,
+    HookOptions,
+    InvalidInputError,
+    RedialPolicy,
+    Store,
+    WorkerOptions,
+)
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 
@@ -59,6 +70,20 @@ async def test_a_validity_without_end_is_refused(queue: CallQueue) -> None:
     for valid_for in (timedelta.max, timedelta(days=365 * 1000)):
         with pytest.raises(InvalidInputError, match="valid_for"):
             await queue.enqueue(flow(), valid_for=valid_for)
+
+
+async def test_a_number_for_a_duration_is_refused_wherever_it_is_given(queue: CallQueue) -> None:
+    three: Any = 3
+    with pytest.raises(InvalidInputError, match="timeout is '3', which is not a timedelta; give a timedelta, such as"):
+        await queue.wait_for_outcome("default.unknown", timeout=three)
+    with pytest.raises(InvalidInputError, match="valid_for is '3', which is not a timedelta"):
+        await queue.enqueue(flow(), valid_for=three)
+    with pytest.raises(InvalidInputError, match="after is '3', which is not a timedelta"):
+        RedialPolicy(on=frozenset(), limit=1, after=three)
+    for kind in (CallPolicy, HookOptions, WorkerOptions):
+        for name in (each.name for each in fields(kind) if isinstance(each.default, timedelta)):
+            with pytest.raises(InvalidInputError, match=f"{name} is '3', which is not a timedelta"):
+                kind(**{name: three})
 
 
 async def test_naive_times_are_refused_wherever_they_are_given(queue: CallQueue) -> None:

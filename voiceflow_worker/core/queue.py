@@ -31,6 +31,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.redial import read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.text.duration import checked_duration
 from voiceflow_worker.model.text.rate import SLOWEST, is_rate
 
 _PAGE = 500
@@ -280,9 +281,11 @@ class CallQueue:
 
         One read of the store, every 200 ms or less often, serves all waiters of this queue. The wait continues through
         redials, through doubts, and while the store is unavailable. A job that is `accepted` has ended, although a late
-        summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
-        `JobNotFoundError`.
+        summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed,
+        `JobNotFoundError`, and `InvalidInputError` for a `timeout` that is no timedelta.
         """
+        if timeout is not None:
+            checked_duration("timeout", timeout)
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 
     def outcomes(

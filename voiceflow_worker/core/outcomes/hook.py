@@ -16,6 +16,7 @@ from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_outcome import CallOutcome
+from voiceflow_worker.model.text.duration import checked_duration
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
@@ -74,6 +75,8 @@ class HookOptions:
     most_waiting: int = 1000
 
     def __post_init__(self) -> None:
+        for name in ("limit", "first_wait", "longest_wait", "give_up_after"):
+            checked_duration(name, getattr(self, name))
         if self.limit <= timedelta() or self.concurrency < 1 or self.most_waiting < 1:
             raise InvalidInputError("a hook needs a limit above 0, and concurrency and most_waiting of at least 1")
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
+from voiceflow_worker.model.text.duration import checked_duration
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.storable import half_pair_problem
 
@@ -53,7 +54,7 @@ def checked_time(name: str, time: datetime) -> datetime:
 def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
     """The end of a validity that begins at `at`. Raises InvalidInputError for a validity that is too long."""
     try:
-        return checked_time("the end of valid_for", at + valid_for)
+        return checked_time("the end of valid_for", at + checked_duration("valid_for", valid_for))
     except OverflowError:
         raise InvalidInputError(
             f"valid_for is {valid_for}, which is longer than any call needs; give a shorter duration"

@@ -17,6 +17,7 @@ from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
+from voiceflow_worker.model.text.duration import checked_duration
 
 
 class JobState(StrEnum):
@@ -158,6 +159,7 @@ class RedialPolicy:
 
     def __post_init__(self) -> None:
         # JSON has no infinity: a store would keep null, and the job could not be read any more.
+        checked_duration("after", self.after)
         grows = self.factor > 0 and isfinite(self.factor)
         if self.limit < 0 or self.after < timedelta() or not grows or not 0 <= self.jitter <= 1:
             raise InvalidInputError(

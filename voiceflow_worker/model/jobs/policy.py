@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit
-from voiceflow_worker.model.text.duration import LONGEST
+from voiceflow_worker.model.text.duration import LONGEST, checked_duration
 
 
 class OutcomeSource(StrEnum):
@@ -67,8 +67,10 @@ class CallPolicy:
     def __post_init__(self) -> None:
         # With a longer one, a time beyond the calendar would keep the evidence of a call from being stored.
         for field in fields(self):
-            duration = getattr(self, field.name)
-            if isinstance(duration, timedelta) and not timedelta() <= duration <= LONGEST:
+            if not isinstance(field.default, timedelta):
+                continue
+            duration = checked_duration(field.name, getattr(self, field.name))
+            if not timedelta() <= duration <= LONGEST:
                 raise InvalidInputError(
                     f"{field.name} is {duration}; give a duration from 0 to {LONGEST.days} days, which is 100 years"
                 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+from voiceflow_worker.errors import InvalidInputError
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 LONGEST = timedelta(days=36_500)
 """The longest duration that is accepted. Added to any day of this century, it stays within the times that every store
@@ -22,6 +24,15 @@ def read_duration(text: str) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"the duration is too long; give at most {LONGEST.days} days")
     return timedelta(seconds=seconds)
+
+
+def checked_duration(name: str, value: object) -> timedelta:
+    """The value, if it is a timedelta. Otherwise raises InvalidInputError."""
+    if not isinstance(value, timedelta):
+        raise InvalidInputError(
+            f"{name} is {str(value)[:40]!r}, which is not a timedelta; give a timedelta, such as timedelta(seconds=30)"
+        )
+    return value
 
 
 def write_duration(duration: timedelta) -> str:
