@@ -42,11 +42,18 @@ def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path)
 def test_people_get_tables_and_where_to_go_next(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.cli.demo.SPEED", 500)
     monkeypatch.setattr("voiceflow_worker.cli.demo.RATE", 200)
+    (voiceflow.folder / "bin").mkdir()
+    (voiceflow.folder / "bin" / "voiceflow").touch(mode=0o755)
+    monkeypatch.setattr("sys.argv", [str(voiceflow.folder / "bin" / "voiceflow")])
+    monkeypatch.setenv("PATH", "")
+    ended = voiceflow("demo")
+    assert "\n  bin/voiceflow check FILE " in ended.out
+    monkeypatch.setenv("PATH", str(voiceflow.folder / "bin"))
     ended = voiceflow("demo", "--store", url_of(voiceflow.folder))
     assert ended.code == 0
     assert ended.out.index("Outcomes of the calls") < ended.out.index("Bad rows, which were not called")
     assert "none of them twice" in ended.out
-    assert f"voiceflow calls list --store {url_of(voiceflow.folder)}" in ended.out
+    assert f"\n  voiceflow calls list --store {url_of(voiceflow.folder)}" in ended.out
     report = voiceflow("report", "--batch", "reminder-campaign", "--json", "--store", url_of(voiceflow.folder))
     assert report.document["total"] > 20
 

@@ -63,6 +63,22 @@ def test_the_doctor_says_how_to_withdraw_a_rate_that_was_set(
     both = limits_of(voiceflow, *store)
     assert "`voiceflow rate --reset`" in both["remedy"]
     assert "same limits" in both["remedy"], "the burst differs too, and nobody set it by hand"
+    assert both["remedy"].endswith("if they are meant to have those of the queue, set VOICEFLOW_BURST=1 here too")
+
+
+def test_the_doctor_names_the_settings_that_are_the_limits_of_the_worker(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    voiceflow("worker", "--drain", "--rate", "5", "--burst", "2", *store)
+    monkeypatch.setenv("VOICEFLOW_MAX_ACTIVE", "7")
+    line = limits_of(voiceflow, *store)
+    changes = "set VOICEFLOW_RATE=5 and set VOICEFLOW_BURST=2 and unset VOICEFLOW_MAX_ACTIVE here too"
+    assert line["remedy"].endswith(changes)
+    monkeypatch.setenv("VOICEFLOW_RATE", "5")
+    monkeypatch.setenv("VOICEFLOW_BURST", "2")
+    monkeypatch.delenv("VOICEFLOW_MAX_ACTIVE")
+    assert limits_of(voiceflow, *store)["level"] == "ok"
 
 
 def limits_of(voiceflow: Program, *store: str) -> dict[str, Any]:

@@ -98,7 +98,9 @@ def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.Captu
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7, 7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm"]) == 1  # its prompt lacks a value
-    assert "{name} has no value" in capfd.readouterr().err
+    assert "confirm: {name} has no value, because the call has no data; the fallback follows" in capfd.readouterr().err
+    assert run(["ivr", "play", "menus_of_test:confirm", "--data", "day=Monday"]) == 1
+    assert "{name} has no value, because the data of the call has only day;" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name"]) == 2
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
@@ -160,15 +162,24 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
     rang = f"these more than once: {', '.join(twice)}" if twice else "none of them twice"
     output.say(f"{shown.rang.total()} phones rang, {rang}. Next steps:")
     kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
+    program = _program()
     steps = (
-        (f"voiceflow demo --store {kept}", "run the demo again, and keep its calls"),
-        (f"voiceflow calls list --store {kept}", "list the calls; `voiceflow calls show ID` shows one call"),
-        ("voiceflow check FILE", "check a campaign of your own, without sending it"),
-        ("voiceflow sandbox", "run the stand-in for 8x8, to try `worker` and `serve`"),
-        ("voiceflow --help", "list all commands"),
+        (f"{program} demo --store {kept}", "run the demo again, and keep its calls"),
+        (f"{program} calls list --store {kept}", "list the calls; `calls show ID` shows one call"),
+        (f"{program} check FILE", "check a campaign of your own, without sending it"),
+        (f"{program} sandbox", "run the stand-in for 8x8, to try `worker` and `serve`"),
+        (f"{program} --help", "list all commands"),
     )
     for command, meaning in steps[kept_in == kept :]:
         output.say(f"  {command:<{len(steps[1][0])}}  {meaning}")
+
+
+def _program() -> str:
+    """The command that starts this program: `voiceflow`, or the path that it was started by if it is not on PATH."""
+    started = Path(sys.argv[0])
+    if started.name != "voiceflow" or which("voiceflow") is not None:
+        return "voiceflow"
+    return str(started.relative_to(Path.cwd()) if started.is_relative_to(Path.cwd()) else started)
 
 
 def _reason(job: Job) -> str:

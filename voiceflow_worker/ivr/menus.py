@@ -339,7 +339,9 @@ def _with_phase(position: Position, flow: CallFlow) -> Position:
 def _words(failure: Exception, plan: Plan) -> str:
     """The text of a failure for the log; at a secret menu only its type, because the message may hold typed digits."""
     kind = type(failure).__name__
-    return kind if plan.path and plan.path[-1].secret else f"{kind}: {failure}"
+    if plan.path and plan.path[-1].secret:
+        return kind
+    return str(failure) if isinstance(failure, InvalidInputError) else f"{kind}: {failure}"
 
 
 def _at(caller: Caller, menu: Menu, manner: Manner) -> Caller:

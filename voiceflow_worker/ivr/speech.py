@@ -23,9 +23,8 @@ class _Template(Formatter):
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
         if field_name not in kwargs:
-            raise InvalidInputError(
-                f"{{{field_name}}} has no value: the job's data has only {', '.join(map(str, kwargs)) or 'nothing'}"
-            )
+            has = f"the data of the call has only {', '.join(map(str, kwargs))}" if kwargs else "the call has no data"
+            raise InvalidInputError(f"{{{field_name}}} has no value, because {has}")
         value: object = kwargs[field_name]
         return ("" if value is None else value), field_name
 

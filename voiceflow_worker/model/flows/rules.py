@@ -191,7 +191,10 @@ def _value(param: Param, value: object, path: str, *, is_destination: bool) -> I
         if problem := unspeakable(value):
             yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
         if param.kind is ParamKind.SPEECH and "{{" in value:
-            yield _warning(path, "still holds {{…}}, which would be read aloud; fill in the template first")
+            yield _warning(
+                path,
+                "holds {{…}}, which would be read aloud: fill in the template, or remove the brackets from the value",
+            )
         if param.kind is ParamKind.URL and (warning := file_warning(value)):
             yield _warning(path, warning)
 
