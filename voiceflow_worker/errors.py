@@ -82,6 +82,7 @@ class Remedy(StrEnum):
     RESOLVE = "a person can resolve it"
     RESTORE = "restore a backup"
     RESUME = "resume the queue"
+    SERVE_MENU = "start a receiver that serves this menu"
     SET_KEY_ASIDE = "remove it, and set the API key as a setting of its own"
     SET_NOTIFY_SECRET = "set the secret that notifications are signed with"  # noqa: S105 (words)
     SET_STATE_DIR = "set the state directory"

@@ -315,6 +315,30 @@ class TestCallsThatNoJobMade:
         assert (heard.text, heard.asks, receiver.count("no_menu")) == ("Goodbye.", False, 1)
 
 
+class TestMenusThatThisReceiverDoesNotServe:
+    """A receiver that was started without the menus of a campaign hangs up on everybody who presses a key."""
+
+    @pytest.mark.parametrize("others", [0, 1], ids=["without menus", "with another menu"])
+    async def test_the_call_is_hung_up_with_a_warning_that_names_the_menu_and_what_to_do(
+        self, store: Store, counting: Counting, others: int
+    ) -> None:
+        job = await called(store, counting.main)
+        other = Menu("other", prompt="Press 1.", voice_profile="v", fallback="We call you again.")
+        receiver = Receiver.of(store, *[other][:others])
+        with capture_logs() as logs:
+            heard = await Line.of(job).press(receiver, "1")
+        assert (heard.text, heard.asks) == ("We call you again." if others else "", False)
+        (line,) = [each for each in logs if each["event"] == "a caller was given the fallback of a menu"]
+        assert (line["log_level"], line["result"], line["job"]) == ("warning", "no_menu", job.id)
+        assert "menu main; start a receiver that serves this menu" in line["reason"]
+
+    async def test_a_call_that_named_no_menu_is_no_reason_for_a_warning(self, store: Store) -> None:
+        line = Line.of(await Engine(store, ScriptedVoice()).enqueue())
+        with capture_logs() as logs:
+            await line.press(Receiver.of(store), None)
+        assert [each["log_level"] for each in logs] == ["info"]
+
+
 class TestFailures:
     async def test_a_handler_that_fails_is_a_fallback_a_200_a_log_line_and_a_count(self, store: Store) -> None:
         main = Menu("main", prompt="Press 1.", voice_profile="v", fallback=End("Goodbye."))

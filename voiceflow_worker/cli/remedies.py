@@ -36,6 +36,7 @@ _WORDS: Mapping[str, str] = {
     Remedy.RESOLVE: "a person can resolve it (`voiceflow calls resolve`)",
     Remedy.RESTORE: "restore a backup (`voiceflow restore FILE`)",
     Remedy.RESUME: "resume the queue (`voiceflow resume`)",
+    Remedy.SERVE_MENU: "start a receiver that serves this menu (`voiceflow serve --ivr MODULE:MENU`)",
     Remedy.SET_KEY_ASIDE: "remove it, and put the API key into VOICEFLOW_API_KEY",
     Remedy.SET_NOTIFY_SECRET: "set VOICEFLOW_NOTIFY_SECRET, the secret that signs notifications",
     Remedy.SET_STATE_DIR: "set VOICEFLOW_STATE_DIR",

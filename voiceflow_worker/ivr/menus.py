@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TypeAlias, cast
 
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, Remedy
 from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
 from voiceflow_worker.ivr.caller import Caller
@@ -167,7 +167,8 @@ class Menus:
             taking = self.taking(caller.our_number)
             return taking or "no menu takes calls that this store did not make; set inbound=True in a menu"
         if caller.job.menu is not None:
-            return self._named.get(caller.job.menu) or f"this receiver does not serve the job's menu {caller.job.menu}"
+            name = caller.job.menu
+            return self._named.get(name) or (f"this receiver does not serve the job's menu {name}; {Remedy.SERVE_MENU}")
         return self.default or "the job names no menu, and this receiver has no default menu"
 
     def _of_our_call(self, start: Menu, event: CallAction, caller: Caller) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.edges import reachable
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -142,7 +144,7 @@ class MenuEvents:
         handler_limit: timedelta = HANDLER_LIMIT,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        self.menu_names = tuple(menu.name for menu in menus)
+        self.menu_names = tuple(menu.name for menu in reachable(menus))
         own: Sequence[Menu] = () if any(menu.name == approval.name for menu in menus) else (approval,)
         self.menus = Menus(*menus, beside=own, handler_limit=handler_limit)
         self._store = store
@@ -210,8 +212,8 @@ class MenuEvents:
     def _log_trouble(self, answer: MenuAnswer, line: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
-        log = _log.info if answer.result in _NO_FAULT else _log.error
-        log(
+        _log.log(
+            _level(answer.result, line),
             "a caller was given the fallback of a menu",
             job=None if line.job is None else line.job.id,
             session=event.session_id,
@@ -220,6 +222,13 @@ class MenuEvents:
             reason=answer.trouble,
             where=None if answer.error is None else _where(answer.error),
         )
+
+
+def _level(result: Result, line: MenuCall) -> int:
+    """The level at which a fallback is logged. A campaign whose menu is not served loses every answer of its people."""
+    if result is Result.NO_MENU and line.job is not None and line.job.menu is not None:
+        return logging.WARNING
+    return logging.INFO if result in _NO_FAULT else logging.ERROR
 
 
 def _loaded() -> None:
