@@ -16,7 +16,7 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
-from tests.support.flows import flow
+from tests.support.flows import flow, number
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.redis.connection.survey import Packing
 from voiceflow_worker.cli.checks import storage, webhook
@@ -586,6 +586,56 @@ def test_a_receiver_tells_by_which_menus_it_answers(voiceflow: Program, eight: E
     with Spawned(["serve", "--port", "0", "--ivr", "shop:main"], voiceflow.folder) as serve:
         serve.wait_for("ready on")
         assert "a receiver serves shop" in lines(voiceflow("doctor", "--json"))["call actions"]["message"]
+        assert serve.stop().code == 0
+
+
+def menu_line(voiceflow: Program) -> dict[str, Any] | None:
+    return lines(voiceflow("doctor", "--json")).get("menus")
+
+
+def test_waiting_calls_whose_menu_no_receiver_serves_are_a_failure(voiceflow: Program, eight: EightByEight) -> None:
+    enqueued(voiceflow.folder, 3)
+    assert menu_line(voiceflow) is None
+    for place, menu in enumerate(["main", "desk", "people", "main"]):
+        within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(number(10 + place)), menu=menu))  # noqa: B023
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("without menus"))
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["people"]).receiver("with another"))
+    line = menu_line(voiceflow)
+    assert line is not None
+    assert (line["level"], "no running receiver serves desk, main:" in line["message"]) == ("failure", True)
+    assert "`voiceflow serve --ivr MODULE:MENU`" in line["remedy"]
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["main", "desk"]).receiver("with them"))
+    line = menu_line(voiceflow)
+    assert line is not None
+    assert (line["level"], "desk, main, people" in line["message"]) == ("ok", True)
+
+
+def test_calls_that_were_made_no_longer_need_a_receiver_for_their_menu(voiceflow: Program, eight: EightByEight) -> None:
+    async def sent(engine: Engine) -> None:
+        await engine.queue.enqueue(flow(), menu="main")
+        await engine.send()
+
+    within(voiceflow.folder, sent)
+    assert menu_line(voiceflow) is None
+
+
+def test_every_running_receiver_serves_approvals_and_the_menus_that_its_own_lead_to(
+    voiceflow: Program, eight: EightByEight
+) -> None:
+    people = 'people = Menu("people", prompt="Press one.")\npeople.on("1", goto="Thanks.")\nmain.on("2", goto=people)\n'
+    (voiceflow.folder / "shop.py").write_text(MENU + people)
+    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(), menu="approval"))
+    line = menu_line(voiceflow)
+    assert line is not None
+    assert (line["level"], "--ivr" in line["remedy"]) == ("failure", False)
+    with Spawned(["serve", "--port", "0"], voiceflow.folder) as serve:
+        serve.wait_for("ready on")
+        assert (menu_line(voiceflow) or {})["level"] == "ok"
+        assert serve.stop().code == 0
+    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(number(2)), menu="people"))
+    with Spawned(["serve", "--port", "0", "--ivr", "shop:main"], voiceflow.folder) as serve:
+        serve.wait_for("ready on")
+        assert (menu_line(voiceflow) or {})["level"] == "ok"
         assert serve.stop().code == 0
 
 

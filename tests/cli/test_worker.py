@@ -18,6 +18,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job, JobState
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
 
@@ -181,6 +182,25 @@ def test_memory_is_not_shared_by_processes(voiceflow: Program, eight: EightByEig
     ended = voiceflow("worker", "--processes", "2", "--store", "memory://")
     assert ended.code == 2
     assert "one process" in ended.err
+
+
+def test_a_worker_warns_at_its_start_of_menus_that_no_receiver_serves(voiceflow: Program, eight: EightByEight) -> None:
+    store = url_of(voiceflow.folder)
+    place = 0
+
+    def warned() -> list[str]:
+        nonlocal place
+        place += 1
+        within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(number(place)), menu="main"))
+        ended = voiceflow("worker", "--drain", "--store", store)
+        assert ended.code == 0, ended.err
+        return [line for line in ended.err.splitlines() if "serves main" in line]
+
+    (line,) = warned()
+    assert "no running receiver serves main: " in line
+    assert "`voiceflow serve --ivr MODULE:MENU`" in line
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["main"]).receiver("with it"))
+    assert warned() == []
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -14,7 +14,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, Remedy, StoreError
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -159,6 +159,7 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
+    from voiceflow_worker.cli.checks.waiting_menus import waiting_menus
     from voiceflow_worker.core.ports import Limits
     from voiceflow_worker.core.sending.set_rate import SetRate
     from voiceflow_worker.model.text.rate import rate_in_words
@@ -175,6 +176,9 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
             f"the rate was set by `voiceflow rate`: to use the rate of this worker's settings ({rate_in_words(wanted)})"
             ", run `voiceflow rate --reset` and start the worker again"
         )
+    with suppress(StoreError):  # the worker reports it
+        if trouble := (await waiting_menus(calls.store, calls.name)).trouble:
+            output.note(f"{trouble}; {Remedy.SERVE_MENU}")
 
 
 def _stopping(what: str, settings: Settings) -> str:

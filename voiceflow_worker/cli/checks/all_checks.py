@@ -42,6 +42,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("webhook secret", webhook.secret),
     ("call actions", webhook.call_actions),
     ("receiver", webhook.receiver),
+    ("menus", webhook.menus),
     ("workers", queue.workers),
     ("limits", queue.limits),
     ("holds", queue.holds),

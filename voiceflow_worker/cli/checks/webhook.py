@@ -8,11 +8,11 @@ import httpx
 
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
+from voiceflow_worker.cli.checks.waiting_menus import menus_waiting, waiting_menus
 from voiceflow_worker.core.overview.heartbeat import FRESH, Heartbeats
-from voiceflow_worker.core.ports import Query
 from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.duration import write_duration
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
@@ -21,9 +21,6 @@ from voiceflow_worker.webhooks.app import PATH
 TIMEOUT = httpx.Timeout(4)
 NOT_FOR_GET = 405
 """The HTTP status with which a receiver answers a GET request to its webhook."""
-
-MOST_CALLS = 500
-"""The largest number of waiting calls whose menus are read."""
 
 _REGISTER = "`voiceflow serve --register URL` registers this receiver"
 
@@ -135,6 +132,22 @@ async def receiver(context: CheckContext) -> Diagnosis | None:
     )
 
 
+async def menus(context: CheckContext) -> Diagnosis | None:
+    """Check that running receivers serve the menus of waiting calls."""
+    if context.opened is None:
+        return None
+    found = await waiting_menus(context.opened, context.settings.queue)
+    if not found.named:
+        return None
+    if found.trouble is None:
+        return ok(f"running receivers serve the menus of waiting calls ({', '.join(found.named)})")
+    if found.unserved == (approval.name,):  # which no receiver needs to be told
+        return failure(found.trouble, remedy="run `voiceflow serve` with this store")
+    return failure(
+        found.trouble, remedy="run `voiceflow serve --ivr MODULE:MENU` with each of these menus, for this store"
+    )
+
+
 async def _menus_used(context: CheckContext) -> str | None:
     """A clause that names the menus of receivers, else those of waiting calls; None if menus are not used."""
     if context.opened is None:
@@ -142,8 +155,7 @@ async def _menus_used(context: CheckContext) -> str | None:
     served = await Heartbeats(context.opened).menus()
     if served:
         return f"a receiver serves {', '.join(served)}"
-    query = Query(queue=context.settings.queue, states=frozenset({JobState.QUEUED}), limit=MOST_CALLS)
-    named = sorted({job.menu for job in await context.opened.jobs.find(query) if job.menu is not None})
+    named = await menus_waiting(context.opened, context.settings.queue)
     return f"waiting calls begin with {', '.join(named)}" if named else None
 
 
