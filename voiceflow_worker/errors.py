@@ -183,7 +183,8 @@ class SuppressedNumberError(InvalidInputError):
     def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
         self.suppressed = tuple(suppressed)
         first = self.suppressed[0]
-        more = f" (and {len(self.suppressed) - 1} more calls)" if len(self.suppressed) > 1 else ""
+        others = len(self.suppressed) - 1
+        more = f" (and {others} more call{'s' if others > 1 else ''} to suppressed numbers)" if others else ""
         super().__init__(
             f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. {Remedy.UNSUPPRESS.sentence}."
         )

@@ -115,7 +115,7 @@ def test_a_list_since_a_time_has_the_calls_to_which_something_happened(voiceflow
 def test_an_unknown_outcome_or_time_is_refused(voiceflow: Program, store: Store) -> None:
     ended = voiceflow("calls", "list", "--outcome", "bussy", *store)
     assert ended.code == 2
-    assert "'bussy' is not an outcome; give busy, canceled" in ended.err
+    assert "'bussy' is not an outcome; give one or more of: busy, canceled" in ended.err
     ended = voiceflow("calls", "list", "--since", "yesterday", *store)
     assert ended.code == 2
     assert "'yesterday' is neither a time nor a duration: write a time like 2026-11-20T09:00:00+08:00" in ended.err

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def check(
-    *files: Annotated[FileArgument, Parameter(name="FILE", help=f"{FILE_KINDS}, or a call flow template.")],
+    *files: Annotated[FileArgument, Parameter(name="FILE", help=f"A call flow template, or {FILE_KINDS}.")],
     rows: RowOptions | None = None,
     assumptions: Assumptions | None = None,
     fetch: Annotated[bool, Flag] = False,

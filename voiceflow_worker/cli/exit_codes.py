@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
 
 _OF_ADDRESSES = {
     errno.EADDRINUSE: "stop the program that uses this port, or give another port",
-    errno.EADDRNOTAVAIL: "give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them",
+    errno.EADDRNOTAVAIL: "give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all its addresses",
 }
 """The remedies if the program cannot listen on an address."""
 _OF_FILES = {

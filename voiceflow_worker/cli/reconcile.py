@@ -119,7 +119,7 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
     settle = (
         ""
         if settings.export_missing_means == "not_placed"
-        else " That a call is missing there does not prove that nobody was called."
+        else " Even if a call is missing there, somebody may have been called."
     )
     output.say(f"Run this command again later: a call may appear late in the log of 8x8.{settle}")
     output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

@@ -16,7 +16,8 @@ from voiceflow_worker.ivr.steps import BACK, END, Again, Back, End
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}
-"""A sample step of each kind, for pictures and checks of handlers that declare only the kinds of their steps."""
+"""A sample step of each kind. If a handler declares only the kinds of its steps, menus are drawn and checked with these
+samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def edges_of(menu: Menu) -> list[Edge]:
 
 
 def _without_keys(menu: Menu) -> Iterator[tuple[str, Step | Handler]]:
-    """The steps that follow without a key: at the beginning, after a bridge, and after a wrong key or silence."""
+    """The steps that no choice of the menu leads to: at the beginning, after a bridge, and in place of a choice."""
     if menu.opening is not None:
         yield "at first", menu.opening
     if (after := menu.after_bridge) is not None:

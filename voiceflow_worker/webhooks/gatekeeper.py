@@ -28,7 +28,7 @@ class RefusalReason(StrEnum):
 
 
 class Gatekeeper:
-    """The check of requests by their sender and their Authorization header.
+    """Checks that requests come from an allowed network, and that they have the right Authorization header.
 
     `secret` is the Authorization value (None: not checked). `allow` are the networks from which events may come (empty:
     all). `trusted_proxies` are the networks whose X-Forwarded-For is believed (empty: none). Raises SettingsError for

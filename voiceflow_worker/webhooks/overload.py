@@ -19,7 +19,10 @@ _ANSWER = (
 
 
 def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
-    """A function that says whether the peer with this address may send events; None if every peer may."""
+    """A function that says whether a peer, given by its address, may send events or is a trusted proxy.
+
+    None if every peer may send events.
+    """
     if not allow:
         return None
     networks = (*allow, *trusted_proxies)

@@ -107,7 +107,10 @@ class TemplateText:
         return text if self.is_spoken else _typed(text, self._kind)
 
     def _joined(self, values: Mapping[str, object]) -> str | None:
-        """The filled-in text, if all its variables have texts as values; else None. Takes 0.5 µs; Jinja takes 7 µs."""
+        """The filled-in text, if it has only plain variables, each with a non-empty text; else None.
+
+        It takes 0.5 µs; Jinja takes 7 µs.
+        """
         if self._pieces is None:
             return None
         parts: list[str] = []

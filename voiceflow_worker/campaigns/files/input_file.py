@@ -1,4 +1,4 @@
-"""The bytes of a campaign file: on disk, plain or compressed with gzip, or from standard input."""
+"""The bytes of a campaign file, on disk or from standard input, plain or compressed with gzip."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
             number += 1
             if len(line) >= LONGEST_LINE:
                 raise CampaignFileError(
-                    f"{file}, line {number}: is longer than {LONGEST_LINE} characters; correct or remove it"
+                    f"line {number} of {file} is longer than {LONGEST_LINE} characters; correct or remove that line"
                 )
             yield _judged(number, line)
             if number % 1000 == 0:

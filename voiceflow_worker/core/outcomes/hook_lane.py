@@ -24,8 +24,8 @@ from voiceflow_worker.model.text.moment import in_words
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
 MOST_NEW = 100
-"""The most outcomes that are read, but neither delivered nor kept. After a crash, no more than this are delivered
-again."""
+"""No further page of outcomes is read while this many of the outcomes that were read are neither delivered nor stored
+as parked. After a crash, outcomes are delivered again from the first of them on."""
 LEAVING = 2.0
 """Seconds for storing the position when the hook stops. If it is not stored, some outcomes are delivered again."""
 

@@ -19,7 +19,7 @@ _TRIES = 3
 """The most times that a queue is counted, if its calls change during a count or counters are wrong."""
 TURNS = "recount"
 LAST_WORD = 5
-"""The most seconds for which a recount, even a cancelled one, tries at its end to give back its lease."""
+"""The time limit, in seconds, for giving back the lease when a recount ends, even if it was cancelled."""
 TURN = timedelta(minutes=10)
 """The length of the lease that lets only one process correct the counters of a queue. A million calls take a minute."""
 

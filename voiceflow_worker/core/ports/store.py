@@ -257,7 +257,7 @@ class Control(Protocol):
 
         No time is before `now`. A caller may give a `now` in the future. Times are shared by all workers (GCRA,
         `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. If the clock was set back
-        by more than ten seconds, the next departure is at most the horizon and one interval of the rate away.
+        by more than ten seconds, the next departure is no later than `now + horizon` and one interval of the rate.
         """
         ...
 

@@ -43,10 +43,10 @@ class PeakLatency:
 
 
 HORIZON = timedelta(milliseconds=100)
-"""How early departure times are taken, beyond the time to prepare a call.
+"""How long before a departure its time is taken from the store, besides the time to prepare a call.
 
-It is short, because calls that have their times when the store or the worker stalls leave together afterwards: for
-example 65 calls in a second that was meant for 50.
+It is short because the store or the worker may stall. Calls whose departure times pass meanwhile leave together
+afterwards: for example 65 calls in a second that was meant for 50.
 """
 
 STALE = timedelta(milliseconds=20)

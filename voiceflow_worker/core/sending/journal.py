@@ -162,7 +162,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs again whose entries are in the store, but not in the journal file. No POST of these has left."""
+        """Put jobs back in the queue if their entries are in the store but not in the journal file. None has left."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,

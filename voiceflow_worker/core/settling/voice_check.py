@@ -18,7 +18,8 @@ import structlog
 from voiceflow_worker.model.jobs.job import Job
 
 PATIENCE = 5.0
-"""The longest wait of the first call for the list of voices, in seconds. Without the list, nothing is checked."""
+"""The longest time, in seconds, that the first calls wait while the list of voices is read. Without the list, no voice
+is checked."""
 _VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
 
 _log = structlog.get_logger("voiceflow.worker")

@@ -210,7 +210,7 @@ class CallFlow:
 
     @property
     def destinations(self) -> tuple[str, ...]:
-        """Every number that the flow calls, in order, as its numbering plan writes it; malformed ones are left out."""
+        """Every number that the flow calls, in order and in E.164 form; malformed numbers are left out."""
         return destinations(self._body)
 
     @property

@@ -224,7 +224,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
     """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
-        raise refused(remedy="wait for its outcome, or resolve it first")
+        raise refused(remedy="wait for its outcome; while it is in doubt, a person can resolve it")
     _require(job, MoveName.REDIAL)
     if number is not None and job.post_count != number:
         newest = f"POST {job.post_count} is now the newest" if job.post_count else "it has no POST"
@@ -317,7 +317,7 @@ def was_cancelled(job: Job) -> bool:
 
 
 def _wording(job: Job, outcome: Outcome) -> str:
-    """The status of the call to the person, as text. It is in 8x8's spelling if the session has the same status."""
+    """The status of the call to the person: in 8x8's spelling if it is the status of the session, else by its name."""
     same = outcome.status_of(job.destination) is outcome.status
     return outcome.status_text if same else outcome.text_of(job.destination)
 

@@ -49,7 +49,9 @@ def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozen
     found: set[str] = set()
     for word in ",".join(words).split(","):
         if _name(word) not in known:
-            raise InvalidInputError(f"{word.strip()[:40]!r} is not an outcome; give {', '.join(sorted(known)).lower()}")
+            raise InvalidInputError(
+                f"{word.strip()[:40]!r} is not an outcome; give one or more of: {', '.join(sorted(known)).lower()}"
+            )
         found |= known[_name(word)]
     return frozenset(found)
 

@@ -85,7 +85,7 @@ class Outcome:
         return self.status if self.status in OPT_OUTS and status not in REACHED else status
 
     def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
-        """Whether the only leg shows that the person answered, although the session has another status."""
+        """Whether `leg`, the only leg, shows that the person answered, although the status of the session does not."""
         if _is_to_another(leg, destination):
             return self.status in _OF_THE_SECOND
         return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED

@@ -33,8 +33,8 @@ class SessionStatus(StrEnum):
 OPT_OUTS = frozenset(
     {SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR, SessionStatus.UNSUBSCRIBED_CONTACT}
 )
-"""Statuses of a person who asked not to be called, in this call or before. With COMPLETED_UNSUB_ERROR, 8x8 failed to
-put the number on its block list, so only this product remembers the request."""
+"""The statuses which mean that the person has opted out, during this call or earlier. With COMPLETED_UNSUB_ERROR, 8x8
+failed to put the number on its block list, so only this product remembers the request."""
 
 
 REACHED = frozenset(

@@ -124,7 +124,7 @@ _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 
 
 class MenuEvents:
-    """The handler that answers call action events by menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
+    """The handler that answers call action events with menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
 
     Calls begin in one of `menus`: in the menu that the job names, or else in the first. The menu `approval` is always
     served too. `policy` must be the workers' policy. `handler_limit` is the time limit of a handler. The metrics go to

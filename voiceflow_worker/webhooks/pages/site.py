@@ -143,7 +143,7 @@ class Pages:
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._routes.get(f"{asked.room}/ID" if asked.name else asked.path)
         if route is None:
-            what = "The links of the navigation lead to all pages."
+            what = "Use the links of the navigation to find the page."
             return self._drawn(problem(404, "No such page", what), asked, session)
         if tag is None:
             said = await self.acting.told(asked, session)

@@ -52,7 +52,7 @@ class SuppressAction(PageAction):
         return Confirmation(
             title="Stop calling these numbers?",
             rings=(_GOES_ON,),
-            silent=(_ENDS, "New calls to these numbers: they are refused."),
+            silent=(_ENDS, "New calls to these numbers. They are refused."),
             button="Put the numbers on the list",
             fields=(
                 FormField(
