@@ -64,6 +64,10 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["calls", "list", "--state", "nonsense"], '"in_doubt"'),
         (["hold", "--for", "soon"], "'soon' is not a duration"),
         (["hold", "--drian"], "Unknown option: --drian"),
+        (["check", "people.csv", "--tempate", "x"], "Unknown option: --tempate. Did you mean --template?\n"),
+        (["check", "people.csv", "--tempate=x"], "Unknown option: --tempate=x. Did you mean --template?\n"),
+        (["enqueue", "--tempate", "x"], "Unknown option: --tempate. Did you mean --template?\n"),
+        (["check", "--qqq"], "voiceflow: --qqq is neither an option of this command nor a file: write ./--qqq for"),
         (["enqueue", "f.csv", "--not-before", "2026-11-20 09:00"], "has no time zone"),
         (["enqueue", "f.csv", "--not-before", "tomorrow"], "is not a time"),
         (

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from shutil import get_terminal_size
 from textwrap import dedent, indent, wrap
@@ -122,7 +123,7 @@ def program() -> App:
 
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("voiceflow", *(error.command_chain or ())))
-    said = _missing(error) or _misplaced(error, command) or str(error)
+    said = _missing(error) or _misplaced(error, command) or _misspelled(error) or str(error)
     for kind, name in (("int", "whole number"), ("float", "number")):
         said = re.sub(rf'unable to convert (".*") into {kind}\.', rf"\1 is not a {name}", said)
     return f"{said}\nSee: {command} --help"
@@ -148,6 +149,22 @@ def _misplaced(error: CycloptsError, command: str) -> str | None:
     if not option.startswith("-"):
         return None
     return f"{option} stands before the command: write {command} COMMAND {option}"
+
+
+def _misspelled(error: CycloptsError) -> str | None:
+    """The remedy for an unknown option in the place of a file; None for any other error."""
+    from cyclopts import ValidationError
+
+    argument = error.argument
+    if not isinstance(error, ValidationError) or argument is None or error.app is None:
+        return None
+    taken = [token.value for token in argument.tokens if token.keyword is None and token.value.startswith("-")]
+    option = next((each for each in taken if error.exception_message.startswith(f"{each} ")), None)
+    if option is None:
+        return None
+    known = [name for each in error.app.assemble_argument_collection() for name in each.names]
+    close = get_close_matches(option.partition("=")[0], known, n=1)
+    return f"Unknown option: {option}. Did you mean {close[0]}?" if close else error.exception_message
 
 
 PROGRAM = "voiceflow"
