@@ -7,6 +7,7 @@ from itertools import permutations
 
 import pytest
 
+from voiceflow_worker.model.jobs.call_log import window_of
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten, remembered
@@ -34,14 +35,19 @@ def begun(seconds: int) -> Job:
     )
 
 
+@pytest.mark.parametrize("stored", [0, 30])
 @pytest.mark.parametrize("order", list(permutations((0, 1, 2))))
-def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first(order: tuple[int, ...]) -> None:
+def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first(
+    order: tuple[int, ...], stored: int
+) -> None:
     journals = [begun(0), begun(30), begun(0)]
-    job = begun(30)
+    job = begun(stored)
     for place in (*order, *order):
         job = remembered(job, journals[place], at=NOW, policy=POLICY)
     assert [note.kind for note in job.notes] == [NoteKind.RANG_TWICE]
     assert job.posts[0].began_at == NOW
+    window = window_of(job.posts[0], skew=timedelta(0))
+    assert all(window.holds(told.posts[0].valid_until) for told in journals)
     assert not any(is_forgotten(told, job) for told in journals)
 
 

@@ -60,9 +60,11 @@ def is_noted(job: Job, known: Post, post: Post) -> bool:
 def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
     """The job with two POSTs of the same POST number merged into one, and with a note about the two.
 
-    They are merged because evidence names only the POST number, and can belong to either of them.
+    They are merged because evidence names only the POST number, and can belong to either of them. The merged POST lasts
+    from the beginning of the first to the end of the last, so that rows of 8x8's log for both match it.
     """
-    merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
+    began_at, valid_until = min(known.began_at, post.began_at), max(known.valid_until, post.valid_until)
+    merged = with_post(job, replace(known, began_at=began_at, valid_until=valid_until))
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
     return replace(merged, notes=(*merged.notes, note))
 
