@@ -18,6 +18,7 @@ from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.settling.log_spans import Look
 from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Reconciled, Reconciler
@@ -27,6 +28,7 @@ from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.jobs.job import NoteKind, RedialPolicy
 from voiceflow_worker.model.jobs.policy import MissingMeans
+from voiceflow_worker.model.jobs.setback import remembered
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -147,6 +149,22 @@ class TestWhatIsFound:
         assert ended.posts[0].verdict is VerdictKind.PLACED
         assert ended.outcome is not None
         assert ended.outcome.seconds == 20
+
+    async def test_a_call_that_was_begun_twice_around_a_set_back_is_found_by_the_later_post(
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        """Only the second POST left. The first one was journalled by a worker that was killed before it left."""
+        job = await a_doubt(engine)
+        clock.advance(5 * MINUTE)
+        post = replace(job.posts[0], began_at=clock.now(), valid_until=clock.now() + 2 * MINUTE)
+        journalled = replace(job, posts=(post,))
+        restored = remembered(job, journalled, at=clock.now(), policy=engine.policy)
+        assert await engine.store.jobs.commit([move(job, restored, at=clock.now())]) == [True]
+        log.write()
+        clock.advance(LONG_ENOUGH)
+        assert await look(engine, log, policy=OPTED_IN) == PLACED
+        await engine.send()
+        assert (await engine.state(job), len(voice.placed)) == ("completed", 1)
 
     async def test_a_summary_that_comes_after_it_changes_nothing(
         self, engine: Engine, log: WrittenLog, clock: ManualClock
