@@ -118,7 +118,7 @@ def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:
             "is a workbook or a zip archive, not text; name it .xlsx, or export",
         ),
         ("destination,prénom\n".encode("latin-1"), "line 1 is not UTF-8 (byte 0xE9 at character 15); save it again"),
-        (b"x" * 1_000_001, "line 1: is longer than 1000000 characters"),
+        (b"x" * 1_000_001, "is longer than 1000000 characters; correct or remove that line"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -326,7 +326,7 @@ def test_a_doubt_is_not_redialled(voiceflow: Program, store: Store) -> None:
     job = in_doubt(voiceflow.folder)
     ended = voiceflow("calls", "redial", job.id, "--force", *store)
     assert ended.code == 1
-    assert "resolve it first" in ended.err
+    assert "while it is in doubt, a person can resolve it" in ended.err
 
 
 def test_the_story_of_a_doubt_tells_why(voiceflow: Program, store: Store) -> None:

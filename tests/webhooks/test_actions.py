@@ -132,7 +132,7 @@ async def test_a_call_is_redialled_as_the_command_permits(store: Store) -> None:
         assert (await confirmed(client, again, force="yes")).status_code == 303
         assert (await CallQueue(store).get(reached.id)).state is JobState.QUEUED
         refused = await client.get(f"/ui/act/redial?call={doubt.id}")
-        assert (refused.status_code, "resolve it first" in refused.text) == (409, True)
+        assert (refused.status_code, "while it is in doubt, a person can resolve it" in refused.text) == (409, True)
         forced = {"call": doubt.id, "force": "yes", "token": dict(Form((await client.get("/ui")).text).hidden)["token"]}
         assert (await client.post("/ui/act/redial", data=forced)).status_code == 409
     assert (await CallQueue(store).get(doubt.id)).state is JobState.IN_DOUBT
