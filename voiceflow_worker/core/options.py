@@ -15,7 +15,7 @@ class WorkerOptions:
 
     `lease` is the time for which a worker holds a job before others may take it. It must be longer than a POST takes.
     `shutdown_grace` is the time in which calls in flight may finish when a worker stops. With `batch_id`, only this
-    batch is sent. Raises InvalidInputError for a duration that is no timedelta.
+    batch is sent. Raises InvalidInputError for a duration that is not a timedelta.
     """
 
     burst: int = 1

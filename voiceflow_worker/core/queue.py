@@ -282,7 +282,7 @@ class CallQueue:
         One read of the store, every 200 ms or less often, serves all waiters of this queue. The wait continues through
         redials, through doubts, and while the store is unavailable. A job that is `accepted` has ended, although a late
         summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed,
-        `JobNotFoundError`, and `InvalidInputError` for a `timeout` that is no timedelta.
+        `JobNotFoundError`, and `InvalidInputError` for a `timeout` that is not a timedelta.
         """
         if timeout is not None:
             checked_duration("timeout", timeout)
