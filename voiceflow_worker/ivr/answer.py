@@ -21,7 +21,7 @@ class Result(StrEnum):
     ASKED_AGAIN = "asked_again"
     """A wrong key, or none, with tries left: the question was asked again."""
     GAVE_UP = "gave_up"
-    """A wrong key, or none, at the last try: the fallback followed."""
+    """A wrong key, or none, at the last try: the fallback followed. Or the call had too many questions: it ended."""
     FAILED = "failed"
     """A handler or a prompt raised an error, or returned something that cannot be sent: the fallback followed."""
     TOO_SLOW = "too_slow"

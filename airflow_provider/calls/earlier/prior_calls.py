@@ -17,7 +17,10 @@ MARGIN = 2
 
 
 class Condition(Enum):
-    """The progress of a call. A row with a changed text gets the call whose condition comes earliest in this list."""
+    """The progress of a prior call.
+
+    A row whose content matches no prior call gets, of the calls that are left, the one whose condition comes first.
+    """
 
     RANG = auto()
     """The call rang, may have rung, is being sent, or was pruned."""

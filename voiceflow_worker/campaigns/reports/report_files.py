@@ -35,7 +35,7 @@ class ReportFiles:
     def __post_init__(self) -> None:
         wanted = [each for each in (self.csv, self.xlsx, self.html) if each is not None]
         if len(set(wanted)) < len(wanted):
-            raise InvalidInputError("two forms of a report have the same file; give each form its own file")
+            raise InvalidInputError("two formats of the report have the same file; give each format its own file")
 
     def __bool__(self) -> bool:
         return any((self.csv, self.xlsx, self.html))

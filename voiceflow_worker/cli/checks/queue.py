@@ -99,7 +99,7 @@ async def numbers(context: CheckContext) -> Diagnosis:
     own = context.settings.source
     unusable = {each.number for each in found if not each.is_usable}
     judged = failure if own is not None and is_e164(own) and normalise(own) in unusable else warning
-    remedy = "use another source for new calls, or ask 8x8; `voiceflow account numbers` shows their state"
+    remedy = "use another source for new calls, or ask 8x8; `voiceflow account numbers` lists your numbers"
     return judged(reported, remedy=remedy)
 
 

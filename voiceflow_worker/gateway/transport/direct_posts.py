@@ -1,8 +1,8 @@
 """POSTs to one address over aiohttp's connections. The head is prepared once, and each POST is one write.
 
-For every POST, aiohttp's own client makes a request, its headers, a task for its body and a response. That is half of
-the cost of the POST. This module does without them. Connections, TLS, the reading of answers and the errors are still
-aiohttp's.
+For every POST, aiohttp's own client builds a request object, its headers, a task for the body and a response object.
+Building them is half of the cost of the POST, and this module does without them. Connections, TLS, the reading of
+answers and the errors are still aiohttp's.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _S = SessionStatus
 _GROUPS = {"UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}), "FAILED": frozenset({_S.FAILED, _S.ERROR})}
 _ALONE = {status.value: status for status in (_S.NO_ANSWER, _S.BUSY, _S.CANCELED, _S.ERROR)}
 _ALONE["CANCELLED"] = _S.CANCELED
-_WORDS = "busy, no_answer, canceled, unreached (all three), failed or error"
+_WORDS = "busy, no_answer, canceled, unreached (any of these three), failed or error"
 
 
 def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:

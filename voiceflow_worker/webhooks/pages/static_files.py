@@ -25,7 +25,10 @@ class StaticFiles:
         self.version = sha256(b"".join(self._files.values())).hexdigest()[:12]
 
     def answer(self, name: str, *, version: str | None) -> Response | None:
-        """The file with this name; None if there is none."""
+        """The response with the file of this name; None if there is no such file.
+
+        Browsers may keep it for a year if `version` is the current version; otherwise they ask again each time.
+        """
         if name not in _KINDS:
             return None
         kept = "public, max-age=31536000, immutable" if version == self.version else "no-cache"

@@ -146,9 +146,9 @@ def _on_disk(facts: ServerFacts) -> Durability:
         )
     remedy = "set appendfsync always and no-appendfsync-on-rewrite no, or use Redis 7.2 or newer"
     if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:
-        lost = "if its machine crashes, the last two seconds of writes can be lost, and their calls may be made twice"
+        lost = "if the server's machine crashes, the last two seconds of writes may be lost, and calls made twice"
         promise = f"appendfsync everysec: {lost}"
         return Durability(guarantee=Guarantee.SECOND, promise=promise, warning=f"{promise}; {remedy}")
-    lost = "if its machine crashes, the last minute of writes can be lost, and their calls may be made twice"
+    lost = "if the server's machine crashes, the last minute of writes may be lost, and calls made twice"
     why = "no-appendfsync-on-rewrite is yes" if facts.appendfsync != "no" else "appendfsync is no"
     return Durability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")

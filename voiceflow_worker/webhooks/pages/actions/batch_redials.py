@@ -32,7 +32,8 @@ COUNT_HOLDS = timedelta(minutes=15)
 """The time for which a count of calls is valid. After that, the calls are counted again."""
 COUNTING_LIMIT = timedelta(seconds=25)
 REDIALLING_LIMIT = timedelta(seconds=30)
-"""The time limit of a redial. A refused redial counts again; both limits together are below that of an action."""
+"""The time limit of a redial. After a refused redial the calls are counted again, so this limit and `COUNTING_LIMIT`
+together must stay below the time limit of an action."""
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
 """The outcomes that can be redialled, as `--outcome` names them, with their labels."""
 _DOUBTS = "Calls in doubt, calls that were answered, and people who opted out."
