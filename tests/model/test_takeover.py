@@ -12,6 +12,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.setback import remembered
 from voiceflow_worker.model.jobs.takeover import further
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -156,6 +157,15 @@ def test_two_posts_of_one_number_keep_the_outcome_of_the_other_one() -> None:
     assert (merged.state, merged.outcome) == (S.COMPLETED, COMPLETED)
     assert [note.kind for note in merged.notes] == [NoteKind.RANG_TWICE]
     assert merged.posts[0].began_at == NOW
+
+
+def test_a_post_that_spans_two_in_one_copy_spans_them_in_the_other() -> None:
+    first, second = sent(queued()), sent(queued(), at=NOW + MINUTE)
+    spans = remembered(first, second, at=NOW, policy=POLICY)
+    assert spans.posts[0].valid_until == second.posts[0].valid_until
+    for each in (first, second, after(first, UNKNOWN), after(second, UNKNOWN)):
+        post = both(each, spans).posts[0]
+        assert (post.began_at, post.valid_until) == (first.posts[0].began_at, second.posts[0].valid_until)
 
 
 def test_an_older_post_that_began_twice_is_noted_too() -> None:

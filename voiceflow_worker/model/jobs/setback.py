@@ -63,10 +63,16 @@ def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
     They are merged because evidence names only the POST number, and can belong to either of them. The merged POST lasts
     from the beginning of the first to the end of the last, so that rows of 8x8's log for both match it.
     """
-    began_at, valid_until = min(known.began_at, post.began_at), max(known.valid_until, post.valid_until)
-    merged = with_post(job, replace(known, began_at=began_at, valid_until=valid_until))
+    merged = with_post(job, lasting(known, post))
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
     return replace(merged, notes=(*merged.notes, note))
+
+
+def lasting(known: Post, post: Post) -> Post:
+    """The POST `known`, with the times of both: from the earlier beginning to the later end of the validity."""
+    return replace(
+        known, began_at=min(known.began_at, post.began_at), valid_until=max(known.valid_until, post.valid_until)
+    )
 
 
 def _twice(one: Post, other: Post) -> str:

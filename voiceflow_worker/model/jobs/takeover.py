@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import REASON, is_noted, spanning
+from voiceflow_worker.model.jobs.setback import REASON, is_noted, lasting, spanning
 from voiceflow_worker.model.reports.verdict import GATEWAY_VERDICTS, Verdict, VerdictKind
 
 S = JobState
@@ -91,7 +91,7 @@ def _merged(known: Post, post: Post) -> Post:
     # An answer that nobody was called outweighs a session that was matched to the POST.
     is_denied = less.verdict is VerdictKind.PLACED and not best.was_placed
     return replace(
-        known,
+        lasting(known, post),
         verdict=best.verdict,
         answered_at=best.answered_at,
         code=best.code,
