@@ -203,9 +203,8 @@ async def import_file(
         output.note(f"warning: some numbers may have been misread{'' if country else _NATIONAL}")
     bad = len(found.findings)
     if refused:
-        lines = count_of(found.rows, "line")
-        are, them = ("is not a number", "it") if bad == 1 else ("are not numbers", "them")
-        output.say(f"{file}: {bad} of {lines} {are}; nothing is imported. Correct {them} or give --skip-bad")
+        them = "it" if bad == 1 else "them"
+        output.say(f"{file}: {found.bad_in_words}; nothing is imported. Correct {them} or give --skip-bad")
         return ExitCode.BAD_INPUT
     output.say(f"{file}: {count_of(added, 'number')} added, {known} already on the list, {bad} bad")
     return ExitCode.DONE

@@ -14,6 +14,7 @@ from voiceflow_worker.campaigns.files.lines import read_lines
 from voiceflow_worker.errors import CampaignFileError, PhoneNumberError, Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
+from voiceflow_worker.model.text.counting import count_of
 
 _SEVERAL_CELLS = ",;\t|"
 
@@ -29,6 +30,13 @@ class NumberFile:
     numbers: Mapping[str, int]
     findings: Sequence[Finding]
     warnings: Sequence[Finding] = ()
+
+    @property
+    def bad_in_words(self) -> str:
+        """The number of bad lines as a clause, such as `1 of 2 lines is not a number`."""
+        bad = len(self.findings)
+        are = "is not a number" if bad == 1 else "are not numbers"
+        return f"{bad} of {count_of(self.rows, 'line')} {are}"
 
 
 def read_number_file(path: Path, *, column: str | None = None, country: str | None = None) -> NumberFile:

@@ -52,9 +52,8 @@ async def write_report_files(
     """Write the reports of these batches (None: the whole queue) side by side into each file; returns the reports.
 
     Each call is read once, and without files only the facts of each call are read. Each file gets its name when it is
-    complete. Memory does not grow with the calls.
-    `progress` is called with a number of calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError,
-    and InvalidInputError if a library is missing.
+    complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or
+    `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()

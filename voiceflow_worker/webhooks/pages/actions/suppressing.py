@@ -152,9 +152,7 @@ class ImportNumbersAction(PageAction):
         found = await run_sync(partial(_numbers_in, form.file, column=column, country=_country(form)))
         if found.findings and form.one("skip") != "yes":
             lines = [f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN_FINDINGS]]
-            are = "is not a number" if len(found.findings) == 1 else "are not numbers"
-            bad = f"nothing was imported, because {len(found.findings)} of {count_of(found.rows, 'line')} {are}"
-            raise InvalidInputError("; ".join([bad, *lines]))
+            raise InvalidInputError("; ".join([f"nothing was imported, because {found.bad_in_words}", *lines]))
         listed = SuppressionList(self._acting.store)
         known = len(await listed.find(*found.numbers))
         reason, until = (
