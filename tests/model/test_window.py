@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import holidays
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from voiceflow_worker.model.numbers.time_zone import zone_of_number
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 SINGAPORE = ZoneInfo("Asia/Singapore")
+COLOMBO = ZoneInfo("Asia/Colombo")
 BERLIN = ZoneInfo("Europe/Berlin")
 # Clocks that are set at 1, 2 and 3 o'clock and at midnight, by an hour and by half of one, or never; and a day that
 # Samoa left out.
@@ -61,7 +63,7 @@ def shown_open(window: CallWindow, zone: ZoneInfo, at: datetime) -> bool:
     today, clock = local.date(), (local.hour, local.minute)
 
     def free(day: date) -> bool:
-        return any(day in holidays_of(code, year=day.year) for code in window.holidays)
+        return any(day in (holidays_of(code, year=day.year) or ()) for code in window.holidays)
 
     def counts(day: date) -> bool:
         return day.weekday() in {int(each) for each in window.days} and not free(day)
@@ -160,6 +162,16 @@ class TestDaysAndHolidays:
         epiphany = datetime(2026, 1, 6, 11, tzinfo=UTC)
         assert CallWindow.parse("09:00-20:00", holidays="DE").is_open(epiphany, BERLIN)
         assert not CallWindow.parse("09:00-20:00", holidays="de-by").is_open(epiphany, BERLIN)
+
+    def test_nothing_rings_in_a_year_that_the_calendar_does_not_have(self) -> None:
+        """The calendar of Sri Lanka is known for one year at a time."""
+        last = holidays.country_holidays("LK").end_year
+        window = CallWindow.parse("00:00-24:00", holidays="LK")
+        eve = datetime(last, 12, 30, 6, tzinfo=UTC)
+        assert window.opens(eve, COLOMBO) == eve
+        assert window.closes(eve, COLOMBO) == datetime(last, 12, 31, 18, 30, tzinfo=UTC)
+        assert not window.is_open(datetime(last + 1, 1, 4, 6, tzinfo=UTC), COLOMBO)
+        assert window.opens(datetime(last + 1, 1, 4, 6, tzinfo=UTC), COLOMBO) is None
 
     def test_spans_that_touch_are_one(self) -> None:
         window = CallWindow.parse("09:00-12:00,12:00-15:00")

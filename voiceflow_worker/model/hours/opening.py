@@ -43,7 +43,9 @@ def first_opening(
     except InvalidInputError as error:
         return Opening(at=at, time_zone=name, problem=Finding(message=str(error)))
     if opens is None:
-        message = f"its calling window ({window}) never opens; give other hours or days"
+        message = f"its calling window ({window}) does not open within a year; give other hours or days"
+        if window.holidays:
+            message += ". Or the `holidays` library on this machine does not have that year: install a newer one"
         return Opening(at=at, time_zone=name, problem=Finding(message=message))
     if valid_until is not None and opens >= valid_until:
         message = (

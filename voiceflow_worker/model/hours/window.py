@@ -78,7 +78,7 @@ class CallWindow:
 
     A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 continues on Saturday morning. The
     window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), from midnight to midnight; a
-    span over midnight that begins on a holiday is left out.
+    span over midnight that begins on a holiday is left out. It is closed in years whose holidays are not known.
     """
 
     spans: tuple[Span, ...]
@@ -165,7 +165,8 @@ class CallWindow:
         return Weekday(day.weekday()) in self.days and not self._is_holiday(day)
 
     def _is_holiday(self, day: date) -> bool:
-        return any(day in holidays_of(code, year=day.year) for code in self.holidays)
+        known = (holidays_of(code, year=day.year) for code in self.holidays)
+        return any(holidays is None or day in holidays for holidays in known)
 
 
 @lru_cache(maxsize=2048)
@@ -300,16 +301,21 @@ def read_calendar(text: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def holidays_of(code: str, *, year: int) -> frozenset[date]:
-    """The holidays of one year. Raises InvalidInputError for a calendar that the library does not have."""
+def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
+    """The holidays of one year; None if the library does not have this year of the calendar.
+
+    Raises InvalidInputError for a calendar that the library does not have.
+    """
     # Imported only when holidays are needed: the import takes 40 ms, and the first country as long again.
     import holidays
 
     country, _, part = code.partition("-")
     try:
-        return frozenset(holidays.country_holidays(country, subdiv=part or None, years=year))
+        found = holidays.country_holidays(country, subdiv=part or None, years=year)
     except NotImplementedError:
         raise InvalidInputError(
             f"the `holidays` library has no calendar for {code!r}: give a country such as SG, or a part of a country "
             "such as DE-BY (ISO 3166)"
         ) from None
+    # Some calendars end soon, because nobody can compute them: that of Sri Lanka has one year at a time.
+    return frozenset(found) if found.start_year <= year <= found.end_year else None
