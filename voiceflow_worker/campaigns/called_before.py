@@ -14,6 +14,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.text.counting import count_of
 
 PAGE = 1000
@@ -87,13 +88,16 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
-        """One earlier call in the batch for each of these numbers. Numbers without an earlier call are left out."""
+        """One earlier call in the batch for each of these numbers, in any spelling. Other numbers are left out."""
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:
             async for job in (job async for page in pages for job in page):
                 # After a call that ended without a ring, another call to its number is no repetition.
                 is_silent = job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)
-                if job.destination in numbers and job.body_digest not in self._bodies and not is_silent:
-                    found.setdefault(job.destination, job)
+                if is_silent or job.body_digest in self._bodies:
+                    continue
+                for number in spellings(job.destination):
+                    if number in numbers:
+                        found.setdefault(number, job)
         return found
