@@ -62,7 +62,11 @@ def ended(job: Job, outcome: Outcome, number: int = 1) -> Job:
 def both(kept: Job, other: Job) -> Job:
     """The record of both copies, which is the same call whichever of them is the backup."""
     merged, turned = (further(*pair, at=NOW, policy=POLICY) for pair in ((kept, other), (other, kept)))
-    assert (merged.state, evidence(merged)) == (turned.state, evidence(turned))
+    assert (merged.state, merged.active_until, evidence(merged)) == (
+        turned.state,
+        turned.active_until,
+        evidence(turned),
+    )
     return merged
 
 
@@ -166,6 +170,20 @@ def test_a_post_that_spans_two_in_one_copy_spans_them_in_the_other() -> None:
     for each in (first, second, after(first, UNKNOWN), after(second, UNKNOWN)):
         post = both(each, spans).posts[0]
         assert (post.began_at, post.valid_until) == (first.posts[0].began_at, second.posts[0].valid_until)
+
+
+def test_a_call_that_was_begun_twice_is_counted_as_open_until_neither_post_can_ring() -> None:
+    first, second = sent(queued()), sent(queued(), at=NOW + MINUTE)
+    until = second.active_until
+    assert first.active_until is not None
+    assert until == first.active_until + MINUTE
+    spans = remembered(first, second, at=NOW, policy=POLICY)
+    assert spans.active_until == until
+    assert remembered(second, first, at=NOW, policy=POLICY).active_until == until
+    assert remembered(ended(first, COMPLETED), second, at=NOW, policy=POLICY).active_until is None
+    for each in (first, after(first, UNKNOWN)):
+        assert both(each, second).active_until == until
+        assert both(each, spans).active_until == until
 
 
 def test_an_older_post_that_began_twice_is_noted_too() -> None:

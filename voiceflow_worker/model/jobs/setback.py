@@ -49,7 +49,7 @@ def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -
         return into_doubt(knows, at=at, reason=REASON, policy=policy)
     if not known.may_have_rung:
         return into_doubt(with_post(job, post), at=at, reason=REASON, policy=policy)
-    return spanning(job, known, post, at=at)
+    return spanning(job, known, post, at=at, policy=policy)
 
 
 def is_noted(job: Job, known: Post, post: Post) -> bool:
@@ -57,13 +57,13 @@ def is_noted(job: Job, known: Post, post: Post) -> bool:
     return any(note.text == _twice(known, post) for note in job.notes)
 
 
-def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
+def spanning(job: Job, known: Post, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
     """The job with two POSTs of the same POST number merged into one, and with a note about the two.
 
     They are merged because evidence names only the POST number, and can belong to either of them. The merged POST lasts
     from the beginning of the first to the end of the last, so that rows of 8x8's log for both match it.
     """
-    merged = with_post(job, lasting(known, post))
+    merged = with_merged(job, lasting(known, post), policy=policy)
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
     return replace(merged, notes=(*merged.notes, note))
 
@@ -73,6 +73,15 @@ def lasting(known: Post, post: Post) -> Post:
     return replace(
         known, began_at=min(known.began_at, post.began_at), valid_until=max(known.valid_until, post.valid_until)
     )
+
+
+def with_merged(job: Job, post: Post, *, policy: CallPolicy) -> Job:
+    """The job with a merged POST. An open call is counted as active until that POST can no longer ring."""
+    known = with_post(job, post)
+    silent_from = post.valid_until + policy.ringing
+    if job.active_until is None or not post.may_have_rung or job.active_until >= silent_from:
+        return known
+    return replace(known, active_until=silent_from)
 
 
 def _twice(one: Post, other: Post) -> str:

@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import REASON, is_noted, lasting, spanning
+from voiceflow_worker.model.jobs.setback import REASON, is_noted, lasting, spanning, with_merged
 from voiceflow_worker.model.reports.verdict import GATEWAY_VERDICTS, Verdict, VerdictKind
 
 S = JobState
@@ -123,7 +123,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
     if not _is_same(known, post, job):
         if not (known.may_have_rung and post.may_have_rung):
             return with_post(job, post) if post.may_have_rung else job
-        job = spanning(job, known, post, at=at)
+        job = spanning(job, known, post, at=at, policy=policy)
         known = job.post(post.number) or known
     if was_reached(job, post) and not was_reached(job, known):
         # The two sessions ended differently. The session that the person answered counts.
@@ -135,7 +135,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
             kind=merged.verdict, message=merged.message or "", code=merged.code, session_id=merged.session_id
         )
         job = answered(job, post.number, verdict, at=merged.answered_at or at, policy=policy)
-    job = with_post(job, replace(merged, outcome=known.outcome))
+    job = with_merged(job, replace(merged, outcome=known.outcome), policy=policy)
     if merged.outcome is not None:
         job = summarised(job, post.number, merged.outcome, at=at, policy=policy)
     return job
