@@ -6,6 +6,7 @@ import pytest
 
 from tests.cli.running import Program
 from tests.cli.stored import empty, enqueued
+from tests.support.redis_server import standalone
 from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
 LOOKING = [
@@ -25,6 +26,26 @@ def test_a_command_that_only_looks_makes_no_store(
     assert (ended.code, ended.out) == (3, "")
     assert f"there is no store {voiceflow.folder / 'cals.db'}" in ended.err
     assert list(voiceflow.folder.iterdir()) == []
+
+
+def test_a_redis_that_may_forget_is_reported_by_commands_that_add_calls_and_by_the_doctor(
+    voiceflow: Program, tmp_path: Path
+) -> None:
+    concern = "the last two seconds of writes may be lost"
+    (voiceflow.folder / "people.csv").write_text("destination\n+6587654321\n")
+    call = ["people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567"]
+    server = standalone(tmp_path / "redis").start()
+    try:
+        server.ask("CONFIG", "SET", "appendfsync", "everysec")
+        enqueued = voiceflow("enqueue", *call, "--store", server.url)
+        assert (enqueued.code, enqueued.err.count(concern)) == (0, 1)
+        for command in (["status"], ["report"], ["calls", "list"], ["hold"], ["queues"]):
+            looked = voiceflow(*command, "--store", server.url)
+            assert (looked.code, concern in looked.err) == (0, False)
+        found = voiceflow("doctor", "--store", server.url)
+        assert (found.out + found.err).count(concern) == 1
+    finally:
+        server.kill()
 
 
 def test_stores_that_are_near_are_named_the_likeliest_first(voiceflow: Program) -> None:

@@ -67,6 +67,11 @@ def backend_for(url: str) -> Opener:
     )
 
 
+def is_redis(url: str) -> bool:
+    """Whether this URL names a Redis or a Valkey."""
+    return url.partition(":")[0].lower() in _REDIS_SCHEMES
+
+
 def registered() -> list[str]:
     """The URL schemes for which a backend is registered, sorted."""
     return sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})

@@ -34,11 +34,13 @@ async def opened_queue(
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
-    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. The
+    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. A Redis
+    that should be configured differently is then not reported either, because the worker and the doctor report it. The
     settings limit the wait for a locked or missing store. If `makes` is True, they also limit the wait for a read-only
     store. `patience` is the longest wait of each later operation while another process keeps the file locked.
     """
     from voiceflow_worker.backends.file_address import file_of
+    from voiceflow_worker.backends.registry import is_redis
     from voiceflow_worker.backends.waiting import opened_in_time
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.redial import redial_policy
@@ -51,6 +53,8 @@ async def opened_queue(
     options: dict[str, Any] = {}
     if patience is not None and file_of(settings.store) is not None:
         options["patience"] = patience
+    if not makes and is_redis(settings.store):
+        options["advises"] = False
     async with opened_in_time(settings.store, wait=wait, writes=makes, **options) as store:
         redial = None
         if settings.redial_on:

@@ -65,12 +65,12 @@ def _state(name: str) -> JobState | None:
 
 @asynccontextmanager
 async def open_redis(
-    url: str, *, clock: Clock | None = None, durability: str | None = None
+    url: str, *, clock: Clock | None = None, durability: str | None = None, advises: bool = True
 ) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data.
+    may lose data. With `advises=False`, no warning about the server's configuration is logged at the opening.
 
     Raises SettingsError for an invalid URL, RedisForgetsError for a server that may lose data or does not show its
     settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does not answer.
@@ -82,7 +82,7 @@ async def open_redis(
     keys = Keys(parsed.prefix)
     survey = Survey(parsed, keys)
     _quieten_driver()
-    link = Link(parsed, [survey.durability, survey.schema])
+    link = Link(parsed, [survey.durability, survey.schema], advises=advises)
     async with link.opened():
         if clock is None:
             clock = server_clock = ServerClock(link, keys.schema)

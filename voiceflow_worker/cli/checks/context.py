@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from voiceflow_worker.backends.file_address import file_of
-from voiceflow_worker.backends.registry import open_store
+from voiceflow_worker.backends.registry import is_redis, open_store
 from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, CannotLookError, Diagnosis, failure, ok, warning
 from voiceflow_worker.core.ports import Store
@@ -121,8 +121,10 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
     with anyio.CancelScope(deadline=anyio.current_time() + TIME_LIMIT.total_seconds()) as opening:
         async with AsyncExitStack() as stack:
             store: Store | None = None
+            # The check of the durability reports a Redis that should be configured differently.
+            quietly: dict[str, Any] = {"advises": False} if is_redis(settings.store) else {}
             try:
-                store = await stack.enter_async_context(open_store(settings.store))
+                store = await stack.enter_async_context(open_store(settings.store, **quietly))
                 found = _found(store)
             except (StoreError, SettingsError) as error:
                 found = failure(str(error), remedy="do what the message says, and check VOICEFLOW_STORE")

@@ -189,11 +189,15 @@ class Link:
     Each session begins with the `greetings`, which check the durability and the schema of the server. A session ends
     when the connection is lost or the primary has changed. A request between two sessions waits for up to a second, and
     then raises StoreUnavailableError.
+
+    A warning about the configuration of the server is logged when it is new. Unless `advises`, the warning of the first
+    session is not logged.
     """
 
-    def __init__(self, url: RedisURL, greetings: Sequence[Greeting]) -> None:
+    def __init__(self, url: RedisURL, greetings: Sequence[Greeting], *, advises: bool = True) -> None:
         self._url = url
         self._greetings = tuple(greetings)
+        self._advises = advises
         self._session: Session | None = None
         self._opened = anyio.Event()
         self._why: VoiceflowError | None = None
@@ -379,7 +383,8 @@ class Link:
             found = await greeting(client)
             if found is None:
                 continue
-            if found.warning is not None and found != self._durability:
+            is_told = self._advises or self._durability is not None
+            if found.warning is not None and found != self._durability and is_told:
                 _log.warning(
                     "this Redis should be configured differently", store=self._url.shown, warning=found.warning
                 )
