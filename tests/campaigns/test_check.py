@@ -21,6 +21,12 @@ def test_a_good_campaign_is_valid(tmp_path: Path) -> None:
     assert (report.is_valid, report.rows, report.bad, report.duplicates) == (True, 2, 0, 1)
 
 
+def test_a_number_that_is_called_twice_with_different_texts_is_a_warning(tmp_path: Path) -> None:
+    report = check_file(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654321,Anna\n"), OPTIONS, now=NOW)
+    assert (report.is_valid, report.duplicates) == (True, 0)
+    assert [(found.row, found.severity.value) for found in report.findings] == [(3, "warning")]
+
+
 def test_every_bad_row_is_reported_with_its_place(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\nnone,Ana\n+6587654321,\n")
     report = check_file(path, OPTIONS, now=NOW)

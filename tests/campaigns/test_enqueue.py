@@ -102,6 +102,14 @@ async def test_a_file_enqueued_twice_calls_nobody_twice(queue: CallQueue, tmp_pa
     assert len(await jobs(queue)) == 2
 
 
+async def test_a_number_with_two_texts_is_called_twice_and_reported(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + GOOD + "+6587654321,Anna\n")
+    for dry_run, made in ((True, 0), (False, 3)):
+        report = await enqueue(queue, path, dry_run=dry_run)
+        assert (numbers(report), report.refused) == ((made, 0, 0), False)
+        assert [(found.row, found.severity.value) for found in report.findings] == [(4, "warning")]
+
+
 async def test_a_file_that_was_enqueued_in_part_is_simply_enqueued_again(queue: CallQueue, tmp_path: Path) -> None:
     await enqueue(queue, file_of(tmp_path, HEADER + "+6587654322,Ben\n"))
     assert numbers(await enqueue(queue, file_of(tmp_path, HEADER + GOOD))) == (1, 1, 0)

@@ -129,6 +129,28 @@ def test_a_row_that_is_there_twice_is_called_once_and_both_lines_are_named(tmp_p
     assert len(requests(rows)) == 2
 
 
+REPEATED = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n(+65) 8765 4321,Anna\n+6587654322,B\n+6587654321,Ana\n"
+
+
+def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warning(tmp_path: Path) -> None:
+    campaign = open_campaign(file_of(tmp_path, REPEATED), OPTIONS, now=NOW)
+    assert len(requests(campaign)) == 4
+    (found,) = campaign.repeats()
+    assert (found.row, found.column, found.is_error) == (4, "destination", False)
+    assert found.message.startswith("2 rows would call a number again that an earlier row of the same batch calls with")
+    assert "such as row 4 after row 2" in found.message
+
+
+def test_a_number_of_another_batch_or_with_a_key_of_its_own_or_of_a_bad_row_is_no_repetition(tmp_path: Path) -> None:
+    table = (
+        "destination,name,batch_id,unique_key\n+6587654321,Ana,,\n+6587654321,Anna,b,\n+6587654321,A,,k\n"
+        "+6587654321,,,\n+6587654321,Ana,,\n"
+    )
+    campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
+    assert [row.is_bad for row in campaign] == [False, False, False, True, False]
+    assert campaign.repeats() == ()
+
+
 def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_both_lines(tmp_path: Path) -> None:
     table = "destination,name,unique_key\n+6587654321,Ana,k1\n+6587654322,Ben,k1\n+6587654321,Ana,k1\n"
     rows = read(file_of(tmp_path, table))

@@ -11,6 +11,7 @@ from pathlib import Path
 from voiceflow_worker.campaigns.calls.completion import missing_from
 from voiceflow_worker.campaigns.calls.keys import SeenKeys
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.repeats import Repeats
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.speech_filters import SpecimenText
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
@@ -31,10 +32,10 @@ from voiceflow_worker.model.text.duration import LONGEST
 class CampaignRows:
     """The rows of a campaign file, each with its call or its errors. They can be iterated only once.
 
-    Only digests of the rows' keys stay in memory. Validities are compared with `now`; `on_bytes` gets the number of
-    bytes read so far. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a
-    campaign (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single
-    rows are in their findings.
+    Only digests of the rows' keys and numbers stay in memory. Validities are compared with `now`; `on_bytes` gets the
+    number of bytes read so far. The constructor and the iteration raise CampaignFileError for a file that cannot be
+    read as a campaign (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors
+    of single rows are in their findings.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class CampaignRows:
         self._csv = CsvValues(self.source.header, self.source.columns)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
+        self._repeats = Repeats()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
 
@@ -75,6 +77,11 @@ class CampaignRows:
             yield self._against_earlier(self._read(raw), seen)
         if not found_any:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
+
+    def repeats(self) -> tuple[Finding, ...]:
+        """A warning if rows that were read so far call a number again with another body. To be asked after the rows."""
+        found = self._repeats.finding(file=self.file)
+        return () if found is None else (found,)
 
     def _read(self, raw: RawRow) -> ReadRow:
         if raw.problems:
@@ -107,6 +114,8 @@ class CampaignRows:
         key, number = read.call.unique_key, read.raw.number
         earlier = seen.first(key, row=number, digest=read.digest)
         if earlier is None:
+            if read.has_made_key:
+                self._repeats.add(read.call.batch_id, read.call.destination, row=number)
             return read
         row, is_same = earlier
         if is_same:

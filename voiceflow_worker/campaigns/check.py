@@ -84,6 +84,7 @@ def check_file(
                     url = params.get("fileUrl")
                     if isinstance(url, str):
                         file_urls.setdefault(url, read.raw.number)
+        findings.add(campaign.repeats())
     except CampaignFileError as error:
         # The file has a field of its own in the finding, so its name is left out of the message.
         message = str(error).removeprefix(str(path)).lstrip(" :,")

@@ -111,6 +111,7 @@ async def enqueue_file(
                 await before.add(judged)
             _hold(judged.new, held)
             report_reading()
+        tally.findings.add(campaign.repeats())
         refused = tally.rejected > 0 and not skip_bad
         if before is not None and not refused:
             tally.called_before(await before.find())

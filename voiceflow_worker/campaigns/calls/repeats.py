@@ -1,0 +1,57 @@
+"""Rows of a file that call a number which an earlier row calls too, with another body."""
+
+from __future__ import annotations
+
+from array import array
+
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.text.counting import count_of
+
+_PARTS = 256
+
+
+class Repeats:
+    """The numbers of a file so far, and the rows that call them. They take 16 bytes a row.
+
+    They are compared when the whole file has been read. The rows are in parts, and all rows that call one number are in
+    the same part. So only one part at a time is made into a set.
+    """
+
+    def __init__(self) -> None:
+        self._marks: list[array[int]] = [array("q") for _ in range(_PARTS)]
+        self._rows: list[array[int]] = [array("q") for _ in range(_PARTS)]
+
+    def add(self, batch_id: str | None, number: str, *, row: int) -> None:
+        """Add a row with a call of its own to this number."""
+        mark = hash((batch_id, number))
+        part = mark % _PARTS
+        self._marks[part].append(mark)
+        self._rows[part].append(row)
+
+    def finding(self, *, file: str) -> Finding | None:
+        """The warning about all rows that call a number again, with the first of them; None without such rows."""
+        count = 0
+        first: tuple[int, int] | None = None
+        for marks, rows in zip(self._marks, self._rows, strict=True):
+            if len(set(marks)) == len(marks):
+                continue
+            seen: dict[int, int] = {}
+            for mark, row in zip(marks, rows, strict=True):
+                earlier = seen.setdefault(mark, row)
+                if earlier != row:
+                    count += 1
+                    first = min(first or (row, earlier), (row, earlier))
+        if first is None:
+            return None
+        row, earlier = first
+        return Finding(
+            file=file,
+            row=row,
+            column="destination",
+            severity=Severity.WARNING,
+            message=(
+                f"{count_of(count, 'row')} would call a number again that an earlier row of the same batch calls with "
+                f"another body, such as row {row} after row {earlier}. Each of these rows is a call of its own. Remove "
+                "the rows that are not intended. A row with a unique_key is not reported"
+            ),
+        )
