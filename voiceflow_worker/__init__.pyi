@@ -101,6 +101,7 @@ from .model.jobs.job import RedialPolicy as RedialPolicy
 from .model.jobs.policy import CallPolicy as CallPolicy
 from .model.jobs.policy import Outcomes as Outcomes
 from .model.numbers.phone import usual_form as usual_form
+from .model.numbers.spellings import telephone_of as telephone_of
 from .model.records.call_json import call_as_json as call_as_json
 from .model.records.call_outcome import CallOutcome as CallOutcome
 from .model.records.call_outcome import OutcomeKind as OutcomeKind

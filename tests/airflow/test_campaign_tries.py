@@ -138,6 +138,13 @@ def test_a_number_that_is_spelled_another_way_is_the_same_row(on: Stage, number:
     assert rings(on, person) == [1]
 
 
+def test_a_number_with_and_without_the_mobile_digit_is_the_same_row(on: Stage) -> None:
+    spelt, respelt, here = "+5215512345678", "+525512345678", context("digit")
+    for each in (spelt, respelt, spelt):
+        campaign([row(each)]).execute(here)
+    assert rings(on, spelt, respelt) == [1, 0]
+
+
 def test_other_rows_and_another_order_call_nobody_again(on: Stage, number: Callable[[], str]) -> None:
     people, here = [number() for _ in range(4)], context("order")
     campaign([row(each) for each in people[:3]]).execute(here)

@@ -158,6 +158,13 @@ async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(s
     assert await scene.posts() == 1
 
 
+async def test_a_number_respelled_after_the_call_left_is_the_same_phone(scene: Scene) -> None:
+    first = await scene.enqueue(to="+5491123456789")
+    assert await scene.posts() == 1
+    assert (await scene.enqueue(to="+541123456789")).id == first.id
+    assert await scene.posts() == 1
+
+
 async def test_a_task_that_airflow_stopped_calls_when_it_is_tried_again(scene: Scene) -> None:
     first = await scene.enqueue()
     await scene.queue.cancel(first.id, reason=STOPPED_BY_AIRFLOW)

@@ -169,6 +169,15 @@ async def test_another_spelling_is_the_same_number(scene: Scene) -> None:
     assert await scene.rings(A) == [1]
 
 
+@pytest.mark.parametrize("was_sent", [True, False])
+async def test_a_number_with_and_without_the_mobile_digit_is_one_phone(scene: Scene, was_sent: bool) -> None:
+    spelt, respelt = "+5215512345678", "+525512345678"
+    await scene.expanded([spelt])
+    assert await scene.rings(spelt) == [1] if was_sent else True
+    await scene.expanded([B, respelt], cleared=1)
+    assert await scene.rings(spelt, respelt, B) == [was_sent, not was_sent, 1]
+
+
 async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Scene) -> None:
     saved = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
     for _ in range(3):

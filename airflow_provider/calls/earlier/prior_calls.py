@@ -9,7 +9,7 @@ from enum import Enum, auto
 from airflow_provider.calls.cancellation import was_cancelled_by_task
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from voiceflow_worker import CallQueue, Job, JobState
+from voiceflow_worker import CallQueue, Job, JobState, telephone_of
 
 AT_ONCE = 500
 MARGIN = 2
@@ -79,8 +79,8 @@ class PriorCall:
 
 
 def called_number(number: str) -> str:
-    """Return the value of `called` for a row that is identified by its phone number."""
-    return f"number {number}"
+    """Return the value of `called` for a row that is identified by its phone number, in any spelling."""
+    return f"number {telephone_of(number)}"
 
 
 def called_key(key: str) -> str:

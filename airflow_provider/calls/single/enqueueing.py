@@ -16,7 +16,7 @@ from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.single.mapped import mapped_keys
 from airflow_provider.calls.single.request import RequestedCall
 from airflow_provider.calls.task_record import refuse_unknown_calls
-from voiceflow_worker import CallQueue, InvalidInputError, Job, KeyConflictError, TooLateError
+from voiceflow_worker import CallQueue, InvalidInputError, Job, KeyConflictError, TooLateError, telephone_of
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ async def enqueue_once(
     if _is_replaced(job, identity, on_clear):
         log.info("call %s is %s; this task makes a new call", job.id, job.state.value)
         return await enqueue(following)
-    if job.body and job.destination != requested.number:
+    if job.body and telephone_of(job.destination) != telephone_of(requested.number):
         job = await _cancelled(queue, job, reason=CORRECTED)
         if never_rang(job):
             return await enqueue(following)

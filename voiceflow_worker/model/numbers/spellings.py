@@ -37,6 +37,11 @@ def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
     return {spelling: None for number in numbers for spelling in spellings(number)}
 
 
+def telephone_of(e164: str) -> str:
+    """The text that identifies the telephone of a number in E.164 form: the same for every spelling of the number."""
+    return max(spellings(e164))  # +52 without a 1, and +549: the spellings that both countries use
+
+
 def read_numbers(value: object) -> tuple[str, ...]:
     """The numbers in E.164 form from a list, or from a text such as `+6531234567, +6587654321`. Raises ValueError."""
     parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
