@@ -270,6 +270,16 @@ def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(voiceflow
     assert eight.rang == [MINE]
 
 
+def test_a_call_of_a_killed_run_to_another_spelling_of_the_number_does_not_ring_either(
+    voiceflow: Program, eight: EightByEight
+) -> None:
+    spelt, respelt = "+5215512345678", "+525512345678"
+    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(spelt), batch_id="doctor"))
+    voiceflow("doctor", "--json", "--call", respelt, "--without-outcome")
+    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
+    assert eight.rang == [respelt]
+
+
 @pytest.mark.parametrize("number", ["81234567", "6581234567", "+65", "Ana"])
 def test_a_number_without_its_country_is_refused(voiceflow: Program, number: str) -> None:
     ended = voiceflow("doctor", "--call", number)

@@ -27,7 +27,8 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.phone import is_e164, normalise
+from voiceflow_worker.model.numbers.phone import is_e164, normalise, usual_form
+from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.text.duration import write_duration
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
             worker.stop()
 
         async with signals_to(stopped):
-            for left in await calls.find(states=_NOT_LEFT, batch_id=batch, destination=call.number):
-                # Left over from a run that was killed. If it were sent, the phone would ring twice.
+            for left in await _left_over(calls, batch, call.number):
+                # If it were sent, the phone would ring twice.
                 with suppress(TooLateError):
                     await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
                     tell(Step("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))
@@ -124,6 +125,14 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
                 calls=calls, worker=worker, job=job, tell=tell, stop=stop, listens=listens, command=call.command
             )
             return await watch.call()
+
+
+async def _left_over(calls: CallQueue, batch: str, number: str) -> list[Job]:
+    """The unsent calls to this number, in any spelling, that killed runs left behind."""
+    found: list[Job] = []
+    for spelling in spellings(usual_form(number)):
+        found += await calls.find(states=_NOT_LEFT, batch_id=batch, destination=spelling)
+    return found
 
 
 def _batch(usual: str, gates: Iterable[Gate]) -> str:
