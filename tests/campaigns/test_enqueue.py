@@ -228,7 +228,6 @@ async def test_a_quoted_name_in_the_rejects_is_spoken_without_the_reason(queue: 
         b'+65 8123 4501,"Lim, Ah Kow,Monday',
         b'+65 8123 4501,Lim,"x,Monday',
         b'+65 8123 4501,"Lim" Ah Kow,Monday',
-        b"+65 8123 4501,Jos\xe9,Monday",
         b"+65 8123 4501,Li\0m,Monday",
     ],
 )
@@ -326,14 +325,27 @@ async def test_rejects_of_json_lines_are_json_lines_with_a_reason(queue: CallQue
     assert numbers(await enqueue(queue, rejects)) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("name", [b"Jos\xe9", b"A\0na"])
-async def test_a_json_line_that_was_guessed_is_bad_again(queue: CallQueue, tmp_path: Path, name: bytes) -> None:
+async def test_a_json_line_with_a_nul_is_bad_again(queue: CallQueue, tmp_path: Path) -> None:
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
-    path = file_of(tmp_path, b'{"destination": "+6587654321", "name": "' + name + b'"}\n', "visits.jsonl")
+    path = file_of(tmp_path, b'{"destination": "+6587654321", "name": "A\0na"}\n', "visits.jsonl")
     assert numbers(await enqueue(queue, path, skip_bad=True, rejects=first)) == (0, 0, 1)
     assert numbers(await enqueue(queue, first, skip_bad=True, rejects=second)) == (0, 0, 1)
     assert first.read_text().splitlines()[-1] == second.read_text().splitlines()[-1]
     assert await jobs(queue) == []
+
+
+@pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])
+async def test_a_file_in_another_encoding_is_one_error_and_enqueues_nothing(
+    queue: CallQueue, tmp_path: Path, name: str
+) -> None:
+    good = HEADER + GOOD if name.endswith("csv") else '{"destination": "+6587654321", "name": "Ana"}\n' * 3
+    path = file_of(tmp_path, good.encode() + b"+6587654323,Jos\xe9\n+6587654324,Zo\xeb\n", name)
+    with pytest.raises(CampaignFileError) as caught:
+        await enqueue(queue, path, skip_bad=True, rejects=tmp_path / "bad.csv")
+    assert str(caught.value).startswith(f"{path} is not UTF-8: line 4 has the byte 0xE9 at character 16; save it again")
+    assert "CSV UTF-8" in str(caught.value)
+    assert await jobs(queue) == []
+    assert not (tmp_path / "bad.csv").exists()
 
 
 async def test_a_run_that_fails_leaves_earlier_rejects_alone(queue: CallQueue, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
         ("Destination;Name", "is not JSON: expected a value, found 'D' (character 1)"),
         ('{\n"callflow" [1]}', "is not JSON: expected colon, found '[' (line 2, character 12)"),
         (lines(BODY, BODY), "is not JSON: extra data '{' (line 2, character 1)"),
-        ('{"a": "\udcff"}'.encode("utf-8", "surrogateescape"), "line 1: is not UTF-8 (byte 0xFF at character 8)"),
+        ('{"a": "\udcff"}'.encode("utf-8", "surrogateescape"), "is not UTF-8: line 1 has the byte 0xFF at character 8"),
     ],
 )
 def test_a_json_file_that_holds_no_single_body_is_refused(tmp_path: Path, content: str | bytes, sentence: str) -> None:

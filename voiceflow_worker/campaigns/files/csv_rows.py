@@ -108,7 +108,7 @@ class CsvRows(RowSource):
         return text, cells
 
     def _unreadable(self, line: Line, problem: str) -> RawRow:
-        # It stays one cell: cells that were guessed might be taken for a good row when the rejects are read again.
+        # It stays one cell: its cells might be taken for a good row when the rejects are read again.
         cells = (line.text.rstrip("\n"),)
         return RawRow(number=line.number, text=line.text, cells=cells, problems=((None, f"the line {problem}"),))
 

@@ -26,10 +26,7 @@ _SIGNATURES = {
 
 
 class Line(NamedTuple):
-    """One line with its line feed. `number` counts from 1. `problem` is the reason why the line cannot be used.
-
-    A line that is not UTF-8 is decoded as Windows-1252, so that people can find and correct it.
-    """
+    """One line with its line feed. `number` counts from 1. `problem` is the reason why the line cannot be used."""
 
     number: int
     text: str
@@ -52,7 +49,7 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
                 raise CampaignFileError(
                     f"line {number} of {file} is longer than {LONGEST_LINE} characters; correct or remove that line"
                 )
-            yield _judged(number, line)
+            yield _judged(file, number, line)
             if number % 1000 == 0:
                 _refuse_bomb(file, unpacked=reader.tell(), packed=position())
                 if on_bytes is not None:
@@ -92,14 +89,16 @@ def _refuse_other_kinds(file: InputFile, beginning: bytes) -> None:
         raise CampaignFileError(f"{file} is not UTF-8 text (UTF-16, or binary data); {_REMEDY}")
 
 
-def _judged(number: int, line: str) -> Line:
+def _judged(file: InputFile, number: int, line: str) -> Line:
     try:
         line.encode("utf-8")
     except UnicodeEncodeError as error:
         raw = line.encode("utf-8", "surrogateescape")
         byte = raw[len(line[: error.start].encode("utf-8", "surrogateescape"))]
-        sentence = f"is not UTF-8 (byte 0x{byte:02X} at character {error.start + 1}); {_REMEDY}"
-        return Line(number, raw.decode("cp1252", "replace").replace("\0", ""), sentence)
+        # A single line is hardly ever in another encoding: the whole file is, and saving it again corrects all lines.
+        raise CampaignFileError(
+            f"{file} is not UTF-8: line {number} has the byte 0x{byte:02X} at character {error.start + 1}; {_REMEDY}"
+        ) from None
     if "\0" not in line:
         return Line(number, line)
     problem = "has a NUL character; remove it, or save the file again as CSV UTF-8"

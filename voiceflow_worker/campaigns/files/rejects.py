@@ -92,9 +92,9 @@ class RejectsFile:
             case _:
                 # Without a JSON object there is no key for the reason: it becomes a comment above the line.
                 text = raw.text.rstrip()
-                # A line in another encoding was guessed. As a JSON string, the guess is no call before it is corrected.
-                guessed = bool(raw.problems) and raw.code is None
-                file.write(f"// {REASON}: {reason}\n{orjson.dumps(text).decode() if guessed else text}\n")
+                # A line with NUL characters has lost them. As a JSON string, it is no call before it is corrected.
+                is_changed = bool(raw.problems) and raw.code is None
+                file.write(f"// {REASON}: {reason}\n{orjson.dumps(text).decode() if is_changed else text}\n")
 
     def _row(self, file: IO[str], reason: str, cells: Sequence[str]) -> None:
         # A file of rejects has a reason already. A row of one cell has lost it, or could not be read.
