@@ -258,7 +258,11 @@ def test_what_can_be_read_of_a_damaged_file_is_taken_over(voiceflow: Program) ->
 def test_a_store_that_is_gone_altogether_is_put_back_and_held(voiceflow: Program) -> None:
     backed_up(voiceflow)
     (voiceflow.folder / "calls.db").unlink()
-    assert voiceflow("restore", "copy.db").code == 0
+    ended = voiceflow("restore", "copy.db")
+    assert ended.code == 0
+    assert f"there was no store {voiceflow.folder / 'calls.db'} before" in ended.out
+    assert "Compare the queued calls with the logs of 8x8, and cancel those that were made" in ended.out
+    assert "damaged" not in ended.out
     assert states(voiceflow.folder) == {"queued": COUNT}
     (held,) = voiceflow("status", "--json").document["holds"]
     assert "no store to compare" in held["reason"]

@@ -87,6 +87,7 @@ def _as_json(done: Restored, file: Path) -> dict[str, object]:
         "calls": done.calls,
         "waiting": done.waiting,
         "taken_over": asdict(done.taken),
+        "replaced": done.replaced,
         "held": list(done.held),
         "moved": [str(each) for each in done.moved],
     }
@@ -107,7 +108,13 @@ def _lines(done: Restored) -> Iterator[str]:
             f"not taken over: {count_of(taken.left, 'call')} enqueued after the backup and never sent. Enqueue the "
             "files again: only missing calls are added"
         )
-    if done.moved and taken.unreadable is None:
+    if not done.replaced:
+        yield (
+            f"there was no store {done.path} before, so calls sent after the backup are unknown. Compare the queued "
+            "calls with the logs of 8x8, and cancel those that were made; or, if the store has another path, remove "
+            f"{done.path} and restore to that path with --store"
+        )
+    elif taken.unreadable is None:
         yield "the old file cannot be read: calls sent after the backup are unknown"
     elif not taken.is_whole:
         lost = count_of(taken.unreadable or 0, "call")

@@ -51,7 +51,8 @@ class Restored:
     """The result of a restore.
 
     `made_at` is when the backup was made; None for a plain copy, where this is not recorded. `moved` are the files that
-    were moved aside. `waiting` is the number of calls that would be sent without the holds.
+    were moved aside. `waiting` is the number of calls that would be sent without the holds. `replaced` is False if
+    there was no store at this path.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Restored:
     moved: tuple[Path, ...]
     held: tuple[str, ...]
     taken: TakenOver
+    replaced: bool
 
 
 @dataclass(slots=True)
@@ -103,7 +105,14 @@ def restore(
             sync(temporary)
             moved = _swap(temporary, path, replaced, at=clock())
     return Restored(
-        path=path, made_at=made_at, calls=calls, waiting=waiting, moved=moved, held=tuple(held), taken=taken
+        path=path,
+        made_at=made_at,
+        calls=calls,
+        waiting=waiting,
+        moved=moved,
+        held=tuple(held),
+        taken=taken,
+        replaced=replaced is not None,
     )
 
 
