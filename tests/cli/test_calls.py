@@ -198,6 +198,12 @@ def test_one_call_that_cannot_be_taken_back_does_not_keep_the_others(voiceflow: 
     assert "no job default.nobody" in ended.err
 
 
+def test_the_help_says_what_is_cancelled_now_and_what_later(voiceflow: Program) -> None:
+    words = " ".join(voiceflow("calls", "cancel", "--help").out.replace("│", " ").split())
+    assert "for good. Now: its waiting calls end. Later: a call that is being sent now" in words
+    assert "nothing can be added to the batch" in words
+
+
 def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 3, batch_id="march")
     enqueued(voiceflow.folder, 2, batch_id="april")

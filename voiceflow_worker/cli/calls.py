@@ -139,7 +139,13 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
 
 async def cancel(
     *ids: JobIds,
-    batch: Annotated[BatchOption, Parameter(help="Cancel this batch for good, including calls added later.")] = None,
+    batch: Annotated[
+        BatchOption,
+        Parameter(
+            help="Cancel this batch for good. Now: its waiting calls end. Later: a call that is being sent now and "
+            "comes back to the queue, for example for a redial, ends too; and nothing can be added to the batch."
+        ),
+    ] = None,
     reason: str | None = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
