@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,12 +17,16 @@ from voiceflow_worker import (
     CallRequest,
     HookOptions,
     InvalidInputError,
+    OutcomeWebhook,
     RedialPolicy,
     Store,
+    VoiceClient,
     WorkerOptions,
 )
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.admission import PRIORITIES
+from voiceflow_worker.model.jobs.person_limit import PersonLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +88,32 @@ async def test_a_number_for_a_duration_is_refused_wherever_it_is_given(queue: Ca
         for name in (each.name for each in fields(kind) if isinstance(each.default, timedelta)):
             with pytest.raises(InvalidInputError, match=f"{name} is '3', which is not a timedelta"):
                 kind(**{name: three})
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+TIMED: dict[str, Callable[[Any], object]] = {
+    "connect_timeout": lambda given: VoiceClient("key-1", "acme", connect_timeout=given),
+    "read_timeout": lambda given: VoiceClient("key-1", "acme", read_timeout=given),
+    "overall_timeout": lambda given: Menu("main", prompt="Press 1.", overall_timeout=given),
+    "digit_timeout": lambda given: Menu("main", prompt="Press 1.", digit_timeout=given),
+    "span": lambda given: PersonLimit(3, given),
+    "deadline": lambda given: OutcomeWebhook("https://example.com/", secret=SECRET, deadline=given),
+    "connect_timeout of a webhook": lambda given: OutcomeWebhook(
+        "https://example.com/", secret=SECRET, connect_timeout=given
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_limit_of_time_is_a_timedelta_above_0(name: str) -> None:
+    with pytest.raises(
+        InvalidInputError, match=f"{name.split(maxsplit=1)[0]} is '3', which is not a timedelta; give a timedelta"
+    ):
+        TIMED[name](3)
+    for given in (timedelta(), -timedelta(seconds=1)):
+        with pytest.raises(InvalidInputError, match=r"above 0|greater than 0|more than 0"):
+            TIMED[name](given)
+    TIMED[name](timedelta(seconds=30))
 
 
 async def test_naive_times_are_refused_wherever_they_are_given(queue: CallQueue) -> None:

@@ -28,6 +28,7 @@ from voiceflow_worker.gateway.transport.transports import Carrier, DefaultTransp
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.text.duration import checked_duration
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class VoiceClient(api.AccountApi):
     httpx-aiohttp's own transport, each of its errors leaves the call in doubt.
 
     The API key does not appear in any repr, log or error. Over http:// it is sent only to this machine (a sandbox),
-    unless `allow_plain_http` is set. Raises SettingsError for invalid settings.
+    unless `allow_plain_http` is set. Raises SettingsError for invalid settings, and InvalidInputError for a timeout
+    that is not a timedelta.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class VoiceClient(api.AccountApi):
     ) -> None:
         if transport is not None and (proxy is not None or ssl_context is not None):
             raise SettingsError("proxy and ssl_context have no effect on a given transport: set them in the transport")
+        checked_duration("connect_timeout", connect_timeout)
+        checked_duration("read_timeout", read_timeout)
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
             raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
         address = base_url or wire.BASE_URL
@@ -138,8 +142,10 @@ class VoiceClient(api.AccountApi):
     ) -> Self:
         """A client with these settings. `patience` is an upper bound for both timeouts in the settings.
 
-        Raises SettingsError, which names every missing setting.
+        Raises SettingsError, which names every missing setting, and InvalidInputError for a wrong `patience`.
         """
+        if patience is not None:
+            checked_duration("patience", patience, positive=True)
         missing = settings.missing_for_calls()
         if missing or settings.api_key is None or settings.sub_account is None:
             raise SettingsError("; ".join(missing))

@@ -16,6 +16,7 @@ from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
 from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.text.duration import checked_duration
 
 H = TypeVar("H", bound="Handler")
 
@@ -110,7 +111,8 @@ class Menu(Manner):
 
     A setting that is missing is inherited from the menu that led here. The defaults of the first menu are 2 retries, 10
     s for the whole answer, and a hang-up as the fallback. Raises InvalidInputError for a wrong name: a name has 1 to 32
-    lower-case letters, digits, - and _, and begins with a letter or digit.
+    lower-case letters, digits, - and _, and begins with a letter or digit. Raises it too for a timeout that is not a
+    timedelta above 0.
     """
 
     name: str = field(kw_only=False)
@@ -128,6 +130,9 @@ class Menu(Manner):
                 f"{self.name!r} cannot be the name of a menu: use 1 to 32 lower-case letters, digits, - and _, "
                 "beginning with a letter or digit"
             )
+        for timeout in ("overall_timeout", "digit_timeout"):
+            if (given := getattr(self, timeout)) is not None:
+                checked_duration(timeout, given, positive=True)
         for setting, value, fewest in (("retries", self.retries, 0), ("tries", self.tries, 1)):
             if value is not None and not fewest <= value <= 20:
                 raise InvalidInputError(f"menu {self.name}: {setting} should be {fewest} to 20, not {value}")

@@ -15,6 +15,7 @@ from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_retry_after
 from voiceflow_worker.gateway.answers.verdict import describe
 from voiceflow_worker.model.records.call_outcome import CallOutcome
+from voiceflow_worker.model.text.duration import checked_duration
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.notify.signature import ID, SIGNATURE, TIMESTAMP, Secrets
 
@@ -33,7 +34,8 @@ class OutcomeWebhook:
     any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time
     that a Retry-After gives. Redirects are not followed. Proxies that the environment names are not used. `secret` may
     be a list while a new secret replaces an old one. An http address on another machine is refused without
-    `allow_plain_http`. Raises SettingsError for a bad address or secret.
+    `allow_plain_http`. Raises SettingsError for a bad address or secret, and InvalidInputError for a limit of time that
+    is not a timedelta above 0.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class OutcomeWebhook:
     ) -> None:
         self._url = _checked(url, allow_plain_http=allow_plain_http)
         self._secrets = Secrets(secret)
-        self._deadline = deadline
+        self._deadline = checked_duration("deadline", deadline, positive=True)
         self._now = now
+        checked_duration("connect_timeout", connect_timeout, positive=True)
         self._client = httpx.AsyncClient(
             transport=transport
             or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_connections=CONNECTIONS)),

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import LONGEST, read_duration, write_duration
+from voiceflow_worker.model.text.duration import LONGEST, checked_duration, read_duration, write_duration
 
 MOST_ATTEMPTS = 20
 """The highest limit that can be set, because a store keeps a record for each attempt within the span."""
@@ -21,6 +21,7 @@ class PersonLimit:
     span: timedelta
 
     def __post_init__(self) -> None:
+        checked_duration("span", self.span)
         if not 1 <= self.attempts <= MOST_ATTEMPTS or not timedelta() < self.span <= LONGEST:
             raise InvalidInputError(
                 f"a limit of {self.attempts} attempts per person within {self.span} is impossible: give 1 to "

@@ -26,11 +26,15 @@ def read_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def checked_duration(name: str, value: object) -> timedelta:
-    """The value, if it is a timedelta. Otherwise raises InvalidInputError."""
+def checked_duration(name: str, value: object, *, positive: bool = False) -> timedelta:
+    """The value, if it is a timedelta, and with `positive` above 0. Otherwise raises InvalidInputError."""
     if not isinstance(value, timedelta):
         raise InvalidInputError(
             f"{name} is {str(value)[:40]!r}, which is not a timedelta; give a timedelta, such as timedelta(seconds=30)"
+        )
+    if positive and value <= timedelta():
+        raise InvalidInputError(
+            f"{name} is {value}, which is not above 0; give a timedelta, such as timedelta(seconds=30)"
         )
     return value
 
