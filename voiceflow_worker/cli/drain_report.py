@@ -20,30 +20,33 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.counting import count_of
 
-LOOK_EVERY = 0.5
-WAITING_EVERY = 6
-"""The reasons why calls wait are read with every sixth count of calls only, because reading them takes longer."""
+LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
+"""The seconds between two looks at a queue: the shortest and the longest."""
+_SHARE = 0.05
+"""The part of the time that looks may take. They read up to 2000 waiting calls in the process of the worker."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
 
 @asynccontextmanager
 async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None]:
-    """Show how many calls of the queue have ended, while the block lasts."""
+    """Show how many calls of the queue have ended, and why others wait, while the block lasts.
+
+    Both come from one reading of the store.
+    """
     before = await calls.store.jobs.count(calls.name)
 
     async def look(shown: Meter) -> None:
-        waiting, looks = "", 0
+        pause = LOOK_EVERY
         while True:
-            await anyio.sleep(LOOK_EVERY)
+            await anyio.sleep(pause)
+            began = anyio.current_time()
             try:
-                counts = await calls.store.jobs.count(calls.name)
-                if looks % WAITING_EVERY == 0:
-                    waiting = (await calls.status()).waiting.in_words()
+                status = await calls.status()
             except StoreError:
                 continue  # the worker reports it
-            looks += 1
-            _show(shown, before, counts, waiting=waiting)
+            pause = min(max(LOOK_EVERY, (anyio.current_time() - began) / _SHARE), LONGEST_PAUSE)
+            _show(shown, before, status.states, waiting=status.waiting.in_words())
 
     with meter(label) as shown:
         async with anyio.create_task_group() as group:
