@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import Job, JobState
+from voiceflow_worker import Job, JobState, RedialPolicy, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -69,3 +69,32 @@ async def test_who_was_reached_or_asked_to_be_left_alone_is_not_called_again(
     await here.summarise(job, status, number=1)
     assert await here.state(job) == state
     assert await here.send() == []
+
+
+@pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED])
+async def test_who_answered_the_other_session_of_a_repeated_request_is_not_called_again(
+    here: Engine, clock: ManualClock, status: SessionStatus
+) -> None:
+    """Something between this machine and 8x8 has sent the POST twice: one call found the line busy with the other."""
+    again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta(minutes=1))
+    job = await here.enqueue(redial=again)
+    await here.send()
+    await here.summarise(job, SessionStatus.BUSY, session_id="the second call")
+    assert await here.state(job) == "queued"
+    await here.summarise(job, status, number=1)
+    clock.advance(timedelta(minutes=5))
+    assert (await here.send(), await here.state(job)) == ([], "completed")
+
+
+async def test_an_opt_out_in_a_summary_that_comes_after_the_outcome_is_kept(here: Engine) -> None:
+    job = await here.enqueue()
+    await here.send()
+    await here.summarise(job, SessionStatus.COMPLETED, session_id="the second call")
+    await here.enqueue()
+    await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+    listed = SuppressionList(here.store)
+    assert list(await listed.find(job.destination)) == [job.destination]
+    assert await here.send() == []
+    await listed.remove(job.destination)
+    await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+    assert await listed.find(job.destination) == {}, "a repeated summary does not add the number again"

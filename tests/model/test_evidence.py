@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolic
 from voiceflow_worker.model.jobs.lifecycle import redial_at
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 S = JobState
@@ -46,6 +46,7 @@ def outcome(status: SessionStatus, *, code: int | None = None, message: str | No
 
 COMPLETED, BUSY = outcome(SessionStatus.COMPLETED), outcome(SessionStatus.BUSY)
 DROPPED = outcome(SessionStatus.FAILED, code=-2007)
+UNSUBSCRIBED = SessionStatus.COMPLETED_UNSUBSCRIBED
 OUTCOMES = [*map(outcome, SessionStatus), DROPPED]
 
 ON_BUSY = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=10 * MINUTE)
@@ -290,7 +291,39 @@ class TestSummaries:
     def test_the_first_summary_of_a_post_wins(self, first: Outcome) -> None:
         job = summary(sending(redial=ON_BUSY, valid_until=NOW + HOUR), first)
         for later in OUTCOMES:
-            assert summary(job, later, 1) is job
+            if later.status not in REACHED | OPT_OUTS:
+                assert summary(job, later, 1) is job
+
+    @pytest.mark.parametrize("first", [outcome(SessionStatus.NO_ANSWER), COMPLETED, outcome(UNSUBSCRIBED)])
+    def test_a_call_that_ended_does_not_end_again_as_answered(self, first: Outcome) -> None:
+        job = summary(sending(), first)
+        assert summary(job, COMPLETED, 1) is job
+
+    @pytest.mark.parametrize("redialling", [lambda job: job, leased], ids=["queued", "leased"])
+    def test_a_person_who_answered_another_session_of_the_post_is_not_called_again(
+        self, redialling: Callable[[Job], Job]
+    ) -> None:
+        """A proxy on the way to 8x8 may repeat a request: the second call finds the line busy with the first."""
+        waits = redialling(summary(sending(redial=ON_BUSY), replace(BUSY, session_id="second")))
+        after = summary(waits, replace(COMPLETED, session_id="first"), 1)
+        assert (after.state, after.outcome_status, after.worker_id) == (S.COMPLETED, SessionStatus.COMPLETED, None)
+        assert summary(after, BUSY, 1) is after
+
+    @pytest.mark.parametrize("first", [BUSY, COMPLETED, outcome(SessionStatus.FAILED), DROPPED])
+    @pytest.mark.parametrize("redial", [None, ON_BUSY])
+    def test_an_opt_out_counts_although_the_post_has_an_outcome(
+        self, first: Outcome, redial: RedialPolicy | None
+    ) -> None:
+        job = summary(sending(redial=redial, valid_until=NOW + HOUR), first)
+        after = summary(job, outcome(UNSUBSCRIBED), 1)
+        assert (after.state, after.outcome_status) == (S.COMPLETED, UNSUBSCRIBED)
+        assert summary(after, outcome(UNSUBSCRIBED), 1) is after
+
+    def test_an_opt_out_of_an_earlier_attempt_is_recorded_while_the_next_one_is_out(self) -> None:
+        out = begun(summary(sending(redial=ON_BUSY), BUSY))
+        after = summary(out, outcome(UNSUBSCRIBED), 1)
+        told = after.posts[0].outcome
+        assert (after.state, told and told.status) == (S.SENDING, UNSUBSCRIBED)
 
     def test_a_repeated_busy_does_not_cancel_the_redial_that_it_granted(self) -> None:
         waits = summary(sending(redial=ON_BUSY), BUSY)
@@ -582,7 +615,7 @@ class TestEvidenceIsAFact:
             for post in before.posts:
                 now = job.post(post.number)
                 assert now is not None
-                assert post.outcome is None or now.outcome == post.outcome
+                assert post.outcome in {None, now.outcome} or (now.outcome and now.outcome.status in REACHED | OPT_OUTS)
                 assert post.session_id is None or now.session_id == post.session_id
                 assert post.verdict is not VerdictKind.CREATED or now.verdict is VerdictKind.CREATED
             assert job.notes[: len(before.notes)] == before.notes

@@ -189,7 +189,7 @@ def _opt_outs(moves: Sequence[Move], *, now: datetime) -> dict[str, Suppression]
             if outcome is None or outcome.status_of(each.new.destination) not in OPT_OUTS:
                 continue
             was = each.old.post(post.number)
-            if was is None or was.outcome is None:
+            if was is None or was.outcome is None or was.outcome.status_of(each.old.destination) not in OPT_OUTS:
                 job = each.new
                 reason = f"opted out: {outcome.status_text}"
                 found[job.destination] = Suppression(number=job.destination, since=now, reason=reason, job_id=job.id)

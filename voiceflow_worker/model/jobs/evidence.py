@@ -174,14 +174,15 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
 def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after the summary of the session of POST `number`.
 
-    Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. A
+    Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. But
+    a later summary counts if it brings an opt-out, or if the person has answered and the job waits to call again. A
     summary of an older POST settles the job only if no newer POST may have rung. If the person has answered, the
     summary also settles a job that waits to call again. If a redial was requested after the POST, only an answered call
     or an opt-out settles the job.
     """
     post = _recorded(job, number, evidence="summary")
     if post.outcome is not None:
-        return job
+        return _summarised_again(job, post, post.outcome, outcome, at=at, policy=policy)
     matched = post.verdict is VerdictKind.PLACED
     session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
     known = replace(post, outcome=outcome, session_id=session_id)
@@ -205,6 +206,25 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     if is_current or not has_gone_on or (waits and status in REACHED):
         return by_outcome(after, outcome, at=at, policy=policy)
     return after
+
+
+def _summarised_again(
+    job: Job, post: Post, known: Outcome, outcome: Outcome, *, at: datetime, policy: CallPolicy
+) -> Job:
+    """The job after another summary of a POST that has an outcome.
+
+    One POST can have two sessions, because something between this machine and 8x8 may repeat a request. The person may
+    answer one of the two calls, while the other is BUSY. Also, a summary may come after the log of 8x8 was read.
+    """
+    before, status = known.status_of(job.destination), outcome.status_of(job.destination)
+    waits = job.state in {S.QUEUED, S.LEASED}
+    opts_out = status in (OPT_OUTS & REACHED if before in REACHED else OPT_OUTS) and before not in OPT_OUTS
+    answers = waits and status in REACHED and before not in REACHED | OPT_OUTS
+    if not (opts_out or answers):
+        return job
+    after = with_post(job, replace(post, outcome=outcome))
+    has_ended = job.state in {S.COMPLETED, S.UNREACHED, S.FAILED} and _newer_that_may_have_rung(job, post) is None
+    return by_outcome(after, outcome, at=at, policy=policy) if waits or has_ended else after
 
 
 def found_placed(
