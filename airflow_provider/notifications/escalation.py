@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider.calls.identity import TaskIdentity, digest
 from airflow_provider.calls.waiting.polling import StopFlag, WaitedTooLongError, poll
 from airflow_provider.calls.waiting.worker import sending
-from voiceflow_worker import CallQueue, Job, TooLateError, VoiceflowError
+from voiceflow_worker import CallQueue, Job, TooLateError, VoiceflowError, telephone_of, usual_form
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
@@ -78,9 +79,12 @@ async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any
         hook.opened_queue() as queue,
         sending(hook, queue, batch_id=escalation.batch_id, stop=stop, sends=escalation.send_here),
     ):
-        for place, number in enumerate(escalation.numbers):
+        listed: Counter[str] = Counter()
+        for number in escalation.numbers:
+            telephone = telephone_of(usual_form(number))
+            listed[telephone] += 1
             try:
-                job = await _call(queue, escalation, number, place)
+                job = await _call(queue, escalation, number, key=(telephone, listed[telephone]))
                 job_ids.append(job.id)
                 job = await _answered(queue, escalation, job, stop)
             except VoiceflowError as error:
@@ -94,10 +98,12 @@ async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any
     return {"acknowledged_by": None, "job_ids": job_ids}
 
 
-async def _call(queue: CallQueue, escalation: Escalation, number: str, place: int) -> Job:
+async def _call(queue: CallQueue, escalation: Escalation, number: str, *, key: tuple[str, int]) -> Job:
+    """Return the call to this number for this occasion. `key` has its telephone, and counts the calls to it from 1."""
     from voiceflow_worker import approval_call, approval_data
 
-    unique_key = f"airflow-alarm-{digest(*escalation.occasion, place, number)[:40]}"
+    # Not the place in the list: a second callback may have the numbers in another order.
+    unique_key = f"airflow-alarm-{digest(*escalation.occasion, *key)[:40]}"
     # A second callback may have another text, for instance another time. The existing call is used.
     found = await queue.find(unique_key=unique_key)
     if found:
