@@ -141,6 +141,13 @@ def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warni
     assert "such as row 4 after row 2" in found.message
 
 
+def test_another_spelling_of_a_number_is_a_repetition_too(tmp_path: Path) -> None:
+    table = "destination,name\n+525512345678,Ana\n+5215512345678,Ana\n"
+    campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
+    assert len(requests(campaign)) == 2
+    assert "such as row 3 after row 2" in campaign.repeats()[0].message
+
+
 def test_a_number_of_another_batch_or_with_a_key_of_its_own_or_of_a_bad_row_is_no_repetition(tmp_path: Path) -> None:
     table = (
         "destination,name,batch_id,unique_key\n+6587654321,Ana,,\n+6587654321,Anna,b,\n+6587654321,A,,k\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.numbers.spellings import telephone_of
 from voiceflow_worker.model.text.counting import count_of
 
 _PARTS = 256
@@ -23,7 +24,7 @@ class Repeats:
 
     def add(self, batch_id: str | None, number: str, *, row: int) -> None:
         """Add a row with a call of its own to this number."""
-        mark = hash((batch_id, number))
+        mark = hash((batch_id, telephone_of(number)))
         part = mark % _PARTS
         self._marks[part].append(mark)
         self._rows[part].append(row)
