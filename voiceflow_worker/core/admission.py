@@ -27,7 +27,7 @@ from voiceflow_worker.model.flows.canonical import body_digest
 from voiceflow_worker.model.flows.shape import FlowEncoder
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.jobs.admission import admission_findings, text_findings
+from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.records.data import checked_data
@@ -83,6 +83,9 @@ class CheckedCall(NamedTuple):
     @classmethod
     def of(cls, request: CallRequest, encoder: FlowEncoder | None = None) -> Self:
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
+        # With an empty key, the call would be made again each time that it is enqueued again.
+        if problems := key_findings(request.unique_key):
+            raise CallFlowError(problems)
         flow = request.flow
         encoded = (encoder or FlowEncoder()).encoded(flow)
         return cls(

@@ -61,6 +61,14 @@ def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
         ) from None
 
 
+def key_findings(key: object) -> list[Finding]:
+    """A finding for a unique key that is empty or not a text. None stands for a call without a key, and is valid."""
+    if key is None or (isinstance(key, str) and key.strip()):
+        return []
+    message = f"unique_key is {str(key)[:40]!r}; give a text that is not empty, or None for a call without a key"
+    return [Finding(message=message, column="unique_key")]
+
+
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:
     """A finding for each text that no store can keep. `texts` maps the name of a field to its text."""
     problems = {name: half_pair_problem(text) for name, text in texts.items() if isinstance(text, str)}
