@@ -163,7 +163,7 @@ class KeyConflictError(InvalidInputError):
         first = self.conflicts[0]
         more = f" (and {len(self.conflicts) - 1} more)" if len(self.conflicts) > 1 else ""
         super().__init__(
-            f"unique key {first.unique_key!r} belongs to job {first.owner_id}, which has another body{more}; "
+            f"unique key {first.unique_key!r} belongs to call {first.owner_id}, which has another body{more}; "
             "nothing was enqueued. Use a new key for a new call, or the same body for the same call."
         )
 
@@ -206,7 +206,7 @@ class JobNotFoundError(JobError):
     """Raised when no job has this id in this store."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(job_id, f"no job {job_id} in this store; check the id, the store and the queue")
+        super().__init__(job_id, f"no call {job_id} in this store; check the id, the store and the queue")
 
 
 class IllegalMoveError(JobError):
@@ -215,7 +215,7 @@ class IllegalMoveError(JobError):
     def __init__(self, job_id: str, *, state: str, move: str, remedy: str = "") -> None:
         self.state = state
         self.move = move
-        super().__init__(job_id, f"job {job_id} is {state}: it cannot {move}{'; ' + remedy if remedy else ''}")
+        super().__init__(job_id, f"call {job_id} is {state}: it cannot {move}{'; ' + remedy if remedy else ''}")
 
 
 class TooLateError(IllegalMoveError):
@@ -240,7 +240,7 @@ class StaleJobError(JobError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            job_id, f"job {job_id} was changed by another process meanwhile; read it again before the next change"
+            job_id, f"call {job_id} was changed by another process meanwhile; read it again before the next change"
         )
 
 
@@ -260,7 +260,7 @@ class OutcomeTimeoutError(JobError, TimeoutError):
                 why = f"it is in_doubt and waits for evidence, or {Remedy.RESOLVE}"
             case _:
                 why = f"it is {state}"
-        super().__init__(job_id, f"job {job_id} has no outcome after {waited.total_seconds():g} s: {why}")
+        super().__init__(job_id, f"call {job_id} has no outcome after {waited.total_seconds():g} s: {why}")
 
 
 class HookError(VoiceflowError):

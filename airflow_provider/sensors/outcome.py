@@ -127,6 +127,7 @@ def _id_of(given: object) -> str:
         given = cast("Mapping[str, object]", given).get("id")
     if not isinstance(given, str) or not given:
         raise InvalidInputError(
-            f"{given!r} is not a job id. Give a string such as default.01J…, or a call as VoiceCallOperator returns it"
+            f"{given!r} is not the id of a call. Give a string such as default.01J…, or a call as VoiceCallOperator "
+            "returns it"
         )
     return given

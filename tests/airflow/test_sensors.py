@@ -101,7 +101,7 @@ def test_outcomes_to_fail_on_fail_it(on: Stage) -> None:
 
 
 def test_a_call_that_the_store_does_not_know_is_an_error(on: Stage) -> None:
-    with pytest.raises(AirflowException, match="no job default"):
+    with pytest.raises(AirflowException, match="no call default"):
         sensor(job_id="default.01JNOTTHERE").execute(context())
 
 

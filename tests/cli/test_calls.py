@@ -174,7 +174,7 @@ def test_the_story_of_a_call_tells_every_post(voiceflow: Program, store: Store) 
 def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) -> None:
     ended = voiceflow("calls", "show", "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T", "--json", *store)
     assert (ended.code, ended.out) == (1, "")
-    assert "no job default.01JB3W8Z5Q7X9V2K4M6N8P0R2T in this store" in ended.err
+    assert "no call default.01JB3W8Z5Q7X9V2K4M6N8P0R2T in this store" in ended.err
 
 
 def test_waiting_calls_are_taken_back(voiceflow: Program, store: Store) -> None:
@@ -195,7 +195,7 @@ def test_one_call_that_cannot_be_taken_back_does_not_keep_the_others(voiceflow: 
     assert ended.code == 1
     assert [line["id"] for line in ended.lines] == [waiting.id]
     assert "is completed: it cannot be cancelled" in ended.err
-    assert "no job default.nobody" in ended.err
+    assert "no call default.nobody" in ended.err
 
 
 def test_the_help_says_what_is_cancelled_now_and_what_later(voiceflow: Program) -> None:

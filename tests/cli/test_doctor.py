@@ -148,7 +148,7 @@ def test_what_waits_for_another_check_is_reported_in_one_line(voiceflow: Program
     assert "skipped until `account` is ok: credentials, clock, webhook, webhook address, webhook secret" in out
     assert (
         "skipped until `store` is ok: durability, journal files, receiver, workers, limits, holds, doubts, "
-        "dropped jobs" in out
+        "dropped calls" in out
     )
     assert out.endswith("1 failure, 1 warning\n")
 

@@ -92,10 +92,10 @@ async def test_an_order_with_it_is_refused_and_changes_nothing(queue: CallQueue,
 async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(any_store: Store) -> None:
     engine = Engine(any_store, ScriptedVoice())
     queued = await engine.queue.enqueue(flow(number(1)))
-    with pytest.raises(InvalidInputError, match=f"the note for job {queued.id} {SENTENCE}"):
+    with pytest.raises(InvalidInputError, match=f"the note for call {queued.id} {SENTENCE}"):
         await engine.queue.cancel(queued.id, reason=HALF)
     await engine.queue.cancel(queued.id)
-    with pytest.raises(InvalidInputError, match=f"the note for job {queued.id} {SENTENCE}"):
+    with pytest.raises(InvalidInputError, match=f"the note for call {queued.id} {SENTENCE}"):
         await engine.queue.redial(queued.id, note=HALF)
     assert [note.text for note in (await engine.queue.get(queued.id)).notes] == ["cancelled by a person"]
 

@@ -48,7 +48,7 @@ async def test_a_time_out_says_where_the_call_is(store: Store, clock: ManualCloc
     job = await calls.placed()
     async with time_passing(clock):
         with pytest.raises(
-            OutcomeTimeoutError, match=f"job {job.id} has no outcome after 3 s: it is submitted"
+            OutcomeTimeoutError, match=f"call {job.id} has no outcome after 3 s: it is submitted"
         ) as caught:
             await calls.queue.wait_for_outcome(job.id, timeout=3 * SECOND)
     assert (caught.value.job_id, caught.value.state) == (job.id, "submitted")

@@ -110,4 +110,4 @@ def known_state(state: str, *, owner: str) -> JobState:
     try:
         return JobState(state)
     except ValueError as error:
-        raise newer(f"the state of job {owner}, which owns a key,", error) from error
+        raise newer(f"the state of call {owner}, which owns a key,", error) from error

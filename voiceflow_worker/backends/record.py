@@ -100,7 +100,7 @@ def job_from(head: Head, record: str, body: str) -> Job:
     try:
         return _job(loads(record), (*head, body))
     except (ValueError, KeyError, TypeError) as error:
-        raise newer(f"the record of job {head[0]}", error) from error
+        raise newer(f"the record of call {head[0]}", error) from error
 
 
 def event_from(sequence: int, fields: Sequence[Any]) -> Event:
@@ -149,7 +149,7 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
         try:
             job = read(row)
         except StoreVersionError as error:
-            report_unreadable("a job", error)
+            report_unreadable("a call", error)
         else:
             yield job
 

@@ -42,8 +42,8 @@ DestinationOption = Annotated[
         name=("--destination", "--number"), metavar="NUMBER", help="Only calls to this number, such as +6587654321."
     ),
 ]
-JobIds = Annotated[str, Parameter(name="ID", help="The ids of the jobs.")]
-JobId = Annotated[str, Parameter(name="ID", help="The id of the job.")]
+JobIds = Annotated[str, Parameter(name="ID", help="The ids of the calls.")]
+JobId = Annotated[str, Parameter(name="ID", help="The id of the call.")]
 PostOption = Annotated[
     int | None,
     Parameter(

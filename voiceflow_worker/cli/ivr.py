@@ -25,7 +25,7 @@ _KEYS = frozenset("0123456789*#")
 MenuName = Annotated[str, Parameter(name="MODULE:MENU", help="The menu: restaurant:main is `main` in restaurant.py.")]
 DataOption = Annotated[
     list[str] | None,
-    Parameter(name="--data", metavar="NAME=VALUE", negative=(), help="A value of the job's data; may be repeated."),
+    Parameter(name="--data", metavar="NAME=VALUE", negative=(), help="A value of the call's data; may be repeated."),
 ]
 
 

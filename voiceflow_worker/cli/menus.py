@@ -26,7 +26,7 @@ IvrOption = Annotated[
         metavar="MODULE:MENU",
         negative=(),
         help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py. May be repeated. The "
-        "first menu answers calls whose job names no menu.",
+        "first menu answers calls that name no menu.",
     ),
 ]
 

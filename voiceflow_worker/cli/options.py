@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
-STORE_GROUP = Group("Where the jobs are", sort_key=90)
+STORE_GROUP = Group("Where the calls are", sort_key=90)
 
 
 def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:

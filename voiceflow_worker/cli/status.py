@@ -13,7 +13,7 @@ from voiceflow_worker.model.text.rate import rate_in_words
 
 
 async def status(*, common: QueueOptions = QueueOptions()) -> None:
-    """Show the state of a queue: jobs per state, the rate, due jobs, holds, doubts.
+    """Show the state of a queue: calls by state, the rate, due calls, holds, doubts.
 
     Examples:
         voiceflow status

@@ -39,11 +39,11 @@ def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
     def gauge(name: str, meaning: str, value: float) -> None:
         Gauge(f"voiceflow_queue_{name}", meaning, ["queue"], registry=registry).labels(found.queue).set(value)
 
-    jobs = Gauge("voiceflow_queue_jobs", "Jobs, by their state.", ["queue", "state"], registry=registry)
+    jobs = Gauge("voiceflow_queue_jobs", "Calls, by their state.", ["queue", "state"], registry=registry)
     for state, count in found.states.items():
         jobs.labels(found.queue, state.value).set(count)
-    gauge("due_jobs", "Jobs that could be sent now.", found.due)
-    gauge("oldest_due_seconds", "Seconds for which the oldest due job has waited.", found.oldest_due_seconds or 0.0)
+    gauge("due_jobs", "Calls that could be sent now.", found.due)
+    gauge("oldest_due_seconds", "Seconds for which the oldest due call has waited.", found.oldest_due_seconds or 0.0)
     gauge("holds", "Holds of the queue and its batches, and batches cancelled for good.", len(found.holds))
     gauge("workers", "Workers that are alive.", found.workers)
     gauge("calls_per_second", "Calls sent per second by all workers together, over the last 5 seconds.", found.rate_now)
@@ -51,7 +51,7 @@ def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
     odd = Gauge("voiceflow_number_not_active", meaning, ["number", "status"], registry=registry)
     for each in found.odd_numbers:
         odd.labels(each.number, each.status).set(1)
-    gauge("lost_jobs", "Jobs that the store has dropped although nobody deleted them.", found.lost.total)
+    gauge("lost_jobs", "Calls that the store has dropped although nobody deleted them.", found.lost.total)
     if found.limits is not None and found.limits.rate is not None:
         gauge("limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", found.limits.rate)
     return generate_latest(registry)

@@ -269,7 +269,7 @@ class Worker:
                 if all(flight.leaves_at_once for flight in ready):
                     ready = await self._submitter.begin(ready)
         except StoreError as error:
-            _log.warning("leased jobs could not be prepared; they are not sent", jobs=len(jobs), error=str(error))
+            _log.warning("leased calls could not be prepared; they are not sent", jobs=len(jobs), error=str(error))
         finally:
             self._senders.free(len(jobs) - len(ready))
         self._senders.send(ready, flights)

@@ -115,7 +115,7 @@ def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
             found = next((params[key] for key in in_call if key in params), None)
             if isinstance(found, str):
                 return found
-    raise InvalidInputError(f"an approval needs {name!r} in the data of its job")
+    raise InvalidInputError(f"an approval needs {name!r} in the data of its call")
 
 
 def _choices(data: Data) -> Mapping[str, str]:

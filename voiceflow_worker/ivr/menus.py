@@ -168,8 +168,10 @@ class Menus:
             return taking or "no menu takes calls that this store did not make; set inbound=True in a menu"
         if caller.job.menu is not None:
             name = caller.job.menu
-            return self._named.get(name) or (f"this receiver does not serve the job's menu {name}; {Remedy.SERVE_MENU}")
-        return self.default or "the job names no menu, and this receiver has no default menu"
+            return self._named.get(name) or (
+                f"this receiver does not serve the call's menu {name}; {Remedy.SERVE_MENU}"
+            )
+        return self.default or "the call names no menu, and this receiver has no default menu"
 
     def _of_our_call(self, start: Menu, event: CallAction, caller: Caller) -> Plan:
         """The plan for the first event of a call that a job made. This event comes from the job's own call flow."""

@@ -66,8 +66,8 @@ class RedisJobs(Jobs):
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
-                f"{len(jobs)} jobs are too many for one request, because a long script would block Redis; pass at most "
-                f"{MOST_IN_ONE_CALL} at a time"
+                f"{len(jobs)} calls are too many for one request, because a long script would block Redis; pass at "
+                f"most {MOST_IN_ONE_CALL} at a time"
             )
         places = _by_queue(jobs)
         encoded: dict[str, list[Argument]] = {}

@@ -47,7 +47,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("limits", queue.limits),
     ("holds", queue.holds),
     ("doubts", queue.doubts),
-    ("dropped jobs", queue.losses),
+    ("dropped calls", queue.losses),
     ("numbers", queue.numbers),
 )
 

@@ -76,11 +76,11 @@ async def doubts(context: CheckContext) -> Diagnosis:
 
 
 async def losses(context: CheckContext) -> Diagnosis:
-    """Check that the store has not dropped jobs by itself."""
+    """Check that the store has not dropped calls by itself."""
     found = await read_losses(context.store, context.settings.queue)
     if not found.total:
         return ok("none")
-    dropped = f"the store has dropped {count_of(found.total, 'job')} by itself: {losses_in_words(found)}"
+    dropped = f"the store has dropped {count_of(found.total, 'call')} by itself: {losses_in_words(found)}"
     remedy = "give the Redis more memory and forbid eviction (CONFIG SET maxmemory-policy noeviction)"
     if not found.under_way:
         return warning(dropped, remedy=f"{remedy}; then enqueue again the calls that are still wanted")

@@ -119,7 +119,7 @@ class Bridges:
         for number, holder in holders.items():
             job = jobs.get(holder)
             if job is not None and holder != own and number in spellings(job.destination):
-                return f"its second party {number} is being called by job {holder}"
+                return f"its second party {number} is being called in call {holder}"
         return None
 
 

@@ -78,7 +78,7 @@ class LossWatch:
         if found.total <= known:
             return
         _log.warning(
-            "the store has dropped jobs; they are removed from its indexes, and their calls are no longer made",
+            "the store has dropped calls; they are removed from its indexes, and are no longer made",
             queue=self._queue,
             jobs=found.total,
             lost=in_words(found),

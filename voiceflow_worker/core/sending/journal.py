@@ -130,7 +130,7 @@ class Journal:
         if not gone:
             return []
         ids = [each.job.id for each in gone]
-        _log.info("jobs are not sent, because another process has changed them", jobs=ids)
+        _log.info("calls are not sent, because another process has changed them", jobs=ids)
         now = await self._store.jobs.get(ids)
         ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
         return [each for each in gone if each.job.id in ended]

@@ -337,7 +337,7 @@ class Submitter:
         except StoreError as error:
             jobs = _ids([each.job for each in flights])
             _log.warning(
-                "jobs could not be put back in the queue; they are queued again when their leases end",
+                "calls could not be put back in the queue; they are queued again when their leases end",
                 jobs=jobs,
                 error=str(error),
             )

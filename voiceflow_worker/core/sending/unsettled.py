@@ -142,7 +142,7 @@ class UnsettledVerdicts:
             except StoreVersionError as error:
                 # A newer version has moved the job since, for example after its summary. Trying again would not help.
                 _log.error(
-                    "a verdict was not stored: a worker of a newer version has changed the job, and settles the call",
+                    "a verdict was not stored: a worker of a newer version has changed the call, and settles it",
                     **_evidence_of(job, reply),
                     error=str(error),
                 )
@@ -160,7 +160,7 @@ class UnsettledVerdicts:
                 # is restored from the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
                     _log.error(
-                        "the verdict of a POST could not be stored: the job was deleted, or the store does not know it",
+                        "the verdict of a POST could not be stored: the call was deleted, or is unknown to the store",
                         **_evidence_of(job, reply),
                         error=str(error),
                     )

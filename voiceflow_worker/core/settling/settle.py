@@ -206,7 +206,7 @@ class Settler:
         except (JobNotFoundError, IllegalMoveError):
             return None
         except StoreVersionError as error:
-            report_unreadable(f"job {job_id}", error)
+            report_unreadable(f"call {job_id}", error)
             return None
         if changed.new is changed.old:
             await self._changes.release_again([changed.new])

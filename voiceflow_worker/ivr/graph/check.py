@@ -225,7 +225,7 @@ def _languages(text: Text, manner: Manner, path: str) -> Iterator[Finding]:
 
 def _untried(error: Exception, path: str, *, is_function: bool) -> Finding:
     if is_function and not isinstance(error, VoiceflowError):
-        return _warning(f"could not be tried: {type(error).__name__}: {error}; give sample data of a job", path=path)
+        return _warning(f"could not be tried: {type(error).__name__}: {error}; give sample data of a call", path=path)
     if is_function:
         return _warning(f"could not be tried: {error}", path=path)
     return _error(str(error), path=path)

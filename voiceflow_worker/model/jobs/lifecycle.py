@@ -168,7 +168,7 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
     """
     if job.state not in MOVES[MoveName.CANCEL]:
         remedy = (
-            "the job has ended" if job.state.is_final else "the request may have left, and a call cannot be taken back"
+            "the call has ended" if job.state.is_final else "the request may have left, and a call cannot be taken back"
         )
         raise TooLateError(job.id, state=job.state.value, move=MoveName.CANCEL, remedy=remedy)
     after = noted(job, NoteKind.CANCELLED, reason, at=at)
@@ -250,7 +250,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
     """The job with the note of a person. Raises InvalidInputError for a text that no store can keep."""
-    checked_text(f"the note for job {job.id}", text)
+    checked_text(f"the note for call {job.id}", text)
     return replace(job, notes=(*job.notes, Note(at=at, kind=kind, text=text)))
 
 
