@@ -707,6 +707,23 @@ async def test_a_row_in_local_time_is_not_a_missing_row(
     assert "may be this call: the log may be in local time" in looked.reason
 
 
+@pytest.mark.parametrize("ahead", [MINUTE, 59 * MINUTE])
+async def test_a_row_of_a_call_that_was_sent_by_a_clock_that_was_ahead_is_not_a_missing_row(
+    engine: Engine, log: WrittenLog, clock: ManualClock, ahead: timedelta
+) -> None:
+    log.write()
+    clock.jump(ahead)
+    doubt = await a_doubt(engine)
+    clock.jump(-ahead)
+    clock.advance(ahead + LONG_ENOUGH + SECOND)
+    assert await look(engine, log, policy=OPTED_IN) == Reconciled(looked_at=1, open=1)
+    looked = await engine.queue.get(doubt.id)
+    assert (looked.state, looked.post_count) == (JobState.IN_DOUBT, 1)
+    assert looked.reason is not None
+    assert "the clock of this machine was wrong" in looked.reason
+    assert log.asked[-1][0] <= log.rows[0].initiated_at  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("unlike", [{"is_zoneless": False}, {"destination": BEN}, {"after": 20 * HOUR}])
 async def test_other_rows_at_other_hours_keep_no_call_in_doubt(
     engine: Engine, log: WrittenLog, clock: ManualClock, unlike: dict[str, object]

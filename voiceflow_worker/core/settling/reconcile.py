@@ -30,6 +30,7 @@ from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import (
+    CLOCK_AHEAD,
     LoggedCalls,
     LoggedSession,
     Match,
@@ -153,7 +154,10 @@ class Reconciler:
         return [_Case(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
 
     def _range(self, group: Sequence[_Case]) -> Window:
-        return range_of(group, longest_call=self._policy.longest_call, latest=self._store.clock.now())
+        asked = range_of(group, longest_call=self._policy.longest_call, latest=self._store.clock.now())
+        if self._policy.missing_means is not MissingMeans.NOT_PLACED:
+            return asked
+        return Window(asked.since - CLOCK_AHEAD, asked.until)
 
     async def _look(self, group: Sequence[_Case], asked: Window) -> Reconciled:
         log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
@@ -195,7 +199,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match, without a session if a row at another hour may be the call: the log may be in local time."""
+        """The match; not missing if a row at another hour may be the call, because of a zone or a wrong clock."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
@@ -206,7 +210,7 @@ class Reconciler:
             return match
         return Match(
             reason="8x8's log has no row at the hour of this call, but a row at another hour may be this call: the log "
-            "may be in local time"
+            "may be in local time, or the clock of this machine was wrong"
         )
 
     async def _others(self, case: _Case) -> list[Post]:

@@ -271,11 +271,21 @@ class SessionBook:
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions that match this job, with times that were written without a zone and may lie in the window."""
+        """The sessions that match this job, and may lie in the window although their times do not.
+
+        Their times were written without a zone, or the clock of the machine that sent the call was ahead.
+        """
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
-        return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
+        earlier = Window(window.since - CLOCK_AHEAD, window.until)
+        return [
+            session
+            for session, _ in self.lookalikes(job, widened)
+            if any(leg.is_zoneless for leg in session.legs) or session.likeness(job, earlier) is not Likeness.OTHER
+        ]
 
 
+CLOCK_AHEAD = timedelta(hours=1)
+"""A call without a row does not count as missing if it has a row that is earlier by up to this time."""
 _FARTHEST = timedelta(hours=14)
 """The largest difference between a local time and UTC (Kiribati)."""
 
