@@ -32,7 +32,8 @@ def test_a_client_request_id_fits_fifty_characters_and_names_its_post() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", ["", "crm-4711", "crm-4711.x", "Default.01ABC.1", "default.01ABC.1234567", ".1", "a.1"]
+    "foreign",
+    ["", "crm-4711", "crm-4711.x", "Default.01ABC.1", "default.01ABC.1234567", ".1", "a.1", "default.01ABC.²"],
 )
 def test_a_client_request_id_of_somebody_else_names_no_post_of_ours(foreign: str) -> None:
     assert job_of(foreign) is None

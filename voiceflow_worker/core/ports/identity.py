@@ -82,7 +82,7 @@ def job_of(client_request_id: str) -> tuple[str, int] | None:
     """The job id and POST number in a `clientRequestId`; None for an id of another program."""
     job_id, _, number = client_request_id.rpartition(".")
     queue, _, _ulid = job_id.partition(".")
-    if not number.isdigit() or len(number) > 6 or not QUEUE_NAME.fullmatch(queue) or not _ulid:
+    if not (number.isascii() and number.isdigit()) or len(number) > 6 or not QUEUE_NAME.fullmatch(queue) or not _ulid:
         return None
     return job_id, int(number)
 
