@@ -36,11 +36,12 @@ from tests.gateway.misbehaving import (
     created,
     places,
 )
-from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.transport.aiohttp_pool import ConnectorWatch, WatchedProtocol
 from voiceflow_worker.gateway.transport.answer_times import SHORTEST
 from voiceflow_worker.gateway.transport.proof import LONGEST_WAIT
+from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch
+from voiceflow_worker.gateway.transport.watched_protocol import WatchedProtocol
 from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
@@ -238,7 +239,7 @@ async def test_a_connection_that_brought_something_before_it_was_asked_is_suspec
     for protocol, is_own in ((quiet, True), (talking, False)):
         watch = ConnectorWatch(PostProgress())
         watch.handed_out(protocol)
-        assert watch.has_own_connection(AnswerReader(httpx.Response(429))) is is_own
+        assert watch.has_own_connection(Answer(status=429, headers=httpx.Headers(), body=b"")) is is_own
 
 
 # -- nothing more comes ------------------------------------------------------------------------------------------------
@@ -617,14 +618,15 @@ async def test_connections_are_of_the_kind_that_is_watched(kind: Kind) -> None:
     """Another release of aiohttp might make them otherwise: then nothing may leave on them."""
     with MisbehavingServer(places) as server:
         async with kind.client(server.url) as client:
-            assert (await place(client)).kind is K.CREATED
             assert client._carrier is not None
             transport = client._carrier.transport
             assert isinstance(transport, AiohttpTransport)
             connector = transport.get_client().connector
             assert connector is not None
+            factory = connector._factory
             connector._factory = partial(ResponseHandler, loop=asyncio.get_running_loop())
-            connector._conns.clear()
             verdict = await place(client)
+            connector._factory = factory
+            assert (await place(client)).kind is K.CREATED
         assert len(server.posts) == 1
     assert verdict.kind is K.NOT_SENT

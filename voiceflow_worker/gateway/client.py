@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.account import api
-from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_date
 from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
 from voiceflow_worker.gateway.rest.wire import RestWire
@@ -118,7 +118,7 @@ class VoiceClient(api.AccountApi):
         self._limiter = limiter
         self._believes_5xx = retry_not_created_5xx
         self._carrier: Carrier | None = None
-        self._post_directly: Callable[[bytes], Awaitable[httpx.Response]] | None = None
+        self._post_directly: Callable[[bytes], Awaitable[Answer | None]] | None = None
         self._proof = AnswerProof(at_most=self._timeouts["read"])
 
     @classmethod
@@ -173,7 +173,10 @@ class VoiceClient(api.AccountApi):
         self._carrier = carrier
         if carrier.posts is not None:
             self._post_directly = carrier.posts(
-                self._wire.calls, headers=self._wire.post_headers, timeouts=self._timeouts
+                self._wire.calls,
+                headers=self._wire.post_headers,
+                timeouts=self._timeouts,
+                deadline=self._deadline.total_seconds(),
             )
         return self
 
@@ -312,14 +315,10 @@ class VoiceClient(api.AccountApi):
     ) -> tuple[Verdict, bool]:
         """POST one call, and return its verdict, and whether its connection may be used again."""
         began = time.monotonic()
-        reader: AnswerReader | None = None
+        post = self._post_directly if carrier.posts is not None else None
         try:
-            with anyio.move_on_after(self._deadline.total_seconds()), watch:
-                post = self._post_directly if carrier.posts is not None else None
-                response = await (self._exchange(carrier, watch, body) if post is None else post(body))
-                self._check(carrier, progress)
-                reader = AnswerReader(response, closes_itself=post is not None)
-                await reader.read()
+            with watch:
+                answer = await (self._exchange(carrier, watch, body, progress) if post is None else post(body))
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
             nothing_left = watch.proves_nothing_left(error)
             if not nothing_left:
@@ -328,18 +327,24 @@ class VoiceClient(api.AccountApi):
         took = time.monotonic() - began
         if progress.may_have_left:
             self._proof.waited(took)
-        if reader is None:
+        if answer is None:
             silence = judge_silence(may_have_left=progress.may_have_left, after=self._deadline, host=self._wire.host)
             return silence, False
-        answer = reader.answer(post_was_cut=watch.post_was_cut)
         verdict = judge_answer(answer, now=now + timedelta(seconds=took), retry_not_created_5xx=self._believes_5xx)
-        return await self._proof.judge(verdict, watch=watch, answer=reader, progress=progress)
+        return await self._proof.judge(verdict, watch=watch, answer=answer, progress=progress)
 
-    def _exchange(self, carrier: Carrier, watch: Watch, body: bytes) -> Awaitable[httpx.Response]:
+    async def _exchange(self, carrier: Carrier, watch: Watch, body: bytes, progress: PostProgress) -> Answer | None:
+        """POST a body over a transport of httpx. Returns the answer; None if it did not begin before the deadline."""
         request = self._wire.post_call(
             body, keep_connection=carrier.keeps_connections, extensions={"timeout": self._timeouts, **watch.extensions}
         )
-        return carrier.transport.handle_async_request(request)
+        reader: AnswerReader | None = None
+        with anyio.move_on_after(self._deadline.total_seconds()):
+            response = await carrier.transport.handle_async_request(request)
+            self._check(carrier, progress)
+            reader = AnswerReader(response)
+            await reader.read()
+        return None if reader is None else reader.answer(post_was_cut=watch.post_was_cut)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
         """Stop trusting the watch of a transport if an answer came, but the watch saw no POST leave.

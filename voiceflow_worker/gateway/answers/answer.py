@@ -21,7 +21,8 @@ class Answer:
     """An HTTP answer.
 
     `is_whole` means that the body was read to its end. `post_was_cut` means that a part of the body of the POST
-    provably did not leave.
+    provably did not leave. `came_with_content` means that the response was made together with its content, as by
+    httpx.MockTransport, and used no connection.
     """
 
     status: int
@@ -29,6 +30,17 @@ class Answer:
     body: bytes
     is_whole: bool = True
     post_was_cut: bool = False
+    came_with_content: bool = False
+
+    @property
+    def closes_its_connection(self) -> bool:
+        """Whether the head announces that the server closes the connection (RFC 9112 §9.6)."""
+        return "close" in self.headers.get("connection", "").lower()
+
+    @property
+    def states_its_length(self) -> bool:
+        """Whether the head states the length of the body. If not, the body lasts until the connection ends."""
+        return not {"content-length", "transfer-encoding"}.isdisjoint(self.headers)
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -47,33 +59,21 @@ class AnswerReader:
     to its end is not closed, because it has closed itself.
     """
 
-    __slots__ = ("_body", "_closes_itself", "_longest", "_response", "came_with_content", "is_whole")
+    __slots__ = ("_body", "_came_with_content", "_closes_itself", "_longest", "_response", "is_whole")
 
     def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY, closes_itself: bool = False) -> None:
         self._response = response
         self._closes_itself = closes_itself
         self._longest = longest
         self._body = bytearray()
-        self.came_with_content = response.is_stream_consumed
-        """Whether the response was made together with its content, as by httpx.MockTransport. It then used no
-        connection."""
+        self._came_with_content = response.is_stream_consumed
         self.is_whole = False
-
-    @property
-    def closes_its_connection(self) -> bool:
-        """Whether the head announces that the server closes the connection (RFC 9112 §9.6)."""
-        return "close" in self._response.headers.get("connection", "").lower()
-
-    @property
-    def states_its_length(self) -> bool:
-        """Whether the head states the length of the body. If not, the body lasts until the connection ends."""
-        return not {"content-length", "transfer-encoding"}.isdisjoint(self._response.headers)
 
     async def read(self) -> None:
         """Read the body to its end, and close the response. After an error the answer is not whole."""
         response, is_over = self._response, False
         try:
-            if self.came_with_content:
+            if self._came_with_content:
                 self._body += response.content
                 self.is_whole = True
                 return
@@ -96,7 +96,7 @@ class AnswerReader:
             if not response.is_closed and not is_over:
                 await self._close()
 
-    def answer(self, *, post_was_cut: bool) -> Answer:
+    def answer(self, *, post_was_cut: bool = False) -> Answer:
         """The answer, with the part of the body that has been read so far."""
         return Answer(
             status=self._response.status_code,
@@ -104,6 +104,7 @@ class AnswerReader:
             body=bytes(self._body),
             is_whole=self.is_whole,
             post_was_cut=post_was_cut,
+            came_with_content=self._came_with_content,
         )
 
     def _has_its_length(self) -> bool:

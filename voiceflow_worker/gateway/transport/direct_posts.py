@@ -1,25 +1,32 @@
 """POSTs to one address over aiohttp's connections. The head is prepared once, and each POST is one write.
 
-For every POST, aiohttp's own client builds a request object, its headers, a task for the body and a response object.
-Building them is half of the cost of the POST, and this module does without them. Connections, TLS, the reading of
-answers and the errors are still aiohttp's.
+For every POST, aiohttp's own client builds a request object, its headers, a task for the body and a response object,
+and takes a connection from its pool. This module does without that: it keeps the connections itself, and reads the
+usual answer itself. New connections, TLS, the reading of other answers and the errors are aiohttp's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
+import anyio
 import httpx
 from aiohttp.http_exceptions import HttpProcessingError
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 from yarl import URL
 
+from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
+from voiceflow_worker.gateway.transport.watched_connector import WatchedConnector, hand_out
+from voiceflow_worker.gateway.transport.watched_protocol import WatchedProtocol
+
 if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.connector import BaseConnector, Connection
+    from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
@@ -27,7 +34,8 @@ if TYPE_CHECKING:
 class DirectPosts:
     """A callable that POSTs a body to one address, always with the same headers and timeouts.
 
-    It raises the errors of httpx-aiohttp's transport. It uses no proxy, and makes no redirects or retries.
+    It raises the errors of httpx-aiohttp's transport. It uses no proxy, and makes no redirects or retries. A POST and
+    its answer take at most `deadline` seconds.
     """
 
     def __init__(
@@ -37,13 +45,15 @@ class DirectPosts:
         *,
         headers: Mapping[str, str],
         timeouts: Mapping[str, float],
+        deadline: float,
     ) -> None:
-        if session.connector is None:
-            raise RuntimeError("the session is closed")
-        self._connector: BaseConnector = session.connector
-        self._timeout = aiohttp.ClientTimeout(
-            sock_connect=timeouts["connect"], sock_read=timeouts["read"], connect=timeouts["pool"]
-        )
+        if not isinstance(session.connector, WatchedConnector):
+            raise TypeError("the session has no WatchedConnector")
+        self._connector = session.connector
+        self._kept = session.connector.keep_connections()
+        self._deadline = deadline
+        self._read_timeout = timeouts["read"]
+        self._timeout = aiohttp.ClientTimeout(sock_connect=timeouts["connect"], connect=timeouts["pool"])
         # The connector reads from this request to which server it must connect.
         self._wanted = aiohttp.ClientRequest("POST", URL(str(url)), loop=asyncio.get_running_loop(), session=session)
         lines = [
@@ -52,33 +62,50 @@ class DirectPosts:
         ]
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
 
-    async def __call__(self, body: bytes) -> httpx.Response:
-        """POST a body, and return the response when its head has arrived. The response closes itself after its body."""
-        with map_aiohttp_exceptions():
-            try:
-                return await self._post(body)
-            except aiohttp.ClientError:
-                raise
-            except OSError as error:
-                if error.errno is None and isinstance(error, TimeoutError):
-                    raise
-                raise aiohttp.ClientOSError(*error.args) from error
+    async def __call__(self, body: bytes) -> Answer | None:
+        """POST a body. Returns the answer, of which the end may be missing; None if it did not begin in time."""
+        began = time.monotonic()
+        connection = self._kept.take()
+        if connection is not None:
+            hand_out(_protocol_of(connection))
+            answer = await self._post(connection, body)
+            if answer is not None:
+                return answer
+        reader: AnswerReader | None = None
+        with map_aiohttp_exceptions(), _os_errors_of_aiohttp():
+            with anyio.move_on_after(self._deadline - (time.monotonic() - began)):
+                if connection is None:
+                    connection = await self._connect()
+                    answer = await self._post(connection, body)
+                    if answer is not None:
+                        return answer
+                reader = AnswerReader(await self._other_answer(connection), closes_itself=True)
+                await reader.read()
+        return None if reader is None else reader.answer()
 
-    async def _post(self, body: bytes) -> httpx.Response:
+    async def _connect(self) -> Connection:
         try:
-            connection = await self._connector.connect(self._wanted, [], self._timeout)
+            return await self._connector.connect(self._wanted, [], self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._wanted.url}") from error
+
+    async def _post(self, connection: Connection, body: bytes) -> Answer | None:
+        """Send a body. The answer, if it is of the usual kind; None if aiohttp reads it."""
         try:
-            protocol = connection.protocol
-            if protocol is None or protocol.transport is None or protocol.transport.is_closing():
-                raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
-            protocol.set_response_params(
-                read_until_eof=True, auto_decompress=False, read_timeout=self._timeout.sock_read
-            )
-            protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
-            protocol.start_timeout()
-            message, payload = await self._answer(protocol)
+            protocol = _protocol_of(connection)
+            request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+            answer = await protocol.post(request, read_timeout=self._read_timeout)
+        except BaseException:
+            connection.close()
+            raise
+        if answer is not None:
+            protocol.returns(partial(self._kept.give_back, connection))
+        return answer
+
+    async def _other_answer(self, connection: Connection) -> httpx.Response:
+        """The response whose head has arrived. It closes itself after its body."""
+        try:
+            message, payload = await self._head_of_answer(_protocol_of(connection))
             stream = _AnswerStream(connection, payload)
             payload.on_eof(stream.ends)
         except BaseException:
@@ -86,7 +113,7 @@ class DirectPosts:
             raise
         return httpx.Response(message.code, headers=message.raw_headers, stream=stream)
 
-    async def _answer(self, protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
+    async def _head_of_answer(self, protocol: WatchedProtocol) -> tuple[RawResponseMessage, StreamReader]:
         """The head of the answer, and the stream of its body. Interim answers (1xx) are skipped."""
         try:
             while True:
@@ -97,6 +124,26 @@ class DirectPosts:
             raise aiohttp.ClientResponseError(
                 self._wanted.request_info, (), status=error.code, message=error.message, headers=error.headers
             ) from error
+
+
+@contextmanager
+def _os_errors_of_aiohttp() -> Generator[None]:
+    """Raise other errors of the system as aiohttp does."""
+    try:
+        yield
+    except aiohttp.ClientError:
+        raise
+    except OSError as error:
+        if error.errno is None and isinstance(error, TimeoutError):
+            raise
+        raise aiohttp.ClientOSError(*error.args) from error
+
+
+def _protocol_of(connection: Connection) -> WatchedProtocol:
+    protocol = connection.protocol
+    if not isinstance(protocol, WatchedProtocol):
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+    return protocol
 
 
 class _AnswerStream(httpx.AsyncByteStream):

@@ -4,8 +4,8 @@ Without proof, a POST counts as sent, and its answer counts as one that may belo
 
 A watch is made for one POST, and entered while the transport sends this POST. The watch sets `progress.may_have_left`
 before the first byte can leave. The assumptions of a watch about its transport come from the transport's source, and
-are tested on sockets in tests/gateway. The watch over aiohttp is in `aiohttp_pool`, so that this module does not import
-aiohttp.
+are tested on sockets in tests/gateway. The watch over aiohttp is in `watched_connector`, so that this module does not
+import aiohttp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 import httpx
 
-from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.model.reports.verdict import PostProgress
 
 
@@ -40,7 +40,7 @@ class Watch(Protocol):
         """Whether this error of the transport proves that no byte of the POST has left."""
         ...
 
-    def has_own_connection(self, answer: AnswerReader) -> bool:
+    def has_own_connection(self, answer: Answer) -> bool:
         """Whether the POST was sent once, as the first request of its connection, so that the answer belongs to it."""
         ...
 
@@ -97,7 +97,7 @@ class BlindWatch(_Deaf):
         """False, because no error of an unknown transport proves that nothing has left."""
         return False
 
-    def has_own_connection(self, answer: AnswerReader) -> bool:
+    def has_own_connection(self, answer: Answer) -> bool:
         """Whether the trace shows one POST on one new connection, or, without a trace, whether the server closes it.
 
         Each POST asks for its connection to be closed. A transport that ignores this can keep the connection only if
@@ -134,7 +134,7 @@ class TracedWatch(_Deaf):
         """Whether no part of the POST's head was written, and the error is one of httpx's own."""
         return not self._progress.may_have_left and isinstance(error, httpx.TransportError)
 
-    def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (other watches use it)
+    def has_own_connection(self, answer: Answer) -> bool:  # noqa: ARG002 (other watches use it)
         """Whether the connection was made for this POST, and not for another request over the same transport."""
         return self._is_connected
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.answers.verdict import judge_foreign
 from voiceflow_worker.gateway.transport.answer_times import AnswerTimes
 from voiceflow_worker.gateway.transport.evidence import Watch
@@ -37,7 +37,7 @@ class AnswerProof:
         self._times.add(seconds, at=time.monotonic())
 
     async def judge(
-        self, verdict: Verdict, *, watch: Watch, answer: AnswerReader, progress: PostProgress
+        self, verdict: Verdict, *, watch: Watch, answer: Answer, progress: PostProgress
     ) -> tuple[Verdict, bool]:
         """The verdict that may be believed, and whether the connection may be used again.
 

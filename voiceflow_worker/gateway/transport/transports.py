@@ -16,6 +16,7 @@ import anyio
 import httpx
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.transport.evidence import BlindWatch, TracedWatch, WatchMaker
 
 KEEP_ALIVE = 2.0
@@ -27,9 +28,12 @@ class PostMaker(Protocol):
     """A maker of functions that POST a body to one address, always with the same headers and timeouts."""
 
     def __call__(
-        self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
-    ) -> Callable[[bytes], Awaitable[httpx.Response]]:
-        """Make a function that POSTs to `url`. Call this in the event loop that will run the function."""
+        self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float], deadline: float
+    ) -> Callable[[bytes], Awaitable[Answer | None]]:
+        """Make a function that POSTs to `url` and reads the answer; None if none began within `deadline` seconds.
+
+        Call this in the event loop that will run the function.
+        """
         ...
 
 
@@ -69,7 +73,8 @@ class DefaultTransport:
         ssl_context = self.ssl_context or _certifi_context()
         proxy = _read_proxy(self.proxy)
         if runs_on_asyncio():
-            from voiceflow_worker.gateway.transport.aiohttp_pool import ConnectorWatch, open_aiohttp_transport
+            from voiceflow_worker.gateway.transport.aiohttp_pool import open_aiohttp_transport
+            from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch
 
             opened = open_aiohttp_transport(
                 limit=self.limit, keep_alive=KEEP_ALIVE, ssl_context=ssl_context, proxy=proxy
@@ -95,7 +100,8 @@ def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
         return Carrier(transport, TracedWatch)
     # A transport of httpx-aiohttp can be given only if the package is loaded. This check does not load it.
     if "httpx_aiohttp" in sys.modules:
-        from voiceflow_worker.gateway.transport.aiohttp_pool import ConnectorWatch, watch_over
+        from voiceflow_worker.gateway.transport.aiohttp_pool import watch_over
+        from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch
 
         if watch_over(transport, keep_alive=KEEP_ALIVE):
             return Carrier(transport, ConnectorWatch, keeps_connections=True)
