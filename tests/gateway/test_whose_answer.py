@@ -40,7 +40,7 @@ from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.transport.answer_times import SHORTEST
 from voiceflow_worker.gateway.transport.proof import LONGEST_WAIT
-from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch
+from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch, WatchedConnector
 from voiceflow_worker.gateway.transport.watched_protocol import WatchedProtocol
 from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
@@ -618,15 +618,16 @@ async def test_connections_are_of_the_kind_that_is_watched(kind: Kind) -> None:
     """Another release of aiohttp might make them otherwise: then nothing may leave on them."""
     with MisbehavingServer(places) as server:
         async with kind.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
             assert client._carrier is not None
             transport = client._carrier.transport
             assert isinstance(transport, AiohttpTransport)
             connector = transport.get_client().connector
-            assert connector is not None
-            factory = connector._factory
+            assert isinstance(connector, WatchedConnector)
             connector._factory = partial(ResponseHandler, loop=asyncio.get_running_loop())
+            connector._conns.clear()
+            for kept in connector._kept:
+                kept.close_one()
             verdict = await place(client)
-            connector._factory = factory
-            assert (await place(client)).kind is K.CREATED
         assert len(server.posts) == 1
     assert verdict.kind is K.NOT_SENT
