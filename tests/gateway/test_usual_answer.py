@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from unittest.mock import Mock
@@ -20,6 +22,7 @@ from voiceflow_worker.gateway.answers.answer import LONGEST_BODY
 from voiceflow_worker.gateway.answers.whole_answer import read_whole_answer
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.transport import transports
+from voiceflow_worker.gateway.transport.watched_protocol import WatchedProtocol
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.reports.verdict import VerdictKind as K
 
@@ -228,3 +231,91 @@ async def test_silence_on_a_kept_connection_is_a_doubt(kind: Kind) -> None:
         assert [verdict.kind for verdict in verdicts] == [K.CREATED, K.UNKNOWN, K.CREATED]
         assert "SocketTimeoutError" in verdicts[1].message
         assert (server.connections, len(server.posts)) == (2, 3)
+
+
+@direct
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", [b"", USUAL[:40], USUAL[:-1]], ids=["nothing", "half a head", "most of it"])
+async def test_the_end_of_a_kept_connection_ends_the_wait_for_an_answer(kind: Kind, sent: bytes) -> None:
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(created(1))
+        connection.read_request()
+        connection.send(sent)
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url, read=3600.0) as client:
+            assert (await place(client)).kind is K.CREATED
+            with anyio.fail_after(LONGEST):
+                verdict = await place(client, call=2)
+        assert verdict.kind is K.UNKNOWN
+        assert server.connections == 1
+
+
+@direct
+@pytest.mark.anyio
+async def test_an_answer_that_stays_incomplete_is_a_doubt_at_the_deadline(kind: Kind) -> None:
+    over = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(created(1))
+        connection.read_request()
+        while not over.wait(0.05):  # a byte from time to time, within the read timeout
+            connection.send(b"H")
+
+    with MisbehavingServer(behave) as server:
+        try:
+            async with kind.client(server.url, connect=0.3, read=0.6) as client:
+                assert (await place(client)).kind is K.CREATED
+                with anyio.fail_after(LONGEST):
+                    verdict = await place(client, call=2)
+        finally:
+            over.set()
+        assert verdict.kind is K.UNKNOWN
+
+
+@direct
+@pytest.mark.anyio
+@pytest.mark.parametrize("surplus", [created(99), b"\r\n", b""], ids=["answer", "line", "end"])
+async def test_a_surplus_that_the_program_has_not_read_yet_closes_the_connection(kind: Kind, surplus: bytes) -> None:
+    asked, came = threading.Event(), threading.Event()
+
+    def behave(connection: Connection) -> None:
+        if connection.server.connections > 1:
+            usual(connection)
+            return
+        connection.read_request()
+        connection.send(created(1))
+        asked.wait(LONGEST)
+        connection.send(surplus)
+        if not surplus:
+            connection.socket.shutdown(socket.SHUT_WR)
+        came.set()
+        connection.read_request()
+        connection.send(created(77))
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url) as client:
+            assert (await place(client)).session_id == "6f7a2c1e-0001"
+            asked.set()
+            assert came.wait(LONGEST)  # the event loop stands still meanwhile
+            assert (await place(client, call=2)).session_id == "6f7a2c1e-0002"
+        assert (server.connections, len(server.posts)) == (2, 2)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("left", [True, False])
+async def test_an_answer_to_a_post_that_has_not_left_whole_goes_to_aiohttp(
+    anyio_backend: str, *, left: bool
+) -> None:
+    protocol = WatchedProtocol(loop=asyncio.get_running_loop())
+    transport = Mock()
+    transport.is_closing.return_value = False
+    transport.get_write_buffer_size.return_value = 0 if left else 1
+    protocol.connection_made(transport)
+    asyncio.get_running_loop().call_soon(protocol.data_received, USUAL)
+    answer = await protocol.post(b"POST", read_timeout=LONGEST)
+    assert (answer is not None) is left
+    protocol.connection_lost(None)
