@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch
 
 
-class WatchedProtocol(ResponseHandler):
+_BUFFER = 16 * 1024  # bytes; an answer to a call has a few hundred
+
+
+class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
     """A connection that notices data which belongs to no request.
 
-    aiohttp itself would read this data, and take it for the answer to the next request.
+    aiohttp itself would read this data, and take it for the answer to the next request. The connection reads into a
+    buffer of its own: for each read without one, asyncio allocates 256 KB, which takes 14 µs.
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -34,6 +38,7 @@ class WatchedProtocol(ResponseHandler):
         self._stirred: asyncio.Event | None = None
         self._whole: asyncio.Future[Answer | None] | None = None
         self._poll: select.poll | None = None
+        self._buffered = bytearray(_BUFFER)
 
     def asks(self, watch: ConnectorWatch | None) -> None:
         """Record that a request begins."""
@@ -118,6 +123,14 @@ class WatchedProtocol(ResponseHandler):
         if self.has_more or not self.is_connected():
             return
         await self._stirred.wait()
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 (the event loop gives it)
+        """The buffer for data. The event loop calls this."""
+        return self._buffered
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read the data in the buffer. The event loop calls this."""
+        self.data_received(bytes(self._buffered[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Read an answer. Data that belongs to no request is not read, and the connection is not used again."""
