@@ -33,7 +33,6 @@ class KeptConnections:
             if (
                 since > oldest
                 and isinstance(protocol, WatchedProtocol)
-                and protocol.is_connected()
                 and not protocol.should_close
                 and not protocol.has_something_to_read
             ):

@@ -164,7 +164,6 @@ class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
     def _leave_to_aiohttp(self) -> None:
         """Let aiohttp's parser read the answer, with the data that has arrived."""
         self.set_response_params(read_until_eof=True, auto_decompress=False, read_timeout=self.read_timeout)
-        self.start_timeout()
 
     def _time_out(self) -> None:
         self.set_exception(SocketTimeoutError("Timeout on reading data from socket"))

@@ -20,7 +20,6 @@ from voiceflow_worker.backends.redis.connection import clients
 from voiceflow_worker.backends.redis.connection.codec import Argument
 from voiceflow_worker.backends.redis.connection.url import RedisURL
 
-
 _BUFFER = 64 * 1024  # bytes
 
 
