@@ -201,6 +201,19 @@ async def test_an_idle_connection_is_closed_in_time(kind: Kind, monkeypatch: pyt
 
 @direct
 @pytest.mark.anyio
+async def test_a_connection_that_should_have_been_closed_is_not_used(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy event loop closes idle connections late."""
+    monkeypatch.setattr(transports, "KEEP_ALIVE", 1e-9)
+    with MisbehavingServer(usual) as server:
+        async with kind.client(server.url) as client:
+            assert [(await place(client, call=call)).kind for call in range(3)] == [K.CREATED] * 3
+        assert server.connections == 3
+
+
+@direct
+@pytest.mark.anyio
 async def test_an_idle_connection_makes_room_for_another_request(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transports, "KEEP_ALIVE", 3600.0)
     with MisbehavingServer(usual) as server:
@@ -261,8 +274,9 @@ async def test_an_answer_that_stays_incomplete_is_a_doubt_at_the_deadline(kind: 
         connection.read_request()
         connection.send(created(1))
         connection.read_request()
+        connection.send(HEAD + b"X-Long: ")
         while not over.wait(0.05):  # a byte from time to time, within the read timeout
-            connection.send(b"H")
+            connection.send(b"x")
 
     with MisbehavingServer(behave) as server:
         try:
@@ -307,9 +321,7 @@ async def test_a_surplus_that_the_program_has_not_read_yet_closes_the_connection
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("left", [True, False])
-async def test_an_answer_to_a_post_that_has_not_left_whole_goes_to_aiohttp(
-    anyio_backend: str, *, left: bool
-) -> None:
+async def test_an_answer_to_a_post_that_has_not_left_whole_goes_to_aiohttp(anyio_backend: str, *, left: bool) -> None:
     protocol = WatchedProtocol(loop=asyncio.get_running_loop())
     transport = Mock()
     transport.is_closing.return_value = False
@@ -318,4 +330,19 @@ async def test_an_answer_to_a_post_that_has_not_left_whole_goes_to_aiohttp(
     asyncio.get_running_loop().call_soon(protocol.data_received, USUAL)
     answer = await protocol.post(b"POST", read_timeout=LONGEST)
     assert (answer is not None) is left
+    protocol.connection_lost(None)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_data_that_came_before_the_post_is_left_to_aiohttp(anyio_backend: str) -> None:
+    protocol = WatchedProtocol(loop=asyncio.get_running_loop())
+    transport = Mock()
+    transport.is_closing.return_value = False
+    protocol.connection_made(transport)
+    protocol.data_received(created(98))
+    with anyio.fail_after(LONGEST):
+        assert await protocol.post(b"POST", read_timeout=2 * LONGEST) is None
+        message, _ = await protocol.read()
+    assert message.code == 200
     protocol.connection_lost(None)
