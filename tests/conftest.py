@@ -1,15 +1,28 @@
 """Fixtures and settings of all tests: event loops, the guard that keeps tests on this machine, hypothesis profiles."""
 
+# ruff: noqa: E402 - where bytecode lies is said before the imports
+
 from __future__ import annotations
 
+import gc
+import importlib.metadata
 import os
 import socket
 import sys
 from collections.abc import Iterator
+from functools import cache
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
+# Everything is compiled once, by the first process that needs it, whatever Python was told about bytecode: tests start
+# hundreds of processes. The bytecode lies beside what else pytest remembers. This stands before the imports, because
+# pytest rewrites every module of Hypothesis when it is imported.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode"))
+sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
+
 import pytest
+import structlog.dev
 from hypothesis import HealthCheck, settings
 
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
@@ -24,19 +37,32 @@ for _name in [name for name in os.environ if name.startswith("VOICEFLOW_")]:
     del os.environ[_name]
 
 
-# Everything is compiled once, by the first process that needs it, whatever Python was told about bytecode: tests start
-# hundreds of processes. The bytecode lies beside what else pytest remembers.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode"))
-sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Journal files of the workers that tests start, in processes too, are not those of the person who runs them."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _looked_up_once() -> Iterator[None]:
+    """What is installed stays so: Redis stores, which are opened thousands of times, read all entry points once."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("voiceflow_worker.backends.registry.entry_points", cache(importlib.metadata.entry_points))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_tracebacks() -> None:
+    """A traceback in the log of a test is plain text: Rich takes a fifth of a second to paint one, and nobody looks."""
+    structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+
+
+def pytest_collection_finish() -> None:
+    """Take the modules and the tests themselves, which stay until the end, out of the garbage collector's rounds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])

@@ -55,6 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.airflow)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_tracebacks() -> None:
+    """Airflow sets up the logs here."""
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Airflow runs on asyncio."""
