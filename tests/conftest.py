@@ -59,6 +59,29 @@ def _plain_tracebacks() -> None:
     structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to CI what differs neither by event loop nor by store from what the everyday tests show.
+
+    What differs by event loop shows on one store, in memory; what differs by store shows on one event loop, asyncio.
+    A test for both runs every day on trio in memory, and on every store on asyncio; CI runs it on each store on each
+    loop. The backends themselves are written for each loop: their own tests run on both, every day.
+    """
+    for item in items:
+        if _repeats(item):
+            item.add_marker(pytest.mark.beside)
+        if item.get_closest_marker("beside") is not None:
+            item.add_marker(pytest.mark.slow)
+
+
+def _repeats(item: pytest.Item) -> bool:
+    """Whether this is a test of more than the backends, on trio and with a store that is not in memory."""
+    if not isinstance(item, pytest.Function) or Path(__file__).parent / "backends" in item.path.parents:
+        return False
+    given: dict[str, object] = item.callspec.params if hasattr(item, "callspec") else {}
+    stores = [value for value in given.values() if value in ("sqlite", "redis")]
+    return bool(stores) and given.get("anyio_backend") == "trio"
+
+
 def pytest_collection_finish() -> None:
     """Take the modules and the tests themselves, which stay until the end, out of the garbage collector's rounds."""
     gc.collect()

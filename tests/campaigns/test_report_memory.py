@@ -7,6 +7,8 @@ from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import pytest
+
 from tests.campaigns.reading import NOW
 from tests.campaigns.test_report import job
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool
@@ -33,6 +35,7 @@ def peak(folder: Path, *, packs: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.beside
 def test_eight_times_the_calls_need_no_more_memory(tmp_path: Path) -> None:
     peak(tmp_path, packs=1)  # imports
     few, many = peak(tmp_path, packs=2), peak(tmp_path, packs=16)

@@ -22,6 +22,7 @@ SOMEBODYS = {
 }
 
 
+@pytest.mark.beside
 def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path) -> None:
     with Spawned(["demo", "--json"], folder, SOMEBODYS) as demo:
         ended = demo.end()
@@ -58,6 +59,7 @@ def test_people_get_tables_and_where_to_go_next(voiceflow: Program, monkeypatch:
     assert report.document["total"] > 20
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_demo_is_left_quietly(folder: Path, number: signal.Signals) -> None:
     with Spawned(["demo"], folder, {"TMPDIR": str(folder)}) as demo:

@@ -452,6 +452,7 @@ def test_a_webhook_where_somebody_else_answers_is_reported(voiceflow: Program, e
     assert (line["level"], "answers 404 to a GET" in line["message"]) == ("warning", True)
 
 
+@pytest.mark.beside
 def test_a_receiver_whose_health_is_not_told_outside_is_well(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -619,6 +620,7 @@ def test_calls_that_were_made_no_longer_need_a_receiver_for_their_menu(voiceflow
     assert menu_line(voiceflow) is None
 
 
+@pytest.mark.beside
 def test_every_running_receiver_serves_approvals_and_the_menus_that_its_own_lead_to(
     voiceflow: Program, eight: EightByEight
 ) -> None:

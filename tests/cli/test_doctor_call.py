@@ -40,6 +40,7 @@ def jobs(folder: Path) -> list[Job]:
 # -- calls that leave --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.beside
 def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
     with receiving(eight, voiceflow.folder) as serve:
@@ -65,6 +66,7 @@ def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight
     assert eight.rang == [MINE]
 
 
+@pytest.mark.beside
 def test_people_read_line_by_line(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
     with receiving(eight, voiceflow.folder) as serve:
@@ -76,6 +78,7 @@ def test_people_read_line_by_line(voiceflow: Program, eight: EightByEight) -> No
     assert [name for name in told if name != "phone"] == ["checked", "enqueued", "journalled", "accepted", "summary"]
 
 
+@pytest.mark.beside
 def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +93,7 @@ def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.UNREACHED]
 
 
+@pytest.mark.beside
 def test_a_code_of_the_summary_comes_with_what_to_do(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "script", {"outcome": "FAILED", "error_code": -2004})
     with receiving(eight, voiceflow.folder) as serve:
@@ -103,6 +107,7 @@ def test_a_code_of_the_summary_comes_with_what_to_do(voiceflow: Program, eight: 
     assert "Ask 8x8" in last["remedy"]
 
 
+@pytest.mark.beside
 def test_a_lost_answer_is_a_doubt_until_the_summary_comes(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "faults", {"fault": "reset", "next": 1})
     order(eight, "script", {"outcome": "COMPLETED", "ring_seconds": 100})
@@ -308,6 +313,7 @@ def until_told(spawned: Spawned, step: str) -> None:
     )
 
 
+@pytest.mark.beside
 def test_ctrl_c_takes_back_a_call_that_has_not_left(voiceflow: Program, eight: EightByEight) -> None:
     listens(voiceflow.folder)
     within(voiceflow.folder, busy)
@@ -321,6 +327,7 @@ def test_ctrl_c_takes_back_a_call_that_has_not_left(voiceflow: Program, eight: E
     assert eight.rang == []
 
 
+@pytest.mark.beside
 def test_ctrl_c_after_the_call_has_left_says_that_it_is_too_late(voiceflow: Program, eight: EightByEight) -> None:
     listens(voiceflow.folder)
     order(eight, "script", LONG)

@@ -172,6 +172,7 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.beside
 def test_help_is_there_at_once(folder: Path) -> None:
     def seconds() -> float:
         began = processor_seconds()

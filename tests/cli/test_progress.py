@@ -56,6 +56,7 @@ def test_a_terminal_gets_a_bar_and_logs_above_it(tmp_path: Path) -> None:
     assert "[bold]because[/bold]" in told
 
 
+@pytest.mark.beside
 def test_progress_stays_off_a_stdout_that_carries_json(tmp_path: Path) -> None:
     path = tmp_path / "march.csv"
     path.write_text("destination\n+6587654321\n")

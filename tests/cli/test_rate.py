@@ -31,6 +31,7 @@ def test_what_is_not_a_rate_is_refused(voiceflow: Program, given: list[str]) -> 
     assert voiceflow("rate", "--json", *store).document["rate"] is None
 
 
+@pytest.mark.beside
 def test_a_worker_names_the_rate_that_holds(voiceflow: Program, eight: EightByEight) -> None:
     store = ("--store", empty(voiceflow.folder))
     worker = ("worker", "--drain", "--rate", "20", *store)

@@ -206,6 +206,7 @@ def test_what_it_needs_is_reported(
     assert name in ended.err
 
 
+@pytest.mark.beside
 def test_a_worker_looks_by_itself(voiceflow: Program, eight: EightByEight) -> None:
     """A worker that finds a doubt of an earlier one settles it, without a receiver and without a second ring."""
     (job,) = doubted(voiceflow, eight)

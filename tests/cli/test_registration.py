@@ -114,6 +114,7 @@ def test_a_refusal_ends_it(eight: EightByEight, folder: Path, monkeypatch: pytes
         anyio.run(work)
 
 
+@pytest.mark.beside
 def test_a_receiver_that_may_not_be_registered_ends_with_the_reason(folder: Path, eight: EightByEight) -> None:
     with Spawned(["serve", "--port", "0", "--register", URL], folder, {"VOICEFLOW_API_KEY": "key-2"}) as serve:
         ended = serve.end()
@@ -177,6 +178,7 @@ def test_only_a_sandbox_on_this_machine_reaches_its_addresses(base_url: str | No
     refuse_out_of_reach("http://127.0.0.1:8080/webhooks/8x8", base_url="http://127.0.0.1:8088")
 
 
+@pytest.mark.beside
 def test_a_sandbox_takes_an_address_of_this_machine_and_force_any(folder: Path, eight: EightByEight) -> None:
     for arguments in (["--register", "http://127.0.0.1:9"], ["--register", "http://127.0.0.1:9", "--force"]):
         with Spawned(["serve", "--port", "0", *arguments], folder) as serve:

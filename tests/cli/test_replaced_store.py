@@ -15,6 +15,7 @@ from voiceflow_worker.sandbox import Sandbox
 COUNT = 40
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None:
     folder = voiceflow.folder
@@ -34,6 +35,7 @@ def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None
         assert len(eight.sandbox.ledger) <= replaced_at + 2
 
 
+@pytest.mark.beside
 def test_a_receiver_ends(voiceflow: Program) -> None:
     folder: Path = voiceflow.folder
     enqueued(folder, 1)

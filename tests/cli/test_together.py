@@ -38,6 +38,7 @@ def status_of(url: str, *, authorization: str) -> int:
             return error.code
 
 
+@pytest.mark.beside
 def test_a_campaign_goes_from_a_store_to_its_outcomes(folder: Path) -> None:
     jobs = enqueued(folder, 12, batch_id="march")
     store = ["--store", url_of(folder)]
@@ -66,6 +67,7 @@ def test_a_campaign_goes_from_a_store_to_its_outcomes(folder: Path) -> None:
     assert "Traceback" not in served.err + drained.err
 
 
+@pytest.mark.beside
 def test_a_port_that_is_taken_is_reported(folder: Path) -> None:
     with Spawned(["serve", "--port", "0"], folder) as first:
         port = first.wait_for("ready on").split("127.0.0.1:")[1].split("/")[0]
@@ -79,6 +81,7 @@ def test_a_port_that_is_taken_is_reported(folder: Path) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.beside
 def test_a_receiver_that_anybody_may_talk_to_is_reported(folder: Path) -> None:
     with Spawned(["serve", "--port", "0"], folder) as serve:
         assert "VOICEFLOW_WEBHOOK_SECRET" in serve.wait_for("anybody who reaches this port")
@@ -86,6 +89,7 @@ def test_a_receiver_that_anybody_may_talk_to_is_reported(folder: Path) -> None:
         assert serve.stop(signal.SIGINT).code == 0
 
 
+@pytest.mark.beside
 def test_a_sandbox_takes_only_its_key(folder: Path) -> None:
     with Spawned(["sandbox", "--port", "0", "--api-key", "key-1"], folder) as sandbox:
         base = sandbox.wait_for("ready on").split()[5].rstrip(";")
@@ -95,6 +99,7 @@ def test_a_sandbox_takes_only_its_key(folder: Path) -> None:
         assert sandbox.stop().code == 0
 
 
+@pytest.mark.beside
 def test_a_sandbox_takes_only_the_voices_and_sources_that_are_listed(folder: Path) -> None:
     options = ["--voices", "en-IE-EmilyNeural, en-US-JennyNeural", "--sources", "+6531234567,6531234568"]
     with Spawned(["sandbox", "--port", "0", *options], folder) as sandbox:

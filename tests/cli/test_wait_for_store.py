@@ -44,6 +44,7 @@ def frozen_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("command", [["worker", "--drain"], ["serve", "--port", "0"]], ids=["worker", "serve"])
 def test_a_store_that_a_frozen_process_has_locked_is_waited_for(voiceflow: Program, command: list[str]) -> None:
     folder = voiceflow.folder
@@ -70,6 +71,7 @@ def test_an_order_waits_for_the_lock_too(voiceflow: Program) -> None:
         assert waiting.end().code == 0
 
 
+@pytest.mark.beside
 def test_after_the_wait_it_is_exit_code_3_and_reading_needs_no_wait(voiceflow: Program) -> None:
     folder = voiceflow.folder
     enqueued(folder, 1)
@@ -85,6 +87,7 @@ def test_after_the_wait_it_is_exit_code_3_and_reading_needs_no_wait(voiceflow: P
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.beside
 def test_ctrl_c_ends_the_wait_at_once(voiceflow: Program) -> None:
     folder = voiceflow.folder
     enqueued(folder, 1)
@@ -95,6 +98,7 @@ def test_ctrl_c_ends_the_wait_at_once(voiceflow: Program) -> None:
         assert waiting.end().code == 130
 
 
+@pytest.mark.beside
 def test_a_folder_that_is_mounted_later_is_waited_for(voiceflow: Program) -> None:
     store = f"sqlite:///{voiceflow.folder / 'volume' / 'calls.db'}"
     with Spawned(["serve", "--port", "0", "--store", store, "--wait-for-store", "60s"], voiceflow.folder) as waiting:
@@ -104,6 +108,7 @@ def test_a_folder_that_is_mounted_later_is_waited_for(voiceflow: Program) -> Non
         assert waiting.stop().code == 0
 
 
+@pytest.mark.beside
 def test_who_only_looks_waits_for_a_file_where_that_was_asked_for(voiceflow: Program) -> None:
     folder = voiceflow.folder
     options = ["status", "--json", "--store", url_of(folder), "--wait-for-store", "60s"]
@@ -129,6 +134,7 @@ def test_a_slip_of_the_pen_is_reported_at_once(voiceflow: Program, monkeypatch: 
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.beside
 def test_a_redis_that_is_not_up_yet_is_waited_for(voiceflow: Program, tmp_path: Path) -> None:
     server = standalone(tmp_path / "redis")
     options = ["serve", "--port", "0", "--store", server.url, "--wait-for-store", "60s"]

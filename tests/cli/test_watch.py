@@ -102,6 +102,7 @@ def hold_of(folder: Path) -> list[tuple[str, str]]:
     return within(folder, work)
 
 
+@pytest.mark.beside
 def test_the_view_has_states_outcomes_rate_holds_doubts_and_the_last_calls(folder: Path, watch: Watch) -> None:
     completed(folder, batch_id="march")
     missed = unreached(folder, SessionStatus.NO_ANSWER, batch_id="march")
@@ -157,6 +158,7 @@ def test_the_view_follows_the_store(folder: Path, watch: Watch) -> None:
         assert screen.end() == 0
 
 
+@pytest.mark.beside
 def test_a_signal_ends_the_view_and_gives_the_terminal_back(folder: Path, watch: Watch) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with terminal(folder, *watch) as screen:
@@ -165,6 +167,7 @@ def test_a_signal_ends_the_view_and_gives_the_terminal_back(folder: Path, watch:
             assert screen.end() == 0
 
 
+@pytest.mark.beside
 def test_without_a_terminal_there_is_a_line_a_second(folder: Path, watch: Watch) -> None:
     enqueued(folder, 2, batch_id="march")
     command = [sys.executable, "-m", "voiceflow_worker", *watch, "--batch", "march"]
@@ -176,6 +179,7 @@ def test_without_a_terminal_there_is_a_line_a_second(folder: Path, watch: Watch)
     assert all("0 of 2 calls done (0%), 0 calls/s by 0 workers" in line for line in lines)
 
 
+@pytest.mark.beside
 def test_json_is_a_document_a_second_also_on_a_terminal(folder: Path, watch: Watch) -> None:
     unreached(folder, SessionStatus.BUSY, batch_id="march")
     enqueued(folder, 1, batch_id="march")

@@ -93,6 +93,7 @@ def test_every_script_is_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("name", SAYS)
 def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
@@ -105,6 +106,7 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize(
     ("name", "told"),
     [

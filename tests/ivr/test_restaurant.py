@@ -100,6 +100,7 @@ def line_is_typed(plan: Plan, place: int) -> bool:
     return (plan.keys[place] or "").endswith("#") and len(plan.keys[place] or "") > 1
 
 
+@pytest.mark.beside
 async def test_each_of_200_calls_ends_in_the_right_place_and_the_report_sums_up(
     stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,13 +201,25 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.kill()
 
 
-@pytest.mark.timeout(900)  # many examples, on a busy machine
-def test_the_engine_in_memory_does_what_the_model_says(portal: BlockingPortal) -> None:
-    _run(portal, lambda: {"memory": "memory://"}, examples=2 * settings().max_examples)
+EACH_DAY = pytest.param(8, id="few")
+"""A look; what is hard to find, the many examples beside the other tests find."""
 
 
 @pytest.mark.timeout(900)  # many examples, on a busy machine
-def test_every_store_does_what_the_model_says(portal: BlockingPortal, redis_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "examples", [EACH_DAY, pytest.param(2 * settings().max_examples, marks=pytest.mark.beside, id="many")]
+)
+def test_the_engine_in_memory_does_what_the_model_says(portal: BlockingPortal, examples: int) -> None:
+    _run(portal, lambda: {"memory": "memory://"}, examples=examples)
+
+
+@pytest.mark.timeout(900)  # many examples, on a busy machine
+@pytest.mark.parametrize(
+    "examples", [EACH_DAY, pytest.param(max(settings().max_examples // 3, 1), marks=pytest.mark.beside, id="many")]
+)
+def test_every_store_does_what_the_model_says(
+    portal: BlockingPortal, redis_url: str, tmp_path: Path, examples: int
+) -> None:
     numbers = count(1)
 
     def urls() -> dict[str, str]:
@@ -215,10 +227,10 @@ def test_every_store_does_what_the_model_says(portal: BlockingPortal, redis_url:
         return {
             "memory": "memory://",
             "sqlite": f"sqlite:///{tmp_path / f'{number}.db'}",
-            "redis": f"{redis_url}?prefix=run-{number}",
+            "redis": f"{redis_url}?prefix={tmp_path.name}-{number}",
         }
 
-    _run(portal, urls, examples=max(settings().max_examples // 3, 1))
+    _run(portal, urls, examples=examples)
 
 
 def _run(portal: BlockingPortal, urls: Callable[[], dict[str, str]], *, examples: int) -> None:

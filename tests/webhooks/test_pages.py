@@ -879,6 +879,7 @@ async def test_a_name_with_a_slash_leads_back_on_a_server_too(memory: Store) -> 
         assert head.headers["content-length"] == answer.headers["content-length"]
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
@@ -894,6 +895,7 @@ async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_p
             assert f'<span class="mono">{job.id}</span>' in answer.text
 
 
+@pytest.mark.beside
 def test_a_receiver_without_pages_loads_no_templates() -> None:
     code = (
         "import sys, anyio\n"

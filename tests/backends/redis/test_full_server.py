@@ -32,6 +32,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.mark.beside
 async def test_a_worker_waits_for_room_and_then_sends_the_rest(own_server: RedisServer, tmp_path: Path) -> None:
     filled: list[bool] = []
 

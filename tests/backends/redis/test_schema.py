@@ -86,6 +86,7 @@ def batch_gate(name: str, state: GateState) -> Gate:
     return Gate(queue=QUEUE, scope=GateScope.BATCH, name=name, state=state, since=NOW)
 
 
+@pytest.mark.beside
 async def test_an_old_store_is_taken_over_whole_and_in_order(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ async def test_no_change_is_lost_and_nobody_starves(url: str) -> None:
     assert max(float(lines[0]) for lines in told) < 5
 
 
+@pytest.mark.beside
 async def test_processes_never_lease_the_same_job(url: str) -> None:
     async with open_store(url) as store:
         await store.jobs.enqueue(sample_jobs(600), now=NOW)
@@ -109,6 +110,7 @@ async def test_a_killed_process_takes_nothing_that_was_answered(url: str, tmp_pa
     database.close()
 
 
+@pytest.mark.beside
 async def test_a_killed_process_keeps_nobody_waiting(url: str) -> None:
     """A lock dies with its process: the next write goes through at once."""
     async with open_store(url) as store:
