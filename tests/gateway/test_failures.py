@@ -257,7 +257,7 @@ async def test_a_status_whose_body_never_ends_still_counts(kind: Kind) -> None:
         connection.stall()
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url, connect=1, read=0.3) as client:
+        async with kind.client(server.url, connect=1, read=1) as client:
             verdict = await place(client)
         assert verdict.kind is VerdictKind.TURNED_AWAY
         assert len(server.posts) == 1
