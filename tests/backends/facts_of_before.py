@@ -62,7 +62,7 @@ async def check_with_damaged_facts(store: Store, put: Callable[[str, str], objec
         put(jobs[20].id, f'{text}"{stamp_of(jobs[20].revision)}"')
         await reports_are_exact(store)
     waiting = f'"",{"null," * (WIDTH - 2)}'
-    for stamp in (f"{jobs[20].revision}2", f"x{stamp_of(jobs[20].revision)}"):  # of a newer form, of another revision
+    for stamp in (f"{jobs[20].revision}~", f"x{stamp_of(jobs[20].revision)}"):  # of a newer form, of another revision
         put(jobs[20].id, f'{waiting}"{stamp}"')
         await reports_are_exact(store)
 
@@ -80,6 +80,7 @@ async def check_that_no_job_is_decoded(store: Store, monkeypatch: pytest.MonkeyP
     random = Random(3)
     jobs = [moved(some_job(place, random), state=random.choice(ENDED)).new for place in range(90)]
     jobs += [moved(some_job(place, random), state=JobState.QUEUED, posts=()).new for place in range(90, 120)]
+    jobs += [moved(some_job(place, random), state=JobState.CANCELLED, posts=()).new for place in range(120, 150)]
     await store.jobs.enqueue(jobs, now=NOW)
     decoded: list[str] = []
 

@@ -41,6 +41,21 @@ def test_people_get_tables(voiceflow: Program) -> None:
     assert "answered: 1 of 1 (100%)" in out
 
 
+def test_the_reasons_of_cancelled_calls_are_counted(voiceflow: Program) -> None:
+    first, _ = enqueued(voiceflow.folder, 2, batch_id="march")
+    store = ("--store", url_of(voiceflow.folder))
+    assert voiceflow("calls", "cancel", first.id, "--reason", "wrong date", "--as", "Mary", *store).code == 0
+    assert voiceflow("calls", "cancel", "--batch", "march", *store).code == 0
+    (line,) = voiceflow("report", "--batch", "march", "--json", *store).lines
+    assert line["cancellations"] == [
+        {"reason": "the batch was cancelled by a person", "count": 1},
+        {"reason": "wrong date (by Mary)", "count": 1},
+    ]
+    out = voiceflow("report", "--batch", "march", *store).out
+    assert "cancelled because" in out
+    assert "wrong date (by Mary)" in out
+
+
 def test_files_are_written(voiceflow: Program) -> None:
     store = filled(voiceflow)
     files = ("--csv", "out.csv", "--html", "out.html", "--xlsx", "out.xlsx")

@@ -12,9 +12,11 @@ from random import Random
 import pytest
 
 from tests.support import plain_breakdown as plain
+from tests.support.flows import flow, number
 from tests.support.plain_breakdown import plain_breakdown
-from voiceflow_worker import Job, Store
+from voiceflow_worker import CallQueue, Job, Store
 from voiceflow_worker.backends.contract import NOW, moved, sample_job
+from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.report import build_full_report
 from voiceflow_worker.core.ports import Query
@@ -59,12 +61,18 @@ def some_post(number: int, random: Random) -> Post:
     )
 
 
+REASONS = ["a wrong date | and more", "cancelled by Mary", None]
+
+
 def some_job(place: int, random: Random) -> Job:
+    is_cancelled = random.random() < 0.2
     return sample_job(
         place,
         destination=random.choice(NUMBERS),
         batch_id=random.choice([None, "march"]),
         time_zone=random.choice(ZONES),
+        state=JobState.CANCELLED if is_cancelled else JobState.QUEUED,
+        reason=random.choice(REASONS),
         posts=tuple(some_post(number, random) for number in range(1, 1 + random.randrange(4))),
     )
 
@@ -85,6 +93,7 @@ async def test_a_report_has_the_figures_of_a_count_over_all_calls(
     assert len(expected.by_country) == 5
     assert len(expected.by_hour) > 15
     assert len(expected.refusals) == 3
+    assert {each.reason for each in expected.cancellations} == {*filter(None, REASONS), "no reason"}
     assert set(expected.attempts) == {0, 1, 2, 3}
     assert expected.attempts == Counter(job.attempt for job in found)
     assert sum(each.answered for each in expected.by_country) == sum(job.outcome_status in REACHED for job in found)
@@ -128,6 +137,37 @@ def test_each_call_alone_has_the_figures_of_a_plain_count() -> None:
         count = breakdown.BreakdownCount()
         assert count.add(facts_of(job)) == 1
         assert count.result() == plain_breakdown([job])
+
+
+async def test_reasons_that_differ_from_call_to_call_are_counted_together(any_store: Store) -> None:
+    queue = CallQueue(any_store)
+    for place in range(4):
+        await queue.enqueue(flow(number(place)), batch_id="march")
+    suppressed = [number(place) for place in range(2)]
+    for each in suppressed:
+        await SuppressionList(any_store).add(each, reason=f"asked by {each}")
+    for job in await queue.find():
+        listed = (await SuppressionList(any_store).standing([job.destination])).get(job.destination)
+        await queue.cancel(job.id, reason=listed.in_words() if listed else "wrong text")
+    found = (await queue.report("march")).breakdown
+    assert found is not None
+    assert [(each.reason, each.count) for each in found.cancellations] == [
+        ("its number, or that of a second party, is on the suppression list", 2),
+        ("wrong text", 2),
+    ]
+
+
+def test_the_memory_does_not_grow_with_the_reasons_of_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakdown, "_MOST_REASONS", 20)
+    monkeypatch.setattr(breakdown, "_KEPT_REASONS", 3)
+    count = breakdown.BreakdownCount()
+    for place in range(300):
+        reason = "wrong date" if place % 3 == 0 else f"order {place}"
+        count.add(facts_of(sample_job(place, state=JobState.CANCELLED, reason=reason)))
+    found = count.result().cancellations
+    assert {each.reason: each.count for each in found}["wrong date"] == 100
+    assert sum(each.count for each in found) == 300
+    assert len(found) < 30
 
 
 def test_a_time_at_the_beginning_of_1970_counts() -> None:

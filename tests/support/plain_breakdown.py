@@ -7,8 +7,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from voiceflow_worker import Job
-from voiceflow_worker.core.overview.breakdown import Breakdown, CountryFigures, HourFigures, RefusedCalls
+from voiceflow_worker import Job, JobState
+from voiceflow_worker.core.overview.breakdown import (
+    Breakdown,
+    CancelledCalls,
+    CountryFigures,
+    HourFigures,
+    RefusedCalls,
+)
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -36,6 +42,7 @@ class _PlainCount:
         self._costs: dict[str | None, dict[str, Decimal]] = {}
         self._attempts: Counter[int] = Counter()
         self._refusals: Counter[int | None] = Counter()
+        self._cancelled: Counter[str] = Counter()
         self._answered_seconds = 0.0
         self._began_at: datetime | None = None
         self._ended_at: datetime | None = None
@@ -72,6 +79,9 @@ class _PlainCount:
                 self._answered_seconds += outcome.seconds or 0.0
         if job.posts and job.posts[-1].verdict is VerdictKind.REFUSED:
             self._refusals[job.posts[-1].code] += 1
+
+        if job.state is JobState.CANCELLED:
+            self._cancelled[job.reason or "no reason"] += 1
 
     def _add_zone(self, job: Job) -> None:
         if job.time_zone is not None:
@@ -111,6 +121,10 @@ class _PlainCount:
             refusals=tuple(
                 RefusedCalls(code=code, meaning=api_code(code).meaning if code is not None else "no code", count=count)
                 for code, count in self._refusals.most_common()
+            ),
+            cancellations=tuple(
+                CancelledCalls(reason=reason, count=count)
+                for reason, count in sorted(self._cancelled.items(), key=lambda found: (-found[1], found[0]))
             ),
             answered_seconds=round(self._answered_seconds, 3),
             began_at=self._began_at,

@@ -31,6 +31,7 @@ from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import made_again, remembered
+from voiceflow_worker.model.records.cancellation import SENT_AS
 from voiceflow_worker.model.reports.verdict import Hold
 
 _log = structlog.get_logger("voiceflow.witness")
@@ -239,7 +240,7 @@ class RollbackGuard:
     def _cancelled(self, job: Job, *, sent_as: str) -> Job:
         if job.state not in {JobState.QUEUED, JobState.LEASED} or job.id == sent_as:
             return job
-        reason = f"the same call may have been placed as {sent_as}, before the store was set back"
+        reason = f"{SENT_AS} {sent_as}, before the store was set back"
         return lifecycle.cancel(job, at=self._clock.now(), reason=reason, policy=self._policy)
 
 

@@ -13,6 +13,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
+from voiceflow_worker.model.records.cancellation import LISTED
 from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.storable import checked_text
@@ -59,7 +60,7 @@ class Suppression:
         why = f" ({self.reason})" if self.reason else ""
         call = f", added by call {self.job_id}" if self.job_id else ""
         end = f", until {in_words(self.until)}" if self.until else ""
-        return f"on the suppression list since {in_words(self.since)}{end}{call}{why}"
+        return f"{LISTED} since {in_words(self.since)}{end}{call}{why}"
 
 
 class SuppressionList:

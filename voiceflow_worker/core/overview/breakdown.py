@@ -1,4 +1,4 @@
-"""The breakdown of a report by hours, countries, attempts, refusals and duration. It counts the facts of each call."""
+"""The breakdown of a report by hours, countries, attempts, refusals and so on. It counts the facts of each call."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from voiceflow_worker.model.records.facts import (
     price_in,
     session_in,
     time_of,
+    with_reason,
 )
 from voiceflow_worker.model.reports.status import api_code
 from voiceflow_worker.model.text.moment import rfc3339
@@ -36,6 +37,10 @@ PAGE = 2000
 """The most calls in one trip to the store."""
 _MOST_PRICES = 10_000
 """The most different prices that are kept before they are added up."""
+_MOST_REASONS = 10_000
+"""The most different texts of facts that are kept before the rare reasons of cancelled calls are counted together."""
+_KEPT_REASONS = 100
+_OTHER_REASONS = "other reasons"
 _MOST_LOOKED_UP = 1000
 """For calls without a zone, the zone of at most this many numbers is looked up. A lookup takes 50 µs, and this many are
 enough to find the most frequent zone."""
@@ -86,6 +91,14 @@ class RefusedCalls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CancelledCalls:
+    """The number of calls that were cancelled for one reason."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
     """The figures of a report that need each call to be read. Deleted calls do not count.
 
@@ -99,6 +112,7 @@ class Breakdown:
     by_country: tuple[CountryFigures, ...]
     attempts: Mapping[int, int]
     refusals: tuple[RefusedCalls, ...]
+    cancellations: tuple[CancelledCalls, ...]
     answered_seconds: float
     began_at: datetime | None
     ended_at: datetime | None
@@ -139,6 +153,7 @@ class Breakdown:
             "attempts": {str(attempts): calls for attempts, calls in self.attempts.items()},
             "attempts_per_person": self.attempts_per_person,
             "refusals": [{"code": each.code, "meaning": each.meaning, "count": each.count} for each in self.refusals],
+            "cancellations": [{"reason": each.reason, "count": each.count} for each in self.cancellations],
             "answered_seconds": self.answered_seconds,
             "began_at": rfc3339(self.began_at),
             "ended_at": rfc3339(self.ended_at),
@@ -179,6 +194,8 @@ class BreakdownCount:
             waiting = (number for text, number in zip(texts, numbers, strict=True) if text == WAITING)
             self._waiting.update(map(country_of, waiting))
         self._calls.update(texts)
+        if len(self._calls) > _MOST_REASONS:
+            self._join_rare_reasons()
         self._sessions.update(sessions)
         self._prices.update(prices)
         if len(self._prices) > _MOST_PRICES:
@@ -194,6 +211,12 @@ class BreakdownCount:
         for number in islice(without, _MOST_LOOKED_UP - self._zones_looked_up):
             self._zones_looked_up += 1
             self._zones[zone_of_number(number).zone or "UTC"] += 1
+
+    def _join_rare_reasons(self) -> None:
+        cancelled = {text: count for text, count in _present(self._calls) if text and counted_call(text).cancelled}
+        for text in sorted(cancelled, key=lambda text: -cancelled[text])[_KEPT_REASONS:]:
+            del self._calls[text]
+            self._calls[with_reason(text, _OTHER_REASONS)] += cancelled[text]
 
     def _add_up_prices(self) -> None:
         for text, count in _present(self._prices):
@@ -214,7 +237,7 @@ class BreakdownCount:
             hour[0] += count
             hour[1] += count * answered
         countries = {country: [count, 0, 0] for country, count in self._waiting.items()}
-        attempts, refusals = Counter[int](), Counter[int | None]()
+        attempts, refusals, cancelled = Counter[int](), Counter[int | None](), Counter[str]()
         if self._waiting:
             attempts[0] = self._waiting.total()
         for text, count in _present(self._calls):
@@ -228,6 +251,8 @@ class BreakdownCount:
             attempts[call.attempts] += count
             if call.is_refused:
                 refusals[call.refusal] += count
+            if call.cancelled is not None:
+                cancelled[call.cancelled] += count
         return Breakdown(
             time_zone=zone,
             by_hour=tuple(
@@ -243,6 +268,10 @@ class BreakdownCount:
             refusals=tuple(
                 RefusedCalls(code=code, meaning=api_code(code).meaning if code is not None else "no code", count=count)
                 for code, count in refusals.most_common()
+            ),
+            cancellations=tuple(
+                CancelledCalls(reason=reason, count=count)
+                for reason, count in sorted(cancelled.items(), key=lambda found: (-found[1], found[0]))
             ),
             answered_seconds=round(self._answered_seconds, 3),
             began_at=time_of(self._began),

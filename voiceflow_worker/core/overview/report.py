@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 PAGE = 1000
 """The most calls in one trip to the store."""
 MOST_KEYS = 20
-"""The most rows of keys pressed. Digits that people type, such as customer numbers, may differ in each call."""
+"""The most rows of keys pressed, and of reasons of cancelled calls. Digits that people type, such as customer numbers,
+may differ in each call, and so may reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +213,7 @@ def tables_of(reports: Sequence[Report]) -> list[ReportTable]:
         _table("By hour", hour, ("attempts", *rates), reports, _hours),
         _table("By country", "country", ("calls", "with an outcome", *rates), reports, _countries),
         _table("Refused by 8x8", "refused with", of_calls, reports, _refusals),
+        _table("Cancelled", "cancelled because", of_calls, reports, _cancellations),
     ]
     return [table for table in found if table.rows]
 
@@ -283,6 +285,11 @@ def _countries(report: Report) -> dict[str, tuple[object, ...]]:
 def _refusals(report: Report) -> dict[str, tuple[object, ...]]:
     refusals = report.breakdown.refusals if report.breakdown is not None else ()
     return _counted({f"{each.code}: {each.meaning}" if each.code else each.meaning: each.count for each in refusals})
+
+
+def _cancellations(report: Report) -> dict[str, tuple[object, ...]]:
+    found = report.breakdown.cancellations if report.breakdown is not None else ()
+    return _counted(_shortened({each.reason: each.count for each in found}))
 
 
 def _share(rate: float | None) -> Share | None:

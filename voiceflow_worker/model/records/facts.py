@@ -15,11 +15,12 @@ from typing import Any, TypeAlias
 
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.records.cancellation import counted_reason
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
-FORM = "1"
+FORM = "2"
 """The layout of facts, as one character."""
 SLOT = 900
 """The length of a time slot in seconds. It divides the UTC offset of every zone in use, without a remainder."""
@@ -27,18 +28,18 @@ SLOT = 900
 Facts: TypeAlias = list[Any]
 """The facts of some calls, in one flat list of rows of `WIDTH` plain JSON values.
 
-The values of a row are: the text that `counted_call` reads, or `WAITING` for a call without POSTs; the session that
-`session_in` reads; the price that `price_in` reads; the seconds of an answered call; the beginning of the first attempt
-and the end of the last session, in microseconds since 1970 UTC; the time zone of the call; its number, if it has no
-zone or no POSTs; and the stamp of the facts (`stamp_of`). None stands for a missing value. For each further session or
-price, the call has another row, in which all other values are missing.
+The values of a row are: the text that `counted_call` reads, or `WAITING` for a call without POSTs that is not
+cancelled; the session that `session_in` reads; the price that `price_in` reads; the seconds of an answered call; the
+beginning of the first attempt and the end of the last session, in microseconds since 1970 UTC; the time zone of the
+call; its number, if it has no zone or its text is `WAITING`; and the stamp of the facts (`stamp_of`). None stands for a
+missing value. For each further session or price, the call has another row, in which all other values are missing.
 
 The list is flat, because Python's garbage collector would visit one list for each call again and again. That would take
 longer than all other work.
 """
 WIDTH = 9
 WAITING = ""
-"""The text of a call without POSTs."""
+"""The text of a call without POSTs that is not cancelled."""
 
 _AT_ONCE = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +50,10 @@ _NO_CODE = "?"
 
 @dataclass(frozen=True, slots=True)
 class CountedCall:
-    """The way in which a call with POSTs counts. `country` is ISO 3166; `refusal` is the code of a refused call."""
+    """The way in which a call counts that has POSTs or is cancelled.
+
+    `country` is ISO 3166; `refusal` is the code of a refused call. `cancelled` is the reason of a cancelled call.
+    """
 
     country: str | None
     attempts: int
@@ -57,6 +61,7 @@ class CountedCall:
     is_answered: bool
     is_refused: bool
     refusal: int | None
+    cancelled: str | None
 
 
 def facts_of_each(jobs: Sequence[Job]) -> Iterator[Facts]:
@@ -68,7 +73,8 @@ def facts_of_each(jobs: Sequence[Job]) -> Iterator[Facts]:
 def facts_of(job: Job) -> Facts:
     """The facts of one call."""
     number, zone, posts = job.destination, job.time_zone, job.posts
-    if not posts:
+    cancelled = counted_reason(job)
+    if not posts and cancelled is None:
         return [WAITING, None, None, None, None, None, zone, number, stamp_of(job.revision)]
     country = country_of(number) or ""
     attempts = 0
@@ -94,13 +100,15 @@ def facts_of(job: Job) -> Facts:
                     ended = outcome.ended_at
                 sessions.append(((outcome.started_at or post.began_at) - _EPOCH) // _SLOT * 2 + is_answered)
     end = "" if outcome is None else "answered" if is_answered else "ended"
-    last = posts[-1]
-    refusal = "" if last.verdict is not VerdictKind.REFUSED else _NO_CODE if last.code is None else last.code
+    last = posts[-1] if posts else None
+    is_refused = last is not None and last.verdict is VerdictKind.REFUSED
+    refusal = "" if last is None or not is_refused else _NO_CODE if last.code is None else last.code
+    ending = "" if cancelled is None else f"|{cancelled}"
     facts: Facts = []
     for session, price in zip_longest(sessions[1:], prices[1:]):
         facts += (None, session, price, None, None, None, None, None, None)
     facts += [
-        f"{country}|{attempts}|{end}|{refusal}",
+        f"{country}|{attempts}|{end}|{refusal}{ending}",
         sessions[0] if sessions else None,
         prices[0] if prices else None,
         outcome.seconds if outcome is not None and is_answered else None,
@@ -120,7 +128,7 @@ def stamp_of(revision: str) -> str:
 
 def counted_call(text: str) -> CountedCall:
     """The way in which a call counts, from the first value of its facts."""
-    country, attempts, end, refusal = text.split("|")
+    country, attempts, end, refusal, *cancelled = text.split("|", 4)
     return CountedCall(
         country=country or None,
         attempts=int(attempts),
@@ -128,7 +136,13 @@ def counted_call(text: str) -> CountedCall:
         is_answered=end == "answered",
         is_refused=refusal != "",
         refusal=int(refusal) if refusal not in {"", _NO_CODE} else None,
+        cancelled=cancelled[0] if cancelled else None,
     )
+
+
+def with_reason(text: str, reason: str) -> str:
+    """The text that `counted_call` reads, with another reason for a cancelled call."""
+    return "|".join((*text.split("|", 4)[:4], reason))
 
 
 def session_in(number: int) -> tuple[int, int]:

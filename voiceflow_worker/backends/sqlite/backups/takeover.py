@@ -26,6 +26,7 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
+from voiceflow_worker.model.records.cancellation import KNOWN_AS
 
 SKIPPED_SEQUENCES = 1_000_000_000
 """The gap left in the sequence of events if the last event cannot be read, so that no reader misses new events."""
@@ -33,7 +34,7 @@ _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
 _GONE = "the replaced store had deleted this call after its end, so the call may have been sent"
-_SAME_CALL = "the replaced store had this call under the id {other}"
+_SAME_CALL = f"{KNOWN_AS} {{other}}"
 
 
 @dataclass(slots=True, kw_only=True)
