@@ -188,10 +188,7 @@ class Link:
 
     Each session begins with the `greetings`, which check the durability and the schema of the server. A session ends
     when the connection is lost or the primary has changed. A request between two sessions waits for up to a second, and
-    then raises StoreUnavailableError.
-
-    A warning about the configuration of the server is logged when it is new. Unless `advises`, the warning of the first
-    session is not logged.
+    then raises StoreUnavailableError. Unless `advises`, the first session logs no warning about the server's settings.
     """
 
     def __init__(self, url: RedisURL, greetings: Sequence[Greeting], *, advises: bool = True) -> None:
@@ -383,8 +380,7 @@ class Link:
             found = await greeting(client)
             if found is None:
                 continue
-            is_told = self._advises or self._durability is not None
-            if found.warning is not None and found != self._durability and is_told:
+            if found.warning is not None and found != self._durability and (self._advises or self._durability):
                 _log.warning(
                     "this Redis should be configured differently", store=self._url.shown, warning=found.warning
                 )
