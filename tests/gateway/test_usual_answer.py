@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from unittest.mock import Mock
 
 import anyio
@@ -163,6 +165,30 @@ async def test_an_answer_in_two_pieces_is_read_wherever_it_is_cut(kind: Kind) ->
                 answers[call] = (verdict.kind, verdict.session_id)
         assert answers == {call: (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 25)}
         assert server.connections == 1
+
+
+@direct
+@pytest.mark.anyio
+async def test_the_records_of_tls_that_arrive_together_are_one_answer(kind: Kind, trusting: ssl.SSLContext) -> None:
+    """Nothing of an earlier answer is read instead, though all have the same length."""
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            number = len(connection.server.bodies)
+            raw = created(number)
+            cuts = [0, *sorted({number * len(raw) // 12, len(raw) - number}), len(raw)]
+            # The kernel holds the records back until all of them are written.
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, number > 1)
+            for begin, end in pairwise(cuts):
+                connection.send(raw[begin:end])
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    with MisbehavingServer(behave, tls=True) as server:
+        async with kind.client(server.url, trust=trusting) as client:
+            verdicts = [await place(client, call=call) for call in range(1, 12)]
+    assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
+        (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 12)
+    ]
 
 
 def usual(connection: Connection) -> None:

@@ -52,6 +52,20 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
     assert "db0" not in str(newer_server.ask("INFO", "keyspace"))
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_answers_in_several_records_of_tls_are_read_as_they_are(tls_port: int) -> None:
+    """A long answer has several records, and each of them differs from what the connection has read before."""
+    url = f"rediss://localhost:{tls_port}?ssl_ca_certs={CERTIFICATE}"
+    line = await ScriptLine.opened(parse_url(url), TCPLocation("localhost", tls_port))
+    try:
+        for character in "abcdef":
+            text = character * 60_000
+            await line.create_request(b"SET", "text", text)
+            assert await line.create_request(b"GET", "text") == text
+    finally:
+        line.close()
+
+
 async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_one(own_server: RedisServer) -> None:
     first, second = sample_jobs(2)
     async with open_store(own_server.url) as store:

@@ -47,7 +47,7 @@ class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
         self._answer_by = 0.0
         self._answer_timer: asyncio.TimerHandle | None = None
         self._poll: select.poll | None = None
-        self._buffered = bytearray(_BUFFER)
+        self._buffered = memoryview(bytearray(_BUFFER))  # TLS writes to slices of it, which must not be copies
 
     def asks(self, watch: Keeper | None) -> None:
         """Record that a request begins."""
@@ -134,7 +134,7 @@ class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
             return
         await self._stirred.wait()
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 (the event loop gives it)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the event loop gives it)
         """The buffer for data. The event loop calls this."""
         return self._buffered
 

@@ -37,7 +37,7 @@ class ScriptLine(asyncio.BufferedProtocol):
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._buffer = bytearray(_BUFFER)
+        self._buffer = memoryview(bytearray(_BUFFER))  # TLS writes to slices of it, which must not be copies
 
     @classmethod
     async def opened(cls, url: RedisURL, location: TCPLocation) -> ScriptLine:
@@ -89,7 +89,7 @@ class ScriptLine(asyncio.BufferedProtocol):
         """Keep the transport. The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 (the event loop gives it)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the event loop gives it)
         """The buffer for answers. The event loop calls this."""
         return self._buffer
 
