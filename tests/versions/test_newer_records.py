@@ -101,7 +101,7 @@ async def test_a_report_counts_every_call_whose_facts_it_can_read(here: Engine, 
 
 async def test_a_report_counts_the_others(here: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(facts, "FORM", "2")  # the form of a newer version
+        patch.setattr(facts, "FORM", str(int(facts.FORM) + 1))  # the form of a newer version
         await three(here)
     with capture_logs() as logs:
         report = await build_full_report(store, "default", None)
