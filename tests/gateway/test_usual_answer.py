@@ -251,6 +251,36 @@ async def test_an_idle_connection_makes_room_for_another_request(kind: Kind, mon
 
 @direct
 @pytest.mark.anyio
+async def test_a_post_that_waits_for_a_connection_gets_the_next_that_is_free(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transports, "KEEP_ALIVE", 3600.0)
+    waits = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            waits.wait(LONGEST)
+            connection.send(created(len(connection.server.bodies)))
+
+    verdicts: list[Verdict] = []
+    with MisbehavingServer(behave) as server:
+
+        async def post(call: int) -> None:
+            verdicts.append(await place(client, call=call))
+
+        async with kind.client(server.url, concurrency=1, connect=2.0) as client, anyio.create_task_group() as group:
+            for call in range(1, 4):
+                group.start_soon(post, call)
+            assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
+            waits.set()
+        assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
+            (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 4)
+        ]
+        assert server.connections == 1
+
+
+@direct
+@pytest.mark.anyio
 async def test_silence_on_a_kept_connection_is_a_doubt(kind: Kind) -> None:
     over = threading.Event()
 

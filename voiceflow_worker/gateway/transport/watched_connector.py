@@ -55,7 +55,7 @@ class WatchedConnector(aiohttp.TCPConnector):
 
     def keep_connections(self) -> KeptConnections:
         """A place for idle connections outside the pool. They count for the limit, and are closed with the pool."""
-        kept = KeptConnections(keep_alive=self._keep_alive)
+        kept = KeptConnections(keep_alive=self._keep_alive, is_awaited=lambda: bool(self._waiters))
         self._kept.append(kept)
         return kept
 
