@@ -170,6 +170,21 @@ def test_the_memory_does_not_grow_with_the_reasons_of_people(monkeypatch: pytest
     assert len(found) < 30
 
 
+def test_no_cancelled_call_is_lost_when_the_other_reasons_of_a_country_are_rare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breakdown, "_MOST_REASONS", 5)
+    monkeypatch.setattr(breakdown, "_KEPT_REASONS", 1)
+    count = breakdown.BreakdownCount()
+    reasons = ["wrong date"] * 9 + [f"order {place}" for place in range(6)] + ["wrong text"] * 9
+    reasons += [f"order {place // 8}" for place in range(80)]
+    for place, reason in enumerate(reasons):
+        count.add(facts_of(sample_job(place, state=JobState.CANCELLED, reason=reason)))
+    found = count.result()
+    assert sum(each.count for each in found.cancellations) == len(reasons)
+    assert found.attempts == {0: len(reasons)}
+
+
 def test_a_time_at_the_beginning_of_1970_counts() -> None:
     began = datetime(1970, 1, 1, tzinfo=UTC)
     outcome = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", started_at=began, ended_at=began)

@@ -215,8 +215,9 @@ class BreakdownCount:
     def _join_rare_reasons(self) -> None:
         cancelled = {text: count for text, count in _present(self._calls) if text and counted_call(text).cancelled}
         for text in sorted(cancelled, key=lambda text: -cancelled[text])[_KEPT_REASONS:]:
-            del self._calls[text]
-            self._calls[with_reason(text, _OTHER_REASONS)] += cancelled[text]
+            # The text for other reasons may be rare too, and may have grown since it was counted.
+            count = self._calls.pop(text)
+            self._calls[with_reason(text, _OTHER_REASONS)] += count
 
     def _add_up_prices(self) -> None:
         for text, count in _present(self._prices):
