@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,8 +27,13 @@ CREATED = Verdict(kind=VerdictKind.CREATED, message="created", session_id="s-1")
 TURNED_AWAY = Verdict(kind=VerdictKind.TURNED_AWAY, message="too many requests")
 REFUSED = Verdict(kind=VerdictKind.REFUSED, message="refused", code=-1002)
 UNKNOWN = Verdict(kind=VerdictKind.UNKNOWN, message="no answer came")
-BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
-COMPLETED = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", session_id="s-1")
+
+
+def outcome(status: SessionStatus) -> Outcome:
+    return Outcome(status=status, status_text=status.value, session_id="s-1")
+
+
+BUSY, COMPLETED = outcome(SessionStatus.BUSY), outcome(SessionStatus.COMPLETED)
 REDIAL = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=30 * MINUTE)
 
 
@@ -256,3 +262,13 @@ def test_of_two_sessions_of_one_number_the_answered_one_counts() -> None:
     one = ended(sent(queued(redial=REDIAL), at=NOW + MINUTE), COMPLETED)
     other = after(sent(ended(sent(queued(redial=REDIAL)), replace(BUSY, session_id="s-2"))), TURNED_AWAY, 2)
     assert both(one, other).state is S.COMPLETED
+
+
+@pytest.mark.parametrize("first", SessionStatus)
+@pytest.mark.parametrize("second", SessionStatus)
+def test_a_further_summary_that_one_copy_has_counts_in_both(first: SessionStatus, second: SessionStatus) -> None:
+    for redial in (None, REDIAL):
+        once = ended(after(sent(queued(redial=redial)), CREATED), outcome(first))
+        twice = ended(once, outcome(second))
+        merged = both(once, twice)
+        assert (merged.state, merged.outcome) == (twice.state, twice.outcome)

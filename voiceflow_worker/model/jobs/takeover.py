@@ -13,11 +13,11 @@ from voiceflow_worker.model.jobs.lifecycle import (
     into_doubt,
     requeued,
     unless_placed,
-    was_reached,
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import REASON, is_noted, lasting, spanning, with_merged
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
 from voiceflow_worker.model.reports.verdict import GATEWAY_VERDICTS, Verdict, VerdictKind
 
 S = JobState
@@ -73,7 +73,18 @@ def _is_news(post: Post, job: Job) -> bool:
         return post.may_have_rung  # a POST that sent nothing may have been dropped
     if not _is_same(known, post, job):
         return post.may_have_rung
-    return _merged(known, post) != known
+    return _says_more(post, known, job) or _merged(known, post) != known
+
+
+def _says_more(post: Post, known: Post, job: Job) -> bool:
+    """Whether two records of a POST have outcomes that differ, and that of `post` counts.
+
+    The session that the person answered counts. Of two such sessions, or of two others, the opt-out counts.
+    """
+    if known.outcome is None or post.outcome is None:
+        return False
+    ours, theirs = known.outcome.status_of(job.destination), post.outcome.status_of(job.destination)
+    return (theirs in REACHED, theirs in OPT_OUTS) > (ours in REACHED, ours in OPT_OUTS)
 
 
 def _is_same(known: Post, post: Post, job: Job) -> bool:
@@ -125,8 +136,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
             return with_post(job, post) if post.may_have_rung else job
         job = spanning(job, known, post, at=at, policy=policy)
         known = job.post(post.number) or known
-    if was_reached(job, post) and not was_reached(job, known):
-        # The two sessions ended differently. The session that the person answered counts.
+    if _says_more(post, known, job):
         known = replace(known, outcome=None)
         job = with_post(job, known)
     merged = _merged(known, post)
