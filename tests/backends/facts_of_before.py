@@ -62,7 +62,8 @@ async def check_with_damaged_facts(store: Store, put: Callable[[str, str], objec
         put(jobs[20].id, f'{text}"{stamp_of(jobs[20].revision)}"')
         await reports_are_exact(store)
     waiting = f'"",{"null," * (WIDTH - 2)}'
-    for stamp in (f"{jobs[20].revision}~", f"x{stamp_of(jobs[20].revision)}"):  # of a newer form, of another revision
+    revision = jobs[20].revision
+    for stamp in (f"{revision}1", f"{revision}~", f"x{stamp_of(revision)}"):  # an older form, a newer, another revision
         put(jobs[20].id, f'{waiting}"{stamp}"')
         await reports_are_exact(store)
 

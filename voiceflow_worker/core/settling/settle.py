@@ -37,9 +37,9 @@ class SummaryResult(StrEnum):
     """The effect of a session summary."""
 
     SETTLED = "settled"
-    """The summary was the first of its POST, and was applied."""
+    """The summary was applied: as the first of its POST, or as a further one that counts (`summarised`)."""
     REPEATED = "repeated"
-    """The POST had a summary already, so nothing changed."""
+    """The POST had a summary already, and this one changed nothing."""
     PARKED = "parked"
     """The session is not known yet. The summary is kept for seven days, and applied when a POST names the session."""
     INCONCLUSIVE = "inconclusive"

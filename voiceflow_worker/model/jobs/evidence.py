@@ -239,7 +239,7 @@ def found_placed(
 ) -> Job:
     """The job after a session in 8x8's log was matched to POST `number`: the call was placed.
 
-    With an `outcome` from the log, the job is settled as by a summary, and a later summary changes nothing. Without an
+    With an `outcome` from the log, the job is settled as by a summary, and a later summary is a further one. Without an
     outcome, the job waits for its summary. The match is based on phone numbers and times, so an answer to this POST
     overrides it: a refusal, or another session.
     """
