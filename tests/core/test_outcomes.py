@@ -133,6 +133,31 @@ async def test_a_late_summary_of_an_accepted_call_is_a_second_outcome_of_another
     assert accepted.job.state is JobState.COMPLETED, "the call is shown as it is now"
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED),
+        (SessionStatus.NO_ANSWER, SessionStatus.UNSUBSCRIBED_CONTACT),
+    ],
+)
+async def test_an_opt_out_in_a_further_summary_is_a_second_outcome_of_another_name(
+    store: Store, clock: ManualClock, first: SessionStatus, second: SessionStatus
+) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes()
+    job = await calls.placed()
+    await calls.end(job, first)
+    (ended,) = await taken(stream, 1)
+    for _ in range(2):
+        await calls.end(job, second)
+    (opted_out,) = await taken(stream, 1)
+    assert opted_out.state is ended.state
+    assert opted_out.outcome is not None
+    assert opted_out.outcome.status is second
+    assert opted_out.id != ended.id
+    assert await is_silent(stream, clock)
+
+
 async def test_a_doubt_is_not_an_outcome(store: Store, clock: ManualClock) -> None:
     calls = Calls(store)
     stream = calls.queue.outcomes()

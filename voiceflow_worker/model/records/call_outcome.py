@@ -9,6 +9,7 @@ from enum import StrEnum
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.text.moment import rfc3339
 
 
@@ -43,9 +44,12 @@ class CallOutcome:
 
         Its form is `<queue>_<ulid>_<POST number>_<state, or "attempted">`, without full stops, as Standard Webhooks
         requires for a `webhook-id`. A late summary that makes an `accepted` call `completed` gives another outcome;
-        a repeated summary gives none.
+        a repeated summary gives none. After an opt-out the id ends in `_optout`, because the opt-out may come in a
+        further summary that does not change the state. An earlier outcome that is delivered again then has this id.
         """
         what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
+        if self.kind is OutcomeKind.ENDED and self.outcome is not None:
+            what += "_optout" * (self.outcome.status_of(self.job.destination) in OPT_OUTS)
         return f"{self.job.id.replace('.', '_')}_{self.post}_{what}"
 
     @property
