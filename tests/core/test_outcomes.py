@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.calls import Calls
+from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.manual_time import time_passing
-from tests.support.voices import created
+from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
@@ -156,6 +157,22 @@ async def test_an_opt_out_in_a_further_summary_is_a_second_outcome_of_another_na
     assert opted_out.outcome.status is second
     assert opted_out.id != ended.id
     assert await is_silent(stream, clock)
+
+
+async def test_an_answered_call_in_a_further_summary_is_the_outcome_of_its_own_post(
+    store: Store, clock: ManualClock
+) -> None:
+    engine = Engine(store, ScriptedVoice(answers=[created(), not_sent()]))
+    stream = engine.queue.outcomes()
+    job = await engine.enqueue(redial=ON_BUSY)
+    await engine.send()
+    await engine.summarise(job, SessionStatus.BUSY)
+    clock.advance(timedelta(minutes=6))
+    await engine.send()
+    await engine.summarise(job, SessionStatus.COMPLETED, number=1)
+    _, ended = await taken(stream, 2)
+    assert (ended.kind, ended.state, ended.post) == (OutcomeKind.ENDED, JobState.COMPLETED, 1)
+    assert ended.outcome is not None
 
 
 async def test_a_doubt_is_not_an_outcome(store: Store, clock: ManualClock) -> None:

@@ -73,7 +73,7 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
     """The events of a change, each as its kind and its POST number. Events of attempts come before the job's end."""
     settled = _newly_settled(old, new)
     ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
-    end = settled[-1] if settled else new.post_count
+    end = max(settled or _with_a_further_outcome(old, new), default=new.post_count)
     for number in settled:
         if not (ended and number == end):
             yield EventKind.ATTEMPTED, number
@@ -83,6 +83,12 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
         yield EventKind.DOUBTED, new.post_count
     if len(new.notes) > len(old.notes) and new.notes[-1].kind.is_incident:
         yield EventKind.INCIDENT, new.post_count
+
+
+def _with_a_further_outcome(old: Job, new: Job) -> list[int]:
+    """The POSTs whose outcome another one has replaced, such as that of the session that the person answered."""
+    known = {post.number: post.outcome for post in old.posts if post.outcome is not None}
+    return [post.number for post in new.posts if post.number in known and post.outcome != known[post.number]]
 
 
 def _newly_settled(old: Job, new: Job) -> list[int]:
