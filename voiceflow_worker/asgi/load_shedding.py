@@ -62,9 +62,10 @@ def is_crowded(listening: socket.socket) -> bool:
 
 
 def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) -> ShedDecision:
-    """Decide on a connection from the request in its buffer. A request that has waited too long is turned away.
+    """Decide whether a connection is admitted, waits or is turned away, by the request in its buffer.
 
-    If the backlog is `crowded`, every complete request is turned away.
+    A complete request, except GET and HEAD, is turned away if it has waited too long, or if the backlog is `crowded`.
+    Otherwise it waits. Every other connection is admitted.
     """
     try:
         seen = connection.recv(_LONGEST, socket.MSG_PEEK)

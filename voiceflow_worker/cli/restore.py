@@ -120,7 +120,7 @@ def _lines(done: Restored) -> Iterator[str]:
         lost = count_of(taken.unreadable or 0, "call")
         yield f"the old file is damaged; {lost} in it could not be read, and may have been sent"
     if done.held:
-        yield f"held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
+        yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
     if done.waiting:
         yield (
             f"{count_of(done.waiting, 'queued call')} would be sent after the resume; look at them first with "

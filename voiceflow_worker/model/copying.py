@@ -36,7 +36,7 @@ else:
 
 Record = TypeVar("Record")
 Readers = Mapping[str, Callable[[Any], Any]]
-"""Functions that read fields, for types that are not plain JSON values."""
+"""By field name: the function that makes the field's value from its JSON value. Other fields need none."""
 
 
 def maker(

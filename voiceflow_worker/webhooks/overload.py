@@ -38,7 +38,7 @@ def load_shedding(registry: CollectorRegistry) -> LoadShedding:
     """The load shedding of the receiver. An event that is turned away gets a 503, and is counted in `registry`."""
     counter = Counter(
         "voiceflow_webhook_turned_away",
-        "Requests answered 503 unread, because too many came at once.",
+        "Requests that were answered with a 503 before they were handled, because too many came at once.",
         registry=registry,
     )
     return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=counter.inc)

@@ -336,7 +336,7 @@ class LoopCalls:
 
 
 class BlockingThread:
-    """A thread that runs one task after the other, and calls a function on the event loop after each.
+    """A thread that runs one task after another, and calls a function on the event loop after each.
 
     The thread is a daemon, so a program that does not close its store can still end. SQLite then repairs the file when
     it is next opened.

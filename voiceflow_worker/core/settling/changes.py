@@ -25,7 +25,8 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 ROUNDS = 20
-"""The most times that a change is applied when other writers commit first. So many in a row happen only in tests."""
+"""The most times that a change is tried. A try fails if another writer commits first; so many failures in a row happen
+only in tests."""
 
 _HOLDS_ITS_NUMBER = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 

@@ -12,7 +12,8 @@ from voiceflow_worker.model.jobs.call_log import Window
 SPAN = timedelta(hours=2)
 """The approximate longest range of one export. With 50 calls a second, such an export has 360,000 rows."""
 MARGIN = timedelta(minutes=1)
-"""The time by which each range begins earlier, because 8x8 does not document whether it rounds the range to minutes."""
+"""Each range begins this much before the first possible time of its calls. 8x8 does not document whether it rounds the
+range to minutes."""
 PAGE = 500
 
 

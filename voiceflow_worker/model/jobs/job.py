@@ -246,7 +246,7 @@ class Job:
 
     @property
     def outcome_status(self) -> SessionStatus | None:
-        """The status of the call to the person in the newest outcome; None without an outcome or a known status."""
+        """How the call to the person ended, by the newest outcome; None without an outcome, or if it is unknown."""
         return None if self.outcome is None else self.outcome.status_of(self.destination)
 
     @property

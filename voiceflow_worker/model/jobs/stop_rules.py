@@ -21,7 +21,9 @@ class LeastAnswerRate:
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100 or self.calls < 1:
-            raise InvalidInputError("an answer rate must be above 0 % and at most 100 %, of at least 1 call")
+            raise InvalidInputError(
+                "the percentage must be above 0 and at most 100, and the number of calls at least 1"
+            )
 
     def __str__(self) -> str:
         return f"{self.percent:g}%/{self.calls}"
