@@ -76,7 +76,7 @@ async def webhooks(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> ExitCode:
-    """List the webhooks of the sub-account. With --json, one webhook per line.
+    """List the webhooks of the sub-account, or delete one. With --json, one webhook per line.
 
     Args:
         delete: Delete the webhook for events of this type (VSS, VCA, VCS, VRU, VNU), after a confirmation.

@@ -1,4 +1,4 @@
-"""The beginning of a listing that is read page by page."""
+"""The first entries of a listing that is read page by page."""
 
 from __future__ import annotations
 

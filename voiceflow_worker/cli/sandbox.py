@@ -64,7 +64,7 @@ async def sandbox(
     )
     stopped = anyio.Event()
     async with signals_to(lambda _: stopped.set()), stand_in.running(host=host, port=port) as url:
-        Output().note(f"voiceflow sandbox is ready on {url}; its calls are listed on {url}/_sandbox/calls")
+        Output().note(f"voiceflow sandbox is ready on {url}; its calls are listed at {url}/_sandbox/calls")
         await stopped.wait()
 
 

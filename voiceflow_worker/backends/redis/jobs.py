@@ -42,7 +42,7 @@ MOST_IN_ONE_CALL = 20_000
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 _FACTS = 500
-"""The most jobs whose facts one script reads. It takes a few milliseconds, or about 10 if the jobs have no facts."""
+"""The most jobs whose facts one script reads. It takes a few milliseconds, or about 10 ms if the jobs have no facts."""
 _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
 

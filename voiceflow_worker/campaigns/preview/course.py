@@ -59,7 +59,7 @@ class Course:
     """The result of a simulation. `first` and `last` are the times of the first and the last departure.
 
     `expired` counts calls that never leave, because their validity ends before their turn. `later` counts calls that
-    may not ring at the start; the first of them may ring at `opens_at`.
+    must wait at the start; the first of them may ring at `opens_at`.
     """
 
     first: datetime | None = None
@@ -137,7 +137,7 @@ class CallPlan:
         return course
 
     def _later(self, start: datetime) -> tuple[int, datetime | None]:
-        """The number of calls that may not ring at the start, and the first time at which one of them may ring."""
+        """The number of calls that must wait at the start, and the first time at which one of them may ring."""
         later, first = 0, _FOREVER
         for (_, times), count in self._counts.items():
             opens = times.opens(start)

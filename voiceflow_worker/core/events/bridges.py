@@ -18,7 +18,8 @@ class Bridges:
     """Checks the numbers that an answer to a call action event bridges to, and locks them.
 
     A queued call can wait until a number is free, but a person on the line cannot wait. So a bridge is refused only if
-    the number is on the suppression list, or is the destination of an open call of a queue. Several bridges may share a
+    the number is on the suppression list, if it is the destination of another open call of a queue and not a shared
+    number, or if the bridged call has ended. Several bridges may share a
     number, such as that of a service desk. Up to four of them lock it at the same time, and further bridges go on
     without a lock. Queues do not call the number of a bridge until the bridged call has its summary. If that call has
     no job, queues do not call the number for as long as a phone may ring.

@@ -152,7 +152,7 @@ class RollbackGuard:
             try:
                 await self._look()
             except StoreError as error:
-                _log.debug("the store is unavailable; it is checked for lost calls later", error=str(error))
+                _log.debug("the store is unavailable; it will be checked for lost calls later", error=str(error))
                 wait = LOOK_EVERY / 5
             await self._clock.sleep(wait)
 

@@ -108,7 +108,7 @@ class PersonCaps:
             await self.restore(rang_after_all, now=now)
 
     async def restore(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Take a place for each POST of these jobs for which a phone may have rung within the span of the limit.
+        """Take a place in the limit per person for each POST of these jobs that may have made a phone ring in its span.
 
         A POST that has a place keeps it. Raises StoreError.
         """

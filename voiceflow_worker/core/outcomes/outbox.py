@@ -33,7 +33,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a reader. It goes on after the event `sequence`, and has no older event than `at` left to read."""
+    """The position of a reader. It goes on after `sequence`, and no event from before `at` is left to read."""
 
     sequence: int
     at: datetime

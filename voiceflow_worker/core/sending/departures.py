@@ -58,8 +58,8 @@ SPARE = 0.1
 and waiting for a new time could take minutes."""
 
 LEAD = timedelta(milliseconds=50)
-"""The least time between the journal entry of a call and its departure. It is enough for the disk. It is short, because
-a journalled call is in doubt if its worker is killed before the call leaves."""
+"""A call's journal entry is begun at least this long before its departure. It is enough for a write to the disk. It is
+short, because a journalled call is in doubt if its worker is killed before the call leaves."""
 
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""

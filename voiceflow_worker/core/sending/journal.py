@@ -65,7 +65,7 @@ class Journal:
         """Journal the next POSTs of leased jobs whose numbers were locked at `locked_at`, durably and in one commit.
 
         The submit window begins at `locked_at`, so that no POST outlives the lock on its number. A POST that is delayed
-        beyond the window is begun, but does not leave.
+        beyond the window gets its journal entry, but is not sent.
 
         Returns each job as `sending`, or None if nothing may be sent for it: another writer changed the job first, the
         job's validity has passed (it ends), or its calling window has closed (it waits for the next opening). Raises

@@ -33,7 +33,7 @@ VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
 """Codes of answers that every row gets, because their cause is in the account or the flow."""
 SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
-"""Codes of session summaries that every row gets, for the same reason."""
+"""Codes in session summaries that every row gets, because their cause is in the account or the flow."""
 
 _log = structlog.get_logger("voiceflow.refusals")
 

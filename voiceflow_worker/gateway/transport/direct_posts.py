@@ -128,7 +128,7 @@ class DirectPosts:
 
 @contextmanager
 def _os_errors_of_aiohttp() -> Generator[None]:
-    """Raise other errors of the system as aiohttp does."""
+    """Turn an OSError into aiohttp's ClientOSError, except an error of aiohttp and a TimeoutError of asyncio."""
     try:
         yield
     except aiohttp.ClientError:

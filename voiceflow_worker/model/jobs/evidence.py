@@ -313,7 +313,7 @@ def _other_of_its_attempt(job: Job, post: Post) -> Post | None:
 def _rang_twice(job: Job, post: Post, other: Post, *, at: datetime) -> Job:
     first, second = sorted((post.number, other.number))
     text = (
-        f"POSTs {first} and {second} may both have rung, with no redial between them: "
+        f"POSTs {first} and {second} may both have made the phone ring, with no redial between them: "
         "this person may have been called twice"
     )
     if any(note.kind is NoteKind.RANG_TWICE and note.text == text for note in job.notes):

@@ -58,10 +58,10 @@ def is_noted(job: Job, known: Post, post: Post) -> bool:
 
 
 def spanning(job: Job, known: Post, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with two POSTs of the same POST number merged into one, and with a note about the two.
+    """The job after two POSTs with one POST number, `known` and `post`, were merged into one, with a note about them.
 
-    They are merged because evidence names only the POST number, and can belong to either of them. The merged POST lasts
-    from the beginning of the first to the end of the last, so that rows of 8x8's log for both match it.
+    They are merged because evidence names only the POST number, and can belong to either of them. The merged POST has
+    the earlier beginning and the later end of validity, so that rows of 8x8's log for both match it.
     """
     merged = with_merged(job, lasting(known, post), policy=policy)
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))

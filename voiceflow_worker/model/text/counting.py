@@ -1,4 +1,4 @@
-"""Counts in words."""
+"""Numbers with their nouns, such as `2 calls`."""
 
 from __future__ import annotations
 

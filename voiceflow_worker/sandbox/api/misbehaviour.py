@@ -45,7 +45,7 @@ def faulty_answer(fault: Fault) -> Answer | None:
 
 
 async def send_answer(answer: Answer, send: Send, *, now: datetime) -> None:
-    """Send an answer as the HTTP server usually does."""
+    """Send a whole answer, without a fault of the connection."""
     headers = answer.header_list(now=now)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -64,7 +64,7 @@ class Place(StrEnum):
 
 
 class Within(StrEnum):
-    """The part of the answer that is sent before the connection breaks."""
+    """The part of the answer within which the connection breaks; with NOTHING, nothing of the answer is sent."""
 
     NOTHING = "nothing"
     HEADERS = "headers"
@@ -171,7 +171,7 @@ class Fault(DestinationOrder):
 
     @property
     def cut_within(self) -> Within:
-        """The part of the answer that is sent before the connection breaks."""
+        """The part of the answer within which the connection breaks; with NOTHING, nothing of the answer is sent."""
         if self.fault is FaultKind.CUT and "within" not in self.model_fields_set:
             return Within.BODY
         return self.within

@@ -22,7 +22,7 @@ SCHEMA = 2
 _LIFTED_FROM = 1
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 _PACKING = "hash-max-ziplist-value"
-"""The Redis setting for `Packing.up_to`. Redis 7.0 renamed it to `hash-max-listpack-value`, but still knows this name."""
+"""The Redis setting for `Packing.up_to`. Redis 7.0 renamed it to `hash-max-listpack-value`, but knows this name too."""
 _ENOUGH = 2048
 
 T = TypeVar("T")
