@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import anyio
 
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.errors import StoreError
 
@@ -24,12 +24,17 @@ _KEPT_FOR = timedelta(minutes=5)
 
 
 def store_probe(store: Store) -> Probe:
-    """A probe that writes a record. A read would succeed even if the disk is full or the store is read-only."""
+    """A probe that does what a summary needs: it writes a record, and looks for a call, as an opt-out does.
+
+    A read alone would succeed even if the disk is full or the store is read-only. The first search in SQLite opens a
+    connection, which must not happen when no file descriptor is left.
+    """
     name = new_worker_id()
 
     async def probe() -> None:
         now = store.clock.now()
         await store.records.put(_NAMESPACE, {name: ""}, expires_at=now + _KEPT_FOR, now=now)
+        await store.jobs.find(Query(queue=name, limit=1))
 
     return probe
 
