@@ -95,7 +95,7 @@ class WatchedConnector(aiohttp.TCPConnector):
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         if isinstance(protocol, WatchedProtocol):
-            protocol.is_answered()
+            protocol.answer_ended()
             if protocol.watch is not None and not should_close and protocol.has_whole_answer:
                 protocol.returns(partial(super()._release, key, protocol))
                 return

@@ -63,7 +63,7 @@ class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
         else:
             give_back(should_close=False)
 
-    def is_answered(self) -> None:
+    def answer_ended(self) -> None:
         """Record that the answer is complete. Data that arrives from now on belongs to no request."""
         self._is_answered = True
         self.announced_end = self._should_close
@@ -78,7 +78,7 @@ class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
     def has_begun_another(self) -> bool:
         """Whether another answer, or the beginning of one, arrived together with the last answer.
 
-        Do not call this within a callback of the parser, such as `is_answered`: the parser is then still in the middle
+        Do not call this within a callback of the parser, such as `answer_ended`: the parser is then still in the middle
         of the last answer.
         """
         if self._buffer or self._tail:
@@ -154,7 +154,7 @@ class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
             answer = read_whole_answer(data) if self._has_left else None
             whole.set_result(answer)
             if answer is not None:
-                self.is_answered()
+                self.answer_ended()
                 return
             self._leave_to_aiohttp()
         super().data_received(data)
