@@ -130,7 +130,9 @@ def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path, conte
 
 def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert "cannot be read: No such file or directory; check its name and its folder" in refused(tmp_path / "none.csv")
-    assert "cannot be read: Is a directory" in refused(tmp_path)
+    within = file_of(tmp_path, b"destination\n") / "none.csv"
+    assert "cannot be read: Not a directory; check its name and its folder" in refused(within)
+    assert "cannot be read: Is a directory; name a file in it" in refused(tmp_path)
 
 
 def test_a_nul_character_is_one_bad_row(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from voiceflow_worker.errors import (
     VoiceError,
     VoiceUnavailableError,
 )
+from voiceflow_worker.model.text.file_remedy import file_remedy
 
 
 class ExitCode(IntEnum):
@@ -39,13 +40,6 @@ _OF_ADDRESSES = {
     errno.EADDRNOTAVAIL: "give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all its addresses",
 }
 """The remedies if the program cannot listen on an address."""
-_OF_FILES = {
-    errno.ENOENT: "; check its name and its folder",
-    errno.ENOTDIR: "; check its name and its folder",
-    errno.EISDIR: "; name a file in it",
-    errno.EACCES: "; allow this user to use it and its folder",
-}
-"""The remedies for a file that cannot be read or written."""
 
 
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:
@@ -73,8 +67,8 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.UNDONE, f"{error.strerror}; {_OF_ADDRESSES[number]}"
         case OSError(filename=None, strerror=str(reason)):
             return ExitCode.UNDONE, reason
-        case OSError(errno=int(number), filename=str() | PurePath() as file, strerror=str(reason)):
-            return ExitCode.UNDONE, f"{file}: {reason}{_OF_FILES.get(number, '')}"
+        case OSError(filename=str() | PurePath() as file, strerror=str(reason)):
+            return ExitCode.UNDONE, f"{file}: {reason}{file_remedy(error)}"
         case JobError() | VoiceError() | OSError():
             return ExitCode.UNDONE, str(error)
         case KeyboardInterrupt():

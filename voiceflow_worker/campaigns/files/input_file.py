@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import os
@@ -15,20 +14,15 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.text.file_remedy import file_remedy
 
 _GZIP = b"\x1f\x8b"
 _ENDING = ".gz"
 
-_REMEDIES = {
-    errno.ENOENT: "; check its name and its folder",
-    errno.EISDIR: "; name a file in it",
-    errno.EACCES: "; allow this user to read it",
-}
-
 
 def unreadable(file: object, error: OSError) -> CampaignFileError:
     """The error for a file that cannot be read, with its remedy."""
-    return CampaignFileError(f"{file} cannot be read: {error.strerror or error}{_REMEDIES.get(error.errno or 0, '')}")
+    return CampaignFileError(f"{file} cannot be read: {error.strerror or error}{file_remedy(error)}")
 
 
 class InputFile:
