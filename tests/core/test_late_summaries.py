@@ -11,6 +11,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, RedialPolicy, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +83,23 @@ async def test_who_answered_the_other_session_of_a_repeated_request_is_not_calle
     await here.summarise(job, SessionStatus.BUSY, session_id="the second call")
     assert await here.state(job) == "queued"
     await here.summarise(job, status, number=1)
+    clock.advance(timedelta(minutes=5))
+    assert (await here.send(), await here.state(job)) == ([], "completed")
+
+
+@pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED])
+async def test_who_answered_the_first_call_while_the_redial_rang_gets_no_second_redial(
+    here: Engine, clock: ManualClock, status: SessionStatus
+) -> None:
+    again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta(minutes=1))
+    job = await here.enqueue(redial=again)
+    await here.send()
+    await here.summarise(job, SessionStatus.BUSY, session_id="the second call")
+    clock.advance(timedelta(minutes=5))
+    await here.send()
+    assert await here.summarise(job, status, number=1) is SummaryResult.SETTLED
+    assert (await here.queue.get(job.id)).outcome_status is status
+    await here.summarise(job, SessionStatus.BUSY, number=2)
     clock.advance(timedelta(minutes=5))
     assert (await here.send(), await here.state(job)) == ([], "completed")
 

@@ -120,6 +120,14 @@ EVERYWHERE: dict[str, Callable[[], Job]] = {
 }
 
 
+OUT: dict[str, Callable[[Job], Job]] = {
+    "sending": lambda job: job,
+    "submitted": lambda job: answer(job, CREATED),
+    "in doubt": lambda job: answer(job, UNKNOWN),
+    "accepted": lambda job: lifecycle.give_up_waiting(answer(job, CREATED), at=NOW + 3 * HOUR, policy=POLICY),
+}
+
+
 class TestAnswers:
     @pytest.mark.parametrize("kind", [VerdictKind.PLACED, VerdictKind.NOT_PLACED])
     def test_a_kind_that_a_gateway_must_not_give_leaves_the_call_in_doubt(self, kind: VerdictKind) -> None:
@@ -325,6 +333,30 @@ class TestSummaries:
         told = after.posts[0].outcome
         assert (after.state, told and told.status) == (S.SENDING, UNSUBSCRIBED)
 
+    @pytest.mark.parametrize("told", [COMPLETED, outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)])
+    @pytest.mark.parametrize("name", OUT)
+    def test_who_answered_or_opted_out_in_an_earlier_attempt_gets_no_further_redial(
+        self, name: str, told: Outcome
+    ) -> None:
+        out = OUT[name](begun(summary(sending(redial=replace(ON_BUSY, limit=3)), BUSY)))
+        after = summary(out, told, 1)
+        assert (after.state, after.posts[0].outcome) == (out.state, told)
+        assert summary(after, told, 1) is after
+        ended = summary(after, BUSY, 2)
+        assert (ended.state, ended.redials) == (S.COMPLETED if told.status in REACHED else S.UNREACHED, 1)
+
+    def test_a_redial_by_a_person_is_redialled_although_the_person_answered_before(self) -> None:
+        answers = summary(sending(redial=replace(ON_BUSY, limit=3)), COMPLETED)
+        again = begun(lifecycle.redial(answers, at=NOW + HOUR, note="again", force=True), at=NOW + HOUR)
+        for after in (summary(again, BUSY, 2), answer(again, TURNED_AWAY, 2)):
+            assert after.state is S.QUEUED
+
+    def test_a_policy_that_redials_answered_calls_goes_on_after_a_busy_one(self) -> None:
+        both = RedialPolicy(on=frozenset({SessionStatus.BUSY, SessionStatus.COMPLETED}), limit=3, after=MINUTE)
+        again = begun(summary(sending(redial=both), COMPLETED))
+        for after in (summary(again, BUSY, 2), answer(again, TURNED_AWAY, 2)):
+            assert after.state is S.QUEUED
+
     def test_a_repeated_busy_does_not_cancel_the_redial_that_it_granted(self) -> None:
         waits = summary(sending(redial=ON_BUSY), BUSY)
         assert (waits.state, waits.redials) == (S.QUEUED, 1)
@@ -415,6 +447,12 @@ class TestAnOlderPostThatRang:
     def test_it_ends_as_the_first_one_did(self, how: str, told: Outcome, state: JobState) -> None:
         job = summary(second_post_out(valid_until=NOW + 9 * HOUR), told, 1)
         assert self.NOT_PLACED_AFTER_ALL[how](job).state is state
+
+    @pytest.mark.parametrize("how", NOT_PLACED_AFTER_ALL)
+    def test_a_redial_that_was_not_placed_is_not_sent_again_once_the_person_has_answered(self, how: str) -> None:
+        out = begun(summary(sending(redial=ON_BUSY, valid_until=NOW + 9 * HOUR), BUSY))
+        after = self.NOT_PLACED_AFTER_ALL[how](summary(out, COMPLETED, 1))
+        assert (after.state, after.attempt) == (S.COMPLETED, 1)
 
     def test_a_post_of_an_earlier_attempt_does_not_stop_a_redial(self) -> None:
         waits = summary(sending(redial=ON_BUSY), BUSY)

@@ -129,8 +129,8 @@ def _not_placed(
     # A summary of a placed call outweighs an answer that nobody was called. So does evidence about a newer POST.
     if job.state not in _OPEN or not _is_current(job, post) or post.outcome is not None:
         return after
-    if after.placed_post is not None:
-        return by_placed_post(after, after.placed_post, at=at, policy=policy)
+    if after.settling_post is not None:
+        return by_placed_post(after, after.settling_post, at=at, policy=policy)
     if job.state is S.ACCEPTED:
         # A person has resolved the job as placed, perhaps after a call of their own. That decision stands.
         return after
@@ -149,8 +149,8 @@ def _not_placed(
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after 8x8 refused the POST as too late (-1015, -2007). Nobody was called, so it is not an attempt."""
-    if job.placed_post is not None:
-        return by_placed_post(job, job.placed_post, at=at, policy=policy)
+    if job.settling_post is not None:
+        return by_placed_post(job, job.settling_post, at=at, policy=policy)
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
         # With a validity that still lasts, or with a calling window, the job would be tried again.
         state = unless_placed(job, S.EXPIRED)
@@ -175,7 +175,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     """The job after the summary of the session of POST `number`.
 
     Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. But
-    a later summary counts if it brings an opt-out, or if the person has answered and the job waits to call again. A
+    a later summary counts if it brings an opt-out, or if the person has answered and the job has not ended. A
     summary of an older POST settles the job only if no newer POST may have rung. If the person has answered, the
     summary also settles a job that waits to call again. If a redial was requested after the POST, only an answered call
     or an opt-out settles the job.
@@ -219,7 +219,8 @@ def _summarised_again(
     before, status = known.status_of(job.destination), outcome.status_of(job.destination)
     waits = job.state in {S.QUEUED, S.LEASED}
     opts_out = status in (OPT_OUTS & REACHED if before in REACHED else OPT_OUTS) and before not in OPT_OUTS
-    answers = waits and status in REACHED and before not in REACHED | OPT_OUTS
+    goes_on = not job.state.is_final or job.state is S.ACCEPTED
+    answers = goes_on and status in REACHED and before not in REACHED | OPT_OUTS
     if not (opts_out or answers):
         return job
     after = with_post(job, replace(post, outcome=outcome))

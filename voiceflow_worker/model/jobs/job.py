@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
 from voiceflow_worker.model.text.duration import checked_duration
 
@@ -280,6 +280,29 @@ class Job:
     def placed_post(self) -> Post | None:
         """The newest POST since the last redial that is known to have been placed."""
         return next((post for post in reversed(self.posts) if post.redial == self.redials and post.was_placed), None)
+
+    @property
+    def conclusive_posts(self) -> Sequence[Post]:
+        """The POSTs in which the person answered or opted out, newest first: the policy then grants no further redial.
+
+        Of earlier attempts, those before a person's redial do not count, and those whose outcome the policy redials.
+        """
+        by_person = max((note.at for note in self.notes if note.kind is NoteKind.REDIALLED), default=None)
+        redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS
+
+        def counts(post: Post) -> bool:
+            status = None if post.outcome is None else post.outcome.status_of(self.destination)
+            if status not in REACHED | OPT_OUTS:
+                return False
+            stands = by_person is None or post.began_at > by_person
+            return post.redial == self.redials or (stands and status not in redialled)
+
+        return [post for post in reversed(self.posts) if counts(post)]
+
+    @property
+    def settling_post(self) -> Post | None:
+        """The POST that settles the job if its newest POST placed no call; None if the job may be sent again."""
+        return self.placed_post or next(iter(self.conclusive_posts), None)
 
     @property
     def session_id(self) -> str | None:

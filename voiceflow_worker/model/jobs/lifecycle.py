@@ -211,7 +211,7 @@ def resolve(
     known = noted(known, NoteKind.RESOLVED, note, at=at)
     if placed:
         return ended(known, S.ACCEPTED, at=at, reason=f"resolved as placed: {note}", policy=policy)
-    earlier = known.placed_post
+    earlier = known.settling_post
     if earlier is not None:
         return by_placed_post(known, earlier, at=at, policy=policy)
     return requeued(known, due_at=at, reason=f"resolved as not placed: {note}")
@@ -265,7 +265,7 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job as settled by `post`, a POST of the current attempt that placed a call.
+    """The job as settled by `post`, a POST that placed a call.
 
     The job is not sent again, because that would call the person a second time.
     """
@@ -285,17 +285,16 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
     Of the jobs that have ended, only an `accepted` one can get a redial. The validity must not end before the redial.
     """
     status = outcome.status_of(job.destination)
-    # If two POSTs of one attempt rang, and the person answered one of them, they are not called a third time.
-    reached_before = status not in REACHED and any(
-        post.redial == job.redials and was_reached(job, post) for post in job.posts
-    )
-    may_redial = not reached_before and not was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
+    # The summary of an earlier POST may come late, after the job was sent again.
+    told = {post.outcome.status_of(job.destination) for post in job.conclusive_posts if post.outcome is not None}
+    is_over = status not in REACHED and bool(told)
+    may_redial = not is_over and not was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
     wanted = redial_at(job, outcome, at=at) if may_redial else None
     again = job.opens(at=wanted) if wanted is not None else None
     if again is not None and not job.is_expired(at=again):
         redialled = replace(job, redials=job.redials + 1, failures=0, missed_windows=0)
         return requeued(redialled, due_at=again, reason=f"redial after {_wording(job, outcome)}")
-    if status in REACHED or reached_before:
+    if status in REACHED or told & REACHED:
         return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
     reason = _wording(job, outcome)
     if status not in _NOT_REACHED and outcome.message:
@@ -303,11 +302,6 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
     if wanted is not None:
         reason = f"{reason}; not called again: {_why_not(job, again)}"
     return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
-
-
-def was_reached(job: Job, post: Post) -> bool:
-    """Whether the person answered the call of this POST."""
-    return post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
 
 
 def was_cancelled(job: Job) -> bool:

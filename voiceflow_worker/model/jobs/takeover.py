@@ -155,16 +155,16 @@ def _settled(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job in a state that its POSTs allow. It is not sent again if a POST of this attempt may have rung."""
     current = job.open_post
     if job.state in _NOT_CALLED:
-        placed = job.placed_post
-        if placed is not None:
-            return by_placed_post(job, placed, at=at, policy=policy)
+        earlier = job.settling_post
+        if earlier is not None:
+            return by_placed_post(job, earlier, at=at, policy=policy)
         if current is not None and current.redial == job.redials:
             return into_doubt(job, at=at, reason=REASON, policy=policy)
     elif job.state in {S.SENDING, S.IN_DOUBT}:
         if current is not None and current.was_placed:
             return by_placed_post(job, current, at=at, policy=policy)
-        if current is None and job.placed_post is not None:
-            return by_placed_post(job, job.placed_post, at=at, policy=policy)
+        if current is None and job.settling_post is not None:
+            return by_placed_post(job, job.settling_post, at=at, policy=policy)
         if current is None:
             return requeued(job, due_at=at, reason=job.posts[-1].message)
     return job
