@@ -45,7 +45,10 @@ class ConnectionLimits:
 
 
 class ClientConnection:
-    """One connection. `since` is the time at which it began to wait for a request."""
+    """One connection. `since` is the time at which it began to wait for a request.
+
+    `begun` says whether a part of this request has arrived. `stuck` counts the checks in a row that found it stuck.
+    """
 
     __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 MOST_RAISED = 65_536
 """The highest limit that `raise_limit` sets. Some systems allow 10^9, and allocate tables of that size."""
 MOST = 4096
-"""The most connections that a server may have open, even if there are more descriptors. Each takes about 30 KB."""
+"""The most connections that a server may have open, even if there are more descriptors. Each takes about 30 KB, so all
+take 120 MB."""
 LEAST = 16
 _KEPT_LEAST, _KEPT_MOST = 40, 128
 """The least and the most descriptors that are kept free for the store, journal files and notifications. Between these

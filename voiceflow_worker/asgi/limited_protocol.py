@@ -46,7 +46,7 @@ class _LimitedProtocol(_Uvicorn):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:
-            # uvicorn leaves the timer of a connection that was reset: everything of it stayed in memory for 5 s more.
+            # uvicorn leaves the timer of a connection that was reset, and the timer kept all of it in memory for 5 s.
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
         if self.client_connection is not None:

@@ -255,7 +255,7 @@ class CallQueue:
         """
         if rate is not None and not is_rate(rate):
             raise InvalidInputError(
-                f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None"
+                f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None for no limit"
             )
         return await SetRate(self.store, self.name).put(rate)
 

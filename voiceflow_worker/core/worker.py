@@ -47,7 +47,8 @@ MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
 LINGER = timedelta(milliseconds=20)
 """The longest time that a worker without a rate waits until the share `FREE_TOGETHER` of its `concurrency` is free. A
-trip to the store takes as long for 5 calls as for 40. Below `MANY_SLOTS`, waiting would cost more than it saves."""
+trip to the store takes as long for 5 calls as for 40. If `concurrency` is below `MANY_SLOTS`, the worker does not wait,
+because that would cost more than it saves."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -76,7 +77,9 @@ class Worker:
     ) -> None:
         self._options = options or WorkerOptions()
         if rate is not None and not rate >= SLOWEST:
-            raise InvalidInputError(f"a rate of {rate} calls a second sends nothing: use {SLOWEST:f} or more, or None")
+            raise InvalidInputError(
+                f"a rate of {rate} calls a second sends nothing: use {SLOWEST:f} or more, or None for no limit"
+            )
         if min(concurrency, self._options.burst) < 1:
             raise InvalidInputError("concurrency and burst must be at least 1")
         self.id = new_worker_id()
@@ -132,7 +135,7 @@ class Worker:
         """Work until nothing is due, leased or sending; returns the jobs that are left, and why.
 
         If outcomes come by webhook and a receiver is running, the worker also waits for summaries until their
-        deadlines. It leaves jobs that are due later, and jobs behind a hold that a person must open.
+        deadlines. It leaves jobs that are due later, and jobs behind a hold that does not end within five minutes.
         """
         check = DrainCheck(self._store, queue=self.queue, batch_id=self._options.batch_id, policy=self._options.policy)
         await self._work(check)
@@ -252,7 +255,8 @@ class Worker:
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
         """Prepare and send leased jobs. Returns before they are prepared only if `more` are due and no rate is set."""
-        # A look for more jobs beside the preparation of a single call delayed that call by 1 ms.
+        # Usually the worker prepares these jobs before it looks for more: a look at the same time delayed a single call
+        # by 1 ms.
         self._senders.occupy(len(jobs))
         if more and not self._departures.is_paced:
             flights.start_soon(self._prepare, flights, jobs, leased_at)

@@ -96,8 +96,8 @@ def verify_notification(
         )
     try:
         content: object = json.loads(body)
-    except ValueError as error:
-        raise NotificationError(f"the notification is not JSON: {error}") from None
+    except ValueError:
+        raise NotificationError("the body of the notification is not JSON") from None
     if not isinstance(content, dict):
         raise NotificationError("the notification is not a JSON object")
     return cast("Mapping[str, object]", content)

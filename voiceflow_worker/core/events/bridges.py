@@ -19,10 +19,10 @@ class Bridges:
 
     A queued call can wait until a number is free, but a person on the line cannot wait. So a bridge is refused only if
     the number is on the suppression list, if it is the destination of another open call of a queue and not a shared
-    number, or if the bridged call has ended. Several bridges may share a
-    number, such as that of a service desk. Up to four of them lock it at the same time, and further bridges go on
-    without a lock. Queues do not call the number of a bridge until the bridged call has its summary. If that call has
-    no job, queues do not call the number for as long as a phone may ring.
+    number, or if the person's call has ended. Several bridges may share a number, such as that of a service desk. Up to
+    four of them lock it at the same time, and further bridges go on without a lock. Queues do not call the number of a
+    bridge until the person's call has its summary. If that call has no job, queues do not call the number for as long
+    as a phone may ring.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:

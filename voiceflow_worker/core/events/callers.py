@@ -49,9 +49,9 @@ class Callers:
     async def find(self, event: CallAction) -> MenuCall:
         """The call of an event, found by the event's session, else by the event's two numbers.
 
-        At most one open POST matches the numbers. The match shows that this POST was placed, and is stored before this
-        returns: a job in doubt is settled, and later events are found by their session. A call that this store did not
-        make has no job. Raises StoreUnavailableError.
+        At most one open POST matches the numbers. A match shows that this POST was placed. This is stored before `find`
+        returns: a job in doubt is settled, and the call of later events is found by their session. A call that this
+        store did not make has no job. Raises StoreUnavailableError.
         """
         session = event.session_id
         if session is not None:
@@ -73,9 +73,9 @@ class Callers:
     async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
         """Store a key press with its call, whatever state the job is in. A repeated event adds nothing.
 
-        The key press is durable when this returns. Raises StoreUnavailableError, and StaleJobError if other writers
-        change the job at every try. After an error the key press is not stored, and the answer to the event must say
-        so.
+        The key press is durable when this returns. Nothing is stored for a deleted job, or for a job with
+        `MOST_PRESSES` key presses. Raises StoreUnavailableError, and StaleJobError if other writers change the job at
+        every try. After an error the key press is not stored, and the answer to the event must say so.
         """
         if line.job is None:
             if session_id is not None and not _has(line.presses, press):
@@ -121,7 +121,10 @@ class Callers:
 
 
 def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
-    """The job with a key press added to its POST `number`, sorted by time; unchanged if the POST already has it."""
+    """The job with a key press added to its POST `number`, sorted by time.
+
+    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others.
+    """
     post = None if number is None else job.post(number)
     if post is None or _has(post.presses, press) or len(post.presses) >= MOST_PRESSES:
         return job

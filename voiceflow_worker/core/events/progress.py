@@ -32,7 +32,7 @@ MOST_OF_A_SESSION = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegState:
-    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the event's time, else when it arrived."""
+    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the event's time, else its arrival."""
 
     session_id: str
     at: datetime

@@ -98,7 +98,8 @@ class NumberLocks:
             if lost:
                 others = [number for number in lost if not _same_job(standing[number], wish.owner)]
                 busy[wish.job.id] = (others or lost)[0]
-        # Those of busy jobs too: a killed worker may have left a later end, and a release names the end.
+        # The locks of busy jobs too: a killed worker may have left locks with a later end, and a release deletes only
+        # locks with the end that it names.
         holders = [each.job for each in wishes if any(standing[number] == each.owner for number in each.numbers)]
         for job, number in await self._prolong(holders, now=now):
             busy.setdefault(job.id, number)

@@ -161,7 +161,7 @@ class SuppressionList:
             if not shorter:
                 break
             if until is None:
-                # An entry without an end lasts longer than any other, so replacing one loses nothing.
+                # An entry without an end lasts longer than the entry that it replaces, so nothing is lost.
                 await self._records.put(NAMESPACE, {each: texts[each] for each in shorter}, expires_at=None, now=now)
                 return {**entries, **{each: wanted[each] for each in shorter}}
             await self._records.delete(NAMESPACE, {each: standing[each] for each in shorter})

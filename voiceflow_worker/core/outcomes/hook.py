@@ -87,7 +87,7 @@ class HookCounts:
 
     `told` counts the deliveries that succeeded, `failures` those that failed. `parked` counts outcomes that were given
     up, and `behind` counts how often events were deleted before the hook had read them. `waiting` is the number of
-    outcomes that wait for delivery now.
+    outcomes that wait for delivery now. `is_stopped` means that the handler has raised `HookGoneError`.
     """
 
     told: int = 0

@@ -24,8 +24,8 @@ from voiceflow_worker.model.text.moment import in_words
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
 MOST_NEW = 100
-"""No further page of outcomes is read while this many of the outcomes that were read are neither delivered nor stored
-as parked. After a crash, outcomes are delivered again from the first of them on."""
+"""No further page of outcomes is read while this many outcomes were read, but neither delivered nor stored as records.
+After a crash, outcomes are delivered again from the first of these on."""
 LEAVING = 2.0
 """Seconds for storing the position when the hook stops. If it is not stored, some outcomes are delivered again."""
 
@@ -230,8 +230,7 @@ class HookLane:
         seed = f"{self._name}/{entry.event.sequence}"
         wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
         entry.due_at = now + max(wait, failure.wait or wait)
-        # The wait that the handler asked for does not count. With a wait of days, the outcome would be given up at
-        # once.
+        # The wait that the handler asked for is left out: with a wait of days, the outcome would be given up at once.
         if now + wait - entry.first_failed_at >= options.give_up_after:
             await self._park(entry)
             return True
@@ -250,7 +249,7 @@ class HookLane:
         self._unsettled.pop(entry.event.sequence, None)
         self.hook.counts.parked += 1
         self._log.error(
-            "an outcome could not be delivered to a hook; it is parked until `tell_parked_again` is called",
+            "an outcome could not be delivered to a hook; it is parked for 90 days: `tell_parked_again` puts it back",
             job=entry.event.job_id,
             failures=entry.failures,
             error=entry.error,

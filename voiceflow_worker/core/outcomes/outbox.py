@@ -33,7 +33,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a reader. It goes on after `sequence`, and no event from before `at` is left to read."""
+    """The position of a reader. The reader goes on after `sequence`; no event from before `at` is left to read."""
 
     sequence: int
     at: datetime
@@ -173,6 +173,6 @@ async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
 
 def _refused_cursor(name: str, error: Exception) -> Cursor:
     raise StoreVersionError(
-        f"the position of reader {name} cannot be read by this version of voiceflow-worker ({error}): a newer "
-        "version wrote it. Upgrade this installation; nothing was delivered."
+        f"the position of reader {name} cannot be read by this version of voiceflow-worker, because a newer version "
+        "wrote it. Upgrade this installation; nothing was delivered."
     ) from error

@@ -17,8 +17,8 @@ LOOK_EVERY = timedelta(milliseconds=200)
 LOOKING_SHARE = 0.2
 """The largest share of the time that reads may take, so with many thousands of waiters reads are less frequent."""
 LOOK_LIMIT = 2.0
-"""Seconds after which a read without an answer is given up, as if the store were unavailable. A time-out can be this
-much late."""
+"""Seconds after which a read without an answer is given up, as if the store were unavailable. A time-out can be late by
+this much."""
 
 _log = structlog.get_logger("voiceflow.outcomes")
 

@@ -1,1 +1,1 @@
-"""The state of queues and calls for people: status, reasons for waiting, the story of a call."""
+"""The state of queues and calls for people: status, reports, reasons for waiting, stories of calls."""

@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.moment import rfc3339
 
 AT_ONCE = 8
-"""The number of batches that are counted at the same time, because each count mostly waits for a trip to the store."""
+"""The number of batches that are counted at the same time, to save time: a count mostly waits for the store."""
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 
 

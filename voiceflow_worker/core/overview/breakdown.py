@@ -36,9 +36,9 @@ Value = TypeVar("Value")
 PAGE = 2000
 """The most calls in one trip to the store."""
 _MOST_PRICES = 10_000
-"""The most different prices that are kept before they are added up."""
+"""The number of different prices above which the prices are added up."""
 _MOST_REASONS = 10_000
-"""The most different texts of facts that are kept before the rare reasons of cancelled calls are counted together."""
+"""The number of different texts of facts above which the rare reasons of cancelled calls are counted together."""
 _KEPT_REASONS = 100
 _OTHER_REASONS = "other reasons"
 _MOST_LOOKED_UP = 1000
@@ -102,9 +102,10 @@ class CancelledCalls:
 class Breakdown:
     """The figures of a report that need each call to be read. Deleted calls do not count.
 
-    `by_hour` has the hours of the day in `time_zone`, the most frequent time zone of the calls (by default that of the
-    number), else UTC. `attempts` counts calls by the number of their attempts. `answered_seconds` is the total duration
-    of the answered calls. `began_at` is the time of the first POST, and `ended_at` the end of the last session.
+    `by_hour` has the hours of the day in `time_zone`: the most frequent time zone of the calls, else UTC. A call
+    without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts.
+    `answered_seconds` is the total duration of the answered calls. `began_at` is the time of the first POST, and
+    `ended_at` the end of the last session.
     """
 
     time_zone: str
@@ -162,7 +163,7 @@ class Breakdown:
 
 
 class BreakdownCount:
-    """Counts the facts of calls. Equal facts are counted together, so the memory does not grow with the calls."""
+    """Counts the facts of calls. Equal facts are counted together, so memory does not grow with the number of calls."""
 
     def __init__(self) -> None:
         self._calls: Counter[str | None] = Counter()
@@ -185,7 +186,7 @@ class BreakdownCount:
         return added
 
     def add(self, calls: Facts) -> int:
-        """Count calls, a thousand in a millisecond; returns how many."""
+        """Count calls; returns how many. A thousand calls take about a millisecond."""
         seconds: list[float | None]
         texts, sessions, prices, seconds, began, ended, zones, numbers, _ = (calls[at::WIDTH] for at in range(WIDTH))
         if self._zones_looked_up < _MOST_LOOKED_UP:
@@ -215,7 +216,7 @@ class BreakdownCount:
     def _join_rare_reasons(self) -> None:
         cancelled = {text: count for text, count in _present(self._calls) if text and counted_call(text).cancelled}
         for text in sorted(cancelled, key=lambda text: -cancelled[text])[_KEPT_REASONS:]:
-            # The text for other reasons may be rare too, and may have grown since it was counted.
+            # Not the count in `cancelled`: the text for other reasons may be among the rare ones, and may have grown.
             count = self._calls.pop(text)
             self._calls[with_reason(text, _OTHER_REASONS)] += count
 

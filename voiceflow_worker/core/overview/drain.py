@@ -46,7 +46,10 @@ class DrainCheck:
         self._heartbeats = Heartbeats(store)
 
     async def is_done(self) -> bool:
-        """Whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary."""
+        """Whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary.
+
+        Due jobs behind a hold count only if the hold ends by itself within `SHORT_HOLD`.
+        """
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         if counts[JobState.LEASED] or counts[JobState.SENDING]:
             return False

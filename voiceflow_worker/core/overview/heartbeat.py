@@ -47,7 +47,8 @@ class _ReceiverBeat:
 class Heartbeats:
     """Writes and reads heartbeats in a store. If the process is a receiver, `menus` are the names of its menus.
 
-    Unknown fields are ignored, and so are heartbeats that cannot be read.
+    Unknown fields are ignored, and so are heartbeats of workers that cannot be read. A receiver whose heartbeat cannot
+    be read counts as a receiver without menus.
     """
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:

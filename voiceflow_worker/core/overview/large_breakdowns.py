@@ -20,10 +20,10 @@ from voiceflow_worker.model.records.facts import Facts
 
 PAGE = 500
 REST = 3
-"""After each page of calls, the count rests for this many times the time of the page, to use a quarter of a core at
-most."""
+"""After each page of calls, the count rests for this many times as long as the page took, so that it uses at most a
+quarter of a core."""
 COUNTED_AGAIN = timedelta(minutes=1)
-"""A batch is counted again after this time, or after twenty times the duration of its last count if that is longer."""
+"""The least time between two counts of a batch, or twenty times the duration of the last count if that is longer."""
 MOST_KEPT = 64
 
 _log = structlog.get_logger("voiceflow.overview")
@@ -31,7 +31,7 @@ _log = structlog.get_logger("voiceflow.overview")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeBreakdown:
-    """The breakdown of a large batch, and the time of its count (`at`); both are None before the first count.
+    """The breakdown of a large batch, and the time of its count (`at`); both are None until a count has ended.
 
     `share` is the part of the calls, 0 to 1, that a running count has read so far; None without a running count.
     """

@@ -18,7 +18,7 @@ BATCHES_SHOWN = 50
 
 
 class Pulse:
-    """Counts the calls of one worker that 8x8 has answered, and stores the worker's heartbeats.
+    """Counts the POSTs of one worker that 8x8 has answered, and stores the worker's heartbeats.
 
     `in_flight` returns the number of calls that the worker is sending.
     """
@@ -32,7 +32,7 @@ class Pulse:
         self._answered: deque[tuple[float, str | None]] = deque()
 
     def count(self, batch_id: str | None) -> None:
-        """Count an answered call, and its batch."""
+        """Count a POST that 8x8 has answered, for a call of this batch."""
         self._answered.append((self._clock.monotonic(), batch_id))
 
     async def beat(self) -> None:

@@ -24,7 +24,7 @@ TURN = timedelta(minutes=10)
 """The length of the lease that lets only one process correct the counters of a queue. A million calls take a minute."""
 
 Amounts = Mapping[str | None, Mapping[str, int]]
-"""Amounts by batch (None: the whole queue), and within it by field of `Totals.live`."""
+"""Amounts by batch, and by field of `Totals.live`. The amounts of the whole queue are under None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

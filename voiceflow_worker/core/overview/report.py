@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 PAGE = 1000
 """The most calls in one trip to the store."""
 MOST_KEYS = 20
-"""The most rows of keys pressed, and of reasons of cancelled calls. Digits that people type, such as customer numbers,
-may differ in each call, and so may reasons."""
+"""The most rows in the table of keys pressed, and in the table of reasons of cancelled calls. Digits that people type,
+such as customer numbers, may differ in each call, and so may reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +40,12 @@ class Report:
     """The figures of one batch, or of a whole queue if `batch_id` is None.
 
     `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
-    and `answer_rate` is their share, 0 to 1, of the calls with an outcome. Calls that wait, expired, or were refused or
-    cancelled do not lower the rate. It is None without outcomes. `digits` counts calls by the pressed keys. `seconds`
-    is the total duration of the newest sessions. `cost` is the known price of all sessions, by currency. Of the
-    `placed` calls, `priced` have a price in 8x8's log. `pruned` counts calls of the batch that were deleted; the totals
-    still include them. `breakdown` is None if only totals were requested. `print` shows a report as tables, and so does
-    the `print` of rich.
+    and `answer_rate` is their share, 0 to 1, of the calls with an outcome; it is None without outcomes. Calls that
+    wait, expired, or were refused or cancelled do not lower the rate. `digits` counts calls by the pressed keys.
+    `seconds` is the total duration of the newest sessions. `cost` is the known price of all sessions, by currency.
+    `placed` counts the calls that were placed, and `priced` the calls with a known price. `pruned` counts calls of the
+    batch that were deleted; the totals still include them. `breakdown` is None if only totals were requested. `print`
+    shows a report as tables, and so does the `print` of rich.
     """
 
     queue: str
@@ -85,7 +85,7 @@ class Report:
     def as_json(self, *, most_keys: int | None = None) -> dict[str, object]:
         """The report for scripts: every state, and the outcomes and key presses that occurred.
 
-        With `most_keys`, `digits` is cut to this number of entries (the most frequent), and the sum of the others.
+        With `most_keys`, `digits` has only this number of entries, the most frequent ones, and the sum of the others.
         """
         return {
             "batch_id": self.batch_id,
@@ -112,7 +112,10 @@ class Report:
 
 
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
-    """The report of a batch, or of a queue (None), from its counters alone. This takes milliseconds."""
+    """The report of a batch, or of the whole queue if `batch_id` is None, from counters alone.
+
+    This takes milliseconds.
+    """
     found = await store.jobs.totals(queue, batch_id=batch_id)
     pruned = found.pruned_states
     states = {state: count + pruned[state] for state, count in found.states.items()}
@@ -142,8 +145,8 @@ async def build_full_report(
 ) -> Report:
     """The report with its breakdown.
 
-    With `also`, which gets each page of calls, the calls are read whole; otherwise only the facts of each call, some
-    ten times as fast. `counted` is called after each page with the number of calls in it.
+    With `also`, which gets each page of calls, the calls are read whole. Otherwise only the facts of each call are
+    read, which is about ten times as fast. `counted` is called after each page with the number of calls in it.
     """
     if also is None:
         breakdown = await read_breakdown(store, queue, batch_id, counted=counted)
@@ -160,7 +163,7 @@ async def build_full_report(
 
 
 def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
-    """Reports for a terminal: one report as lines of figures and tables, several reports side by side."""
+    """Reports for a terminal: one report as tables and lines of figures, several reports as tables side by side."""
     if len(reports) == 1:
         (report,) = reports
         return tables_as_rich(f"{report.name}: {count_of(report.total, 'call')}", tables_of(reports), _lines(report))
@@ -168,7 +171,7 @@ def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
 
 
 def figures_of(report: Report) -> dict[str, object]:
-    """The figures that are one value each, by name; None for unknown figures. Durations are timedeltas."""
+    """The figures that are one value each, by name. Unknown figures are None, and durations are timedeltas."""
     details, rate = report.breakdown, report.answer_rate
     seconds = details.duration_seconds if details is not None else None
     talked = details.answered_seconds if details is not None else None
@@ -187,12 +190,12 @@ def figures_of(report: Report) -> dict[str, object]:
         "first call": details.began_at if details is not None else None,
         "end of the last call": details.ended_at if details is not None else None,
         "duration": None if seconds is None else _duration(seconds),
-        "deleted since": report.pruned or None,
+        "deleted calls": report.pruned or None,
     }
 
 
 def totals_table(reports: Sequence[Report]) -> ReportTable:
-    """Figures that are one value each, one column per report. Figures that no report has are left out."""
+    """The table of figures that are one value each, one column per report. Figures that no report has are left out."""
     found = [figures_of(report) for report in reports]
     names = list(dict.fromkeys(name for each in found for name, value in each.items() if value is not None))
     columns = [f"#{report.short_name}" for report in reports]

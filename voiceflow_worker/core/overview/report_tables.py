@@ -27,7 +27,7 @@ class Share(float):
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """A table of one or several reports. Columns whose names begin with `#` have numbers; None is an empty cell."""
+    """A table of one or several reports. Columns whose names begin with `#` hold numbers; None is an empty cell."""
 
     title: str
     columns: tuple[str, ...]
@@ -37,11 +37,15 @@ class ReportTable:
 def side_by_side(
     title: str, key: str, columns: Sequence[str], reports: Mapping[str, Mapping[Key, tuple[object, ...]]]
 ) -> ReportTable:
-    """A table with a row for each key that any report has. `reports` has the rows of each report by its name."""
+    """A table with a row for each key that any report has. `key` is the heading of the column of keys.
+
+    `reports` has the rows of each report, by the name of the report. `columns` are the headings of the values of a row.
+    With several reports, only the first and the last value of each row are shown.
+    """
     keys = list(dict.fromkeys(key for rows in reports.values() for key in rows))
     shown, headers = range(len(columns)), list(columns)
     if len(reports) > 1:
-        # Only the first and the last column, such as attempts and their answer rate, because more do not fit.
+        # Only the first and the last, such as attempts and their answer rate, because more columns do not fit.
         shown = range(0, len(columns), len(columns) - 1 or 1)
         headers = [f"{name}, {columns[place]}" if len(shown) > 1 else name for name in reports for place in shown]
     empty = (None,) * len(columns)

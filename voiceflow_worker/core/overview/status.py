@@ -17,7 +17,10 @@ from voiceflow_worker.model.text.moment import rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second."""
+    """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
+
+    `oldest_due_seconds` is how long the oldest due call has been due.
+    """
 
     queue: str
     states: Mapping[JobState, int]

@@ -26,7 +26,7 @@ class WaitingCounts:
 
     `hold` counts due calls behind a hold. `rate` counts due calls without another reason, while a worker is alive and
     the queue has a rate or a limit of open calls. The other counts cover only the first `MOST_READ` queued calls by due
-    time. If `is_exact` is False, they are lower bounds.
+    time. If `is_exact` is False, they are lower bounds, and `rate` is an upper bound.
     """
 
     number_busy: int = 0
@@ -92,7 +92,7 @@ async def read_waiting(
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """The field of `WaitingCounts` that counts a call: for its number, limit, window or redial; else None."""
+    """The field of `WaitingCounts` for a call that a busy number, limit, window or redial keeps back; else None."""
     if BUSY_WORDS in (job.reason or ""):
         return "number_busy"
     if MOST_WORDS in (job.reason or ""):

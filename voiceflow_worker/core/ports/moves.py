@@ -86,13 +86,13 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
 
 
 def _with_a_further_outcome(old: Job, new: Job) -> list[int]:
-    """The POSTs whose outcome another one has replaced, such as that of the session that the person answered."""
+    """The POSTs whose outcome was replaced by another, such as that of the session that the person answered."""
     known = {post.number: post.outcome for post in old.posts if post.outcome is not None}
     return [post.number for post in new.posts if post.number in known and post.outcome != known[post.number]]
 
 
 def _newly_settled(old: Job, new: Job) -> list[int]:
-    """The POSTs that rang and have a new outcome, in order. A POST that missed its window (-2007) did not ring."""
+    """The POSTs that rang and have their first outcome now. A POST that missed its window (-2007) did not ring."""
     if new.posts == old.posts:
         return []
     known = {post.number for post in old.posts if post.outcome is not None}

@@ -27,9 +27,9 @@ class RecordSet(Generic[Value]):
 
     `write` turns a value into text; `read` gets a key and its text, and returns the value. A record lives for
     `keep_for`, by default forever. A text that `read` refuses was written by another version. For it, `unreadable`
-    raises an error or returns a value to use instead. By default this value is None, and the log reports the record.
-    The record stays in the store. Every method raises `StoreError`. A method that gets no keys makes no trip to the
-    store.
+    raises an error or returns a value to use instead. By default this value is None, and the record is reported in the
+    log. The record stays in the store. Every method raises `StoreError`. A method that gets no keys makes no trip to
+    the store.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ def json_records(
     keep_for: timedelta | None = None,
     unreadable: Callable[[str, Exception], Value | None] | None = None,
 ) -> RecordSet[Value]:
-    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and empty fields are not written.
+    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and fields that are None are left out.
 
     `key` is the name of the field that has the record's key. This field is not written.
     """

@@ -23,7 +23,7 @@ U = TypeVar("U")
 
 
 class Retry:
-    """Makes a trip to the store, once a second until it succeeds.
+    """Tries a trip to the store, once a second until it succeeds.
 
     The log line of the first failure names the work (`what`).
     """
@@ -33,7 +33,7 @@ class Retry:
         self._what = what
 
     async def __call__(self, trip: Callable[[], Awaitable[T]]) -> T:
-        """Make the trip until it succeeds, and return its result. Raises every error that waiting does not solve."""
+        """Try the trip until it succeeds, and return its result. Raises every error that waiting does not solve."""
         is_logged = False
         while True:
             try:

@@ -140,9 +140,9 @@ class Jobs(Protocol):
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each independent of the others.
 
-        Returns True for a move if the job is now its `new`, stored now or earlier, and False if another writer changed
-        or deleted the job first. The moves are durable when this returns; the events of a move are stored with the
-        move.
+        Returns True for a move if the store now has its `new` (an earlier try may have stored it), and False if another
+        writer changed or deleted the job first. The moves are durable when this returns; the events of a move are
+        stored with the move.
         """
         ...
 
@@ -160,7 +160,7 @@ class Jobs(Protocol):
     async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[Facts], str | None]:
-        """The facts of one page of calls with ids above `after`, in order, and the last of these ids (None: the end).
+        """The facts of one page of calls with ids above `after`, in order, and the last of these ids; None at the end.
 
         A job whose facts and record only a newer version can read is left out, and reported in the log. A store that
         keeps no facts need not implement this method: it then reads the jobs.
@@ -263,9 +263,9 @@ class Control(Protocol):
 
 
 class Records(Protocol):
-    """Small records in namespaces, each with a key, a value and an end (None: forever).
+    """Small records in namespaces, each with a key, a value and an end.
 
-    A record whose end has passed is absent for every method.
+    A record whose end is None is kept forever. A record whose end has passed is absent for every method.
     """
 
     async def put_if_absent(

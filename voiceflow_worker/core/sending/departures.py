@@ -45,8 +45,8 @@ class PeakLatency:
 HORIZON = timedelta(milliseconds=100)
 """How long before a departure its time is taken from the store, besides the time to prepare a call.
 
-It is short because the store or the worker may stall. Calls whose departure times pass meanwhile leave together
-afterwards: for example 65 calls in a second that was meant for 50.
+It is short because the store or the worker may stall. Departure times that pass meanwhile are lost, so that fewer calls
+leave than the rate allows.
 """
 
 STALE = timedelta(milliseconds=20)
@@ -85,7 +85,7 @@ _A_MOMENT = timedelta(milliseconds=1)
 class _Slot:
     """A departure time; a call may leave up to `stale` after it.
 
-    If `taken` is False, no departure time was free, and `at` is the time to ask again.
+    If `taken` is False, no departure time was free, and `at` is the earliest time that may be free later.
     """
 
     at: datetime
@@ -218,7 +218,7 @@ class Departures:
         soonest = now + _beyond_stale(self._asking.time)
         until = min(now + self._reach + self._prepared_in, max(bys))
         slots = await self._slots(len(bys), soonest=soonest, until=until) if soonest <= until else []
-        # Calls without a slot ask again when the next one is within the horizon.
+        # Calls without a slot ask again when the next slot is within reach.
         again = max(self._next_at or soonest, soonest, now + self._reach + _A_MOMENT)
         return [*slots, *[_Slot(again, taken=False)] * (len(bys) - len(slots))]
 

@@ -36,7 +36,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """A leased job that goes back to the queue, with a reason and a wait. `locked_at` None: the job has no locks."""
+    """A leased job that goes back to the queue, with a reason and a wait. Without `locked_at`, its locks stay."""
 
     job: Job
     reason: str
@@ -123,9 +123,9 @@ class Journal:
         ]
 
     async def _ended(self, gone: Sequence[_Wanted]) -> list[_Wanted]:
-        """The jobs that have ended, of those in `gone`, which another process has changed.
+        """The jobs in `gone` that have ended. Another process has changed all jobs in `gone`.
 
-        The other jobs in `gone` keep their locks, because a phone may be ringing for one of their POSTs.
+        The jobs that have not ended keep their locks, because a phone may be ringing for one of their POSTs.
         """
         if not gone:
             return []

@@ -19,8 +19,8 @@ from voiceflow_worker.model.text.duration import duration_in_words
 class Reply:
     """The verdict of one POST, kept until it is stored.
 
-    The values are computed once. If each retry to store them computed them again, the time of the old answer would make
-    a correct clock look wrong, and each hold would start again. `gate` is a hold that is not stored yet, and
+    The values are computed once. If each try to store them computed them again, a correct clock would look wrong beside
+    the time in the old answer, and each hold would start again. `gate` is a hold that is not stored yet, and
     `held_until` is the end of a stored hold.
     """
 

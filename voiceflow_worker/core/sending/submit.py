@@ -115,16 +115,16 @@ class Submitter:
         locks: dict[str, datetime] = {}
         while True:
             locked_at = self._store.clock.now()
-            # After a lease another worker may have the job: its locks and its place in the limit per person are not
-            # ours.
+            # When its lease has ended, another worker may have the job: its locks, and its place in the limit per
+            # person, are not ours.
             ours = [job for job in jobs if locked_at < job.due_at]
             open_now = [job for job in ours if job.may_ring(at=locked_at)]
             locks.update((job.id, locked_at) for job in open_now)
             restarts = self._restarts
             locked, is_whole = await gather(partial(self._lock, open_now, at=locked_at), self._vet)
             if not is_whole:
-                # Their locks end by themselves. A store that was set back may have kept such a lock of a call that it
-                # has lost, and whose phone rings.
+                # Their numbers are not released: in a store that was set back, a lock may be that of a call that the
+                # store has lost, and whose phone rings. The locks end by themselves.
                 reason = f"held before it left: {self._holds.reason}"
                 await self._journal.put_back([Unsent(job, reason) for job in jobs])
                 return []
@@ -168,7 +168,7 @@ class Submitter:
         return await self._numbers.lock(jobs, now=at, then_read=wanted)
 
     async def _free(self, locked: Locked, *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
-        """The locked jobs that may be sent; and the jobs that share a number with a menu's bridge, with that number."""
+        """The locked jobs that may be sent, and those that share a number with a menu's bridge, with this number."""
         listed = self._suppression.standing_in(locked.read.get(SUPPRESSED, {}), _numbers(locked.jobs))
         ready = await self._not_suppressed(locked.jobs, listed, locked_at=now)
         left = {job.id for job in ready}

@@ -117,7 +117,7 @@ class UnsettledVerdicts:
         try:
             await self._settle_until_stored(job, reply)
         except cancellations():
-            # The answer is known: without one more try to store it the call would be in doubt for nothing.
+            # The answer is known. Without one more try to store it, the call would be in doubt for nothing.
             with anyio.move_on_after(LAST_WORD, shield=True):
                 await self._settle_until_stored(job, reply)
             raise

@@ -116,7 +116,7 @@ class Changes:
             for job_id, error in read.unreadable.items():
                 answers.update(dict.fromkeys(todo.pop(job_id), error))
             left = await self._round(changes, todo, remembered, read.jobs, answers)
-            # After a lost commit the job is read again, because the caller's copy is out of date.
+            # After a refused commit the job is read again, because the caller's copy is out of date.
             todo, remembered = {job_id: todo[job_id] for job_id in left}, {}
         for job_id, places in todo.items():
             answers.update(dict.fromkeys(places, StaleJobError(job_id)))

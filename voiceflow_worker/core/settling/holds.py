@@ -15,8 +15,8 @@ LONGEST_PAUSE = timedelta(seconds=60)
 class Holds:
     """Closes gates of one queue, and keeps back this worker's calls that have not left.
 
-    A 429 that names no time holds the queue for 1 s. Each such 429 after the end of a pause doubles the
-    next pause, up to 60 s. An answer without a hold sets it back to 1 s.
+    A 429 that names no time holds the queue for 1 s. Each such 429 after the end of a pause doubles the next pause, up
+    to 60 s. An answer without a hold sets the pause back to 1 s.
     """
 
     def __init__(self, control: Control, clock: Clock, *, queue: str) -> None:
@@ -31,7 +31,7 @@ class Holds:
     def close(self, hold: Hold) -> Gate:
         """Hold the queue for this worker at once. Pass the returned gate to `order` to hold the queue for all workers.
 
-        Use this once for each answer, because the end of the gate counts from the moment of use.
+        Use this only once for each answer: a second use could give the hold a later end.
         """
         now = self._clock.now()
         # Before the trip to the store: calls that have not left yet must not leave.
@@ -66,7 +66,7 @@ class Holds:
         return None
 
     def relax(self) -> None:
-        """Set the pause back to 1 s, after an answer other than 429."""
+        """Set the pause back to 1 s, after an answer without a hold."""
         self._pause = FIRST_PAUSE
 
     def _until(self, hold: Hold, now: datetime) -> datetime:

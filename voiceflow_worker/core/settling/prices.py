@@ -29,7 +29,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 @dataclass(slots=True, kw_only=True)
 class Priced:
-    """Counts: `looked_at` calls had no price, and `priced` of them have one now. `cost` is the total by currency."""
+    """Counts of sessions: `looked_at` had no price, and `priced` of these have one. `cost` is the sum by currency."""
 
     looked_at: int = 0
     priced: int = 0
@@ -37,7 +37,7 @@ class Priced:
 
     @property
     def open(self) -> int:
-        """The number of calls that still have no price."""
+        """The number of sessions that still have no price."""
         return self.looked_at - self.priced
 
     def as_json(self) -> dict[str, object]:

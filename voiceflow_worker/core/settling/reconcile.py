@@ -199,7 +199,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match; not missing if a row at another hour may be the call, because of a zone or a wrong clock."""
+        """The match. If a row at another hour may be the call (another zone, wrong clock), the match is not missing."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}

@@ -35,10 +35,10 @@ class Sessions:
             read=lambda _, text: outcome_from(json.loads(text)),
             keep_for=KEPT,
         )
-        """Parked summaries by session. The first summary of a session counts. A summary of a newer version is None."""
+        """Parked summaries by session. The first summary of a session counts. A summary that cannot be read is None."""
 
     async def remember(self, posts: Mapping[str, str]) -> None:
-        """Store `{session id: client request id}`."""
+        """Store the POSTs of these sessions (`{session id: client request id}`)."""
         await self._posts.put(posts)
 
     async def disown(self, session_id: str) -> None:
@@ -46,7 +46,10 @@ class Sessions:
         await self._posts.put({session_id: _OF_NOBODY_HERE})
 
     async def forget(self, posts: Mapping[str, str]) -> None:
-        """Delete `{session id: client request id}`, each record only if it has this value."""
+        """Forget the POSTs of these sessions (`{session id: client request id}`).
+
+        A record is deleted only if it has the given client request id.
+        """
         if posts:
             await self._records.delete(SESSIONS, posts)
 
