@@ -340,4 +340,4 @@ def test_a_limit_per_person_is_attempts_within_a_span() -> None:
     settings = load_settings(max_per_person="3/24h")
     assert settings.policy().max_per_person == PersonLimit(3, timedelta(hours=24))
     assert load_settings().policy().max_per_person is None
-    assert "give attempts and a span of time, such as 3/24h" in told(max_per_person="three a day")
+    assert "give a number of attempts and a span of time, such as 3/24h" in told(max_per_person="three a day")

@@ -429,9 +429,21 @@ def test_random_attempts_keep_the_limit_and_every_call_is_sent(
     anyio.run(story)
 
 
-@pytest.mark.parametrize("text", ["3", "/24h", "0/24h", "21/24h", "3/0s", "three/24h", "3/soon", "-1/24h"])
-def test_a_limit_without_a_meaning_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="give attempts and a span of time, such as 3/24h"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3", "it has no span of time; give a number of attempts and a span of time, such as 3/24h"),
+        ("/24h", "'' is not a number of attempts; give a number of attempts"),
+        ("three/24h", "'three' is not a number of attempts; give a number of attempts"),
+        ("3/soon", "'soon' is not a span of time: give a number of seconds"),
+        ("3/0s", "3 attempts within 0s is impossible: give 1 to 20 attempts within a span of more than 0"),
+        ("0/24h", "0 attempts within 1d is impossible"),
+        ("21/24h", "21 attempts within 1d is impossible"),
+        ("-1/24h", "-1 attempts within 1d is impossible"),
+    ],
+)
+def test_a_limit_without_a_meaning_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         read_person_limit(text)
 
 

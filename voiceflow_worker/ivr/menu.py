@@ -59,7 +59,7 @@ class Manner:
 
     @staticmethod
     def inherited(manners: Iterable[Manner]) -> Manner:
-        """The settings of a menu, each from the nearest that sets it: the menu itself, else the menus before it."""
+        """The settings of a menu. Each comes from the first of `manners` that has it, or is the default."""
         given = [*manners, _DEFAULTS]
         return Manner(
             **{
@@ -112,7 +112,7 @@ class Menu(Manner):
     A setting that is missing is inherited from the menu that led here. The defaults of the first menu are 2 retries, 10
     s for the whole answer, and a hang-up as the fallback. Raises InvalidInputError for a wrong name: a name has 1 to 32
     lower-case letters, digits, - and _, and begins with a letter or digit. Raises it too for a timeout that is not a
-    timedelta above 0.
+    timedelta above 0, `retries` or `tries` above 20, and a malformed number in `inbound`.
     """
 
     name: str = field(kw_only=False)
@@ -305,7 +305,7 @@ def _numbers(name: str, inbound: bool | Collection[str]) -> bool | frozenset[str
     given = (inbound,) if isinstance(inbound, str) else tuple(inbound)
     for number in given:
         if not phone.is_e164(number):
-            raise InvalidInputError(f"menu {name}: inbound {number!r} is not a phone number in E.164 form")
+            raise InvalidInputError(f"menu {name}: inbound {number!r} is not in E.164 form, such as +6531234567")
     return frozenset(phone.normalise(number) for number in given)
 
 

@@ -25,8 +25,8 @@ from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 HANDLER_LIMIT = timedelta(seconds=3)
-"""The default time limit of a handler, because a person waits for it. 8x8 does not document its own limit for an
-answer."""
+"""The default time limit of a handler. It is short, because a person waits for the answer. The limit that 8x8 sets for
+an answer is not documented."""
 MOST_QUESTIONS = 100
 """The largest number of questions in one call, so that a phone that was left off the hook is not asked for ever."""
 SECRET = "***"  # noqa: S105 - the text stored in place of a secret
@@ -154,7 +154,7 @@ class Menus:
         )
 
     def _path(self, position: Position | None) -> tuple[Menu, ...]:
-        """The menus of a position; none if the last menu no longer exists, for example after a deployment."""
+        """The menus of a position; empty if the last menu no longer exists, for example after a deployment."""
         if position is None or position.path[-1] not in self._named:
             return ()
         return tuple(menu for name in position.path if (menu := self._named.get(name)) is not None)

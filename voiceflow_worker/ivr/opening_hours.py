@@ -17,7 +17,7 @@ class OpeningHours:
     """The hours of a business: `OpeningHours("mon-fri 09:00-18:00, sat 10:00-14:00", zone="Asia/Singapore")`.
 
     A part without days applies to every day. Hours past midnight (`fri 18:00-02:00`) belong to the day they begin on.
-    There are no hours on `closed` dates. Raises InvalidInputError for hours that cannot be read, or an unknown zone.
+    No hours begin on `closed` dates. Raises InvalidInputError for hours that cannot be read, or an unknown zone.
     """
 
     def __init__(self, hours: str, *, zone: str, closed: Collection[date] = ()) -> None:

@@ -24,8 +24,8 @@ from voiceflow_worker.model.reports.events import CallAction
 class SpokenAnswer:
     """One answer as the caller hears it. `said` has the texts and the addresses of recordings, in order.
 
-    `menu` is the menu that asks now, None if none does; `connected_to` is the number of a bridge; `trouble` is the
-    description of a failure.
+    `menu` is the name of the menu that asks now; None if none asks. `connected_to` is the number of a bridge, and
+    `trouble` the description of a failure.
     """
 
     said: tuple[str, ...]
@@ -36,12 +36,12 @@ class SpokenAnswer:
 
     @property
     def text(self) -> str:
-        """The spoken texts and the addresses of the played files, in their order, as one text."""
+        """What the caller hears (`said`), as one text."""
         return " ".join(self.said)
 
     @property
     def has_ended(self) -> bool:
-        """True if the call has left the menus."""
+        """True if no menu asks: the call has ended, or another party was called."""
         return self.menu is None
 
 
@@ -89,17 +89,17 @@ class Rehearsal:
         return self._caller.presses
 
     async def begin(self) -> SpokenAnswer:
-        """Ask the first question."""
+        """Begin the call: with the menu's opening, if any, else with its question."""
         self._caller = replace(self._caller, presses=())
         return await self._hear(self._menus.begun(self._menu, self._caller))
 
     async def press(self, keys: str) -> SpokenAnswer:
-        """Press these keys; with an empty text nothing is pressed in time.
+        """Press these keys, and hear the answer. With an empty text, nothing is pressed in time.
 
-        Raises InvalidInputError when no question was asked.
+        Raises InvalidInputError if the last answer asks no question, or the call has not begun.
         """
         if self._token is None:
-            raise InvalidInputError("no question was asked: begin() the call first, and press() before it ends")
+            raise InvalidInputError("no question waits for keys: begin() a call; after a bridge, use after_bridge()")
         event = CallAction(dtmf=keys.strip() or None, client_action_id=self._token)
         plan = self._menus.plan(event, self._caller)
         heard = await self._hear(plan)

@@ -59,7 +59,7 @@ def filled(template: str, data: Mapping[str, object]) -> str:
         return _TEMPLATE.vformat(template, (), data)
     except (ValueError, IndexError, KeyError) as error:
         raise InvalidInputError(
-            f"{template[:60]!r} is not a valid template: {error}; write {{{{ for {{, and }}}} for }}"
+            f"{template[:60]!r} is not a valid template; write {{name}} for a value, {{{{ for {{, and }}}} for }}"
         ) from error
 
 

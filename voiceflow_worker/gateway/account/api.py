@@ -38,7 +38,8 @@ class AccountApi(ABC):
     """The requests of a client to the account API.
 
     A GET is retried after a temporary failure; any other request is sent once. Every method raises
-    VoiceUnavailableError when 8x8 cannot be reached or asks to try later, and RequestFailedError when 8x8 refuses.
+    VoiceUnavailableError when 8x8 cannot be reached, is out of service or asks for a later try, and RequestFailedError
+    when 8x8 refuses.
     """
 
     @abstractmethod
@@ -81,9 +82,12 @@ class AccountApi(ABC):
         return (await self._account().send("DELETE", "webhooks", webhook_type(kind).value, absent=True)).status != 404
 
     async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
-        """The recordings of a session; empty if the session is unknown or was not recorded."""
+        """The recordings of a session; empty if the session is unknown or was not recorded.
+
+        Raises InvalidInputError for a text that cannot be an id, such as an empty one.
+        """
         if not session_id.strip(". "):
-            raise InvalidInputError(f"{session_id!r} is not a session id")
+            raise InvalidInputError(f"{session_id!r} is not a session id; `voiceflow calls show` prints that of a call")
         found = await self._account().get("recordings", session_id, absent=True)
         return read_list(found, "recordings", SessionRecording)
 

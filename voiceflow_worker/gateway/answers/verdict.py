@@ -80,7 +80,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
     """The verdict on an answer that came at `now`.
 
     With `retry_not_created_5xx`, a NOT_CREATED with a 5xx counts as proof that nobody was called, and so does a 503
-    with a Retry-After. A Retry-After causes a hold, whatever the status is (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
+    with a Retry-After. A Retry-After causes a hold with any status (RFC 9110 §10.2.3), not only with 429 (8x8 SMS API).
     """
     said = _read(answer)
     wait = read_retry_after(answer.headers, now=now)

@@ -99,7 +99,9 @@ class LogExport:
         try:
             state = ExportState(str(fields.get("status")).strip().lower())
         except ValueError:
-            raise CallLogError(f"the export of 8x8's log has an unknown state: {fields.get('status')!r}") from None
+            raise CallLogError(
+                f"the export of 8x8's log has an unknown state, {fields.get('status')!r}; try again"
+            ) from None
         data = fields.get("data")
         files = [data] if isinstance(data, str) else data if is_list(data) else []
         return _Job(state, tuple(url for url in files if isinstance(url, str)))
@@ -110,7 +112,9 @@ class LogExport:
         except httpx.InvalidURL:
             link = httpx.URL()
         if link.scheme not in {"http", "https"} or not link.host:
-            raise CallLogError("the export of 8x8's log names a file whose address is not an http or https address")
+            raise CallLogError(
+                "the export of 8x8's log names a file whose address is not an http or https address; try again"
+            )
         with _log_errors(what):
             answer = await self._rest.download(link, deadline=_DOWNLOAD, longest=LONGEST_FILE)
         # In a thread, so that a long file does not delay the calls that are being sent.
@@ -124,7 +128,7 @@ class LogExport:
 
 @contextmanager
 def _log_errors(what: str) -> Generator[None]:
-    """Translate errors of requests into errors of the call log. `what` completes the message "cannot …"."""
+    """A context that turns errors of requests into errors of the call log. `what` completes the message "cannot …"."""
     try:
         yield
     except VoiceUnavailableError as error:

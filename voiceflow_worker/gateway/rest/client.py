@@ -31,7 +31,7 @@ class RestClient:
 
     `timeouts` are httpx's, in seconds; `deadline` limits one request. A GET is sent at most `tries` times, and is not
     retried after a Retry-After of more than `longest_pause`. Every method raises VoiceUnavailableError when 8x8 cannot
-    be reached or asks for a later try, and RequestFailedError for any other error.
+    be reached, is out of service or asks for a later try, and RequestFailedError for any other error.
     """
 
     transport: httpx.AsyncBaseTransport

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 LATE = 60.0
-"""A response time counts for at least this many seconds, and for less than twice as many."""
+"""A response time counts for at least this many seconds, and for less than three times as many."""
 SHORTEST = 1.0
 """The least seconds after which no further answer is expected."""
 
 
 class AnswerTimes:
-    """The slowest of the recent response times. The caller passes the current time, in monotonic seconds."""
+    """The slowest of the recent response times. The argument `at` is the current time, in monotonic seconds."""
 
     __slots__ = ("_before", "_began", "_now")
 

@@ -90,7 +90,7 @@ class DirectPosts:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._wanted.url}") from error
 
     async def _post(self, connection: Connection, body: bytes) -> Answer | None:
-        """Send a body. The answer, if it is of the usual kind; None if aiohttp reads it."""
+        """Send a body. Returns an answer of the usual kind; None for any other answer, which aiohttp reads."""
         try:
             protocol = _protocol_of(connection)
             request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
@@ -128,7 +128,7 @@ class DirectPosts:
 
 @contextmanager
 def _os_errors_of_aiohttp() -> Generator[None]:
-    """Turn an OSError into aiohttp's ClientOSError, except an error of aiohttp and a TimeoutError of asyncio."""
+    """A context that turns OSErrors into aiohttp's ClientOSError, but not aiohttp's own or asyncio's TimeoutError."""
     try:
         yield
     except aiohttp.ClientError:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class KeptConnections:
-    """Idle connections to one address. A connection is closed when it was idle for `keep_alive` seconds.
+    """Idle connections to one address. A connection is closed when it has been idle for `keep_alive` seconds.
 
     They are taken from aiohttp's pool and not given back to it, because that takes 20 µs for each POST. They are given
     back only if a request waits for a connection of the pool (`is_awaited`).
@@ -56,7 +56,7 @@ class KeptConnections:
             self._closing = self._loop.call_later(self._keep_alive, self._close_old)
 
     def close_one(self) -> None:
-        """Close the connection that was idle for longest."""
+        """Close the connection that has been idle for longest."""
         if self._idle:
             self._idle.pop(0)[0].close()
 

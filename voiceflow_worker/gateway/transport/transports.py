@@ -30,7 +30,7 @@ class PostMaker(Protocol):
     def __call__(
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float], deadline: float
     ) -> Callable[[bytes], Awaitable[Answer | None]]:
-        """Make a function that POSTs to `url` and reads the answer; None if none began within `deadline` seconds.
+        """Make a function that POSTs to `url`. It returns None if no answer began within `deadline` seconds.
 
         Call this in the event loop that will run the function.
         """
@@ -87,7 +87,7 @@ class DefaultTransport:
 
 
 def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
-    """The caller's transport as a carrier, with the watch that suits it.
+    """A transport of the user as a carrier, with the watch that suits it.
 
     Two transports are known: httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses
     and wrappers count as unknown, because they may send a request twice or late. Each error of an unknown transport

@@ -104,10 +104,10 @@ class WatchedProtocol(ResponseHandler, asyncio.BufferedProtocol):
         return bool(self._poll.poll(0))
 
     async def post(self, request: bytes, *, read_timeout: float) -> Answer | None:
-        """Send the bytes of a request. The answer, if it is of the usual kind (`read_whole_answer`).
+        """Send the bytes of a request. Returns the answer if it is of the usual kind (`read_whole_answer`).
 
-        Otherwise None. aiohttp's parser then reads what has arrived, or raises the error that has occurred, as for any
-        request.
+        Otherwise returns None. aiohttp's parser then reads what has arrived, or raises the error that has occurred, as
+        for any request.
         """
         transport = self.transport
         if transport is None or transport.is_closing():

@@ -34,7 +34,7 @@ def check_menus(
     """The errors and warnings about `roots` and the menus that they lead to. Menus with errors are not served.
 
     `beside` are further menus of the same module, each with a warning if nothing leads to it. `data` is a job's data
-    for the prompts; by default, each name in a prompt is replaced with itself. Prompts that are functions are run,
+    for the prompts; by default, each name in a prompt has itself as its value. Prompts that are functions are run,
     handlers are not.
     """
     menus = reachable(roots)

@@ -17,7 +17,7 @@ PER_POST = frozenset({"validUntil", "clientRequestId"})
 
 
 def stored_body(flow: CallFlow) -> str:
-    """The body that is stored and sent: compact JSON, every value as the caller spelled it.
+    """The body that is stored and sent: compact JSON, every value as the user spelled it.
 
     `validUntil` and `clientRequestId` differ from POST to POST, and are added when a POST is sent.
     """

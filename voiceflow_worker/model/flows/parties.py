@@ -28,8 +28,7 @@ def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
 def second_parties(body: str) -> tuple[str, ...]:
     """The numbers that a stored body bridges to its first call.
 
-    A body with one call, the usual case, is not parsed. A text in it cannot look like a second call, because quotes in
-    texts are escaped.
+    The body is parsed only if its text has `"makeCall"` at least twice. The usual body, with one call, has it once.
     """
     if body.count(_CALLS) < 2:
         return ()

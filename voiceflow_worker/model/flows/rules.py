@@ -232,7 +232,9 @@ def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
         yield _error(
             f"{path}.maxDigits",
             -1003,
-            f"valid maxDigits required when minDigits is provided; give maxDigits: {max(fewest, 1)} to {MAX_DIGITS}",
+            f"valid maxDigits required when minDigits is provided; give maxDigits: {max(fewest, 1)} to {MAX_DIGITS}"
+            if fewest <= MAX_DIGITS
+            else f"valid maxDigits required when minDigits is provided; give at most {MAX_DIGITS} for both",
         )
     if given.get("completeOnHash") is False and most_is_readable and not (most is not None and 0 < most <= MAX_DIGITS):
         yield _error(

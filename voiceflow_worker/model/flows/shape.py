@@ -1,4 +1,4 @@
-"""Shapes of bodies. Bodies that differ only in called numbers and spoken texts are checked and encoded once."""
+"""Shapes of bodies. In a body of a known shape, only the called numbers and spoken texts are checked and encoded."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _LEAST_INT, _MOST_INT = -(2**63), 2**64 - 1
 
 def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
     """Whether the value is a JSON object: a mapping whose keys are strings."""
-    # dict first: an abstract class alone costs 10 times as much, and this runs on every enqueue.
+    # dict first: a check for Mapping, an abstract class, takes 10 times as long, and this runs on every enqueue.
     if not isinstance(value, (dict, Mapping)):
         return False
     # A loop, because `all` would make a generator each time.

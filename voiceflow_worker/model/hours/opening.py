@@ -45,7 +45,7 @@ def first_opening(
     if opens is None:
         message = f"its calling window ({window}) does not open within a year; give other hours or days"
         if window.holidays:
-            message += ". Or the `holidays` library on this machine does not have that year: install a newer one"
+            message += ". Or the `holidays` library on this machine lacks the year of the call: install a newer one"
         return Opening(at=at, time_zone=name, problem=Finding(message=message))
     if valid_until is not None and opens >= valid_until:
         message = (

@@ -105,7 +105,7 @@ class CallWindow:
     def recalled(cls, text: str) -> CallWindow:
         """The window whose `str` is this text.
 
-        Equal texts give the same object. Raises ValueError for any other text.
+        Equal texts give the same object. Raises ValueError for a text that is not a window.
         """
         return _recalled(text)
 
@@ -132,7 +132,7 @@ class CallWindow:
     def closes(self, at: datetime, zone: ZoneInfo) -> datetime | None:
         """The first time in UTC, from `at` on, at which the window is closed.
 
-        None if the window stays open for more than a week. Raises InvalidInputError for an unknown calendar.
+        None if the window stays open for about a week. Raises InvalidInputError for an unknown calendar.
         """
         last = at.astimezone(UTC)
         for start, end in self._intervals(at, zone, days=_FARTHEST_END):
@@ -288,7 +288,7 @@ _CODE = re.compile(r"([A-Z]{2})(?:-([A-Z0-9]{1,6}))?")
 
 
 def read_calendar(text: str) -> str:
-    """The code of a calendar as people write it (`sg`, `DE-BY`). Raises InvalidInputError if it is unknown."""
+    """The code of the calendar that a text such as `sg` or `DE-BY` names. Raises InvalidInputError if it is unknown."""
     code = text.strip().upper()
     code = "GB" + code[2:] if code[:2] == "UK" else code  # ISO 3166 reserves UK for this use
     if _CODE.fullmatch(code) is None:
@@ -317,5 +317,5 @@ def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
             f"the `holidays` library has no calendar for {code!r}: give a country such as SG, or a part of a country "
             "such as DE-BY (ISO 3166)"
         ) from None
-    # Some calendars end soon, because nobody can compute them: that of Sri Lanka has one year at a time.
+    # Some calendars end soon, because nobody can compute their holidays: that of Sri Lanka gets one year at a time.
     return frozenset(found) if found.start_year <= year <= found.end_year else None

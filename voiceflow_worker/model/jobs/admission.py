@@ -16,8 +16,8 @@ PRIORITIES = range(-1_000_000, 1_000_001)
 """The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both keep the order of
 these priorities exactly."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""The end of the valid times. Before it, a floating-point number holds microseconds exactly, and every time zone stays
-within the calendar."""
+"""The end of the valid times. Until then, a floating-point number of seconds is exact to the microsecond, and a time
+can be written in every time zone."""
 
 
 def priority_problem(priority: object) -> str | None:
@@ -31,7 +31,7 @@ def priority_problem(priority: object) -> str | None:
 
 
 def time_problem(name: str, time: object) -> str | None:
-    """The error message for an invalid time; None for a valid time, and for None."""
+    """The error message for an invalid time; None if the time is valid or not given."""
     if time is None:
         return None
     if not isinstance(time, datetime):
@@ -62,7 +62,7 @@ def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
 
 
 def key_findings(key: object) -> list[Finding]:
-    """A finding for a unique key that is empty or not a text. None stands for a call without a key, and is valid."""
+    """A finding for a unique key that is blank or not a text. None stands for a call without a key, and is valid."""
     if key is None or (isinstance(key, str) and key.strip()):
         return []
     message = f"unique_key is {str(key)[:40]!r}; give a text that is not empty, or None for a call without a key"

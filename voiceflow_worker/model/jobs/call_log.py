@@ -28,12 +28,13 @@ from voiceflow_worker.model.text.counting import count_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRow:
-    """One row: one leg of a session. Missing or unreadable values are None; numbers are as written.
+    """One row of the log export: one leg of a session. Missing or unreadable values are None.
 
-    `status` is the status of the session, and `call_status` that of the leg. `seconds` is the time for which the leg
-    was connected, `billed_seconds` the billed part of it, and `price` the price of the leg in `currency`. `mcc` and
-    `mnc` are codes of mobile networks. `content` is the text or the file that was played. In a row with `is_zoneless`,
-    the times were written without a zone: they are read as UTC, and may be local times.
+    `source` and `destination` are spelled as in the log. `status` is the status of the session, and `call_status` that
+    of the leg. `seconds` is the time for which the leg was connected, `billed_seconds` the billed part of it, and
+    `price` the price of the leg in `currency`. `mcc` and `mnc` are codes of mobile networks. `content` is the text or
+    the file that was played. In a row with `is_zoneless`, the times were written without a zone: they are read as UTC,
+    and may be local times.
     """
 
     session_id: str | None = None
@@ -77,7 +78,7 @@ class ExportRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedCalls:
-    """The log of a range of time, both ends included.
+    """The rows of the call log for a range of time, both ends included.
 
     `asked_at` is the time of the request by the clock of 8x8, before any row was collected. It is the Date header of
     the answer; None without this header.
@@ -106,7 +107,7 @@ class Window:
 
 
 def window_of(post: Post, *, skew: timedelta) -> Window:
-    """The window in which the call of a POST can have been dialled. `skew` is the largest error of the clock."""
+    """The window in which the call of a POST can have been dialled; `skew` is the largest difference of the clocks."""
     return Window(post.began_at - skew, post.valid_until + skew)
 
 
@@ -127,8 +128,9 @@ _LONGEST_COUNTRY_CODE = 3
 def likeness(written: str | None, number: str) -> Likeness:
     """The degree to which a number in a log matches `number`, which is in E.164 form.
 
-    A complete number with other digits is OTHER. A masked, shortened or missing number, or one without its country
-    code, is MAYBE.
+    A number with other digits is OTHER. A number that shows only some of the digits, because it is masked or shortened
+    or lacks its country code, is MAYBE if these digits fit, and otherwise OTHER. A missing or unreadable number is
+    MAYBE.
     """
     digits = number.removeprefix("+")
     plain = "" if written is None else _MARKS.sub("", written)
@@ -199,7 +201,8 @@ class LoggedSession:
     def likeness(self, job: Job, window: Window) -> Likeness:
         """The degree to which this session matches a POST of `job` in this window.
 
-        Only the first leg can give SAME: the destination of `job` may be the second party of another call.
+        Only the first leg can give SAME. In a later leg, the destination of `job` may be the second party of another
+        call.
         """
         fits = [(_leg_likeness(leg, job, window), leg.initiated_at) for leg in self.legs]
         best = max(fit for fit, _ in fits)
@@ -271,9 +274,10 @@ class SessionBook:
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions that match this job, and may lie in the window although their times do not.
+        """The sessions that may match a POST of `job` in this window, if zones or clocks were wrong.
 
-        Their times were written without a zone, or the clock of the machine that sent the call was ahead.
+        Their times lie outside the window, and were written without a zone. Or they lie before it by up to
+        `CLOCK_AHEAD`, because the clock of the machine that sent the call may have been ahead.
         """
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
         earlier = Window(window.since - CLOCK_AHEAD, window.until)
@@ -285,7 +289,8 @@ class SessionBook:
 
 
 CLOCK_AHEAD = timedelta(hours=1)
-"""A call without a row does not count as missing if it has a row that is earlier by up to this time."""
+"""How far the clock of the machine that sent a call may have been ahead. A call without a row in its window does not
+count as missing if a row that fits its numbers is earlier than the window by up to this time."""
 _FARTHEST = timedelta(hours=14)
 """The largest difference between a local time and UTC (Kiribati)."""
 

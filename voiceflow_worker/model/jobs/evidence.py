@@ -198,8 +198,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     # A person who answered is not called again, whatever the result of a newer POST of the same attempt.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
     status = outcome.status_of(job.destination)
-    # A person or a policy has requested another attempt since. An earlier attempt that reached nobody does not cancel
-    # it.
+    # A person or a policy has requested another attempt since. It is made, if the earlier attempt reached nobody.
     asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
     if asked_again and status not in REACHED | OPT_OUTS:
         return after
@@ -240,9 +239,9 @@ def found_placed(
 ) -> Job:
     """The job after a session in 8x8's log was matched to POST `number`: the call was placed.
 
-    With an `outcome` from the log, the job is settled as by a summary, and a later summary is a further one. Without an
-    outcome, the job waits for its summary. The match is based on phone numbers and times, so an answer to this POST
-    overrides it: a refusal, or another session.
+    With an `outcome` from the log, the job is settled as by a summary, and a summary that comes later counts as a
+    further one. Without an outcome, the job waits for its summary. The match is based on phone numbers and times, so an
+    answer to this POST overrides it: a refusal, or another session.
     """
     post = _recorded(job, number, evidence="session")
     if post.verdict in NOBODY_CALLED or post.session_id not in {None, session_id}:

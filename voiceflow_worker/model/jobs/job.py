@@ -76,8 +76,8 @@ class Post:
     """One POST of a job.
 
     `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
-    of redials granted before the POST began. Two POSTs with the same `redial` that both rang are an incident. `charge`
-    is the price of the POST's session, once 8x8's log shows it.
+    of redials granted before the POST began. If two POSTs with the same `redial` may both have rung, that is an
+    incident. `charge` is the price of the POST's session, once 8x8's log shows it.
     """
 
     number: int
@@ -123,14 +123,14 @@ class NoteKind(StrEnum):
     """The kind of a note."""
 
     RANG_TWICE = "rang_twice"
-    """An incident: two POSTs of one job are known to have rung without a redial between them."""
+    """An incident: two POSTs of one job may both have rung, without a redial between them."""
     RESOLVED = "resolved"
     REDIALLED = "redialled"
     CANCELLED = "cancelled"
 
     @property
     def is_incident(self) -> bool:
-        """Whether the note reports that two POSTs rang, so that a person must look at the job."""
+        """Whether the note reports that two POSTs may have rung, so that a person must look at the job."""
         return self is NoteKind.RANG_TWICE
 
 
@@ -175,7 +175,7 @@ class Job:
     Stores have an index on the first group of fields, the head. `body` is the 8x8 request body without `validUntil` and
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
     counts against `max_active`. `posts` has all POSTs; only the oldest of those that placed no call may be dropped.
-    `data` are flat JSON values of the caller. They reach menu handlers, hooks and reports, and are not sent to 8x8.
+    `data` are flat JSON values of the user. They reach menu handlers, hooks and reports, and are not sent to 8x8.
     `menu` names the first IVR menu of the call. `window` is the time in which the phone may ring, in `time_zone`.
     """
 
@@ -246,7 +246,7 @@ class Job:
 
     @property
     def outcome_status(self) -> SessionStatus | None:
-        """How the call to the person ended, by the newest outcome; None without an outcome, or if it is unknown."""
+        """How the call to the person ended, by the newest outcome; None if there is none, or its status is unknown."""
         return None if self.outcome is None else self.outcome.status_of(self.destination)
 
     @property
@@ -335,7 +335,7 @@ class Job:
             return None
 
     def closes(self, *, at: datetime) -> datetime | None:
-        """The end of the calling window that is open at `at`; None without a window, or if it stays open for a week."""
+        """The end of the window that is open at `at`; None without a window, or if it stays open for about a week."""
         zone = zone_named(self.time_zone) if self.window is not None and self.time_zone is not None else None
         return self.window.closes(at, zone) if self.window is not None and zone is not None else None
 

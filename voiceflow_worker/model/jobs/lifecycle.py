@@ -55,8 +55,8 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """The states in which each move may start. Answers and summaries (`evidence`) are accepted in every state."""
 
 KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
-"""The most POSTs without a call that a job keeps, by kind of verdict; older ones are dropped. Otherwise the record of a
-job would grow without end in a long outage."""
+"""For POSTs that placed no call, by kind of verdict, the most that a job keeps; older ones are dropped. Otherwise the
+record of a job would grow without end in a long outage."""
 
 LOOK_AGAIN = timedelta(days=1)
 """How long a job waits until it is due again if its calling window never opens, or is unknown to this installation."""

@@ -10,7 +10,8 @@ from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import LONGEST, checked_duration, read_duration, write_duration
 
 MOST_ATTEMPTS = 20
-"""The highest limit that can be set, because a store keeps a record for each attempt within the span."""
+"""The highest limit that can be set. It is low, because a store keeps a record for each attempt within the span."""
+_REMEDY = "give a number of attempts and a span of time, such as 3/24h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class PersonLimit:
         checked_duration("span", self.span)
         if not 1 <= self.attempts <= MOST_ATTEMPTS or not timedelta() < self.span <= LONGEST:
             raise InvalidInputError(
-                f"a limit of {self.attempts} attempts per person within {self.span} is impossible: give 1 to "
-                f"{MOST_ATTEMPTS} attempts within a span of more than 0 and at most {LONGEST.days} days"
+                f"a limit per person of {self.in_words()} is impossible: give 1 to {MOST_ATTEMPTS} attempts within a "
+                f"span of more than 0 and at most {LONGEST.days} days"
             )
 
     def in_words(self) -> str:
@@ -41,9 +42,15 @@ def read_person_limit(value: object) -> PersonLimit:
     if isinstance(value, PersonLimit):
         return value
     attempts, slash, span = str(value).partition("/")
+    if not slash:
+        raise ValueError(f"it has no span of time; {_REMEDY}")
     try:
-        if not slash:
-            raise ValueError("it has no span of time")
-        return PersonLimit(int(attempts), read_duration(span))
-    except (ValueError, InvalidInputError) as error:
-        raise ValueError(f"{error}; give attempts and a span of time, such as 3/24h") from None
+        most = int(attempts)
+    except ValueError:
+        raise ValueError(f"{attempts[:20]!r} is not a number of attempts; {_REMEDY}") from None
+    try:
+        return PersonLimit(most, read_duration(span))
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from None
+    except ValueError as error:
+        raise ValueError(f"{span[:20]!r} is not a span of time: {error}") from None

@@ -31,7 +31,7 @@ class MissingMeans(StrEnum):
     NOTHING = "nothing"
     """The row may come later, after an undocumented delay: the call stays in doubt."""
     NOT_PLACED = "not_placed"
-    """Once a placed call would have ended and its row come, the call counts as not placed and is sent again."""
+    """Once the row of a placed call would have come, the call counts as not placed, and is sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,10 @@ class CallPolicy:
     the largest difference between this clock and that of 8x8. `summary_deadline` is the time that a submitted call
     waits for its summary. A job that is still valid fails if more than `missed_windows` of its POSTs come back as
     expired (-1015, -2007). `longest_call` is the longest duration of a call, and `export_settle` the longest delay from
-    its end to its row in the log export. Raises InvalidInputError for a duration below zero or above 100 years.
+    its end to its row in the log export. `first_look` and `longest_look` are the first and the longest wait between two
+    looks for evidence about a call in doubt, `first_backoff` and `longest_backoff` those between two tries of a call
+    that was not placed. Many calls at once may bridge to a number in `shared_numbers`. Raises InvalidInputError for a
+    duration below zero or above 100 years.
     """
 
     submit_window: timedelta = timedelta(seconds=120)
@@ -65,7 +68,7 @@ class CallPolicy:
     max_per_person: PersonLimit | None = None
 
     def __post_init__(self) -> None:
-        # With a longer one, a time beyond the calendar would keep the evidence of a call from being stored.
+        # A longer one could give a time beyond the calendar, and then the evidence of a call could not be stored.
         for field in fields(self):
             if not isinstance(field.default, timedelta):
                 continue

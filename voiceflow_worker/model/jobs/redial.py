@@ -13,13 +13,13 @@ _S = SessionStatus
 _GROUPS = {"UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}), "FAILED": frozenset({_S.FAILED, _S.ERROR})}
 _ALONE = {status.value: status for status in (_S.NO_ANSWER, _S.BUSY, _S.CANCELED, _S.ERROR)}
 _ALONE["CANCELLED"] = _S.CANCELED
-_WORDS = "busy, no_answer, canceled, unreached (any of these three), failed or error"
+_WORDS = "busy, no_answer, canceled, unreached (these three together), error, or failed (error included)"
 
 
 def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
     """The statuses that a text such as `busy,no-answer` names.
 
-    `unreached` is NO_ANSWER, BUSY and CANCELED together, `failed` is FAILED and ERROR. Raises InvalidInputError for
+    `unreached` is NO_ANSWER, BUSY and CANCELED together, and `failed` is FAILED and ERROR. Raises InvalidInputError for
     an unknown word, for an opt-out, and for COMPLETED (the person was reached).
     """
     words = text.split(",") if isinstance(text, str) else list(text)

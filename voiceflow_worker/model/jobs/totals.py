@@ -23,7 +23,7 @@ _LONGEST = 100
 _MOST = 2**40
 """The most that one job adds to a field: 12 days, or a million of a currency. The sum for eight million such jobs fits
 into 64 bits; SQLite refuses moves that exceed them. The sum for thousands of jobs in one step is below 2^53, the limit
-up to which Lua is exact."""
+up to which the numbers of Lua are exact."""
 
 
 def tally_of(job: Job) -> dict[str, int]:

@@ -37,7 +37,7 @@ _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff
 
 
 def normalise(text: str) -> str:
-    """The number in E.164 form with a leading +. The text has 7 to 15 digits, and may begin with a +.
+    """The number in E.164 form with a leading +. The text must have 7 to 15 digits, and may begin with a +.
 
     Only the form is checked: `warnings_for` checks the numbering plan, and `parse_number` reads numbers as people write
     them. Raises PhoneNumberError with the reason.
@@ -81,7 +81,7 @@ def holds_several(text: str) -> bool:
 
 def _length_reason(digits: int) -> str:
     if digits < FEWEST_DIGITS:
-        return f"{digits} digits are too few (at least {FEWEST_DIGITS})"
+        return f"{digits} {'digit is' if digits == 1 else 'digits are'} too few (at least {FEWEST_DIGITS})"
     return f"{digits} digits are too many (at most {MOST_DIGITS})"
 
 

@@ -1,4 +1,4 @@
-"""Numbering plans as one pattern for each region. A match takes 5 µs; a parse of the number takes 100 µs.
+"""Numbering plans as one pattern for each region. A match takes 5 µs, a parse by phonenumbers 20 times as long.
 
 The patterns are compiled from the metadata of phonenumbers. They decide about ordinary numbers without a national
 prefix. Other numbers, such as premium-rate numbers, need phonenumbers itself.
@@ -92,7 +92,7 @@ def only_region(e164: str) -> str | None:
 def ordinary_within(digits: str, region: str) -> str | None:
     """The E.164 form of an ordinary national number of a region; None if only phonenumbers can decide.
 
-    The result is also None for digits that could begin with a country code.
+    The result is also None for digits that could be a country code and a number of that country.
     """
     code, dialled = _dialling(region)
     e164 = f"+{code}{digits}"

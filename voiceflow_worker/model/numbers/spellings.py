@@ -13,6 +13,7 @@ from voiceflow_worker.model.numbers import phone
 # it, and networks accept both forms. Numbers of both plans have 10 digits, and do not begin with that digit.
 _MOBILE_DIGITS = {"+52": "1", "+54": "9"}
 _NATIONAL_DIGITS = 10
+_REMEDY = "give numbers separated by commas, such as +6531234567, +6587654321"
 
 
 def spellings(e164: str) -> tuple[str, ...]:
@@ -47,5 +48,7 @@ def read_numbers(value: object) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     try:
         return tuple(phone.usual_form(phone.normalise(str(part).strip())) for part in parts if str(part).strip())
-    except (TypeError, PhoneNumberError) as error:
-        raise ValueError(f"{error}; give numbers separated by commas, such as +6531234567, +6587654321") from None
+    except PhoneNumberError as error:
+        raise ValueError(f"{error}; {_REMEDY}") from None
+    except TypeError:  # neither a text nor a list
+        raise ValueError(_REMEDY) from None

@@ -45,7 +45,8 @@ class CallOutcome:
         Its form is `<queue>_<ulid>_<POST number>_<state, or "attempted">`, without full stops, as Standard Webhooks
         requires for a `webhook-id`. A late summary that makes an `accepted` call `completed` gives another outcome;
         a repeated summary gives none. After an opt-out the id ends in `_optout`, because the opt-out may come in a
-        further summary that does not change the state. An earlier outcome that is delivered again then has this id.
+        further summary that does not change the state. If an earlier outcome is delivered again after that,
+        it has this id too.
         """
         what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
         if self.kind is OutcomeKind.ENDED and self.outcome is not None:

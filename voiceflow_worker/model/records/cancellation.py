@@ -1,4 +1,4 @@
-"""The reasons for which calls were cancelled, in a form in which reports count them."""
+"""The reasons for which calls were cancelled, as reports count them."""
 
 from __future__ import annotations
 

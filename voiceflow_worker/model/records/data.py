@@ -1,4 +1,4 @@
-"""The data that a caller stores with a job: a flat object of JSON values."""
+"""The data that a user stores with a job: a flat object of JSON values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.storable import checked_text
 
 LONGEST = 8192
-"""The most bytes of JSON. They are transferred with every move of a job."""
+"""The most bytes of JSON. The limit is low, because the data is transferred with every move of a job."""
 
 
 _PLAIN = (str, int, float)
@@ -36,7 +36,9 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
             for text in (name, value):
                 if isinstance(text, str):
                     checked_text(f"data[{name!r}]", text)
-        raise InvalidInputError(f"data cannot be written as JSON ({error}); use strings as names") from error
+        raise InvalidInputError(
+            f"data cannot be written as JSON ({error}); use strings as names, and whole numbers of at most 64 bits"
+        ) from error
     if size > LONGEST:
         raise InvalidInputError(
             f"data has {size} bytes as JSON, but at most {LONGEST} are allowed; keep the rest in your own system"

@@ -50,7 +50,7 @@ _NO_CODE = "?"
 
 @dataclass(frozen=True, slots=True)
 class CountedCall:
-    """The way in which a call counts that has POSTs or is cancelled.
+    """The way in which a call counts in a report. The call has POSTs, or is cancelled.
 
     `country` is ISO 3166; `refusal` is the code of a refused call. `cancelled` is the reason of a cancelled call.
     """
@@ -122,7 +122,7 @@ def facts_of(job: Job) -> Facts:
 
 
 def stamp_of(revision: str) -> str:
-    """The stamp of facts: the revision of the job from which they are, and their layout."""
+    """The stamp of facts: the revision of their job, and their layout."""
     return revision + FORM
 
 

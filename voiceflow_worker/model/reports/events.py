@@ -84,7 +84,7 @@ def _part(kind: Callable[..., T], payload: Payload, name: str) -> T | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallQuality:
-    """The sound quality of a leg: mean opinion score (1 to 5), packets lost (0.01 is 1 %), jitter."""
+    """The sound quality of a leg: mean opinion score (1 to 5), share of packets lost (0.01 is 1 %), jitter."""
 
     mos: float | None = read_field(_DECIMAL, "mos")
     packet_loss_rate: float | None = read_field(_DECIMAL, "packetLossRate")
@@ -119,7 +119,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSummary:
-    """The summary of a session (VSS). `status` is None for an unknown spelling; `status_text` has the spelling."""
+    """The summary of a session (VSS). `status` is None if `status_text`, the spelling of 8x8, is not known."""
 
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
     sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
@@ -165,7 +165,7 @@ class _CallEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAction(_CallEvent):
-    """A request for the next actions of a call (VCA). `dtmf` is None without a key press."""
+    """A request for the next actions of a call (VCA). `dtmf` has the pressed keys; None if there were none."""
 
     call_status: ActionStatus | None = read_field(_action_status, "callStatus")
     status_text: str | None = read_field(_TEXT, "callStatus")

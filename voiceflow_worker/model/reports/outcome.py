@@ -47,9 +47,10 @@ class CallLeg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of a session, from its summary (VSS) or the log. `status_text` is the spelling of 8x8.
+    """The end of a session, from its summary (VSS) or the log.
 
-    If `is_partial`, `legs` may lack a leg of the session.
+    `status` is None if 8x8 spells the status in a way that is not known; `status_text` is the spelling of 8x8. If
+    `is_partial`, `legs` may lack a leg of the session.
     """
 
     status: SessionStatus | None
@@ -65,12 +66,14 @@ class Outcome:
     is_partial: bool = False
 
     def status_of(self, destination: str) -> SessionStatus | None:
-        """The status of the call to `destination`, the person who was called; None for an unknown spelling.
+        """The status of the call to `destination`, the person who was called.
 
-        This is the status of the session if it says that the person was reached. Otherwise, if there are two legs, it
-        is the status of the person's leg: after the person has answered, the session has the status of the second party
-        (8x8 number masking guide, "Session statuses"). If the log has only the second party's leg yet, the person was
-        reached, because the second party is called only after the person has answered.
+        None if 8x8 spells the status in a way that is not known. If the session's status says that the person was
+        reached, it is returned. Otherwise, if there are two legs, the status of the person's leg is returned: after the
+        person has answered, the session has the status of the second party (8x8 number masking guide, "Session
+        statuses"). The log may so far have only one of two legs (`is_partial`). If the session's status fits, the
+        person then counts as reached when that leg is to the second party, who is called only after the person has
+        answered, or when that leg was answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status

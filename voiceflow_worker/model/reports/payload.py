@@ -47,7 +47,7 @@ class Payload:
         self._within: dict[str, Payload] = {}
 
     def text(self, name: str, *, longest: int = LONGEST_TEXT) -> str | None:
-        """A string without surrounding blanks, or a number as a string; None for null, "null" and an empty string.
+        """A string without surrounding blanks, or an integer as a string; None for null, "null" and an empty string.
 
         A string of more than `longest` characters is cut.
         """
@@ -99,7 +99,7 @@ class Payload:
         return float(value)
 
     def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
-        """A number that counts a `unit`, as a duration; None for a negative number and for a century or more."""
+        """A number of units (`unit`), as a duration; None for a negative number and for a century or more."""
         count = self.decimal(name)
         if count is None or not 0 <= count < timedelta(days=36500) / unit:
             self._read.discard(self._names.get(fold_name(name), ""))

@@ -40,7 +40,7 @@ failed to put the number on its block list, so only this product remembers the r
 REACHED = frozenset(
     {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
 )
-"""Statuses of a person who answered."""
+"""The statuses which mean that the person answered."""
 
 
 @dataclass(frozen=True, slots=True)

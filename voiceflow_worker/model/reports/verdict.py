@@ -104,9 +104,9 @@ class PostProgress:
     """The progress of one POST, readable while it runs and after it was cancelled.
 
     A gateway sets `may_have_left` to False when it begins, and to True before the first byte of the request can leave.
-    The engine sets `may_have_left` to True before it calls the gateway. If the gateway never sets it, each POST counts
-    as sent. A POST that is cancelled while `may_have_left` is False has provably sent nothing. A gateway that waited
-    for a rate limiter asks `held` before it sends: the call may have been held meanwhile.
+    The engine sets `may_have_left` to True before it calls the gateway. So if a gateway never sets it, each POST
+    counts as sent. A POST that is cancelled while `may_have_left` is False has provably sent nothing. A gateway that
+    waited for a rate limiter asks `held` before it sends: the call may have been held meanwhile.
     """
 
     __slots__ = ("_held", "_on_hold", "may_have_left")

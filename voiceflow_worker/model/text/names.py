@@ -9,4 +9,4 @@ QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 characters of a `clientRequestId`."""
 
 SUB_ACCOUNT_ID = re.compile(r"[A-Za-z0-9\-._&]{3,50}")
-"""A sub-account id of 8x8 (8x8 voice API reference)."""
+"""The pattern of a sub-account id (8x8 voice API reference)."""

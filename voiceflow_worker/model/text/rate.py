@@ -6,7 +6,7 @@ import math
 from typing import cast
 
 SLOWEST = 1e-6
-"""The lowest rate: a call in twelve days. With a lower rate, the next departure time would be beyond the calendar."""
+"""The lowest rate: a call in twelve days. With a much lower rate, the next departure could be beyond the calendar."""
 
 
 def read_rate(value: object) -> float | None:

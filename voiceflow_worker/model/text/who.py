@@ -10,7 +10,7 @@ LONGEST_NAME = 60
 def by_person(who: str | None, text: str | None, done: str) -> str:
     """A person's reason with their name, such as `a wrong date (by Mary)`.
 
-    Without a reason, the text says what was done: `held by Mary`, or `held by a person` if no name is known.
+    Without a reason, the text says what was `done`: `held by Mary`, or `held by a person` if no name is known.
     """
     if not text:
         return f"{done} by {who or 'a person'}"
