@@ -24,7 +24,7 @@ slow."""
 _SHORTEST = 0.005
 
 IsPreferred = Callable[[str], bool]
-"""A function that says whether connections from an address are preferred. They are closed last."""
+"""A function that says whether connections from an address are preferred, which means that they are closed last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

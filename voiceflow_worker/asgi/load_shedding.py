@@ -1,7 +1,7 @@
 """Load shedding: requests to a busy server are turned away before they reach the app.
 
 A request that has waited too long gets a fixed answer, and its sender sends it again later. The fixed answer needs no
-parser and no task. It takes a fifteenth of the time that the app needs for an answer. GET and HEAD requests, such as
+parser and no task, and takes a fifteenth of the time that an answer of the app takes. GET and HEAD requests, such as
 health checks, always reach the app.
 """
 

@@ -96,7 +96,7 @@ async def serving(
             server.should_exit = True
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([task])
-    # Raises an error of the server. An error of the block does not come here, and takes precedence.
+    # Raises an error of the server. After an error of the block this line is not reached: that error takes precedence.
     await task
 
 

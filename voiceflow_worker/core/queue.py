@@ -243,7 +243,7 @@ class CallQueue:
         A cancelled batch stays cancelled, as the returned gate shows.
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
-        # Before it is opened: refusals from then on count.
+        # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
         return await self.store.control.gate(opened)
 
@@ -266,8 +266,8 @@ class CallQueue:
     async def report(self, batch_id: str | None = None, *, totals_only: bool = False) -> Report:
         """The report of a batch, or of the whole queue; `print` shows it as tables.
 
-        This reads every call once. With `totals_only` it takes milliseconds, and leaves out the breakdown by hour,
-        country and attempt. Raises StoreError.
+        Every call is read once. With `totals_only` only counters are read, which takes milliseconds, and the report has
+        no breakdown by hour, country and attempt. Raises StoreError.
         """
         build = build_report if totals_only else build_full_report
         return await build(self.store, self.name, batch_id)

@@ -109,7 +109,7 @@ def _key(text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if not text.strip().startswith(PREFIX) or not SHORTEST <= len(key) <= LONGEST:
-        # The secret is not quoted, because only one of its letters may be wrong.
+        # The secret is not quoted: it may be the real one with a single wrong letter.
         raise SettingsError(
             f"a secret for notifications is malformed: it needs {PREFIX} followed by {SHORTEST} to {LONGEST} bytes in "
             f"base64; make one: {MAKE_ONE}"

@@ -14,7 +14,7 @@ from voiceflow_worker.errors import SettingsError
 class ProcessRate:
     """A leaky bucket for the calls of this process: `rate` calls per second, and up to `burst` at once after a pause.
 
-    At most `burst + rate * t` calls pass in any t seconds. It works on one asyncio event loop only. Raises
+    At most `burst + rate * t` calls pass in any t seconds. It works on asyncio only, in one event loop. Raises
     SettingsError for a rate that is not a number above 0, or a burst below 1.
     """
 

@@ -56,7 +56,7 @@ class Bridges:
         called = await self._called(others, line)
         if called is None and others:
             await self._beside(others, owner, until=now + lasts, now=now)
-            # A call of a queue may have locked a number since. Such a call takes its own lock, and then reads these.
+            # A call of a queue may have locked a number since: it takes its own lock, and then reads the further locks.
             held = await self._records.get(NAMESPACE, list(others), now=now)
             called = await self._called(_others(held, owner), line)
         # A refused bridge keeps its locks until the call ends: another bridge of the call may make these numbers ring.

@@ -24,7 +24,7 @@ VISITS = "ivr-visit"
 VISIT_KEPT = timedelta(hours=4)
 """The time for which the key presses of a call without a job are kept. Only the menus of that call need them."""
 MOST_PRESSES = 200
-"""The most key presses that are kept of one call."""
+"""The most key presses that are kept of one POST, or of a call without a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Callers:
     async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
         """Store a key press with its call, whatever state the job is in. A repeated event adds nothing.
 
-        The key press is durable when this returns. Nothing is stored for a deleted job, or for a job with
+        The key press is durable when this returns. Nothing is stored for a deleted job, or for a POST with
         `MOST_PRESSES` key presses. Raises StoreUnavailableError, and StaleJobError if other writers change the job at
         every try. After an error the key press is not stored, and the answer to the event must say so.
         """

@@ -87,7 +87,7 @@ async def forgotten_of(
             continue  # a newer version has moved it: it is not lost
         if now < each.pruned_from if job is None else is_forgotten(each.job, job):
             found.append((each, job))
-    # The process that ended a job set its retention, which may be shorter than this process's own.
+    # A process with a shorter retention may have deleted a job early. The tombstone of the job shows that.
     pruned = await known_as_pruned(store, [each.job for each, job in found if job is None], now=now)
     return [(each, job) for each, job in found if each.job.id not in pruned]
 

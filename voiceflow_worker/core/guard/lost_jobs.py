@@ -21,7 +21,7 @@ UNDER_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Jobs of a queue that the store has dropped, by their last known state (None: unknown).
+    """Jobs of a queue that the store has dropped, by their last known state, or None.
 
     `counts` counts all of these jobs; `jobs` has the ids of some.
     """

@@ -104,7 +104,7 @@ class NumberLocks:
         for job, number in await self._prolong(holders, now=now):
             busy.setdefault(job.id, number)
         locked = [job for job in jobs if job.id not in busy]
-        # A lock may be taken after the claim: taken over from an older POST, or taken again to be prolonged.
+        # If locks were taken after the claim (taken over from an older POST, or prolonged), the records are read now.
         is_early = reads_late or standing is not claimed.standing
         read = await self._claims.read(reads, now=now) if locked and is_early else claimed.read
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy], read)

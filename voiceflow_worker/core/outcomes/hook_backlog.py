@@ -21,9 +21,9 @@ KEPT_PARKED = timedelta(days=90)
 class PendingOutcome:
     """An outcome that a hook has not received yet.
 
-    `failures` is the number of failed tries, and `error` the last failure. `due_at` is the time of the next try (None:
-    now). `is_kept` means that the outcome is stored as a record. The hook's stored position may then already be past
-    this outcome.
+    `failures` is the number of failed tries, and `error` the last failure. `due_at` is the time of the next try, or
+    None to try now. `is_kept` means that the outcome is stored as a record. The hook's stored position may then already
+    be past this outcome.
     """
 
     event: Event

@@ -15,7 +15,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOKING_SHARE = 0.2
-"""The largest share of the time that reads may take, so with many thousands of waiters reads are less frequent."""
+"""The largest share of the time that reads may take. A long read for many waiters is followed by a long pause."""
 LOOK_LIMIT = 2.0
 """Seconds after which a read without an answer is given up, as if the store were unavailable. A time-out can be late by
 this much."""

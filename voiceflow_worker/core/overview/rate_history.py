@@ -27,7 +27,7 @@ class MinuteRates:
 class RateHistory:
     """Samples the heartbeats of workers, and keeps the mean of each minute for an hour.
 
-    All receivers see the same heartbeats, so the mean of a minute is stored only by the first of them.
+    All receivers see the same heartbeats, so only the first receiver that has the mean of a minute stores it.
     """
 
     def __init__(self, store: Store) -> None:

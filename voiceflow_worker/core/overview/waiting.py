@@ -42,7 +42,7 @@ class WaitingCounts:
         return {name: count for name, count in asdict(self).items() if name != "is_exact"}
 
     def in_words(self) -> str:
-        """The counts as a clause, `2 for a busy number, 10 for their calling window`; empty when nothing waits."""
+        """The counts as a clause, such as `2 for a busy number, 10 for a redial`; empty when nothing waits."""
         counts = (
             (self.number_busy, "for a busy number"),
             (self.window, "for their calling window"),

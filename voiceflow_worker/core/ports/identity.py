@@ -46,8 +46,8 @@ def checked_reader(name: str) -> str:
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
     """New job ids `<queue>.<ulid>`, in growing order, so that the jobs of a file keep the order of its rows."""
-    # The start is random (79 bits). The library's ULIDs of one millisecond are consecutive, so ids counted up from such
-    # a ULID would repeat in the next call.
+    # The start is random (79 bits). The library's ULIDs of one millisecond are consecutive: if ids were counted up from
+    # such a ULID, the next use of this function would return some of them again.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
     ids: list[str] = []
     # 1,024 ids in a row differ only in their last two characters: the others are encoded once.

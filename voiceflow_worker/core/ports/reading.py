@@ -41,7 +41,7 @@ async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
 async def find_pages(jobs: Jobs, query: Query, *, since: datetime | None = None) -> AsyncGenerator[Sequence[Job]]:
     """All jobs that match a query, page by page. The order of the query must be `CREATED` or `NEWEST`.
 
-    With `since`, jobs that have not changed since then are left out.
+    The `limit` of the query is the size of a page. With `since`, jobs that have not changed since then are left out.
     """
     while page := await jobs.find(query):
         if wanted := [job for job in page if since is None or job.touched_at >= since]:

@@ -86,8 +86,8 @@ class Query:
 class Limits:
     """The configured limits of a queue.
 
-    `rate` is in calls per second, for all workers together (None: unlimited). `burst` is the most calls that leave at
-    once after a pause, and `max_active` the most open calls (None: any number).
+    `rate` is in calls per second, for all workers together. `burst` is the most calls that leave at once after a pause,
+    and `max_active` the most open calls. None means no limit.
     """
 
     rate: float | None = None
@@ -190,7 +190,7 @@ class Jobs(Protocol):
         ...
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Correct the totals: add these amounts to the fields of `Totals.live`, by batch (None: the whole queue)."""
+        """Correct the totals: add these amounts to the fields of `Totals.live`, by batch, or None for the queue."""
         ...
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
@@ -304,7 +304,7 @@ class Records(Protocol):
     async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
         """Delete the records of these keys.
 
-        Deletes a record only if it has the given value (None: any value) and the end `ends_at` (None: any end).
+        Deletes a record only if it has the given value and the end `ends_at`. None stands for any value or end.
         """
         ...
 
@@ -386,7 +386,7 @@ class CallLog(Protocol):
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
         """The rows that the log has so far for this range of time. A row may come long after its call.
 
-        This may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
+        The request may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
         """
         ...
 

@@ -162,7 +162,7 @@ class Departures:
         if not count:
             return []
         now = self._clock.now()
-        # Far enough ahead for calls that were leased for those times and prepared quickly.
+        # So far ahead that calls which were prepared quickly also get the times for which they were leased.
         until = now + self._reach + self._prepared_in + _A_MOMENT
         return [Departure(self, slot) for slot in await self._slots(count, soonest=now + self._ready_in, until=until)]
 
@@ -207,7 +207,7 @@ class Departures:
     async def _sleep_until(self, time: datetime) -> None:
         wait = time - self._clock.now()
         if wait > _AT_ONCE:
-            # After a clock was set back, a departure time from before counts as reached after the longest possible
+            # A departure time that was taken before a clock was set back counts as reached after the longest possible
             # wait.
             longest = self._reach + self._prepared_in + CLOCKS_DIFFER + self._interval
             await self._clock.sleep(min(wait, longest).total_seconds())

@@ -71,7 +71,7 @@ class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
     `on_verdict` is called as soon as a POST has its verdict, with the verdict, the monotonic time at which the POST
-    began, and the batch of the call. It lets the worker pause when 8x8 cannot be reached. `on_settled` is called when
+    began, and the batch of the call. By it the worker learns that 8x8 cannot be reached. `on_settled` is called when
     verdicts are stored.
     """
 
@@ -299,7 +299,7 @@ class Submitter:
             return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call left")
         placement = Placement(body=job.body, client_request_id=post.client_request_id, valid_until=post.valid_until)
         left_at = self._store.clock.monotonic()
-        # A voice that does not report its progress counts as having sent the call.
+        # A gateway that does not report its progress counts as having sent the call.
         progress.may_have_left = True
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)

@@ -176,7 +176,7 @@ class Changes:
             results = await self._store.jobs.commit(queue_moves)
             taken.extend(each for each, done in zip(queue_moves, results, strict=True) if done)
 
-        # A session belongs to its POST even if the commit is not taken, so both are stored at the same time.
+        # A session belongs to its POST even if the commit is refused, so both are stored at the same time.
         await gather(
             partial(self._remember, sessions),
             *(partial(commit, queue_moves) for queue_moves in _by_queue(moves).values()),
@@ -197,7 +197,7 @@ class Changes:
             await self._caps.restore(list(found.jobs.values()), now=self._store.clock.now())
 
     async def _remember(self, sessions: Mapping[str, str]) -> None:
-        # The jobs have their sessions too: without these records a summary without clientRequestId is applied later.
+        # A failure only delays a summary without clientRequestId: the jobs have their sessions too.
         with contextlib.suppress(StoreError):
             remember = partial(self._sessions.remember, sessions)
             await retry_briefly(remember, clock=self._store.clock, what="storing the sessions of calls")

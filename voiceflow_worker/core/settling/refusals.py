@@ -71,9 +71,9 @@ def _default_limit(key: str, _: Exception) -> _Limit:
 class RefusalRuns:
     """Counts consecutive refusals by batch and code, over all processes, and holds a batch at its limit.
 
-    Each process stores the length of its own run of refusals; the sum of these lengths counts. An accepted call ends
-    the run of the process that sent it. A person who resumes the batch ends the runs of all processes, even of
-    processes that have ended.
+    Each process stores the length of its own run of refusals; the sum of these lengths counts. A call that is not
+    refused ends the run of the process that records this. A person who resumes the batch ends the runs of all
+    processes, even of processes that have ended.
     """
 
     def __init__(self, store: Store) -> None:
