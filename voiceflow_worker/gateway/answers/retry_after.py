@@ -10,7 +10,7 @@ from functools import lru_cache
 from httpx import Headers
 
 LONGEST_WAIT = timedelta(hours=1)
-"""The longest wait that a Retry-After can cause. So a wrong value ("86400000") cannot stop a queue for years. If 8x8 is
+"""The longest wait that a Retry-After can cause: a wrong value ("86400000") must not stop a queue for years. If 8x8 is
 out of service for longer, it gets one request an hour."""
 
 # RFC 9110 §10.2.3 allows whole seconds only. A decimal fraction is accepted too.

@@ -78,7 +78,7 @@ class CallWindow:
 
     A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 continues on Saturday morning. The
     window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), from midnight to midnight; a
-    span over midnight that begins on a holiday is left out. It is closed in years whose holidays are not known.
+    span over midnight that begins on a holiday is left out. The window is closed in years whose holidays are unknown.
     """
 
     spans: tuple[Span, ...]

@@ -175,7 +175,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     """The job after the summary of the session of POST `number`.
 
     Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. But
-    a later summary counts if it brings an opt-out, or if the person has answered and the job has not ended. A
+    a later summary counts if it brings an opt-out, or if the person has answered and the job has no known end. A
     summary of an older POST settles the job only if no newer POST may have rung. If the person has answered, the
     summary also settles a job that waits to call again. If a redial was requested after the POST, only an answered call
     or an opt-out settles the job.
@@ -198,7 +198,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     # A person who answered is not called again, whatever the result of a newer POST of the same attempt.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
     status = outcome.status_of(job.destination)
-    # A person or a policy has requested another attempt since. It is made, if the earlier attempt reached nobody.
+    # A person or a policy has requested another attempt since, which is made if the earlier one reached nobody.
     asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
     if asked_again and status not in REACHED | OPT_OUTS:
         return after

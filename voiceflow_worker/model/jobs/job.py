@@ -96,7 +96,7 @@ class Post:
 
     @property
     def digits(self) -> str | None:
-        """The keys pressed in this call, one group for each question, separated by commas; None for no keys."""
+        """The keys pressed in this call, one group for each question, separated by commas; None if there were none."""
         return ",".join(press.digits for press in self.presses) or None
 
     @property
@@ -251,7 +251,7 @@ class Job:
 
     @property
     def digits(self) -> str | None:
-        """The keys that were pressed in the newest call with key presses; None for no keys."""
+        """The keys that were pressed in the newest call with key presses; None if there is no such call."""
         return next((post.digits for post in reversed(self.posts) if post.presses), None)
 
     @property
@@ -283,9 +283,10 @@ class Job:
 
     @property
     def conclusive_posts(self) -> Sequence[Post]:
-        """The POSTs in which the person answered or opted out, newest first: the policy then grants no further redial.
+        """The POSTs, newest first, after which the policy grants no further redial: the person answered or opted out.
 
-        Of earlier attempts, those before a person's redial do not count, and those whose outcome the policy redials.
+        A POST before the last redial does not count if a person has redialled the job since the POST, or if the policy
+        redials its outcome.
         """
         by_person = max((note.at for note in self.notes if note.kind is NoteKind.REDIALLED), default=None)
         redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS

@@ -23,7 +23,7 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 FORM = "2"
 """The layout of facts, as one character."""
 SLOT = 900
-"""The length of a time slot in seconds. It divides the UTC offset of every zone in use, without a remainder."""
+"""The length of a time slot in seconds. The UTC offset of every zone in use is a multiple of this length."""
 
 Facts: TypeAlias = list[Any]
 """The facts of some calls, in one flat list of rows of `WIDTH` plain JSON values.
