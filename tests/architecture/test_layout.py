@@ -20,6 +20,8 @@ WRITTEN = [path for path in (ROOT / "examples", ROOT / "tests") for path in sort
 LONGEST_FILE = 400
 MOST_FILES = 15
 ONE_FILE_A_COMMAND = {"voiceflow_worker/cli"}
+OF_THE_SANDBOX_TOO = {"EventKind", "KeyPress", "Script"}
+"""Classes of the sandbox that users import, and whose names are those of other classes of the product."""
 NAMES_THAT_SAY_NOTHING = {"base", "common", "helper", "helpers", "manager", "misc", "types", "util", "utils"}
 
 
@@ -60,15 +62,13 @@ def test_a_circle_would_be_found() -> None:
 
 
 def test_the_name_of_a_public_class_stands_once() -> None:
-    """The sandbox is another program's world, whose words may be those of the product."""
     homes: defaultdict[str, list[str]] = defaultdict(list)
     for name, path in modules().items():
-        if name.startswith("voiceflow_worker.sandbox."):
-            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].append(name)
-    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+    twice = {name for name, places in homes.items() if len(places) > 1}
+    assert twice == OF_THE_SANDBOX_TOO, [homes[name] for name in twice]
 
 
 def test_a_file_is_named_by_its_role() -> None:

@@ -16,7 +16,7 @@ from tests.cli.stored import url_of, within
 from tests.support.flows import SOURCE
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 
 SECRET = "Bearer of-news"
 MINE = "+6581234567"
@@ -41,7 +41,9 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
         monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
         monkeypatch.setattr("voiceflow_worker.cli.checks.storage.LITTLE", 0)
         monkeypatch.setattr("voiceflow_worker.cli.checks.storage.TOO_LITTLE", 0)
-        sandbox._account.hooks("acme")["VSS"] = Hook(url="http://127.0.0.1:9/webhooks/8x8", authorization=SECRET)
+        sandbox._account.hooks("acme")["VSS"] = WebhookTarget(
+            url="http://127.0.0.1:9/webhooks/8x8", authorization=SECRET
+        )
         yield found
 
 
@@ -51,7 +53,7 @@ def receiving(eight: EightByEight, folder: Path) -> Iterator[Spawned]:
         url = serve.wait_for("ready on").split()[5].rstrip(",")
         serve.wait_for("8x8 now sends VSS events")
         for kind in ("VSS", "VCS"):
-            eight.sandbox._account.hooks("acme")[kind] = Hook(url=url, authorization=SECRET)
+            eight.sandbox._account.hooks("acme")[kind] = WebhookTarget(url=url, authorization=SECRET)
         yield serve
         serve.stop()
 

@@ -7,7 +7,7 @@ import pytest
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
 
@@ -59,7 +59,7 @@ def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: Eig
     assert (ended.code, ended.out) == (0, "")
     assert "`voiceflow serve --register URL`" in ended.err
     hooks = eight.sandbox._account.hooks("acme")
-    hooks["VSS"] = Hook(url="https://calls.example.com/", authorization="Bearer of-news")
+    hooks["VSS"] = WebhookTarget(url="https://calls.example.com/", authorization="Bearer of-news")
     assert voiceflow("account", "webhooks", "--json").lines == [
         {"type": "VSS", "url": "https://calls.example.com/", "enabled": True, "has_auth_header": True}
     ]
@@ -70,7 +70,7 @@ def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: Eig
 
 def test_a_webhook_is_deleted_where_it_is_meant(voiceflow: Program, eight: EightByEight) -> None:
     hooks = eight.sandbox._account.hooks("acme")
-    hooks["VCS"] = Hook(url="https://calls.example.com/", authorization=None)
+    hooks["VCS"] = WebhookTarget(url="https://calls.example.com/", authorization=None)
     asked = voiceflow("account", "webhooks", "--delete", "vcs")
     assert (asked.code, "give --yes" in asked.err, set(hooks)) == (2, True, {"VCS"})
     ended = voiceflow("account", "webhooks", "--delete", "vcs", "--yes", "--json")

@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.gateway.account.resources import Webhook
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api import account_routes
-from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.settings import load_settings
 
 SECRET = "Bearer of-news"
@@ -89,7 +89,7 @@ def found_by(check: Callable[[CheckContext], Awaitable[Diagnosis | None]]) -> Di
 
 def register(eight: EightByEight, url: str, *, secret: str | None = SECRET, enabled: bool = True) -> None:
     hooks = eight.sandbox._account.hooks("acme")
-    hooks["VSS"] = Hook(url=url, authorization=secret, enabled=enabled)
+    hooks["VSS"] = WebhookTarget(url=url, authorization=secret, enabled=enabled)
 
 
 # -- all of it ---------------------------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ def test_a_source_of_the_account_is_ok(
 def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.sandbox.events.account.Account.numbers", ())
+    monkeypatch.setattr("voiceflow_worker.sandbox.events.account.SandboxAccount.numbers", ())
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "ok"
     assert "8x8 does not list its state" in line["message"]
@@ -570,9 +570,9 @@ def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program,
     assert (line["level"], "a receiver serves approval, main" in line["message"]) == ("failure", True)
     assert "voiceflow serve --ivr" in line["remedy"]
     hooks = eight.sandbox._account.hooks("acme")
-    hooks["VCA"] = Hook(url="http://127.0.0.1:9/webhooks/8x8", enabled=False)
+    hooks["VCA"] = WebhookTarget(url="http://127.0.0.1:9/webhooks/8x8", enabled=False)
     assert "is off" in lines(voiceflow("doctor", "--json"))["call actions"]["message"]
-    hooks["VCA"] = Hook(url="http://127.0.0.1:9/webhooks/8x8")
+    hooks["VCA"] = WebhookTarget(url="http://127.0.0.1:9/webhooks/8x8")
     assert lines(voiceflow("doctor", "--json"))["call actions"]["level"] == "ok"
 
 

@@ -15,7 +15,7 @@ from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_o
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError
 from voiceflow_worker.gateway.account.resources import WebhookType
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks import PATH
 
@@ -30,7 +30,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
         yield found
 
 
-def hooks(eight: EightByEight) -> dict[str, Hook]:
+def hooks(eight: EightByEight) -> dict[str, WebhookTarget]:
     return eight.sandbox._account.hooks("acme")
 
 
@@ -41,7 +41,7 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
         ended = serve.stop()
     now = f"8x8 now sends VSS events to {URL}, with VOICEFLOW_WEBHOOK_SECRET"
     assert told == f"{now}; no address was registered before\n"
-    assert hooks(eight) == {"VSS": Hook(url=URL, authorization="Bearer of-news")}
+    assert hooks(eight) == {"VSS": WebhookTarget(url=URL, authorization="Bearer of-news")}
     assert ended.code == 0
     assert "of-news" not in ended.err
 
@@ -49,16 +49,18 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
 @pytest.mark.parametrize(
     ("before", "told"),
     [
-        (Hook(url="https://old.example.com/"), "https://old.example.com/ was registered before"),
+        (WebhookTarget(url="https://old.example.com/"), "https://old.example.com/ was registered before"),
         (
-            Hook(url="https://old.example.com/", enabled=False),
+            WebhookTarget(url="https://old.example.com/", enabled=False),
             "https://old.example.com/ was registered before, but it was off",
         ),
-        (Hook(url=URL), "the same address was registered before"),
+        (WebhookTarget(url=URL), "the same address was registered before"),
     ],
     ids=["another", "another that was off", "the same"],
 )
-def test_what_was_registered_before_is_reported(eight: EightByEight, folder: Path, before: Hook, told: str) -> None:
+def test_what_was_registered_before_is_reported(
+    eight: EightByEight, folder: Path, before: WebhookTarget, told: str
+) -> None:
     hooks(eight)["VSS"] = before
     lines: list[str] = []
 
@@ -67,7 +69,7 @@ def test_what_was_registered_before_is_reported(eight: EightByEight, folder: Pat
 
     anyio.run(work)
     assert lines == [f"8x8 now sends VSS events to {URL}, without an Authorization header; {told}"]
-    assert hooks(eight)["VSS"] == Hook(url=URL)
+    assert hooks(eight)["VSS"] == WebhookTarget(url=URL)
 
 
 def test_while_8x8_is_away_it_is_tried_again(

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from voiceflow_worker.sandbox.calls.capture import Heard, listen, read_question
+from voiceflow_worker.sandbox.calls.capture import TryResult, listen, read_question
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 from voiceflow_worker.sandbox.orders.caller import KeyPress, Press, SimulatedCaller
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
@@ -53,11 +53,12 @@ def test_keys_that_come_too_late_are_not_heard() -> None:
 
 def test_a_question_takes_as_long_as_its_keys_do() -> None:
     one, four = read_question({"maxDigits": 1}), read_question(FOUR)
-    assert listen(one, Press("1", 2.5)) == Heard("1", 2.5)
-    assert listen(four, Press("", 1.0)) == Heard(None, 3.0)
+    assert listen(one, Press("1", 2.5)) == TryResult("1", 2.5)
+    assert listen(four, Press("", 1.0)) == TryResult(None, 3.0)
     assert listen(four, Press("12", 0.5)).seconds == pytest.approx(3.8)
-    assert listen(read_question({}), Press("7", 1.0)) == Heard("7", 30.0)  # the guide's overallTimeout: no # ended it
-    assert listen(four, Press("", 2.0, hangs_up=True)) == Heard(None, 2.0, hung_up=True)
+    # The guide's overallTimeout: no # ended it.
+    assert listen(read_question({}), Press("7", 1.0)) == TryResult("7", 30.0)
+    assert listen(four, Press("", 2.0, hangs_up=True)) == TryResult(None, 2.0, hung_up=True)
 
 
 def test_a_caller_follows_the_script_and_then_presses_nothing() -> None:

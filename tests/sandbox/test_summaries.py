@@ -19,7 +19,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
-from voiceflow_worker.sandbox.events.delivery import Delivery, Hook
+from voiceflow_worker.sandbox.events.delivery import Delivery, WebhookTarget
 
 pytestmark = pytest.mark.anyio
 
@@ -289,7 +289,9 @@ async def test_summaries_that_wait_for_their_turn_are_not_late() -> None:
         activity = Activity()
         delivery = Delivery(activity, speed=QUICK, timeout=5.0)
         for place in range(800):
-            delivery.send(Hook(url=address.url), {"eventType": "SESSION_SUMMARY", "payload": {"sessionId": str(place)}})
+            delivery.send(
+                WebhookTarget(url=address.url), {"eventType": "SESSION_SUMMARY", "payload": {"sessionId": str(place)}}
+            )
         with anyio.fail_after(60):
             await activity.quiet()
         await delivery.aclose()

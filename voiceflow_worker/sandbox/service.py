@@ -20,12 +20,12 @@ from voiceflow_worker.sandbox.api.export_routes import ExportRoutes
 from voiceflow_worker.sandbox.api.exports import Exports
 from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour
 from voiceflow_worker.sandbox.calls.activity import Activity
-from voiceflow_worker.sandbox.calls.call_log import CallLog
+from voiceflow_worker.sandbox.calls.call_log import LogRows
 from voiceflow_worker.sandbox.calls.ledger import Ledger
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
-from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.answers import date_header
-from voiceflow_worker.sandbox.events.delivery import Delivery, Hook
+from voiceflow_worker.sandbox.events.delivery import Delivery, WebhookTarget
 from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.events.number_updates import NumberUpdates
 from voiceflow_worker.sandbox.exchange.conversation import Stage
@@ -75,18 +75,18 @@ class Sandbox:
             raise ValueError(f"speed={speed}: the speed must be above 0. At 60, a minute takes a second")
         self._clock_offset = clock_offset
         self._activity = Activity()
-        self._account = Account(
+        self._account = SandboxAccount(
             api_key=api_key,
             sub_accounts=sub_accounts,
             numbers=numbers,
             voices=voices,
-            hook=None if webhook is None else Hook(url=webhook, authorization=webhook_secret),
+            hook=None if webhook is None else WebhookTarget(url=webhook, authorization=webhook_secret),
         )
         self._outcomes = Outcomes(seed)
         self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries)
         self.rows: OrderBook[RowOrder] = OrderBook()
         """Orders for rows in the log of calls: `sandbox.rows.add(RowOrder(…))`."""
-        self._log = CallLog(self.rows, speed=speed)
+        self._log = LogRows(self.rows, speed=speed)
         self.exports = Exports(self._log, now=self._now)
         """Exports of the log of calls, and orders for exports: `sandbox.exports.add(ExportOrder(…))`."""
         self.events: OrderBook[EventOrder] = OrderBook()

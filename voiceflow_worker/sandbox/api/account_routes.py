@@ -16,8 +16,8 @@ from starlette.routing import Route
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.ledger import moment
-from voiceflow_worker.sandbox.events.account import HOOK_TYPES, Account
-from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.events.account import HOOK_TYPES, SandboxAccount
+from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.sandbox.orders.orders import same_number
 from voiceflow_worker.sandbox.orders.recordings import Recordings
 
@@ -31,7 +31,7 @@ Answering: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
 """A function that answers a request after its access was checked."""
 
 
-def guarded(account: Account, method: str, path: str, answer: Answering) -> Route:
+def guarded(account: SandboxAccount, method: str, path: str, answer: Answering) -> Route:
     """Return a route under the path of a sub-account. It refuses API keys without access to the sub-account."""
 
     async def endpoint(request: Request) -> Response:
@@ -52,7 +52,7 @@ def guarded(account: Account, method: str, path: str, answer: Answering) -> Rout
 class AccountRoutes:
     """The endpoints of one account, apart from callflows and exports."""
 
-    account: Account
+    account: SandboxAccount
     recordings: Recordings
 
     def routes(self) -> list[Route]:
@@ -90,7 +90,7 @@ class AccountRoutes:
         session_id, sub_account = request.path_params["session_id"], request.path_params["sub_account"]
         return _ok({"recordings": self.recordings.of_session(session_id, sub_account=sub_account)})
 
-    def _hooks(self, request: Request) -> dict[str, Hook]:
+    def _hooks(self, request: Request) -> dict[str, WebhookTarget]:
         return self.account.hooks(request.path_params["sub_account"])
 
     def _webhooks(self, request: Request) -> Response:
@@ -111,7 +111,7 @@ class AccountRoutes:
             return _invalid("url should be an http or https address")
         if not isinstance(header, str | None) or not isinstance(enabled, bool):
             return _invalid("httpAuthHeader should be a string, and enabled should be a boolean")
-        self._hooks(request)[hook_type] = Hook(url=url, authorization=header, enabled=enabled)
+        self._hooks(request)[hook_type] = WebhookTarget(url=url, authorization=header, enabled=enabled)
         return self._webhooks(request)
 
     def _remove_webhook(self, request: Request) -> Response:
@@ -170,7 +170,7 @@ def _number(number: str) -> dict[str, object]:
     }
 
 
-def _webhook(hook_type: str, hook: Hook) -> dict[str, object]:
+def _webhook(hook_type: str, hook: WebhookTarget) -> dict[str, object]:
     return {
         "type": hook_type,
         "url": hook.url,

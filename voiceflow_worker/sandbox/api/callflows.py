@@ -15,8 +15,8 @@ from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, faulty_answe
 from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, read_request
 from voiceflow_worker.sandbox.calls.ledger import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
-from voiceflow_worker.sandbox.events.account import Account
-from voiceflow_worker.sandbox.events.answers import Answer, created, judged, not_created, unreadable
+from voiceflow_worker.sandbox.events.account import SandboxAccount
+from voiceflow_worker.sandbox.events.answers import HttpAnswer, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.exchange.exchange import Exchange
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Place
@@ -30,7 +30,7 @@ _LONGEST_BODY = 1_000_000
 class Callflows:
     """The endpoint for calls: it checks a request, records it in the ledger, starts the call, and answers."""
 
-    account: Account
+    account: SandboxAccount
     ledger: Ledger
     faults: OrderBook[Fault]
     misbehaviour: Misbehaviour
@@ -98,7 +98,7 @@ class Callflows:
         entry.answered_with, entry.http_status, entry.code = answer.summary, answer.status, answer.code
         return _Decided(answer, entry, call)
 
-    def _refusal(self, asked: _Asked) -> Answer | None:
+    def _refusal(self, asked: _Asked) -> HttpAnswer | None:
         turned_away = self.account.refusal(asked.authorization, asked.sub_account)
         if turned_away is not None:
             status, message = turned_away
@@ -142,7 +142,7 @@ class _Asked:
 class _Decided:
     """The decision on one POST. `call` is None if the POST was refused."""
 
-    answer: Answer
+    answer: HttpAnswer
     entry: LedgerEntry
     call: Call | None
 

@@ -16,7 +16,7 @@ IN_STATE = "sandbox.connection"
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
-class Connection:
+class ServiceConnection:
     """One TCP connection of a client."""
 
     __slots__ = ("_transport", "surplus")
@@ -49,16 +49,16 @@ class ConnectionTellingProtocol(H11Protocol):
         """Put the connection into the `state` of the scope of each of its requests."""
         transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
-        self.app_state = {**self.app_state, IN_STATE: Connection(transport)}
+        self.app_state = {**self.app_state, IN_STATE: ServiceConnection(transport)}
 
 
-def connection_of(scope: Scope) -> Connection:
+def connection_of(scope: Scope) -> ServiceConnection:
     """Return the connection of a request.
 
     Raises ConnectionResetError if the server or the client of the request has no socket.
     """
     connection = scope.get("state", {}).get(IN_STATE)
-    if not isinstance(connection, Connection):
+    if not isinstance(connection, ServiceConnection):
         raise ConnectionResetError(
             "this fault acts on the connection of the request, which this server hides; use Sandbox.running()"
         )

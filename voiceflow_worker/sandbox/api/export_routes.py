@@ -16,7 +16,7 @@ from starlette.routing import Route
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.sandbox.api.account_routes import guarded
 from voiceflow_worker.sandbox.api.exports import Export, Exports
-from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.orders.export_orders import At
 
 _EXPORTS = "/messages/exports"
@@ -27,7 +27,7 @@ _FILES = "/_sandbox/files"
 class ExportRoutes:
     """The routes that begin, poll and cancel an export, and serve its files by signed links."""
 
-    account: Account
+    account: SandboxAccount
     exports: Exports
 
     def routes(self) -> list[Route]:

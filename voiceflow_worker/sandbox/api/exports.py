@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from voiceflow_worker.sandbox.calls.call_log import CallLog, as_csv
+from voiceflow_worker.sandbox.calls.call_log import LogRows, as_csv
 from voiceflow_worker.sandbox.orders.export_orders import At, ExportOrder
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 
@@ -64,7 +64,7 @@ class Export:
 class Exports:
     """All exports by their ids. `now` returns the sandbox's time."""
 
-    def __init__(self, log: CallLog, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, log: LogRows, *, now: Callable[[], datetime]) -> None:
         self._log = log
         self._now = now
         self._exports: dict[str, Export] = {}

@@ -11,9 +11,9 @@ from http import HTTPStatus
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.sandbox.api.connection import IN_STATE, Connection, connection_of, until_disconnected
+from voiceflow_worker.sandbox.api.connection import IN_STATE, ServiceConnection, connection_of, until_disconnected
 from voiceflow_worker.sandbox.events.account import NO_KEY
-from voiceflow_worker.sandbox.events.answers import Answer, not_created, platform_error
+from voiceflow_worker.sandbox.events.answers import HttpAnswer, not_created, platform_error
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Within
 
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
@@ -22,7 +22,7 @@ _NO_JSON = "<html><body><h1>It works!</h1></body></html>"
 _NO_HTTP = "\x15\x03\x03\x00\x02\x02\x16 this is not HTTP\r\n\r\n"
 
 
-def faulty_answer(fault: Fault) -> Answer | None:
+def faulty_answer(fault: Fault) -> HttpAnswer | None:
     """Return the answer that replaces the true answer, or None for a fault of the connection."""
     match fault.fault:
         case FaultKind.STATUS | FaultKind.THROTTLE | FaultKind.SURPLUS:
@@ -33,7 +33,7 @@ def faulty_answer(fault: Fault) -> Answer | None:
             )
         case FaultKind.JUNK if not fault.raw:
             body = _NO_JSON if fault.body is None else fault.body
-            return Answer(
+            return HttpAnswer(
                 status=fault.status or 200,
                 body=_bytes(body),
                 summary="junk",
@@ -44,7 +44,7 @@ def faulty_answer(fault: Fault) -> Answer | None:
             return None
 
 
-async def send_answer(answer: Answer, send: Send, *, now: datetime) -> None:
+async def send_answer(answer: HttpAnswer, send: Send, *, now: datetime) -> None:
     """Send a whole answer, without a fault of the connection."""
     headers = answer.header_list(now=now)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -73,14 +73,14 @@ class Misbehaviour:
     async def send_surplus(self, scope: Scope) -> None:
         """If this connection has a surplus answer, send it, and then delay the true answer as the order says."""
         connection = scope.get("state", {}).get(IN_STATE)
-        if not isinstance(connection, Connection) or (fault := connection.surplus) is None:
+        if not isinstance(connection, ServiceConnection) or (fault := connection.surplus) is None:
             return
         connection.surplus = None
         if (answer := faulty_answer(fault)) is not None:
             connection.write(b"".join(answer.on_the_wire(now=self._now())))
             await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
-    async def break_line(self, fault: Fault, true_answer: Answer, scope: Scope, receive: Receive) -> None:
+    async def break_line(self, fault: Fault, true_answer: HttpAnswer, scope: Scope, receive: Receive) -> None:
         """Send a part of the true answer, or other bytes, and then break the connection."""
         connection = connection_of(scope)
         head, body = true_answer.on_the_wire(now=self._now())
@@ -107,7 +107,7 @@ class Misbehaviour:
         self._called_off.set()
 
 
-def _other_status(fault: Fault, status: int) -> Answer:
+def _other_status(fault: Fault, status: int) -> HttpAnswer:
     headers = dict(fault.headers)
     if fault.retry_after is not None:
         headers["retry-after"] = _seconds(fault.retry_after)
@@ -116,12 +116,12 @@ def _other_status(fault: Fault, status: int) -> Answer:
     elif 300 <= status < 400:
         headers.setdefault("location", "http://127.0.0.1:9/moved")
     if fault.body is not None:
-        return Answer(status=status, body=_bytes(fault.body), summary=str(status), headers=headers)
+        return HttpAnswer(status=status, body=_bytes(fault.body), summary=str(status), headers=headers)
     if fault.code is not None or status not in _GATEWAY_ERRORS:
         code = status if fault.code is None else fault.code
         return not_created(status, code, fault.message or _usual_message(status), headers=headers)
     page = f"<html><body><h1>{status} {HTTPStatus(status).phrase}</h1></body></html>"
-    return Answer(status=status, body=page.encode(), summary=str(status), content_type="text/html", headers=headers)
+    return HttpAnswer(status=status, body=page.encode(), summary=str(status), content_type="text/html", headers=headers)
 
 
 def _usual_message(status: int) -> str:

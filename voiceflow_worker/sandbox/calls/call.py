@@ -15,7 +15,7 @@ from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.ledger import CallEntry, Ring
-from voiceflow_worker.sandbox.calls.outcomes import CallPlan
+from voiceflow_worker.sandbox.calls.outcomes import PlannedCall
 from voiceflow_worker.sandbox.calls.speech import text
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 from voiceflow_worker.sandbox.orders.script import Conduct, Script
@@ -44,7 +44,7 @@ class FlowRequest:
 
 
 @dataclass(slots=True, kw_only=True)
-class Leg:
+class SessionLeg:
     """One leg of a session, to or from one person.
 
     Its times are in simulated seconds since dialling. `status` is the status with which the leg ends. `ring` has the
@@ -84,11 +84,11 @@ class Call:
     request: FlowRequest
     sub_account: str
     accepted_at: float
-    plan: CallPlan
+    plan: PlannedCall
     entry: CallEntry
     script: Conduct | None = None
     dialled_at: datetime | None = None
-    legs: list[Leg] = field(default_factory=list[Leg])
+    legs: list[SessionLeg] = field(default_factory=list[SessionLeg])
     last_action: Action = Action.MAKE_CALL
     client_action_id: str | None = None
     session_id: str = field(default_factory=new_id)
@@ -98,7 +98,7 @@ class Call:
     _awaited: tuple[tuple[EventKind, asyncio.Event], ...] = ()
 
     @property
-    def first_leg(self) -> Leg:
+    def first_leg(self) -> SessionLeg:
         """The leg of the person who is called, or who calls."""
         return self.legs[0]
 

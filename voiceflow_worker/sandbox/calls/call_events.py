@@ -12,7 +12,7 @@ from enum import StrEnum
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
-from voiceflow_worker.sandbox.calls.call import Call, Leg, new_id
+from voiceflow_worker.sandbox.calls.call import Call, SessionLeg, new_id
 from voiceflow_worker.sandbox.orders.orders import same_number
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
@@ -71,7 +71,7 @@ def event(event_type: str, description: str, payload: Mapping[str, object]) -> d
     }
 
 
-def _leg(call: Call, leg: Leg) -> dict[str, object]:
+def _leg(call: Call, leg: SessionLeg) -> dict[str, object]:
     plan = call.plan
     fields = {
         **leg_fields(leg),
@@ -88,7 +88,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, object]:
     return fields
 
 
-def leg_fields(leg: Leg) -> dict[str, object]:
+def leg_fields(leg: SessionLeg) -> dict[str, object]:
     """Return the fields of a leg that summaries and other events share."""
     return {
         "callId": leg.call_id,
@@ -120,7 +120,7 @@ _SIP_CODES = {
 }
 
 
-class LegState(StrEnum):
+class LegStatus(StrEnum):
     """The states of a leg in the call status guide. There is no state for ringing."""
 
     INITIATED = "CALL_INITIATED"
@@ -140,9 +140,9 @@ def action_event(
     return event("CALL_ACTION", "Action request of a call", payload)
 
 
-def status_event(call: Call, leg: Leg, state: LegState, *, at: float) -> dict[str, object]:
+def status_event(call: Call, leg: SessionLeg, state: LegStatus, *, at: float) -> dict[str, object]:
     """Return a VCS event, which reports a new state of a leg."""
-    broke_off = state is LegState.DISCONNECTED and leg.connected is None
+    broke_off = state is LegStatus.DISCONNECTED and leg.connected is None
     payload = _of_leg(call, leg, state.value, at=at, sip_code=sip_code_of(leg.status) if broke_off else _SIP_OK)
     return event("CALL_STATUS", "Status update of a call", payload)
 
@@ -165,7 +165,7 @@ def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
     return event("CALL_RECORDING_STATUS", "Call recording status updated", payload)
 
 
-def _of_leg(call: Call, leg: Leg, status: str, *, at: float, sip_code: int) -> dict[str, object]:
+def _of_leg(call: Call, leg: SessionLeg, status: str, *, at: float, sip_code: int) -> dict[str, object]:
     return {
         **leg_fields(leg),
         "eventId": new_id(),

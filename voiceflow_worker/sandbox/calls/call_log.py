@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.calls.call import Call, SessionLeg
 from voiceflow_worker.sandbox.calls.call_events import sip_code_of, wire_time
 from voiceflow_worker.sandbox.calls.speech import text
 from voiceflow_worker.sandbox.orders.export_orders import RowOrder
@@ -44,7 +44,7 @@ class LoggedRow:
     cells: Mapping[str, str]
 
 
-class CallLog:
+class LogRows:
     """All rows of the log, in the order in which their calls ended."""
 
     def __init__(self, orders: OrderBook[RowOrder], *, speed: float) -> None:
@@ -93,7 +93,7 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
 _NUMBERS = ("SourceEndpoint", "DestinationEndpoint")
 
 
-def _row(call: Call, leg: Leg, dialled: datetime) -> dict[str, str]:
+def _row(call: Call, leg: SessionLeg, dialled: datetime) -> dict[str, str]:
     def at(seconds: float) -> str:
         return wire_time(dialled + timedelta(seconds=seconds))
 

@@ -29,7 +29,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class TryResult:
     """The result of one try, `seconds` after the prompt. `digits` is None if too few digits were pressed."""
 
     digits: str | None
@@ -50,11 +50,11 @@ def read_question(params: Mapping[str, object]) -> Question:
     )
 
 
-def listen(question: Question, press: Press) -> Heard:
+def listen(question: Question, press: Press) -> TryResult:
     """Return the key presses that count. Keys that come too late or after the last wanted key do not count."""
     digits, now = "", 0.0
     if press.hangs_up:
-        return Heard(None, min(press.after, question.overall_seconds), hung_up=True)
+        return TryResult(None, min(press.after, question.overall_seconds), hung_up=True)
     for place, key in enumerate(press.digits):
         at = press.after + place * _BETWEEN_KEYS
         if at > _until(question, now):
@@ -75,5 +75,5 @@ def _until(question: Question, now: float) -> float:
     return min(question.overall_seconds, now + question.digit_seconds)
 
 
-def _judged(question: Question, digits: str, seconds: float) -> Heard:
-    return Heard(digits if digits and len(digits) >= question.min_digits else None, seconds)
+def _judged(question: Question, digits: str, seconds: float) -> TryResult:
+    return TryResult(digits if digits and len(digits) >= question.min_digits else None, seconds)

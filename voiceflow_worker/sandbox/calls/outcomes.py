@@ -36,7 +36,7 @@ _SUMMARY_LAG = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallPlan:
+class PlannedCall:
     """The planned course of one call. Durations are in simulated seconds: they are not divided by the speed yet."""
 
     status: SessionStatus
@@ -70,7 +70,7 @@ class Outcomes:
         self._seed = seed
         self._calls: dict[str, int] = {}
 
-    def plan(self, destination: str, actions: Sequence[object], *, script: Script | None = None) -> CallPlan:
+    def plan(self, destination: str, actions: Sequence[object], *, script: Script | None = None) -> PlannedCall:
         """Return the plan of the next call to `destination`. If the call is answered, it runs `actions`."""
         nth = self._calls.get(destination, 0)
         self._calls[destination] = nth + 1
@@ -82,7 +82,7 @@ class Outcomes:
             status, code = script.outcome, script.error_code
         elif script is not None and script.error_code is not None:
             code = script.error_code
-        planned = CallPlan(
+        planned = PlannedCall(
             status=status,
             code=code,
             message=_message(code, script),
@@ -95,12 +95,12 @@ class Outcomes:
         )
         return planned if script is None else _as_scripted(planned, script)
 
-    def inbound(self, source: str) -> CallPlan:
+    def inbound(self, source: str) -> PlannedCall:
         """Return the plan of the next call that `source` makes to a number of the account."""
         caller = f"from {source}"
         nth = self._calls.get(caller, 0)
         self._calls[caller] = nth + 1
-        return CallPlan(status=SessionStatus.COMPLETED, luck=self._luck(f"{caller}/{nth}"))
+        return PlannedCall(status=SessionStatus.COMPLETED, luck=self._luck(f"{caller}/{nth}"))
 
     def _luck(self, call: str) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self._seed}/{call}".encode(), digest_size=8).digest())
@@ -110,9 +110,9 @@ class Outcomes:
         self._calls.clear()
 
 
-def too_late(plan: CallPlan) -> CallPlan:
+def too_late(plan: PlannedCall) -> PlannedCall:
     """Return the plan of a call whose validity passed before it was dialled."""
-    return CallPlan(
+    return PlannedCall(
         status=SessionStatus.ERROR,
         code=SESSION_VALIDITY_EXPIRED,
         message=_message(SESSION_VALIDITY_EXPIRED, None),
@@ -121,7 +121,7 @@ def too_late(plan: CallPlan) -> CallPlan:
     )
 
 
-def _as_scripted(plan: CallPlan, script: Script) -> CallPlan:
+def _as_scripted(plan: PlannedCall, script: Script) -> PlannedCall:
     def chosen(scripted: float | None, otherwise: float) -> float:
         return otherwise if scripted is None else scripted
 

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Collection, Mapping, Sequence
 
 from voiceflow_worker.model.text.names import SUB_ACCOUNT_ID
-from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.sandbox.orders.orders import same_number
 
 HOOK_TYPES = ("VSS", "VCA", "VCS", "VRU", "VNU")
@@ -34,7 +34,7 @@ _ANY = "sandbox"
 _SAMPLE_NUMBERS = ("6531234567",)
 
 
-class Account:
+class SandboxAccount:
     """The key, sub-accounts, numbers, voices and registered webhooks of an account.
 
     An argument that is None turns its check off: any non-empty key, any well-formed sub-account, any source or any
@@ -48,7 +48,7 @@ class Account:
         sub_accounts: Collection[str] | None,
         numbers: Sequence[str] | None,
         voices: Collection[str] | None,
-        hook: Hook | None,
+        hook: WebhookTarget | None,
     ) -> None:
         self._api_key = None if api_key is None else api_key.encode()
         self._sub_accounts = None if sub_accounts is None else frozenset(sub_accounts)
@@ -56,7 +56,7 @@ class Account:
         self._voices = None if voices is None else frozenset(voices)
         self.hook_for_all = hook
         """The default webhook, which gets the events of all types until others are registered."""
-        self._hooks: dict[str, dict[str, Hook]] = {}
+        self._hooks: dict[str, dict[str, WebhookTarget]] = {}
         self.push_configs: dict[str, Mapping[str, object]] = {}
         """The servers that recordings are uploaded to, by sub-account."""
 
@@ -100,14 +100,14 @@ class Account:
 
     # -- webhooks ----------------------------------------------------------------------------------------------------
 
-    def hooks(self, sub_account: str) -> dict[str, Hook]:
+    def hooks(self, sub_account: str) -> dict[str, WebhookTarget]:
         """Return the webhooks of this sub-account by type of event. At first, the default webhook gets all types."""
         if sub_account not in self._hooks:
             given = self.hook_for_all
             self._hooks[sub_account] = {} if given is None else dict.fromkeys(HOOK_TYPES, given)
         return self._hooks[sub_account]
 
-    def hook(self, sub_account: str, hook_type: str) -> Hook | None:
+    def hook(self, sub_account: str, hook_type: str) -> WebhookTarget | None:
         """Return the webhook for events of a type, or None."""
         found = self.hooks(sub_account).get(hook_type)
         return found if found is not None and found.enabled else None

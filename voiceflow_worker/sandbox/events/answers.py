@@ -18,7 +18,7 @@ from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.reports.status import api_code
 from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, new_id
 from voiceflow_worker.sandbox.calls.call_events import wire_time
-from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.account import SandboxAccount
 
 # The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). Others are inferred.
 _UNPROCESSABLE = frozenset({-1002, -1010, -1012, -1013, -1014, -1015, -1018, -1019, -1020})
@@ -45,7 +45,7 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer. `summary` is its text in the ledger. `code` is the 8x8 status code, if any."""
 
     status: int
@@ -72,7 +72,7 @@ class Answer:
         return b"\r\n".join(lines) + b"\r\n\r\n", self.body
 
 
-def created(call: Call) -> Answer:
+def created(call: Call) -> HttpAnswer:
     """Return the HTTP answer to an accepted call. The answer comes before anybody picks up the phone."""
     said = {
         "sessionId": call.session_id,
@@ -83,10 +83,10 @@ def created(call: Call) -> Answer:
     }
     if call.request.valid_until_text is not None:
         said["validUntil"] = call.request.valid_until_text
-    return Answer(status=200, body=orjson.dumps(said), summary="200 CREATED", code=1)
+    return HttpAnswer(status=200, body=orjson.dumps(said), summary="200 CREATED", code=1)
 
 
-def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> HttpAnswer:
     """Return a refusal. `code` is the 8x8 code, or the HTTP status if there is none."""
     said = {
         "sessionStatus": "NOT_CREATED",
@@ -96,12 +96,12 @@ def not_created(status: int, code: int, message: str, *, headers: Mapping[str, s
     }
     body = orjson.dumps(said)
     summary = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
-    return Answer(status=status, body=body, summary=summary, code=code if code < 0 else None, headers=headers or {})
+    return HttpAnswer(status=status, body=body, summary=summary, code=code if code < 0 else None, headers=headers or {})
 
 
 def platform_error(
     status: int, *, code: int | None = None, message: str = "", headers: Mapping[str, str] | None = None
-) -> Answer:
+) -> HttpAnswer:
     """Return an error of the platform in front of the API. It has no details of a call."""
     body = orjson.dumps(
         {
@@ -111,15 +111,15 @@ def platform_error(
             "timestamp": wire_time(datetime.now(UTC)),
         }
     )
-    return Answer(status=status, body=body, summary=f"{status} platform error", headers=headers or {})
+    return HttpAnswer(status=status, body=body, summary=f"{status} platform error", headers=headers or {})
 
 
-def unreadable() -> Answer:
+def unreadable() -> HttpAnswer:
     """Return the refusal of a body that is not JSON."""
     return _refused(Finding(message=_WORDS[-1001], code=-1001))
 
 
-def judged(body: object, request: FlowRequest, account: Account, *, now: datetime) -> Answer | None:
+def judged(body: object, request: FlowRequest, account: SandboxAccount, *, now: datetime) -> HttpAnswer | None:
     """Return the refusal of a body for its first error, or None for an accepted call."""
     findings = find_problems(body, now=now)
     errors = [found for found in findings if found.is_error or found.code == VALIDITY_EXPIRED]
@@ -130,7 +130,7 @@ def judged(body: object, request: FlowRequest, account: Account, *, now: datetim
     return _refused(min(errors, key=lambda found: found.code in _UNPROCESSABLE))
 
 
-def against_account(actions: Sequence[object], account: Account) -> Sequence[Finding]:
+def against_account(actions: Sequence[object], account: SandboxAccount) -> Sequence[Finding]:
     """Return a finding for each number and voice in the actions that does not belong to the account."""
     found: list[Finding] = []
     for entry in actions:
@@ -143,7 +143,7 @@ def against_account(actions: Sequence[object], account: Account) -> Sequence[Fin
     return found
 
 
-def _refused(found: Finding) -> Answer:
+def _refused(found: Finding) -> HttpAnswer:
     code = -9999 if found.code is None else found.code
     match code:
         case -1007:

@@ -24,7 +24,7 @@ _QUESTION = "CALL_ACTION"
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
+class WebhookTarget:
     """The URL that events of a type are sent to, and their Authorization value."""
 
     url: str
@@ -65,7 +65,7 @@ class Delivery:
 
     def send(
         self,
-        hook: Hook,
+        hook: WebhookTarget,
         event: Mapping[str, object],
         *,
         copies: int = 1,
@@ -78,7 +78,9 @@ class Delivery:
         """
         self._activity.run(self._deliver(hook, event, copies, self._retries if retries is None else retries, then))
 
-    async def ask(self, hook: Hook, event: Mapping[str, object], *, within: float, retries: int = 0) -> DeliveryEntry:
+    async def ask(
+        self, hook: WebhookTarget, event: Mapping[str, object], *, within: float, retries: int = 0
+    ) -> DeliveryEntry:
         """Send an event that is a question, and wait up to `within` seconds for its answer.
 
         If the answer is not 200, the question is sent again, up to `retries` times. Returns the last attempt.
@@ -93,7 +95,12 @@ class Delivery:
         return await self._post(hook, event, body, within=within, asks=True)
 
     async def _deliver(
-        self, hook: Hook, event: Mapping[str, object], copies: int, retries: int, then: Callable[[], None] | None
+        self,
+        hook: WebhookTarget,
+        event: Mapping[str, object],
+        copies: int,
+        retries: int,
+        then: Callable[[], None] | None,
     ) -> None:
         body = orjson.dumps(event)
         asks = event.get("eventType") == _QUESTION
@@ -110,7 +117,7 @@ class Delivery:
             then()
 
     async def _post(
-        self, hook: Hook, event: Mapping[str, object], body: bytes, *, within: float, asks: bool
+        self, hook: WebhookTarget, event: Mapping[str, object], body: bytes, *, within: float, asks: bool
     ) -> DeliveryEntry:
         headers = {"Content-Type": "application/json"}
         if hook.authorization is not None:

@@ -10,16 +10,16 @@ from typing import TypeAlias
 
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.sandbox.calls.activity import Activity
-from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.calls.call import Call, SessionLeg
 from voiceflow_worker.sandbox.calls.call_events import (
-    LegState,
+    LegStatus,
     action_event,
     recording_event,
     session_summary,
     status_event,
 )
-from voiceflow_worker.sandbox.events.account import Account
-from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, Hook
+from voiceflow_worker.sandbox.events.account import SandboxAccount
+from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, WebhookTarget
 from voiceflow_worker.sandbox.orders.event_orders import AS_USUAL, EventKind, EventOrder
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
@@ -32,7 +32,7 @@ Worded: TypeAlias = Callable[[], Mapping[str, object]]
 class _Sent:
     """An event to send, with the order for its delivery."""
 
-    hook: Hook
+    hook: WebhookTarget
     event: Mapping[str, object]
     order: EventOrder
 
@@ -53,7 +53,7 @@ class EventMaker:
     also go to the default webhook.
     """
 
-    account: Account
+    account: SandboxAccount
     delivery: Delivery
     orders: OrderBook[EventOrder]
     activity: Activity
@@ -95,7 +95,7 @@ class EventMaker:
             return wanted
         return self.statuses or hook is not self.account.hook_for_all
 
-    def status(self, call: Call, leg: Leg, state: LegState, *, at: float) -> None:
+    def status(self, call: Call, leg: SessionLeg, state: LegStatus, *, at: float) -> None:
         """Report a new state of a leg."""
         if self.tells_statuses(call):
             self._tell(call, EventKind.VCS, partial(status_event, call, leg, state, at=at))

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.call_events import NO_REFERENCE, event, wire_time
-from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 from voiceflow_worker.sandbox.orders.orders import StrictModel, same_number
@@ -73,7 +73,7 @@ class NumberUpdateOrder(StrictModel):
 class NumberUpdates:
     """The sender of updates."""
 
-    account: Account
+    account: SandboxAccount
     events: EventMaker
 
     def send(self, order: NumberUpdateOrder) -> None:
@@ -89,7 +89,7 @@ class NumberUpdates:
         return sub_account
 
 
-def _update(order: NumberUpdateOrder, sub_account: str, account: Account) -> dict[str, object]:
+def _update(order: NumberUpdateOrder, sub_account: str, account: SandboxAccount) -> dict[str, object]:
     now = datetime.now(UTC)
     numbers = order.numbers or [NumberChange(msisdn=each, update_status="NO_CHANGE") for each in account.numbers]
     payload = {

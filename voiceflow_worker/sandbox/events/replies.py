@@ -9,7 +9,7 @@ import orjson
 
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.flows.values import is_list, is_object
-from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.answers import against_account
 from voiceflow_worker.sandbox.events.delivery import DeliveryEntry
 
@@ -19,7 +19,7 @@ _API_SOURCE_NOT_ALLOWED = -1014
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class NextActions:
     """The next actions of a call. `client_action_id` is None if it is missing in the reply."""
 
     actions: Sequence[object]
@@ -34,7 +34,7 @@ class Refusal:
     message: str
 
 
-def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refusal:
+def judged_reply(answer: DeliveryEntry | None, account: SandboxAccount) -> NextActions | Refusal:
     """Return the actions of a reply, or the error of an invalid reply. An `answer` of None means that no reply came."""
     if answer is None:
         return Refusal(_INVALID_FLOW, "the call action event got no answer")
@@ -55,7 +55,7 @@ def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refu
     for found in against_account(flow, account):
         code = _SOURCE_NOT_ALLOWED if found.code == _API_SOURCE_NOT_ALLOWED else _INVALID_FLOW
         return Refusal(code, found.message)
-    return Reply(flow, action_id)
+    return NextActions(flow, action_id)
 
 
 def _read(body: object) -> tuple[Sequence[object], str | None]:

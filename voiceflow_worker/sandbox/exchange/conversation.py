@@ -11,11 +11,11 @@ from random import Random
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.calls.call import Call, Leg
-from voiceflow_worker.sandbox.calls.call_events import LegState, sip_code_of
+from voiceflow_worker.sandbox.calls.call import Call, SessionLeg
+from voiceflow_worker.sandbox.calls.call_events import LegStatus, sip_code_of
 from voiceflow_worker.sandbox.calls.capture import Question, listen, read_question
 from voiceflow_worker.sandbox.calls.speech import repetitions, seconds_of, speech_seconds, text
-from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.events.replies import Refusal, judged_reply
 from voiceflow_worker.sandbox.orders.caller import SimulatedCaller
@@ -27,7 +27,7 @@ from voiceflow_worker.sandbox.orders.script import Script
 class Stage:
     """The parts of the sandbox that every conversation uses, and the speed of the sandbox."""
 
-    account: Account
+    account: SandboxAccount
     events: EventMaker
     recordings: Recordings
     speed: float
@@ -56,14 +56,14 @@ class Conversation:
         self._action_seconds = None if script is None else script.action_seconds
         self._heard: list[str] = []
         self._pressed: list[str | None] = []
-        self._second: Leg | None = None
+        self._second: SessionLeg | None = None
         call.entry.heard, call.entry.pressed = self._heard, self._pressed
 
     async def play(self) -> None:
         """Run the conversation."""
         call, leg = self._call, self._call.first_leg
         leg.connected, leg.status = self._now, SessionStatus.COMPLETED
-        self._stage.events.status(call, leg, LegState.CONNECTED, at=self._now)
+        self._stage.events.status(call, leg, LegStatus.CONNECTED, at=self._now)
         end = await self._course()
         if self._second is not None:
             await self._hang_up_second(self._second, talks=end is _End.IN_ORDER)
@@ -167,7 +167,7 @@ class Conversation:
     async def _call_second(self, params: Mapping[str, object]) -> None:
         script, events = self._call.script, self._stage.events
         wanted = None if script is None else script.bridge_outcome
-        leg = Leg(
+        leg = SessionLeg(
             source=text(params, "source"),
             destination=text(params, "destination"),
             dialled=self._now,
@@ -176,17 +176,17 @@ class Conversation:
         )
         self._call.legs.append(leg)
         leg.rings(self._call.entry)
-        events.status(self._call, leg, LegState.INITIATED, at=self._now)
+        events.status(self._call, leg, LegStatus.INITIATED, at=self._now)
         await self._pass(self._dice.uniform(20, 40) if wanted == "NO_ANSWER" else self._dice.uniform(2, 10))
         if leg.status is SessionStatus.COMPLETED:
             leg.connected = self._now
             self._second = leg
             self._call.entry.bridged_to = leg.destination
-            events.status(self._call, leg, LegState.CONNECTED, at=self._now)
+            events.status(self._call, leg, LegStatus.CONNECTED, at=self._now)
         else:
             self._hang_up(leg)
 
-    async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
+    async def _hang_up_second(self, leg: SessionLeg, *, talks: bool) -> None:
         """End the leg of the second party. If `talks`, the two people talk first."""
         script, seconds = self._call.script, self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
@@ -197,12 +197,12 @@ class Conversation:
             await self._pass(seconds)
         self._hang_up(leg)
 
-    def _hang_up(self, leg: Leg) -> None:
+    def _hang_up(self, leg: SessionLeg) -> None:
         leg.ended = self._now
         leg.ends()
-        self._stage.events.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
+        self._stage.events.status(self._call, leg, LegStatus.DISCONNECTED, at=self._now)
 
-    def _record(self, leg: Leg, seconds: float) -> None:
+    def _record(self, leg: SessionLeg, seconds: float) -> None:
         name = f"recordings/{self._call.session_id}/{leg.call_id}.mp3"
         recording = RecordingOrder(
             session_id=self._call.session_id,

@@ -11,13 +11,13 @@ from functools import partial
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.sandbox.calls.activity import Activity
-from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, Leg
-from voiceflow_worker.sandbox.calls.call_events import LegState, session_seconds
-from voiceflow_worker.sandbox.calls.call_log import CallLog
+from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, SessionLeg
+from voiceflow_worker.sandbox.calls.call_events import LegStatus, session_seconds
+from voiceflow_worker.sandbox.calls.call_log import LogRows
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes, too_late
 from voiceflow_worker.sandbox.calls.speech import heard_of, is_interactive
-from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.exchange.conversation import Conversation, Stage
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 
@@ -31,7 +31,7 @@ class Exchange:
 
     activity: Activity
     stage: Stage
-    log: CallLog
+    log: LogRows
     now: Callable[[], datetime]
 
     def place(self, call: Call) -> None:
@@ -44,9 +44,9 @@ class Exchange:
     def put_through(self, call: Call) -> None:
         """Connect an incoming call, whose actions come from the account's receiver."""
         call.dialled_at = self.now()
-        leg = Leg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
+        leg = SessionLeg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
         call.legs.append(leg)
-        self.stage.events.status(call, leg, LegState.RECEIVED, at=0.0)
+        self.stage.events.status(call, leg, LegStatus.RECEIVED, at=0.0)
         self._converse(call)
 
     def _dial(self, call: Call) -> None:
@@ -70,7 +70,7 @@ class Exchange:
         """Ring the phone, and report the state of the leg. Without a conversation, also schedule the later states."""
         plan, request, events = call.plan, call.request, self.stage.events
         ended = plan.ring_seconds + plan.talk_seconds
-        leg = Leg(
+        leg = SessionLeg(
             source=request.source,
             destination=request.destination,
             connected=plan.ring_seconds if plan.is_answered else None,
@@ -81,11 +81,11 @@ class Exchange:
         leg.rings(call.entry)
         if not events.tells_statuses(call):
             return
-        events.status(call, leg, LegState.INITIATED, at=0.0)
+        events.status(call, leg, LegStatus.INITIATED, at=0.0)
         if not converses:
             if leg.connected is not None:
-                self._after(leg.connected, partial(events.status, call, leg, LegState.CONNECTED, at=leg.connected))
-            self._after(ended, partial(events.status, call, leg, LegState.DISCONNECTED, at=ended))
+                self._after(leg.connected, partial(events.status, call, leg, LegStatus.CONNECTED, at=leg.connected))
+            self._after(ended, partial(events.status, call, leg, LegStatus.DISCONNECTED, at=ended))
 
     def _converse(self, call: Call) -> None:
         self.activity.run(self._conversation(call))
@@ -117,7 +117,7 @@ class Exchange:
 class Switchboard:
     """The switchboard, which makes and lists the incoming calls that orders ask for."""
 
-    account: Account
+    account: SandboxAccount
     outcomes: Outcomes
     exchange: Exchange
     entries: list[InboundEntry] = field(default_factory=list[InboundEntry])
