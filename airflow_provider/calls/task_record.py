@@ -99,7 +99,7 @@ class AirflowTaskState:
 
 
 def refuse_unknown_calls(saved: Mapping[str, Any] | None, *, store: str) -> None:
-    """Raise InvalidInputError if Airflow's task state (`saved`) names a call. Call this if the store has none."""
+    """Raise InvalidInputError if Airflow's task state (`saved`) names a call. Use this if the store has no call."""
     if saved is None:
         return
     what = f"call {saved['job_id']}" if "job_id" in saved else f"batch {saved.get('batch_id')}"

@@ -23,14 +23,16 @@ log = logging.getLogger(__name__)
 
 MENU = "approval"
 RING = timedelta(seconds=90)
+"""The time that a call has to ring and to be answered, if it was placed at the last moment of `answer_within`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
     """A series of calls to people, one after the other, until one of them acknowledges by pressing `key`.
 
-    Each person has the time `answer_within`. `occasion` identifies the event, so that nobody is called twice for it
-    if its callback runs twice.
+    A person is called within `answer_within`, or not at all. The next number is called when the call has ended without
+    `key`, or `RING` after `answer_within` at the latest. `occasion` identifies the event, so that nobody is called
+    twice for it if its callback runs twice.
     """
 
     occasion: tuple[object, ...]
@@ -69,8 +71,9 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:
-    """Call one number after another until somebody acknowledges. Returns `{"acknowledged_by", "job_ids"}`.
+    """Call one number after another until somebody acknowledges.
 
+    Returns the number of this person (None if nobody did) as `acknowledged_by`, and the ids of all calls as `job_ids`.
     A number that cannot be called is logged and skipped. Read the hook's settings first.
     """
     job_ids: list[str] = []

@@ -23,8 +23,10 @@ class VoiceCallNotifier(BaseNotifier):
     """A notifier that phones `numbers` in order until somebody presses `acknowledge_key`.
 
     It can be the `on_failure_callback` of tasks and DAGs, a notifier of `ApprovalOperator`, or the callback of a
-    deadline (Airflow 3.1 and later): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`. Each person
-    has `answer_within` (a timedelta, or seconds) before the next number is called. For one event (a failed try, a
+    deadline (Airflow 3.1 and later): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
+
+    A person is called within `answer_within` (a timedelta, or seconds), or not at all. The next number is called when
+    the call has ended without the key, or 90 s after `answer_within` at the latest. For one event (a failed try, a
     failed run, a missed deadline), each number is called once, even if the callback runs again. `say` is a template of
     the text. By default, the text names the failed task or DAG.
     """

@@ -103,7 +103,9 @@ class VoiceCampaignOperator(CallingTask):
             batch_id = str(calls.calls.batch_id)
             counts = asdict(self._enqueue(context, batch_id))
             self.log.info(
-                "batch %s: %s calls enqueued, %s existed before, %s bad rows left out", batch_id, *counts.values()
+                "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; bad rows left out: %s",
+                batch_id,
+                *counts.values(),
             )
             self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
             rows = {"rows": counts}
@@ -114,7 +116,10 @@ class VoiceCampaignOperator(CallingTask):
             return self._done(batch_id, rows)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
-        """Look at the batch after the trigger fired, send calls that are due, and defer again if some are open."""
+        """Look at the batch after the trigger fired, send calls that are due, and defer again if some are open.
+
+        `told` has the counts of rows for the result.
+        """
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             if event["status"] == "error":
@@ -206,7 +211,7 @@ class VoiceCampaignOperator(CallingTask):
                     f"{store}` lists the calls of the batch"
                 )
             if doubts:
-                more = f" (This is the first of {len(doubts)} calls in doubt in batch {batch_id}.)"
+                more = f" (Calls in doubt in batch {batch_id}: {len(doubts)}. This is the first.)"
                 raise AirflowException(doubt(doubts[0], store=store) + more)
         return {**report_result(report), **rows}
 

@@ -24,7 +24,7 @@ PAGE = 1000
 
 
 class VoiceBatchTrigger(BaseEventTrigger):
-    """A trigger that fires for each finished batch of a queue: `{"batch_id", "queue", "total", "states"}`.
+    """A trigger that fires for each finished batch of a queue. Its event is `{"batch_id", "queue", "total", "states"}`.
 
     A batch is finished when all its calls have ended and nothing has changed for `quiet_for` seconds, so that a
     campaign is not reported while it is being enqueued. `batch_prefix` restricts the batch ids.
@@ -80,7 +80,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
                 if report is None:  # calls were added or redialled
                     continue
                 yield TriggerEvent(report)
-                # During this pause Airflow stores the event. If the triggerer dies before the mark, it fires again.
+                # During this pause Airflow stores the event. If the triggerer dies before the mark, it is repeated.
                 await asyncio.sleep(min(self.poll_interval, 5.0))
                 await self._mark(queue, batch_id)
             if not pending:

@@ -31,9 +31,9 @@ PATIENCE_WITH_STORE = 300.0
 class VoiceOutcomeTrigger(BaseTrigger):
     """A trigger that fires once when calls have ended, are in doubt for too long, are due, or are overdue.
 
-    It only reads, so any number of copies may run, be killed, and run again. It has job ids and the id of a connection,
-    but no secret. Its event is `{"status": "over" | "look" | "error", "job_ids": […]}`, with `"error"` if the store
-    cannot be read.
+    While it waits, it only reads, so any number of copies may run, be killed, and run again. It has job ids and the id
+    of a connection, but no secret. Its event has a `status`, and the `job_ids` or the `batch_id`. The status is "over"
+    (the wait has ended), "look" (a call is due or overdue) or "error" (the store cannot be read; `error` says why).
 
     `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
     `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`

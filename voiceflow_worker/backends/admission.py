@@ -22,7 +22,7 @@ AdmittedJobs = tuple[Sequence[Enqueued], Sequence[int]]
 def admission(
     jobs: Sequence[Job], *, held: Callable[[str], Job | None], owner: Callable[[str, str], Job | None]
 ) -> Generator[None, None, AdmittedJobs]:
-    """Check jobs before anything is written. Yields after every 64 jobs, so that other work can run.
+    """Find which jobs are new, and the answer for each. Yields after every 64 jobs, so that other work can run.
 
     `held` returns the stored job with an id. `owner` returns the job that owns a unique key of a queue, even if that
     job was deleted. Raises KeyConflictError if a key belongs to a job with another body; the error lists all conflicts.
@@ -106,7 +106,10 @@ def remembered(tombstone: Sequence[Any]) -> Job:
 
 
 def known_state(state: str, *, owner: str) -> JobState:
-    """The state of the job that owns a key. Raises StoreVersionError if only a newer version knows it."""
+    """The state with this name. Raises StoreVersionError if only a newer version knows it.
+
+    `owner` is the id of the job that has this state and owns a key, for the message.
+    """
     try:
         return JobState(state)
     except ValueError as error:

@@ -14,7 +14,8 @@ from voiceflow_worker.model.records.facts import FORM, WIDTH, Facts, facts_of
 STAMP_END = f'{FORM}"'
 """The text that follows the revision at the end of valid facts."""
 IGNORED = "\n"
-"""A text that no facts end with. A page that is read with it in place of `STAMP_END` has the jobs themselves."""
+"""A text that no facts end with. A page that is read with it in place of `STAMP_END` finds no valid facts, and has the
+jobs themselves."""
 _UNCOUNTED = "!"
 NO_FACTS = orjson.dumps([_UNCOUNTED, *[None] * (WIDTH - 1)]).decode()[1:-1]
 """The row that stands in a page for a job without valid facts."""
@@ -27,7 +28,7 @@ def kept_facts(job: Job) -> str:
     """The facts of a job as a store keeps them: the items of a JSON array, without its brackets.
 
     They end with the revision of the job, and are valid only while the job has this revision: a process of an older
-    version changes a job without its facts. An open call will change soon, so no facts are kept for it ('').
+    version changes a job, but not its facts. The text is empty for an open call, which will change soon.
     """
     if job.state in _OPEN:
         return ""
@@ -40,9 +41,9 @@ def kept_facts(job: Job) -> str:
 def facts_in(page: str, jobs: Sequence[Sequence[Any]]) -> Iterator[Facts]:
     """The facts in a page, which is a JSON array of kept facts.
 
-    Each row that is `NO_FACTS` stands for the next of `jobs`, which are given by id, state, destination and record.
-    They are decoded just before they are counted. Raises ValueError if the page is damaged. A page that is read with
-    `IGNORED` is never damaged.
+    Each row that is `NO_FACTS` stands for the next of `jobs`, which are given by id, state, destination and record. A
+    job is decoded just before its facts are counted. Raises ValueError if the page is damaged. A page that was read
+    with `IGNORED` has no kept facts that could be damaged.
     """
     rows: Facts = orjson.loads(page)
     if len(rows) % WIDTH:

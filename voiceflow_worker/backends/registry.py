@@ -68,7 +68,7 @@ def backend_for(url: str) -> Opener:
 
 
 def is_redis(url: str) -> bool:
-    """Whether this URL names a Redis or a Valkey."""
+    """Whether this URL names a store in Redis or Valkey."""
     return url.partition(":")[0].lower() in _REDIS_SCHEMES
 
 

@@ -70,7 +70,7 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
 
 async def _require_writable(store: Store, wait: StoreWait) -> None:
     """Make a write that changes nothing. Raises StoreUnavailableError if the write takes too long."""
-    # A Redis may take long to confirm a write. A file that is not locked is written in milliseconds.
+    # A Redis server may take long to confirm a write. A file that is not locked is written in milliseconds.
     limit = max(_LOOK, 0 if store.url.startswith(("sqlite:", "file:")) else wait.left)
     with anyio.move_on_after(limit):
         await store.records.delete("probe", {"": None})

@@ -152,7 +152,7 @@ class JournalFiles(Witness):
         ended: list[tuple[datetime, Path, int]] = []
         total = 0
         for path in self._paths(queue):
-            with _looking_at(path):  # only the version that wrote a file may delete it
+            with _looking_at(path):  # a file of a newer version is left alone
                 size = path.stat().st_size
                 content = _read_end(path)
                 total += size

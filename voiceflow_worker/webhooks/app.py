@@ -57,8 +57,8 @@ def receiver_app(
     also checks the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver must send
     the heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`,
     people who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
-    `time_at_8x8` asks 8x8 for the time (default: the store's clock). By this time, the pages decide whether 8x8 can
-    still place a call in doubt. Raises SettingsError for an empty secret.
+    `time_at_8x8` asks 8x8 for the time (default: the store's clock), by which the pages decide whether 8x8 can still
+    place a call in doubt. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None
@@ -123,8 +123,8 @@ def webhook_app(
 
     The answer to an accepted event is 200. Repeated events, and events of an unknown type or session, are accepted too.
     Other answers: 400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408
-    if the body took longer than `read_limit`, 413 for a body over 1 MB, and 503, "send it again", if the store cannot
-    be reached or took longer than `store_limit`.
+    if the body took longer than `read_limit`, 413 for a body over 1 MB, 500 if the receiver itself failed, and 503,
+    "send it again", if the store cannot be reached or took longer than `store_limit`.
 
     Session summaries go to `settle`, states and recordings to `progress`. All known events except summaries also go to
     `on_event`, whose result is the answer. For a call action event (VCA), `event_limit` is the time limit of

@@ -18,19 +18,20 @@ MOST = 1000
 """The number of events that are kept. Older events are deleted."""
 KEPT_FOR = timedelta(days=7)
 LONGEST = 16_384
-"""The largest number of bytes of a body that are kept."""
+"""The most bytes of a body that are kept. The rest is cut off."""
 
 _ROOM = 100
-"""The number of events that are deleted together. Each deletion reads some 200 KB about all kept events."""
+"""The number of events that are deleted together. Each deletion reads the labels of all kept events, about 200 KB,
+which would take too long for every event."""
 _LONGEST_TEXT = 200
 
 
 class OddReason(StrEnum):
     """The reason why an event was kept.
 
-    NOT_AN_EVENT: the JSON has no payload. UNKNOWN_EVENT: this version does not know the type or the product of the
-    event. UNKNOWN_STATUS: a session summary has an unknown status or none. NO_SESSION: the event is about a call, but
-    names no session. FAILURE: the receiver failed and answered 500.
+    NOT_AN_EVENT: the JSON is not an object, or has no payload. UNKNOWN_EVENT: this version does not know the type or
+    the product of the event. UNKNOWN_STATUS: a session summary has an unknown status or none. NO_SESSION: the event is
+    about a call, but names no session. FAILURE: the receiver failed and answered 500.
     """
 
     NOT_JSON = "not_json"
@@ -76,7 +77,7 @@ class KeptEvents:
         self._room = 0
 
     async def keep(self, odd: OddEvent) -> bool:
-        """Keep an event."""
+        """Keep an event, and return True."""
         if not self._room:
             self._room = _ROOM
             await self._drop_all_but(MOST - _ROOM)

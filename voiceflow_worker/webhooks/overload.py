@@ -10,7 +10,7 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding
 from voiceflow_worker.webhooks.gatekeeper import Network, is_within, read_address
 
 BUSY_AT = 256
-"""The number of requests that are handled at once; further requests wait. One commit stores all of their results."""
+"""The number of requests that are handled at once; further requests wait. One commit can store the results of all."""
 _BODY = b'{"error":"too many events at once; send it again later"}'
 _ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"

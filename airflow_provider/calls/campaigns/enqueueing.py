@@ -85,8 +85,9 @@ async def enqueue_rows(
 ) -> EnqueuedRows:
     """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
 
-    Without `skip_bad`, one bad row prevents all new calls. `options` name the batch. Raises CampaignFileError with the
-    bad rows. Raises InvalidInputError if the store does not have the calls in Airflow's task state (`saved`).
+    Without `skip_bad`, one bad row prevents all new calls. `options` may name the batch. Raises CampaignFileError with
+    the bad rows. Raises InvalidInputError if the store does not have the calls that Airflow's task state (`saved`)
+    names.
     """
     rows, expansion = given.rows, expansion or Expansion()
     enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
@@ -266,14 +267,19 @@ class _Enqueueing:
 
 def _log_errors(errors: Sequence[Finding]) -> None:
     for found in errors:
-        log.error("row %s: %s %s", found.row, found.column or "", found.message)
+        log.error("%s", _sentence(found))
+
+
+def _sentence(found: Finding) -> str:
+    """Return a finding as a sentence. Its message may continue a column's name: "row 3: batch_id must be empty"."""
+    return f"row {found.row}: {f'{found.column} ' if found.column else ''}{found.message}"
 
 
 def _bad_rows(checked: CheckedRows, *, total: int) -> Exception:
     from voiceflow_worker import CampaignFileError
 
     errors = checked.errors
-    lines = "; ".join(f"row {found.row}: {found.column or ''} {found.message}" for found in errors[:MOST_NAMED])
+    lines = "; ".join(map(_sentence, errors[:MOST_NAMED]))
     more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
     return CampaignFileError(
         f"{checked.rejected} of {total} rows are bad, and nothing was enqueued: {lines}{more}. "

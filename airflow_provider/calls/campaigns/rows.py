@@ -34,7 +34,7 @@ class TaskRows:
         return self.lines[place] if self.lines else place + 1
 
     def renumbered(self, found: Finding) -> Finding:
-        """Return `found` with the row number that messages show. It has its place in the list, from 1."""
+        """Return `found`, whose row is a position in the list (from 1), with the row number that messages show."""
         return found if found.row is None else replace(found, row=self.number(found.row - 1))
 
 

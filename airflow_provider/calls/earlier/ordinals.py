@@ -31,7 +31,10 @@ class _Claim:
     ordinals: list[int]
 
     def next_ordinal(self, known: int) -> None:
-        """Drop the first ordinal. If none is left, add the larger of two: the ordinal after it, or `known`."""
+        """Drop the first ordinal. If none is left, go on with the next one that is not below `known`.
+
+        `known` is the number of ordinals whose calls were looked up.
+        """
         last = self.ordinals.pop(0)
         if not self.ordinals:
             self.ordinals.append(max(last + 1, known))

@@ -19,7 +19,8 @@ MARGIN = 2
 class Condition(Enum):
     """The progress of a prior call.
 
-    A row whose content matches no prior call gets, of the calls that are left, the one whose condition comes first.
+    A row whose content matches no prior call gets, of the calls that are left, the one whose condition comes first in
+    this list.
     """
 
     RANG = auto()

@@ -43,11 +43,11 @@ async def enqueue_once(
 
     An earlier job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task
     cancelled the job, or the number or the text of the call was changed. But a new text does not replace a call that
-    a person cancelled. With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in
-    doubt. An instance of a mapped task is identified by the number that it calls, not by its map index.
+    a person cancelled. With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in doubt. An
+    instance of a mapped task is identified by the number that it calls, not by its map index.
 
     Raises InvalidInputError if the number was changed after the earlier number was called, or if the store does not
-    have the call in Airflow's task state (`saved`). Errors of `CallQueue.enqueue` are passed on.
+    have the call that Airflow's task state (`saved`) names. Errors of `CallQueue.enqueue` are passed on.
     """
 
     async def enqueue(generation: int) -> Job:

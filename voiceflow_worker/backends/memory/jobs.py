@@ -246,7 +246,7 @@ class MemoryTotals:
             _add(self._pruned[job.queue, job.batch_id], job, 1)
 
     def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add to the totals. `amounts` has an amount for each field of each batch (None: of the whole queue)."""
+        """Add to the totals. `amounts` has, for each batch, or for the whole queue (None), an amount for each field."""
         for batch_id, fields in amounts.items():
             self._live[queue, batch_id].update(fields)
 

@@ -23,8 +23,8 @@ RETRY_AFTER = 0.05
 class QueueChanges:
     """The change counts of queues, with one listener per queue for all waiting tasks of this process.
 
-    A listener blocks in XREAD on a stream with one entry, whose id is the change count. The listener asks for an entry
-    newer than the count that it knows. After a lost connection it therefore gets the changes made meanwhile; with
+    A listener blocks in XREAD on a stream with one entry, whose id is the change count less 1. The listener asks for an
+    entry newer than the count that it knows. After a lost connection it therefore gets the changes made meanwhile; with
     pub/sub it would miss them. Tasks wait for the listener and not for Redis, because cancelling a blocked command
     closes its connection.
     """

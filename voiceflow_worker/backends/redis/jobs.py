@@ -42,7 +42,7 @@ MOST_IN_ONE_CALL = 20_000
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 _FACTS = 500
-"""The most jobs whose facts one script reads. It takes a few milliseconds, or about 10 ms if the jobs have no facts."""
+"""The most jobs whose facts one script reads, in a few milliseconds, or in about 10 ms if no facts are kept."""
 _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
 
@@ -60,9 +60,9 @@ class RedisJobs(Jobs):
         """Store jobs, with one script for each queue. A script checks every key before it stores anything.
 
         A script is atomic, and the server answers nothing else while it runs: 20 ms for 1,000 jobs, 0.5 s for 10,000.
-        Jobs of several queues, which may be on several servers, are all checked before the first script stores any. If
-        this is interrupted between two scripts, the caller has to enqueue the same jobs again. Raises InvalidInputError
-        for more than 20,000 jobs.
+        Jobs of several queues, which may be on several servers, are all checked before the first script stores any.
+        After an interruption between two scripts, the caller has to enqueue the same jobs again. Raises
+        InvalidInputError for more than 20,000 jobs.
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
@@ -191,7 +191,7 @@ class RedisJobs(Jobs):
             args: list[Argument] = [to_micros(keep_keys_until)]
             for place in places:
                 job = jobs[place]
-                # The script deletes only a job with this revision, which is the given job, so the tombstone is right.
+                # The script deletes a job only if it still has this revision, so the tombstone has its newest state.
                 args += (job.id, job.revision, grave_of(job))
             for place, done in zip(places, await self._link.run("delete", self._keys.queue(queue), args), strict=True):
                 deleted[place] = done == 1

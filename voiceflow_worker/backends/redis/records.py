@@ -35,7 +35,7 @@ class RedisRecords(Records, OneTripClaims):
         durably: bool = True,
         keep_later_end: bool = False,
     ) -> Mapping[str, str]:
-        del durably  # another server may have the jobs, so that their next commit would not keep this
+        del durably  # always durable: if the jobs are on another server, their next commit does not save these records
         if not values:
             return {}
         await self._registers.note(self._keys.namespaces, namespace)

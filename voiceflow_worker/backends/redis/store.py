@@ -72,8 +72,9 @@ async def open_redis(
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
     may lose data. With `advises=False`, no warning about the server's configuration is logged at the opening.
 
-    Raises SettingsError for an invalid URL, RedisForgetsError for a server that may lose data or does not show its
-    settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does not answer.
+    Raises SettingsError for an invalid URL, RedisForgetsError for a server without AOF, with eviction, or that does not
+    show its settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does
+    not answer.
     """
     parsed = parse_url(url)
     load_scripts()

@@ -1,8 +1,8 @@
 """Group commit: all waiting operations are written in one transaction, and return when it is on the disk.
 
-The statements run on the thread of the event loop, a few microseconds each. Only commits, with their fsync, and waits
-for other processes run in a second thread. If the statements ran in the second thread, it would wait for Python's lock
-(GIL) at each statement. In such a test with a busy event loop, a batch of 32 moves took from 4 ms to 3.4 s.
+The statements run on the thread of the event loop, a few microseconds each. Only commits with an fsync, and waits for
+other processes, are in a second thread. If the statements ran there too, the second thread would wait for Python's lock
+(GIL) at each statement: beside a busy event loop, a batch of 32 moves then took from 4 ms to 3.4 s.
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ class LoopCalls:
 
     @classmethod
     def of_running_loop(cls) -> LoopCalls:
-        """The two ways for the running event loop. anyio's `from_thread` would wait until the function has returned."""
+        """The two ways for the running event loop. Unlike anyio's `from_thread`, they do not wait for the function."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

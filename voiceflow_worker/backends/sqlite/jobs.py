@@ -35,7 +35,7 @@ _TALLIES_AT_ONCE = 64
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
 _LOOK_EVERY = 0.02
-"""Seconds between two checks for changes by other processes. Changes by this process wake at once."""
+"""Seconds between two checks for changes by other processes. A change by this process wakes waiting tasks at once."""
 _MACHINE = SystemClock()
 """The clock for these checks. A test may set the store's clock by hand, but other processes change the file in real
 time."""
@@ -70,7 +70,7 @@ class SqliteJobs(Jobs):
         batch_id: str | None = None,
     ) -> Sequence[Job]:
         work = partial(lease, queue, worker_id=worker_id, limit=limit, lease_for=lease_for, now=now, batch_id=batch_id)
-        # If a power cut undoes it, the job is queued and nothing was sent: the journal is written after it.
+        # A power cut may undo a lease. Its job is then queued, and was not sent: the journal comes after the lease.
         rows = await self._writer.carry_out(work, durably=False)
         return list(readable(rows, job_of))
 

@@ -81,7 +81,7 @@ class _Leasing:
     )
 
     def opens_at(self, scope: GateScope, name: str) -> int | None:
-        """The time at which a closed gate opens by itself; None for an open gate."""
+        """The time at which a closed gate opens by itself, `_MOST` if it never does; None for an open gate."""
         if (scope, name) not in self._opens:
             gate = standing_gate(self.db, self.queue, scope, name)
             opens: int | None = None

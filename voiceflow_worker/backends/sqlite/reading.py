@@ -46,7 +46,8 @@ class Reader:
         self._patience = patience
         self._usable = usable
         self._scanner: Connection | None = None
-        # The limiter lets one scan run at a time. The lock is for a scan whose caller was cancelled by asyncio.
+        # The limiter lets one scan run at a time. But if asyncio cancels the caller of a scan, the limiter is free
+        # while the scan still runs in its thread; the lock then keeps the next scan off the connection.
         self._limiter = anyio.CapacityLimiter(1)
         self._scanning = threading.Lock()
 
@@ -75,9 +76,9 @@ class Reader:
         return [job_of(row) for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def numbered(self, statement: str, numbers: Sequence[int]) -> AsyncGenerator[list[Row]]:
-        """Pages of the rows that a statement returns for a JSON array of row numbers.
+        """The rows that a statement returns for these row numbers, in pages.
 
-        A statement for each row would take three times as long.
+        The statement takes a JSON array of row numbers. A statement for each row would take three times as long.
         """
         for part in _pages(numbers):
             if rows := await self.look(partial(Connection.rows, statement=statement, bindings=(as_array(part),))):

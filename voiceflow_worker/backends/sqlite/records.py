@@ -88,7 +88,7 @@ class SqliteRecords(Records):
 
 
 async def drop_all(writer: GroupCommit, statement: str, bindings: Row) -> int:
-    """Repeat a statement, which deletes and returns some rows, until none are left. Returns their number."""
+    """Repeat a statement that deletes and returns some rows, until none are left. Returns how many were deleted."""
     dropped = 0
     while True:
         some = await writer.carry_out(partial(_drop, statement, (*bindings, _PRUNED_AT_ONCE)))

@@ -52,7 +52,7 @@ class ExportRoutes:
             return broken
         content = await request.body()
         try:
-            given: object = orjson.loads(content) if content else {}
+            given: object = _json_of(content) if content else {}
             if not is_object(given):
                 raise ValueError("Invalid JSON request body")
             limit = given.get("limit") or 0
@@ -110,11 +110,22 @@ class ExportRoutes:
         return answer
 
 
+def _json_of(content: bytes) -> object:
+    """Return the JSON value of a body, or None if the body is not JSON."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
 def _moment(value: object) -> datetime | None:
     """Return a time or a day as a datetime, in UTC if it has no zone. Raises ValueError for anything else."""
     if value is None:
         return None
-    moment = datetime.fromisoformat(str(value))
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("'from' and 'to' should be a time or a day, such as 2026-01-05T08:00:00Z") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 

@@ -26,7 +26,7 @@ from voiceflow_worker.sandbox.orders.event_orders import EventKind
 class Exchange:
     """The calls under way. `now` returns the sandbox's time.
 
-    A call with a fixed plan needs two timers. A call with questions or a second party runs in its own task.
+    A call with a fixed plan needs only timers. A call with questions or a second party runs in its own task.
     """
 
     activity: Activity

@@ -20,7 +20,7 @@ class FaultKind(StrEnum):
     PLATFORM = "platform"
     """The answer is an error of 8x8's platform, which is in front of the API.
 
-    `status` is 400, 401, 403 (the default), 404, 410 or 426. `code` and `message` go into a platform error.
+    `status` is 400, 401, 403 (the default), 404, 410 or 426. `code` and `message` replace the usual ones of the error.
     """
     THROTTLE = "throttle"
     """The answer is 429, with `retry_after` if given."""

@@ -14,7 +14,8 @@ ANSWERS = "ivr-answer"
 CLAIMS = "ivr-claim"
 
 KEPT = timedelta(hours=4)
-"""The time for which an answer is kept. An event is repeated within seconds, and a call lasts at most an hour."""
+"""The time for which an answer is kept. It is ample: an event is repeated within seconds, and a call lasts at most an
+hour."""
 
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 0.2

@@ -41,7 +41,7 @@ class PageDoor:
         self._wrong = WrongSecrets()
 
     async def session(self, scope: Scope) -> PageSession | None:
-        """The session that a request belongs to. Raises StoreError."""
+        """The session that a request belongs to; None if there is none. Raises StoreError."""
         for value in Headers(scope=scope).getlist("cookie"):
             try:
                 morsel = SimpleCookie(value).get(_COOKIE)

@@ -70,7 +70,7 @@ def _close(values: Iterable[object]) -> None:
 
 @asynccontextmanager
 async def opened(url: RedisURL) -> AsyncGenerator[Client]:
-    """A client of the server, of the cluster, or of the primary that the sentinels name now.
+    """A context with a client of the server, of the cluster, or of the primary that the sentinels name now.
 
     The client does not retry. After a lost answer, the caller decides whether the request may be repeated.
     """
@@ -105,7 +105,7 @@ async def primary(url: RedisURL) -> TCPLocation:
             with suppress(DriverConnectionError, TimeoutError):
                 if found := await sentinel.sentinel_get_master_addr_by_name(url.service or ""):
                     return TCPLocation(*found)
-    await checkpoint_if_cancelled()  # the driver's own error after a cancelled handshake
+    await checkpoint_if_cancelled()  # a cancelled handshake gives an error of the driver, which was suppressed above
     raise PrimaryNotFoundError(f"no sentinel knows a primary of the service {url.service!r}")
 
 

@@ -16,7 +16,7 @@ SAMPLES = 3
 
 
 class ServerClock(SystemClock):
-    """The clock of the server, as an offset to this machine's monotonic clock, measured every few seconds.
+    """The clock of the server, kept as an offset to this machine's monotonic clock, and measured every few seconds.
 
     Of several samples, the sample with the shortest round trip counts: its error is at most half the round trip. A new
     offset replaces the old one if it is more exact, or if the old one is certainly wrong.
@@ -54,5 +54,5 @@ class ServerClock(SystemClock):
             try:
                 await self.synchronise()
             except StoreError:
-                # A cluster client is reopened too: it would look for moved slots only at the next command.
+                # Also for a cluster, whose client would otherwise look for moved slots only at its next command.
                 self._link.reopen()

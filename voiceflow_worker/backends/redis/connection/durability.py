@@ -51,7 +51,7 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """The guarantee of a store, a sentence that describes it, and a `warning` about the server's configuration."""
+    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration."""
 
     guarantee: Guarantee
     promise: str
@@ -77,8 +77,8 @@ def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> 
 def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
     """The durability of a store on this server.
 
-    Raises SettingsError for a server that is too old. If `promise` is not best effort, raises
-    RedisForgetsError for a server that may lose data or does not show its settings.
+    Raises SettingsError for a server that is too old. If `promise` is not best effort, raises RedisForgetsError for a
+    server without AOF, with eviction, or that does not show its settings.
     """
     if facts.version < OLDEST:
         version = ".".join(map(str, facts.version))

@@ -1,7 +1,8 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
 A connection of coredis works on asyncio and trio, but needs two tasks and a queue for this: a trip through it takes
-four times as long. Scripts therefore use it only on trio. This connection uses only the parser of coredis.
+four times as long. Scripts therefore use that connection only on trio. The one here uses no more of coredis than its
+parser.
 """
 
 from __future__ import annotations
@@ -65,14 +66,14 @@ class ScriptLine(asyncio.BufferedProtocol):
         return self._transport is not None
 
     def create_request(self, command: bytes, *args: Argument) -> asyncio.Future[Any]:
-        """Send a command. Returns a future for its answer. Raises the driver's ConnectionError if it is closed."""
+        """Send a command, and return a future for its answer. On a closed line, raises the driver's ConnectionError."""
         return self.create_requests([(command, *args)])[0]
 
     def create_requests(self, commands: Iterable[Sequence[Argument]]) -> list[asyncio.Future[Any]]:
         """Send commands in one write. Returns a future for each answer. Raises as `create_request` does."""
         if self._transport is None:
             raise DriverConnectionError("Connection lost")
-        # Before the requests are noted: a text that cannot be encoded must not shift the answers to later requests.
+        # All are encoded before any is noted: after an error, no later request may get the answer to another one.
         packed = [_packed(command) for command in commands]
         answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
         self._waiting.extend([(answer, self._loop.time()) for answer in answers])

@@ -51,7 +51,7 @@ def packed(texts: Sequence[str]) -> bytes:
         return orjson.dumps(texts)
     except orjson.JSONEncodeError:
         for text in texts:
-            text.encode()  # names the text, which orjson does not
+            text.encode()  # this error names the text; orjson's does not
         raise
 
 
@@ -188,7 +188,7 @@ class Link:
 
     Each session begins with the `greetings`, which check the durability and the schema of the server. A session ends
     when the connection is lost or the primary has changed. A request between two sessions waits for up to a second, and
-    then raises StoreUnavailableError. Unless `advises`, the first session logs no warning about the server's settings.
+    then raises StoreUnavailableError. With `advises=False`, the first session logs no warning about server settings.
     """
 
     def __init__(self, url: RedisURL, greetings: Sequence[Greeting], *, advises: bool = True) -> None:
@@ -285,7 +285,7 @@ class Link:
         return found
 
     async def drop_all(self, name: str, key: str, time: datetime) -> int:
-        """Delete old entries with a script that is repeated until none are left. Returns their number."""
+        """Repeat a script that deletes entries from before `time`, until none are left. Returns how many it deleted."""
         dropped = 0
         while True:
             some: int = await self.run(name, key, [to_micros(time), DROPPED_AT_ONCE])

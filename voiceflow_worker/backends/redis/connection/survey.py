@@ -22,7 +22,7 @@ SCHEMA = 2
 _LIFTED_FROM = 1
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 _PACKING = "hash-max-ziplist-value"
-"""The Redis setting for `Packing.up_to`. Redis 7.0 renamed it to `hash-max-listpack-value`, but knows this name too."""
+"""The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
 _ENOUGH = 2048
 
 T = TypeVar("T")
@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The longest field, in bytes, with which Redis still packs a hash. A packed job takes less memory.
+    """The longest field, in bytes, with which Redis still packs a hash (`up_to`). A packed job takes less memory.
 
-    `setting` is the name of this setting in Redis, and `enough` the size that suits jobs.
+    `setting` is the name of this limit among the settings of Redis. A limit of `enough` bytes suits jobs.
     """
 
     up_to: int
@@ -50,8 +50,9 @@ class Survey:
     async def durability(self, client: Client) -> Durability:
         """The durability of the store.
 
-        Raises RedisForgetsError for a server that may lose data, SettingsError for a server that is too old or not
-        of the kind that the URL says, and StoreUnavailableError for a replica.
+        Raises RedisForgetsError for a server without AOF, with eviction, or that does not show its settings,
+        SettingsError for a server that is too old or not of the kind that the URL says, and StoreUnavailableError for a
+        replica.
         """
         found: list[Durability] = []
         for facts in await _of_each(client, _facts_of):
@@ -60,7 +61,7 @@ class Survey:
         return weakest(found)
 
     async def schema(self, client: Client) -> None:
-        """Write the schema version if the store is new; otherwise check the stored version.
+        """Write the schema version if the store is new or of an older version; otherwise check the stored version.
 
         Raises StoreVersionError for a newer version, and StoreCorruptError if the stored value is not a version.
         """

@@ -25,7 +25,7 @@ class Promise(StrEnum):
     """The durability that the user requests."""
 
     STRICT = "strict"
-    """Refuse a server that may lose data."""
+    """Refuse a server that forgets calls when it restarts, or when its memory is full."""
     BEST_EFFORT = "best-effort"
     """Accept any server, although people may then be called twice after a restart."""
 

@@ -20,7 +20,8 @@ from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
 from voiceflow_worker.backends.sqlite.file.statements import statements
 
 NAMESPACE, MADE = "backup", "made"
-"""The record that marks a backup, with the time when it was made, in microseconds. A store in use does not have it."""
+"""The namespace and the key of the record that marks a backup. Its value is when the backup was made, in microseconds
+since 1970 UTC. A store in use does not have it."""
 
 Progress = Callable[[int, int], None]
 """A function that is called with the amount of work done so far, and the total amount."""
@@ -81,7 +82,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
 
 @contextmanager
 def unfinished(target: Path) -> Generator[Path]:
-    """A new file beside `target`, with mode 0600, for the new content. It is deleted at the end unless renamed."""
+    """A context with a new file beside `target`, with mode 0600. At the end, the file is deleted if it still exists."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:

@@ -1,4 +1,4 @@
-"""Restoring a backup, which replaces a store that no process uses. The evidence of the old store is added to it."""
+"""Restoring a backup, which replaces a store that no process uses. The evidence in the old store is kept."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Restored:
     """The result of a restore.
 
     `made_at` is when the backup was made; None for a plain copy, where this is not recorded. `moved` are the files that
-    were moved aside. `waiting` is the number of calls that would be sent without the holds. `replaced` is False if
-    there was no store at this path.
+    were moved aside. `held` are the queues, all of which are held, and `waiting` is the number of calls that would be
+    sent without these holds. `replaced` is False if there was no store at this path.
     """
 
     path: Path
@@ -165,7 +165,7 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
 
 @contextmanager
 def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
-    """The store at `path`, locked against all other processes; None if there is no store."""
+    """A context in which the store at `path` is locked against other processes. It gives None if there is no store."""
     if not path.exists():
         yield None
         return
@@ -221,8 +221,8 @@ def _require_silence(db: Connection, path: Path, *, at: datetime) -> None:
     until = from_micros(found[0][2])
     names = ", ".join(f"{kind} {name}" for kind, name, _ in found[:3])
     raise StillAliveError(
-        f"{names} sent a heartbeat less than 30 s ago, but has no lock on {path}. Nothing was changed. If it was "
-        f"killed, wait until {in_words(until)}. If it runs on another machine, stop it. Then restore again.",
+        f"{names} sent a heartbeat less than 30 s ago, but {path} is not locked. Nothing was changed. If the process "
+        f"was killed, wait until {in_words(until)}. If it runs on another machine, stop it. Then restore again.",
         until=until,
     )
 

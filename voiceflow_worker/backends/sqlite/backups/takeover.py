@@ -29,7 +29,8 @@ from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
 from voiceflow_worker.model.records.cancellation import KNOWN_AS
 
 SKIPPED_SEQUENCES = 1_000_000_000
-"""The gap left in the sequence of events if the last event cannot be read, so that no reader misses new events."""
+"""The gap left in the sequence of events if the last event cannot be read. New events then come after the cursor of
+every reader, so that none is missed."""
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13

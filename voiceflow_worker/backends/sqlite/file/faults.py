@@ -25,7 +25,7 @@ for the locks of the WAL.)"""
 
 
 def is_failed_flush(error: apsw.IOError) -> bool:
-    """Whether the disk did not confirm what was written."""
+    """Whether the error means that the disk did not confirm a flush of what was written."""
     code: object = getattr(error, "extendedresult", None)  # apsw's stubs do not have it
     return code == apsw.SQLITE_IOERR_FSYNC
 
@@ -76,7 +76,7 @@ def translating(path: Path) -> Generator[None]:
 
 
 def read_only(path: Path) -> StoreReadOnlyError:
-    """The error for a file or directory that may not be written."""
+    """The error for a file or a directory that this user is not allowed to write."""
     return StoreReadOnlyError(
         f"the store {path} cannot be written: the file, its directory or its file system is read-only for this user. "
         "Nothing was changed. Allow this user to write the file and to make files in its directory, or name another "

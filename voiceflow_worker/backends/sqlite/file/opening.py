@@ -76,7 +76,8 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
 
 def _opened(path: Path, patience: timedelta) -> Connection:
     if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
-        raise damaged(path, "the file is empty, but the -wal file beside it is not")  # which SQLite would delete
+        # SQLite would delete that -wal file.
+        raise damaged(path, "the file is empty, but the -wal file beside it is not")
     is_checked = looks_mixed(path) or path.stat().st_size <= SMALL
     db = Connection(path)
     try:

@@ -13,7 +13,7 @@ FROM jobs JOIN bodies USING (number)
 WHERE number = ?;
 
 -- name: jobs_by_numbers
--- The whole jobs in these rows (a JSON array), in its order. CROSS JOIN makes SQLite read the array first.
+-- The whole jobs for a JSON array of row numbers, in its order. CROSS JOIN makes SQLite read the array first.
 SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
        active_until, record, body
 FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number);

@@ -18,7 +18,7 @@ CREATE TABLE jobs (
     record       TEXT NOT NULL
 ) STRICT;
 
--- Bodies never change: apart from the jobs, a move rewrites a third of a page and not two.
+-- Bodies never change. Because they have a table of their own, a move rewrites a third of a page, and not two pages.
 CREATE TABLE bodies (
     number INTEGER PRIMARY KEY,
     body   TEXT NOT NULL

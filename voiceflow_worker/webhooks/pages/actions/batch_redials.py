@@ -51,7 +51,10 @@ class RedialBatchAction(PageAction):
         )
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """Count the calls with the chosen outcomes. Raises InvalidInputError if none can be redialled."""
+        """The question before the action, with a count of the calls; without outcomes, the choice of outcomes.
+
+        Raises InvalidInputError if no call can be redialled.
+        """
         queue, batch, _ = await named_batch(self._acting, subject)
         outcomes = subject.all("outcome")
         if not outcomes:

@@ -45,8 +45,8 @@ _MINUTE = timedelta(minutes=1)
 class CallFilter:
     """A filter of calls. `lets_pass` checks conditions that the store cannot check; None if there are none.
 
-    Calls pass if their last change was between `begin` and `end`. `newest` is the largest id of a call that was created
-    before `end`. Calls with larger ids cannot pass, and need not be read.
+    Calls pass if their last change was between `begin` and `end`. `newest` is an id without a queue: calls with larger
+    ids were created at `end` or later, so they cannot pass, and need not be read.
     """
 
     query: Query
@@ -204,7 +204,7 @@ async def _page(
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
     """Whether the queue, or the batch of the query, may have calls with the query's states and outcomes.
 
-    This is seen from the totals. Stores have no index of outcomes, so a search would read every call to find nothing.
+    The totals show this. Stores have no index of outcomes, so a search would read every call to find nothing.
     """
     totals = await store.jobs.totals(queue, batch_id=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)
