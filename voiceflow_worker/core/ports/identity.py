@@ -49,12 +49,14 @@ def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
     # The start is random (79 bits). The library's ULIDs of one millisecond are consecutive: if ids were counted up from
     # such a ULID, the next use of this function would return some of them again.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
+    last = first + count - 1
     ids: list[str] = []
     # 1,024 ids in a row differ only in their last two characters: the others are encoded once.
-    for block in range(first >> 10, ((first + count - 1) >> 10) + 1):
+    for block in range(first >> 10, (last >> 10) + 1):
         beginning = f"{queue}.{ULID.from_int(block << 10)}"[:-2]
-        ids += [beginning + end for end in _ENDS]
-    return ids[first % 1024 : first % 1024 + count]
+        start = block << 10
+        ids += [beginning + end for end in _ENDS[max(first - start, 0) : last - start + 1]]
+    return ids
 
 
 def first_ulid(at: datetime) -> str:
