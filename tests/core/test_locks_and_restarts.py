@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -26,8 +27,8 @@ class Restarted(MemoryStore):
 
     run_id = "first"
 
-    async def incarnation(self, queue: str) -> str:  # noqa: ARG002 - the port's
-        return self.run_id
+    async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, Mapping[str, Job]]:  # noqa: ARG002 - the port's
+        return self.run_id, await self.jobs.get(job_ids)
 
 
 async def test_a_call_leaves_with_its_lock_though_the_restarted_server_lost_the_first_one(

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, JobState, VerdictKind, Worker, WorkerOptions, open_store
+from voiceflow_worker import CallPolicy, Job, JobState, VerdictKind, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
@@ -303,8 +303,8 @@ class Restarted(MemoryStore):
 
     run_id = "first"
 
-    async def incarnation(self, queue: str) -> str:  # noqa: ARG002 - the port's
-        return self.run_id
+    async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, Mapping[str, Job]]:  # noqa: ARG002 - the port's
+        return self.run_id, await self.jobs.get(job_ids)
 
 
 @pytest.mark.parametrize("held", [True, False])

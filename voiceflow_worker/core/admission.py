@@ -8,9 +8,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import NamedTuple, Self
 
+from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.claims import OneTripEnqueue
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -30,6 +32,7 @@ from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.numbers.spellings import all_spellings
 from voiceflow_worker.model.records.data import checked_data
 
 
@@ -134,6 +137,7 @@ class Admitter:
         self._queue = queue
         self._redial = redial
         self._suppression = SuppressionList(store)
+        self._in_one_trip = store.jobs if isinstance(store.jobs, OneTripEnqueue) else None
         self._batch_names = BatchNames(store, queue)
         self._encoder = FlowEncoder()
 
@@ -156,6 +160,10 @@ class Admitter:
                 findings += [replace(each, message=f"call {place}: {each.message}") for each in found]
         if findings:
             raise CallFlowError(findings)
+        if jobs and all(job.batch_id is None for job in jobs):
+            enqueued = await self._enqueue_unless_listed(jobs, now)
+            if enqueued is not None:
+                return enqueued
         if suppressed := await self._suppressed(dict(enumerate(jobs))):
             raise SuppressedNumberError(list(suppressed.values()))
         await self._name_batches(jobs)
@@ -201,6 +209,13 @@ class Admitter:
     def _job(self, call: CheckedCall, ids: tuple[str, str], now: datetime) -> Job:
         job_id, revision = ids
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
+
+    async def _enqueue_unless_listed(self, jobs: Sequence[Job], now: datetime) -> Sequence[Enqueued] | None:
+        """Enqueue these jobs in one trip; None if the store cannot do it, or if a number has a suppression."""
+        if self._in_one_trip is None:
+            return None
+        numbers = list(all_spellings(number for job in jobs for number in job.parties))
+        return await self._in_one_trip.enqueue_unless(jobs, namespace=SUPPRESSED, keys=numbers, now=now)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
         """The jobs to refuse, each with its number on the suppression list, by their keys in `jobs`.

@@ -32,6 +32,7 @@ from voiceflow_worker.backends.redis.connection.keys import Keys, id_index, prun
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
+from voiceflow_worker.core.ports.claims import OneTripEnqueue
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
@@ -39,6 +40,8 @@ from voiceflow_worker.model.records.facts import Facts
 
 MOST_IN_ONE_CALL = 20_000
 """The most jobs in one `enqueue`. The script takes about 1.5 s, during which the server answers nobody else."""
+NOTHING_FORBIDS: tuple[Argument, ...] = ("", 0)
+"""The namespace and the number of records that forbid an enqueue, if there are none."""
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 _FACTS = 500
@@ -47,7 +50,7 @@ _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
 
 
-class RedisJobs(Jobs):
+class RedisJobs(Jobs, OneTripEnqueue):
     """The port `Jobs` in Redis. Every change of a queue is made by one script, so it is atomic."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers, changes: QueueChanges) -> None:
@@ -64,28 +67,29 @@ class RedisJobs(Jobs):
         After an interruption between two scripts, the caller has to enqueue the same jobs again. Raises
         InvalidInputError for more than 20,000 jobs.
         """
-        if len(jobs) > MOST_IN_ONE_CALL:
-            raise InvalidInputError(
-                f"{len(jobs)} calls are too many for one request, because a long script would block Redis; pass at "
-                f"most {MOST_IN_ONE_CALL} at a time"
-            )
         places = _by_queue(jobs)
-        encoded: dict[str, list[Argument]] = {}
-        for queue, at in places.items():
-            await self._registers.note(self._keys.queues, queue)
-            rows = await in_slices(new_job, [jobs[place] for place in at])
-            encoded[queue] = [argument for row in rows for argument in row]
+        encoded = await self._encoded(jobs, places)
         if len(places) > 1:
             for queue, args in encoded.items():
                 _require_free(jobs, places[queue], await self._enqueue(queue, args, now=now, only_look=True))
         enqueued: dict[int, Enqueued] = {}
         for queue, args in encoded.items():
-            answers = await self._enqueue(queue, args, now=now, only_look=False)
-            _require_free(jobs, places[queue], answers)
-            ours = [jobs[place] for place in places[queue]]
-            for count, place in enumerate(places[queue]):
-                enqueued[place] = _enqueued(queue, ours, count, answers[count + 1])
+            answers = await self._enqueue(queue, args, now=now)
+            enqueued |= _all_enqueued(queue, jobs, places[queue], answers)
         return [enqueued[place] for place in range(len(jobs))]
+
+    async def enqueue_unless(
+        self, jobs: Sequence[Job], *, namespace: str, keys: Sequence[str], now: datetime
+    ) -> Sequence[Enqueued] | None:
+        places = _by_queue(jobs)
+        if len(places) != 1 or not self._link.has_order:
+            return None  # in a cluster, another server may have the records
+        [(queue, args)] = (await self._encoded(jobs, places)).items()
+        forbidding: list[Argument] = [self._keys.namespace(namespace), len(keys), *keys]
+        answers = await self._enqueue(queue, args, now=now, forbidding=forbidding)
+        if answers == ["forbidden"]:
+            return None
+        return list(_all_enqueued(queue, jobs, places[queue], answers).values())
 
     async def lease(
         self,
@@ -227,8 +231,30 @@ class RedisJobs(Jobs):
         counted = {STATE + state: count for state, count in zip(JobState, states, strict=True) if count}
         return is_tallied == 1, Totals(live=_numbers(live) | counted, pruned=_numbers(pruned))
 
-    async def _enqueue(self, queue: str, jobs: Sequence[Argument], *, now: datetime, only_look: bool) -> list[Any]:
-        args: list[Argument] = [to_micros(now), int(only_look), *jobs]
+    async def _encoded(self, jobs: Sequence[Job], places: Mapping[str, Sequence[int]]) -> dict[str, list[Argument]]:
+        """The arguments of the script for each queue, whose jobs are at `places`."""
+        if len(jobs) > MOST_IN_ONE_CALL:
+            raise InvalidInputError(
+                f"{len(jobs)} calls are too many for one request, because a long script would block Redis; pass at "
+                f"most {MOST_IN_ONE_CALL} at a time"
+            )
+        encoded: dict[str, list[Argument]] = {}
+        for queue, at in places.items():
+            await self._registers.note(self._keys.queues, queue)
+            rows = await in_slices(new_job, [jobs[place] for place in at])
+            encoded[queue] = [argument for row in rows for argument in row]
+        return encoded
+
+    async def _enqueue(
+        self,
+        queue: str,
+        jobs: Sequence[Argument],
+        *,
+        now: datetime,
+        only_look: bool = False,
+        forbidding: Sequence[Argument] | None = None,
+    ) -> list[Any]:
+        args: list[Argument] = [to_micros(now), int(only_look), *(forbidding or NOTHING_FORBIDS), *jobs]
         answers: list[Any] = await self._link.run_durably("enqueue", self._keys.queue(queue), args)
         return answers
 
@@ -250,6 +276,15 @@ def _require_free(jobs: Sequence[Job], places: Sequence[int], answers: Sequence[
                 for count, owner in zip(rest[::2], rest[1::2], strict=True)
             ]
         )
+
+
+def _all_enqueued(
+    queue: str, jobs: Sequence[Job], places: Sequence[int], answers: Sequence[Any]
+) -> dict[int, Enqueued]:
+    """What became of the jobs at `places`, by place. Raises `KeyConflictError`."""
+    _require_free(jobs, places, answers)
+    ours = [jobs[place] for place in places]
+    return {place: _enqueued(queue, ours, count, answers[count + 1]) for count, place in enumerate(places)}
 
 
 def _enqueued(queue: str, jobs: Sequence[Job], place: int, answer: Sequence[Any]) -> Enqueued:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.clock import ServerClock
+from voiceflow_worker.backends.redis.connection.codec import job_of_row
 from voiceflow_worker.backends.redis.connection.durability import Durability
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link
@@ -21,7 +22,8 @@ from voiceflow_worker.backends.redis.records import RedisRecords
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.guard.lost_jobs import Losses
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,15 @@ class RedisStore:
             jobs={job_id: _state(state) for job_id, state in zip(jobs[::2], jobs[1::2], strict=True)},
         )
 
-    async def incarnation(self, queue: str) -> str:
-        """The id of the server process that stores this queue. A restart or a failover changes the id."""
-        return str(await self.link.run("incarnation", self.keys.queue(queue)))
+    async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, Mapping[str, Job]]:
+        """The id of the server process that stores this queue, and these jobs. A restart or failover changes the id."""
+        incarnation, *rows = await self.link.run("look", self.keys.queue(queue), job_ids)
+        jobs: dict[str, Job] = {}
+        for row in rows:
+            with suppress(StoreVersionError):
+                job = job_of_row(queue, row)
+                jobs[job.id] = job
+        return incarnation, jobs
 
 
 def _state(name: str) -> JobState | None:

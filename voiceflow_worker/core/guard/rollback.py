@@ -20,8 +20,8 @@ import structlog
 
 from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, calls_in, forgotten_of
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
-from voiceflow_worker.core.ports import Restartable, Store
-from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.journal_files import Restartable, Witness, WitnessJournal
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
@@ -30,7 +30,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import made_again, remembered
+from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
 from voiceflow_worker.model.records.cancellation import SENT_AS
 from voiceflow_worker.model.reports.verdict import Hold
 
@@ -165,17 +165,23 @@ class RollbackGuard:
 
     async def _look(self) -> bool:
         """Whether the store still has the newest journalled call. Also notes a restart of the store's server."""
-        is_set_back, _ = await gather(self.check, self._notice)
-        return not is_set_back
+        newest = self._newest
+        stored = await self._notice(newest)
+        if newest is not None and stored is not None and not is_forgotten(newest.job, stored):
+            return True
+        return not await self.check()
 
-    async def _notice(self) -> None:
+    async def _notice(self, newest: JournalledCall | None = None) -> Job | None:
+        """Note a restart of the store's server. Returns the job of the newest call, if it was read in the same trip."""
         if self._restartable is None:
-            return
-        current = await self._restartable.incarnation(self._queue)
+            return None
+        wanted = [] if newest is None else [newest.job.id]
+        current, jobs = await self._restartable.look(self._queue, wanted)
         if self._incarnation not in {None, current}:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self.restarts += 1
         self._incarnation = current
+        return jobs.get(newest.job.id) if newest is not None else None
 
     async def _kept(self) -> list[JournalledCall]:
         """The newest call of each journal file of this host that was certainly committed to the store."""

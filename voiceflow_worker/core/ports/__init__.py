@@ -16,7 +16,6 @@ from voiceflow_worker.core.ports.store import Order as Order
 from voiceflow_worker.core.ports.store import Placement as Placement
 from voiceflow_worker.core.ports.store import Query as Query
 from voiceflow_worker.core.ports.store import Records as Records
-from voiceflow_worker.core.ports.store import Restartable as Restartable
 from voiceflow_worker.core.ports.store import Slots as Slots
 from voiceflow_worker.core.ports.store import Store as Store
 from voiceflow_worker.core.ports.store import Voice as Voice

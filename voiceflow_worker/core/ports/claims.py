@@ -1,4 +1,4 @@
-"""Claims of records, each followed by reads that see every earlier change; both in one trip if the store can do it."""
+"""Steps that a store may take in one trip: a claim of records and then reads; a look at records and then an enqueue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 from voiceflow_worker.core.ports.retrying import gather
-from voiceflow_worker.core.ports.store import Records
+from voiceflow_worker.core.ports.store import Enqueued, Records
+from voiceflow_worker.model.jobs.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,20 @@ class OneTripClaims(Protocol):
         Stores as `put_if_absent` does with `durably=False` and `keep_later_end=True`. `then_read` has the keys to read,
         by namespace. The reads see every change that any process stored before the claim. If one trip cannot ensure
         that, stores nothing and returns None.
+        """
+        ...
+
+
+@runtime_checkable
+class OneTripEnqueue(Protocol):
+    """Jobs that can usually be enqueued in the trip in which records that forbid them are looked for."""
+
+    async def enqueue_unless(
+        self, jobs: Sequence[Job], *, namespace: str, keys: Sequence[str], now: datetime
+    ) -> Sequence[Enqueued] | None:
+        """Enqueue jobs as `Jobs.enqueue` does, unless the namespace has a record with one of these keys.
+
+        If it has one, or if one trip cannot ensure that it has none, stores nothing and returns None.
         """
         ...
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from voiceflow_worker.core.ports.moves import Event, Move
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
@@ -388,13 +388,4 @@ class CallLog(Protocol):
 
         The request may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
         """
-        ...
-
-
-@runtime_checkable
-class Restartable(Protocol):
-    """A store whose server may be restarted, replaced or restored while the store is open."""
-
-    async def incarnation(self, queue: str) -> str:
-        """A text that is different after each restart or replacement of the server of this queue."""
         ...

@@ -1,16 +1,17 @@
 -- Stores new jobs, all or none. Every key is checked before anything is stored.
--- @include queue lanes totals indexes wake
--- ARGV: now, 1 to only check for conflicts, then for each job: id, state, due, rev, worker, prio, batch, dest, key,
--- valid, active, record, body, digest, tally, facts. Returns {'conflict', place, owner id, …} or {'ok', answer, …}. An
--- answer is {'new'}, {'job', row}, {'grave', text} or {'same', place}. Places count from 0.
+-- @include queue lanes totals indexes wake expiring
+-- ARGV: now, 1 to only check for conflicts, the beginning of a namespace's keys or '', the number of records that must be
+-- absent from it, their keys, then for each job: id, state, due, rev, worker, prio, batch, dest, key, valid, active,
+-- record, body, digest, tally, facts. Returns {'forbidden'} if such a record exists, {'conflict', place, owner id, …} or
+-- {'ok', answer, …}. An answer is {'new'}, {'job', row}, {'grave', text} or {'same', place}. Places count from 0.
 local now = tonumber(ARGV[1])
-local WIDTH = 16
-local count = (#ARGV - 2) / WIDTH
+local START, WIDTH = 4 + tonumber(ARGV[4]), 16
+local count = (#ARGV - START) / WIDTH
 local fresh, claimed, answers, conflicts = {}, {}, {}, {}
 local asked_again = false
 
 local function digest_of(place)
-    return ARGV[(place - 1) * WIDTH + 16]
+    return ARGV[START + (place - 1) * WIDTH + 14]
 end
 
 local function owner_of(id, key)
@@ -27,7 +28,7 @@ local function owner_of(id, key)
     end
     if claimed[key] then
         local place = claimed[key]
-        return {'same', place - 1}, ARGV[(place - 1) * WIDTH + 3], digest_of(place)
+        return {'same', place - 1}, ARGV[START + (place - 1) * WIDTH + 1], digest_of(place)
     end
     local owner = redis.call('HGET', base .. ':keys', key)
     if owner then
@@ -43,8 +44,14 @@ local function owner_of(id, key)
     return nil
 end
 
+for place = 5, START do
+    if standing_in(ARGV[3] .. ':values', ARGV[place], now) then
+        return {'forbidden'}
+    end
+end
+
 for place = 1, count do
-    local first = (place - 1) * WIDTH + 2
+    local first = START + (place - 1) * WIDTH
     local id, key, digest = ARGV[first + 1], ARGV[first + 9], ARGV[first + 14]
     local answer, owner, owner_digest = owner_of(id, key)
     if not answer then
@@ -80,7 +87,7 @@ for place = 1, count do
     if answer[1] == 'job' then
         answer[2] = row_of(answer[2])
     elseif answer[1] == 'new' then
-        local first = (place - 1) * WIDTH + 2
+        local first = START + (place - 1) * WIDTH
         local id = ARGV[first + 1]
         local head = {
             state = ARGV[first + 2], due = ARGV[first + 3], prio = ARGV[first + 6], batch = ARGV[first + 7],

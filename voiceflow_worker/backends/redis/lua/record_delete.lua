@@ -1,5 +1,5 @@
 -- Deletes records. If a value or an expiry is given, a record is deleted only if it has that value and that expiry.
--- @include packed records
+-- @include packed expiring records
 -- ARGV: '' or expiry, then key, '' or '=' .. value, …
 for place = 2, #ARGV, 2 do
     local kept = redis.call('HGET', values, ARGV[place])

@@ -1,5 +1,5 @@
 -- Reads records that have not expired.
--- @include packed records
+-- @include packed expiring records
 -- ARGV: now, then keys. Returns a value or false for each key.
 local now = tonumber(ARGV[1])
 local answers = {}

@@ -1,6 +1,6 @@
 -- Stores records whose keys are free. A record that already has the same value gets the new expiry, or, if asked
 -- for, keeps a later one.
--- @include packed records
+-- @include packed expiring records
 -- ARGV: now, expiry or '', 1 to keep a later expiry or 0, then key, value, … Returns the values that the keys now have.
 local now, expiry = tonumber(ARGV[1]), tonumber(ARGV[2]) or math.huge
 local answers = {}

@@ -1,5 +1,5 @@
 -- Reads some records, in the order of their keys.
--- @include records
+-- @include expiring records
 -- ARGV: now, the first and the last key of the range, the most records to return, the most records to examine.
 -- Returns {the last key examined, or '' at the end, key, value, …}.
 local now, wanted, looks = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
