@@ -133,8 +133,10 @@ def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
     message = told(log_level="mars")
     assert "VOICEFLOW_RATE is 'fast' (the environment): give calls per second" in message
     assert "VOICEFLOW_LEASE is 'a while' (.env): give a number of seconds, or a number with a unit" in message
-    assert "burst is '0' (voiceflow.toml): Input should be greater than or equal to 1" in message
-    assert "--log-level is 'mars' (given directly): Input should be 'debug', 'info'" in message
+    assert "burst is '0' (voiceflow.toml): it should be greater than or equal to 1" in message
+    assert "--log-level is 'mars' (given directly): it should be 'debug', 'info'" in message
+    assert "--concurrency is 'many' (given directly): give a whole number" in told(concurrency="many")
+    assert "(given directly): give yes or no" in told(retry_not_created_5xx="perhaps")
 
 
 @pytest.mark.parametrize("base_url", [None, "http://127.0.0.1:8088"])
@@ -285,7 +287,7 @@ def test_a_broken_settings_file_is_named() -> None:
     assert "voiceflow.toml cannot be read" in told()
     Path("voiceflow.toml").unlink()
     Path(".env").write_bytes(b"VOICEFLOW_SOURCE=\xff\n")
-    assert ".env cannot be read" in told()
+    assert ".env cannot be read: it is not UTF-8 text" in told()
 
 
 def test_the_policy_has_the_limits_that_were_set() -> None:

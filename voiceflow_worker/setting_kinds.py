@@ -24,7 +24,8 @@ def read_networks(value: object) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{error}; give networks separated by commas, such as 10.0.0.0/8, 18.140.80.2") from None
+        reason = f"{error}; " if isinstance(error, ValueError) else ""
+        raise ValueError(f"{reason}give networks separated by commas, such as 10.0.0.0/8, 18.140.80.2") from None
 
 
 def parse_duration(text: str) -> timedelta:

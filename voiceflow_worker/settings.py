@@ -89,8 +89,8 @@ class _Given:
         try:
             text = path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise SettingsError(f"{self.name} ({self.place}) names {path}, which cannot be read: {reason}") from None
+            why = _why_unreadable(error)
+            raise SettingsError(f"{self.name} ({self.place}) names {path}, which cannot be read: {why}") from None
         if not text.strip():
             raise SettingsError(f"{self.name} ({self.place}) names {path}, which is empty")
         return text
@@ -163,16 +163,22 @@ def _layers() -> tuple[_Layer, ...]:
     try:
         dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding="utf-8-sig").env_vars
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{ENV_FILE} cannot be read: {error}") from None
+        raise SettingsError(f"{ENV_FILE} cannot be read: {_why_unreadable(error)}") from None
     try:
         toml = TomlConfigSettingsSource(BaseSettings, toml_file=TOML_FILE).toml_data
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{TOML_FILE} cannot be read: {error}") from None
+        raise SettingsError(f"{TOML_FILE} cannot be read: {_why_unreadable(error)}") from None
     return (
         _Layer(EnvSettingsSource(BaseSettings).env_vars, "the environment", PREFIX),
         _Layer(dotenv, ENV_FILE, PREFIX),
         _Layer(toml, TOML_FILE),
     )
+
+
+def _why_unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 class Settings(BaseModel):
@@ -364,6 +370,13 @@ def _shown_text(name: str, text: str) -> str:
     return without_secrets(text, options=True) if name in _ADDRESSES else text
 
 
+_WORDS = {
+    **dict.fromkeys(("bool_parsing", "bool_type"), "give yes or no"),
+    **dict.fromkeys(("int_from_float", "int_parsing", "int_type"), "give a whole number"),
+}
+"""Clauses that replace messages of pydantic, by the type of the error."""
+
+
 def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
     lines: list[str] = []
     for problem in error.errors(include_url=False):
@@ -372,7 +385,8 @@ def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{found.name} is not a setting")
             continue
-        reason = problem["msg"].removeprefix("Value error, ")
+        message = problem["msg"].removeprefix("Value error, ")
+        reason = _WORDS.get(problem["type"], message.replace("Input should be", "it should be"))
         hidden = name in _SECRETS or found.in_file
         said = "" if hidden else f" is {_shown_text(name, str(found.value))!r}"
         source = f"{found.place}, read from {found.value}" if found.in_file else found.place

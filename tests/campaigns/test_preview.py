@@ -214,7 +214,7 @@ def charged(place: int, number: str, price: str, currency: str, seconds: float) 
     [
         (
             "country,price\nSG,1\n",
-            "it lacks the columns per_minute or per_call, currency",
+            "it has no column per_minute or per_call, no column currency",
         ),
         ("country,currency,per_minute\nSG,USD,x\n", "line 2 has the price 'x'; write a number such as 0.045"),
         ("country,currency,per_minute\nSG,USD,-1\n", "line 2 has the price '-1'"),

@@ -137,7 +137,7 @@ def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warni
     assert len(requests(campaign)) == 4
     (found,) = campaign.repeats()
     assert (found.row, found.column, found.is_error) == (4, "destination", False)
-    assert found.message.startswith("2 rows would call a number again that an earlier row of the same batch calls with")
+    assert found.message.startswith("2 rows would call the number of an earlier row of the same batch again, with")
     assert "such as row 4 after row 2" in found.message
 
 

@@ -94,9 +94,9 @@ def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoke
         ("{{x|time}}", "25:00", "'25:00' is not a time of day; write it as 14:05 (filter time)"),
         ("{{x|time}}", "13:00 pm", "is not a time of day"),
         ("{{x|money('USD')}}", "1,250", "'1,250' is not an amount; write it as 1250.50, or as SGD 1250.50"),
-        ("{{x|money}}", "12", "'12' has no currency; write it as SGD 12, or name it: money('SGD')"),
+        ("{{x|money}}", "12", "'12' has no currency; write SGD 12, or name the currency: money('SGD')"),
         ("{{x|money('XQQ')}}", "12", "'XQQ' is not a currency"),
-        ("{{x|ordinal}}", "third", "'third' is not a whole number (filter ordinal)"),
+        ("{{x|ordinal}}", "third", "'third' is not a whole number of at most 9 digits, such as 3 (filter ordinal)"),
         ("{{x|digits}}", "A12", "'A12' contains more than digits; use the filter spell, which also speaks letters"),
         ("{{x|spell}}", "--", "'--' has no letters or digits"),
         ("{{x|date(language='xx')}}", "2030-01-31", "the language of 'xx' is not known"),
@@ -142,12 +142,14 @@ def test_a_missing_column_is_found_before_the_rows(tmp_path: Path) -> None:
 def test_an_unknown_filter_is_refused_with_a_hint() -> None:
     with pytest.raises(CampaignFileError, match="there is no filter monney; did you mean money") as raised:
         FlowTemplate.speaking("{{ amount|monney }}")
-    assert "date, digits, money, ordinal, spell and time" in str(raised.value)
+    assert "money? The filters for speech are date, digits, money, ordinal, spell and time" in str(raised.value)
+    with pytest.raises(CampaignFileError, match="there is no filter xyzzyx; the filters for speech are date, digits"):
+        FlowTemplate.speaking("{{ amount|xyzzyx }}")
 
 
 def test_a_voice_without_a_language_is_reported() -> None:
     assert (
-        "the voice 'Emily' has no language; give the language, such as language='en-US'"
+        "'Emily' does not begin with the code of a language; give the language, such as language='en-US'"
         in problem("{{x|date}}", "2030-01-31", "Emily")[1]
     )
     assert "no voice is set, so the language is unknown" in problem("{{x|date}}", "2030-01-31", None)[1]

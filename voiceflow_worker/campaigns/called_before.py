@@ -45,7 +45,8 @@ class CallsBefore:
     """A comparison of the rows of a file with the earlier calls in their batches.
 
     Rows with their own unique key are not compared: the store recognises their calls by the key. Earlier calls with the
-    same body as a row do not count: they are taken to come from an interrupted enqueue of this file.
+    same body as a row do not count: they are taken to come from an interrupted enqueue of this file. Calls that ended
+    without a ring do not count either. Rows with suppressed numbers are left out, because nobody calls these numbers.
     """
 
     def __init__(self, queue: CallQueue) -> None:
@@ -88,7 +89,10 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
-        """One earlier call in the batch for each of these numbers, in any spelling. Other numbers are left out."""
+        """One earlier call of the batch to each of these numbers, in any spelling. Numbers without one are left out.
+
+        Calls that ended without a ring do not count, nor do calls whose body is in this file too.
+        """
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:

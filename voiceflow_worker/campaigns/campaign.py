@@ -114,7 +114,8 @@ class Campaign:
     ) -> Report:
         """The report of the batch, also written to these files. The calls are read once for all files.
 
-        Without files, `totals_only` reads only the counters, which takes milliseconds. Raises OSError, StoreError.
+        Without files, `totals_only` reads only the counters, which takes milliseconds. Raises OSError, StoreError, and
+        InvalidInputError if two files are the same, or the library for Excel files is missing.
         """
         files = ReportFiles(csv=csv, xlsx=xlsx, html=html)
         if not files:

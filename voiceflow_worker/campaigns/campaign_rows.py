@@ -54,7 +54,7 @@ class CampaignRows:
         self.source = open_source(self.input, kind=options.file_kind, sheet=options.sheet, on_bytes=on_bytes)
         self.batch_id = options.batch_id or batch_of(self.input, purpose)
         """The batch of rows that do not name a batch."""
-        # Without a template, only the numbers and reserved columns of a CSV can be checked.
+        # Without a template, only the numbers and reserved columns of a table can be checked.
         self.is_bare = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
         if self.is_bare:
             options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
@@ -79,7 +79,10 @@ class CampaignRows:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
     def repeats(self) -> tuple[Finding, ...]:
-        """A warning if rows that were read so far call a number again with another body. To be asked after the rows."""
+        """The warning about rows that call a number again with another body; empty without such rows.
+
+        It is about the rows read so far: call this when all rows have been read.
+        """
         found = self._repeats.finding(file=self.file)
         return () if found is None else (found,)
 
@@ -100,7 +103,7 @@ class CampaignRows:
         return json_values(raw, is_body=self._options.template is None)
 
     def _is_new(self, found: Finding) -> bool:
-        """False for a warning about the source number that this file already has."""
+        """False for a warning about the source number that an earlier row of this file had too."""
         if found.is_error or found.path is None or not found.path.endswith(".params.source"):
             return True
         is_new = found.message not in self._source_warnings

@@ -54,10 +54,10 @@ def check_file(
 ) -> CheckReport:
     """Read a campaign, a request body or a call flow template, and report every problem in it.
 
-    Nothing is sent or stored. A validity that has passed is a warning. Without a template, only the numbers and
-    reserved columns of a CSV are checked. In a template, only the constant parts are checked. A file that cannot be
-    read is reported as a finding. With `assumptions`, a file of rows gets a preview. Raises InvalidInputError for a
-    wrong option.
+    Nothing is sent or stored. A validity that has passed is a warning. Without a template in the options, only the
+    numbers and reserved columns of a table are checked. If the file itself is a template, only its constant parts are
+    checked. A file that cannot be read is reported as a finding. With `assumptions`, a file of rows gets a preview.
+    Raises InvalidInputError for a wrong option.
     """
     findings = Findings()
     maker = None if assumptions is None else PreviewMaker(assumptions)

@@ -63,9 +63,9 @@ async def enqueue_file(
     """Make jobs of the rows of a file, and report the result.
 
     If a row is bad, nothing is enqueued, and the report names every bad row; with `skip_bad` the good rows are
-    enqueued. A row is bad if it breaks a rule, or if its unique key belongs to another call in the store. A row whose
-    call exists already, in the store or earlier in the file, is a duplicate and makes no job. A file whose enqueue was
-    interrupted can therefore be enqueued again.
+    enqueued. A row is bad if it breaks a rule, or if its unique key belongs to a different call in the store or earlier
+    in the file. A row whose call exists already, in the store or earlier in the file, is a duplicate and makes no job.
+    A file whose enqueue was interrupted can therefore be enqueued again.
 
     A row without its own unique key may call a number that already has a call with another body in the same batch, for
     example after the template was corrected. If there is such a row, nothing is enqueued. With `again`, such rows are
@@ -73,8 +73,8 @@ async def enqueue_file(
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
     queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. Raises
-    CampaignFileError for a file that cannot be read; nothing is stored then. Raises StoreError if the store fails; it
-    is then safe to enqueue the file again.
+    CampaignFileError for a file that cannot be read, and InvalidInputError for a wrong option; nothing is stored then.
+    Raises StoreError if the store fails; it is then safe to enqueue the file again.
     """
     if queue is None and not dry_run:
         raise ValueError("a queue is needed unless this is a dry run")

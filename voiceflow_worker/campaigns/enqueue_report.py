@@ -24,7 +24,7 @@ class EnqueueReport:
     `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
     list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs, or would have
-    made them if nothing was stored. `again` counts rows whose numbers already have a call in their batch.
+    made them if nothing was stored. `again` counts rows whose number already has a call with another body in the batch.
     `refused` is True if nothing was enqueued because of bad rows or rows counted in `again`.
     """
 
@@ -76,7 +76,7 @@ class Tally:
             self.findings.add([found.finding(file=self.file, severity=severity)])
 
     def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
-        """Count rows that were read."""
+        """Count rows that were read, and write the bad ones to `rejects`."""
         self.rows += len(judged.rows)
         self.valid += len(judged.new)
         self.duplicates += len(judged.known)
@@ -86,7 +86,7 @@ class Tally:
         _write(judged.bad, rejects)
 
     def taken(self, rows: Sequence[ReadRow], taken: Taken, rejects: RejectsFile | None) -> None:
-        """Count rows that were handed in. Before, all of them were counted as valid."""
+        """Count rows that were handed in, which `judged` counted as valid. The refused ones go to `rejects`."""
         if self.preview is not None:
             left_out = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
             self.preview.add(row for row in rows if row.raw.number not in left_out)

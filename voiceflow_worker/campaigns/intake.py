@@ -69,7 +69,7 @@ class Intake:
         return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
 
     async def hand_in(self, rows: Sequence[ReadRow], *, dry_run: bool = False) -> Taken:
-        """Enqueue new rows in one step. A dry run only finds the rows that would be refused."""
+        """Enqueue new rows in one step. A dry run only finds the rows that would be suppressed or refused."""
         taken = Taken()
         if self.queue is None:
             return taken

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
-    """The message that this batch has no calls in the queue, with similar batch ids; None if it has calls."""
+    """The message that this batch has no calls in the queue, with similar batch ids.
+
+    Returns None if the batch has calls, or if `batch` is None.
+    """
     from voiceflow_worker.core.ports.batch_names import BatchNames
 
     if batch is None:

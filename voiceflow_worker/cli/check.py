@@ -33,8 +33,8 @@ async def check(
 ) -> ExitCode:
     """Check call flows and campaign files. Nothing is sent or stored. Exit 0 if all calls can be sent, 2 if not.
 
-    Without --template or --say, only the numbers and reserved columns of a CSV are checked. For a file of rows, a
-    preview shows texts, duration and cost. With --json, one finding a line, and a last line with the preview.
+    Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a file of
+    rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the preview.
 
     Usage: [OPTIONS] FILE...
 

@@ -196,7 +196,7 @@ FLOW = "reminder-flow.json"
 
 @contextmanager
 def example_file(name: str) -> Generator[Path]:
-    """The path of an example file, valid while the block lasts."""
+    """Yield the path of an example file, which is valid while the block lasts."""
     # The wheel has the examples in this package; the sources have them only in the folder `examples`.
     packed = files("voiceflow_worker.cli").joinpath("demo_data", name)
     if packed.is_file():

@@ -41,8 +41,8 @@ async def doctor(
 ) -> ExitCode:
     """Check everything that calls depend on: settings, store, clock, credentials, numbers, webhook, workers, doubts.
 
-    Each warning and each failure has a remedy. Exit 1 if there is a failure; warnings exit 0. The checks call nobody
-    and change nothing, here or at 8x8.
+    Each warning and each failure has a remedy. Exit 1 if there is a failure, else 0. The checks call nobody and change
+    nothing, here or at 8x8.
 
     Args:
         call: After the checks, call this number and print each step as it happens. Give your own number, with a plus

@@ -23,17 +23,14 @@ from voiceflow_worker.model.text.counting import count_of
 LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
 """The seconds between two looks at a queue: the shortest and the longest."""
 _SHARE = 0.05
-"""The part of the time that looks may take. They read up to 2000 waiting calls in the process of the worker."""
+"""The part of the worker's time that looks may take. A look reads up to 2000 waiting calls in the worker's process."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
 
 @asynccontextmanager
 async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None]:
-    """Show how many calls of the queue have ended, and why others wait, while the block lasts.
-
-    Both come from one reading of the store.
-    """
+    """Show how many calls of the queue have ended, and why others wait, while the block lasts."""
     before = await calls.store.jobs.count(calls.name)
 
     async def look(shown: Meter) -> None:

@@ -13,7 +13,7 @@ def collect_less() -> None:
     nobody for 100 ms, more than once a second.
 
     Older objects are examined after every 100,000 new ones. When they were examined after every million, closed
-    connections filled 100 MB. It took 0.6 s to collect them, and the receiver answered nobody meanwhile.
+    connections filled 100 MB. Their collection took 0.6 s, during which the receiver answered nobody.
     """
     gc.collect()
     gc.freeze()

@@ -68,7 +68,10 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
 async def notifying(
     notifier: OutcomeWebhook | None, settings: Settings, store: Store, *, queue: str | None
 ) -> AsyncGenerator[OutcomeHooks | None]:
-    """Send the outcomes of a queue (None: of all queues) to the notifier while the block lasts."""
+    """Send the outcomes of a queue to the notifier while the block lasts. A queue of None stands for all queues.
+
+    Yields the hooks that send them; None without a notifier.
+    """
     if notifier is None:
         yield None
         return

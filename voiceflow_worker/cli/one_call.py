@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 VALID_FOR = timedelta(minutes=2)
 SUMMARY_WITHIN = timedelta(minutes=5)
-"""The longest wait for a summary. Ringing takes up to a minute and a half, and the text ten seconds."""
+"""The longest wait for a summary: ample, as ringing takes up to a minute and a half, and the text ten seconds."""
 LOOK_EVERY = 0.1
 TURN_AFTER = 5.0
-"""Seconds after which a queued call is reported to wait for the limits of its queue, if it has no other reason."""
+"""Seconds after which a call that is queued without a reason is reported to wait for the limits of its queue."""
 
 _ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 _NOT_LEFT = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -113,7 +113,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
 
         async with signals_to(stopped):
             for left in await _left_over(calls, batch, call.number):
-                # If it were sent, the phone would ring twice.
+                # If this worker sent the old call too, the phone would ring twice.
                 with suppress(TooLateError):
                     await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
                     tell(Step("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))

@@ -48,7 +48,7 @@ async def opened_queue(
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
-        # Such a command has one step. It may wait for a lock as long as the opening may.
+        # A command that makes no store has one step, which may wait for a lock as long as the opening may.
         patience = patience or max(settings.wait_for_store, _LEAST_PATIENCE)
     options: dict[str, Any] = {}
     if patience is not None and file_of(settings.store) is not None:
@@ -86,7 +86,7 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 
 def require_store(settings: Settings) -> None:
-    """Raise StoreUnavailableError if the store is a file that does not exist; the message names stores nearby."""
+    """Raise StoreUnavailableError if the store is a file that does not exist, and StoreCorruptError if it is empty."""
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 

@@ -19,7 +19,7 @@ Meter = Callable[[int, int, str], None]
 
 @contextmanager
 def meter(label: str) -> Generator[Meter]:
-    """Show a meter on stderr while the block lasts."""
+    """Show a meter on stderr while the block lasts. Yields the function that updates it."""
     if not sys.stderr.isatty():
         yield _Lines(printable_line(label))
         return
@@ -59,7 +59,7 @@ class _Lines:
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
 
     def _left(self, done: int, now: float) -> str:
-        """The remaining time, by the speed since the total is known; '' if nothing was done since the last line."""
+        """The remaining time, by the speed since the total became known; empty if nothing more was done meanwhile."""
         since, first = self._began
         if done in (first, self._shown) or done >= self._total:
             return ""

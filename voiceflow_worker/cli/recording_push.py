@@ -100,8 +100,9 @@ def _password(file: Path | None) -> str:
     if file is not None:
         try:
             password = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(f"the password cannot be read from {file}: {error}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise InvalidInputError(f"the password cannot be read from {file}: {reason}") from None
         password, source = password.rstrip("\r\n"), str(file)
     elif sys.stdin.isatty():
         password, source = getpass("Password of the server: "), "the terminal"

@@ -107,7 +107,10 @@ class RowOptions:
 
 @asynccontextmanager
 async def input_file(path: Path) -> AsyncGenerator[InputFile]:
-    """The file to read; `-` is standard input, which is read to its end first. Raises CampaignFileError."""
+    """Yield the file to read; `-` is standard input, which is read to its end first.
+
+    Raises CampaignFileError if standard input cannot be stored, and InvalidInputError if it is a terminal.
+    """
     from anyio.to_thread import run_sync
 
     from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input

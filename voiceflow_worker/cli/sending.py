@@ -18,7 +18,10 @@ from voiceflow_worker.settings import Settings
 
 @asynccontextmanager
 async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
-    """A worker, ready to run. Raises SettingsError without an API key or a sub-account; raises StoreError."""
+    """Open the store and the client for 8x8, and yield a worker that uses both.
+
+    Raises SettingsError if the API key or the sub-account is missing, and StoreError.
+    """
     voice = voice_client(settings)
     async with opened_queue(settings, makes=True) as calls, voice:
         worker = worker_of(settings, calls.store, voice)

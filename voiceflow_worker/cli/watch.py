@@ -175,7 +175,7 @@ class _Screen:
 
 @contextmanager
 def _single_keys() -> Generator[int | None]:
-    """A file descriptor that gives the terminal's keys one by one, without echo; None if stdin is not a terminal."""
+    """Yield a file descriptor that gives the terminal's keys one by one, unechoed; None if stdin is no terminal."""
     if not sys.stdin.isatty():
         yield None
         return

@@ -52,7 +52,7 @@ def picture(
 
 
 def figures(watched: Watched) -> str:
-    """The figures on one line: `30 of 90 calls done (33%), 2.5 calls/s, 0:00:24 left`."""
+    """The figures on one line: `30 of 90 calls done (33%), 2.5 calls/s by 1 worker, 0:00:24 left`."""
     progress = watched.progress
     share = f" ({progress.done / progress.total:.0%})" if progress.total else ""
     left = ""

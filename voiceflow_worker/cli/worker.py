@@ -152,7 +152,7 @@ async def _send_in_processes(
 
 
 def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncContextManager[None]:
-    """The lines that are shown while a worker sends."""
+    """A context that shows lines while a worker sends: why calls wait and, with `drain`, the progress of the drain."""
     from voiceflow_worker.cli.drain_report import drain_progress, waiting_lines
 
     return drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)

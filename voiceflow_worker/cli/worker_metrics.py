@@ -17,7 +17,7 @@ from voiceflow_worker.errors import StoreError
 def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
     """An app that serves the metrics of the queue and of the collector `more` at `GET /metrics`, for Prometheus.
 
-    It answers 503 while the store cannot be reached.
+    The app answers 503 while the store cannot be reached.
     """
 
     async def metrics(_request: Request) -> Response:
@@ -31,7 +31,7 @@ def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
 
 
 def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
-    """The metrics of a queue in the text format of Prometheus."""
+    """The metrics of a queue and of the collector `more`, in the text format of Prometheus."""
     registry = CollectorRegistry()
     if more is not None:
         registry.register(more)

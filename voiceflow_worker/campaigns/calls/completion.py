@@ -24,7 +24,7 @@ def complete(
     voice_profile: str | None,
     source_wins: bool = False,
 ) -> None:
-    """Fill in a body in place. Arguments that are None are left out. `find_problems` reports a malformed body.
+    """Fill in a body in place. Arguments that are None are left out. Malformed parts of the body stay as they are.
 
     The first call always goes to `destination`: if it went to a number in the template, every row would call that
     number. `source` and `voice_profile` are used if the flow has none. With `source_wins`, `source` also replaces a

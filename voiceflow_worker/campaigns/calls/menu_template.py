@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def opening_template(menu: Menu) -> FlowTemplate:
     """The template of a call that begins with this menu. It has `{{column}}` where the menu's texts have `{column}`.
 
-    Raises InvalidInputError for a menu whose prompt is a function.
+    Raises InvalidInputError if a text of the menu is a function, or contains `{{` or `{%`.
     """
     from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
     from voiceflow_worker.ivr.speech import names_in
@@ -34,7 +34,7 @@ def opening_template(menu: Menu) -> FlowTemplate:
         for part in text.values() if not isinstance(text, str) and not callable(text) else (text,):
             if isinstance(part, str) and ("{{" in part or "{%" in part):
                 raise InvalidInputError(
-                    f"a text of menu {menu.name} has curly brackets, which a campaign template would fill in: "
+                    f"a text of menu {menu.name} contains {{{{ or {{%, which a campaign template would replace: "
                     f"{Remedy.GIVE_TEMPLATE}"
                 )
     data = {name: f"{{{{{name}}}}}" for text in texts for name in names_in(text)}

@@ -18,7 +18,7 @@ class Purpose(Enum):
     """The purpose of reading a file."""
 
     CHECK = auto()
-    """The file is checked: a validity that has passed is a warning, and a CSV needs no template."""
+    """The file is checked: a validity that has passed is a warning, and a table needs no template."""
     ENQUEUE = auto()
     """The file is enqueued: a validity that has passed is an error, unless `valid_for` replaces it."""
 
@@ -30,17 +30,17 @@ class CampaignOptions:
     There are three special rules. A voice in the call flow overrides even the column. The option `batch_id` overrides
     the clientBatchId of a body; if both are missing, the batch is the file's name without its extension. `valid_for`
     counts from now, or from `not_before` if that is later. It replaces a missing or expired validity, and shortens a
-    longer one. It never extends a validity.
+    longer one. It does not extend a shorter one.
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers.
     `time_zone` is the zone of local times. Calls with a higher `priority` are sent first. `window` applies in the zone
     of the row, else in `time_zone`, else in the zone of the number called. If `redial` is None, the policy of the queue
     applies. `menu` names the first IVR menu of the calls. `data` is stored with each call, beside the columns of its
-    row. `keys` are unique keys by row number, which replace those of the rows. `stop_after_refused` (None: 10; 0:
-    never) is the number of consecutive refusals because of a voice or source after which the batch is held. The rules
-    of `stops` can also hold the batch. `file_kind` is the format of the file (None: it is detected). `sheet` is the
-    sheet of a workbook.
+    row. `keys` are unique keys by row number, which replace those of the rows. After `stop_after_refused` consecutive
+    refusals because of a voice or source, the batch is held; None means after 10, and 0 means never. The rules of
+    `stops` can also hold the batch. `file_kind` is the format of the file, which is detected by default. `sheet` is
+    the sheet of a workbook.
     """
 
     template: FlowTemplate | None = None

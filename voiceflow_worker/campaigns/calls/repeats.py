@@ -14,8 +14,8 @@ _PARTS = 256
 class Repeats:
     """The numbers of a file so far, and the rows that call them. They take 16 bytes a row.
 
-    They are compared when the whole file has been read. The rows are in parts, and all rows that call one number are in
-    the same part. So only one part at a time is made into a set.
+    The rows are compared when the whole file has been read. They are kept in parts, and all rows that call one number
+    are in the same part. So only one part at a time is made into a set.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Repeats:
         self._rows[part].append(row)
 
     def finding(self, *, file: str) -> Finding | None:
-        """The warning about all rows that call a number again, with the first of them; None without such rows."""
+        """The warning about all rows that call a number again, which names the first; None without such rows."""
         count = 0
         first: tuple[int, int] | None = None
         for marks, rows in zip(self._marks, self._rows, strict=True):
@@ -51,8 +51,8 @@ class Repeats:
             column="destination",
             severity=Severity.WARNING,
             message=(
-                f"{count_of(count, 'row')} would call a number again that an earlier row of the same batch calls with "
+                f"{count_of(count, 'row')} would call the number of an earlier row of the same batch again, with "
                 f"another body, such as row {row} after row {earlier}. Each of these rows is a call of its own. Remove "
-                "the rows that are not intended. A row with a unique_key is not reported"
+                "the rows that are not intended. Rows with a unique_key are not reported"
             ),
         )

@@ -182,7 +182,7 @@ class _Work:
         return body
 
     def number(self, name: str, *, required: bool) -> str | None:
-        """The phone number in the column `name`, in E.164 form; None if it is missing or wrong."""
+        """The number in the column `name`, or in the options, in E.164 form; None if it is missing or wrong."""
         text = self.values.reserved.get(name)
         if text is None and name == "source":
             text = self.options.source

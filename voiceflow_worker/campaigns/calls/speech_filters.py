@@ -101,8 +101,8 @@ def guarded(name: str, function: Callable[..., object]) -> Callable[..., object]
 def unknown_filter(name: str, known: Mapping[str, object]) -> str:
     """The message about a filter that does not exist."""
     close = get_close_matches(name, known, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no filter {name}{meant}; filters for speech are date, digits, money, ordinal, spell and time"
+    meant = f"; did you mean {close[0]}? The" if close else "; the"
+    return f"there is no filter {name}{meant} filters for speech are date, digits, money, ordinal, spell and time"
 
 
 def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
@@ -165,7 +165,7 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
         raise ValueError(f"{text[:40]!r} is not an amount; write it as 1250.50, or as SGD 1250.50")
     code = (match[1] or match[3] or currency or "").upper()
     if not code:
-        raise ValueError(f"{text[:40]!r} has no currency; write it as SGD {match[2]}, or name it: money('SGD')")
+        raise ValueError(f"{text[:40]!r} has no currency; write SGD {match[2]}, or name the currency: money('SGD')")
     if not is_currency(code):
         raise ValueError(f"{code[:10]!r} is not a currency; write three letters, such as SGD")
     amount = Decimal(match[2])
@@ -177,10 +177,10 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
 def ordinal(text: str, locale: Locale) -> str:
     """An ordinal number: 3rd, 3., 第3."""
     if not _WHOLE.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is not a whole number")
+        raise ValueError(f"{text[:40]!r} is not a whole number of at most 9 digits, such as 3")
     forms = _ORDINALS.get(locale.language)
     if forms is None:
-        raise ValueError(f"ordinals of {locale.english_name} are not known; write the word in the cell")
+        raise ValueError(f"the ordinals of {locale.english_name} are not known; write the word in the cell")
     number = int(Decimal(text))
     if isinstance(forms, str):
         return forms.format(number)
@@ -215,7 +215,8 @@ def _locale(voice: str) -> Locale:
 
     match = _VOICE_LANGUAGE.match(voice)
     if match is None:
-        what = f"the voice {voice[:40]!r} has no language" if voice else "no voice is set, so the language is unknown"
+        code = f"{voice[:40]!r} does not begin with the code of a language"
+        what = code if voice else "no voice is set, so the language is unknown"
         raise ValueError(f"{what}; give the language, such as language='en-US'")
     for name in dict.fromkeys(("_".join(filter(None, match.groups())), match[1])):
         try:

@@ -124,8 +124,9 @@ class FlowTemplate:
     def fill(self, values: Mapping[str, object], *, spoken: Callable[[], str] | None = None) -> Filled:
         """Fill in the template with a row's values. Empty texts and null count as missing.
 
-        An optional parameter whose text is one empty variable is left out. Texts for numbers and booleans are
-        converted. If `spoken` is given, it is called for each spoken text, and its result replaces that text.
+        An optional parameter is left out if its text is a single variable that is missing or empty. Texts for numbers
+        and booleans are converted. If `spoken` is given, it is called for each spoken text, and its result replaces
+        that text.
         """
         problems: list[TemplateProblem] = []
 

@@ -96,8 +96,8 @@ class TemplateText:
     def filled(self, values: Mapping[str, object]) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
 
-        For an optional parameter whose text is one empty variable, the result is LEFT_OUT. Raises UnfitValueError if
-        values are missing or empty, or if the template fails.
+        For an optional parameter whose text is a single variable that is missing or empty, the result is LEFT_OUT.
+        Raises UnfitValueError if values are missing or empty, or if the template fails.
         """
         if self.is_optional and values.get(self.only or "") in (None, ""):
             return LEFT_OUT
@@ -109,7 +109,7 @@ class TemplateText:
     def _joined(self, values: Mapping[str, object]) -> str | None:
         """The filled-in text, if it has only plain variables, each with a non-empty text; else None.
 
-        It takes 0.5 µs; Jinja takes 7 µs.
+        This takes 0.5 µs; Jinja, which fills in all other texts, takes 7 µs.
         """
         if self._pieces is None:
             return None
@@ -240,7 +240,7 @@ def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[st
 
 @lru_cache(maxsize=1024)
 def _blank(name: str) -> object:
-    """The value of an empty cell. It is false in conditions, `default` and `or` replace it, and printing it fails."""
+    """The value of an empty cell: false in conditions, and replaced by `default` and `or`. To print it is an error."""
     from jinja2 import Undefined, UndefinedError
 
     class Blank(Undefined):

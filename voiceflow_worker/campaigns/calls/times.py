@@ -60,8 +60,10 @@ def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
     date, clock, offset = match.groups()
     try:
         moment = datetime.fromisoformat(f"{date}T{clock}{(offset or '').upper()}")
-    except ValueError as error:
-        raise ValueError(f"{text[:40]!r} is not a time: {error}") from None
+    except ValueError:
+        raise ValueError(
+            f"{text[:40]!r} is not a time: there is no such day, time of day or offset; correct it"
+        ) from None
     if moment.tzinfo is not None:
         return _in_utc(moment, text)
     if zone is None:
@@ -74,7 +76,7 @@ def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
     # PEP 495: conversion to UTC and back changes a time that does not exist, but not a time that happens twice.
     if _in_utc(first, text).astimezone(zone).replace(tzinfo=None) != moment:
         raise ValueError(
-            f"{text[:40]!r} does not exist in {zone.key}: the clocks skip it; give another time, or an offset"
+            f"{text[:40]!r} does not exist in {zone.key}: the clocks skip it; give another time, or write an offset"
         )
     raise ValueError(
         f"{text[:40]!r} happens twice in {zone.key}: the clocks go back; write it with an offset, as {_EXAMPLE}"

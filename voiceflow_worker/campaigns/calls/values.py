@@ -23,11 +23,11 @@ class RowValues:
     """The values of the columns that are not reserved, by their names in the file. Empty values are left out."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
-    """A tuple (column, 8x8 code, message) for each value of a wrong type."""
+    """A tuple (column, 8x8 code, message) for each value that cannot be used."""
 
 
 class CsvValues:
-    """The reader of the values of CSV rows. It parses the header once."""
+    """The reader of the values of a table's rows. It parses the header once."""
 
     def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
         self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]

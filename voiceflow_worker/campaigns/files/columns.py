@@ -27,7 +27,7 @@ _NUMBER_COLUMNS = (
 
 
 def folded(name: str) -> str:
-    """The name of a column in lower case, with _ for spaces and hyphens: `Unique Key` becomes `unique_key`."""
+    """The name of a column in lower case, with _ for spaces and punctuation: `Unique Key` becomes `unique_key`."""
     return _NOT_A_WORD.sub("_", name.strip().casefold()).strip("_")
 
 

@@ -14,7 +14,7 @@ from voiceflow_worker.errors import CampaignFileError
 
 _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
-"""The largest number of lines in a record. Without it, an unclosed quote would take in the good rows that follow."""
+"""The largest number of lines in a record. Without a limit, an unclosed quote would swallow the good rows after it."""
 
 _LONGEST_CELL = 131_072
 """The largest number of characters in a cell, which is the limit of Python's csv module."""
@@ -108,7 +108,7 @@ class CsvRows(RowSource):
         return text, cells
 
     def _unreadable(self, line: Line, problem: str) -> RawRow:
-        # It stays one cell: its cells might be taken for a good row when the rejects are read again.
+        # The line stays one cell: if it were split, it might be read as a good row when the rejects are enqueued.
         cells = (line.text.rstrip("\n"),)
         return RawRow(number=line.number, text=line.text, cells=cells, problems=((None, f"the line {problem}"),))
 
@@ -165,6 +165,8 @@ def _cells(text: str, delimiter: str) -> tuple[str, ...] | str:
         reason = str(error)
         if "unexpected end of data" in reason:
             return _OPEN_QUOTE
+        if "field limit" in reason:
+            return f"has a cell of more than {_LONGEST_CELL} characters; shorten it"
         if "expected after" in reason:
             return 'has a character after a closing quote ("); write "" for a quote within a cell, as in "5"" pipe"'
         return f"cannot be read as CSV: {reason}"

@@ -51,9 +51,10 @@ class InputFile:
 
     @contextmanager
     def opened(self) -> Generator[tuple[io.BufferedReader, Callable[[], int]]]:
-        """Open the file. Yields a reader of its unpacked bytes, and a function for the number of bytes read.
+        """Open the file. Yields a reader of its bytes, and a function that returns how many were read from the disk.
 
-        Raises CampaignFileError if the file cannot be read, also for an error during the block.
+        A gzip file is unpacked while it is read, and the function then counts packed bytes. Raises CampaignFileError
+        if the file cannot be opened, and for an OSError or damaged gzip data during the block.
         """
         try:
             with self.opened_raw() as raw:

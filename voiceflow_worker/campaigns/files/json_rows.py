@@ -15,7 +15,7 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 LARGEST_DOCUMENT = 10_000_000
-"""The largest size of one JSON document, in bytes. A body with two texts of 3000 characters has at most 30 KB."""
+"""The largest size of one JSON document, in bytes: ample, as a body with two texts of 3000 characters has 30 KB."""
 
 NOT_JSON, NO_CALL = -1001, -1013
 """The codes of 8x8 for a body that is not JSON, and for a body that does not begin with a call."""

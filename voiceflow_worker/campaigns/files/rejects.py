@@ -22,7 +22,7 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 
 
 class RejectsFile:
-    """The file of rejected rows, in the form of their source: a CSV with its own delimiter, or JSON lines.
+    """The file of rejected rows, in the form of the file they are from: a CSV with its delimiter, or JSON lines.
 
     The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row, so that the reasons are
     in one column even if some rows have too many cells.
@@ -92,12 +92,12 @@ class RejectsFile:
             case _:
                 # Without a JSON object there is no key for the reason: it becomes a comment above the line.
                 text = raw.text.rstrip()
-                # A line with NUL characters has lost them. As a JSON string, it is no call before it is corrected.
+                # A line that had NUL characters has lost them. As a JSON string, it cannot be called uncorrected.
                 is_changed = bool(raw.problems) and raw.code is None
                 file.write(f"// {REASON}: {reason}\n{orjson.dumps(text).decode() if is_changed else text}\n")
 
     def _row(self, file: IO[str], reason: str, cells: Sequence[str]) -> None:
-        # A file of rejects has a reason already. A row of one cell has lost it, or could not be read.
+        # In a file of rejects, the first cell of a row is the old reason, except in a row of a single cell.
         own = cells[1:] if self._source.columns[0] == REASON and len(cells) > 1 else cells
         csv.writer(file, delimiter=self._source.delimiter or ",", lineterminator="\n").writerow([reason, *own])
 

@@ -95,8 +95,9 @@ class CallPlan:
         self._rows += 1
 
     def simulated(self, start: datetime, *, rate: float | None) -> Course:
-        """The course of calls that leave from `start` on, `rate` a second (None: at once), by the rules of the queue.
+        """The course of calls that leave from `start` on, by the rules of the queue.
 
+        The calls leave at `rate` calls per second; None means that calls which are due leave at once.
         Calls of a higher priority leave first, then those that are due earlier. A call whose window closes before its
         turn is due again when the window opens again. Each call is assumed to need one attempt.
         """

@@ -26,8 +26,8 @@ _UNKNOWN = "unknown"
 class PreviewOptions:
     """The assumptions of a preview.
 
-    `rate` is in calls per second (None: unlimited). At most `max_active` calls are open at the same time. Each call
-    lasts `seconds` (None: the time to speak its texts). `time_zone` is the zone of the times that people read.
+    `rate` is in calls per second; None means unlimited. At most `max_active` calls are open at the same time. Each call
+    lasts `seconds`, by default the time to speak its texts. `time_zone` is the zone of the times that people read.
     """
 
     rate: float | None = 10.0
@@ -84,7 +84,7 @@ class Preview:
 
     @property
     def ends_at(self) -> datetime | None:
-        """The end of the last call."""
+        """The expected end of the last call; None if no call leaves."""
         if self.course.last is None:
             return None
         each = self.seconds / self.calls if self.calls else 0.0

@@ -156,4 +156,4 @@ def _header_problem(names: Sequence[str]) -> str | None:
     lacking = [" or ".join(each) for each in (_PLACES, _PRICES) if not present & set(each)]
     if "currency" not in present:
         lacking.append("currency")
-    return f"is not a price table: it lacks the columns {', '.join(lacking)}" if lacking else None
+    return f"is not a price table: it has no column {', no column '.join(lacking)}" if lacking else None

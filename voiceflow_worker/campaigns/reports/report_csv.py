@@ -16,7 +16,7 @@ from voiceflow_worker.model.text.printable import printable
 # harmless, and so is a number with single spaces, such as +65 8765 4321.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
 # A program may take another character than the comma for the delimiter. A cell then begins in the middle of a text.
-# Quotes do not prevent this, because they too are in the middle of a cell.
+# Quotes around the text do not prevent this: for such a program, they are not at the ends of a cell.
 _NEXT_CELL = re.compile(r"([;|\t\r\n])((?:[^\S\t\r\n]|\")*[=+\-@\uff1d\uff0b\uff0d\uff20][^;|\t\r\n]*)")
 _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 

@@ -23,7 +23,7 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFiles:
-    """The files that a report is written to. None: that format is not written.
+    """The files that a report is written to. A format whose file is None is left out.
 
     Raises InvalidInputError if two formats have the same file.
     """
@@ -49,11 +49,13 @@ async def write_report_files(
     *,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[Report]:
-    """Write the reports of these batches (None: the whole queue) side by side into each file; returns the reports.
+    """Write the reports of these batches into the files, and return the reports.
 
-    Each call is read once, and without files only the facts of each call are read. Each file gets its name when it is
-    complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or
-    `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing.
+    A batch id of None stands for the whole queue. The Excel and the HTML file have the reports side by side, and the
+    calls; the CSV has only the calls, one on each line. Each call is read once, and without files only the facts of
+    each call are read. Each file gets its name when it is complete. Memory does not grow with the calls. `progress` is
+    called with a number of calls and a text: `read`, or, for CSV and Excel, `written to FILE`. Raises OSError,
+    StoreError, and InvalidInputError if a library is missing.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()
@@ -85,7 +87,7 @@ async def write_report_files(
 
 
 async def _stepped(file: Path, steps: Generator[int], progress: Callable[[int, str], None] | None) -> None:
-    """Run the steps in a thread. A cancellation takes effect between two steps, and closes the generator."""
+    """Run the steps of a generator in threads. A cancellation takes effect after a step, and closes the generator."""
     with closing(steps):
         while (count := await to_thread.run_sync(next, steps, None)) is not None:
             if progress is not None:

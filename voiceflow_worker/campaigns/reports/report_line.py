@@ -48,7 +48,11 @@ COLUMNS = ReportLine._fields[:-1]
 
 
 def report_line(job: Job) -> ReportLine:
-    """The line of a job: its newest outcome, else 8x8's answer to its last POST, else the reason for its state."""
+    """The line of a job, with its newest outcome.
+
+    Without an outcome, `code` is that of 8x8's answer to the last POST, and `message` is the reason for the job's
+    state, else the message of that answer.
+    """
     outcome, post = job.outcome, job.last_post
     status = ""
     code = post.code if post is not None else None

@@ -16,14 +16,14 @@ _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
-"""The digits that a shortened number such as 6.58765E+09 shows, and the fewest digits that are shortened."""
+"""The number of digits in a shortened number such as 6.58765E+09, and the fewest digits of a number shown like this."""
 
 EXACT = 10**15
 """The smallest number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
 
 
 def missing_library(what: str) -> CampaignFileError:
-    """The error for a file that cannot be read because a library is not installed."""
+    """The error for a file whose library is not installed. `what` begins the sentence: `X is a workbook, which`."""
     return CampaignFileError(
         f"{what} needs libraries that are not installed: pip install 'voiceflow-worker[files]', or save it as CSV"
     )

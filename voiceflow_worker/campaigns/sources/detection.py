@@ -34,7 +34,7 @@ def open_source(
     sheet: str | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
-    """The rows of a file. `kind` is the format (None: it is detected), and `sheet` is the sheet of a workbook.
+    """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook.
 
     Raises CampaignFileError if the file cannot be read.
     """

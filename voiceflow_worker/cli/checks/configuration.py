@@ -44,7 +44,7 @@ async def unknown_settings() -> Diagnosis:
 
 
 async def account(context: CheckContext) -> Diagnosis:
-    """Check that an API key and a sub-account are set."""
+    """Check that an API key and a sub-account are set, and that the base URL can be used with the key."""
     missing = context.settings.missing_for_calls()
     if missing:
         names, _, ways = zip(*(each.partition(": ") for each in missing), strict=True)

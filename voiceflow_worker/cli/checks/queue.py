@@ -41,7 +41,7 @@ async def workers(context: CheckContext) -> Diagnosis:
 
 
 async def holds(context: CheckContext) -> Diagnosis:
-    """Check that no queue or batch is held."""
+    """Check that neither the queue nor one of its batches is held."""
     store, queue = context.store, context.settings.queue
     now = store.clock.now()
     closed = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)]
@@ -91,7 +91,7 @@ async def losses(context: CheckContext) -> Diagnosis:
 
 
 async def numbers(context: CheckContext) -> Diagnosis:
-    """Check that 8x8 has not reported a number as unusable."""
+    """Check that 8x8 has not reported a number as Unhealthy, Expiring or Inactive."""
     found = await NumberHealth(context.store).standing()
     if not found:
         return ok("8x8 has reported no number as Unhealthy, Expiring or Inactive")
@@ -131,7 +131,7 @@ async def limits(context: CheckContext) -> Diagnosis:
 
 
 def _as_settings(limits: Limits, others: Limits) -> str:
-    """The settings to change, from those of the other limits, to get these limits."""
+    """The changes of settings that turn the limits `others` into `limits`, as a clause."""
     changes: list[str] = []
     if limits.rate != others.rate:
         changes.append(f"set VOICEFLOW_RATE={'unlimited' if limits.rate is None else f'{limits.rate:g}'}")

@@ -21,7 +21,7 @@ from voiceflow_worker.model.text.counting import count_of
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE
 LITTLE = 1024 * MEGABYTE
-"""Free bytes below which the doctor warns. A call takes about 2 KB; the write-ahead log may grow to 64 MB."""
+"""Free bytes below which the doctor warns: room for about 500,000 calls of 2 KB. The write-ahead log may take 64 MB."""
 FULL = 2
 """The value of PRAGMA synchronous that guarantees that a commit is on the disk when it returns."""
 SOUND_SQLITE = (3, 51, 3)
@@ -157,26 +157,26 @@ def disk_space(path: Path) -> Diagnosis:
 
 
 def permissions(path: Path) -> Diagnosis | None:
-    """Check that this user may write the store, and that others may not read it."""
+    """Check that this user is allowed to read and write the store, and that other users are not."""
     if not path.parent.is_dir():
         return None
     needed = [each for each in (path.parent, path) if each.exists()]
     locked = [str(each) for each in needed if not os.access(each, os.R_OK | os.W_OK)]
     if locked:
         return failure(
-            f"this user may not write {', '.join(locked)}",
-            remedy="allow this user to write the file and its folder, because SQLite creates files beside it",
+            f"this user is not allowed to both read and write {', '.join(locked)}",
+            remedy="allow this user to read and write the file and its folder, because SQLite creates files beside it",
         )
     if not path.exists():
-        return ok(f"this user may write in {path.parent}")
+        return ok(f"this user is allowed to write in {path.parent}")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         return warning(
-            f"everybody on this machine may {'write' if mode & stat.S_IWOTH else 'read'} the store (mode "
+            f"everybody on this machine is allowed to {'write' if mode & stat.S_IWOTH else 'read'} the store (mode "
             f"{mode:04o}), which holds telephone numbers and call texts",
             remedy=f"chmod o-rw {path}*",
         )
-    return ok(f"mode {mode:04o}, and this user may write the store")
+    return ok(f"mode {mode:04o}, and this user is allowed to write the store")
 
 
 async def journals(context: CheckContext) -> Diagnosis | None:

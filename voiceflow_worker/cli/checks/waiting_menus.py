@@ -32,7 +32,7 @@ class WaitingMenus:
 
 async def menus_waiting(store: Store, queue: str) -> tuple[str, ...]:
     """The names of the menus of the next waiting calls, in alphabetical order. At most `MOST_CALLS` calls are read."""
-    # By due time, because this order reads no more than these calls: 7 ms in 100,000, and by id 30 ms.
+    # By due time: in a queue of 100,000 calls this takes 7 ms, because no other calls are read. By id it takes 30 ms.
     query = Query(queue=queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=MOST_CALLS)
     return tuple(sorted({job.menu for job in await store.jobs.find(query) if job.menu is not None}))
 

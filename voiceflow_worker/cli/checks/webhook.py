@@ -93,7 +93,7 @@ def health_url(url: str) -> str:
 
 
 async def secret(context: CheckContext) -> Diagnosis | None:
-    """Check that both the receiver and 8x8 have a secret, or that neither has."""
+    """Check that the receiver and 8x8 both have a secret, or neither has and only listed networks may send events."""
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
