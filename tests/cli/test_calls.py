@@ -133,6 +133,11 @@ def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: 
     assert "--limit 0 lists all" in voiceflow("calls", "list", *store).err
 
 
+def test_a_list_without_a_limit_may_be_empty(voiceflow: Program, store: Store) -> None:
+    ended = voiceflow("calls", "list", "--limit", "0", *store)
+    assert (ended.code, ended.out, ended.err) == (0, "no calls\n", "")
+
+
 def test_pages_make_one_list(voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.cli.calls.PAGE", 3)
     jobs = enqueued(voiceflow.folder, 7)

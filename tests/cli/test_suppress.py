@@ -42,6 +42,8 @@ def test_people_read_a_table(voiceflow: Program) -> None:
     assert "+6587654322" not in ended.out
     assert "--limit 0 lists all" in ended.err
     assert "+6587654321 is off the list" in voiceflow("suppress", "remove", "+6587654321").out
+    voiceflow("suppress", "remove", "+6587654322")
+    assert voiceflow("suppress", "list", "--limit", "0").err == ""
 
 
 def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:

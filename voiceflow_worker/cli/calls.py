@@ -115,7 +115,7 @@ async def list_calls(
         _tell_table(output, shown)
         if not shown and number is not None and number != destination:
             output.note(f"{destination} was read as {number}; a national number needs its country code in front")
-        if len(shown) == limit:
+        if limit and len(shown) == limit:
             output.note(f"only {limit} calls are listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
 
 

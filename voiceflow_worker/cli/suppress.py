@@ -127,7 +127,7 @@ async def list_numbers(
         return
     rows = [(each.number, in_words(each.since), _end_of(each), each.reason, each.job_id) for each in shown]
     output.table(("number", "since", "until", "reason", "by call"), rows)
-    if number is None and len(shown) == limit:
+    if number is None and limit and len(shown) == limit:
         output.note(f"only {limit} numbers are listed; --limit 0 lists all")
 
 
