@@ -101,7 +101,7 @@ async def test_sessions_whose_names_begin_alike_are_not_mixed_up(store: Store) -
 
 
 async def test_they_end_by_themselves(store: Store, clock: ManualClock) -> None:
-    progress = CallProgress(store, states_for=timedelta(days=7), recordings_for=timedelta(days=30))
+    progress = CallProgress(store, recordings_for=timedelta(days=30))
     await progress.status(state("RINGING"))
     await progress.recording(recording("UPLOAD_COMPLETED", file_path="/r.wav"))
     clock.advance(timedelta(days=8))

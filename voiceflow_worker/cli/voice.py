@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import SettingsError
@@ -12,8 +11,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 
-def voice_client(settings: Settings, *, patience: timedelta | None = None) -> VoiceClient:
-    """A client, not opened yet. `patience` shortens its time limits. Raises SettingsError for missing settings."""
+def voice_client(settings: Settings) -> VoiceClient:
+    """A client, not opened yet. Raises SettingsError for missing settings."""
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import unknown_variables
 
@@ -21,4 +20,4 @@ def voice_client(settings: Settings, *, patience: timedelta | None = None) -> Vo
     if missing:
         misspelt = [each.in_words() for each in unknown_variables() if each.suggestion]
         raise SettingsError("; ".join([*missing[:-1], f"{missing[-1]} (`voiceflow demo` needs no account)", *misspelt]))
-    return VoiceClient.from_settings(settings, patience=patience)
+    return VoiceClient.from_settings(settings)

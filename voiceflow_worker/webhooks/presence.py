@@ -50,7 +50,7 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
 
 
 @asynccontextmanager
-async def sampled(rates: RateHistory, *, every: timedelta = SAMPLED_EVERY) -> AsyncGenerator[None]:
+async def sampled(rates: RateHistory) -> AsyncGenerator[None]:
     """Store a sample of the rates at every interval, until the block ends."""
 
     async def keep_sampling() -> None:
@@ -59,7 +59,7 @@ async def sampled(rates: RateHistory, *, every: timedelta = SAMPLED_EVERY) -> As
                 await rates.sample()
             except StoreError as error:
                 _log.warning("a sample of the rates was not stored; the rate curve has a gap", error=str(error))
-            await anyio.sleep(every.total_seconds())
+            await anyio.sleep(SAMPLED_EVERY.total_seconds())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keep_sampling)

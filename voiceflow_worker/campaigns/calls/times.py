@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
+
+from voiceflow_worker.model.numbers.time_zone import zone_named
 
 _FORM = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
@@ -17,8 +18,9 @@ _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
 def read_zone(name: str) -> ZoneInfo:
     """The time zone of this name in the time zone database, such as Asia/Singapore. Raises ValueError."""
-    zone = _zone(name.strip())
-    if zone is not None:
+    # The database also has abbreviations such as EST, without the summer time that people expect.
+    is_full = "/" in name or name.strip() in {"UTC", "GMT"}
+    if is_full and (zone := zone_named(name.strip())) is not None:
         return zone
     known = available_timezones()
     if not known:
@@ -33,17 +35,6 @@ def read_zone(name: str) -> ZoneInfo:
     close = get_close_matches(place.casefold(), by_city, n=1)
     hint = f"; did you mean {by_city[close[0]]}?" if close else ""
     raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
-
-
-@lru_cache(maxsize=256)
-def _zone(name: str) -> ZoneInfo | None:
-    # The database also has abbreviations such as EST, without the summer time that people expect.
-    if "/" not in name and name not in {"UTC", "GMT"}:
-        return None
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # an unknown name, a name with .., a folder
-        return None
 
 
 def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:

@@ -78,16 +78,14 @@ class _Event:
 class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
-    States are kept for `states_for`, recordings for `recordings_for`. Events that arrive together share a trip to the
-    store. Methods raise StoreError; it is then safe to call them again.
+    Recordings are kept for `recordings_for`. Events that arrive together share a trip to the store. Methods raise
+    StoreError; it is then safe to call them again.
     """
 
-    def __init__(
-        self, store: Store, *, states_for: timedelta = STATES_KEPT, recordings_for: timedelta = RECORDINGS_KEPT
-    ) -> None:
+    def __init__(self, store: Store, *, recordings_for: timedelta = RECORDINGS_KEPT) -> None:
         self._number_health = NumberHealth(store)
         self._clock = store.clock
-        self._states = json_records(store, STATES, LegState, keep_for=states_for)
+        self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
         self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
         self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
