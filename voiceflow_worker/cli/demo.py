@@ -154,9 +154,7 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
         title="Outcomes of the calls",
     )
     tell_findings(
-        output,
-        [found for found in shown.enqueued.findings if found.is_error],
-        title="Bad rows, which were not called",
+        output, [found for found in shown.enqueued.findings if found.is_error], title="Bad rows, which were not called"
     )
     twice = [number for number, times in shown.rang.items() if times > 1]
     rang = f"these more than once: {', '.join(twice)}" if twice else "none of them twice"

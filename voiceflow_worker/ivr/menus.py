@@ -133,13 +133,7 @@ class Menus:
         if flow is None:
             flow = await self._fallen_back(plan)
         return MenuAnswer(
-            flow=flow,
-            result=result,
-            menu=plan.menu,
-            press=plan.press,
-            trouble=trouble,
-            error=error,
-            seconds=seconds,
+            flow=flow, result=result, menu=plan.menu, press=plan.press, trouble=trouble, error=error, seconds=seconds
         )
 
     async def not_bridged(self, plan: Plan, reason: str) -> MenuAnswer:

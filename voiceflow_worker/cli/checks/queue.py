@@ -125,8 +125,7 @@ async def limits(context: CheckContext) -> Diagnosis:
             f"meant to have those of the queue, {_as_settings(stored, held)} here too"
         )
     return warning(
-        f"the queue has {in_words(stored)}, but the settings here say {in_words(wanted)}",
-        remedy="; ".join(remedies),
+        f"the queue has {in_words(stored)}, but the settings here say {in_words(wanted)}", remedy="; ".join(remedies)
     )
 
 

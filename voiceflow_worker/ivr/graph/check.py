@@ -151,8 +151,7 @@ class _Walk:
                 elif _never_ends(path):
                     seen.add(menu.name)
                     yield _warning(
-                        "a silent caller hears up to 100 questions: let a fallback end the call",
-                        path=menu.name,
+                        "a silent caller hears up to 100 questions: let a fallback end the call", path=menu.name
                     )
 
     def _caller(self, menu: Menu, manner: Manner) -> Caller:

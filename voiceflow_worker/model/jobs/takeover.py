@@ -7,14 +7,7 @@ from datetime import datetime
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
-from voiceflow_worker.model.jobs.lifecycle import (
-    by_placed_post,
-    ended,
-    into_doubt,
-    requeued,
-    unless_placed,
-    with_post,
-)
+from voiceflow_worker.model.jobs.lifecycle import by_placed_post, ended, into_doubt, requeued, unless_placed, with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import REASON, is_noted, lasting, spanning, with_merged
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED

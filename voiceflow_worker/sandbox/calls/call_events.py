@@ -62,13 +62,7 @@ def session_seconds(call: Call) -> float:
 
 def event(event_type: str, description: str, payload: Mapping[str, object]) -> dict[str, object]:
     """Return an event: the payload in the envelope that all events of the service have."""
-    return {
-        "namespace": "VOICE",
-        "eventType": event_type,
-        "description": description,
-        "version": 1,
-        "payload": payload,
-    }
+    return {"namespace": "VOICE", "eventType": event_type, "description": description, "version": 1, "payload": payload}
 
 
 def _leg(call: Call, leg: SessionLeg) -> dict[str, object]:

@@ -88,12 +88,7 @@ def created(call: Call) -> HttpAnswer:
 
 def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> HttpAnswer:
     """Return a refusal. `code` is the 8x8 code, or the HTTP status if there is none."""
-    said = {
-        "sessionStatus": "NOT_CREATED",
-        "callFlowRequestId": new_id(),
-        "statusCode": code,
-        "statusMessage": message,
-    }
+    said = {"sessionStatus": "NOT_CREATED", "callFlowRequestId": new_id(), "statusCode": code, "statusMessage": message}
     body = orjson.dumps(said)
     summary = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
     return HttpAnswer(status=status, body=body, summary=summary, code=code if code < 0 else None, headers=headers or {})

@@ -126,11 +126,7 @@ class Delivery:
         at, began = time.time(), time.perf_counter()
         try:
             async with self._client().post(
-                hook.url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=within),
+                hook.url, data=body, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=within)
             ) as answer:
                 content = await answer.read()
                 status = answer.status
