@@ -17,7 +17,7 @@ DATE = "Fri, 20 Nov 2026 09:00:00 GMT"  # an hour off `NOW`: one of the two cloc
 
 def wait(*values: str, date: str | None = None) -> timedelta | None:
     headers = [("Retry-After", value) for value in values] + ([] if date is None else [("Date", date)])
-    return read_retry_after(httpx.Headers(headers), now=NOW)
+    return read_retry_after(httpx.Headers(headers).raw, now=NOW)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1), ("120", 120), (" 7 ", 7), ("1.5", 1.5), ("007", 7)])
@@ -56,7 +56,7 @@ def test_an_absurd_wait_is_an_hour(text: str) -> None:
     ],
 )
 def test_what_names_no_time_ahead_means_no_wait(text: str) -> None:
-    headers = httpx.Headers([(b"Retry-After", text.encode()), (b"Date", DATE.encode())])
+    headers = [(b"Retry-After", text.encode()), (b"Date", DATE.encode())]
     assert read_retry_after(headers, now=NOW) is None
 
 
@@ -70,7 +70,7 @@ def test_no_header_means_no_wait() -> None:
 
 @given(st.binary(max_size=60))
 def test_no_header_is_too_odd(raw: bytes) -> None:
-    headers = httpx.Headers([(b"Retry-After", raw), (b"Date", raw)])
+    headers = [(b"Retry-After", raw), (b"Date", raw)]
     found = read_retry_after(headers, now=NOW)
     assert found is None or timedelta(0) < found <= LONGEST_WAIT
     date = read_date(headers)
@@ -78,9 +78,9 @@ def test_no_header_is_too_odd(raw: bytes) -> None:
 
 
 def test_a_date_is_read_in_utc() -> None:
-    assert read_date(httpx.Headers({"Date": DATE})) == datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+    assert read_date([(b"Date", DATE.encode())]) == datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("dates", [[], ["then"], [DATE, DATE]])
 def test_a_date_that_is_missing_unreadable_or_double_is_none(dates: list[str]) -> None:
-    assert read_date(httpx.Headers([("Date", date) for date in dates])) is None
+    assert read_date([(b"Date", date.encode()) for date in dates]) is None

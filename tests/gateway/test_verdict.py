@@ -31,7 +31,7 @@ def judge(
     believes: bool = False,
 ) -> Verdict:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    answer = Answer(status=status, headers=httpx.Headers(headers), body=raw, is_whole=whole, post_was_cut=cut)
+    answer = Answer(status=status, raw_headers=httpx.Headers(headers).raw, body=raw, is_whole=whole, post_was_cut=cut)
     return judge_answer(answer, now=NOW, retry_not_created_5xx=believes)
 
 

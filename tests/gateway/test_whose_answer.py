@@ -239,7 +239,7 @@ async def test_a_connection_that_brought_something_before_it_was_asked_is_suspec
     for protocol, is_own in ((quiet, True), (talking, False)):
         watch = ConnectorWatch(PostProgress())
         watch.handed_out(protocol)
-        assert watch.has_own_connection(Answer(status=429, headers=httpx.Headers(), body=b"")) is is_own
+        assert watch.has_own_connection(Answer(status=429, raw_headers=[], body=b"")) is is_own
 
 
 # -- nothing more comes ------------------------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ class VoiceClient(api.AccountApi):
             except Exception:  # noqa: BLE001 - each transport has errors of its own for this
                 return None
             await AnswerReader(response).read()
-            return read_date(response.headers)
+            return read_date(response.headers.raw)
         return None
 
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:

@@ -1,4 +1,4 @@
-"""Faster ways to copy a frozen dataclass with some fields changed, and to make one from a dict.
+"""Faster ways to copy a frozen dataclass with some fields changed, to make one from a dict, and a dict from one.
 
 A job has thirty fields, and is copied about eight times for one call. `dataclasses.replace` reads and sets each field
 by name. That takes 8 µs a copy, a tenth of all the work for a call. With `__init__`, it took 20 µs to make a job from
@@ -7,7 +7,7 @@ its stored form, which was half of the time of a report. So this module generate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from functools import cache
@@ -86,6 +86,23 @@ def maker(
     return made
 
 
+def writer(kind: type[Any], names: Collection[str] = ()) -> Callable[[Any], dict[str, Any]]:
+    """A function that makes a dict of a record's fields: those in `names`, or all. Default values are left out."""
+    defaults = {field.name: field.default for field in fields(kind)}
+    steps: list[str] = []
+    for name in names or defaults:
+        if defaults[name] is MISSING:
+            steps.append(f"values[{name!r}] = record.{name}")
+        else:
+            other = "" if defaults[name] is None else f" and value != default_{name}"
+            steps.append(f"if (value := record.{name}) is not default_{name}{other}: values[{name!r}] = value")
+    made: dict[str, Any] = {f"default_{name}": default for name, default in defaults.items()}
+    body = "\n ".join(["values = {}", *steps, "return values"])
+    exec(f"def written(record):\n {body}", made)  # noqa: S102
+    written: Callable[[Any], dict[str, Any]] = made["written"]
+    return written
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -114,4 +131,4 @@ def _copier_of(kind: type) -> Any:
     return made["copied"]
 
 
-__all__ = ["Readers", "maker", "replace"]
+__all__ = ["Readers", "maker", "replace", "writer"]

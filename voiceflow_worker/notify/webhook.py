@@ -89,7 +89,7 @@ class OutcomeWebhook:
             return
         if response.status_code == 410:
             raise HookGoneError(f"{host} answered 410 Gone: it does not want further notifications")
-        wait = read_retry_after(response.headers, now=self._now())
+        wait = read_retry_after(response.headers.raw, now=self._now())
         raise TellAgainError(f"{host} answered {response.status_code}", after=wait)
 
     def _headers(self, outcome: CallOutcome, body: bytes) -> dict[str, str]:

@@ -251,5 +251,7 @@ def _next(job: Job) -> str:
 
 def _same_job(owner: str, wanted: str) -> bool:
     """Whether the owner is an older POST of the job that wants the lock."""
+    if owner == wanted:
+        return False
     one, other = job_of(owner), job_of(wanted)
     return one is not None and other is not None and one[0] == other[0] and one[1] < other[1]

@@ -103,6 +103,8 @@ class PersonCaps:
 
     async def count_after_all(self, moves: Iterable[Move], *, now: datetime) -> None:
         """Take places for POSTs that had counted as not placed, if a phone rang after all. Repeating this is safe."""
+        if not self.is_limited:
+            return
         rang_after_all = [made.new for made in moves if _rang_after_all(made)]
         if rang_after_all:
             await self.restore(rang_after_all, now=now)

@@ -73,7 +73,7 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
     """The events of a change, each as its kind and its POST number. Events of attempts come before the job's end."""
     settled = _newly_settled(old, new)
     ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
-    end = max(settled or _with_a_further_outcome(old, new), default=new.post_count)
+    end = max(settled or _with_a_further_outcome(old, new), default=new.post_count) if ended else 0
     for number in settled:
         if not (ended and number == end):
             yield EventKind.ATTEMPTED, number

@@ -310,17 +310,17 @@ class Submitter:
             if not progress.may_have_left:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
         self._on_verdict(verdict, left_at, job.batch_id)
-        return early.reply(verdict, at=self._store.clock.now()) or self._judged(verdict, sent_at=now)
+        at = self._store.clock.now()
+        return early.reply(verdict, at=at) or self._judged(verdict, sent_at=now, at=at)
 
-    def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
+    def _judged(self, verdict: Verdict, *, sent_at: datetime, at: datetime) -> Reply:
         """The reply for a verdict that has just come. If the verdict has a hold, this worker is held from now on."""
-        now = self._store.clock.now()
-        hold = hold_of(verdict, sent_at=sent_at, answered_at=now, clock_skew=self._policy.clock_skew)
+        hold = hold_of(verdict, sent_at=sent_at, answered_at=at, clock_skew=self._policy.clock_skew)
         if hold is not None:
-            return Reply(verdict, now, gate=self._holds.close(hold))
+            return Reply(verdict, at, gate=self._holds.close(hold))
         if verdict.http_status is not None:
             self._holds.relax()
-        return Reply(verdict, now)
+        return Reply(verdict, at)
 
     def _not_sent(self, cause: NotSentCause, message: str) -> Reply:
         return Reply(Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message), self._store.clock.now())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import anyio
 import httpx
 import orjson
 
-from voiceflow_worker.model.flows.values import is_object
-
 LONGEST_BODY = 64 * 1024
 """The most bytes of a body that are kept. An answer to a call has a few hundred."""
+RawHeaders = Sequence[tuple[bytes, bytes]]
+"""The names and values of headers as they arrived. To make an `httpx.Headers` of them takes 3 µs."""
 _CLOSING = 1.0  # seconds to wait for the release of a connection; after that it counts as broken
 
 
@@ -26,11 +27,16 @@ class Answer:
     """
 
     status: int
-    headers: httpx.Headers
+    raw_headers: RawHeaders
     body: bytes
     is_whole: bool = True
     post_was_cut: bool = False
     came_with_content: bool = False
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """The headers, whose names are found in upper or lower case."""
+        return httpx.Headers(list(self.raw_headers))
 
     @property
     def closes_its_connection(self) -> bool:
@@ -49,7 +55,7 @@ class Answer:
             found: object = orjson.loads(self.body)
         except orjson.JSONDecodeError:
             return {}
-        return found if is_object(found) else {}
+        return cast("dict[str, object]", found) if isinstance(found, dict) else {}
 
 
 class AnswerReader:
@@ -100,7 +106,7 @@ class AnswerReader:
         """The answer, with the part of the body that has been read so far."""
         return Answer(
             status=self._response.status_code,
-            headers=self._response.headers,
+            raw_headers=self._response.headers.raw,
             body=bytes(self._body),
             is_whole=self.is_whole,
             post_was_cut=post_was_cut,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from httpx import Headers
+from voiceflow_worker.gateway.answers.answer import RawHeaders
 
 LONGEST_WAIT = timedelta(hours=1)
 """The longest wait that a Retry-After can cause: a wrong value ("86400000") must not stop a queue for years. If 8x8 is
@@ -17,13 +17,13 @@ out of service for longer, it gets one request an hour."""
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
-def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
+def read_retry_after(headers: RawHeaders, *, now: datetime) -> timedelta | None:
     """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None if the answer asks for none.
 
     A date is compared with the Date of the answer, so that a wrong clock of this machine does not matter. If the answer
     has no Date, it is compared with `now`. If there are several Retry-After headers, the longest wait counts.
     """
-    texts = headers.get_list("retry-after")
+    texts = _values(headers, b"retry-after")
     if not texts:
         return None
     since = read_date(headers) or now
@@ -32,10 +32,14 @@ def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
     return longest if longest is not None and longest > timedelta(0) else None
 
 
-def read_date(headers: Headers) -> datetime | None:
+def read_date(headers: RawHeaders) -> datetime | None:
     """The Date of an answer (RFC 9110 §6.6.1), in UTC; None if there is no Date, or several, or an unreadable one."""
-    dates = headers.get_list("date")
+    dates = _values(headers, b"date")
     return _http_date(dates[0]) if len(dates) == 1 else None
+
+
+def _values(headers: RawHeaders, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for each, value in headers if each.lower() == name]
 
 
 def _wait(text: str, *, since: datetime) -> timedelta | None:

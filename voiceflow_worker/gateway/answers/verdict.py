@@ -67,6 +67,11 @@ class _Said:
         return self.status == "CREATED"
 
     @property
+    def was_clearly_created(self) -> bool:
+        """Whether the answer says CREATED with a session, and no negative code contradicts that."""
+        return self.was_created and self.session_id is not None and (self.code is None or self.code >= 0)
+
+    @property
     def was_not_created(self) -> bool:
         """Whether the answer says NOT_CREATED, and nothing else in the answer contradicts that."""
         return self.status == "NOT_CREATED" and self.session_id is None and self.code != 1
@@ -83,7 +88,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
     with a Retry-After. A Retry-After causes a hold with any status (RFC 9110 §10.2.3), not only with 429 (8x8 SMS API).
     """
     said = _read(answer)
-    wait = read_retry_after(answer.headers, now=now)
+    wait = read_retry_after(answer.raw_headers, now=now)
     verdict = _judge(answer, said, wait, believes_5xx=retry_not_created_5xx)
     hold = verdict.hold
     if hold is None and wait is not None:
@@ -94,7 +99,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
         code=said.code if said else None,
         session_id=said.session_id if said else None,
         http_status=answer.status,
-        server_date=read_date(answer.headers),
+        server_date=read_date(answer.raw_headers),
     )
 
 
@@ -159,6 +164,8 @@ def quote(text: str) -> str:
 
 
 def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believes_5xx: bool) -> Verdict:
+    if said is not None and answer.status == 200 and said.was_clearly_created:
+        return Verdict(kind=VerdictKind.CREATED, message=said.message or "Created")
     described = f"{_named(answer.status)}{_quoted(answer, said)}"
     if said is not None and said.speaks_of_a_session and answer.status != 200:
         return _unknown(f"8x8 answered {described}, but the answer mentions a session")
@@ -191,8 +198,6 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
 
 def _judge_200(said: _Said | None, described: str) -> Verdict:
     match said:
-        case _Said(was_created=True, session_id=str(), code=code, message=message) if code is None or code >= 0:
-            return Verdict(kind=VerdictKind.CREATED, message=message or "Created")
         case _Said(was_not_created=True, code=int(code)) if code != UNKNOWN_ERROR and code < 500:
             return _refused(said)
         case _Said(was_created=True, session_id=None):

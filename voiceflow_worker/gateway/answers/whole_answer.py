@@ -7,7 +7,6 @@ connection that the server closes.
 from __future__ import annotations
 
 import httptools
-import httpx
 
 from voiceflow_worker.gateway.answers.answer import LONGEST_BODY, Answer
 
@@ -35,7 +34,7 @@ def read_whole_answer(data: bytes) -> Answer | None:
     begin = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
     if not reader.is_complete or not 0 < length <= LONGEST_BODY or begin + length != len(data):
         return None
-    return Answer(status=200, headers=httpx.Headers(reader.headers), body=data[begin:])
+    return Answer(status=200, raw_headers=reader.headers, body=data[begin:])
 
 
 class _Reader:

@@ -75,7 +75,7 @@ class LogExport:
         rows: list[ExportRow] = []
         for place, url in enumerate(job.files, 1):
             rows += await self._rows(url, what=f"download file {place} of {len(job.files)} of 8x8's log")
-        return LoggedCalls(rows=rows, since=since, until=until, asked_at=read_date(started.headers))
+        return LoggedCalls(rows=rows, since=since, until=until, asked_at=read_date(started.raw_headers))
 
     async def _finished(self, job_id: str) -> _Job:
         """Wait until 8x8 has finished the export, and return it. The pauses between checks grow to ten seconds."""

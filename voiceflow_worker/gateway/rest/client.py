@@ -122,7 +122,7 @@ class RestClient:
         said = f" ({message})" if message else ""
         if answer.status not in _RETRIED:
             raise self._failed(answer, host, said, self._remedy(request, answer))
-        wait = read_retry_after(answer.headers, now=datetime.now(UTC))
+        wait = read_retry_after(answer.raw_headers, now=datetime.now(UTC))
         again = f"; it asks for a wait of {wait.total_seconds():g} s" if wait else ""
         raise VoiceUnavailableError(
             self.wire.hide(f"{host} answered {answer.status}{said}{again}"),
