@@ -101,7 +101,7 @@ class NumberLocks:
         # The locks of busy jobs too: a killed worker may have left locks with a later end, and a release deletes only
         # locks with the end that it names.
         holders = [each.job for each in wishes if any(standing[number] == each.owner for number in each.numbers)]
-        for job, number in await self._prolong(holders, now=now):
+        for job, number in await self._prolong(holders, now=now) if reads_late else ():
             busy.setdefault(job.id, number)
         locked = [job for job in jobs if job.id not in busy]
         # If locks were taken after the claim (taken over from an older POST, or prolonged), the records are read now.

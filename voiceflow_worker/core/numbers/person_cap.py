@@ -87,7 +87,7 @@ class PersonCaps:
         posts = {} if limit is None else {post.client_request_id: post for made in moves for post in _settled(made)}
         if not posts or limit is None:
             return
-        jobs = [made.new for made in moves if made.new.posts != made.old.posts]
+        jobs = [made.new for made in moves if made.new.posts is not made.old.posts]
         over: dict[str, str] = {}
         ends: dict[datetime, dict[str, str]] = {}
         for places in (await self._held(jobs, now=now)).values():
@@ -185,7 +185,7 @@ def _is_free(job: Job, value: str, now: datetime) -> bool:
 
 def _settled(made: Move) -> list[Post]:
     """The POSTs that a move changes."""
-    if made.new.posts == made.old.posts:
+    if made.new.posts is made.old.posts:
         return []
     return [post for post in made.new.posts if post != made.old.post(post.number)]
 

@@ -93,7 +93,7 @@ def _with_a_further_outcome(old: Job, new: Job) -> list[int]:
 
 def _newly_settled(old: Job, new: Job) -> list[int]:
     """The POSTs that rang and have their first outcome now. A POST that missed its window (-2007) did not ring."""
-    if new.posts == old.posts:
+    if new.posts is old.posts:
         return []
     known = {post.number for post in old.posts if post.outcome is not None}
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -343,8 +343,8 @@ class Submitter:
             )
 
 
-def _numbers(jobs: Sequence[Job]) -> list[str]:
-    return [number for job in jobs for number in job.parties]
+def _numbers(jobs: Sequence[Job]) -> Iterator[str]:
+    return (number for job in jobs for number in job.parties)
 
 
 def _ids(jobs: Sequence[Job]) -> list[str]:

@@ -223,7 +223,7 @@ def _new_sessions(moves: Sequence[Move]) -> dict[str, str]:
     return {
         post.session_id: post.client_request_id
         for each in moves
-        if each.new.posts != each.old.posts
+        if each.new.posts is not each.old.posts
         for post in each.new.posts
         if post.session_id is not None
         and ((was := each.old.post(post.number)) is None or was.session_id != post.session_id)
@@ -235,7 +235,7 @@ def _lost_sessions(moves: Sequence[Move]) -> dict[str, str]:
     return {
         was.session_id: was.client_request_id
         for each in moves
-        if each.new.posts != each.old.posts
+        if each.new.posts is not each.old.posts
         for was in each.old.posts
         if was.session_id is not None
         and (post := each.new.post(was.number)) is not None
@@ -255,7 +255,7 @@ def _ended_in_menus(moves: Sequence[Move]) -> list[str]:
     return [
         post.client_request_id
         for each in moves
-        if each.new.posts != each.old.posts and _may_bridge(each.new)
+        if each.new.posts is not each.old.posts and _may_bridge(each.new)
         for post in each.new.posts
         if post.outcome is not None and ((was := each.old.post(post.number)) is None or was.outcome is None)
     ]

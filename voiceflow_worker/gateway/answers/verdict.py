@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from http import HTTPStatus
 from ssl import SSLCertVerificationError
+from typing import NamedTuple
 
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer
@@ -49,8 +49,7 @@ _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 _OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "statusCode", "statusMessage"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class _Said(NamedTuple):
     """The JSON of an answer. `status` is the sessionStatus in its usual spelling, or empty.
 
     `by_the_platform` means that the answer is a platform error, so the API never saw the request.
@@ -155,6 +154,7 @@ def describe(error: Exception) -> str:
     return f"{name}: {text}" if text else name
 
 
+@lru_cache(maxsize=16)  # the answers to most calls have the same message
 def quote(text: str) -> str:
     """A text of another system for use in a message: on one line, without control characters, and shortened."""
     text = text[: 4 * _LONGEST_QUOTE]
@@ -315,7 +315,7 @@ def _in_words(duration: timedelta) -> str:
 
 def platform_error(fields: Mapping[str, object]) -> str | None:
     """A platform error of 8x8 as a clause, with the id that 8x8's support needs; None if the JSON is something else."""
-    if _OF_A_CALL & fields.keys():
+    if not _OF_A_CALL.isdisjoint(fields):
         return None
     code, message, error_id = fields.get("code"), fields.get("message"), fields.get("errorId")
     if isinstance(code, bool) or not isinstance(code, int | str) or not str(code).strip():
