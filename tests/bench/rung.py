@@ -21,6 +21,7 @@ from pathlib import Path
 
 import anyio
 import httpx
+from httpx_aiohttp import AiohttpTransport
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -81,11 +82,21 @@ async def timed(post: Callable[[], Awaitable[None]], calls: int) -> dict[str, fl
 
 async def bare(wanted: argparse.Namespace) -> dict[str, float]:
     """`client.post` of httpx over the transport that the product opens."""
-    carrier = DefaultTransport(limit=AT_ONCE).open()
+    return await loop_of_posts(DefaultTransport(limit=AT_ONCE).open().transport, wanted)
+
+
+async def stock(wanted: argparse.Namespace) -> dict[str, float]:
+    """`client.post` of httpx over httpx-aiohttp's own transport, as anybody gets it."""
+    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    return await loop_of_posts(AiohttpTransport(limits=limits, trust_env=False), wanted)
+
+
+async def loop_of_posts(transport: httpx.AsyncBaseTransport, wanted: argparse.Namespace) -> dict[str, float]:
+    """The rates of `client.post` over a transport."""
     url = f"http://127.0.0.1:{wanted.port}/api/v1/subaccounts/bench/callflows"
     headers = {"Authorization": "Bearer bench", "Content-Type": "application/json"}
     body = BODY.encode()
-    async with httpx.AsyncClient(transport=carrier.transport, trust_env=False) as client:
+    async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
 
         async def post() -> None:
             response = await client.post(url, content=body, headers=headers)
@@ -200,13 +211,13 @@ async def witness_of(wanted: argparse.Namespace) -> AsyncIterator[JournalFiles |
 def main() -> None:
     """Measure one rung."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rung", choices=["bare", "gateway", "worker", "ready", "rows"])
+    parser.add_argument("rung", choices=["stock", "bare", "gateway", "worker", "ready", "rows"])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--calls", type=int, required=True)
     parser.add_argument("--store")
     parser.add_argument("--guard", action="store_true")
     wanted = parser.parse_args()
-    rungs = {"bare": bare, "gateway": gateway, "worker": worker, "ready": ready, "rows": rows}
+    rungs = {"stock": stock, "bare": bare, "gateway": gateway, "worker": worker, "ready": ready, "rows": rows}
     print(json.dumps(anyio.run(rungs[wanted.rung], wanted)))  # noqa: T201 - its parent reads this
 
 

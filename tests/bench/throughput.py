@@ -38,6 +38,7 @@ class Rung:
 
 LADDER = (
     Rung("bare loop of client.post", "bare"),
+    Rung("bare loop, httpx-aiohttp as shipped", "stock"),
     Rung("gateway: POST, evidence, verdict", "gateway"),
     Rung("worker, memory", "worker", "memory"),
     Rung("worker, SQLite", "worker", "sqlite"),
@@ -169,12 +170,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=5000, help="calls of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", help="only rungs whose name contains this, and the bare loop")
+    parser.add_argument("--only", help="only rungs whose name contains this, and the bare loops")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true", help=f"compare the ratios with those of {RATIOS.name}")
     wanted = parser.parse_args()
     began = time.perf_counter()
-    rungs = [rung for rung in LADDER if rung.kind == "bare" or (wanted.only or "") in rung.name]
+    rungs = [rung for rung in LADDER if rung.kind in {"bare", "stock"} or (wanted.only or "") in rung.name]
     figures = ladder(rungs, calls=wanted.calls, rounds=wanted.rounds)
     if wanted.check:
         worse = slower(figures)
