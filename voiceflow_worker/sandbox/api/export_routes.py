@@ -125,7 +125,7 @@ def _moment(value: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
-        raise ValueError("'from' and 'to' should be a time or a day, such as 2026-01-05T08:00:00Z") from None
+        raise ValueError("'from' and 'to' should be times or days, such as 2026-01-05T08:00:00Z") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 

@@ -19,7 +19,7 @@ from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, Redi
 from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, HoldAction, ResumeAction
 from voiceflow_worker.webhooks.pages.actions.resolving import ResolveAction
 from voiceflow_worker.webhooks.pages.actions.suppressing import ImportNumbersAction, SuppressAction, UnsuppressAction
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
+from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, PageForm, checked_form
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
 
@@ -69,7 +69,7 @@ class PageActing:
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
-            return problem(403, "Nothing was changed", str(error))
+            return problem(403, "Nothing was changed", sentence(error))
         try:
             done = await action.act(form, who=session.name)
         except (InvalidInputError, JobError) as error:
@@ -101,8 +101,7 @@ def _question(action: PageAction, asked: Confirmation, session: PageSession, *, 
 
 def _refused(error: InvalidInputError | JobError) -> Page:
     is_unknown = isinstance(error, UnknownSubjectError | JobNotFoundError)
-    sentence = str(error)
-    return problem(404 if is_unknown else 409, "This cannot be done", f"{sentence[:1].upper()}{sentence[1:]}.")
+    return problem(404 if is_unknown else 409, "This cannot be done", sentence(error))
 
 
 def _no_such_action() -> Page:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.text.who import LONGEST_NAME, read_name
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
+from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, checked_form, comes_from_here, read_form
 from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, PageSession, PageSessions
 from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import Address, WrongSecrets
@@ -67,7 +67,7 @@ class PageDoor:
         try:
             form = await read_form(scope, receive, longest=_LONGEST_FORM)
         except FormRefusedError as error:
-            return _form(400, said=str(error))
+            return _form(400, said=sentence(error))
         way = form.one("way") if _is_ours(form.one("way")) else ""
         now = self._clock.now()
         if (wait := self._wrong.wait(address, at=now)) is not None:
@@ -106,7 +106,7 @@ class PageDoor:
         try:
             await checked_form(scope, receive, session, longest=_LONGEST_FORM)
         except FormRefusedError as error:
-            return problem(403, "You are still signed in", str(error))
+            return problem(403, "You are still signed in", sentence(error))
         await self._sessions.end(session)
         answer = Response(b"", 303, {"Location": asked.home})
         answer.delete_cookie(_COOKIE, path=None, httponly=True, samesite="lax")  # type: ignore[arg-type]

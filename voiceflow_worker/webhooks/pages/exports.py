@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.names import QUEUE_NAME
-from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem
+from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, sentence
 from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
 
@@ -76,7 +76,7 @@ class ReportExports:
         try:
             file = await _while_connected(receive, lambda: self._written(kind, queue, batch, held))
         except InvalidInputError as error:
-            return problem(409, "This cannot be exported", f"{error}.")
+            return problem(409, "This cannot be exported", sentence(error))
         except OSError as error:
             _log.warning("a report could not be written", error=str(error))
             return problem(503, "The report could not be written", "The log of the receiver has the reason.")

@@ -9,7 +9,8 @@ local index, most, ends = base .. ARGV[1], tonumber(ARGV[3]), ARGV[4]
 local first = ARGV[2] == '' and 0 or redis.call('ZLEXCOUNT', index, '-', '[' .. ARGV[2])
 
 -- The facts and the revisions of jobs, one after the other. SORT reads them in half the time of a command for each job.
--- It is refused in a cluster, and to users who may not read all keys. A NUL would end its patterns.
+-- But SORT is refused in a cluster, and to users who are not allowed to read all keys; and it would misread a key with
+-- an asterisk or a NUL.
 local function read()
     local key = job_key('*')
     if find(base, '[%*%z]') == nil then

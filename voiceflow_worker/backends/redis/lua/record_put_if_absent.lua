@@ -1,5 +1,5 @@
--- Stores records whose keys are free. A record that already has the same value gets the new expiry, or, if asked
--- for, keeps a later one.
+-- Stores records whose keys are free. A record that already has the same value gets the new expiry, but keeps a later
+-- one if this is asked for.
 -- @include packed expiring records
 -- ARGV: now, expiry or '', 1 to keep a later expiry or 0, then key, value, … Returns the values that the keys now have.
 local now, expiry = tonumber(ARGV[1]), tonumber(ARGV[2]) or math.huge

@@ -1,6 +1,6 @@
 -- Lanes: one row for each batch and priority with queued jobs. No job before the place (due_at, id) of its lane can be
--- leased. So a lease skips batches that are not due, and jobs that have expired. Triggers update the lanes, also for
--- processes of older releases.
+-- leased. So a lease skips batches that are not due, and jobs that have expired. Triggers update the lanes, so they
+-- stay right when a process of an older release writes.
 
 -- name: create
 -- The table and its triggers, filled from the jobs that are there.

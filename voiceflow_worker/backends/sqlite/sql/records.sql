@@ -4,8 +4,8 @@ INSERT INTO records (namespace, key, value, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at;
 
 -- name: put_record_if_absent
--- Stores a record if its key is free at a time, or has the same value, which then gets the new expiry, or, if asked
--- for, keeps a later one. Returns the key.
+-- Stores a record if its key is free at a time. A record that already has the same value gets the new expiry, but keeps
+-- a later one if this is asked for. Returns the key, unless it has another value.
 INSERT INTO records (namespace, key, value, expires_at) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = CASE
         WHEN ?6 AND (records.expires_at IS NULL OR (records.expires_at > ?5 AND records.expires_at > excluded.expires_at))

@@ -1,5 +1,5 @@
 -- Totals: counters of states and of tallies for each batch ('' stands for jobs without a batch). Triggers update them,
--- so states stay right when a process of an older release writes. Tallies keep the values of the last newer process.
+-- so states stay right when a process of an older release writes. Tallies then stay as a newer process last wrote them.
 -- Open calls (leased, sending, submitted) are few, and are counted when somebody asks. So most moves write no counter of
 -- a state. (In a trigger, SQLite builds an index for each IN of three values, which takes 7 µs. Chains of <> do not.)
 

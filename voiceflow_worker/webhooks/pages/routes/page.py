@@ -61,6 +61,12 @@ def problem(status: int, title: str, what: str, *, headers: Mapping[str, str] | 
     return Page(template="problem.html", shown={"title": title, "what": what}, status=status, headers=headers or {})
 
 
+def sentence(error: Exception) -> str:
+    """The message of an error as a sentence, with a capital letter and a full stop."""
+    said = str(error).removesuffix(".")
+    return f"{said[:1].upper()}{said[1:]}."
+
+
 def read_request(scope: Scope) -> PageRequest:
     """The request of an ASGI scope for `/ui` or `/ui/{rest:path}`."""
     rest: str | None = scope.get("path_params", {}).get("rest")
