@@ -37,6 +37,7 @@ from tests.bench.throughput import environment, store  # noqa: E402
 from tests.support import sink as bare_sink  # noqa: E402
 from voiceflow_worker import CallPolicy, CallQueue, Store, VoiceClient, Worker, open_store  # noqa: E402
 from voiceflow_worker.backends.witness import JournalFiles  # noqa: E402
+from voiceflow_worker.cli.garbage_collection import collect_less  # noqa: E402
 from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
 from voiceflow_worker.model.jobs.policy import OutcomeSource  # noqa: E402
 
@@ -154,6 +155,7 @@ async def work(url: str, port: int) -> None:
     async with open_store(url) as opened, client_of(port) as client:
         with tempfile.TemporaryDirectory() as folder:
             worker = new_worker(opened, client, folder)
+            collect_less()  # as `voiceflow worker` does
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
             print("ready", flush=True)  # noqa: T201 - its parent reads this
             await worker.run()

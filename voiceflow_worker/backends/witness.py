@@ -25,7 +25,6 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import structlog
 from anyio import to_thread
-from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessFile, WitnessJournal
@@ -222,7 +221,6 @@ class JournalFile(WitnessJournal):
     async def append(self, jobs: Sequence[Job]) -> None:
         lines: list[str] = []
         async with self._writing:
-            await checkpoint()  # the commit to the store, which is made meanwhile, begins first
             if self._size >= self._full:
                 with self._reporting():
                     await to_thread.run_sync(self.open)

@@ -150,7 +150,7 @@ class Journal:
             written = True
 
         try:
-            await gather(write, commit)
+            await gather(commit, write)  # the commit begins first, and takes longer
         except StoreError:
             if committed:
                 await self._take_back([made.new for made, done in zip(moves, committed, strict=True) if done])
