@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import tell_findings
+from voiceflow_worker.cli.garbage_collection import collect_less
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
@@ -75,6 +76,7 @@ async def enqueue(
     try:
         options = campaign_options(rows, settings)
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
+            collect_less()
             limits = await calls.store.control.limits(calls.name)
             assumed = preview_options(assumptions, settings, limits=limits, time_zone=options.time_zone)
             if dry_run and assumed.prices is None:

@@ -23,6 +23,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
 )
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.copying import maker
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.canonical import body_digest
@@ -272,25 +273,30 @@ def new_job(
     )
     if opening.problem is not None:
         raise CallFlowError([opening.problem])
-    return Job(
-        id=job_id,
-        queue=queue,
-        state=JobState.QUEUED,
-        due_at=opening.at,
-        revision=revision,
-        priority=call.priority,
-        batch_id=call.batch_id,
-        destination=call.destination,
-        unique_key=call.unique_key,
-        valid_until=call.valid_until,
-        body=call.body,
-        body_digest=call.digest,
-        source=call.source,
-        created_at=at,
-        not_before=call.not_before,
-        time_zone=opening.time_zone,
-        redial=call.redial if call.redial is not None else redial,
-        window=call.window,
-        data=call.data,
-        menu=call.menu,
+    return _made(
+        {
+            "id": job_id,
+            "queue": queue,
+            "state": JobState.QUEUED,
+            "due_at": opening.at,
+            "revision": revision,
+            "priority": call.priority,
+            "batch_id": call.batch_id,
+            "destination": call.destination,
+            "unique_key": call.unique_key,
+            "valid_until": call.valid_until,
+            "body": call.body,
+            "body_digest": call.digest,
+            "source": call.source,
+            "created_at": at,
+            "not_before": call.not_before,
+            "time_zone": opening.time_zone,
+            "redial": call.redial if call.redial is not None else redial,
+            "window": call.window,
+            "data": call.data,
+            "menu": call.menu,
+        }
     )
+
+
+_made = maker(Job, {})

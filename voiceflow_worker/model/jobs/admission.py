@@ -71,8 +71,11 @@ def key_findings(key: object) -> list[Finding]:
 
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:
     """A finding for each text that no store can keep. `texts` maps the name of a field to its text."""
-    problems = {name: half_pair_problem(text) for name, text in texts.items() if isinstance(text, str)}
-    return [Finding(message=f"{name} {problem}", column=name) for name, problem in problems.items() if problem]
+    findings: list[Finding] = []
+    for name, text in texts.items():
+        if isinstance(text, str) and (problem := half_pair_problem(text)) is not None:
+            findings.append(Finding(message=f"{name} {problem}", column=name))
+    return findings
 
 
 def admission_findings(

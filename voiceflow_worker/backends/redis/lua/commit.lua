@@ -60,7 +60,7 @@ while at <= #ARGV do
             head.prio, head.batch, head.dest, head.valid = prio, batch, dest, valid
             redis.call('HSET', job_key(id), 'prio', prio, 'batch', batch, 'dest', dest, 'valid', valid)
         end
-        enter(id, head)
+        enter(id, head, zadd)
         redis.call('HSET', job_key(id), 'state', state, 'due', due, 'rev', rev, 'worker', worker, 'active', active,
             'record', record, 'facts', facts)
         change_tally(id, was_batch, head.tally, head.batch, tally)

@@ -4,10 +4,15 @@ local function lane_of(head)
     return head.prio .. head.batch
 end
 
-local function into_lane(id, head)
+local function zadd(key, score, id)
+    redis.call('ZADD', key, score, id)
+end
+
+-- `add` adds an id to an index: `zadd`, or a function that gathers additions.
+local function into_lane(id, head, add)
     local lane = lane_of(head)
     touch(lane)
-    redis.call('ZADD', base .. ':lane:' .. lane, head.due, id)
+    add(base .. ':lane:' .. lane, head.due, id)
 end
 
 local function out_of_lane(id, head)
@@ -16,20 +21,20 @@ local function out_of_lane(id, head)
     redis.call('ZREM', base .. ':lane:' .. lane, id)
 end
 
-local function enter(id, head)
-    redis.call('ZADD', base .. ':state:' .. head.state, head.due, id)
+local function enter(id, head, add)
+    add(base .. ':state:' .. head.state, head.due, id)
     if head.batch ~= '' then
-        redis.call('ZADD', batch_base(head.batch) .. ':state:' .. head.state, head.due, id)
+        add(batch_base(head.batch) .. ':state:' .. head.state, head.due, id)
     end
     if head.state == 'queued' then
-        into_lane(id, head)
+        into_lane(id, head, add)
         if head.valid ~= '' then
-            redis.call('ZADD', base .. ':valid', head.valid, id)
+            add(base .. ':valid', head.valid, id)
         end
     end
     -- Leased jobs are left out, because open calls are the jobs in `active` plus the leased jobs.
     if head.active ~= '' and head.state ~= 'leased' then
-        redis.call('ZADD', base .. ':active', head.active, id)
+        add(base .. ':active', head.active, id)
     end
 end
 
