@@ -63,7 +63,7 @@ valid_until and active_until. Times are in microseconds since 1970 UTC."""
 _AT_ONCE = 256
 _REMEMBERED = 256
 _recent: dict[int, tuple[Job, str]] = {}
-"""By the identity of a job: the job itself, so that no other object can have this identity, and its record."""
+"""The records of recent jobs, by the identity of the job. The job is kept too, so that no other gets its identity."""
 _NAMES = (
     "source", "created_at", "body_digest", "not_before", "time_zone", "redial", "window", "data", "menu", "reason",
     "failures", "missed_windows", "post_count", "redials", "posts", "notes",

@@ -41,7 +41,7 @@ from voiceflow_worker.model.records.facts import Facts
 MOST_IN_ONE_CALL = 20_000
 """The most jobs in one `enqueue`. The script takes about 1.5 s, during which the server answers nobody else."""
 NOTHING_FORBIDS: tuple[Argument, ...] = ("", 0)
-"""The namespace and the number of records that forbid an enqueue, if there are none."""
+"""The arguments of `enqueue.lua` if no record can forbid the enqueue: no namespace, and no keys."""
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 _FACTS = 500
@@ -281,7 +281,7 @@ def _require_free(jobs: Sequence[Job], places: Sequence[int], answers: Sequence[
 def _all_enqueued(
     queue: str, jobs: Sequence[Job], places: Sequence[int], answers: Sequence[Any]
 ) -> dict[int, Enqueued]:
-    """What became of the jobs at `places`, by place. Raises `KeyConflictError`."""
+    """The results of an enqueue for the jobs at `places`, by place. Raises KeyConflictError for a conflict."""
     _require_free(jobs, places, answers)
     ours = [jobs[place] for place in places]
     return {place: _enqueued(queue, ours, count, answers[count + 1]) for count, place in enumerate(places)}
