@@ -81,6 +81,21 @@ async def test_another_batch_and_rows_with_keys_are_not_asked_about(queue: CallQ
     assert (await enqueue(queue, other, CORRECTED)).enqueued == 1
 
 
+async def test_the_old_text_in_another_batch_of_the_file_hides_no_call(queue: CallQueue, tmp_path: Path) -> None:
+    columns = "destination,name,visit,batch_id"
+    options = saying("Your visit is on {{visit}}, {{name}}.")
+    await enqueue(queue, file_of(tmp_path, f"{columns}\n{ANA},Ana,Monday,april\n"), options)
+    both = file_of(tmp_path, f"{columns}\n{ANA},Ana,Monday,march\n{ANA},Ana,Tuesday,april\n")
+    report = await enqueue(queue, both, options)
+    assert (report.refused, report.again, report.enqueued, await count(queue)) == (True, 1, 0, 1)
+
+
+async def test_the_same_text_under_another_key_is_an_earlier_call(queue: CallQueue, tmp_path: Path) -> None:
+    await enqueue(queue, file_of(tmp_path, f"destination,name,unique_key,batch_id\n{ANA},Ana,k1,april\n"))
+    report = await enqueue(queue, file_of(tmp_path, f"destination,name,batch_id\n{ANA},Ana,april\n"))
+    assert (report.refused, report.again, report.enqueued, await count(queue)) == (True, 1, 0, 1)
+
+
 async def test_calls_that_ended_without_a_ring_do_not_count(queue: CallQueue, tmp_path: Path) -> None:
     path = file_of(tmp_path, ROWS)
     await enqueue(queue, path)

@@ -1,4 +1,4 @@
-"""The search for rows that would call a number again: the same batch already has a call to it with another body."""
+"""The search for rows that would call a number again: the same batch already has another call to it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class CalledBefore:
     def finding(self, *, file: str, severity: Severity) -> Finding:
         """The finding about these rows. It names their `file`."""
         message = (
-            f"{count_of(self.count, 'row')} would call a number that already has a call with another body in the same "
-            f"batch, such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). "
+            f"{count_of(self.count, 'row')} would call a number that already has another call in the same batch, such "
+            f"as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). "
             f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
         )
         return Finding(file=file, row=self.row, column="destination", severity=severity, message=message)
@@ -45,14 +45,14 @@ class CallsBefore:
     """A comparison of the rows of a file with the earlier calls in their batches.
 
     Rows with their own unique key are not compared: the store recognises their calls by the key. Earlier calls with the
-    same body as a row do not count: they are taken to come from an interrupted enqueue of this file. Calls that ended
+    unique key of a row do not count: they come from this row, in an interrupted enqueue of this file. Calls that ended
     without a ring do not count either. Rows with suppressed numbers are left out, because nobody calls these numbers.
     """
 
     def __init__(self, queue: CallQueue) -> None:
         self._queue = queue
         self._suppression = SuppressionList(queue.store)
-        self._bodies: set[str] = set()
+        self._keys: set[str] = set()
         self._batches: dict[str, dict[str, list[int]] | None] = {}
         """The rows to compare, by batch and number. None for a batch without earlier calls: its rows need no check."""
 
@@ -63,7 +63,7 @@ class CallsBefore:
                 counts = await self._queue.store.jobs.count(self._queue.name, batch_id=batch_id)
                 self._batches[batch_id] = {} if any(counts.values()) else None
         if any(rows is not None for rows in self._batches.values()):
-            self._bodies.update(row.digest for row in judged.rows if row.digest)
+            self._keys.update(key for row in judged.rows if row.call is not None and (key := row.call.unique_key))
             for row in judged.new:
                 if row.has_made_key and row.call is not None:
                     rows = self._batches.get(row.call.batch_id or "")
@@ -91,7 +91,7 @@ class CallsBefore:
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
         """One earlier call of the batch to each of these numbers, in any spelling. Numbers without one are left out.
 
-        Calls that ended without a ring do not count, nor do calls whose body is in this file too.
+        Calls that ended without a ring do not count, nor do calls with the unique key of a row of this file.
         """
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
@@ -99,7 +99,7 @@ class CallsBefore:
             async for job in (job async for page in pages for job in page):
                 # After a call that ended without a ring, another call to its number is no repetition.
                 is_silent = job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)
-                if is_silent or job.body_digest in self._bodies:
+                if is_silent or job.unique_key in self._keys:
                     continue
                 for number in spellings(job.destination):
                     if number in numbers:

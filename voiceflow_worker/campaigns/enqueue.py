@@ -67,8 +67,8 @@ async def enqueue_file(
     in the file. A row whose call exists already, in the store or earlier in the file, is a duplicate and makes no job.
     A file whose enqueue was interrupted can therefore be enqueued again.
 
-    A row without its own unique key may call a number that already has a call with another body in the same batch, for
-    example after the template was corrected. If there is such a row, nothing is enqueued. With `again`, such rows are
+    A row without its own unique key may call a number that already has another call in the same batch, for example
+    after the template was corrected. If there is such a row, nothing is enqueued. With `again`, such rows are
     enqueued. Deleted calls do not count, and neither do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
