@@ -15,7 +15,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import duration_in_words
-from voiceflow_worker.model.text.rate import rate_in_words
+from voiceflow_worker.model.text.rate import rate_in_words, read_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,6 @@ def preview_options(
     """The options of a preview. `limits` are the present limits of the queue, if any. Raises InvalidInputError."""
     from voiceflow_worker.campaigns.preview.preview import PreviewOptions
     from voiceflow_worker.campaigns.preview.prices import PriceTable
-    from voiceflow_worker.model.text.rate import read_rate
 
     given = given or Assumptions()
     try:

@@ -8,23 +8,21 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib.metadata import version
 from io import TextIOWrapper
 from shutil import get_terminal_size
 from textwrap import dedent, indent, wrap
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.exit_codes import ExitCode, explained
 from voiceflow_worker.cli.remedies import error_line
 
-if TYPE_CHECKING:
-    from cyclopts import App, CycloptsError
-
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. An expected error is printed as a sentence, without a traceback."""
-    from cyclopts import CycloptsError
-
     for stream in (sys.stdout, sys.stderr):
         # A character that this terminal cannot print is escaped, and does not end the command.
         if isinstance(stream, TextIOWrapper):
@@ -52,10 +50,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def program() -> App:
     """The app with all commands."""
-    from importlib.metadata import version
-
-    from cyclopts import App
-
     from voiceflow_worker.cli import (
         account,
         backup,
@@ -131,8 +125,6 @@ def _usage(error: CycloptsError) -> str:
 
 def _missing(error: CycloptsError) -> str | None:
     """The remedy for a missing argument, or an option without its value; None for any other error."""
-    from cyclopts import MissingArgumentError
-
     argument = error.argument
     if not isinstance(error, MissingArgumentError) or argument is None or error.keyword or argument.tokens:
         return None
@@ -143,8 +135,6 @@ def _missing(error: CycloptsError) -> str | None:
 
 def _misplaced(error: CycloptsError, command: str) -> str | None:
     """The remedy if an option stands in front of the command; None for any other error."""
-    from cyclopts import UnknownCommandError
-
     option = error.unused_tokens[0] if isinstance(error, UnknownCommandError) and error.unused_tokens else ""
     if not option.startswith("-"):
         return None
@@ -153,8 +143,6 @@ def _misplaced(error: CycloptsError, command: str) -> str | None:
 
 def _misspelled(error: CycloptsError) -> str | None:
     """The remedy for an unknown option in the place of a file; None for any other error."""
-    from cyclopts import ValidationError
-
     argument = error.argument
     if not isinstance(error, ValidationError) or argument is None or error.app is None:
         return None
@@ -198,8 +186,6 @@ def add_command(app: App, command: Callable[..., Any]) -> None:
 
 def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> App:
     """Register a group of commands. The group has the module's name, and the module's docstring as its help."""
-    from cyclopts import App
-
     summary = (module.__doc__ or "").partition(": ")[2].strip()
     name = module.__name__.rpartition(".")[2].replace("_", "-")
     group = App(name=name, help=summary[:1].upper() + summary[1:], sort_key=len(list(app)))

@@ -13,6 +13,7 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.listing import first
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.who import by_person
@@ -53,7 +54,6 @@ async def add(
         voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
     """
     from voiceflow_worker.core.numbers.suppression import SuppressionList
-    from voiceflow_worker.model.numbers.phone import parse_number
 
     _require(numbers)
     output = common.output()
@@ -85,7 +85,6 @@ async def remove(
         voiceflow suppress remove +6587654321
     """
     from voiceflow_worker.core.numbers.suppression import SuppressionList
-    from voiceflow_worker.model.numbers.phone import parse_number
 
     _require(numbers)
     output = common.output()

@@ -14,6 +14,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError, Remedy, StoreError
 
 if TYPE_CHECKING:
@@ -62,8 +63,6 @@ async def worker(
         voiceflow worker --drain --json
         voiceflow worker --rate unlimited --processes 2 --metrics-port 9100
     """
-    from voiceflow_worker.cli.voice import voice_client
-
     if processes < 1:
         raise InvalidInputError(f"--processes {processes}: give at least 1")
     options: dict[str, object] = {
@@ -100,7 +99,6 @@ async def worker(
 async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
     from voiceflow_worker.cli.drain_report import tell_drained
     from voiceflow_worker.cli.sending import worker_of
-    from voiceflow_worker.cli.voice import voice_client
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
