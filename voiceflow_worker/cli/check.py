@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
+from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
@@ -46,11 +49,6 @@ async def check(
         voiceflow check reminder.json body.json --fetch
         voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
     """
-    from datetime import UTC, datetime
-    from functools import partial
-
-    from anyio.to_thread import run_sync
-
     from voiceflow_worker.campaigns.check import check_file
     from voiceflow_worker.cli.audio_files import look_at
 

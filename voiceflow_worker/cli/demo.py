@@ -14,6 +14,7 @@ from shutil import which
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
+from anyio import CancelScope
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
@@ -21,6 +22,7 @@ from voiceflow_worker.cli.findings import tell_findings
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
@@ -64,8 +66,6 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
         voiceflow demo
         voiceflow demo --store sqlite:///demo.db && voiceflow report --store sqlite:///demo.db --batch reminder-campaign
     """
-    from anyio import CancelScope
-
     from voiceflow_worker.backends.registry import open_store
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.core.queue import CallQueue
@@ -135,8 +135,6 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
 
 
 def _as_json(shown: _Result) -> dict[str, object]:
-    from voiceflow_worker.model.records.call_json import call_as_json
-
     return {
         **shown.enqueued.as_json(),
         "rang": shown.rang.total(),

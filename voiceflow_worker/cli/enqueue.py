@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
@@ -19,12 +20,13 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.preview import Assumptions, preview_options, tell_preview
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import FILE_KINDS, FileArgument, RowOptions, campaign_options, input_file
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-    from voiceflow_worker.errors import CampaignFileError
 
 MOST_WARNINGS = 20
 """The largest number of warnings in the table; --json has all of them."""
@@ -65,11 +67,8 @@ async def enqueue(
         voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
-    from anyio import get_cancelled_exc_class
-
     from voiceflow_worker.campaigns.enqueue import enqueue_file
     from voiceflow_worker.campaigns.preview.prices import learned_prices
-    from voiceflow_worker.errors import CampaignFileError
 
     settings = common.settings()
     output = common.output()
@@ -168,7 +167,6 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:
     """The JSON document for a file that could not be read, with the members of a report."""
     from voiceflow_worker.campaigns.files.input_file import InputFile
-    from voiceflow_worker.finding import Finding
 
     findings = error.findings or (Finding(file=str(file), message=str(error)),)
     counts = dict.fromkeys(("enqueued", "duplicates", "suppressed", "rejected"), 0)

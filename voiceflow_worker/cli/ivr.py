@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from voiceflow_worker.cli.menus import load_menu, menus_beside
 from voiceflow_worker.cli.options import JsonOption, MomentOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
@@ -83,8 +85,6 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         voiceflow ivr check restaurant:main
         voiceflow ivr check restaurant:main --data name=Ana --json
     """
-    from dataclasses import replace
-
     from voiceflow_worker.ivr.edges import reachable
     from voiceflow_worker.ivr.graph.check import check_menus
 
@@ -164,8 +164,6 @@ def _show(heard: SpokenAnswer, output: Output) -> bool:
 
 
 def _words(entry: Mapping[str, object]) -> str:
-    from voiceflow_worker.model.flows.actions import Action, read_action, wording
-
     verbs = {Action.SAY: "says", Action.SAY_AND_CAPTURE: "asks", Action.PLAY_FILE: "plays"}
     action, params = read_action(entry)
     if action is Action.MAKE_CALL:

@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from anyio import sleep
+
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import Remedy, StoreCorruptError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -65,15 +68,12 @@ async def opened_queue(
 def store_wait(settings: Settings) -> StoreWait:
     """The wait for a store, as long as the settings allow. It prints why it waits."""
     from voiceflow_worker.backends.waiting import StoreWait
-    from voiceflow_worker.cli.output import Output
 
     return StoreWait(settings.wait_for_store, Output().note)
 
 
 async def _found(settings: Settings, wait: StoreWait) -> None:
     """Wait for the store's file if the user has set a wait; otherwise raise an error for a missing file."""
-    from anyio import sleep
-
     from voiceflow_worker.backends.waiting import PAUSE
 
     while True:

@@ -14,6 +14,7 @@ from cyclopts import Group, Parameter, Token
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.text.who import read_name
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
@@ -83,8 +84,6 @@ def _web_address(_type: Any, value: Any) -> None:
 
 
 def _who(_type: Any, tokens: Sequence[Token]) -> str:
-    from voiceflow_worker.model.text.who import read_name
-
     return read_name(tokens[0].value)
 
 

@@ -12,7 +12,9 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
@@ -50,7 +52,6 @@ async def reconcile(
         voiceflow reconcile --prices --batch people
         voiceflow reconcile --queue reminders --json | jq .open
     """
-    from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.core.settling.reconcile import Reconciler
 
     settings = common.settings()
@@ -99,8 +100,6 @@ def _asking(look: Look) -> str:
 
 
 async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: Settings) -> None:
-    from voiceflow_worker.model.jobs.job import JobState
-
     if not found.looked_at:
         output.say("no call is in doubt, and no summary is overdue: nothing to look for")
         return

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from anyio.to_thread import run_sync
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from voiceflow_worker.cli.options import DurationOption, MomentOption
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.hours.window import CallWindow
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.files.input_file import InputFile
-    from voiceflow_worker.model.hours.window import CallWindow
     from voiceflow_worker.model.jobs.job import RedialPolicy
     from voiceflow_worker.model.jobs.stop_rules import StopRules
     from voiceflow_worker.settings import Settings
@@ -111,8 +112,6 @@ async def input_file(path: Path) -> AsyncGenerator[InputFile]:
 
     Raises CampaignFileError if standard input cannot be stored, and InvalidInputError if it is a terminal.
     """
-    from anyio.to_thread import run_sync
-
     from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 
     if str(path) != "-":
@@ -179,8 +178,6 @@ def _stops(rows: RowOptions) -> StopRules:
 
 
 def _window(rows: RowOptions) -> CallWindow | None:
-    from voiceflow_worker.model.hours.window import CallWindow
-
     if rows.window is None and rows.days is None and rows.holidays is None:
         return None
     return CallWindow.parse(rows.window, days=rows.days, holidays=rows.holidays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -21,6 +22,7 @@ from voiceflow_worker.cli.options import (
 )
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import StoreCorruptError, StoreError, StoreVersionError
 
 if TYPE_CHECKING:
@@ -60,14 +62,11 @@ async def serve(
         voiceflow serve --ivr restaurant:main
         VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --register https://calls.example.com/webhooks/8x8
     """
-    from functools import partial
-
     import anyio
     from prometheus_client import CollectorRegistry
 
     from voiceflow_worker.asgi.descriptors import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
-    from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account.resources import WebhookType

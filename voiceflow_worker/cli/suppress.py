@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.findings import tell_findings
 from voiceflow_worker.cli.listing import first
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
 from voiceflow_worker.errors import InvalidInputError
@@ -168,12 +171,7 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --reason "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
     """
-    from functools import partial
-
-    from anyio.to_thread import run_sync
-
     from voiceflow_worker.campaigns.files.number_file import read_number_file
-    from voiceflow_worker.cli.findings import tell_findings
     from voiceflow_worker.core.numbers.suppression import SuppressionList
 
     output = common.output()

@@ -16,6 +16,7 @@ from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.options import AsOption, BatchOption, QueueOptions
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.gate import GateState
@@ -46,8 +47,6 @@ async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: Queu
         voiceflow watch --batch march
         voiceflow watch --json | jq .done
     """
-    from voiceflow_worker.cli.stopping import signals_to
-
     output = common.output()
     async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)

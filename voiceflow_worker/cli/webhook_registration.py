@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
+from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError, VoiceUnavailableError
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.setting_kinds import text_of
@@ -50,8 +51,6 @@ async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType]
 
     Tries again until 8x8 can be reached. Raises SettingsError, RequestFailedError.
     """
-    from voiceflow_worker.cli.voice import voice_client
-
     secret = text_of(settings.webhook_secret)
     async with voice_client(settings) as voice:
         while True:

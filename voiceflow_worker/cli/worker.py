@@ -16,6 +16,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError, Remedy, StoreError
+from voiceflow_worker.model.text.rate import rate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -160,7 +161,6 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
     from voiceflow_worker.cli.checks.waiting_menus import waiting_menus
     from voiceflow_worker.core.ports import Limits
     from voiceflow_worker.core.sending.set_rate import SetRate
-    from voiceflow_worker.model.text.rate import rate_in_words
 
     wanted = settings.rate
     held = (await SetRate(calls.store, calls.name).over(Limits(rate=wanted))).rate
