@@ -87,7 +87,7 @@ class AccountApi(ABC):
         Raises InvalidInputError for a text that cannot be an id, such as an empty one.
         """
         if not session_id.strip(". "):
-            raise InvalidInputError(f"{session_id!r} is not a session id; `voiceflow calls show` prints that of a call")
+            raise InvalidInputError(f"{session_id!r} is not a session id; give the session id of a call")
         found = await self._account().get("recordings", session_id, absent=True)
         return read_list(found, "recordings", SessionRecording)
 
