@@ -103,6 +103,14 @@ class EnqueueContract(Ground):
         again = await store.jobs.enqueue(jobs[:9_000:1_000], now=NOW)
         assert [answer.job for answer in again] == jobs[:9_000:1_000]
 
+    async def test_thousands_of_keys_that_are_taken_give_their_owners(self, store: Store) -> None:
+        owners = [sample_job(number, unique_key=f"row-{number}") for number in range(2_500)]
+        await store.jobs.enqueue(owners, now=NOW)
+        others = [sample_job(5_000 + number, unique_key=f"row-{number}") for number in range(2_500)]
+        answers = await store.jobs.enqueue([*others, sample_job(9_000)], now=NOW)
+        assert [answer.created for answer in answers] == [*[False] * 2_500, True]
+        assert [answer.job for answer in answers[:-1]] == owners
+
     async def test_unknown_ids_are_absent(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job()], now=NOW)
         assert set(await store.jobs.get([sample_job(2).id, sample_job().id, "nonsense"])) == {sample_job().id}
