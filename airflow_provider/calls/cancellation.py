@@ -12,7 +12,7 @@ from voiceflow_worker import CallQueue, Job, JobState, TooLateError, VoiceflowEr
 # Stored with cancelled calls and compared by later releases: do not change these texts.
 STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
 CORRECTED = "its Airflow task was corrected: it calls another number"
-REPLACED = "its Airflow task replaced it: the call that is asked for now is another one"
+REPLACED = "its Airflow task replaced it: the task asks for a different call now"
 REMOVED = "its Airflow task does not ask for it any more"
 
 PAGE = 1000

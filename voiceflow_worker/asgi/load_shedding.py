@@ -22,8 +22,8 @@ _LAST_DATA = struct.Struct("=52xI")
 _BACKLOG = struct.Struct("=24xII")
 """`tcpi_unacked` and `tcpi_sacked`: for a listening socket, the length of its backlog and the limit of that length."""
 _CROWDED = 8
-"""The backlog is crowded when an eighth of it is full. A full backlog drops new connections, and their clients try
-again after 1 s."""
+"""The backlog is crowded when more than 1/8 of its places are taken. The threshold is low because a full backlog drops
+new connections, whose clients then wait 1 s before they try again."""
 _IS_LINUX = sys.platform.startswith("linux")
 _LONGEST = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)

@@ -84,7 +84,7 @@ async def _read_prices(
         output.say("all ended calls have a price")
         return ExitCode.DONE
     cost = ", ".join(f"{price} {currency}" for currency, price in sorted(found.cost.items())) or "nothing"
-    output.say(f"prices found for {found.priced} of {count_of(found.looked_at, 'call')}: {cost}")
+    output.say(f"prices found for {found.priced} of {count_of(found.looked_at, 'session')}: {cost}")
     if found.open:
         output.say("the log of 8x8 does not have the other prices yet: run this command again later")
     return ExitCode.DONE

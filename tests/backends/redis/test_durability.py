@@ -165,6 +165,16 @@ async def test_a_server_that_was_made_forgetful_is_refused_when_it_comes_back(ow
         own_server.ask("CONFIG", "SET", "appendonly", "yes")
 
 
+async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        assert isinstance(store, RedisStore)
+        own_server.ask("CONFIG", "SET", "requirepass", "another-one")
+        store.link.reopen()
+        with pytest.raises(StoreUnavailableError, match="password") as caught:
+            await store.jobs.enqueue([sample_job()], now=NOW)
+        assert not caught.value.passes
+
+
 async def test_a_sentinel_is_not_taken_for_a_server(lasting_pair: WatchedPair) -> None:
     with pytest.raises(SettingsError, match=r"redis\+sentinel"):
         await open_and_close(f"redis://127.0.0.1:{lasting_pair.sentinel.port}")

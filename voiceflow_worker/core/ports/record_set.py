@@ -74,7 +74,7 @@ class RecordSet(Generic[Value]):
         return self.read(await self._records.get(self._namespace, wanted, now=self._clock.now()))
 
     def read(self, texts: Mapping[str, str]) -> dict[str, Value | None]:
-        """The values in stored texts, which are given and returned by key."""
+        """The values in stored texts, by the keys of the texts."""
         return {key: self._value(key, text) for key, text in texts.items()}
 
     async def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:

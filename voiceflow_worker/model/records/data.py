@@ -11,7 +11,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.storable import checked_text
 
 LONGEST = 8192
-"""The most bytes of JSON. The limit is low, because the data is transferred with every move of a job."""
+"""The largest size of a job's data, in bytes of JSON. The limit is low, because every move of the job transfers it."""
 
 
 _PLAIN = (str, int, float)

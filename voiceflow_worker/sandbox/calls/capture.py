@@ -51,7 +51,7 @@ def read_question(params: Mapping[str, object]) -> Question:
 
 
 def listen(question: Question, press: Press) -> TryResult:
-    """Return the key presses that count. Keys that come too late or after the last wanted key do not count."""
+    """The result of one try at a question. Keys that come too late, or after the input is complete, do not count."""
     digits, now = "", 0.0
     if press.hangs_up:
         return TryResult(None, min(press.after, question.overall_seconds), hung_up=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -33,8 +34,7 @@ _log = structlog.get_logger("voiceflow.redis")
 
 PATIENCE = 1.0
 """Seconds that a request waits for a connection that is being reopened. Then the request fails."""
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
 LOOK_AT_SENTINELS_EVERY = 1.0
@@ -320,7 +320,7 @@ class Link:
                 await self._opened.wait()
         if self._session is None:
             if self._why is not None:
-                raise type(self._why)(str(self._why))
+                raise copy(self._why)
             raise StoreUnavailableError(
                 f"the Redis at {self._url.shown} cannot be reached; this process keeps trying to connect"
             )
