@@ -33,10 +33,10 @@ class VoiceCallOperator(OneCallTask):
 
     With `send="here"`, this task sends the call, at the rate of its queue. With `send="worker"`, a `voiceflow worker`
     sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
-    nothing (`wait_for=None`). Outcomes in `fail_on` fail the task without a retry: `completed`, `unreached`, `failed`,
-    `expired`, `cancelled`, `accepted`, or session statuses such as `NO_ANSWER`. A call in doubt for longer than
-    `doubt_patience` fails the task too, and the error says how to resolve the doubt. Airflow may then retry the task,
-    and the retry waits for the same call.
+    nothing (`wait_for=None`). Outcomes in `fail_on` fail the task without a retry. The names are `completed`,
+    `unreached`, `failed`, `expired`, `cancelled` and `accepted`, and session statuses such as `NO_ANSWER`. A call in
+    doubt for longer than `doubt_patience` fails the task too, and the error says how to resolve the doubt. Airflow may
+    then retry the task, and the retry waits for the same call.
 
     With `deferrable`, the task waits in the triggerer. After `wait_timeout` the task fails, but the call goes on. With
     `cancel_on_kill`, an unsent call is cancelled if a user stops the task. If a user clears the task after the call has

@@ -89,7 +89,7 @@ async def test_a_batch_is_cancelled_for_good(store: Store) -> None:
     jobs = await enqueued(store, 3, batch_id="march")
     address = "/ui/act/cancel-batch?queue=default&batch=march"
     async with signed_in(receiver(store)) as client:
-        assert "3 waiting calls, which are cancelled now" in Page((await client.get(address)).text).text
+        assert "3 waiting calls: cancelled when you confirm" in Page((await client.get(address)).text).text
         done = await confirmed(client, address, reason="moved")
         assert "3 waiting calls ended" in (await client.get(urljoin(str(done.url), done.headers["location"]))).text
         again = await confirmed(client, "/ui/act/resume?queue=default&batch=march")

@@ -23,7 +23,7 @@ from voiceflow_worker.model.text.counting import count_of
 LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
 """The seconds between two looks at a queue: the shortest and the longest."""
 _SHARE = 0.05
-"""The part of the worker's time that looks may take. A look reads up to 2000 waiting calls in the worker's process."""
+"""The share of the worker's time for looks at the queue. A look reads up to 2000 waiting calls in its process."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 

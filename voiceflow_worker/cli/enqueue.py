@@ -152,7 +152,9 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     elif report.dry_run:
         counts = f"{report.valid} would be enqueued, {duplicates}, {report.rejected} bad"
         counts += f", {report.suppressed} suppressed" if report.suppressed else ""
-        counts += f", {report.again} would call people again (--again)" if report.again else ""
+        counts += (
+            f", {report.again} to numbers that the batch has called (refused without --again)" if report.again else ""
+        )
         output.say(f"{file}: {count_of(report.rows, 'row')}: {counts}; nothing was enqueued (--dry-run)")
     else:
         counts = f"{report.enqueued} enqueued, {duplicates}, {report.rejected} bad"

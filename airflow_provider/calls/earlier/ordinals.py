@@ -3,7 +3,7 @@
 A map index does not identify a call: if a cleared task expands [X, A, B] instead of [A, B], A and B get other indexes.
 A phone number does not identify a call either: two instances may call the same one. Each instance therefore claims an
 ordinal for its number, and keeps the ordinal in all tries. After a clear, the instances claim ordinals again, beginning
-with the ordinals of calls that rang. So a number does not ring again if fewer instances call it than before.
+with the ordinals of calls that rang. So even if fewer instances call a number than before, it does not ring again.
 """
 
 from __future__ import annotations

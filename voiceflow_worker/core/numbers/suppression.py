@@ -229,5 +229,5 @@ def _entry(number: str, text: str) -> Suppression:
         )
     except (ValueError, KeyError, TypeError) as error:
         report_unreadable(f"the entry of {number} on the suppression list", error)
-        reason = "its entry in the list was written by another version of voiceflow-worker"
+        reason = "its entry in the list cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
         return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)

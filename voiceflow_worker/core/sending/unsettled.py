@@ -170,7 +170,10 @@ class UnsettledVerdicts:
                 return
 
     async def _recall(self, job: Job) -> bool:
-        """Whether the store had lost this job, and has been restored. Tries again while the store is unavailable."""
+        """Restore the lost calls if the store has lost this job. Returns whether it had. Waits while the store is away.
+
+        Without a guard, or with a corrupt store, nothing is restored, and this returns False.
+        """
         if self._guard is None:
             return False
         while True:

@@ -54,7 +54,7 @@ class WatchedConnector(aiohttp.TCPConnector):
         self._kept: list[KeptConnections] = []
 
     def keep_connections(self) -> KeptConnections:
-        """A place for idle connections outside the pool. They count for the limit, and are closed with the pool."""
+        """Make a place for idle connections outside the pool. They count towards its limit, and are closed with it."""
         kept = KeptConnections(keep_alive=self._keep_alive, is_awaited=lambda: bool(self._waiters))
         self._kept.append(kept)
         return kept

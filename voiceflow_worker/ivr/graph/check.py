@@ -167,7 +167,7 @@ def _names(menus: Sequence[Menu]) -> Iterator[Finding]:
     for name, count in Counter(menu.name for menu in menus).items():
         if count > 1:
             yield _error(
-                f"{count} menus have this name: callers could get the wrong one; rename one of them", path=name
+                f"{count} menus have this name: callers could get the wrong one; give each a name of its own", path=name
             )
 
 

@@ -81,7 +81,7 @@ def _says_more(post: Post, known: Post, job: Job) -> bool:
 
 
 def _is_same(known: Post, post: Post, job: Job) -> bool:
-    """Whether these are records of one POST, or of two POSTs with the same number that a note already mentions."""
+    """True if the records count as one POST: both began at one time, or a note already says that there were two."""
     return known.began_at == post.began_at or is_noted(job, known, post)
 
 

@@ -36,7 +36,7 @@ Given = TypeVar("Given", bound=BaseModel)
 class ControlRoutes:
     """The routes `/_sandbox/…` and `/openapi.json`. They need no key.
 
-    A request has one order or a list of orders. If one of them is invalid, the answer is 422, and none is carried out.
+    A POST of orders has one order or a list. If one order is invalid, the answer is 422, and none is carried out.
     """
 
     ledger: Ledger

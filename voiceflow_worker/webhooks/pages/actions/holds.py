@@ -132,7 +132,7 @@ class CancelBatchAction(PageAction):
             title=f"Cancel {_named(queue, batch)} for good?",
             rings=(_under_way(states),),
             silent=(
-                f"{waiting}, which are cancelled now.",
+                f"{waiting}: cancelled when you confirm.",
                 "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
             ),
             button="Cancel the batch for good",
