@@ -205,8 +205,8 @@ def test_one_call_that_cannot_be_taken_back_does_not_keep_the_others(voiceflow: 
 
 def test_the_help_says_what_is_cancelled_now_and_what_later(voiceflow: Program) -> None:
     words = " ".join(voiceflow("calls", "cancel", "--help").out.replace("│", " ").split())
-    assert "for good. Now: its waiting calls end. Later: a call that is being sent now" in words
-    assert "nothing can be added to the batch" in words
+    assert "for good: its waiting calls end, and nothing can be added to it" in words
+    assert "if it comes back to the queue, for example for a redial, it ends too" in words
 
 
 def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:

@@ -43,7 +43,8 @@ def test_menus_with_nothing_wrong_have_no_findings() -> None:
 def test_two_menus_of_one_name() -> None:
     main = ending()
     main.on("2", goto=ending("main"))
-    assert "error main: 2 menus have this name: callers could get the wrong one; give each a name of its own" in told(main)
+    why = "callers could get the wrong one; give each a name of its own"
+    assert f"error main: 2 menus have this name: {why}" in told(main)
 
 
 def test_a_key_that_is_declared_twice_and_one_that_no_phone_has() -> None:

@@ -142,8 +142,8 @@ async def cancel(
     batch: Annotated[
         BatchOption,
         Parameter(
-            help="Cancel this batch for good. Now: its waiting calls end. Later: a call that is being sent now and "
-            "comes back to the queue, for example for a redial, ends too; and nothing can be added to the batch."
+            help="Cancel this batch for good: its waiting calls end, and nothing can be added to it. A call that is "
+            "being sent goes on; if it comes back to the queue, for example for a redial, it ends too."
         ),
     ] = None,
     reason: str | None = None,

@@ -113,7 +113,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
             None,
             warning(
                 f"there is no store {path}{f'; stores nearby: {near}' if near else ''}",
-                remedy="`voiceflow enqueue` creates it; if it should exist, check VOICEFLOW_STORE and the directory",
+                remedy="`voiceflow enqueue` creates it; if it was there, check VOICEFLOW_STORE and the directory",
             ),
         )
         return

@@ -147,7 +147,7 @@ class Jobs(Protocol):
         ...
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """The jobs with these ids; unknown ids are absent. Raises `StoreVersionError` for a job of a newer version."""
+        """The jobs with these ids; unknown ids are absent. Raises `StoreVersionError` if a newer version wrote one."""
         ...
 
     async def find(self, query: Query) -> Sequence[Job]:

@@ -39,9 +39,9 @@ _log = structlog.get_logger("voiceflow.submit")
 NUMBER_BUSY = timedelta(seconds=2)
 """The time that a job waits if its number is busy with another call."""
 BUSY_WORDS = "is busy with another call"
-"""Part of the reason of every job that waits for a number."""
+"""The words in the reason of every job that waits because its number, or its second party's, is busy."""
 MOST_WORDS = "the most for one person"
-"""Part of the reason of every job that waits because its person has had all attempts."""
+"""The words in the reason of every job that waits because its person has had all attempts."""
 LONGEST_LINE = timedelta(minutes=1)
 """The longest wait of a job behind other jobs that its worker has leased for the same busy number."""
 LIST_AGE = timedelta(seconds=1)

@@ -32,7 +32,7 @@ PostVerdict = VerdictKind
 """An older public name of `VerdictKind`."""
 
 NOBODY_CALLED = frozenset({VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY})
-"""Answers that prove that nobody was called."""
+"""The kinds of a gateway's verdicts that prove that nobody was called."""
 GATEWAY_VERDICTS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
 """The kinds of verdicts that a gateway gives."""
 

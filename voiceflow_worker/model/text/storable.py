@@ -10,7 +10,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def half_pair_in(text: str) -> re.Match[str] | None:
-    """The first half of a surrogate pair in a text; None if there is none."""
+    """The first place in a text that has half of a surrogate pair, high or low; None if there is none."""
     return None if text.isascii() else _HALF.search(text)
 
 

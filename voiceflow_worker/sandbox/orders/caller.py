@@ -82,7 +82,7 @@ class SimulatedCaller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """Return the reactions to the tries of the next question. The last reaction is repeated.
+        """The caller's reactions at the tries of the next question; at further tries, the last one is repeated.
 
         `fewest` is the number of keys that the question needs.
         """
