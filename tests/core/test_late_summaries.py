@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice
+from tests.support.voices import ScriptedVoice, created, not_sent
 from voiceflow_worker import Job, JobState, RedialPolicy, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
@@ -100,6 +101,26 @@ async def test_who_answered_the_first_call_while_the_redial_rang_gets_no_second_
     assert await here.summarise(job, status, number=1) is SummaryResult.SETTLED
     assert (await here.queue.get(job.id)).outcome_status is status
     await here.summarise(job, SessionStatus.BUSY, number=2)
+    clock.advance(timedelta(minutes=5))
+    assert (await here.send(), await here.state(job)) == ([], "completed")
+
+
+@pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED])
+async def test_who_answered_the_first_call_while_a_redial_by_a_person_rang_gets_no_redial_by_the_policy(
+    any_store: Store, clock: ManualClock, status: SessionStatus
+) -> None:
+    here = Engine(any_store, ScriptedVoice(answers=[created("session-1"), not_sent("connection refused")]))
+    again = RedialPolicy(on=frozenset({SessionStatus.NO_ANSWER}), limit=2, after=timedelta(minutes=1))
+    job = await here.enqueue(redial=again)
+    await here.send()
+    clock.advance(timedelta(hours=3))
+    await here.sweeper.sweep()
+    await here.queue.redial(job.id, force=True)
+    (flight,) = await here.prepare()
+    begun = await here.journal_of(flight)
+    assert begun is not None
+    assert await here.summarise(job, status, number=1) is SummaryResult.SETTLED
+    await here.submitter.fly(replace(flight, job=begun))
     clock.advance(timedelta(minutes=5))
     assert (await here.send(), await here.state(job)) == ([], "completed")
 

@@ -299,8 +299,20 @@ class TestSummaries:
     def test_the_first_summary_of_a_post_wins(self, first: Outcome) -> None:
         job = summary(sending(redial=ON_BUSY, valid_until=NOW + HOUR), first)
         for later in OUTCOMES:
-            if later.status not in REACHED | OPT_OUTS:
+            if later.status not in REACHED | OPT_OUTS and (first is not DROPPED or later is DROPPED):
                 assert summary(job, later, 1) is job
+
+    @pytest.mark.parametrize(("told", "state"), [(COMPLETED, S.COMPLETED), (BUSY, S.UNREACHED)])
+    def test_a_call_that_rang_counts_although_another_session_of_its_post_was_dropped(
+        self, told: Outcome, state: JobState
+    ) -> None:
+        waits = summary(sending(valid_until=NOW + HOUR), DROPPED)
+        for job in (waits, leased(waits), summary(sending(), DROPPED)):
+            after = summary(job, told, 1)
+            assert (after.state, after.outcome, after.attempt) == (state, told, 1)
+            assert summary(after, DROPPED, 1) is after
+        twice = summary(begun(waits), told, 1)
+        assert twice.notes[-1].kind is NoteKind.RANG_TWICE
 
     @pytest.mark.parametrize("first", [outcome(SessionStatus.NO_ANSWER), COMPLETED, outcome(UNSUBSCRIBED)])
     def test_a_call_that_ended_does_not_end_again_as_answered(self, first: Outcome) -> None:
@@ -350,6 +362,43 @@ class TestSummaries:
         again = begun(lifecycle.redial(answers, at=NOW + HOUR, note="again", force=True), at=NOW + HOUR)
         for after in (summary(again, BUSY, 2), answer(again, TURNED_AWAY, 2)):
             assert after.state is S.QUEUED
+
+    @pytest.mark.parametrize("told", [COMPLETED, outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)])
+    @pytest.mark.parametrize("first", [None, BUSY, COMPLETED])
+    def test_who_answered_or_opted_out_before_a_person_redialled_gets_no_redial_after_it_if_that_was_not_known(
+        self, first: Outcome | None, told: Outcome
+    ) -> None:
+        known = answer(sending(redial=replace(ON_BUSY, on=frozenset({SessionStatus.NO_ANSWER}), limit=3)), CREATED)
+        known = lifecycle.give_up_waiting(known, at=NOW, policy=POLICY) if first is None else summary(known, first)
+        again = begun(lifecycle.redial(known, at=NOW + HOUR, note="again", force=True), at=NOW + HOUR)
+        after = summary(again, told, 1, at=NOW + 2 * HOUR)
+        if after is again:
+            assert first is COMPLETED, "it was known before the redial"
+            assert told.status not in OPT_OUTS & REACHED
+            return
+        for end in (summary(after, outcome(SessionStatus.NO_ANSWER), 2), answer(after, TURNED_AWAY, 2)):
+            assert end.state is (S.COMPLETED if told.status in REACHED else S.UNREACHED)
+            ordered = begun(lifecycle.redial(end, at=NOW + 3 * HOUR, note="and again", force=True), at=NOW + 3 * HOUR)
+            assert answer(ordered, TURNED_AWAY).state is S.QUEUED, "a person asked for it since"
+
+    @pytest.mark.parametrize("told", [outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)])
+    def test_who_opted_out_in_an_earlier_attempt_is_left_alone_after_an_answered_redial(self, told: Outcome) -> None:
+        both = RedialPolicy(on=frozenset({SessionStatus.BUSY, SessionStatus.COMPLETED}), limit=3, after=MINUTE)
+        out = summary(begun(summary(sending(redial=both), BUSY)), told, 1)
+        assert summary(out, COMPLETED, 2).state is S.COMPLETED
+
+    def test_an_opt_out_of_an_earlier_attempt_ends_a_wait_whatever_came_between(self) -> None:
+        second = begun(summary(sending(redial=replace(ON_BUSY, limit=3)), BUSY))
+        waits = lifecycle.redial(placed(answer(second, UNKNOWN)), at=NOW, note="again", force=True)
+        first_is_open = replace(waits, posts=(replace(waits.posts[0], outcome=None), waits.posts[1]))
+        for job in (waits, first_is_open, leased(first_is_open)):
+            assert summary(job, outcome(SessionStatus.UNSUBSCRIBED_CONTACT), 1).state is S.UNREACHED
+
+    @pytest.mark.parametrize("second", [outcome(SessionStatus.NO_ANSWER), outcome(SessionStatus.FAILED)])
+    def test_an_answer_counts_beside_another_call_of_the_attempt_that_reached_nobody(self, second: Outcome) -> None:
+        ended = summary(second_post_out(), second, 2)
+        assert summary(ended, COMPLETED, 1).state is S.COMPLETED
+        assert summary(summary(ended, BUSY, 1), outcome(UNSUBSCRIBED), 1).state is S.COMPLETED
 
     def test_a_policy_that_redials_answered_calls_goes_on_after_a_busy_one(self) -> None:
         both = RedialPolicy(on=frozenset({SessionStatus.BUSY, SessionStatus.COMPLETED}), limit=3, after=MINUTE)
@@ -653,7 +702,8 @@ class TestEvidenceIsAFact:
             for post in before.posts:
                 now = job.post(post.number)
                 assert now is not None
-                assert post.outcome in {None, now.outcome} or (now.outcome and now.outcome.status in REACHED | OPT_OUTS)
+                told = post.outcome is None or post.outcome == now.outcome
+                assert told or post.outcome == DROPPED or (now.outcome and now.outcome.status in REACHED | OPT_OUTS)
                 assert post.session_id is None or now.session_id == post.session_id
                 assert post.verdict is not VerdictKind.CREATED or now.verdict is VerdictKind.CREATED
             assert job.notes[: len(before.notes)] == before.notes

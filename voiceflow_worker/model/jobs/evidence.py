@@ -176,16 +176,17 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
 
     Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. But
     a later summary counts if it brings an opt-out, or if the person has answered and the job has no known end. A
-    summary of an older POST settles the job only if no newer POST may have rung. If the person has answered, the
-    summary also settles a job that waits to call again. If a redial was requested after the POST, only an answered call
-    or an opt-out settles the job.
+    summary of a session that missed its window does not count as the first, because another session of the POST may
+    have made the phone ring. A summary of an older POST settles the job only if no newer POST may have rung. If the
+    person has answered, the summary also settles a job that waits to call again. If a redial was requested after the
+    POST, only an answered call or an opt-out settles the job.
     """
     post = _recorded(job, number, evidence="summary")
-    if post.outcome is not None:
+    if post.outcome is not None and (post.outcome.was_placed or not outcome.was_placed):
         return _summarised_again(job, post, post.outcome, outcome, at=at, policy=policy)
     matched = post.verdict is VerdictKind.PLACED
     session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
-    known = replace(post, outcome=outcome, session_id=session_id)
+    known = _told(job, replace(post, session_id=session_id), outcome, at=at)
     after = with_post(job, known)
     is_current = job.state in _OPEN and _is_current(job, post)
     if outcome.missed_its_window:
@@ -195,14 +196,14 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
         after = _rang_twice(after, known, beside, at=at)
     has_its_end = job.state in {S.COMPLETED, S.UNREACHED} and beside is not None
     has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
-    # A person who answered is not called again, whatever the result of a newer POST of the same attempt.
-    waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
+    # A person who answered or opted out is not called again, whatever the result of a newer POST.
+    waits = job.state in {S.QUEUED, S.LEASED} or (job.state in {S.UNREACHED, S.FAILED} and beside is not None)
     status = outcome.status_of(job.destination)
     # A person or a policy has requested another attempt since, which is made if the earlier one reached nobody.
     asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
     if asked_again and status not in REACHED | OPT_OUTS:
         return after
-    if is_current or not has_gone_on or (waits and status in REACHED):
+    if is_current or not has_gone_on or (waits and status in REACHED | OPT_OUTS):
         return by_outcome(after, outcome, at=at, policy=policy)
     return after
 
@@ -222,9 +223,18 @@ def _summarised_again(
     answers = goes_on and status in REACHED and before not in REACHED | OPT_OUTS
     if not (opts_out or answers):
         return job
-    after = with_post(job, replace(post, outcome=outcome))
-    has_ended = job.state in {S.COMPLETED, S.UNREACHED, S.FAILED} and _newer_that_may_have_rung(job, post) is None
+    after = with_post(job, _told(job, post, outcome, at=at))
+    newer = _newer_that_may_have_rung(job, post)
+    tells_the_end = newer is None or (newer.redial == post.redial and status in REACHED)
+    has_ended = job.state in {S.COMPLETED, S.UNREACHED, S.FAILED} and tells_the_end
     return by_outcome(after, outcome, at=at, policy=policy) if waits or has_ended else after
+
+
+def _told(job: Job, post: Post, outcome: Outcome, *, at: datetime) -> Post:
+    """The POST with its outcome, and the time of this news if a person has redialled the job since the POST."""
+    redialled_at = job.redialled_at
+    is_late = redialled_at is not None and redialled_at >= post.began_at
+    return replace(post, outcome=outcome, told_at=at if is_late else post.told_at)
 
 
 def found_placed(

@@ -77,7 +77,8 @@ class Post:
 
     `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
     of redials granted before the POST began. If two POSTs with the same `redial` may both have rung, that is an
-    incident. `charge` is the price of the POST's session, once 8x8's log shows it.
+    incident. `told_at` is the time at which the outcome became known, if a person had redialled the job before that.
+    `charge` is the price of the POST's session, once 8x8's log shows it.
     """
 
     number: int
@@ -91,6 +92,7 @@ class Post:
     message: str | None = None
     session_id: str | None = None
     outcome: Outcome | None = None
+    told_at: datetime | None = None
     presses: tuple[KeyPress, ...] = ()
     charge: Charge | None = None
 
@@ -288,20 +290,26 @@ class Job:
         return next((post for post in reversed(self.posts) if post.redial == self.redials and post.was_placed), None)
 
     @property
+    def redialled_at(self) -> datetime | None:
+        """The time at which a person last redialled the job, if ever."""
+        return max((note.at for note in self.notes if note.kind is NoteKind.REDIALLED), default=None)
+
+    @property
     def conclusive_posts(self) -> Sequence[Post]:
         """The POSTs, newest first, after which the policy grants no further redial: the person answered or opted out.
 
-        A POST before the last redial does not count if a person has redialled the job since the POST, or if the policy
-        redials its outcome.
+        A POST before the last redial does not count if a person has redialled the job since its outcome became known,
+        or if the policy redials its outcome.
         """
-        by_person = max((note.at for note in self.notes if note.kind is NoteKind.REDIALLED), default=None)
+        by_person = self.redialled_at
         redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS
 
         def counts(post: Post) -> bool:
             status = None if post.outcome is None else post.outcome.status_of(self.destination)
             if status not in REACHED | OPT_OUTS:
                 return False
-            stands = by_person is None or post.began_at > by_person
+            is_news = post.told_at is not None and by_person is not None and post.told_at >= by_person
+            stands = by_person is None or post.began_at > by_person or is_news
             return post.redial == self.redials or (stands and status not in redialled)
 
         return [post for post in reversed(self.posts) if counts(post)]

@@ -287,7 +287,7 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
     status = outcome.status_of(job.destination)
     # The summary of an earlier POST may come late, after the job was sent again.
     told = {post.outcome.status_of(job.destination) for post in job.conclusive_posts if post.outcome is not None}
-    is_over = status not in REACHED and bool(told)
+    is_over = bool(told & OPT_OUTS) or (status not in REACHED and bool(told))
     may_redial = not is_over and not was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
     wanted = redial_at(job, outcome, at=at) if may_redial else None
     again = job.opens(at=wanted) if wanted is not None else None
