@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice, created, not_sent
+from tests.support.voices import ScriptedVoice, created, not_sent, unknown
 from voiceflow_worker import Job, JobState, RedialPolicy, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
@@ -123,6 +123,32 @@ async def test_who_answered_the_first_call_while_a_redial_by_a_person_rang_gets_
     await here.submitter.fly(replace(flight, job=begun))
     clock.advance(timedelta(minutes=5))
     assert (await here.send(), await here.state(job)) == ([], "completed")
+
+
+async def test_an_earlier_call_whose_summary_never_came_does_not_keep_the_number_after_the_redial(
+    here: Engine, clock: ManualClock
+) -> None:
+    job = await ordered_again(here, clock)
+    await here.send()
+    await here.enqueue()
+    assert await here.send() == []
+    await here.summarise(job, number=2)
+    clock.advance(timedelta(seconds=5))
+    assert [sent.state for sent in await here.send()] == [JobState.SUBMITTED]
+
+
+async def test_the_number_of_a_call_that_a_person_found_placed_is_free_once_its_summary_came(
+    any_store: Store, clock: ManualClock
+) -> None:
+    here = Engine(any_store, ScriptedVoice(answers=[unknown()]))
+    job = await here.enqueue()
+    await here.send()
+    await here.queue.resolve(job.id, placed=True, note="heard it ring")
+    await here.enqueue()
+    assert await here.send() == []
+    await here.summarise(job)
+    clock.advance(timedelta(seconds=5))
+    assert [sent.state for sent in await here.send()] == [JobState.SUBMITTED]
 
 
 async def test_an_opt_out_in_a_summary_that_comes_after_the_outcome_is_kept(here: Engine) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 from tests.explorer.jobs import BUSY, COMPLETED, DROPPED, JobBook, PromiseBrokenError
-from tests.explorer.scene import POLICY, Rules, Scene, moment
+from tests.explorer.scene import NOW, POLICY, Rules, Scene, moment
 from tests.explorer.world import ANSWER, IDLE, PARKED, Line, Phase, WorkerAt, World, busy, line_to, place
 from voiceflow_worker.core.ports import Move
 from voiceflow_worker.core.settling.changes import _is_over
@@ -85,7 +85,8 @@ class Commits:
     def _is_over(self, old: int, new: int) -> bool:
         known = self._over.get((old, new))
         if known is None:
-            known = self._over[old, new] = _is_over(Move(self._book.jobs[old], self._book.jobs[new]))
+            made = Move(self._book.jobs[old], self._book.jobs[new])
+            known = self._over[old, new] = _is_over(made, POLICY, at=NOW)
         return known
 
     def without_traceless(self, world: World) -> World:

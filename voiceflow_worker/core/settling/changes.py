@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
@@ -57,6 +58,7 @@ class Changes:
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
+        self._policy = policy
         self._sessions = Sessions(store)
         self._suppression = SuppressionList(store)
         self._numbers = NumberLocks(store.records, policy)
@@ -99,9 +101,10 @@ class Changes:
 
         Raises `StoreUnavailableError`.
         """
-        await self._numbers.release_settled([job for job in jobs if not _holds_its_number(job)])
+        now = self._store.clock.now()
+        await self._numbers.release_settled([job for job in jobs if not _holds_its_number(job, self._policy, at=now)])
         ended = [post for job in jobs if _may_bridge(job) for post in job.posts if post.outcome is not None]
-        await self._numbers.release_bridged([post.client_request_id for post in ended], now=self._store.clock.now())
+        await self._numbers.release_bridged([post.client_request_id for post in ended], now=now)
 
     async def _flush(self, changes: Sequence[Change]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}
@@ -184,9 +187,10 @@ class Changes:
         # Before the number is released: the next call that locks it then finds the place free.
         await self._caps.settle(taken, now=self._store.clock.now())
         await self._count_again([each.new.id for each in taken if each.old.state is JobState.IN_DOUBT])
-        over = [each.new for each in taken if _is_over(each)]
+        now = self._store.clock.now()
+        over = [each.new for each in taken if _is_over(each, self._policy, at=now)]
         await self._numbers.release_settled(over)
-        await self._numbers.release_bridged(_ended_in_menus(taken), now=self._store.clock.now())
+        await self._numbers.release_bridged(_ended_in_menus(taken), now=now)
         await self._forget(_lost_sessions(taken))
         return {each.new.id for each in taken}
 
@@ -265,9 +269,19 @@ def _may_bridge(job: Job) -> bool:
     return job.menu is not None or Action.SAY_AND_CAPTURE in job.body
 
 
-def _is_over(made: Move) -> bool:
-    return made.old.state in _HOLDS_ITS_NUMBER and not _holds_its_number(made.new)
+def _is_over(made: Move, policy: CallPolicy, *, at: datetime) -> bool:
+    return _holds_its_number(made.old, policy, at=at) and not _holds_its_number(made.new, policy, at=at)
 
 
-def _holds_its_number(job: Job) -> bool:
-    return job.state in _HOLDS_ITS_NUMBER or job.open_post is not None
+def _holds_its_number(job: Job, policy: CallPolicy, *, at: datetime) -> bool:
+    """Whether a phone may still ring for a POST of the job.
+
+    An earlier POST whose summary never came holds the numbers no longer than it can make them ring.
+    """
+    if job.state in _HOLDS_ITS_NUMBER:
+        return True
+    until = max((post.valid_until for post in job.posts if post.is_open), default=None)
+    if until is None:
+        return False
+    bridge = policy.longest_call + policy.ringing if len(job.parties) > 1 else timedelta()
+    return at < until + policy.ringing + bridge
