@@ -175,7 +175,7 @@ async def test_heartbeats_of_other_versions_are_shown(store: Store) -> None:
 async def test_a_suppression_that_cannot_be_read_counts_for_good(here: Engine, entry: object) -> None:
     waiting = await here.enqueue(ANA)
     await put(here.store, SUPPRESSED, **{ANA: entry})
-    with pytest.raises(SuppressedNumberError, match="another version"):
+    with pytest.raises(SuppressedNumberError, match="newer version"):
         await here.enqueue(ANA)
     await here.send()
     assert await here.state(waiting) == "cancelled"
