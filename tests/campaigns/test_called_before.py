@@ -10,7 +10,7 @@ from tests.campaigns.reading import file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.enqueue import CHUNK, enqueue_file
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.errors import Remedy
 
@@ -71,6 +71,16 @@ async def test_a_file_with_two_rows_for_a_number_goes_on_after_a_killed_run(queu
     await enqueue(queue, file_of(tmp_path, f"destination,name\n{ANA},Ana\n"))
     report = await enqueue(queue, file_of(tmp_path, f"destination,name\n{ANA},Anita\n{ANA},Ana\n{BEN},Ben\n"))
     assert (report.refused, report.enqueued, report.duplicates) == (False, 2, 1)
+
+
+async def test_a_long_file_goes_on_after_a_killed_run_that_stored_its_first_part(
+    queue: CallQueue, tmp_path: Path
+) -> None:
+    """The rows are read a thousand at a time, and all rows of the first part exist already."""
+    rows = [f"+65{90000000 + place},Ana" for place in range(CHUNK)]
+    await enqueue(queue, file_of(tmp_path, "\n".join(["destination,name", *rows])))
+    report = await enqueue(queue, file_of(tmp_path, "\n".join(["destination,name", *rows, "+6590000000,Ben"])))
+    assert (report.refused, report.enqueued, report.duplicates) == (False, 1, CHUNK)
 
 
 async def test_another_batch_and_rows_with_keys_are_not_asked_about(queue: CallQueue, tmp_path: Path) -> None:

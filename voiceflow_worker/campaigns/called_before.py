@@ -58,7 +58,8 @@ class CallsBefore:
 
     async def add(self, judged: Judged) -> None:
         """Add rows to compare. Raises StoreError."""
-        for batch_id in {row.call.batch_id for row in judged.new if row.call is not None} - self._batches.keys():
+        # The batches of the rows that exist already count too: later rows must find their keys.
+        for batch_id in {row.call.batch_id for row in judged.rows if row.call is not None} - self._batches.keys():
             if batch_id is not None:
                 counts = await self._queue.store.jobs.count(self._queue.name, batch_id=batch_id)
                 self._batches[batch_id] = {} if any(counts.values()) else None
