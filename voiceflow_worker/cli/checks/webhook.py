@@ -143,7 +143,7 @@ async def menus(context: CheckContext) -> Diagnosis | None:
         return ok(f"running receivers serve the menus of waiting calls ({', '.join(found.named)})")
     if found.unserved == (approval.name,):  # which no receiver needs to be told
         return failure(found.trouble, remedy="run `voiceflow serve` with this store")
-    remedy = "run `voiceflow serve` for this store, with one `--ivr MODULE:MENU` for each of these menus"
+    remedy = "run `voiceflow serve --ivr MODULE:MENU` for this store; give `--ivr` once for each of these menus"
     return failure(found.trouble, remedy=remedy)
 
 
