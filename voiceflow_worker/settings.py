@@ -35,6 +35,7 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit, read_person_limit
 from voiceflow_worker.model.jobs.redial import redial_words
 from voiceflow_worker.model.text.duration import write_duration
+from voiceflow_worker.model.text.file_remedy import why_unreadable
 from voiceflow_worker.model.text.hiding import without_secrets
 from voiceflow_worker.model.text.rate import read_rate
 from voiceflow_worker.model.text.web_address import read_base_url, read_notify_url
@@ -89,7 +90,7 @@ class _Given:
         try:
             text = path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            why = _why_unreadable(error)
+            why = why_unreadable(error)
             raise SettingsError(f"{self.name} ({self.place}) names {path}, which cannot be read: {why}") from None
         if not text.strip():
             raise SettingsError(f"{self.name} ({self.place}) names {path}, which is empty")
@@ -163,22 +164,16 @@ def _layers() -> tuple[_Layer, ...]:
     try:
         dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding="utf-8-sig").env_vars
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{ENV_FILE} cannot be read: {_why_unreadable(error)}") from None
+        raise SettingsError(f"{ENV_FILE} cannot be read: {why_unreadable(error)}") from None
     try:
         toml = TomlConfigSettingsSource(BaseSettings, toml_file=TOML_FILE).toml_data
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{TOML_FILE} cannot be read: {_why_unreadable(error)}") from None
+        raise SettingsError(f"{TOML_FILE} cannot be read: {why_unreadable(error)}") from None
     return (
         _Layer(EnvSettingsSource(BaseSettings).env_vars, "the environment", PREFIX),
         _Layer(dotenv, ENV_FILE, PREFIX),
         _Layer(toml, TOML_FILE),
     )
-
-
-def _why_unreadable(error: OSError | ValueError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8 text"
-    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 class Settings(BaseModel):

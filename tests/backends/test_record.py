@@ -70,7 +70,7 @@ POSTS = st.builds(
     session_id=st.none() | TEXTS,
     outcome=st.none() | OUTCOMES,
     presses=st.lists(PRESSES, max_size=2).map(tuple),
-    told_at=st.none() | TIMES,
+    outcome_known_at=st.none() | TIMES,
     charge=st.none() | CHARGES,
 )
 JOBS = st.builds(

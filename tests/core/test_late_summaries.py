@@ -35,6 +35,16 @@ async def ordered_again(here: Engine, clock: ManualClock) -> Job:
     return await here.queue.redial(job.id, force=True)
 
 
+async def redialled_after_a_busy_second_call(here: Engine) -> Job:
+    """A call that its policy redials: the POST arrived twice at 8x8, and the second call was busy."""
+    again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta(minutes=1))
+    job = await here.enqueue(redial=again)
+    await here.send()
+    await here.summarise(job, SessionStatus.BUSY, session_id="the second call")
+    assert await here.state(job) == "queued"
+    return job
+
+
 @pytest.mark.parametrize("status", REACHED_NOBODY)
 @pytest.mark.parametrize("is_leased", [False, True])
 async def test_that_the_first_attempt_reached_nobody_does_not_end_the_second(
@@ -78,11 +88,7 @@ async def test_who_answered_the_other_session_of_a_repeated_request_is_not_calle
     here: Engine, clock: ManualClock, status: SessionStatus
 ) -> None:
     """Something between this machine and 8x8 has sent the POST twice: one call found the line busy with the other."""
-    again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta(minutes=1))
-    job = await here.enqueue(redial=again)
-    await here.send()
-    await here.summarise(job, SessionStatus.BUSY, session_id="the second call")
-    assert await here.state(job) == "queued"
+    job = await redialled_after_a_busy_second_call(here)
     await here.summarise(job, status, number=1)
     clock.advance(timedelta(minutes=5))
     assert (await here.send(), await here.state(job)) == ([], "completed")
@@ -92,10 +98,7 @@ async def test_who_answered_the_other_session_of_a_repeated_request_is_not_calle
 async def test_who_answered_the_first_call_while_the_redial_rang_gets_no_second_redial(
     here: Engine, clock: ManualClock, status: SessionStatus
 ) -> None:
-    again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta(minutes=1))
-    job = await here.enqueue(redial=again)
-    await here.send()
-    await here.summarise(job, SessionStatus.BUSY, session_id="the second call")
+    job = await redialled_after_a_busy_second_call(here)
     clock.advance(timedelta(minutes=5))
     await here.send()
     assert await here.summarise(job, status, number=1) is SummaryResult.SETTLED

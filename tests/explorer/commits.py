@@ -8,8 +8,8 @@ from functools import partial
 from tests.explorer.jobs import BUSY, COMPLETED, DROPPED, JobBook, PromiseBrokenError
 from tests.explorer.scene import NOW, POLICY, Rules, Scene, moment
 from tests.explorer.world import ANSWER, IDLE, PARKED, Line, Phase, WorkerAt, World, busy, line_to, place
-from voiceflow_worker.core.ports import Move
-from voiceflow_worker.core.settling.changes import _is_over
+from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -27,7 +27,8 @@ class Commits:
         self._scene = scene
         self._rules = rules
         self._book = book
-        self._over: dict[tuple[int, int], bool] = {}
+        self._numbers = NumberLocks(MemoryStore().records, POLICY)
+        self._needed: dict[int, bool] = {}
 
     def killed(self, world: World, who: int) -> World:
         worker = world.workers[who]
@@ -78,15 +79,15 @@ class Commits:
             if worker.job == job and worker.phase in _HAD_THE_LEASE:
                 world = self.killed(world, who)
         releases = world.releases
-        if self._scene.jobs > 1 and self._rules.locks and self._is_over(old, new):
+        is_over = self._scene.jobs > 1 and self._needs_its_number(old) and not self._needs_its_number(new)
+        if is_over and self._rules.locks:
             releases = tuple(sorted({*releases, (job, False)}))
         return world._replace(jobs=(*world.jobs[:job], new, *world.jobs[job + 1 :]), releases=releases)
 
-    def _is_over(self, old: int, new: int) -> bool:
-        known = self._over.get((old, new))
+    def _needs_its_number(self, job: int) -> bool:
+        known = self._needed.get(job)
         if known is None:
-            made = Move(self._book.jobs[old], self._book.jobs[new])
-            known = self._over[old, new] = _is_over(made, POLICY, at=NOW)
+            known = self._needed[job] = self._numbers.are_needed(self._book.jobs[job], at=NOW)
         return known
 
     def without_traceless(self, world: World) -> World:

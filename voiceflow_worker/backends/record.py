@@ -212,7 +212,7 @@ _post = maker(
         "answered_at": _time,
         "verdict": VerdictKind,
         "outcome": outcome_from,
-        "told_at": _time,
+        "outcome_known_at": _time,
         "presses": _several(maker(KeyPress, {"at": _time})),
         "charge": charge_from,
     },

@@ -24,7 +24,7 @@ class EnqueueReport:
     `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
     list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs, or would have
-    made them if nothing was stored. `again` counts rows whose number already has a call with another body in the batch.
+    made them if nothing was stored. `again` counts rows whose number already has another call in the batch.
     `refused` is True if nothing was enqueued because of bad rows or rows counted in `again`.
     """
 

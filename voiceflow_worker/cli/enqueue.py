@@ -55,8 +55,8 @@ async def enqueue(
         rejects: Write the bad rows to this file, unchanged, with the reasons. Correct them, then enqueue that file
             with the same --batch.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
-        again: Also call numbers that already have a call with another text in the batch. By default, a file with such
-            numbers is refused.
+        again: Also call numbers that already have another call in the batch. By default, a file with such numbers is
+            refused.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h

@@ -18,6 +18,7 @@ from voiceflow_worker.cli.options import Flag, JsonOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.file_remedy import why_unreadable
 
 Protocol = Annotated[Literal["S3", "SFTP"], Parameter(name="PROTOCOL", help="The protocol for uploads: S3 or SFTP.")]
 Host = Annotated[str, Parameter(name="HOST", help="The name of the server.")]
@@ -101,8 +102,7 @@ def _password(file: Path | None) -> str:
         try:
             password = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise InvalidInputError(f"the password cannot be read from {file}: {reason}") from None
+            raise InvalidInputError(f"the password cannot be read from {file}: {why_unreadable(error)}") from None
         password, source = password.rstrip("\r\n"), str(file)
     elif sys.stdin.isatty():
         password, source = getpass("Password of the server: "), "the terminal"

@@ -232,7 +232,7 @@ def full_job() -> Job:
             message="Created",
             session_id="session-1",
             outcome=(outcome, unknown, None)[number % 3],
-            told_at=NOW + HOUR,
+            outcome_known_at=NOW + HOUR,
             presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1"),) * (number % 2),
             charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Records
 from voiceflow_worker.core.ports.claims import Claims
 from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
@@ -23,6 +23,7 @@ BRIDGED = "bridged"
 """Records of the numbers that menus bridge to the call of a POST, separated by spaces. A key is the `clientRequestId`.
 The key of a further note for the same call also has a number from 2 to 8."""
 _NOTES = range(2, 9)
+_MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,16 @@ class NumberLocks:
         is_early = reads_late or standing is not claimed.standing
         read = await self._claims.read(reads, now=now) if locked and is_early else claimed.read
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy], read)
+
+    def are_needed(self, job: Job, *, at: datetime) -> bool:
+        """Whether a phone may still ring for a POST of the job.
+
+        An earlier POST whose summary never came holds the numbers no longer than it can make them ring.
+        """
+        if job.state in _MAY_RING:
+            return True
+        until = max((post.valid_until for post in job.posts if post.is_open), default=None)
+        return until is not None and at < self._rings_until(until, bridges=len(job.parties) > 1)
 
     def beside(self, jobs: Iterable[Job]) -> list[str]:
         """The keys of further locks on the numbers of these jobs, in the namespace `BESIDE`."""
@@ -211,10 +222,15 @@ class NumberLocks:
         return dict(standing)
 
     def _first_end(self, locked_at: datetime) -> datetime:
-        return locked_at + self._policy.submit_window + self._policy.ringing
+        return self._rings_until(locked_at + self._policy.submit_window)
 
     def _second_end(self, locked_at: datetime) -> datetime:
-        return self._first_end(locked_at) + self._policy.longest_call + self._policy.ringing
+        return self._rings_until(locked_at + self._policy.submit_window, bridges=True)
+
+    def _rings_until(self, valid_until: datetime, *, bridges: bool = False) -> datetime:
+        """The end of the time in which a POST with this `validUntil` can make its number ring, or one it bridges to."""
+        bridge = self._policy.longest_call + self._policy.ringing if bridges else timedelta()
+        return valid_until + self._policy.ringing + bridge
 
     async def _release(
         self, held: Sequence[tuple[str, str]], *, ends_at: datetime | None = None, namespace: str = NAMESPACE

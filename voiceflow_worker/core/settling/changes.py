@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
@@ -28,8 +27,6 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 ROUNDS = 20
 """The most times that a change is tried. A try fails if another writer commits first; so many failures in a row happen
 only in tests."""
-
-_HOLDS_ITS_NUMBER = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,6 @@ class Changes:
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
-        self._policy = policy
         self._sessions = Sessions(store)
         self._suppression = SuppressionList(store)
         self._numbers = NumberLocks(store.records, policy)
@@ -102,7 +98,7 @@ class Changes:
         Raises `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        await self._numbers.release_settled([job for job in jobs if not _holds_its_number(job, self._policy, at=now)])
+        await self._numbers.release_settled([job for job in jobs if not self._numbers.are_needed(job, at=now)])
         ended = [post for job in jobs if _may_bridge(job) for post in job.posts if post.outcome is not None]
         await self._numbers.release_bridged([post.client_request_id for post in ended], now=now)
 
@@ -188,8 +184,8 @@ class Changes:
         await self._caps.settle(taken, now=self._store.clock.now())
         await self._count_again([each.new.id for each in taken if each.old.state is JobState.IN_DOUBT])
         now = self._store.clock.now()
-        over = [each.new for each in taken if _is_over(each, self._policy, at=now)]
-        await self._numbers.release_settled(over)
+        needed = partial(self._numbers.are_needed, at=now)
+        await self._numbers.release_settled([each.new for each in taken if needed(each.old) and not needed(each.new)])
         await self._numbers.release_bridged(_ended_in_menus(taken), now=now)
         await self._forget(_lost_sessions(taken))
         return {each.new.id for each in taken}
@@ -267,21 +263,3 @@ def _ended_in_menus(moves: Sequence[Move]) -> list[str]:
 
 def _may_bridge(job: Job) -> bool:
     return job.menu is not None or Action.SAY_AND_CAPTURE in job.body
-
-
-def _is_over(made: Move, policy: CallPolicy, *, at: datetime) -> bool:
-    return _holds_its_number(made.old, policy, at=at) and not _holds_its_number(made.new, policy, at=at)
-
-
-def _holds_its_number(job: Job, policy: CallPolicy, *, at: datetime) -> bool:
-    """Whether a phone may still ring for a POST of the job.
-
-    An earlier POST whose summary never came holds the numbers no longer than it can make them ring.
-    """
-    if job.state in _HOLDS_ITS_NUMBER:
-        return True
-    until = max((post.valid_until for post in job.posts if post.is_open), default=None)
-    if until is None:
-        return False
-    bridge = policy.longest_call + policy.ringing if len(job.parties) > 1 else timedelta()
-    return at < until + policy.ringing + bridge

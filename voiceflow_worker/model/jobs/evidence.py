@@ -186,7 +186,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
         return _summarised_again(job, post, post.outcome, outcome, at=at, policy=policy)
     matched = post.verdict is VerdictKind.PLACED
     session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
-    known = _told(job, replace(post, session_id=session_id), outcome, at=at)
+    known = _with_outcome(job, replace(post, session_id=session_id), outcome, at=at)
     after = with_post(job, known)
     is_current = job.state in _OPEN and _is_current(job, post)
     if outcome.missed_its_window:
@@ -223,18 +223,18 @@ def _summarised_again(
     answers = goes_on and status in REACHED and before not in REACHED | OPT_OUTS
     if not (opts_out or answers):
         return job
-    after = with_post(job, _told(job, post, outcome, at=at))
+    after = with_post(job, _with_outcome(job, post, outcome, at=at))
     newer = _newer_that_may_have_rung(job, post)
     tells_the_end = newer is None or (newer.redial == post.redial and status in REACHED)
     has_ended = job.state in {S.COMPLETED, S.UNREACHED, S.FAILED} and tells_the_end
     return by_outcome(after, outcome, at=at, policy=policy) if waits or has_ended else after
 
 
-def _told(job: Job, post: Post, outcome: Outcome, *, at: datetime) -> Post:
+def _with_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime) -> Post:
     """The POST with its outcome, and the time of this news if a person has redialled the job since the POST."""
     redialled_at = job.redialled_at
     is_late = redialled_at is not None and redialled_at >= post.began_at
-    return replace(post, outcome=outcome, told_at=at if is_late else post.told_at)
+    return replace(post, outcome=outcome, outcome_known_at=at if is_late else post.outcome_known_at)
 
 
 def found_placed(

@@ -77,8 +77,8 @@ class Post:
 
     `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
     of redials granted before the POST began. If two POSTs with the same `redial` may both have rung, that is an
-    incident. `told_at` is the time at which the outcome became known, if a person had redialled the job before that.
-    `charge` is the price of the POST's session, once 8x8's log shows it.
+    incident. `outcome_known_at` is the time at which the outcome became known, if a person had redialled the job before
+    that. `charge` is the price of the POST's session, once 8x8's log shows it.
     """
 
     number: int
@@ -92,7 +92,7 @@ class Post:
     message: str | None = None
     session_id: str | None = None
     outcome: Outcome | None = None
-    told_at: datetime | None = None
+    outcome_known_at: datetime | None = None
     presses: tuple[KeyPress, ...] = ()
     charge: Charge | None = None
 
@@ -308,8 +308,8 @@ class Job:
             status = None if post.outcome is None else post.outcome.status_of(self.destination)
             if status not in REACHED | OPT_OUTS:
                 return False
-            is_news = post.told_at is not None and by_person is not None and post.told_at >= by_person
-            stands = by_person is None or post.began_at > by_person or is_news
+            late = post.outcome_known_at
+            stands = by_person is None or post.began_at > by_person or (late is not None and late >= by_person)
             return post.redial == self.redials or (stands and status not in redialled)
 
         return [post for post in reversed(self.posts) if counts(post)]

@@ -286,15 +286,15 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
     """
     status = outcome.status_of(job.destination)
     # The summary of an earlier POST may come late, after the job was sent again.
-    told = {post.outcome.status_of(job.destination) for post in job.conclusive_posts if post.outcome is not None}
-    is_over = bool(told & OPT_OUTS) or (status not in REACHED and bool(told))
+    conclusive = {post.outcome.status_of(job.destination) for post in job.conclusive_posts if post.outcome is not None}
+    is_over = bool(conclusive & OPT_OUTS) or (status not in REACHED and bool(conclusive))
     may_redial = not is_over and not was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
     wanted = redial_at(job, outcome, at=at) if may_redial else None
     again = job.opens(at=wanted) if wanted is not None else None
     if again is not None and not job.is_expired(at=again):
         redialled = replace(job, redials=job.redials + 1, failures=0, missed_windows=0)
         return requeued(redialled, due_at=again, reason=f"redial after {_wording(job, outcome)}")
-    if status in REACHED or told & REACHED:
+    if status in REACHED or conclusive & REACHED:
         return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
     reason = _wording(job, outcome)
     if status not in _NOT_REACHED and outcome.message:

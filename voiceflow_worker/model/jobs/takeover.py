@@ -102,7 +102,7 @@ def _merged(known: Post, post: Post) -> Post:
         message=best.message,
         session_id=best.session_id or (None if is_denied else less.session_id),
         outcome=known.outcome or post.outcome,
-        told_at=max(filter(None, (known.told_at, post.told_at)), default=None),
+        outcome_known_at=max(filter(None, (known.outcome_known_at, post.outcome_known_at)), default=None),
         presses=(*known.presses, *(press for press in post.presses if press not in known.presses)),
         charge=known.charge or post.charge,
     )
