@@ -294,6 +294,7 @@ async def test_faults_are_used_up_in_their_order_and_forgotten_by_a_reset(caller
     [
         ({"fault": "explode"}, "fault:"),
         ({"fault": "reset", "seconds": 1}, "the fault 'reset' takes within, not seconds"),
+        ({"fault": "close", "seconds": 1}, "the fault 'close' does not take seconds"),
         ({"fault": "reset", "colour": 1}, "colour"),
         ({"fault": "delay"}, "'delay' needs 'seconds'"),
         ({"fault": "delay", "seconds": -1}, "seconds"),

@@ -28,7 +28,7 @@ class Metrics:
             "voiceflow_webhook_store_failures", "Events answered 503 because they could not be stored."
         )
         self.store_timeouts = counter(
-            "voiceflow_webhook_store_timeouts", "Events answered 503 because the store took longer than its limit."
+            "voiceflow_webhook_store_timeouts", "Events answered 503 because handling them took longer than the limit."
         )
         self.in_store = Gauge(
             "voiceflow_webhook_in_store", "Events that the store or on_event is handling now.", registry=registry

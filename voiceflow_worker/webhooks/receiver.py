@@ -127,7 +127,7 @@ class Receiver:
                     await answer(taken.result())
                     return taken.result()
                 self.metrics.store_timeouts.inc()
-                given = self._not_stored(event, f"storing it took longer than {limit:g} s")
+                given = self._not_stored(event, f"handling it took longer than {limit:g} s")
                 self._late += 1
                 try:
                     await answer(given)

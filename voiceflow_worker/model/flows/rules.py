@@ -189,7 +189,7 @@ def _value(param: Param, value: object, path: str, *, is_destination: bool) -> I
         return
     if isinstance(value, str):
         if problem := unspeakable(value):
-            yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
+            yield _error(path, -1016, f"some special characters are invalid; remove {problem}")
         if param.kind is ParamKind.SPEECH and "{{" in value:
             yield _warning(
                 path,
@@ -296,7 +296,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
     elif limit is not None and len(value) > limit:
         yield _error(path, -1009, f"has {len(value)} characters, but at most {limit} are allowed; shorten it")
     elif problem := unspeakable(value):
-        yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
+        yield _error(path, -1016, f"some special characters are invalid; remove {problem}")
     elif not value.strip():
         yield _warning(path, "is empty; remove it, or give an id that helps to find the call")
 

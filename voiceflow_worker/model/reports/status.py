@@ -112,7 +112,7 @@ API_CODES = _by_code(
     CodeEntry(
         VALIDITY_EXPIRED,
         "the validity period of the request has expired",
-        "Give a later validUntil; if it has not passed yet, check this machine's clock.",
+        "Give a later validUntil. If the refused one has not passed yet, check this machine's clock.",
         found_before_sending=True,
     ),
     _permanent(

@@ -121,13 +121,13 @@ class Fault(DestinationOrder):
         given = self.model_fields_set
         strange = sorted(given - _FOR_ALL - _TAKES[self.fault])
         if strange:
+            own = ", ".join(sorted(_TAKES[self.fault]))
             raise ValueError(
-                f"the fault '{self.fault}' takes {', '.join(sorted(_TAKES[self.fault])) or 'no fields'}, "
-                f"not {', '.join(strange)}"
+                f"the fault '{self.fault}' {f'takes {own}, not' if own else 'does not take'} {', '.join(strange)}"
             )
         if self.destination is not None and self.next_calls is not None:
             raise ValueError(
-                "give 'destination' or 'next', not both; with 'destination', 'times' is the number of calls"
+                "give 'destination' or 'next', not both; with 'destination', 'times' is the number of POSTs"
             )
         if self.next_calls is not None and "times" in given:
             raise ValueError("'next' is already the number of POSTs; omit 'times'")

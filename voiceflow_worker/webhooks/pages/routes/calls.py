@@ -158,7 +158,7 @@ def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, dat
                 problems.append(f"{text[:40]} is not a date with a time, such as 2026-07-01T09:30.")
     begin, end = times.get("from"), times.get("until")
     if begin is not None and end is not None and begin >= end:
-        problems.append("The first time is not before the second time. Exchange them.")
+        problems.append("The first time is after the second time. Exchange them.")
     return begin, end
 
 
