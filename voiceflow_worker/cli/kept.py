@@ -23,7 +23,7 @@ EventId = Annotated[str, Parameter(name="ID", help="The id of the event, as `kep
 async def list_kept(*, limit: LimitOption = 100, common: WholeStoreOptions = WholeStoreOptions()) -> None:
     """List the events that a receiver could not understand and therefore kept, the newest first.
 
-    A receiver keeps the newest 1,000 such events, for seven days. With --json, one event per line.
+    A receiver keeps the newest such events, at most 1,000, for seven days. With --json, one event per line.
 
     Examples:
         voiceflow kept list

@@ -15,14 +15,14 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 
 MOST = 1000
-"""The number of events that are kept. Older events are deleted."""
+"""The largest number of events that are kept."""
 KEPT_FOR = timedelta(days=7)
 LONGEST = 16_384
 """The most bytes of a body that are kept. The rest is cut off."""
 
 _ROOM = 100
-"""The number of events that are deleted together. Each deletion reads the labels of all kept events, about 200 KB,
-which would take too long for every event."""
+"""The number of events that are deleted together, the oldest first. Each deletion reads the labels of all kept events,
+about 200 KB, which would take too long for every event."""
 _LONGEST_TEXT = 200
 
 
@@ -64,10 +64,10 @@ class KeptEvent(OddEvent):
 
 
 class KeptEvents:
-    """The newest 1,000 events that could not be understood, each kept in the store for seven days.
+    """The newest events that could not be understood, at most 1,000, each kept in the store for seven days.
 
-    Several receivers may together exceed 1,000, because each receiver deletes older events only once per 100 events
-    that it keeps. Methods raise StoreError.
+    A receiver deletes the oldest events once per 100 events that it keeps: all but the newest 900. So several receivers
+    may together exceed 1,000. Methods raise StoreError.
     """
 
     def __init__(self, store: Store) -> None:
