@@ -250,7 +250,7 @@ class VoiceClient(api.AccountApi):
                 )
 
     async def server_time(self) -> datetime | None:
-        """The present time by the clock of 8x8, from the Date of an answer to a new request; None without a Date."""
+        """The present time by the clock of 8x8, from the Date of an answer to a new request; None if no Date came."""
         carrier = self._opened()
         request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts})
         with anyio.move_on_after(self._deadline.total_seconds()):

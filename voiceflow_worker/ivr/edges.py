@@ -55,7 +55,7 @@ def edges_of(menu: Menu) -> list[Edge]:
 
 
 def _without_keys(menu: Menu) -> Iterator[tuple[str, Step | Handler]]:
-    """The steps that no choice of the menu leads to: at the beginning, after a bridge, and in place of a choice."""
+    """The labels and actions that need no key: of the opening, of each result of a bridge, and of the fallback."""
     if menu.opening is not None:
         yield "at first", menu.opening
     if (after := menu.after_bridge) is not None:

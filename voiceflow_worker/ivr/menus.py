@@ -137,7 +137,7 @@ class Menus:
         )
 
     async def not_bridged(self, plan: Plan, reason: str) -> MenuAnswer:
-        """The answer when a bridge is refused: the fallback, or a hang-up if the fallback is a bridge too."""
+        """The answer when a bridge is refused: the fallback; a hang-up if that is a handler or another bridge."""
         flow = await self._fallen_back(plan)
         return MenuAnswer(
             flow=_hung_up() if flow.destinations else flow,
@@ -240,7 +240,7 @@ class Menus:
         return cast("Step", action), False
 
     async def _fallen_back(self, plan: Plan) -> CallFlow:
-        """The answer when a plan could not be carried out: the fallback, or a hang-up if the fallback fails too."""
+        """The answer after a plan has failed: the fallback, if it is a step that can be sent, or a hang-up."""
         fallback = _last_word(self._manner(plan.path).fallback) if plan.path else END
         try:
             if fallback != plan.action and not is_handler(fallback):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 LATE = 60.0
-"""A response time counts for at least this many seconds, and for less than three times as many."""
+"""The seconds for which a response time counts at least. It is forgotten before three times as many have passed."""
 SHORTEST = 1.0
-"""The least seconds after which no further answer is expected."""
+"""The shortest wait, in seconds, after which no answer is expected."""
 
 
 class AnswerTimes:

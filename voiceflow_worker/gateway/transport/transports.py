@@ -43,7 +43,7 @@ class Carrier:
 
     httpcore and aiohttp take a leftover answer for the answer to the next POST. Only aiohttp lets a watch notice that.
     `keeps_connections` means that the watch notices leftover answers, so that a connection may serve several POSTs.
-    `posts` is a faster way for POSTs on the same connections, but not through a proxy.
+    `posts` is a faster way to POST over the same connections; None if there is no such way, as through a proxy.
     """
 
     transport: httpx.AsyncBaseTransport

@@ -135,7 +135,7 @@ class _Walk:
             yield _warning("no key ends the call here, or in any menu that follows: callers can only hang up")
 
     def silence(self) -> Iterator[Finding]:
-        """The findings about callers who press nothing, one for each menu."""
+        """The findings about callers who press nothing, at most one for each menu."""
         seen: set[str] = set()
         for paths in self._paths.values():
             for path in paths:

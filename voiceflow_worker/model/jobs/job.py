@@ -264,7 +264,7 @@ class Job:
 
     @property
     def charge(self) -> Charge | None:
-        """The price of the call that gave `outcome`, if known; without an outcome, the newest price of a POST."""
+        """The price of the newest POST with an outcome, if known. If no POST has an outcome: the newest known price."""
         ended = next((post for post in reversed(self.posts) if post.outcome is not None), None)
         if ended is not None:
             return ended.charge
@@ -298,8 +298,8 @@ class Job:
     def conclusive_posts(self) -> Sequence[Post]:
         """The POSTs, newest first, after which the policy grants no further redial: the person answered or opted out.
 
-        A POST before the last redial does not count if a person has redialled the job since its outcome became known,
-        or if the policy redials its outcome.
+        A POST from before the last redial does not count if a person redialled the job after the outcome of the POST
+        became known. Nor does it count if the policy redials calls with that outcome.
         """
         by_person = self.redialled_at
         redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS

@@ -34,8 +34,8 @@ beginning of the first attempt and the end of the last session, in microseconds 
 call; its number, if it has no zone or its text is `WAITING`; and the stamp of the facts (`stamp_of`). None stands for a
 missing value. For each further session or price, the call has another row, in which all other values are missing.
 
-The list is flat, because Python's garbage collector would visit one list for each call again and again. That would take
-longer than all other work.
+There is no list for each call: Python's garbage collector would visit all of these lists again and again, which would
+take longer than all other work.
 """
 WIDTH = 9
 WAITING = ""

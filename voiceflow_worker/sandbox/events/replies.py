@@ -35,7 +35,7 @@ class Refusal:
 
 
 def judged_reply(answer: DeliveryEntry | None, account: SandboxAccount) -> NextActions | Refusal:
-    """Return the actions of a reply, or the error of an invalid reply. An `answer` of None means that no reply came."""
+    """Return the actions of a reply, or the error of an invalid one. `answer` is None if the event was not sent."""
     if answer is None:
         return Refusal(_INVALID_FLOW, "the call action event got no answer")
     if answer.status is None:

@@ -225,7 +225,10 @@ class MenuEvents:
 
 
 def _level(result: Result, line: MenuCall) -> int:
-    """The level at which a fallback is logged. A campaign whose menu is not served loses every answer of its people."""
+    """The level at which a fallback is logged.
+
+    It is a warning if the job's menu is not served here, because the campaign then loses the answers of its people.
+    """
     if result is Result.NO_MENU and line.job is not None and line.job.menu is not None:
         return logging.WARNING
     return logging.INFO if result in _NO_FAULT else logging.ERROR
