@@ -26,7 +26,7 @@ def require_lasting_store(hook: VoiceFlowHook, *, executor: str | None) -> None:
     if is_relative(store):
         log.warning(
             "the path of the store %s is relative to the working directory, so tasks, the triggerer and `voiceflow "
-            "serve` may use different files. Use an absolute path, after four slashes",
+            "serve` may use different files. Use an absolute path, such as sqlite:////srv/voiceflow/calls.db",
             store,
         )
     configured = conf.get("core", "executor", fallback="") or ""

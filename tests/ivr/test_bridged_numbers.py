@@ -65,7 +65,8 @@ async def test_a_menu_bridges_to_nobody_on_the_suppression_list(store: Store) ->
         answer = await pressed_1(store, menu, receiver)
     assert (answer.text, answer.connected_to) == ("Goodbye.", None)
     assert receiver.count("not_bridged") == 1
-    (line,) = [each for each in logs if each["event"] == "a caller was given the fallback of a menu"]
+    event = "a menu could not go on: the caller got its fallback or a hang-up"
+    (line,) = [each for each in logs if each["event"] == event]
     assert "asked by mail" in line["reason"]
 
 

@@ -328,7 +328,8 @@ class TestMenusThatThisReceiverDoesNotServe:
         with capture_logs() as logs:
             heard = await Line.of(job).press(receiver, "1")
         assert (heard.text, heard.asks) == ("We call you again." if others else "", False)
-        (line,) = [each for each in logs if each["event"] == "a caller was given the fallback of a menu"]
+        event = "a menu could not go on: the caller got its fallback or a hang-up"
+        (line,) = [each for each in logs if each["event"] == event]
         assert (line["log_level"], line["result"], line["job"]) == ("warning", "no_menu", job.id)
         assert "menu main; start a receiver that serves this menu" in line["reason"]
 

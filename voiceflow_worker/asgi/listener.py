@@ -81,7 +81,7 @@ class Listener:
             self._held = None
 
     async def wait_closed(self) -> None:
-        """Wait until every accepted connection is set up."""
+        """Wait until no accepted connection is still being set up. uvicorn calls this after `close`."""
         if self._opening:
             await asyncio.wait(self._opening)
 

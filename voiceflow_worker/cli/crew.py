@@ -47,7 +47,8 @@ class Crew:
         failed = ExitCode.OUT_OF_REACH if code == ExitCode.OUT_OF_REACH else ExitCode.UNDONE
         self.exit_code = max(self.exit_code, failed)
         Output().note(
-            f"the worker in process {process.pid} {how}; its calls in flight are in doubt, and the other workers go on"
+            f"the worker in process {process.pid} {how}; its calls in flight may be in doubt, and the other workers go "
+            "on"
         )
 
 

@@ -37,10 +37,12 @@ async def opened_queue(
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
-    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. A Redis
-    that should be configured differently is then not reported either, because the worker and the doctor report it. The
-    settings limit the wait for a locked or missing store. If `makes` is True, they also limit the wait for a read-only
-    store. `patience` is the longest wait of each later operation while another process keeps the file locked.
+    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. Nor is
+    there a warning about the settings of a Redis server, because the worker and the doctor give it.
+
+    The settings limit the wait for a store that is locked or missing. If `makes` is True, the same limit holds for the
+    wait until the store accepts a write. `patience` is the longest wait of each later operation while another process
+    keeps the file locked.
     """
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.registry import is_redis

@@ -35,7 +35,7 @@ class Assumptions:
     """The assumptions of a preview.
 
     Attributes:
-        prices: Prices for the preview: a CSV with country or prefix, currency, and per_minute or per_call.
+        prices: Prices for the preview: a CSV file with country or prefix, currency, and per_minute or per_call.
             [enqueue: the prices of earlier calls]
         assume_seconds: The length of each call in the preview, in seconds. [the time that its texts take]
         rate: The rate of the preview, in calls per second, or unlimited. [the queue's rate, else VOICEFLOW_RATE]

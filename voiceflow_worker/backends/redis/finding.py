@@ -135,7 +135,10 @@ def _is_behind(job_id: str, query: Query) -> bool:
 
 
 def _by_validity(query: Query) -> bool:
-    """Whether the matching jobs are exactly those in the index of queued jobs by validity."""
+    """Whether the query asks for queued jobs by the end of their validity, and has no other condition.
+
+    These jobs have an index of their own.
+    """
     return (
         query.valid_before is not None
         and query.states == frozenset({JobState.QUEUED})

@@ -1,4 +1,4 @@
-"""Files of telephone numbers: a CSV with a column of numbers, or one number on each line."""
+"""Files of telephone numbers: a CSV file with a column of numbers, or one number on each line."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _is_list(path: Path) -> bool:
         if text := line.text.strip():
             digits = sum(map(str.isdigit, text))
             return digits >= FEWEST_DIGITS and not any(mark in text for mark in _SEVERAL_CELLS)
-    raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV with a column of numbers")
+    raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
 
 
 def _listed(path: Path) -> Iterator[tuple[int, str, str | None]]:

@@ -22,10 +22,10 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 
 
 class RejectsFile:
-    """The file of rejected rows, in the form of the file they are from: a CSV with its delimiter, or JSON lines.
+    """The file of rejected rows, in the form of the file they are from: a CSV file with its delimiter, or JSON lines.
 
-    The rows of workbooks and Parquet files become a CSV. The reason is the first cell of a row, so that the reasons are
-    in one column even if some rows have too many cells.
+    The rows of workbooks and Parquet files become a CSV file. The reason is the first cell of a row, so that the
+    reasons are in one column even if some rows have too many cells.
 
     The complete file appears at the end of the block, if there was no error and at least one row. Otherwise an earlier
     file with this name stays unchanged. One run can therefore read corrected rejects and write new ones to the same

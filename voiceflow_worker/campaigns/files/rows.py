@@ -53,7 +53,7 @@ class RowSource(ABC):
     header_row: int | None = 1
     """The line or row of a table's header; None if the header is not a row."""
     delimiter: str = ""
-    """The delimiter of a CSV."""
+    """The delimiter of a CSV file."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[RawRow]:

@@ -50,7 +50,7 @@ class PriceTable:
 
     @classmethod
     def load(cls, path: Path) -> PriceTable:
-        """The table in a CSV with the columns `country` or `prefix`, `currency`, and `per_minute` or `per_call`.
+        """The table in a CSV file with the columns `country` or `prefix`, `currency`, and `per_minute` or `per_call`.
 
         Raises CampaignFileError, which names every bad line.
         """

@@ -1,4 +1,4 @@
-"""A report as a CSV with one line for each call."""
+"""A report as a CSV file, with one line for each call."""
 
 from __future__ import annotations
 

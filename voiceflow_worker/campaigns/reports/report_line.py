@@ -1,4 +1,4 @@
-"""One call of a report as texts."""
+"""One line of a report: a call, with its fields as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conversion of typed cells to the texts that people would type into a CSV."""
+"""The conversion of typed cells to the texts that people would type into a CSV file."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ class AnswerTimes:
         self._now = max(self._now, seconds)
 
     def long_enough(self, *, at: float, at_most: float) -> float:
-        """Seconds after which no answer is expected: twice the slowest recent response time, and at least one second.
+        """Seconds after which no answer is expected: twice the slowest recent response time, within limits.
 
-        `at_most` is an upper bound, but the result is never below one second.
+        The result is at most `at_most`, but never less than one second.
         """
         self._turn(at)
         return max(SHORTEST, min(2 * max(self._now, self._before), at_most))

@@ -155,9 +155,10 @@ def _whole(flow: CallFlow) -> EncodedBody:
 
 
 def _taken_apart(body: Mapping[str, object]) -> tuple[tuple[object, ...], list[str], list[int]] | None:
-    """The key of the shape of a body, the values that vary, and the places of the called numbers among these values.
+    """The parts of a body: the key of its shape, the values that vary, and which of these values are called numbers.
 
-    None for a body that may be wrong, or has values that can be equal although they are written differently.
+    None for a body that must be checked and encoded as a whole: it may be wrong, or its key may be equal to the key of
+    a body that is encoded differently.
     """
     key: list[object] = []
     values: list[str] = []

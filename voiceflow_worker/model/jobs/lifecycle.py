@@ -187,11 +187,11 @@ def resolve(
 ) -> Job:
     """Settle a job in doubt by the decision of a person.
 
-    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts the job back in the queue.
-    But if another POST of the attempt is known to have been placed, that POST settles the job. "Not placed" raises
-    `TooEarlyError` if `witnessed` is not later than the `validUntil` of the POST plus the clock skew. `witnessed` is
-    the Date header of a fresh answer of 8x8, or else the store's clock. With `number`, raises IllegalMoveError if
-    another POST is in doubt.
+    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts the job back in the queue,
+    unless another POST settles it (`Job.settling_post`). "Not placed" raises `TooEarlyError` if `witnessed` is not
+    later than the `validUntil` of the POST plus the clock skew. `witnessed` is the Date header of a fresh answer of
+    8x8, or else the store's clock. `number` is the number of the POST that the person judged, if known. Raises
+    IllegalMoveError if another POST is in doubt.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -220,7 +220,8 @@ def resolve(
 def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: int | None = None) -> Job:
     """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`.
 
-    With `number`, raises IllegalMoveError if a POST with another number is the newest; 0 stands for no POST.
+    `number` is the number of the newest POST that the person saw, if known, or 0 if the person saw no POST. Raises
+    IllegalMoveError if another POST is the newest.
     """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:

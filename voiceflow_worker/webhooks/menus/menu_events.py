@@ -214,7 +214,7 @@ class MenuEvents:
             return
         _log.log(
             _level(answer.result, line),
-            "a caller was given the fallback of a menu",
+            "a menu could not go on: the caller got its fallback or a hang-up",
             job=None if line.job is None else line.job.id,
             session=event.session_id,
             menu=answer.menu or None,
@@ -225,7 +225,7 @@ class MenuEvents:
 
 
 def _level(result: Result, line: MenuCall) -> int:
-    """The level at which a fallback is logged.
+    """The level at which it is logged that a menu could not go on.
 
     It is a warning if the job's menu is not served here, because the campaign then loses the answers of its people.
     """
