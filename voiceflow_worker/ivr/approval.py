@@ -37,8 +37,8 @@ def approval_data(
     """The data of a job whose call begins in the menu `approval`.
 
     `choices` maps keys (one digit each) to their meanings. `how` is spoken after the question and names the keys; give
-    an empty text if the question names them. `confirmation` is spoken with `{choice}` filled in, `goodbye` after the
-    last wrong key. The default texts are English. Raises InvalidInputError.
+    an empty text if the question names them. `confirmation` is spoken with `{choice}` filled in, `goodbye` if the
+    last try brings no choice either. The default texts are English. Raises InvalidInputError.
     """
     for key, meaning in choices.items():
         if len(key) != 1 or key not in "0123456789" or not meaning.strip():

@@ -169,7 +169,7 @@ class Sandbox:
         await self._activity.quiet()
 
     def reset(self) -> None:
-        """Delete the ledger, all orders and the open calls. Registered webhooks stay."""
+        """Delete the open calls, all orders, and the records of calls and deliveries. Registered webhooks stay."""
         orders = (self.faults, self.scripts, self.events, self.rows, self.exports, self.recordings)
         entries = (self._delivery.entries, self.inbound.entries, self._log, self.ledger)
         for each in (self._activity, self._outcomes, *orders, *entries):

@@ -124,7 +124,7 @@ class OwnedNumber:
 
     @property
     def is_active(self) -> bool:
-        """Whether calls may show the number as their source."""
+        """Whether calls may show the number as their source, without a time limit."""
         return (self.status or "").casefold() == "active"
 
     @property

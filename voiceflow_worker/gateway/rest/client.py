@@ -79,10 +79,9 @@ class RestClient:
         absent: bool = False,
         secret: str | None = None,
     ) -> Answer:
-        """Send a request once. A 404 raises an error.
+        """Send a request once.
 
-        With `absent`, a 404 is returned as an answer, unless it is about the sub-account.
-
+        With `absent`, a 404 is returned as an answer, unless it is about the sub-account; otherwise it raises an error.
         `secret` is a part of the body, such as a password. No error contains it, even if a server has sent it back.
         """
         extensions = {"timeout": dict(self.timeouts)}

@@ -129,7 +129,7 @@ _UNREADABLE = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A POST whose body has been read."""
+    """A POST. `body` is `_UNREADABLE` if it was not read, or is not JSON."""
 
     sub_account: str
     authorization: bytes | None

@@ -81,7 +81,7 @@ class Misbehaviour:
             await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
     async def break_line(self, fault: Fault, true_answer: HttpAnswer, scope: Scope, receive: Receive) -> None:
-        """Send a part of the true answer, or other bytes, and then break the connection."""
+        """Send a part of the true answer, other bytes or nothing, and then break the connection."""
         connection = connection_of(scope)
         head, body = true_answer.on_the_wire(now=self._now())
         if fault.fault is FaultKind.JUNK:

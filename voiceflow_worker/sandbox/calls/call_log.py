@@ -53,7 +53,7 @@ class LogRows:
         self._rows: list[LoggedRow] = []
 
     def add(self, call: Call) -> None:
-        """Add the rows of an ended call, and their price to the ledger. A call that was never dialled has no rows."""
+        """Add the rows of an ended call, and their price to the ledger. A call that never rang has no rows."""
         dialled = call.dialled_at
         if dialled is None or not call.entry.rang:
             return

@@ -95,7 +95,7 @@ class Exchange:
         self._after(call.plan.lag_seconds, partial(self._end, call))
 
     def _end_as_planned(self, call: Call) -> None:
-        """End a call without questions."""
+        """End a call that had no conversation."""
         actions = call.request.actions
         for leg in call.legs:
             leg.ends(ago=call.plan.lag_seconds / self.stage.speed)
