@@ -208,11 +208,12 @@ class CallQueue:
     async def resolve(
         self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None, post: int | None = None
     ) -> Job:
-        """Record a person's decision whether a call in doubt was placed. If it was not placed, it returns to the queue.
+        """Record a person's decision whether a call in doubt was placed.
 
-        `witnessed` is the present time by 8x8's own clock (`VoiceClient.server_time`), by default the time of the
-        store's clock. With `post`, the decision applies only if the POST with this number is the one in doubt. Raises
-        `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
+        A call that was not placed returns to the queue, unless another of its POSTs settles it. `witnessed` is the
+        present time by 8x8's own clock (`VoiceClient.server_time`), by default the time of the store's clock. With
+        `post`, the decision applies only if the POST with this number is the one in doubt. Raises `TooEarlyError` while
+        8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
         """
         now = self.store.clock.now()
         if witnessed is not None:
