@@ -107,7 +107,8 @@ async def sent_after_a_backup(lab: Lab, calls: int = 3) -> list[str]:
         jobs = [await engine.enqueue(number(place)) for place in range(calls)]
     lab.back_up()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
-        assert [job.state for job in await engine.send()] == [JobState.ACCEPTED] * calls
+        sent = [job for _ in range(calls) for job in await engine.send(limit=1)]
+        assert [job.state for job in sent] == [JobState.ACCEPTED] * calls
     return [job.id for job in jobs]
 
 
@@ -175,6 +176,22 @@ async def test_a_worker_that_is_at_work_notices_before_it_sends(lab: Lab) -> Non
         assert {(await engine.queue.get(job.id)).state for job in jobs} == {JobState.IN_DOUBT}
         assert await hold_of(store) == HELD
     assert len(lab.voice.placed) == 3
+
+
+async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_entry(
+    any_store: Store, tmp_path: Path
+) -> None:
+    voice, files = ScriptedVoice(), JournalFiles(tmp_path)
+    async with Engine(any_store, voice, policy=POLICY, witness=files).at_work() as engine:
+        queued = await engine.enqueue(number(0))
+        (sent,) = await engine.send()
+        assert await any_store.jobs.commit([move(sent, queued, at=any_store.clock.now())]) == [True]
+        later = await engine.enqueue(number(1))
+        assert await engine.send() == []
+        assert await hold_of(any_store) == HELD
+        assert await engine.state(sent) == "in_doubt"
+        assert (await engine.queue.get(later.id)).posts == ()
+    assert len(voice.placed) == 1
 
 
 async def test_after_resolve_and_resume_it_goes_on(lab: Lab) -> None:

@@ -20,6 +20,7 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worke
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
 from voiceflow_worker.core.ports import Move, Store, Voice
+from voiceflow_worker.core.ports.one_trip import LockingMove
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -346,14 +347,17 @@ async def test_a_gateway_that_raises_leaves_a_doubt_and_stops_nothing_else(store
     assert await states(queue) == {"accepted": 4, "in_doubt": 1}
 
 
+def moves_of(call: StoreCall) -> list[Move]:
+    moves: Sequence[Move | LockingMove] = call.arguments[0]
+    return [each.move if isinstance(each, LockingMove) else each for each in moves]
+
+
 def is_journal(call: StoreCall) -> bool:
-    moves: Sequence[Move] = call.arguments[0]
-    return any(move.new.state is JobState.SENDING for move in moves)
+    return any(move.new.state is JobState.SENDING for move in moves_of(call))
 
 
 def is_verdict(call: StoreCall) -> bool:
-    moves: Sequence[Move] = call.arguments[0]
-    return any(move.old.state is JobState.SENDING for move in moves)
+    return any(move.old.state is JobState.SENDING for move in moves_of(call))
 
 
 class TestStoreThatGoesAway:

@@ -76,6 +76,10 @@ class Fuse:
         self._hits: Counter[Point] = Counter()
         self.writes_ended: Callable[[], Awaitable[object]] = checkpoint
 
+    def waits_for(self, point: Point) -> bool:
+        """Whether a trigger is at this point."""
+        return any(trigger.point is point for trigger in self._triggers)
+
     async def hit(self, point: Point) -> None:
         """The process has come to this point. Returns unless it is killed here."""
         self._hits[point] += 1

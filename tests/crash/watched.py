@@ -16,6 +16,7 @@ from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Move, Placement, Store, Voice
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.ports.one_trip import LockingMove, Made
 from voiceflow_worker.core.settling.sessions import SESSIONS
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -55,7 +56,8 @@ class WatchedStore(FaultyStore):
     """A store that reports each boundary to the fuse, and where each job is to the board."""
 
     def __init__(self, store: Store, fuse: Fuse, seat: Seat) -> None:
-        super().__init__(store)
+        # Where the locks and the journal are one step, there is no point between them.
+        super().__init__(store, lacks={"jobs.commit_locking"} if fuse.waits_for(Point.AFTER_LOCK) else ())
         self._fuse = fuse
         self._seat = seat
         self._starts = True
@@ -66,7 +68,7 @@ class WatchedStore(FaultyStore):
         match call.name:
             case "jobs.lease":
                 return await self._lease(call)
-            case "jobs.commit":
+            case "jobs.commit" | "jobs.commit_locking":
                 return await self._commit(call)
             case "records.put_if_absent" | "records.claim" if call.arguments[0] == NUMBERS:
                 return await self._lock(call)
@@ -90,8 +92,9 @@ class WatchedStore(FaultyStore):
             await self._fuse.hit(Point.AFTER_LEASE)
         return leased
 
-    async def _commit(self, call: StoreCall) -> Sequence[bool]:
-        moves: Sequence[Move] = call.arguments[0]
+    async def _commit(self, call: StoreCall) -> Sequence[bool | Made] | None:
+        given: Sequence[Move | LockingMove] = call.arguments[0]
+        moves = [each.move if isinstance(each, LockingMove) else each for each in given]
         kinds = [kind_of(move) for move in moves]
         points = [kind.value for kind in dict.fromkeys(kinds) if kind.value is not None]
         during = [_DURING.get(kind) for kind in kinds]
@@ -99,12 +102,12 @@ class WatchedStore(FaultyStore):
             self._seat.put(move.new.id, phase)
         for before, _ in points:
             await self._fuse.hit(before)
-        done: Sequence[bool] = []
+        done: Sequence[bool | Made] | None = None
         try:
             done = await call.carry_out()
         finally:
             for place, move in enumerate(moves):
-                flies = kinds[place] is Kind.JOURNAL and place < len(done) and done[place]
+                flies = kinds[place] is Kind.JOURNAL and done is not None and done[place] in {True, Made.YES}
                 self._seat.put(move.new.id, Phase.JOURNALLED if flies else None)
         for _, after in points:
             await self._fuse.hit(after)

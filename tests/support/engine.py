@@ -109,9 +109,12 @@ class Engine:
         (job,) = await self._journal.begin([flight.job], locked_at=flight.locked_at)
         return job
 
-    async def send(self) -> list[Job]:
+    async def send(self, limit: int = 10) -> list[Job]:
         """Lease what is due and send it, to the end."""
-        flights = await self.prepare()
+        leased_at = self.store.clock.monotonic()
+        flights, left = await self.submitter.begin_at_once(await self.lease(limit), leased_at=leased_at)
+        if left:
+            flights += await self.submitter.prepare(left, leased_at=leased_at)
         for flight in flights:
             await self.submitter.fly(flight)
         return [await self.queue.get(flight.job.id) for flight in flights]

@@ -52,11 +52,15 @@ class _Fault:
 class FaultyStore:
     """Wraps a store. `lose` lets calls fail; `before` and `after` are awaited around each call.
 
-    What `before` raises keeps the call from being carried out; what `after` raises takes the place of its answer.
+    What `before` raises keeps the call from being carried out; what `after` raises takes the place of its answer. The
+    store does not have the methods in `lacks`, such as `jobs.commit_locking`.
     """
 
-    def __init__(self, store: Store, *, before: Hook = nothing, after: Hook = nothing) -> None:
+    def __init__(
+        self, store: Store, *, before: Hook = nothing, after: Hook = nothing, lacks: Collection[str] = ()
+    ) -> None:
         self._store = store
+        self.lacks = lacks
         self.before = before
         self.after = after
         self.made: Counter[str] = Counter()
@@ -121,6 +125,8 @@ class _Port:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self._port, name)
+        if f"{self._part}.{name}" in self._store.lacks:
+            raise AttributeError(name)
 
         def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
             return self._store.call(

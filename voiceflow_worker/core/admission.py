@@ -12,8 +12,8 @@ from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
-from voiceflow_worker.core.ports.claims import OneTripEnqueue
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
+from voiceflow_worker.core.ports.one_trip import OneTripEnqueue
 from voiceflow_worker.errors import (
     CallFlowError,
     InvalidInputError,

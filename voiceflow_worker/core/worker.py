@@ -269,9 +269,12 @@ class Worker:
         try:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
-                ready = await self._submitter.prepare(jobs, leased_at=leased_at)
-                if all(flight.leaves_at_once for flight in ready):
-                    ready = await self._submitter.begin(ready)
+                ready, left = await self._submitter.begin_at_once(jobs, leased_at=leased_at)
+                if left:
+                    prepared = await self._submitter.prepare(left, leased_at=leased_at)
+                    if all(flight.leaves_at_once for flight in prepared):
+                        prepared = await self._submitter.begin(prepared)
+                    ready += prepared
         except StoreError as error:
             _log.warning("leased calls could not be prepared; they are not sent", jobs=len(jobs), error=str(error))
         finally:

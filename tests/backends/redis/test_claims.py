@@ -17,7 +17,7 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.claims import Claimed, Claims, OneTripEnqueue
+from voiceflow_worker.core.ports.one_trip import Claimed, Claims, OneTripEnqueue
 from voiceflow_worker.errors import SuppressedNumberError
 
 pytestmark = pytest.mark.anyio

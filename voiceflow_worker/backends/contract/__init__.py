@@ -28,6 +28,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modu
 
 from voiceflow_worker.backends.contract.clock import ManualClock as ManualClock
 from voiceflow_worker.backends.contract.commit import CommitContract as CommitContract
+from voiceflow_worker.backends.contract.commit import LockingContract as LockingContract
 from voiceflow_worker.backends.contract.control import ControlContract as ControlContract
 from voiceflow_worker.backends.contract.delete import DeleteContract as DeleteContract
 from voiceflow_worker.backends.contract.enqueue import EnqueueContract as EnqueueContract
@@ -51,6 +52,7 @@ class StoreContract(
     EnqueueContract,
     LeaseContract,
     CommitContract,
+    LockingContract,
     EventsContract,
     FindContract,
     DeleteContract,

@@ -9,7 +9,7 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, at_once
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.claims import Claims
+from voiceflow_worker.core.ports.one_trip import Claims
 
 MINUTE = timedelta(minutes=1)
 MICROSECOND = timedelta(microseconds=1)

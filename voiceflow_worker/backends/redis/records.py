@@ -11,7 +11,7 @@ from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link, Run
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Records
-from voiceflow_worker.core.ports.claims import Claimed, OneTripClaims
+from voiceflow_worker.core.ports.one_trip import Claimed, OneTripClaims
 
 _LOOKS = 1000
 """The most records that one script examines."""

@@ -26,6 +26,7 @@ from voiceflow_worker.backends.sqlite.searches import facts_page, search
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.core.ports.clock import SystemClock
+from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 from voiceflow_worker.model.records.facts import Facts
@@ -41,7 +42,7 @@ _MACHINE = SystemClock()
 time."""
 
 
-class SqliteJobs(Jobs):
+class SqliteJobs(Jobs, LockingCommit):
     """The port `Jobs` in SQLite."""
 
     def __init__(self, writer: GroupCommit, reader: Reader, wakeups: Wakeups, clock: Clock) -> None:
@@ -80,6 +81,22 @@ class SqliteJobs(Jobs):
             return []
         changes = await in_slices(writes.encoded_move, moves)
         return await self._writer.carry_out(partial(writes.commit, changes))
+
+    async def commit_locking(
+        self,
+        moves: Sequence[LockingMove],
+        *,
+        namespace: str,
+        expires_at: datetime,
+        now: datetime,
+        known: KnownPost | None,
+    ) -> Sequence[Made] | None:
+        require_well_formed([each.move for each in moves])
+        changes = await in_slices(writes.encoded_move, [each.move for each in moves])
+        until, at = to_micros(expires_at), to_micros(now)
+        return await self._writer.carry_out(
+            partial(writes.commit_locking, moves, changes, namespace=namespace, until=until, at=at, known=known)
+        )
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         found = await self._reader.jobs(self._sql["job_by_id"], [(job_id,) for job_id in job_ids])

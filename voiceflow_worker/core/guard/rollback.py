@@ -22,6 +22,7 @@ from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, call
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Restartable, Witness, WitnessJournal
+from voiceflow_worker.core.ports.one_trip import KnownPost
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
@@ -113,6 +114,18 @@ class RollbackGuard:
         newest = next((job for job, done in zip(self._appended, kept, strict=True) if done), None)
         if newest is not None:
             self._newest = JournalledCall.of(newest, retention=self._policy.retention)
+
+    @property
+    def is_vetted(self) -> bool:
+        """Whether `known_post` is all that must be checked before the next POSTs. If not, `vet` must be called."""
+        return self._vetted == self.restarts
+
+    def known_post(self) -> KnownPost:
+        """The newest POST that the store certainly had. If the store still has it, it was not set back."""
+        if self._newest is None:
+            return KnownPost("", None, self._incarnation)
+        job = self._newest.job
+        return KnownPost(job.id, job.posts[-1], self._incarnation)
 
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was set back.

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
-from voiceflow_worker.core.ports import Records
-from voiceflow_worker.core.ports.claims import Claims
+from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.ports import Move, Records
 from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.one_trip import Claims, LockingMove
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
@@ -119,6 +120,18 @@ class NumberLocks:
             return True
         until = max((post.valid_until for post in job.posts if post.is_open), default=None)
         return until is not None and at < self._rings_until(until, bridges=len(job.parties) > 1)
+
+    def locking(self, made: Move) -> LockingMove:
+        """The move that begins the next POST of a job without a second party, with the locks on its number.
+
+        An entry of the suppression list, or the lock of a menu's bridge, forbids it.
+        """
+        numbers = self._numbers(made.old)
+        return LockingMove(made, _next(made.old), numbers, {SUPPRESSED: numbers, BESIDE: beside(numbers)})
+
+    def end_of(self, locked_at: datetime) -> datetime:
+        """The end of the locks that jobs without second parties took at `locked_at`."""
+        return self._first_end(locked_at)
 
     def beside(self, jobs: Iterable[Job]) -> list[str]:
         """The keys of further locks on the numbers of these jobs, in the namespace `BESIDE`."""

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.sending.busy_numbers import BUSY_WORDS
 from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW
-from voiceflow_worker.core.sending.submit import BUSY_WORDS, MOST_WORDS
+from voiceflow_worker.core.sending.submit import MOST_WORDS
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 

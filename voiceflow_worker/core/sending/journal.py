@@ -11,10 +11,12 @@ from functools import partial
 import structlog
 
 from voiceflow_worker.core.guard.rollback import RollbackGuard
+from voiceflow_worker.core.numbers.locks import NAMESPACE as LOCKS
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.ports.one_trip import LockingCommit, Made
 from voiceflow_worker.core.ports.retrying import gather, retry_briefly
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
@@ -32,6 +34,11 @@ OUTSIDE_WINDOW = "waits for its calling window to open"
 class _Wanted:
     job: Job
     locked_at: datetime
+    locks: bool = False
+
+
+Begun = Job | Made | None
+"""A job as `sending`; `Made.NOT_FREE` if nothing was stored for it; None if nothing may be sent for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,8 @@ class Journal:
         self._lease = lease
         self._guard = guard
         self._numbers = NumberLocks(store.records, policy)
-        self._batcher: Batcher[_Wanted, Job | None] = Batcher(self._flush)
+        self._locking = store.jobs if isinstance(store.jobs, LockingCommit) else None
+        self._batcher: Batcher[_Wanted, Begun] = Batcher(self._flush)
 
     async def begin(self, jobs: Sequence[Job], *, locked_at: datetime) -> list[Job | None]:
         """Journal the next POSTs of leased jobs whose numbers were locked at `locked_at`, durably and in one commit.
@@ -71,8 +79,27 @@ class Journal:
         job's validity has passed (it ends), or its calling window has closed (it waits for the next opening). Raises
         `StoreError` when it is not known whether the entries were stored. Nothing may be sent then.
         """
-        begun: list[Job | None] = []
-        for answer in await self._batcher.submit_all([_Wanted(job, locked_at) for job in jobs]):
+        answers = await self._begun([_Wanted(job, locked_at) for job in jobs])
+        return [answer if isinstance(answer, Job) else None for answer in answers]
+
+    @property
+    def can_lock(self) -> bool:
+        """Whether `lock_and_begin` may be used now. If not, numbers are locked first, and then `begin` is called."""
+        return self._locking is not None and (self._guard is None or self._guard.is_vetted)
+
+    async def lock_and_begin(self, jobs: Sequence[Job], *, locked_at: datetime) -> tuple[list[Job], list[Job]]:
+        """Lock the numbers of leased jobs without second parties and journal their POSTs, in one durable step.
+
+        Returns the jobs that are `sending`, and the jobs for which nothing was stored. The number of such a job may be
+        busy or on the suppression list, or the store may have been set back. Raises `StoreError` as `begin` does.
+        """
+        answers = await self._begun([_Wanted(job, locked_at, locks=True) for job in jobs])
+        left = [job for job, answer in zip(jobs, answers, strict=True) if answer is Made.NOT_FREE]
+        return [answer for answer in answers if isinstance(answer, Job)], left
+
+    async def _begun(self, wanted: Sequence[_Wanted]) -> list[Begun]:
+        begun: list[Begun] = []
+        for answer in await self._batcher.submit_all(wanted):
             if isinstance(answer, BaseException):
                 raise answer
             begun.append(answer)
@@ -106,20 +133,20 @@ class Journal:
             ]
         )
 
-    async def _flush(self, wanted: Sequence[_Wanted]) -> list[Job | BaseException | None]:
+    async def _flush(self, wanted: Sequence[_Wanted]) -> list[Begun | BaseException]:
         moves = [self._entry(each) for each in wanted]
-        committed = await self._write(moves)
-        pairs = list(zip(wanted, moves, committed, strict=True))
-        late = [each for each, made, done in pairs if done and made.new.state is not JobState.SENDING]
-        gone = [each for each, _, done in pairs if not done]
+        made = await self._write(wanted, moves)
+        results = list(zip(wanted, moves, made, strict=True))
+        late = [each for each, move, done in results if done is Made.YES and not _leaves(move)]
+        gone = [each for each, _, done in results if done is Made.STALE]
         # The entries are durable. A failure to release numbers must not stop the other calls, which would be in doubt.
         # A lock that is not released ends by itself.
         with suppress(StoreError):
             locked = [(each.job, each.locked_at) for each in [*late, *await self._ended(gone)]]
             await self._numbers.release_unsent(locked, now=self._store.clock.now())
         return [
-            made.new if done and made.new.state is JobState.SENDING else None
-            for made, done in zip(moves, committed, strict=True)
+            done if done is Made.NOT_FREE else move.new if done is Made.YES and _leaves(move) else None
+            for _, move, done in results
         ]
 
     async def _ended(self, gone: Sequence[_Wanted]) -> list[_Wanted]:
@@ -135,14 +162,14 @@ class Journal:
         ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
         return [each for each in gone if each.job.id in ended]
 
-    async def _write(self, moves: Sequence[Move]) -> Sequence[bool]:
-        sending = [made.new for made in moves if made.new.state is JobState.SENDING]
+    async def _write(self, wanted: Sequence[_Wanted], moves: Sequence[Move]) -> Sequence[Made]:
+        sending = [move.new for move in moves if _leaves(move)]
         if self._guard is None or not sending:
-            return await self._commit(moves)
-        guard, committed, written = self._guard, list[bool](), False
+            return await self._stored(wanted, moves)
+        guard, made, written = self._guard, list[Made](), False
 
         async def commit() -> None:
-            committed.extend(await self._commit(moves))
+            made.extend(await self._stored(wanted, moves))
 
         async def write() -> None:
             nonlocal written
@@ -152,14 +179,40 @@ class Journal:
         try:
             await gather(commit, write)  # the commit begins first, and takes longer
         except StoreError:
-            if committed:
-                await self._take_back([made.new for made, done in zip(moves, committed, strict=True) if done])
+            if made:
+                await self._take_back([move.new for move, done in zip(moves, made, strict=True) if done is Made.YES])
             elif written:
                 guard.judge([False] * len(sending))
             raise
-        pairs = zip(moves, committed, strict=True)
-        guard.judge([done for made, done in pairs if made.new.state is JobState.SENDING])
-        return committed
+        guard.judge([done is Made.YES for move, done in zip(moves, made, strict=True) if _leaves(move)])
+        return made
+
+    async def _stored(self, wanted: Sequence[_Wanted], moves: Sequence[Move]) -> Sequence[Made]:
+        """Whether each move was made. Moves that also lock numbers have a commit of their own."""
+        locking = [move for each, move in zip(wanted, moves, strict=True) if each.locks and _leaves(move)]
+        plain = [move for each, move in zip(wanted, moves, strict=True) if not (each.locks and _leaves(move))]
+        made: dict[str, Made] = {}
+        if locking:
+            locked_at = max(each.locked_at for each in wanted)
+            made |= zip((move.old.id for move in locking), await self._lock(locking, locked_at), strict=True)
+        if plain:
+            done = [Made.YES if each else Made.STALE for each in await self._commit(plain)]
+            made |= zip((move.old.id for move in plain), done, strict=True)
+        return [made[move.old.id] for move in moves]
+
+    async def _lock(self, moves: Sequence[Move], locked_at: datetime) -> Sequence[Made]:
+        if self._locking is None:
+            raise RuntimeError("this store cannot lock numbers and commit moves in one step")
+        lock = partial(
+            self._locking.commit_locking,
+            [self._numbers.locking(move) for move in moves],
+            namespace=LOCKS,
+            expires_at=self._numbers.end_of(locked_at),
+            now=self._store.clock.now(),
+            known=None if self._guard is None else self._guard.known_post(),
+        )
+        made = await retry_briefly(lock, clock=self._store.clock, what=f"journal entries: {len(moves)}")
+        return made or [Made.NOT_FREE] * len(moves)
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
         """Put jobs back in the queue if their entries are in the store but not in the journal file. None has left."""
@@ -198,3 +251,8 @@ class Journal:
         return await retry_briefly(
             partial(self._store.jobs.commit, moves), clock=self._store.clock, what=f"journal entries: {len(moves)}"
         )
+
+
+def _leaves(made: Move) -> bool:
+    """Whether the move is the journal entry of a POST that is about to leave."""
+    return made.new.state is JobState.SENDING

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -19,6 +20,7 @@ from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList, why_refused
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.sending.busy_numbers import in_line
 from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal, Unsent
 from voiceflow_worker.core.sending.reply import EarlyHold, Reply, hold_of
@@ -27,23 +29,19 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.settling.voice_check import VoiceCheck, VoiceList
-from voiceflow_worker.errors import Remedy, StoreError
+from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy, spread
-from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.spellings import all_spellings
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("voiceflow.submit")
 
-NUMBER_BUSY = timedelta(seconds=2)
-"""The time that a job waits if its number is busy with another call."""
-BUSY_WORDS = "is busy with another call"
-"""The words in the reason of every job that waits because its number, or its second party's, is busy."""
 MOST_WORDS = "the most for one person"
 """The words in the reason of every job that waits because its person has had all attempts."""
-LONGEST_LINE = timedelta(minutes=1)
-"""The longest wait of a job behind other jobs that its worker has leased for the same busy number."""
 LIST_AGE = timedelta(seconds=1)
 """If the suppression list was read longer ago than this, it is read again before a call is journalled."""
 
@@ -105,6 +103,30 @@ class Submitter:
         self._on_verdict = on_verdict
         self._voices = VoiceCheck(voices)
 
+    async def begin_at_once(self, jobs: Sequence[Job], *, leased_at: float) -> tuple[list[Flight], Sequence[Job]]:
+        """Lock the numbers of leased jobs that may leave now, and journal their POSTs, in one trip to the store.
+
+        Returns their flights, and the jobs that must be taken through `prepare`. These are all jobs if there is a rate,
+        a limit per person, or a store that cannot do this in one trip. Otherwise they are the jobs with a second party,
+        a busy or listed number, or a closed calling window. When it is not known whether the journal entries were
+        stored, nothing is sent.
+        """
+        if not self._journal.can_lock or self._departures.is_paced or self._caps.is_limited:
+            return [], jobs
+        if self._holds.closed_since(leased_at):
+            return [], jobs
+        now = self._store.clock.now()
+        fit = [job for job in jobs if now < job.due_at and job.may_ring(at=now) and len(job.parties) == 1]
+        if not fit:
+            return [], jobs
+        await self._voices.look(fit)
+        begun, left = await self._journalled(partial(self._journal.lock_and_begin, fit, locked_at=now), fit) or ([], [])
+        self._departures.preparing.ended(leased_at)
+        departures = await self._departures.take(len(begun))
+        flights = [Flight(job, departure, leased_at, now) for job, departure in zip_longest(begun, departures)]
+        done = {job.id for job in fit} - {job.id for job in left}
+        return flights, [job for job in jobs if job.id not in done]
+
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their departure times.
 
@@ -139,8 +161,8 @@ class Submitter:
         ready = [job for job in ready if job not in [each for each, _ in capped]] if capped else ready
         await self._voices.look(ready)
         waiting = [Unsent(job, self._capped_words(), locked_at, until - locked_at) for job, until in capped]
-        in_line = _in_line([*locked.busy, *bridged], leased_at=leased_at, locked_at=locked_at)
-        await self._journal.put_back([*in_line, *waiting])
+        busy = in_line([*locked.busy, *bridged], leased_at=leased_at, locked_at=locked_at)
+        await self._journal.put_back([*busy, *waiting])
         departures = await self._departures.take(len(ready))
         self._departures.preparing.ended(leased_at)
         return [Flight(job, departure, leased_at, locked_at) for job, departure in zip_longest(ready, departures)]
@@ -241,19 +263,24 @@ class Submitter:
             held = [flight for flight in flights if flight.job.id in left]
             await self._put_back(held, f"held before it left: {self._holds.reason}")
             return []
+        begun = await self._journalled(partial(self._journal.begin, jobs, locked_at=first.locked_at), jobs)
+        departures = {flight.job.id: flight.departure for flight in flights}
+        return [replace(first, job=job, departure=departures[job.id]) for job in begun or () if job is not None]
+
+    async def _journalled(self, write: Callable[[], Awaitable[T]], jobs: Sequence[Job]) -> T | None:
+        """The result of `write`, which journals these jobs; None if it is not known whether it did."""
         began = self._departures.journalling.began()
         try:
-            begun = await self._journal.begin(jobs, locked_at=first.locked_at)
+            written = await write()
         except StoreError as error:
             _log.warning(
                 "the journal entries of calls could not be stored; the calls are not sent now",
                 jobs=_ids(jobs),
                 error=str(error),
             )
-            return []
+            return None
         self._departures.journalling.ended(began)
-        departures = {flight.job.id: flight.departure for flight in flights}
-        return [replace(first, job=job, departure=departures[job.id]) for job in begun if job is not None]
+        return written
 
     async def _send(self, flight: Flight) -> None:
         """POST one journalled call. This task settles the call, or hands it to a task that settles other calls now.
@@ -349,25 +376,3 @@ def _numbers(jobs: Sequence[Job]) -> Iterator[str]:
 
 def _ids(jobs: Sequence[Job]) -> list[str]:
     return [job.id for job in jobs]
-
-
-def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: datetime) -> list[Unsent]:
-    """Jobs whose numbers are busy, each with its reason and its wait.
-
-    Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
-    bridge to one line would all be leased and put back every two seconds.
-    """
-    line: list[Unsent] = []
-    waiting: dict[str, timedelta] = {}
-    for job, number in busy:
-        turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
-        waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
-        line.append(Unsent(job, _busy_words(job, number), locked_at, waiting[number]))
-    return line
-
-
-def _busy_words(job: Job, number: str) -> str:
-    second = next((each for each in job.parties[1:] if number in spellings(each)), None)
-    if second is None:
-        return f"its number {BUSY_WORDS}"
-    return f"its second party {second} {BUSY_WORDS} ({Remedy.SHARE_NUMBER})"

@@ -1,16 +1,18 @@
-"""Steps that a store may take in one trip: a claim of records and then reads; a look at records and then an enqueue."""
+"""Steps that a store may take in one trip: a claim and then reads; an enqueue or moves unless a record forbids them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from functools import partial
 from typing import Protocol, runtime_checkable
 
+from voiceflow_worker.core.ports.moves import Move
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.ports.store import Enqueued, Records
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, Post
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,67 @@ class OneTripEnqueue(Protocol):
         """Enqueue jobs as `Jobs.enqueue` does, unless the namespace has a record with one of these keys.
 
         If it has one, or if one trip cannot ensure that it has none, stores nothing and returns None.
+        """
+        ...
+
+
+class Made(Enum):
+    """Whether a move was made."""
+
+    YES = "yes"
+    STALE = "stale"
+    """No: the job was changed by another writer."""
+    NOT_FREE = "not free"
+    """No: another owner has one of its locks, or there is a record that forbids it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockingMove:
+    """A move, the keys of its locks, and the keys of the records that forbid it, by namespace.
+
+    `owner` is the value of its locks.
+    """
+
+    move: Move
+    owner: str
+    locks: Sequence[str]
+    forbidden_by: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPost:
+    """A POST that the store certainly had, and the incarnation of the server that had it.
+
+    `incarnation` is that of `Restartable.look`; None if the store cannot be restarted. Without a `post`, only the
+    incarnation is known.
+    """
+
+    job_id: str
+    post: Post | None
+    incarnation: str | None
+
+
+@runtime_checkable
+class LockingCommit(Protocol):
+    """Jobs whose moves can usually be made in one step with the locks on their numbers."""
+
+    async def commit_locking(
+        self,
+        moves: Sequence[LockingMove],
+        *,
+        namespace: str,
+        expires_at: datetime,
+        now: datetime,
+        known: KnownPost | None,
+    ) -> Sequence[Made] | None:
+        """Make each move whose locks are free, and store its locks in this namespace, in one durable step.
+
+        All jobs are of one queue. A move is made only if none of its locks has another owner, and no record forbids it.
+        Of a move that is not made, nothing is stored. As with `commit`, a move that was made before counts as made. A
+        lock that its owner already has keeps its end if that is later than `expires_at`.
+
+        Returns None, and stores nothing, if the store does not have the `known` POST on a server of this incarnation,
+        or if it cannot do all this in one step.
         """
         ...
 

@@ -1,0 +1,41 @@
+"""The line of jobs that wait because their numbers are busy with other calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.sending.journal import Unsent
+from voiceflow_worker.errors import Remedy
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import spread
+from voiceflow_worker.model.numbers.spellings import spellings
+
+NUMBER_BUSY = timedelta(seconds=2)
+"""The time that a job waits if its number is busy with another call."""
+BUSY_WORDS = "is busy with another call"
+"""The words in the reason of every job that waits because its number, or its second party's, is busy."""
+LONGEST_LINE = timedelta(minutes=1)
+"""The longest wait of a job behind other jobs that its worker has leased for the same busy number."""
+
+
+def in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: datetime) -> list[Unsent]:
+    """Jobs whose numbers are busy, each with its reason and its wait.
+
+    Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
+    bridge to one line would all be leased and put back every two seconds.
+    """
+    line: list[Unsent] = []
+    waiting: dict[str, timedelta] = {}
+    for job, number in busy:
+        turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
+        waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
+        line.append(Unsent(job, _busy_words(job, number), locked_at, waiting[number]))
+    return line
+
+
+def _busy_words(job: Job, number: str) -> str:
+    second = next((each for each in job.parties[1:] if number in spellings(each)), None)
+    if second is None:
+        return f"its number {BUSY_WORDS}"
+    return f"its second party {second} {BUSY_WORDS} ({Remedy.SHARE_NUMBER})"
