@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import url_of
+from voiceflow_worker.cli.demo import phones_that_rang
 
 # Whatever account is set up, a demo does not use it.
 SOMEBODYS = {
@@ -57,6 +58,18 @@ def test_people_get_tables_and_where_to_go_next(voiceflow: Program, monkeypatch:
     assert f"\n  voiceflow calls list --store {url_of(voiceflow.folder)}" in ended.out
     report = voiceflow("report", "--batch", "reminder-campaign", "--json", "--store", url_of(voiceflow.folder))
     assert report.document["total"] > 20
+
+
+@pytest.mark.parametrize(
+    ("rang", "told"),
+    [
+        ({}, "0 phones rang, none of them twice"),
+        ({"+6591234567": 1}, "1 phone rang, none of them twice"),
+        ({"+6591234567": 1, "+6591234568": 3}, "2 phones rang, these more than once: +6591234568"),
+    ],
+)
+def test_a_phone_that_rang_twice_is_one_phone(rang: dict[str, int], told: str) -> None:
+    assert phones_that_rang(Counter(rang)) == told
 
 
 @pytest.mark.beside

@@ -154,9 +154,7 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
     tell_findings(
         output, [found for found in shown.enqueued.findings if found.is_error], title="Bad rows, which were not called"
     )
-    twice = [number for number, times in shown.rang.items() if times > 1]
-    rang = f"these more than once: {', '.join(twice)}" if twice else "none of them twice"
-    output.say(f"{shown.rang.total()} phones rang, {rang}. Next steps:")
+    output.say(f"{phones_that_rang(shown.rang)}. Next steps:")
     kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
     program = _program()
     steps = (
@@ -168,6 +166,13 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
     )
     for command, meaning in steps[kept_in == kept :]:
         output.say(f"  {command:<{len(steps[1][0])}}  {meaning}")
+
+
+def phones_that_rang(rang: Counter[str]) -> str:
+    """A clause with the number of phones that rang, and with those that rang more than once."""
+    twice = [number for number, times in rang.items() if times > 1]
+    how_often = f"these more than once: {', '.join(twice)}" if twice else "none of them twice"
+    return f"{count_of(len(rang), 'phone')} rang, {how_often}"
 
 
 def _program() -> str:
