@@ -505,9 +505,13 @@ def test_without_outcomes_no_webhook_is_needed(
 
 def test_a_receiver_that_listens_is_seen(voiceflow: Program, eight: EightByEight) -> None:
     empty(voiceflow.folder)
-    assert lines(voiceflow("doctor", "--json"))["receiver"]["level"] == "warning"
+    unseen = lines(voiceflow("doctor", "--json"))["receiver"]
+    assert unseen["level"] == "warning"
+    assert "no receiver was seen in the last 30 s:" in unseen["message"]
     within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
-    assert lines(voiceflow("doctor", "--json"))["receiver"]["level"] == "ok"
+    seen = lines(voiceflow("doctor", "--json"))["receiver"]
+    assert seen["level"] == "ok"
+    assert seen["message"] == "a receiver was seen in the last 30 s"
 
 
 @dataclass

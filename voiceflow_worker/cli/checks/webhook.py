@@ -14,7 +14,7 @@ from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.text.duration import write_duration
+from voiceflow_worker.model.text.duration import duration_in_words
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.webhooks.app import PATH
 
@@ -125,9 +125,9 @@ async def receiver(context: CheckContext) -> Diagnosis | None:
     if not _awaits_outcomes(context):
         return None
     if await Heartbeats(context.store).has_receiver():
-        return ok("a receiver was seen in the last 30 s")
+        return ok(f"a receiver was seen in the last {duration_in_words(FRESH)}")
     return warning(
-        f"no receiver was seen in the last {write_duration(FRESH)}: summaries are not received",
+        f"no receiver was seen in the last {duration_in_words(FRESH)}: summaries are not received",
         remedy="run `voiceflow serve` with this store",
     )
 
