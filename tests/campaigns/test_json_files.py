@@ -61,6 +61,10 @@ def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
         ("[]", "holds an array of 0 values, but a JSON file holds one body, for one call"),
         (json.dumps([BODY, BODY]), "holds an array of 2 values, but a JSON file holds one body, for one call"),
         ("17", "holds a number, not a request body"),
+        (
+            ("x" * 900_000 + "\n") * 12,
+            "is too large: a JSON document may have at most 10000000 bytes; write one object on each line",
+        ),
         ('{\n  "callflow": [}\n', "is not JSON: "),
         ('{"callflow": [1, 2', "is not JSON: unclosed array (character 14)"),
         ("Destination;Name", "is not JSON: expected a value, found 'D' (character 1)"),

@@ -215,6 +215,16 @@ def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path, content: str)
         FlowTemplate.load(tmp_path / "flow.json")
 
 
+def test_a_template_that_is_too_large_is_refused_with_advice_for_templates(tmp_path: Path) -> None:
+    (tmp_path / "flow.json").write_text(("x" * 900_000 + "\n") * 12)
+    with pytest.raises(CampaignFileError) as refused:
+        FlowTemplate.load(tmp_path / "flow.json")
+    assert str(refused.value) == (
+        f"{tmp_path / 'flow.json'} is too large: a template may have at most 10000000 bytes; give the file of the call "
+        "flow, not the file of the rows"
+    )
+
+
 def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
     path = campaign(
         tmp_path,

@@ -58,7 +58,12 @@ class FlowTemplate:
         Raises CampaignFileError if the file cannot be read, a text cannot be compiled, or a constant part breaks the
         rules of the 8x8 contract. The findings of the error name every place.
         """
-        text = read_text(InputFile(path), most_bytes=LARGEST_DOCUMENT)
+        text = read_text(
+            InputFile(path),
+            most_bytes=LARGEST_DOCUMENT,
+            what="a template",
+            remedy="give the file of the call flow, not the file of the rows",
+        )
         try:
             body = read_json(text)
         except ValueError as error:

@@ -104,7 +104,12 @@ class JsonDocument(RowSource):
     kind = FileKind.JSON
 
     def __init__(self, file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> None:
-        text = read_text(file, most_bytes=LARGEST_DOCUMENT)
+        text = read_text(
+            file,
+            most_bytes=LARGEST_DOCUMENT,
+            what="a JSON document",
+            remedy="write one object on each line, and name the file .jsonl",
+        )
         if not text.strip():
             raise CampaignFileError(f"{file} is empty; write a request body with a callflow in it")
         try:

@@ -58,8 +58,11 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
             on_bytes(position())
 
 
-def read_text(file: InputFile, *, most_bytes: int) -> str:
-    """The text of a small file. Raises the errors of `read_lines`, and CampaignFileError above `most_bytes`."""
+def read_text(file: InputFile, *, most_bytes: int, what: str, remedy: str) -> str:
+    """The text of a small file. Raises the errors of `read_lines`, and CampaignFileError above `most_bytes`.
+
+    The message of this error says that the file is `what`, such as "a template", and gives the `remedy`.
+    """
     texts: list[str] = []
     left = most_bytes
     for line in read_lines(file):
@@ -67,7 +70,7 @@ def read_text(file: InputFile, *, most_bytes: int) -> str:
             raise CampaignFileError(f"{file}, line {line.number}: {line.problem}")
         left -= len(line.text.encode())
         if left < 0:
-            raise CampaignFileError(f"{file}: a JSON document may have at most {most_bytes} bytes; use JSON lines")
+            raise CampaignFileError(f"{file} is too large: {what} may have at most {most_bytes} bytes; {remedy}")
         texts.append(line.text)
     return "".join(texts)
 
