@@ -182,6 +182,12 @@ class TestExports:
         assert refused.status_code == 400
         assert " should be " in refused.json()["message"]
 
+    @pytest.mark.parametrize("limit", [-1, "all", "", False, True, 1.5, []])
+    async def test_the_refusal_of_a_limit_says_what_is_accepted(self, caller: Caller, limit: object) -> None:
+        refused = await begin(caller, limit=limit)
+        assert refused.status_code == 400
+        assert refused.json()["message"] == "limit should be a positive number, or 0 for all"
+
     async def test_a_limit_counts_rows(self, sandbox: Sandbox, caller: Caller) -> None:
         for _ in range(3):
             await caller.place(ANA)

@@ -55,9 +55,12 @@ class ExportRoutes:
             given: object = _json_of(content) if content else {}
             if not is_object(given):
                 raise ValueError("Invalid JSON request body")
-            limit = given.get("limit") or 0
-            if not isinstance(limit, int) or limit < 0:
-                raise ValueError("limit should be a positive number")
+            limit = given.get("limit")
+            if limit is None:
+                limit = 0
+            # In Python, True and False are integers too.
+            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+                raise ValueError("limit should be a positive number, or 0 for all")
             made = self.exports.begin(
                 request.path_params["sub_account"],
                 since=_moment(given.get("from")),
