@@ -208,6 +208,19 @@ def test_what_is_fixed_in_a_template_is_judged_once_and_all_at_once(tmp_path: Pa
     assert "is not a call flow that 8x8 accepts: " in str(error)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{{ name is short }}", "there is no test short; write a comparison, such as {% if column == 'value' %}"),
+        ("{% for x in name|monney %}{{x}}{% endfor %}", "there is no filter monney; did you mean money?"),
+    ],
+)
+def test_what_does_not_exist_is_named_in_plain_words(text: str, reason: str) -> None:
+    with pytest.raises(CampaignFileError) as refused:
+        FlowTemplate.speaking(text)
+    assert reason in str(refused.value)
+
+
 @pytest.mark.parametrize("content", ["[]", '"text"', "{", "", '{"callflow": []}', '{"flow": []}'])
 def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path, content: str) -> None:
     (tmp_path / "flow.json").write_text(content)
@@ -233,9 +246,70 @@ def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
     )
     rows = read(path, options(tmp_path))
     assert [(row, message) for row, _, _, message in told(rows)] == [
-        (2, "cannot be filled in with this row: integer division or modulo by zero")
+        (2, "cannot be filled in with this row: the template divides by zero; correct the value or the template")
     ]
     assert text_of(requests(rows)[0]) == "2 B"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "{{ name.first }}",
+            "a value has no part first; correct the name of the part, or write the name of the column alone",
+        ),
+        (
+            "{{ name.first.last }}",
+            "a value has no part first; correct the name of the part, or write the name of the column alone",
+        ),
+        (
+            "{{ name['first'] }}",
+            "a value has no part first; correct the name of the part, or write the name of the column alone",
+        ),
+        (
+            "{{ name + 1 }}",
+            "a text and a number are mixed in a calculation or a comparison; write |int or |float after the column",
+        ),
+        (
+            "{{ name > 1 }}",
+            "a text and a number are mixed in a calculation or a comparison; write |int or |float after the column",
+        ),
+        (
+            "{% for x in 5 %}{{name}}{% endfor %}",
+            "an expression of the template fails with these values; correct or simplify it",
+        ),
+        ("{{ name[7] }}", "a value has no part 7; correct the name of the part, or write the name of the column alone"),
+        (
+            "{% if name is short %}{{name}}{% endif %}",
+            "there is no test short; write a comparison, such as {% if column == 'value' %}",
+        ),
+        (
+            "{% if name|monney %}{{name}}{% endif %}",
+            (
+                "there is no filter monney; did you mean money? The filters for speech are date, digits, money, "
+                "ordinal, spell and time"
+            ),
+        ),
+        ("{{ name() }}", "a value is used like a function; remove the ( ) after it"),
+        (
+            "{{ range(1000000) }}",
+            "the template uses what templates may not use; write only columns, filters and conditions",
+        ),
+        (
+            "{{ ''.__class__ }}",
+            "the template uses what templates may not use; write only columns, filters and conditions",
+        ),
+        (
+            "{{ (name|length * 100.0) ** 1000 }}",
+            "an expression of the template fails with these values; correct or simplify it",
+        ),
+    ],
+)
+def test_a_template_that_fails_is_explained_in_plain_words(tmp_path: Path, text: str, reason: str) -> None:
+    path = campaign(tmp_path, body(text=text), "destination,name\n6587654321,A\n")
+    assert [message for *_, message in told(read(path, options(tmp_path)))] == [
+        f"cannot be filled in with this row: {reason}"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,10 @@ LEFT_OUT = object()
 _ONLY = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _NO_FILTER = re.compile(r"No filter named '(\w+)'")
+_NO_TEST = re.compile(r"No test named '(\w+)'")
+_NO_PART = re.compile(r"has no (?:attribute|element) '?(\w+)")
+_MIXED = re.compile("can only concatenate|not supported between|unsupported operand|bad operand")
+_FORBIDDEN = "the template uses what templates may not use; write only columns, filters and conditions"
 _PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
@@ -84,8 +88,9 @@ class TemplateText:
             self._pieces = _pieces(tree)
             self._filtered = _filtered(tree)
             self._template = environment.from_string(text)
-        except TemplateError:
-            raise TemplateSyntaxProblemError(_syntax_problem(text), path=path) from None
+        except TemplateError as error:
+            problem = _syntax_problem(text, str(error.message))
+            raise TemplateSyntaxProblemError(problem, path=path) from None
         self._voice = voice
         only = _ONLY.fullmatch(text)
         self.only = only[1] if only else None
@@ -134,7 +139,7 @@ class TemplateText:
             except UndefinedError as error:
                 name = _undefined_name(str(error.message), missing)
                 if name is None:
-                    raise self._unfit(str(error.message)) from None
+                    raise self._unfit(_why_it_failed(error)) from None
                 missing[name] = (
                     f"is empty, but the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
                     if name in values
@@ -145,7 +150,7 @@ class TemplateText:
                 problem = TemplateProblem(self.path, self._column_of(error, values), str(error))
                 raise UnfitValueError(problem) from None
             except Exception as error:  # noqa: BLE001 (a template may raise anything; only this row is bad)
-                raise self._unfit(str(error)) from None
+                raise self._unfit(_why_it_failed(error)) from None
             else:
                 if not missing:
                     return text
@@ -205,8 +210,8 @@ def _pieces(tree: Template) -> list[tuple[str, str | None]] | None:
     return pieces
 
 
-def _syntax_problem(text: str) -> str:
-    """The reason why a text cannot be compiled, from the first bad expression in it."""
+def _syntax_problem(text: str, message: str) -> str:
+    """The reason why a text cannot be compiled, from the first bad expression in it, else from Jinja's `message`."""
     from jinja2 import TemplateError
     from jinja2.exceptions import TemplateAssertionError
 
@@ -215,15 +220,52 @@ def _syntax_problem(text: str) -> str:
         try:
             _environment().from_string(piece)
         except TemplateAssertionError as error:
-            unknown = _NO_FILTER.search(str(error.message))
-            reason = unknown_filter(unknown[1], _environment().filters) if unknown else error.message
-            return f"cannot be read as a template: {piece}: {reason}"
+            return f"cannot be read as a template: {piece}: {_unknown_name(str(error.message)) or hint}"
         except TemplateError:
             if piece.startswith("{{"):
                 return f"cannot be read as a template: {piece} is not the name of a column; {hint}"
+    if unknown := _unknown_name(message):
+        return f"cannot be read as a template: {unknown}"
     if text.count("{{") != text.count("}}"):
         return f"cannot be read as a template: a {{{{ or a }}}} is missing; {hint}"
     return f"cannot be read as a template: a {{% … %}} in it is not complete; {hint}"
+
+
+def _unknown_name(message: str) -> str | None:
+    """The message about a filter or a test that does not exist; None if Jinja's `message` is about something else."""
+    if unknown := _NO_FILTER.search(message):
+        return unknown_filter(unknown[1], _environment().filters)
+    if unknown := _NO_TEST.search(message):
+        return f"there is no test {unknown[1]}; write a comparison, such as {{% if column == 'value' %}}"
+    return None
+
+
+def _why_it_failed(error: Exception) -> str:
+    """What is wrong with a template that raised this error, and what to do, without the words of Jinja and Python."""
+    from jinja2 import UndefinedError
+    from jinja2.exceptions import SecurityError, TemplateRuntimeError
+
+    text = str(error)
+    # Inside of an `if`, Jinja looks for filters and tests only when it fills in a row.
+    if isinstance(error, TemplateRuntimeError) and (unknown := _unknown_name(text)):
+        return unknown
+    match error:
+        case SecurityError():
+            return _FORBIDDEN
+        case UndefinedError() if part := _NO_PART.search(text):
+            return f"a value has no part {part[1]}; correct the name of the part, or write the name of the column alone"
+        case ZeroDivisionError():
+            return "the template divides by zero; correct the value or the template"
+        case TypeError() if "not callable" in text:
+            return "a value is used like a function; remove the ( ) after it"
+        case TypeError() if _MIXED.search(text):
+            return (
+                "a text and a number are mixed in a calculation or a comparison; write |int or |float after the column"
+            )
+        case OverflowError() if "Range too big" in text:
+            return _FORBIDDEN
+        case _:
+            return "an expression of the template fails with these values; correct or simplify it"
 
 
 def _undefined_name(message: str, known: Mapping[str, str]) -> str | None:
