@@ -22,7 +22,7 @@ BESIDE = "number-beside"
 BESIDE_PLACES = range(2, 5)
 BRIDGED = "bridged"
 """Records of the numbers that menus bridge to the call of a POST, separated by spaces. A key is the `clientRequestId`.
-The key of a further note for the same call also has a number from 2 to 8."""
+If a call has further records, their keys end with a number from 2 to 8."""
 _NOTES = range(2, 9)
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
@@ -53,11 +53,11 @@ class NumberLocks:
 
     A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
     spelling of these numbers. So two calls that bridge the same two numbers do not deadlock. A later POST of the same
-    job takes over the job's locks. A release frees only the locks of one POST, and before the POST is journalled only
-    those of one lease. So a late release does no harm. A lock ends by itself when its POST can no longer make the
-    number ring, which is after the submit window and the ringing time. For a second party, the longest call and a
-    second ringing time are added. The locks keep two campaigns from ringing one person at once. They also ensure that a
-    row of the log export fits only one call.
+    job takes over the job's locks. A release frees only the locks of one POST. If the POST is not journalled yet, it
+    frees only the locks that one lease took. So a late release does no harm. A lock ends by itself when its POST can no
+    longer make the number ring, which is after the submit window and the ringing time. For a second party, the longest
+    call and a second ringing time are added. The locks keep two campaigns from ringing one person at once. They also
+    ensure that a row of the log export fits only one call.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
     """

@@ -79,9 +79,10 @@ class PersonCaps:
             await self._delete({key: value for each in held.values() for key, value in each.items() if value in unsent})
 
     async def settle(self, moves: Iterable[Move], *, now: datetime) -> None:
-        """Free the places of POSTs that reached nobody. The place of a placed POST ends one span after the answer.
+        """Free the places of POSTs that reached nobody, and set the ends of the places of placed POSTs.
 
-        If a POST had counted as not placed, and a phone rang for it after all, the POST takes a place again.
+        A place ends one span after the answer to its POST, or after the POST's `validUntil` if that is earlier. If a
+        POST had counted as not placed, and a phone rang for it after all, the POST takes a place again.
         """
         limit = self._policy.max_per_person
         posts = {} if limit is None else {post.client_request_id: post for made in moves for post in _settled(made)}

@@ -27,7 +27,7 @@ class PeakLatency:
 
     @property
     def time(self) -> timedelta:
-        """The time that a trip may take now; zero before the first measurement."""
+        """The time that the next trip is expected to take at most; zero before the first measurement."""
         return timedelta(seconds=self._seconds)
 
     def began(self) -> float:
@@ -73,8 +73,9 @@ PATIENCE = timedelta(seconds=5)
 because a waiting call is in doubt if its worker is killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""If a clock goes back by more than this, it counts as set back. A call whose departure time was taken before that
-waits at most this long, plus the horizon and one interval of the rate."""
+"""If a clock goes back by more than this, it counts as set back. A call that got its departure time before
+the clock was set back waits at most this long, plus the time by which departure times are taken in advance and one
+interval of the rate."""
 
 _AT_ONCE = timedelta()
 _A_MOMENT = timedelta(milliseconds=1)
