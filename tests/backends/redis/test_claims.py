@@ -8,10 +8,12 @@ from functools import partial
 
 import pytest
 
+from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_redis import ScriptedRedis
-from voiceflow_worker import CallQueue, CallRequest
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, CallRequest, JobState
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
@@ -67,6 +69,20 @@ async def test_a_claim_that_must_be_confirmed_is_made_before_the_reads_are_sent(
         await claimed(store, {"+1": "me"})
     names = [name for name in scripted.commands if name in {"EVALSHA", "WAITAOF"}]
     assert names[-4:] == ["EVALSHA", "WAITAOF", "EVALSHA", "EVALSHA"]
+
+
+async def test_a_call_is_locked_and_journalled_by_the_command_that_follows_its_lease(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        engine = Engine(store, ScriptedVoice())
+        await engine.enqueue(number(1))
+        await engine.send()  # the server knows the scripts now
+        await engine.enqueue(number(2))
+        redis_server.ask("CONFIG", "RESETSTAT")
+        leased = await engine.lease()
+        begun, left = await engine.submitter.begin_at_once(leased, leased_at=store.clock.monotonic())
+        stats = str(redis_server.ask("INFO", "commandstats"))
+    assert ([flight.job.state for flight in begun], left) == ([JobState.SENDING], [])
+    assert "cmdstat_evalsha:calls=2," in stats
 
 
 async def test_a_call_is_enqueued_in_the_trip_that_looks_for_its_number_on_the_suppression_list(

@@ -143,7 +143,8 @@ def commit_locking(
     """
     db, sql = transaction.db, statements("records")
     if known is not None and known.post is not None and not _has(db, known.job_id, known.post):
-        return None
+        made = [Made.YES if _has_revision(db, change[0]) else Made.NOT_FREE for change in changes]
+        return made if Made.YES in made else None
     in_use = {
         other: bool(db.rows(sql["any_record"], (other,)))
         for other in {each for move in moves for each in move.forbidden_by}

@@ -114,8 +114,8 @@ class LockingCommit(Protocol):
         Of a move that is not made, nothing is stored. As with `commit`, a move that was made before counts as made. A
         lock that its owner already has keeps its end if that is later than `expires_at`.
 
-        Returns None, and stores nothing, if the store does not have the `known` POST on a server of this incarnation,
-        or if it cannot do all this in one step.
+        If the store does not have the `known` POST on a server of this incarnation, or cannot do all this in one step,
+        no move is made, and None is returned. But if moves were made before, they still count as made.
         """
         ...
 

@@ -4,22 +4,17 @@
 -- ARGV: now, the expiry of the locks, the beginning of their namespace's keys, the id of the server process or '', the id
 -- of a job or '', a text that the record of that job must contain, the number of other namespaces, the beginnings of their
 -- keys, then for each move: the value of its locks, their number, their keys, for each other namespace the number of
--- keys that must be absent and these keys, then the move. Returns {} if the server process is another or the text is
--- absent, and otherwise 1 (made, now or before), 0 (the job has another revision) or 2 (not free) for each move.
+-- keys that must be absent and these keys, then the move. If the server process is another or the text is absent, makes no
+-- move, and returns {} unless a move was made before. Otherwise returns 1 (made, now or before), 0 (the job has another revision) or 2 (not free) for each move.
 local now, expiry, locks, process, witness, text, count = take(7)
 now = tonumber(now)
 local others = {}
 for place = 1, tonumber(count) do
     others[place] = take(1) .. ':values'
 end
-if process ~= '' and string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') ~= process then
-    return {}
-end
-if witness ~= '' then
-    local record = redis.call('HGET', job_key(witness), 'record')
-    if not record or not string.find(record, text, 1, true) then
-        return {}
-    end
+local known = process == '' or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') == process
+if known and witness ~= '' then
+    known = string.find(redis.call('HGET', job_key(witness), 'record') or '', text, 1, true) ~= nil
 end
 local empty = {}
 for place, values in ipairs(others) do
@@ -32,10 +27,10 @@ local function take_keys()
     return wanted == 0 and {} or {take(wanted)}
 end
 
-local results = {}
+local results, any = {}, false
 while at <= #ARGV do
     local owner = take(1)
-    local wanted, free, later = take_keys(), true, {}
+    local wanted, free, later = take_keys(), known, {}
     for _, key in ipairs(wanted) do
         local value, ends = standing_in(locks .. ':values', key, now)
         free = free and (value == nil or value == owner)
@@ -60,6 +55,8 @@ while at <= #ARGV do
         end
     end
     results[#results + 1] = result
+    any = any or result == 1
 end
 end_moves()
-return results
+-- If moves were made before, and their answer was lost, the store has what it had then.
+return (known or any) and results or {}
