@@ -19,6 +19,7 @@ from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
+from voiceflow_worker.core.settling.voice_check import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary
@@ -38,6 +39,8 @@ class Engine:
         queue: str = "default",
         policy: CallPolicy | None = None,
         witness: Witness | None = None,
+        departures: Departures | None = None,
+        voices: VoiceList | None = None,
     ) -> None:
         self.store = store
         self.policy = policy or CallPolicy()
@@ -64,10 +67,11 @@ class Engine:
             voice,
             policy=self.policy,
             lease=LEASE,
-            departures=Departures(store.control, store.clock, queue=queue, rate=None),
+            departures=departures or Departures(store.control, store.clock, queue=queue, rate=None),
             holds=self.holds,
             changes=changes,
             on_verdict=lambda *_: None,
+            voices=voices,
             guard=self.guard,
         )
 

@@ -203,6 +203,9 @@ class Journal:
     async def _lock(self, moves: Sequence[Move], locked_at: datetime) -> Sequence[Made]:
         if self._locking is None:
             raise RuntimeError("this store cannot lock numbers and commit moves in one step")
+        if not self.can_lock:
+            # The guard noticed a restart of the server while these jobs waited: its checks come first.
+            return [Made.NOT_FREE] * len(moves)
         lock = partial(
             self._locking.commit_locking,
             [self._numbers.locking(move) for move in moves],

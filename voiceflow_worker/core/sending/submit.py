@@ -120,10 +120,14 @@ class Submitter:
         if not fit:
             return [], jobs
         await self._voices.look(fit)
+        if self._departures.is_paced:
+            return [], jobs
+        # Taken first, which needs no trip without a rate: if a rate is set meanwhile, a journalled call must not depend
+        # on the store once more.
+        departures = await self._departures.take(len(fit))
         begun, left = await self._journalled(partial(self._journal.lock_and_begin, fit, locked_at=now), fit) or ([], [])
         self._departures.preparing.ended(leased_at)
-        departures = await self._departures.take(len(begun))
-        flights = [Flight(job, departure, leased_at, now) for job, departure in zip_longest(begun, departures)]
+        flights = [Flight(job, departure, leased_at, now) for job, departure in zip(begun, departures, strict=False)]
         done = {job.id for job in fit} - {job.id for job in left}
         return flights, [job for job in jobs if job.id not in done]
 

@@ -1,0 +1,76 @@
+"""Calls whose numbers are locked, checked and journalled in one trip, while a rate is set or the server restarts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import Job, JobState, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.settling.voice_check import NamedVoice
+
+pytestmark = pytest.mark.anyio
+
+
+class Restarted(FaultyStore):
+    """A store whose server can be restarted."""
+
+    run_id = "first"
+
+    async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, dict[str, Job]]:  # noqa: ARG002
+        return self.run_id, dict(await self.jobs.get(job_ids))
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Restarted]:
+    async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as opened:
+        yield Restarted(opened)
+
+
+async def test_a_call_that_is_journalled_while_a_rate_is_set_leaves_though_the_store_fails(
+    store: Restarted, clock: ManualClock
+) -> None:
+    departures = Departures(store.control, clock, queue="default", rate=None)
+    engine = Engine(store, ScriptedVoice(), departures=departures)
+    await engine.enqueue()
+
+    async def rate_is_set(call: StoreCall) -> None:
+        if call.name == "jobs.commit_locking":
+            departures.follow(2)
+            store.lose(Loss.BEFORE, "control.take")
+
+    store.after = rate_is_set
+    assert [job.state for job in await engine.send()] == [JobState.SUBMITTED]
+
+
+async def test_a_restart_that_is_noticed_while_a_call_waits_for_its_entry_is_checked_before_the_entry(
+    store: Restarted, tmp_path: Path
+) -> None:
+    class Slow:
+        async def speech_profiles(self) -> Sequence[NamedVoice]:
+            store.run_id = "second"
+            async with anyio.create_task_group() as group:
+                group.start_soon(guard.watch)
+                while not guard.restarts:
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            return []
+
+    engine = Engine(store, ScriptedVoice(), witness=JournalFiles(tmp_path / "journals"), voices=Slow())
+    assert engine.guard is not None
+    guard = engine.guard
+    await engine.enqueue()
+    async with engine.at_work():
+        leased = await engine.lease()
+        flights, left = await engine.submitter.begin_at_once(leased, leased_at=store.clock.monotonic())
+    assert guard.restarts == 1
+    assert (flights, left) == ([], leased)
+    assert await engine.state(leased[0]) == JobState.LEASED
