@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import Opener, StoreContract
+from voiceflow_worker.backends.contract import LockingContract, Opener, StoreContract
 
 
 @pytest.fixture(autouse=True)
@@ -16,14 +16,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.backends.redis.connection.link.CONFIRM_WITHIN_MS", 50_000)
 
 
-class TestStandalone(StoreContract):
+class TestStandalone(StoreContract, LockingContract):
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
         return lambda: open_store(redis_server.url)
 
 
 @pytest.mark.slow
-class TestNewerServer(StoreContract):
+class TestNewerServer(StoreContract, LockingContract):
     @pytest.fixture
     def opener(self, newer_server: RedisServer) -> Opener:
         newer_server.ask("FLUSHALL")

@@ -15,7 +15,8 @@ The storage must be empty when a test begins.
             return lambda: open_store(f"mystore://{tmp_path}/calls")
 
 Every test runs on the event loops of the `anyio_backend` fixture: asyncio and trio by default. To test one part alone,
-derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`.
+derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`. A store whose jobs have
+`commit_locking` also derives from `LockingContract`.
 
 `ManualClock`, `sample_job` and `moved` may be used in your own tests.
 """
@@ -52,7 +53,6 @@ class StoreContract(
     EnqueueContract,
     LeaseContract,
     CommitContract,
-    LockingContract,
     EventsContract,
     FindContract,
     DeleteContract,
