@@ -204,6 +204,21 @@ def test_a_post_that_may_have_rung_puts_a_call_in_doubt_that_waits_in_the_other_
     assert both(ours, lifecycle.doubt(theirs, at=NOW, reason="lost", policy=POLICY)).state is S.IN_DOUBT
 
 
+def test_two_posts_of_one_attempt_are_noted_if_one_copy_learned_late_that_the_first_was_placed() -> None:
+    turned_away = after(sent(queued(), at=NOW + MINUTE), TURNED_AWAY)
+    for theirs in (after(turned_away, CREATED), ended(turned_away, BUSY), ended(turned_away, COMPLETED)):
+        merged = both(after(sent(after(sent(queued()), TURNED_AWAY)), CREATED, 2), theirs)
+        assert [note.kind for note in merged.notes] == [NoteKind.RANG_TWICE]
+        assert "POSTs 1 and 2" in merged.notes[0].text
+
+
+def test_an_answered_call_of_one_copy_ends_a_job_that_reached_nobody_in_the_other() -> None:
+    reached = ended(after(sent(queued(), at=NOW + MINUTE), TURNED_AWAY), COMPLETED)
+    unreached = ended(sent(after(sent(queued()), TURNED_AWAY)), BUSY, 2)
+    assert unreached.state is S.UNREACHED
+    assert both(reached, unreached).state is S.COMPLETED
+
+
 # -- whatever the two copies went through ------------------------------------------------------------------------------
 
 STEPS = st.lists(

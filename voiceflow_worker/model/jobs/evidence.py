@@ -208,6 +208,22 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     return after
 
 
+def with_further(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job with a POST that may have rung, from another record of the job.
+
+    The POST replaces one with the same number, if there is one. Its outcome counts as a summary that comes now.
+    """
+    others = (each for each in job.posts if each.number != post.number)
+    posts = sorted((*others, replace(post, outcome=None)), key=lambda each: each.number)
+    after = replace(job, posts=tuple(posts))
+    beside = _other_of_its_attempt(after, post)
+    if beside is not None and post.was_placed:
+        after = _rang_twice(after, post, beside, at=at)
+    if post.outcome is None:
+        return after
+    return summarised(after, post.number, post.outcome, at=at, policy=policy)
+
+
 def _summarised_again(
     job: Job, post: Post, known: Outcome, outcome: Outcome, *, at: datetime, policy: CallPolicy
 ) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.evidence import answered, summarised
+from voiceflow_worker.model.jobs.evidence import answered, summarised, with_further
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import by_placed_post, ended, into_doubt, requeued, unless_placed, with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -122,12 +122,11 @@ def _with_evidence_of(job: Job, other: Job, *, at: datetime, policy: CallPolicy)
 def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
     """The job with the evidence of `post`, which comes from the other record of the job."""
     known = job.post(post.number)
-    if known is None:
-        is_kept = post.may_have_rung
-        return replace(job, posts=tuple(sorted((*job.posts, post), key=lambda each: each.number))) if is_kept else job
+    if known is None or not (_is_same(known, post, job) or known.may_have_rung):
+        return with_further(job, post, at=at, policy=policy) if post.may_have_rung else job
     if not _is_same(known, post, job):
-        if not (known.may_have_rung and post.may_have_rung):
-            return with_post(job, post) if post.may_have_rung else job
+        if not post.may_have_rung:
+            return job
         job = spanning(job, known, post, at=at, policy=policy)
         known = job.post(post.number) or known
     if _says_more(post, known, job):
