@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -20,9 +22,14 @@ from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
-FORGETS_STREAMS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-"""coredis 6.9 looks for the nodes of a cluster over connections whose in-process streams it forgets to close where they
-are refused; of its other connections `clients.py` closes them."""
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def forgets_streams(test: Test) -> Test:
+    """Marks a test in which coredis forgets to close streams."""
+    ignored = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    marked: Test = ignored(pytest.mark.usefixtures("forgotten_streams")(test))
+    return marked
 
 
 async def answers(store: Store, queue: str) -> bool:
@@ -210,7 +217,7 @@ async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: Watc
         assert watched_pair.replica.ask("ZCARD", "voiceflow:{default}:state:cancelled") == 1
 
 
-@FORGETS_STREAMS
+@forgets_streams
 @pytest.mark.slow
 async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisCluster) -> None:
     cluster.flush()
@@ -229,7 +236,7 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
                 assert counts[JobState.QUEUED] == 1
 
 
-@FORGETS_STREAMS
+@forgets_streams
 @pytest.mark.slow
 async def test_a_paused_cluster_is_given_up_and_found_again(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
