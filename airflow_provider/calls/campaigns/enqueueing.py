@@ -271,7 +271,7 @@ def _log_errors(errors: Sequence[Finding]) -> None:
 
 
 def _sentence(found: Finding) -> str:
-    """Return a finding as a sentence. Its message may continue a column's name: "row 3: batch_id must be empty"."""
+    """Return a finding as a sentence with its row and, if it has one, its column: "row 3: batch_id must be empty"."""
     return f"row {found.row}: {f'{found.column} ' if found.column else ''}{found.message}"
 
 

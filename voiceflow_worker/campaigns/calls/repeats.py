@@ -12,7 +12,7 @@ _PARTS = 256
 
 
 class Repeats:
-    """The numbers of a file so far, and the rows that call them. They take 16 bytes a row.
+    """Finds the rows of a file that call the same number. Each row takes 16 bytes.
 
     The rows are compared when the whole file has been read. They are kept in parts, and all rows that call one number
     are in the same part. So only one part at a time is made into a set.

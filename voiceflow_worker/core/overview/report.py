@@ -195,7 +195,7 @@ def figures_of(report: Report) -> dict[str, object]:
 
 
 def totals_table(reports: Sequence[Report]) -> ReportTable:
-    """The table of figures that are one value each, one column per report. Figures that no report has are left out."""
+    """The table of single figures: a row per figure, a column per report. A figure that no report has is left out."""
     found = [figures_of(report) for report in reports]
     names = list(dict.fromkeys(name for each in found for name, value in each.items() if value is not None))
     columns = [f"#{report.short_name}" for report in reports]

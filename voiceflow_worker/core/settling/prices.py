@@ -29,7 +29,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 @dataclass(slots=True, kw_only=True)
 class Priced:
-    """Counts of sessions: `looked_at` had no price, and `priced` of these have one. `cost` is the sum by currency."""
+    """Counts of sessions: `looked_at` had no price before, and `priced` of them have one now. `cost` is by currency."""
 
     looked_at: int = 0
     priced: int = 0

@@ -199,7 +199,10 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match. If a row at another hour may be the call (another zone, wrong clock), the match is not missing."""
+        """The match, but not a missing one if a row at another hour may be the call.
+
+        Such a row has the time of another zone, or of a clock that was wrong. Then the match says only why it is open.
+        """
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}

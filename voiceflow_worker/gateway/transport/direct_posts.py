@@ -128,7 +128,7 @@ class DirectPosts:
 
 @contextmanager
 def _os_errors_of_aiohttp() -> Generator[None]:
-    """A context that turns OSErrors into aiohttp's ClientOSError, but not aiohttp's own or asyncio's TimeoutError."""
+    """A context that turns an OSError into aiohttp's ClientOSError. Errors of aiohttp and timeouts of asyncio stay."""
     try:
         yield
     except aiohttp.ClientError:

@@ -302,7 +302,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
 
 
 def _unknown(given: Mapping[str, object], known: Collection[str], path: str, owner: str) -> Iterator[Finding]:
-    """Warnings about unknown keys, which are sent unchanged if they are JSON."""
+    """A warning for each unknown key, or an error if its value is not JSON. Unknown keys are sent unchanged."""
     for key, value in given.items():
         if key in known:
             continue

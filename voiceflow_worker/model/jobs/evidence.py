@@ -247,7 +247,7 @@ def _summarised_again(
 
 
 def _with_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime) -> Post:
-    """The POST with its outcome, and the time of this news if a person has redialled the job since the POST."""
+    """The POST with its outcome. If the job was redialled by a person since the POST, `at` is kept with the outcome."""
     redialled_at = job.redialled_at
     is_late = redialled_at is not None and redialled_at >= post.began_at
     return replace(post, outcome=outcome, outcome_known_at=at if is_late else post.outcome_known_at)

@@ -131,7 +131,7 @@ class Payload:
         return self._within[name]
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects of an array. If the array also has values that are not objects, `rest` still has the array."""
+        """The objects of an array. If the array has other values too, `rest` has the whole array."""
         value = self._value(name)
         if not is_list(value):
             return ()

@@ -27,7 +27,7 @@ class RepeatedOrder(StrictModel):
 
     @property
     def occasion(self) -> object:
-        """The kind of event or request to which the order applies; None if such orders have only one kind."""
+        """The kind of event or request to which the order applies; None if its class applies to one kind only."""
         return None
 
     @property

@@ -148,7 +148,10 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
 
 
 def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
-    """The time `?from=`, and the end of the minute `?until=`. Mistakes in them are added to `problems`."""
+    """The begin and the end of the asked period. Mistakes are added to `problems`.
+
+    The begin is the time in `?from=`. The end is the end of the minute in `?until=`.
+    """
     times: dict[str, datetime] = {}
     for name, length in (("from", timedelta()), ("until", _MINUTE)):
         if text := asked.asked(name):
