@@ -205,6 +205,11 @@ class LockingContract(Ground):
         assert await self.locks(other, "a", "b", at=NOW + 3 * MINUTE) == {}
         assert [event.kind for event in await store.jobs.events(QUEUE)] == [EventKind.ATTEMPTED]
 
+    async def test_locks_whose_end_has_passed_are_pruned(self, store: Store) -> None:
+        assert await self.commit(store, begun(await enqueued(store), "a", "b")) == [Made.YES]
+        assert await store.records.prune(now=NOW + 2 * MINUTE) == 0
+        assert await store.records.prune(now=NOW + 3 * MINUTE) == 2
+
     async def test_of_a_move_whose_lock_another_has_nothing_is_stored(self, store: Store) -> None:
         job, free = await enqueued_jobs(store, 2)
         await store.records.put(LOCKS, {"b": "theirs"}, expires_at=NOW + MINUTE, now=NOW)
