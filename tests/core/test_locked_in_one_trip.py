@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.core.settling.voice_check import NamedVoice
 
 pytestmark = pytest.mark.anyio
+SECOND = timedelta(seconds=1)
+TRIES = 4
+"""How often a trip to the store is tried."""
 
 
 class Restarted(FaultyStore):
@@ -60,7 +67,7 @@ async def test_a_restart_that_is_noticed_while_a_call_waits_for_its_entry_is_che
             async with anyio.create_task_group() as group:
                 group.start_soon(guard.watch)
                 while not guard.restarts:
-                    await anyio.lowlevel.checkpoint()
+                    await checkpoint()
                 group.cancel_scope.cancel()
             return []
 
@@ -74,3 +81,44 @@ async def test_a_restart_that_is_noticed_while_a_call_waits_for_its_entry_is_che
     assert guard.restarts == 1
     assert (flights, left) == ([], leased)
     assert await engine.state(leased[0]) == JobState.LEASED
+
+
+async def test_a_call_that_has_its_entry_leaves_though_the_entries_of_other_calls_cannot_be_stored(
+    store: Restarted, clock: ManualClock
+) -> None:
+    engine = Engine(store, ScriptedVoice())
+    for place in range(3):
+        await engine.enqueue(number(place))
+    (prepared,) = await engine.submitter.prepare(await engine.lease(1), leased_at=store.clock.monotonic())
+    first, second = await engine.lease(2)
+    stored, begun = anyio.Event(), list[Flight]()
+
+    async def first_entry(call: StoreCall) -> None:
+        if call.name == "jobs.commit_locking":
+            await stored.wait()
+
+    async def begin(job: Job) -> None:
+        begun.extend((await engine.submitter.begin_at_once([job], leased_at=store.clock.monotonic()))[0])
+
+    async def begin_prepared() -> None:
+        assert await engine.submitter.begin([prepared]) == []
+
+    store.before = first_entry
+    async with anyio.create_task_group() as group:
+        group.start_soon(begin, first)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(begin, second)
+        group.start_soon(begin_prepared)
+        await anyio.wait_all_tasks_blocked()
+        store.lose(Loss.BEFORE, "jobs.commit", unless={"jobs.commit_locking"}, times=TRIES)
+        stored.set()
+        for left in range(TRIES - 1, 0, -1):
+            while store.still_to_lose > left or not clock.sleepers:
+                await checkpoint()
+            clock.advance(SECOND)
+    assert store.still_to_lose == 0
+    assert {flight.job.id: flight.job.state for flight in begun} == {
+        first.id: JobState.SENDING,
+        second.id: JobState.SENDING,
+    }
+    assert await engine.state(prepared.job) == JobState.LEASED

@@ -196,8 +196,20 @@ class Journal:
             locked_at = max(each.locked_at for each in wanted)
             made |= zip((move.old.id for move in locking), await self._lock(locking, locked_at), strict=True)
         if plain:
-            done = [Made.YES if each else Made.STALE for each in await self._commit(plain)]
-            made |= zip((move.old.id for move in plain), done, strict=True)
+            ids = [move.old.id for move in plain]
+            try:
+                done = [Made.YES if each else Made.STALE for each in await self._commit(plain)]
+            except StoreError as error:
+                if not locking:
+                    raise
+                # The calls with locks are durable, and leave. Without them in the result, they would be in doubt.
+                _log.warning(
+                    "journal entries of calls could not be stored; the calls are not sent now",
+                    jobs=ids,
+                    error=str(error),
+                )
+                done = [Made.NOT_FREE] * len(plain)
+            made |= zip(ids, done, strict=True)
         return [made[move.old.id] for move in moves]
 
     async def _lock(self, moves: Sequence[Move], locked_at: datetime) -> Sequence[Made]:
