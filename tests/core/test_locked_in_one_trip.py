@@ -17,9 +17,11 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.core.numbers.locks import NAMESPACE as LOCKS
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.core.settling.voice_check import NamedVoice
+from voiceflow_worker.model.reports.verdict import Hold
 
 pytestmark = pytest.mark.anyio
 SECOND = timedelta(seconds=1)
@@ -122,3 +124,59 @@ async def test_a_call_that_has_its_entry_leaves_though_the_entries_of_other_call
         second.id: JobState.SENDING,
     }
     assert await engine.state(prepared.job) == JobState.LEASED
+
+
+async def leased_call(engine: Engine, *, valid_for: timedelta | None = None) -> Job:
+    await engine.enqueue(valid_for=valid_for)
+    (job,) = await engine.lease()
+    return job
+
+
+async def at_once(engine: Engine, job: Job, *, leased_at: float = 0.0) -> tuple[list[Flight], Sequence[Job]]:
+    return await engine.submitter.begin_at_once([job], leased_at=leased_at)
+
+
+async def test_a_call_whose_queue_was_held_since_its_lease_gets_no_entry(store: Restarted, clock: ManualClock) -> None:
+    engine = Engine(store, ScriptedVoice())
+    job = await leased_call(engine)
+    leased_at = clock.monotonic()
+    clock.advance(SECOND)
+    engine.holds.close(Hold(reason="8x8 asks for a lower rate (429)"))
+    assert await at_once(engine, job, leased_at=leased_at) == ([], [job])
+    assert await engine.state(job) == JobState.LEASED
+
+
+async def test_a_call_whose_lease_is_over_gets_no_entry(store: Restarted, clock: ManualClock) -> None:
+    engine = Engine(store, ScriptedVoice())
+    job = await leased_call(engine)
+    clock.advance(job.due_at - clock.now())
+    assert await at_once(engine, job) == ([], [job])
+    assert await engine.state(job) == JobState.LEASED
+
+
+async def test_a_call_for_which_a_rate_is_set_before_its_entry_waits_for_a_departure_time(
+    store: Restarted, clock: ManualClock
+) -> None:
+    departures = Departures(store.control, clock, queue="default", rate=None)
+
+    class SetsARate:
+        async def speech_profiles(self) -> Sequence[NamedVoice]:
+            departures.follow(2)
+            return []
+
+    engine = Engine(store, ScriptedVoice(), departures=departures, voices=SetsARate())
+    job = await leased_call(engine)
+    assert await at_once(engine, job) == ([], [job])
+    assert await engine.state(job) == JobState.LEASED
+
+
+async def test_a_call_whose_validity_ends_before_its_entry_ends_without_a_post(
+    store: Restarted, clock: ManualClock
+) -> None:
+    engine = Engine(store, ScriptedVoice())
+    job = await leased_call(engine, valid_for=SECOND)
+    clock.advance(SECOND)
+    assert await at_once(engine, job) == ([], [])
+    ended = await engine.queue.get(job.id)
+    assert (ended.state, ended.post_count) == (JobState.EXPIRED, 0)
+    assert await store.records.get(LOCKS, [job.destination], now=clock.now()) == {}
