@@ -35,8 +35,8 @@ class LoadShedding:
     """The rule for turning requests away.
 
     It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
-    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait. If the backlog is crowded, they
-    are turned away at once.
+    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait; if the backlog is crowded, all
+    are turned away at once. GET and HEAD requests are admitted.
     """
 
     answer: bytes

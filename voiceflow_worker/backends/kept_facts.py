@@ -27,8 +27,8 @@ _AT_ONCE = 100 * WIDTH
 def kept_facts(job: Job) -> str:
     """The facts of a job as a store keeps them: the items of a JSON array, without its brackets.
 
-    They end with the revision of the job, and are valid only while the job has this revision: a process of an older
-    version changes a job, but not its facts. The text is empty for an open call, which will change soon.
+    They end with the revision of the job, and are valid only while the job has this revision, because a process of an
+    older version changes jobs without their facts. The text is empty for an open call, which will change soon.
     """
     if job.state in _OPEN:
         return ""

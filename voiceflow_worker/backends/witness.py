@@ -2,8 +2,8 @@
 
 A worker keeps its file locked. The first line is a header. Each further line is an entry or the report of a commit. An
 entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is the number of an entry
-that was committed to the store, `void` are the numbers of entries that were not. A crash can cut off only the last
-line. If this is an entry, its POST had not left. A cut line is therefore ignored.
+that was committed to the store, and `void` has the numbers of entries that were not committed. A crash can cut only the
+last line. A cut line is ignored: if it is an entry, its POST had not left.
 """
 
 from __future__ import annotations

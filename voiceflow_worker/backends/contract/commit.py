@@ -165,7 +165,7 @@ class CommitContract(Ground):
 
 
 def begun(job: Job, *locks: str, began_at: datetime = NOW) -> LockingMove:
-    """The move that begins the next POST of a job, and locks its number or these keys."""
+    """The move that begins the next POST of a job and locks `locks`, by default the job's phone number."""
     number = job.post_count + 1
     post = Post(number=number, client_request_id=f"{job.id}.{number}", began_at=began_at, valid_until=NOW + MINUTE)
     events = (Event(job_id=job.id, kind=EventKind.ATTEMPTED, at=NOW, state=JobState.SENDING, revision=f"to-{number}"),)

@@ -81,7 +81,7 @@ def numbers(jobs: Sequence[Job]) -> list[int]:
 
 
 def moved(job: Job, *events: Event, **fields: Any) -> Move:
-    """A move that gives a job these fields and a new revision. It has these events."""
+    """A move that gives a job these fields and a new revision, with these events."""
     return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)
 
 

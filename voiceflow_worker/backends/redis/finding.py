@@ -64,7 +64,7 @@ async def _find_due(
 ) -> Sequence[Job]:
     """The jobs in these indexes that match `query`, in the order of their scores.
 
-    `alone` means that the score alone decides: every entry of the indexes up to `latest` matches.
+    With `alone`, every job in the indexes with a score up to `latest` matches, and only the score is checked.
     """
     args: list[Argument] = [
         *_filters(query),

@@ -49,7 +49,7 @@ class RedisStore:
         return found
 
     async def losses(self, queue: str) -> Losses:
-        """The lost jobs of a queue that Lua scripts have found so far. Only index entries are left of a lost job."""
+        """The jobs of a queue that the server has lost, as far as scripts have found them by their index entries."""
         counts, jobs = await self.link.run("losses", self.keys.queue(queue))
         return Losses(
             counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},
@@ -80,7 +80,7 @@ async def open_redis(
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
     may lose data. With `advises=False`, no warning about the server's configuration is logged at the opening.
 
-    Raises SettingsError for an invalid URL, RedisForgetsError for a server without AOF, with eviction, or that does not
+    Raises SettingsError for an invalid URL, RedisForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does
     not answer.
     """

@@ -315,7 +315,7 @@ Then = Callable[[Exception | None], None]
 
 @dataclass(frozen=True, slots=True)
 class LoopCalls:
-    """Two ways to call a function on an event loop."""
+    """Two functions that call a function on an event loop: one for callers on the loop, one for other threads."""
 
     soon: Callable[[Callable[[], None]], object]
     """Calls a function after the tasks that are ready now; for callers on the event loop."""
@@ -324,7 +324,7 @@ class LoopCalls:
 
     @classmethod
     def of_running_loop(cls) -> LoopCalls:
-        """The two ways for the running event loop. Unlike anyio's `from_thread`, they do not wait for the function."""
+        """The two functions for the running event loop. Unlike anyio's `from_thread`, they return at once."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -1,8 +1,8 @@
 """POSTs to one address over aiohttp's connections. The head is prepared once, and each POST is one write.
 
 For every POST, aiohttp's own client builds a request object, its headers, a task for the body and a response object,
-and takes a connection from its pool. This module does without that: it keeps the connections itself, and reads the
-usual answer itself. New connections, TLS, the reading of other answers and the errors are aiohttp's.
+and takes a connection from its pool. This module needs none of these: it keeps the connections and reads the usual
+answer itself. New connections, TLS, the reading of other answers and the errors are aiohttp's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class DirectPosts:
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
 
     async def __call__(self, body: bytes) -> Answer | None:
-        """POST a body. Returns the answer, of which the end may be missing; None if it did not begin in time."""
+        """POST a body. Returns the answer, which may be incomplete; None if no answer began in time."""
         began = time.monotonic()
         connection = self._kept.take()
         if connection is not None:

@@ -57,7 +57,7 @@ WatchMaker = Callable[[PostProgress], Watch]
 
 
 class _Deaf:
-    """The base of watches that cannot see later data. Their POSTs ask the server to close the connection."""
+    """The base of watches that cannot see data after an answer. Their POSTs ask the server to close the connection."""
 
     __slots__ = ()
 
@@ -65,7 +65,7 @@ class _Deaf:
         pass
 
     async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
-        """False, because this watch cannot see later data."""
+        """False, because this watch cannot see data after an answer."""
         return False
 
     def over(self, *, keep: bool) -> None:
@@ -98,8 +98,9 @@ class BlindWatch(_Deaf):
         return False
 
     def has_own_connection(self, answer: Answer) -> bool:
-        """Whether the trace shows one POST on one new connection, or, without a trace, whether the server closes it.
+        """Whether the trace shows one POST on one new connection.
 
+        Without a trace: whether the answer used no connection, or announces that the server closes the connection.
         Each POST asks for its connection to be closed. A transport that ignores this can keep the connection only if
         the server keeps it too. A response that was made with its content (httpx.MockTransport) used no connection.
         """

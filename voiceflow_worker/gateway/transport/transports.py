@@ -41,9 +41,10 @@ class PostMaker(Protocol):
 class Carrier:
     """A transport and its kind of watch.
 
-    httpcore and aiohttp take a leftover answer for the answer to the next POST. Only aiohttp lets a watch notice that.
-    `keeps_connections` means that the watch notices leftover answers, so that a connection may serve several POSTs.
-    `posts` is a faster way to POST over the same connections; None if there is no such way, as through a proxy.
+    If an answer is left over on a connection, httpcore and aiohttp take it for the answer to the next POST. Only over
+    aiohttp can a watch notice leftover answers. `keeps_connections` means that the watch notices leftover answers, so
+    that a connection may serve several POSTs. `posts` is a faster way to POST over the same connections; None if there
+    is no such way, as through a proxy.
     """
 
     transport: httpx.AsyncBaseTransport

@@ -37,8 +37,8 @@ _watched: ContextVar[ConnectorWatch | None] = ContextVar("voiceflow_watched_post
 class WatchedConnector(aiohttp.TCPConnector):
     """A connection pool that reports each connection it hands out. No byte of a request can leave before this report.
 
-    aiohttp's TraceConfig reports the same (connection_create_end, connection_reuseconn), but takes 12 µs more for each
-    POST.
+    aiohttp's TraceConfig could report connections too (connection_create_end, connection_reuseconn), but takes 12 µs
+    more for each POST.
 
     A kept connection with data that belongs to no request is closed, and not handed out. aiohttp would take the data
     for the answer to the next request, although RFC 9112 §9.2 forbids it. A leftover 401 would then make a worker send

@@ -37,8 +37,8 @@ _SAMPLE_NUMBERS = ("6531234567",)
 class SandboxAccount:
     """The key, sub-accounts, numbers, voices and registered webhooks of an account.
 
-    An argument that is None turns its check off: any non-empty key, any well-formed sub-account, any source or any
-    voice is then accepted.
+    If an argument is None, its values are not checked: any non-empty key, any well-formed sub-account, any source or
+    any voice is accepted.
     """
 
     def __init__(

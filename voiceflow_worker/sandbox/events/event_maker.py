@@ -39,7 +39,7 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The result of a question to the receiver: the last delivery (None if it was not sent), and the caller's wait."""
+    """The result of a question to the receiver: its last delivery (None if it was not sent), and the caller's wait."""
 
     answer: DeliveryEntry | None
     seconds: float

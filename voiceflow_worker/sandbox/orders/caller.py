@@ -82,7 +82,7 @@ class SimulatedCaller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """The caller's reactions at the tries of the next question; at further tries, the last one is repeated.
+        """The caller's reactions to the next question, one for each try. The last reaction serves all further tries.
 
         `fewest` is the number of keys that the question needs.
         """

@@ -26,7 +26,7 @@ class EventKind(StrEnum):
 
 
 class EventOrder(DestinationOrder):
-    """An order for the next `times` events of one type, or for all. With `destination`, only for calls to this number.
+    """An order for the next `times` events of one type (null: all events), of calls to `destination` if it is set.
 
     `delay_seconds`, divided by the sandbox's speed, delays the event; the caller of a menu then waits longer.
     `duplicates` is the number of further copies. They are sent together with the event, or `duplicate_after` seconds

@@ -11,7 +11,7 @@ from voiceflow_worker.sandbox.orders.orders import DestinationOrder, RepeatedOrd
 
 
 class RowOrder(DestinationOrder):
-    """An order for the log rows of the next `times` calls, or of all. With `destination`, only calls to this number.
+    """An order for the log rows of the next `times` calls (null: all calls), to `destination` if it is set.
 
     The rows come `late_seconds`, divided by the sandbox's speed, after the end of the call. `masked` hides the last
     digits of both numbers. With `never`, the rows do not come.

@@ -78,7 +78,7 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
     """The durability of a store on this server.
 
     Raises SettingsError for a server that is too old. If `promise` is not best effort, raises RedisForgetsError for a
-    server without AOF, with eviction, or that does not show its settings.
+    server that has no AOF, evicts keys, or does not show its settings.
     """
     if facts.version < OLDEST:
         version = ".".join(map(str, facts.version))

@@ -1,8 +1,8 @@
 """The connection for scripts on asyncio. A trip is one write and one read.
 
-A connection of coredis works on asyncio and trio, but needs two tasks and a queue for this: a trip through it takes
-four times as long. Scripts therefore use that connection only on trio. The one here uses no more of coredis than its
-parser.
+A connection of coredis works on asyncio and trio, but needs two tasks and a queue for this, so a trip takes four times
+as long. Scripts therefore use the connection of coredis only on trio. The connection in this module uses only the
+parser of coredis.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ScriptLine(asyncio.BufferedProtocol):
     """One connection, on which answers come in the order of the requests. An answer that nobody awaits is skipped.
 
     If an answer takes longer than `clients.ANSWER_TIMEOUT`, the connection is closed, and all waiting requests fail.
-    The connection reads into a buffer of its own: for each read without one, asyncio allocates 256 KB, which takes
-    14 µs.
+    The connection reads into a buffer of its own. Without this buffer, asyncio would allocate 256 KB for each read,
+    which takes 14 µs.
     """
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ class Survey:
     async def durability(self, client: Client) -> Durability:
         """The durability of the store.
 
-        Raises RedisForgetsError for a server without AOF, with eviction, or that does not show its settings,
+        Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
         SettingsError for a server that is too old or not of the kind that the URL says, and StoreUnavailableError for a
         replica.
         """

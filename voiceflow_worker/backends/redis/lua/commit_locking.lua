@@ -1,11 +1,12 @@
 -- Locks records and makes moves of jobs. A move is made only if all its locks are free, no record forbids it, and the job
--- still has the old revision. Of other moves nothing is stored.
+-- still has the old revision. Nothing is stored of the other moves.
 -- @include packed queue lanes totals indexes orphans wake expiring moves
 -- ARGV: now, the expiry of the locks, the beginning of their namespace's keys, the id of the server process or '', the id
 -- of a job or '', a text that the record of that job must contain, the number of other namespaces, the beginnings of their
 -- keys, then for each move: the value of its locks, their number, their keys, for each other namespace the number of
 -- keys that must be absent and these keys, then the move. If the server process is another or the text is absent, makes no
--- move, and returns {} unless a move was made before. Otherwise returns 1 (made, now or before), 0 (the job has another revision) or 2 (not free) for each move.
+-- move, and returns {} unless a move was made before. Otherwise returns 1 (made, now or before), 0 (the job has another
+-- revision) or 2 (not free) for each move.
 local now, expiry, locks, process, witness, text, count = take(7)
 now = tonumber(now)
 local others = {}
@@ -61,5 +62,5 @@ while at <= #ARGV do
     any = any or result == 1
 end
 end_moves()
--- If moves were made before, and their answer was lost, the store has what it had then.
+-- The known POST may be missing if a move was made before and its answer was lost: the results are then returned.
 return (known or any) and results or {}

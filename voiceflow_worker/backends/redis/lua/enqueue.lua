@@ -10,8 +10,8 @@ local count = (#ARGV - START) / WIDTH
 local fresh, claimed, answers, conflicts = {}, {}, {}, {}
 local asked_again = false
 
--- One command serves many jobs: so the server takes 35 µs for a job, and took 44 with a command for each. Lua passes at
--- most 8,000 values to a command.
+-- One command serves many jobs: the server takes 35 µs a job, and would take 44 with a command for each job. Lua
+-- passes at most 8,000 values to a command.
 local AT_ONCE = 1000
 
 -- The values that a hash of the queue has for the unique keys of these jobs, by key.

@@ -11,7 +11,7 @@ local tat, last = tonumber(pace[1] or '0'), pace[2] or '0'
 local wanted, now, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval = 1.0 / tonumber(rate)
 local tolerance = (tonumber(burst) - 1) * interval
--- A pace further ahead than departures can bring it means that a clock was set back.
+-- If the pace is further ahead than departures can bring it, a clock was set back.
 local kept, furthest = tat, now + horizon + tonumber(burst) * interval
 if tat > furthest + 10.0 then
     tat = furthest

@@ -340,7 +340,7 @@ def holders(path: Path) -> list[int]:
 
 @contextmanager
 def locked_alone(path: Path) -> Generator[bool]:
-    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields whether that worked.
+    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields True if it is locked.
 
     The process must have no other descriptor of the file, because closing a descriptor drops all locks on the file.
     """

@@ -234,7 +234,7 @@ def take_over(
 
 
 def skip_sequences(new: Connection) -> None:
-    """Raise the next event's sequence number above all numbers that a reader of the damaged file can have seen."""
+    """Skip sequence numbers: the next event gets a higher one than any that a reader of the damaged file saw."""
     _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 

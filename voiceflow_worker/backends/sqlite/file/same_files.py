@@ -61,7 +61,8 @@ class SameFiles:
     def has_other_log(self) -> bool:
         """Whether another -wal file has replaced the opened one. The opened WAL must then not go into the main file.
 
-        If the opened -wal file was only deleted, its content can go there safely: no process has begun another WAL.
+        If the opened -wal file was only deleted, its content can safely go into the main file: no process has begun
+        another WAL.
         """
         try:
             return identity(self._log) not in {None, self._log_was}

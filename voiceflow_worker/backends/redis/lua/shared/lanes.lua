@@ -53,7 +53,7 @@ local function close_lane(lane, batch)
     end
 end
 
--- Corrects the head of a lane. `was` and `was_due` are the id and the due time in the head so far, if there is one.
+-- Corrects the head of a lane. `was` and `was_due` are the id and the due time in the old head, if there is one.
 local function settle(lane, was, was_due)
     local id, due = first_of(lane)
     if was and was == id and was_due == due then

@@ -26,7 +26,7 @@ local function add_tally(batch, tally, sign)
     end
 end
 
--- Replaces the tally of a job in the totals. `was_batch` and `was` are its batch and its tally so far.
+-- Replaces the tally of a job in the totals. `was_batch` and `was` are its old batch and tally.
 local function change_tally(id, was_batch, was, batch, tally)
     if was == tally and was_batch == batch then
         return
