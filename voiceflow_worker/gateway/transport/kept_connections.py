@@ -61,7 +61,7 @@ class KeptConnections:
             self._idle.pop(0)[0].close()
 
     def close(self) -> None:
-        """Return all connections to aiohttp's pool, which is about to close. `give_back` then keeps none."""
+        """Return all connections to aiohttp's pool, which is about to close. Later ones are closed."""
         self._is_closed = True
         while self._idle:
             self._idle.pop()[0].release()

@@ -234,7 +234,7 @@ def take_over(
 
 
 def skip_sequences(new: Connection) -> None:
-    """Skip sequence numbers: the next event gets a higher one than any that a reader of the damaged file saw."""
+    """Skip sequence numbers: the next event gets one above all that a reader of the damaged file may have seen."""
     _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 
