@@ -212,14 +212,14 @@ class Admitter:
         return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
 
     async def _enqueue_unless_listed(self, jobs: Sequence[Job], now: datetime) -> Sequence[Enqueued] | None:
-        """Enqueue these jobs in one trip; None if the store cannot do it, or if a number has a suppression."""
+        """Enqueue these jobs in one trip; None if the store cannot do this, or if it lists a number."""
         if self._in_one_trip is None:
             return None
         numbers = list(all_spellings(number for job in jobs for number in job.parties))
         return await self._in_one_trip.enqueue_unless(jobs, namespace=SUPPRESSED, keys=numbers, now=now)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """The jobs to refuse, each with its number on the suppression list, by their keys in `jobs`.
+        """For each job to refuse, its number on the suppression list, by the key of the job in `jobs`.
 
         A job with the unique key of an earlier call is not refused, even if the person has opted out since then,
         because it adds no call.

@@ -46,9 +46,9 @@ LONGEST_SLEEP = timedelta(seconds=1)
 MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
 LINGER = timedelta(milliseconds=20)
-"""The longest time that a worker without a rate waits until the share `FREE_TOGETHER` of its `concurrency` is free. A
-trip to the store takes as long for 5 calls as for 40. If `concurrency` is below `MANY_SLOTS`, the worker does not wait,
-because that would cost more than it saves."""
+"""The longest time that a worker without a rate waits for more calls to share a trip to the store. A trip takes as long
+for 5 calls as for 40. The wait ends when the share `FREE_TOGETHER` of `concurrency` is free. If `concurrency` is below
+`MANY_SLOTS`, the worker does not wait, because that would cost more than it saves."""
 STORE_AWAY = timedelta(seconds=1)
 
 

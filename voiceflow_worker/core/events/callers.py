@@ -49,9 +49,9 @@ class Callers:
     async def find(self, event: CallAction) -> MenuCall:
         """The call of an event, found by the event's session, else by the event's two numbers.
 
-        At most one open POST matches the numbers. A match shows that this POST was placed. This is stored before `find`
-        returns: a job in doubt is settled, and the call of later events is found by their session. A call that this
-        store did not make has no job. Raises StoreUnavailableError.
+        At most one open POST matches the numbers. A match shows that this POST was placed. The match is stored before
+        `find` returns: a job in doubt is settled, and the call of later events is found by their session. A call that
+        this store did not make has no job. Raises StoreUnavailableError.
         """
         session = event.session_id
         if session is not None:

@@ -53,10 +53,10 @@ class NumberLocks:
 
     A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
     spelling of these numbers. So two calls that bridge the same two numbers do not deadlock. A later POST of the same
-    job takes over the job's locks. A release frees only the locks of one POST. If the POST is not journalled yet, it
-    frees only the locks that one lease took. So a late release does no harm. A lock ends by itself when its POST can no
-    longer make the number ring, which is after the submit window and the ringing time. For a second party, the longest
-    call and a second ringing time are added. The locks keep two campaigns from ringing one person at once. They also
+    job takes over the job's locks. A release frees only the locks of one POST, or, if that POST is not journalled yet,
+    only the locks that one lease took. So a late release does no harm. A lock ends by itself when its POST can no
+    longer make the number ring: after the submit window and the ringing time, and for a second party, also after the
+    longest call and a second ringing time. The locks keep two campaigns from ringing one person at once. They also
     ensure that a row of the log export fits only one call.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
@@ -114,7 +114,7 @@ class NumberLocks:
     def are_needed(self, job: Job, *, at: datetime) -> bool:
         """Whether a phone may still ring for a POST of the job.
 
-        An earlier POST whose summary never came holds the numbers no longer than it can make them ring.
+        If the summary of an earlier POST never came, its numbers are needed until that POST can no longer ring them.
         """
         if job.state in _MAY_RING:
             return True
@@ -218,8 +218,8 @@ class NumberLocks:
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
         """Extend the locks of second parties, who ring only after the first party has answered and heard the text.
 
-        Returns the jobs that have lost a lock meanwhile, each with the number of the lock. An earlier lease of the job
-        may have released it.
+        Returns the jobs that have lost a lock meanwhile, each with the number of that lock. An earlier lease of the job
+        may have released the lock.
         """
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         standing = await self._put(seconds, now=now, ends_at=self._second_end(now))
@@ -241,7 +241,7 @@ class NumberLocks:
         return self._rings_until(locked_at + self._policy.submit_window, bridges=True)
 
     def _rings_until(self, valid_until: datetime, *, bridges: bool = False) -> datetime:
-        """The end of the time in which a POST with this `validUntil` can make its number ring, or one it bridges to."""
+        """The last time at which a POST with this `validUntil` can ring a phone (with `bridges`, a second party's)."""
         bridge = self._policy.longest_call + self._policy.ringing if bridges else timedelta()
         return valid_until + self._policy.ringing + bridge
 

@@ -16,7 +16,7 @@ from voiceflow_worker.model.numbers.spellings import spellings
 
 NAMESPACE = "person"
 LOOK_AGAIN = timedelta(seconds=2)
-"""The time until the next try of a call over the limit, if a place should already be free."""
+"""The time until a call over the limit is tried again, if a place should have become free already."""
 
 
 class PersonCaps:

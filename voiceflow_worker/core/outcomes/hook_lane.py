@@ -24,8 +24,8 @@ from voiceflow_worker.model.text.moment import in_words
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
 MOST_NEW = 100
-"""No further page of outcomes is read while this many outcomes were read, but neither delivered nor stored as records.
-After a crash, outcomes are delivered again from the first of these on."""
+"""While this many outcomes were read, and are neither delivered nor stored as records, no further page is read. After a
+crash, outcomes are delivered again from the first of these on."""
 LEAVING = 2.0
 """Seconds for storing the position when the hook stops. If it is not stored, some outcomes are delivered again."""
 
@@ -188,7 +188,7 @@ class HookLane:
         del self._chains[job_id]
 
     async def _put_off(self, chain: deque[PendingOutcome]) -> None:
-        """Store all outcomes of one call, of which the first could not be delivered; also those that come meanwhile."""
+        """Store all outcomes of a call whose first outcome could not be delivered, and those that come meanwhile."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)

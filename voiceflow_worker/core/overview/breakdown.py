@@ -36,14 +36,14 @@ Value = TypeVar("Value")
 PAGE = 2000
 """The most calls in one trip to the store."""
 _MOST_PRICES = 10_000
-"""The number of different prices above which the prices are added up."""
+"""The most different prices that are counted before they are added up."""
 _MOST_REASONS = 10_000
-"""The number of different texts of facts above which the rare reasons of cancelled calls are counted together."""
+"""The most different texts that are counted before the rare reasons of cancelled calls become one entry."""
 _KEPT_REASONS = 100
 _OTHER_REASONS = "other reasons"
 _MOST_LOOKED_UP = 1000
-"""For calls without a zone, the zone of at most this many numbers is looked up. A lookup takes 50 µs, and this many are
-enough to find the most frequent zone."""
+"""The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this many are enough to
+find the most frequent zone."""
 
 
 def rate_of(answered: int, ended: int) -> float | None:

@@ -89,5 +89,5 @@ class DrainCheck:
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """The latest due time of jobs that a drain waits for: `SOON` after now, or after the last timed hold ends."""
+    """The latest due time of jobs that a drain waits for: `SOON` after the last timed hold ends, or else after now."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

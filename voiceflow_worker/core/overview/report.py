@@ -171,7 +171,7 @@ def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
 
 
 def figures_of(report: Report) -> dict[str, object]:
-    """The figures that are one value each, by name. Unknown figures are None, and durations are timedeltas."""
+    """The single-valued figures of a report, by name. Unknown figures are None, and durations are timedeltas."""
     details, rate = report.breakdown, report.answer_rate
     seconds = details.duration_seconds if details is not None else None
     talked = details.answered_seconds if details is not None else None
@@ -195,7 +195,7 @@ def figures_of(report: Report) -> dict[str, object]:
 
 
 def totals_table(reports: Sequence[Report]) -> ReportTable:
-    """The table of single figures: a row per figure, a column per report. A figure that no report has is left out."""
+    """The table of `figures_of`: a row for each figure that any report has, and a column for each report."""
     found = [figures_of(report) for report in reports]
     names = list(dict.fromkeys(name for each in found for name, value in each.items() if value is not None))
     columns = [f"#{report.short_name}" for report in reports]

@@ -86,7 +86,7 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
 
 
 def _with_a_further_outcome(old: Job, new: Job) -> list[int]:
-    """The POSTs whose outcome was replaced by another, such as that of the session that the person answered."""
+    """The POSTs whose outcome was replaced by another, for example because the person answered another session."""
     known = {post.number: post.outcome for post in old.posts if post.outcome is not None}
     return [post.number for post in new.posts if post.number in known and post.outcome != known[post.number]]
 

@@ -190,7 +190,10 @@ class Jobs(Protocol):
         ...
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Correct the totals: add these amounts to the fields of `Totals.live`, by batch, or None for the queue."""
+        """Correct the totals: add these amounts to the fields of `Totals.live`.
+
+        The amounts are given by batch; those of the whole queue are under None.
+        """
         ...
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
@@ -213,8 +216,8 @@ class Jobs(Protocol):
         """Wait until the queue's count of changes differs from `seen`, at most until `until`. Returns the count.
 
         May return early. The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit
-        is set. It is above 0, so a first call with `seen=0` returns at once. No change since `seen` was returned is
-        missed.
+        is set. It is above 0, so a first call with `seen=0` returns at once. If the count has already changed since
+        `seen` was returned, this returns at once too.
         """
         ...
 
@@ -257,7 +260,7 @@ class Control(Protocol):
 
         No time is before `now`. A caller may give a `now` in the future. Times are shared by all workers (GCRA,
         `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. If the clock was set back
-        by more than ten seconds, the next departure is no later than `now + horizon` and one interval of the rate.
+        by more than ten seconds, the next departure is at most one interval of the rate after `now + horizon`.
         """
         ...
 

@@ -39,7 +39,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A pure function for one job. With `base`, the job as the caller last saw it, it need not be read first."""
+    """A pure function for one job. If `base` is given, the job as the caller last saw it, the job is not read first."""
 
     job_id: str
     apply: Callable[[Job], Job]
@@ -62,8 +62,9 @@ class Changes:
         self._batcher: Batcher[Change, Changed] = Batcher(self._flush)
 
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
-        """Apply a pure function to a job. With `base`, the job as the caller last saw it, it need not be read first.
+        """Apply a pure function to a job.
 
+        If `base` is given, the job as the caller last saw it, the function is applied to it first, without a read.
         `apply` may be called again with a newer job. Raises the errors of `apply`, `JobNotFoundError`, `StaleJobError`
         when other writers committed first twenty times, `StoreVersionError` for a job that a newer version wrote, and
         `StoreUnavailableError`. After `StoreUnavailableError` it is safe to make a change by evidence again.

@@ -199,9 +199,10 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match, but not a missing one if a row at another hour may be the call.
+        """The match; if a row at another hour may be the call, the call is open instead of missing.
 
-        Such a row has the time of another zone, or of a clock that was wrong. Then the match says only why it is open.
+        The row may be in local time, or a clock may have been wrong. The log is searched for such a row only if the
+        policy takes a missing row as proof that the call was not placed.
         """
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match

@@ -247,7 +247,7 @@ class Settler:
         return SummaryResult.SETTLED
 
     async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
-        """Whether a summary with an unknown session status shows by the person's own leg how the call ended."""
+        """Whether the person's own leg shows how the call ended, in a summary with an unknown session status."""
         job = (await self._store.jobs.get([job_id])).get(job_id)
         return job is not None and outcome.status_of(job.destination) is not None
 

@@ -28,8 +28,8 @@ def copy_of(value: object) -> Any:
 def meaning_of(value: object, *, key: str | None = None) -> Hashable:
     """A value by which bodies are compared: two bodies have equal values if, and only if, they mean the same.
 
-    These mean the same: null and absent, empty and absent params, 1 and 1.0, +65… and 65…, and two spellings of one
-    `validUntil`.
+    These pairs mean the same: a null and an absent value, empty and absent `params`, 1 and 1.0, +65… and 65…, and two
+    spellings of one `validUntil`.
     """
     if is_object(value):
         return frozenset(

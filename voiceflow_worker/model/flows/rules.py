@@ -134,7 +134,7 @@ def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> I
 
 
 def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
-    """Findings about executeScenario, which runs a flow stored at 8x8. Only its misuse can be found here."""
+    """Findings about executeScenario, which runs a flow stored at 8x8. It is always an error here."""
     params = entry.get("params")
     scenario = params.get("scenarioName") if is_object(params) else None
     if not alone:
@@ -302,7 +302,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
 
 
 def _unknown(given: Mapping[str, object], known: Collection[str], path: str, owner: str) -> Iterator[Finding]:
-    """A warning for each unknown key, or an error if its value is not JSON. Unknown keys are sent unchanged."""
+    """A finding for each unknown key: an error if its value is not JSON, else a warning (the key is sent unchanged)."""
     for key, value in given.items():
         if key in known:
             continue

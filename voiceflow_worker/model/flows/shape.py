@@ -113,7 +113,7 @@ def is_request_id(value: object) -> TypeGuard[str]:
 
 
 class FlowEncoder:
-    """Checks and encodes call flows. It remembers the shapes that it met twice."""
+    """Checks and encodes call flows. From the second call flow of a shape on, it remembers the encoded shape."""
 
     def __init__(self) -> None:
         self._shapes: dict[tuple[object, ...], tuple[str, BodyShape] | None] = {}

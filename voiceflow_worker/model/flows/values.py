@@ -127,7 +127,7 @@ def _url_problem(value: object) -> str | None:
 
 
 def file_warning(url: str) -> str | None:
-    """The reason, from its extension, why 8x8 may be unable to play this file; None if there is none."""
+    """The reason why 8x8 may be unable to play this file, judged by its extension; None if there is none."""
     name = urlsplit(url).path.rsplit("/", 1)[-1]
     _, dot, extension = name.rpartition(".")
     if not dot or name.lower().endswith(_AUDIO):

@@ -17,7 +17,7 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The time from which a call may ring, in the time of `time_zone`. A call with a `problem` cannot be enqueued."""
+    """The time from which a call may ring, and the time zone of its window. A call with a `problem` is not enqueued."""
 
     at: datetime
     time_zone: str | None

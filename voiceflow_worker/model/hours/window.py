@@ -22,9 +22,9 @@ _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 _FARTHEST_OPENING = 400
-"""The days that are searched for an opening. A window that does not open within them counts as never open."""
+"""The number of days that are searched for an opening. A window that does not open within them counts as never open."""
 _FARTHEST_END = 8
-"""The days that are searched for an end. A window that stays open for more than a week counts as endless."""
+"""The number of days that are searched for an end. A window that stays open for more than a week counts as endless."""
 _SPAN = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s*[-\u2013]\s*([0-9]{1,2})(?::([0-9]{2}))?")
 
 

@@ -163,7 +163,10 @@ class LoggedSession:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome, if all rows agree on a known status. The rows of a session that has not ended have no status."""
+        """The outcome, if all rows agree on a known status; otherwise None.
+
+        The rows of a session that has not ended have no status.
+        """
         status = self.legs[0].status
         if status is None or any(leg.status is not status for leg in self.legs):
             return None
@@ -276,8 +279,8 @@ class SessionBook:
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
         """The sessions that may match a POST of `job` in this window, if zones or clocks were wrong.
 
-        Their times lie outside the window, and were written without a zone. Or they lie before it by up to
-        `CLOCK_AHEAD`, because the clock of the machine that sent the call may have been ahead.
+        A session whose times were written without a zone may be up to 14 hours outside the window. Any other session
+        may be up to `CLOCK_AHEAD` before it, because the clock of the machine that sent the call may have been ahead.
         """
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
         earlier = Window(window.since - CLOCK_AHEAD, window.until)
@@ -289,14 +292,14 @@ class SessionBook:
 
 
 CLOCK_AHEAD = timedelta(hours=1)
-"""How far the clock of the machine that sent a call may have been ahead. A call without a row in its window does not
-count as missing if a row that fits its numbers is earlier than the window by up to this time."""
+"""How far the clock of the machine that sent a call may have been ahead. A row that fits the numbers of the call, and
+is earlier than its window by up to this time, may be the call. The call then does not count as missing."""
 _FARTHEST = timedelta(hours=14)
 """The largest difference between a local time and UTC (Kiribati)."""
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row in this window could belong to this POST: the POST has no session, and may have been placed then.
+    """Whether a row in this window could belong to this POST: it has no session, and may have been placed then.
 
     True also for a POST that was settled as not placed, by a person or because its row was missing.
     """

@@ -80,8 +80,8 @@ def _recorded(job: Job, number: int, *, evidence: str) -> Post:
 def _session_after(post: Post, verdict: Verdict) -> str | None:
     """The session of an answered POST.
 
-    A session that was only matched by phone numbers and times gives way to the answer: to the answer's session, or to
-    none if 8x8 accepted no call.
+    If the POST's session was only matched by phone numbers and times, the answer decides: the answer's session replaces
+    it, and if 8x8 accepted no call, the POST has no session.
     """
     matched = post.verdict is VerdictKind.PLACED and post.outcome is None
     if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
@@ -211,7 +211,8 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
 def with_further(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
     """The job with a POST that may have rung, from another record of the job.
 
-    The POST replaces one with the same number, if there is one. Its outcome counts as a summary that comes now.
+    `post` replaces the POST with the same number, if there is one. The outcome of `post` counts as a summary that comes
+    now.
     """
     others = (each for each in job.posts if each.number != post.number)
     posts = sorted((*others, replace(post, outcome=None)), key=lambda each: each.number)
@@ -247,7 +248,10 @@ def _summarised_again(
 
 
 def _with_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime) -> Post:
-    """The POST with its outcome. If the job was redialled by a person since the POST, `at` is kept with the outcome."""
+    """The POST with this outcome, which became known at `at`.
+
+    The time is stored, as `outcome_known_at`, only if a person has redialled the job since the POST began.
+    """
     redialled_at = job.redialled_at
     is_late = redialled_at is not None and redialled_at >= post.began_at
     return replace(post, outcome=outcome, outcome_known_at=at if is_late else post.outcome_known_at)

@@ -26,7 +26,7 @@ def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, 
 
     `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. Unused time beyond the
     burst is lost, so any sliding second holds at most `rate + burst` departures. All times are in seconds on one clock.
-    The values of `now + horizon` of two workers must differ by less than `CLOCKS_DIFFER`, clock differences included.
+    `now + horizon` must be less than `CLOCKS_DIFFER` apart for any two workers, the difference of clocks included.
 
     A TAT that no worker could have reached was stored before a clock was set back. It is reduced to the furthest TAT
     that a worker can reach. Otherwise nothing would leave until the clock reached its earlier time again. Store the

@@ -298,8 +298,8 @@ class Job:
     def conclusive_posts(self) -> Sequence[Post]:
         """The POSTs, newest first, after which the policy grants no further redial: the person answered or opted out.
 
-        A POST from before the last redial does not count if a person redialled the job after the outcome of the POST
-        became known. Nor does it count if the policy redials calls with that outcome.
+        A POST from before the last redial is left out in two cases: a person redialled the job after the outcome of
+        this POST became known, or the policy redials calls with this outcome.
         """
         by_person = self.redialled_at
         redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS

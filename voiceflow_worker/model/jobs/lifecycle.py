@@ -55,7 +55,7 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """The states in which each move may start. Answers and summaries (`evidence`) are accepted in every state."""
 
 KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
-"""For POSTs that placed no call, by kind of verdict, the most that a job keeps; older ones are dropped. Otherwise the
+"""The most POSTs without a placed call that a job keeps, by kind of verdict. Older ones are dropped: otherwise the
 record of a job would grow without end in a long outage."""
 
 LOOK_AGAIN = timedelta(days=1)

@@ -31,7 +31,7 @@ class MissingMeans(StrEnum):
     NOTHING = "nothing"
     """The row may come later, after an undocumented delay: the call stays in doubt."""
     NOT_PLACED = "not_placed"
-    """Once the row of a placed call would have come, the call counts as not placed, and is sent again."""
+    """As soon as a placed call would certainly have a row, the call counts as not placed, and is sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

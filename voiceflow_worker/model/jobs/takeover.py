@@ -70,9 +70,9 @@ def _is_news(post: Post, job: Job) -> bool:
 
 
 def _says_more(post: Post, known: Post, job: Job) -> bool:
-    """Whether two records of a POST have outcomes that differ, and that of `post` counts.
+    """Whether two records of a POST both have an outcome, and that of `post` outweighs that of `known`.
 
-    The session that the person answered counts. Of two such sessions, or of two others, the opt-out counts.
+    An answered call outweighs an unanswered one. If both were answered, or neither, an opt-out outweighs.
     """
     if known.outcome is None or post.outcome is None:
         return False
@@ -81,7 +81,7 @@ def _says_more(post: Post, known: Post, job: Job) -> bool:
 
 
 def _is_same(known: Post, post: Post, job: Job) -> bool:
-    """True if the records count as one POST: both began at one time, or a note already says that there were two."""
+    """Whether the records count as one POST: both began at one time, or the job has a note about the two."""
     return known.began_at == post.began_at or is_noted(job, known, post)
 
 

@@ -21,9 +21,9 @@ STATE, OUTCOME, DIGITS, COST = "state:", "outcome:", "digits:", "cost:"
 _LONGEST = 100
 """The most characters of a text in the name of a field."""
 _MOST = 2**40
-"""The most that one job adds to a field: 12 days, or a million of a currency. The sum for eight million such jobs fits
-into 64 bits; SQLite refuses moves that exceed them. The sum for thousands of jobs in one step is below 2^53, the limit
-up to which the numbers of Lua are exact."""
+"""The most that one job adds to a field: a duration of 12 days, or a cost of a million. The sum for eight million such
+jobs fits into 64 bits; SQLite refuses a move that makes a sum larger than that. The sum for thousands of jobs in one
+step is below 2^53, the limit up to which the numbers of Lua are exact."""
 
 
 def tally_of(job: Job) -> dict[str, int]:

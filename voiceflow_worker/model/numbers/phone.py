@@ -286,10 +286,11 @@ def _holds_several(written: str) -> bool:
 
 
 def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
-    """The E.164 form of digits without a + in a file about one country, and a warning if they have two readings.
+    """The E.164 form of digits that were written without a +, and a warning if they have two readings.
 
-    The digits may be a national number, or begin with a country code. If numbering plans know only one of the two
-    readings, it is returned; if they know both, the national one. Raises PhoneNumberError if neither is possible.
+    The digits may be a national number of `region`, or begin with a country code. If numbering plans know only one of
+    the two readings, it is returned; if they know both, the national one. If they know neither, the digits are read as
+    a number of `region` if their length is possible there. Otherwise raises PhoneNumberError.
     """
     import phonenumbers
 

@@ -157,5 +157,5 @@ def price_in(text: str) -> tuple[str | None, Decimal, str]:
 
 
 def time_of(micros: int | None) -> datetime | None:
-    """The time in a fact, which is in microseconds since 1970 UTC."""
+    """The time that a fact gives in microseconds since 1970 UTC; None for a missing value."""
     return None if micros is None else _EPOCH + micros * _MICROSECOND

@@ -66,14 +66,17 @@ class Outcome:
     is_partial: bool = False
 
     def status_of(self, destination: str) -> SessionStatus | None:
-        """The status of the call to `destination`, the person who was called.
+        """The status of the call to `destination`, the person who was called; None if 8x8's spelling is unknown.
 
-        None if 8x8 spells the status in a way that is not known. If the session's status says that the person was
-        reached, it is returned. Otherwise, if there are two legs, the status of the person's leg is returned: after the
-        person has answered, the session has the status of the second party (8x8 number masking guide, "Session
-        statuses"). The log may so far have only one of two legs (`is_partial`). If the session's status fits, the
-        person then counts as reached when that leg is to the second party, who is called only after the person has
-        answered, or when that leg was answered.
+        If the session's status says that the person was reached, it is returned. Otherwise, with two legs, the status
+        of the person's leg is returned: after the person has answered, the session has the status of the second party
+        (8x8 number masking guide, "Session statuses"). There are two exceptions. If the session's status is an opt-out,
+        it is returned unless the person's leg was answered. A leg with an unknown status counts as COMPLETED if it was
+        connected; if not, the session's status is returned.
+
+        With one leg or none, the session's status is returned. But the log may have only one of two legs so far
+        (`is_partial`). If the session's status fits, COMPLETED is returned for a leg which shows that the person
+        answered: it was answered itself, or goes to the second party, who is called only after the person answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status

@@ -77,7 +77,7 @@ class Payload:
         return phone.normalise(text) if text is not None and phone.is_e164(text) else text
 
     def whole(self, name: str) -> int | None:
-        """An integer, or a string that holds one."""
+        """A whole number, which the field may have as a string; None for any other value."""
         value = self._value(name)
         if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
             value = float(value) if "." in value else int(value)
@@ -89,7 +89,7 @@ class Payload:
         return int(value)
 
     def decimal(self, name: str) -> float | None:
-        """A finite number, or a string that holds one."""
+        """A finite number, which the field may have as a string; None for any other value."""
         value = self._value(name)
         if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
             value = float(value)
@@ -131,7 +131,7 @@ class Payload:
         return self._within[name]
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects of an array. If the array has other values too, `rest` has the whole array."""
+        """The objects in an array. An array that has other values too counts as unread: `rest` returns all of it."""
         value = self._value(name)
         if not is_list(value):
             return ()

@@ -9,8 +9,8 @@ from voiceflow_worker.errors import InvalidInputError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 LONGEST = timedelta(days=36_500)
-"""The longest duration that is accepted. Every store keeps the time exactly that is this much later than any day of
-this century."""
+"""The longest duration that is accepted: 100 years. A time of this century plus this duration is a time that every
+store keeps exactly."""
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 
