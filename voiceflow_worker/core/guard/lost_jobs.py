@@ -21,9 +21,9 @@ UNDER_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Jobs of a queue that the store has dropped, by their last known state, or None.
+    """Jobs of a queue that the store has dropped, and their last known states; None is an unknown state.
 
-    `counts` counts all of these jobs; `jobs` has the ids of some.
+    `counts` counts all of these jobs by state; `jobs` has the states of some by id.
     """
 
     counts: Mapping[JobState | None, int] = field(default_factory=dict[JobState | None, int])

@@ -197,7 +197,7 @@ class RollbackGuard:
         return jobs.get(newest.job.id) if newest is not None else None
 
     async def _kept(self) -> list[JournalledCall]:
-        """The newest call of each journal file of this host that was certainly committed to the store."""
+        """For each journal file of this host, its newest call that was certainly committed to the store."""
         return [
             call
             for file in await self._witness.files(self._queue)

@@ -47,7 +47,7 @@ class OneTripClaims(Protocol):
 
 @runtime_checkable
 class OneTripEnqueue(Protocol):
-    """Jobs that can usually be enqueued in the trip in which records that forbid them are looked for."""
+    """Jobs that can usually be enqueued and checked for records that forbid them, both in one trip."""
 
     async def enqueue_unless(
         self, jobs: Sequence[Job], *, namespace: str, keys: Sequence[str], now: datetime

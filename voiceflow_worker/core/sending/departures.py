@@ -43,7 +43,7 @@ class PeakLatency:
 
 
 HORIZON = timedelta(milliseconds=100)
-"""How long before a departure its time is taken from the store, besides the time to prepare a call.
+"""How long in advance a departure time is taken from the store, in addition to the time to prepare a call.
 
 It is short because the store or the worker may stall. Departure times that pass meanwhile are lost, so that fewer calls
 leave than the rate allows.
@@ -54,8 +54,8 @@ STALE = timedelta(milliseconds=20)
 together."""
 
 SPARE = 0.1
-"""At low rates, a call may miss its departure time by this part of the interval between calls. It still leaves alone,
-and waiting for a new time could take minutes."""
+"""At low rates, a call may miss its departure time by this part of the interval between calls. No other call leaves at
+that time, and the wait for a new departure time could take minutes."""
 
 LEAD = timedelta(milliseconds=50)
 """A call's journal entry is begun at least this long before its departure. It is enough for a write to the disk. It is

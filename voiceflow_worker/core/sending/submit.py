@@ -69,7 +69,7 @@ class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
     `on_verdict` is called as soon as a POST has its verdict, with the verdict, the monotonic time at which the POST
-    began, and the batch of the call. By it the worker learns that 8x8 cannot be reached. `on_settled` is called when
+    began, and the batch of the call. From it, the worker learns that 8x8 cannot be reached. `on_settled` is called when
     verdicts are stored.
     """
 
