@@ -41,9 +41,9 @@ def kept_facts(job: Job) -> str:
 def facts_in(page: str, jobs: Sequence[Sequence[Any]]) -> Iterator[Facts]:
     """The facts in a page, which is a JSON array of kept facts.
 
-    Each row that is `NO_FACTS` stands for the next of `jobs`, which are given by id, state, destination and record. A
-    job is decoded just before its facts are counted. Raises ValueError if the page is damaged. A page that was read
-    with `IGNORED` has no kept facts that could be damaged.
+    A row without kept facts is `NO_FACTS`. The facts of such a row are made from its job: `jobs` has the id, the state,
+    the destination and the record of each of these jobs, in order. Raises ValueError if the page is damaged, which
+    cannot happen if it was read with `IGNORED`.
     """
     rows: Facts = orjson.loads(page)
     if len(rows) % WIDTH:

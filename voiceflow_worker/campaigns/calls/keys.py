@@ -1,4 +1,4 @@
-"""Unique keys of rows, and the set of keys that a file has had so far."""
+"""Unique keys of rows, and the set of the keys that were read so far."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def row_key(batch_id: str, canonical: str) -> str:
 
 
 class SeenKeys:
-    """The keys of a file so far. They take 40 bytes a row; a dict would take 350.
+    """The keys of the rows that were read so far. They take 40 bytes a row; a dict would take 350.
 
     This is a hash table with open addressing. `_table` holds the numbers of entries, counted from 1. An entry has the
     digest of a row's key, the beginning of the digest of the row's body, and the row's line.

@@ -1,4 +1,4 @@
-"""Rows of a file that call a number which an earlier row calls too, with another body."""
+"""The search for rows of a file that call the same number as an earlier row, with another body."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 
 
 class Bridges:
-    """Checks the numbers that an answer to a call action event bridges to, and locks them.
+    """Checks and locks the numbers to which a menu wants to bridge a call.
 
     A queued call can wait until a number is free, but a person on the line cannot wait. So a bridge is refused only if
     the number is on the suppression list, if it is the destination of another open call of a queue and not a shared

@@ -72,7 +72,7 @@ class PersonCaps:
         return over
 
     async def free_unsent(self, jobs: Sequence[tuple[Job, datetime]], *, now: datetime) -> None:
-        """Free the places of leased jobs whose next POST was not begun. Each job has its time of reservation."""
+        """Free the places of leased jobs whose next POST was not begun. Each job has the time of its reservation."""
         if self._policy.max_per_person is not None and jobs:
             held = await self._held([job for job, _ in jobs], now=now)
             unsent = {_next_value(job, reserved_at) for job, reserved_at in jobs}

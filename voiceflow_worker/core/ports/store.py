@@ -234,7 +234,7 @@ class Control(Protocol):
         ...
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Merge this order with the stored gate, store the result, and return it.
+        """Merge the gate that was ordered with the stored gate, store the result, and return it.
 
         The rules are those of `model.jobs.gate.merged`, with `at=ordered.since`.
         """

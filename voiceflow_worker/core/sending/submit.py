@@ -240,7 +240,7 @@ class Submitter:
             await self._send(begun)
 
     async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
-        """Journal calls that were prepared together and leave now. Returns those that may be sent, with their new jobs.
+        """Write the journal entries of calls that were prepared together and leave now. Returns those that may be sent.
 
         When it is not known whether the journal entries were stored, nothing is sent.
         """

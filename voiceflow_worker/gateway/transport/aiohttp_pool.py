@@ -40,8 +40,8 @@ def open_aiohttp_transport(
 def watch_over(transport: httpx.AsyncBaseTransport, *, keep_alive: float) -> bool:
     """Give httpx-aiohttp's own transport a watched session. Returns False if that is not possible.
 
-    It is possible only if the transport was made without a session, a Unix socket or a local address. An aiohttp
-    session of the user may have middlewares, which can send a request twice.
+    It is not possible if the user gave the transport a session, a Unix socket or a local address. A session of the
+    user may have middlewares, which can send a request twice.
     """
     if type(transport) is not AiohttpTransport or transport.client is not None:
         return False

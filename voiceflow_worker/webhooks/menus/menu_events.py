@@ -225,7 +225,7 @@ class MenuEvents:
 
 
 def _level(result: Result, line: MenuCall) -> int:
-    """The level at which it is logged that a menu could not go on.
+    """The log level for a menu that could not go on.
 
     It is a warning if the job's menu is not served here, because the campaign then loses the answers of its people.
     """

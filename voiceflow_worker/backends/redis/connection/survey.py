@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The longest field, in bytes, with which Redis still packs a hash (`up_to`). A packed job takes less memory.
+    """The longest field, in bytes, of a hash that Redis stores in its compact form (`up_to`), which takes less memory.
 
-    `setting` is the name of this limit among the settings of Redis. A limit of `enough` bytes suits jobs.
+    `setting` is the name of this limit among the settings of Redis. With a limit of `enough` bytes, jobs are compact.
     """
 
     up_to: int
