@@ -56,7 +56,7 @@ async def load_record(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | 
 
 
 async def save_record(queue: CallQueue, identity: TaskIdentity, record: TaskRecord) -> None:
-    """Save the record in the store. A task does this before it enqueues calls, because it may be killed in between."""
+    """Save the record in the store. A task does this before it enqueues calls: the next try finds them after a kill."""
     now = queue.store.clock.now()
     saved = {"batches": record.batches, "numbers": record.numbers, "has_older_calls": record.has_older_calls}
     await queue.store.records.put(NAMESPACE, {_key(identity): json.dumps(saved)}, expires_at=now + KEPT_FOR, now=now)

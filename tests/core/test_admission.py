@@ -45,9 +45,9 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
     "a not_before after its validity": ({"not_before": LATER, "valid_until": SOON}, "but not_before is"),
     "a not_before at the end of its validity": ({"not_before": SOON, "valid_until": SOON}, "but not_before is"),
     "a not_before beyond the calendar of stores": ({"not_before": MUCH_TOO_LATE}, "before the year 2200"),
-    "an empty unique key": ({"unique_key": ""}, "unique_key is ''; give a text that is not empty"),
-    "a unique key of spaces": ({"unique_key": " "}, "give a text that is not empty"),
-    "a number for a unique key": ({"unique_key": 42}, "unique_key is '42'; give a text"),
+    "an empty unique key": ({"unique_key": ""}, "unique_key is '', which is blank; give a text"),
+    "a unique key of spaces": ({"unique_key": " "}, "give a text with visible characters"),
+    "a number for a unique key": ({"unique_key": 42}, "unique_key is 42, which is not a text; give a text"),
     "a valid_until beyond it": ({"valid_until": MUCH_TOO_LATE}, "before the year 2200"),
 }
 

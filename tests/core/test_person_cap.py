@@ -435,7 +435,7 @@ def test_random_attempts_keep_the_limit_and_every_call_is_sent(
         ("3", "it has no span of time; give a number of attempts and a span of time, such as 3/24h"),
         ("/24h", "'' is not a number of attempts; give a number of attempts"),
         ("three/24h", "'three' is not a number of attempts; give a number of attempts"),
-        ("3/soon", "'soon' is not a span of time: give a number of seconds"),
+        ("3/soon", "'soon' cannot be the span of time: give a number of seconds"),
         ("3/0s", "3 attempts within 0s is impossible: give 1 to 20 attempts within a span of more than 0"),
         ("0/24h", "0 attempts within 1d is impossible"),
         ("21/24h", "21 attempts within 1d is impossible"),

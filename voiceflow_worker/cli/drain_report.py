@@ -23,7 +23,8 @@ from voiceflow_worker.model.text.counting import count_of
 LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
 """The seconds between two looks at a queue: the shortest and the longest."""
 _SHARE = 0.05
-"""The share of the worker's time for looks at the queue. A look reads up to 2000 waiting calls in its process."""
+"""The share of the time that looks at the queue may take: they are made in the worker's process, and read up to 2000
+waiting calls. No pause is longer than `LONGEST_PAUSE`, however long a look takes."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 

@@ -48,7 +48,7 @@ async def add(
 ) -> None:
     """Put numbers on the suppression list. Queued calls to these numbers end unsent, in every queue of the store.
 
-    If a number is already on the list, the later of its two ends applies. Calls that were sent are not stopped.
+    If a number is already on the list, it stays there until the later end. Calls that were sent are not stopped.
 
     Usage: [OPTIONS] NUMBER...
 

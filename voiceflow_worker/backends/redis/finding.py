@@ -64,7 +64,8 @@ async def _find_due(
 ) -> Sequence[Job]:
     """The jobs in these indexes that match `query`, in the order of their scores.
 
-    With `alone`, every job in the indexes with a score up to `latest` matches, and only the score is checked.
+    Only jobs with a score up to `latest` are read. `alone` says that each of them matches. Then no more entries of an
+    index are read than the query's limit.
     """
     args: list[Argument] = [
         *_filters(query),

@@ -66,7 +66,7 @@ def cell_text(value: object) -> str:
 def table_row(
     number: int, values: Sequence[object], columns: Sequence[str], text_of: Callable[[object], str] = cell_text
 ) -> RawRow:
-    """The row with these cells, and the problems of cells that cannot be read."""
+    """The row with these cells. Its `problems` say which cells cannot be used, and why."""
     cells: list[str] = []
     problems: list[tuple[str | None, str]] = []
     for name, value in zip(columns, values, strict=True):

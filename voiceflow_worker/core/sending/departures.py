@@ -73,9 +73,11 @@ PATIENCE = timedelta(seconds=5)
 because a waiting call is in doubt if its worker is killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""If a clock goes back by more than this, it counts as set back. A call that got its departure time before
-the clock was set back waits at most this long, plus the time by which departure times are taken in advance and one
-interval of the rate."""
+"""A clock that goes back by more than this counts as set back.
+
+A call may then have a departure time from before that. It waits for this time no longer than `CLOCKS_DIFFER`, the time
+by which departure times are taken in advance, and one interval of the rate together.
+"""
 
 _AT_ONCE = timedelta()
 _A_MOMENT = timedelta(milliseconds=1)

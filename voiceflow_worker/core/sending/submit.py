@@ -41,7 +41,7 @@ T = TypeVar("T")
 _log = structlog.get_logger("voiceflow.submit")
 
 MOST_WORDS = "the most for one person"
-"""The words in the reason of every job that waits because its person has had all attempts."""
+"""The words in the reason of every job that waits because its person has had all allowed attempts."""
 LIST_AGE = timedelta(seconds=1)
 """If the suppression list was read longer ago than this, it is read again before a call is journalled."""
 

@@ -65,7 +65,8 @@ def key_findings(key: object) -> list[Finding]:
     """A finding for a unique key that is blank or not a text. None stands for a call without a key, and is valid."""
     if key is None or (isinstance(key, str) and key.strip()):
         return []
-    message = f"unique_key is {str(key)[:40]!r}; give a text that is not empty, or None for a call without a key"
+    known = f"{key[:40]!r}, which is blank" if isinstance(key, str) else f"{str(key)[:40]}, which is not a text"
+    message = f"unique_key is {known}; give a text with visible characters, or None for a call without a key"
     return [Finding(message=message, column="unique_key")]
 
 

@@ -53,4 +53,4 @@ def read_person_limit(value: object) -> PersonLimit:
     except InvalidInputError as error:
         raise ValueError(str(error)) from None
     except ValueError as error:
-        raise ValueError(f"{span[:20]!r} is not a span of time: {error}") from None
+        raise ValueError(f"{span[:20]!r} cannot be the span of time: {error}") from None

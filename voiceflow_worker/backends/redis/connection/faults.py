@@ -100,7 +100,8 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
         )
     if isinstance(error, (driver.AskError, driver.ClusterCrossSlotError)) or re.search(r"\b(MOVED|CROSSSLOT)\b", said):
         return StoreUnavailableError(
-            f"{where} is a node of a Redis Cluster ({said}); write redis+cluster://host:port", passes=False
+            f"{where} is a node of a Redis Cluster ({said}); give a store URL that begins with redis+cluster://",
+            passes=False,
         )
     if isinstance(error, (driver.SentinelError, driver.RedisClusterError)) or _NOT_NOW.search(said):
         return StoreUnavailableError(f"{where} cannot answer now ({said}); try again in a moment")
