@@ -64,7 +64,7 @@ def test_the_doctor_says_how_to_withdraw_a_rate_that_was_set(
     both = limits_of(voiceflow, *store)
     assert "`voiceflow rate --reset`" in both["remedy"]
     assert "same limits" in both["remedy"], "the burst differs too, and nobody set it by hand"
-    assert both["remedy"].endswith("if they are meant to have those of the queue, set VOICEFLOW_BURST=1 here too")
+    assert both["remedy"].endswith("to use the limits of the queue, set VOICEFLOW_BURST=1 here too")
 
 
 def test_the_doctor_names_the_settings_that_are_the_limits_of_the_worker(

@@ -1,4 +1,4 @@
-"""The search for rows that would call a number again: the same batch already has another call to it."""
+"""The search for rows whose number already has another call in the same batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
-    """Rows that would call numbers again. `row` is the first such row; `job` is the earlier call to its number."""
+    """Rows that would call a number again. `row` is the first of them, and `job` the earlier call to its number."""
 
     count: int
     batch_id: str
@@ -44,9 +44,9 @@ class CalledBefore:
 class CallsBefore:
     """A comparison of the rows of a file with the earlier calls in their batches.
 
-    Rows with their own unique key are not compared: the store recognises their calls by the key. Earlier calls with the
-    unique key of a row do not count: they come from this row, in an interrupted enqueue of this file. Calls that ended
-    without a ring do not count either. Rows with suppressed numbers are left out, because nobody calls these numbers.
+    Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
+    with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue. Calls
+    that ended without a ring do not count either. Rows with suppressed numbers are left out: they are not called.
     """
 
     def __init__(self, queue: CallQueue) -> None:
@@ -90,7 +90,7 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
-        """One earlier call of the batch to each of these numbers, in any spelling. Numbers without one are left out.
+        """For each of these numbers that the batch has called, in any spelling, one of its earlier calls.
 
         Calls that ended without a ring do not count, nor do calls with the unique key of a row of this file.
         """

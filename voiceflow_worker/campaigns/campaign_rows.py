@@ -79,9 +79,9 @@ class CampaignRows:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
     def repeats(self) -> tuple[Finding, ...]:
-        """The warning about rows that call a number again with another body; empty without such rows.
+        """A warning about rows that call the number of an earlier row with another body; empty if there are none.
 
-        It is about the rows read so far: call this when all rows have been read.
+        Call this when all rows have been read: only rows that were read are compared.
         """
         found = self._repeats.finding(file=self.file)
         return () if found is None else (found,)
@@ -103,7 +103,7 @@ class CampaignRows:
         return json_values(raw, is_body=self._options.template is None)
 
     def _is_new(self, found: Finding) -> bool:
-        """False for a warning about the source number that an earlier row of this file had too."""
+        """False if the finding is a warning about the source number, and an earlier row had the same warning."""
         if found.is_error or found.path is None or not found.path.endswith(".params.source"):
             return True
         is_new = found.message not in self._source_warnings

@@ -67,9 +67,9 @@ async def enqueue_file(
     in the file. A row whose call exists already, in the store or earlier in the file, is a duplicate and makes no job.
     A file whose enqueue was interrupted can therefore be enqueued again.
 
-    A row without its own unique key may call a number that already has another call in the same batch, for example
-    after the template was corrected. If there is such a row, nothing is enqueued. With `again`, such rows are
-    enqueued. Deleted calls do not count, and neither do calls that ended without a ring, such as cancelled ones.
+    If a row without its own unique key calls a number that already has another call in the same batch, nothing is
+    enqueued, unless `again` is True. This happens, for example, after the template was corrected. Deleted calls do not
+    count, and neither do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
     queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. Raises
@@ -128,7 +128,7 @@ async def enqueue_file(
 
 
 def _hold(rows: Sequence[ReadRow], held: Packs) -> None:
-    """Keep the rows that have calls until the whole file has been read. Their findings and keys are dropped."""
+    """Store each row that has a call, with this call, until the whole file has been read. Findings are dropped."""
     try:
         held.put([(tuple(row.raw), tuple(row.call)) for row in rows if row.call is not None])
     except OSError as error:

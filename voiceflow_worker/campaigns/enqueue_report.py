@@ -23,9 +23,9 @@ class EnqueueReport:
 
     `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
-    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs, or would have
-    made them if nothing was stored. `again` counts rows whose number already has another call in the batch.
-    `refused` is True if nothing was enqueued because of bad rows or rows counted in `again`.
+    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs; if nothing was
+    stored, it counts rows that could have made them. `again` counts rows whose number already has another call in the
+    batch. `refused` is True if nothing was enqueued because of bad rows or rows counted in `again`.
     """
 
     batch_id: str
@@ -86,7 +86,7 @@ class Tally:
         _write(judged.bad, rejects)
 
     def taken(self, rows: Sequence[ReadRow], taken: Taken, rejects: RejectsFile | None) -> None:
-        """Count rows that were handed in, which `judged` counted as valid. The refused ones go to `rejects`."""
+        """Count what became of `rows`, which `judged` had counted as valid. The refused ones go to `rejects`."""
         if self.preview is not None:
             left_out = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
             self.preview.add(row for row in rows if row.raw.number not in left_out)

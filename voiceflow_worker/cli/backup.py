@@ -78,7 +78,7 @@ def _made(path: Path, target: Path, *, wait: StoreWait) -> BackedUp:
 
 
 def path_of_store(settings: Settings, *, to: str) -> Path:
-    """The file of the store. Raises SettingsError if the store has no file; `to` is the verb of the message."""
+    """The file of the store. Raises SettingsError if there is none; `to` is `copy` or `restore`, for its message."""
     from voiceflow_worker.backends.file_address import file_of
 
     path = file_of(settings.store)

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
-    """The message that this batch has no calls in the queue, with similar batch ids.
+    """A message that the queue has no calls of this batch, with similar batch ids as a hint.
 
-    Returns None if the batch has calls, or if `batch` is None.
+    None if the batch has calls, or if `batch` is None.
     """
     from voiceflow_worker.core.ports.batch_names import BatchNames
 

@@ -41,7 +41,7 @@ class Step:
 
 
 def steps_of(job: Job, *, heard: Heard, now: datetime) -> list[Step]:
-    """The steps of this call up to `now`, in order."""
+    """The steps of this call up to `now`, in order. `heard` has the states of its legs and its recordings."""
     until = "" if job.valid_until is None else f", valid until {in_words(job.valid_until)}"
     enqueued = f"{job.id} from {job.source} to {job.destination}, batch {job.batch_id}{until}"
     steps = [Step("enqueued", job.created_at, ok(enqueued))]
@@ -72,7 +72,7 @@ def _sent(post: Post) -> Iterator[Step]:
 
 
 def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
-    """The name and the result of the last step: how the call ended, or why the call waits."""
+    """The last step, by name and result: how the call ended, or why it waits. Nothing if neither is known."""
     if job.outcome is not None:
         yield "summary", _summary(job, job.outcome)
         return

@@ -203,7 +203,7 @@ async def resolve(
     is allowed. This time is by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the
     store.
 
-    The decision is about the POST that is in doubt when the command begins. The output names this POST.
+    Without --post, the decision is about the POST that is in doubt when the command begins. The output names the POST.
 
     Args:
         note: The reason for the decision; it is stored with the call.
@@ -249,7 +249,7 @@ async def redial(
     Usage: [OPTIONS] (ID... | --batch ID --outcome OUTCOME)
 
     Args:
-        times: With --batch: redial each call by hand at most this many times, including earlier commands. [1]
+        times: With --batch: redial only calls that people have redialled fewer than this many times. [1]
         note: The reason; it is stored with the call.
         force: Redial even if the person was reached, or the call was certainly placed.
 
@@ -323,7 +323,7 @@ async def _each(
 
 
 def _tell(output: Output, job: Job, *, judged: Post | None) -> None:
-    """Print a changed call, and the POST that a person's decision was about."""
+    """Print a changed call, and `judged`, the POST that a person decided about."""
     from voiceflow_worker.core.overview.story import one_line
 
     document = call_as_json(job)

@@ -167,7 +167,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:
-    """The JSON document for a file that could not be read, with the members of a report."""
+    """The JSON document for a file that could not be read: a batch id, counts of 0, and the findings."""
     from voiceflow_worker.campaigns.files.input_file import InputFile
 
     findings = error.findings or (Finding(file=str(file), message=str(error)),)

@@ -81,7 +81,10 @@ def _once_a_second() -> Callable[[logging.LogRecord], bool]:
 
 
 def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Remove control characters, and line breaks except in tracebacks, from texts that strangers may have written."""
+    """Remove control characters from all texts, because strangers may have written them.
+
+    Line breaks are removed too, but tracebacks keep theirs.
+    """
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value) if name in _OF_MANY_LINES else printable_line(value)

@@ -68,9 +68,9 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
 async def notifying(
     notifier: OutcomeWebhook | None, settings: Settings, store: Store, *, queue: str | None
 ) -> AsyncGenerator[OutcomeHooks | None]:
-    """Send the outcomes of a queue to the notifier while the block lasts. A queue of None stands for all queues.
+    """Send the outcomes of a queue to the notifier while the block lasts. If `queue` is None, send those of all queues.
 
-    Yields the hooks that send them; None without a notifier.
+    Yields the hooks that send the outcomes; None without a notifier.
     """
     if notifier is None:
         yield None
@@ -90,7 +90,10 @@ async def notifying(
 
 
 async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
-    """Wait until the outcomes so far are delivered, but at most LAST_WAIT. SIGINT or SIGTERM ends the wait."""
+    """Wait for the first delivery of the outcomes that exist now, and print how many are not delivered yet.
+
+    The wait ends after LAST_WAIT, or at SIGINT or SIGTERM.
+    """
     if hooks is None:
         return
     scope = anyio.CancelScope()

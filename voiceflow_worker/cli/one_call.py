@@ -128,7 +128,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
 
 
 async def _left_over(calls: CallQueue, batch: str, number: str) -> list[Job]:
-    """The unsent calls to this number, in any spelling, that killed runs left behind."""
+    """The unsent calls of this batch that killed runs left behind. They go to this number, in any of its spellings."""
     found: list[Job] = []
     for spelling in spellings(usual_form(number)):
         found += await calls.find(states=_NOT_LEFT, batch_id=batch, destination=spelling)
@@ -153,7 +153,10 @@ def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosi
 
 
 async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None, *, listens: bool) -> Diagnosis | None:
-    """The reason why the call cannot be placed, or why its outcome would be lost; None if there is none."""
+    """The reason why the call cannot be placed, or why its outcome would be lost; None if there is none.
+
+    `hold` is the hold that stops the call, if any. With `listens`, a receiver must be running.
+    """
     if settings.source is None:
         remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
         return failure("the source number is not set", remedy=remedy)

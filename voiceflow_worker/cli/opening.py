@@ -37,12 +37,12 @@ async def opened_queue(
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
-    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. Nor is
-    there a warning about the settings of a Redis server, because the worker and the doctor give it.
+    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. The
+    settings of a Redis server then cause no warning, because the worker and the doctor warn about them.
 
-    The settings limit the wait for a store that is locked or missing. If `makes` is True, the same limit holds for the
-    wait until the store accepts a write. `patience` is the longest wait of each later operation while another process
-    keeps the file locked.
+    The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
+    until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
+    `patience` at most.
     """
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.registry import is_redis
@@ -68,14 +68,14 @@ async def opened_queue(
 
 
 def store_wait(settings: Settings) -> StoreWait:
-    """The wait for a store, as long as the settings allow. It prints why it waits."""
+    """The wait for a store, limited by the settings. It prints the reason why it waits."""
     from voiceflow_worker.backends.waiting import StoreWait
 
     return StoreWait(settings.wait_for_store, Output().note)
 
 
 async def _found(settings: Settings, wait: StoreWait) -> None:
-    """Wait for the store's file if the user has set a wait; otherwise raise an error for a missing file."""
+    """Raise the errors of `require_store`. If the user has set a wait, first wait for a missing file."""
     from voiceflow_worker.backends.waiting import PAUSE
 
     while True:

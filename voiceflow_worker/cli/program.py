@@ -142,7 +142,7 @@ def _misplaced(error: CycloptsError, command: str) -> str | None:
 
 
 def _misspelled(error: CycloptsError) -> str | None:
-    """The remedy for an unknown option in the place of a file; None for any other error."""
+    """The message for an unknown option that was taken for a file; None for any other error."""
     argument = error.argument
     if not isinstance(error, ValidationError) or argument is None or error.app is None:
         return None

@@ -59,7 +59,10 @@ class _Lines:
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
 
     def _left(self, done: int, now: float) -> str:
-        """The remaining time, by the speed since the total became known; empty if nothing more was done meanwhile."""
+        """The remaining time as a clause, by the speed since the total became known.
+
+        Empty if nothing was done since then or since the last line, and when everything is done.
+        """
         since, first = self._began
         if done in (first, self._shown) or done >= self._total:
             return ""

@@ -59,7 +59,7 @@ class RowOptions:
         source: The number to call from, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG.
         batch: The id of the batch. [the file's name without its extension]
-        valid_for: Phones may ring for this long, from now or from --not-before, such as 2h.
+        valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
         not_before: No phone rings before this time, such as 2026-11-20T09:00:00+08:00.
         time_zone: The time zone of local times in the file, such as Asia/Singapore.
         priority: The priority, -1000000 to 1000000. Calls with a higher priority are sent first.

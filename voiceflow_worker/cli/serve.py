@@ -126,7 +126,7 @@ async def serve(
 
 
 async def _until_unusable(store: Store) -> None:
-    """Read from the store each second. Raises `StoreCorruptError` or `StoreVersionError`; never returns.
+    """Read from the store each second, until it raises `StoreCorruptError` or `StoreVersionError`.
 
     Other errors are ignored: a store that cannot be reached may come back.
     """

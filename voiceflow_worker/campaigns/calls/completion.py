@@ -24,11 +24,11 @@ def complete(
     voice_profile: str | None,
     source_wins: bool = False,
 ) -> None:
-    """Fill in a body in place. Arguments that are None are left out. Malformed parts of the body stay as they are.
+    """Fill in a body in place. An argument of None changes nothing. Malformed parts of the body stay as they are.
 
     The first call always goes to `destination`: if it went to a number in the template, every row would call that
-    number. `source` and `voice_profile` are used if the flow has none. With `source_wins`, `source` also replaces a
-    source in the flow.
+    number. `source` is used if that call has none; with `source_wins`, it also replaces the call's own source.
+    `voice_profile` is used for each text without a voice.
     """
     entries = _own_entries(body)
     if entries and (call := _params(entries[0], _CALLING)) is not None:

@@ -12,10 +12,10 @@ _PARTS = 256
 
 
 class Repeats:
-    """Finds the rows of a file that call the same number. Each row takes 16 bytes.
+    """A search for rows of a file that call the same number in the same batch. It takes 16 bytes of memory a row.
 
-    The rows are compared when the whole file has been read. They are kept in parts, and all rows that call one number
-    are in the same part. So only one part at a time is made into a set.
+    The rows are compared when the whole file has been read. All rows with one number and batch are in the same part of
+    the rows, so that the parts are compared one after the other. This keeps the sets for the comparison small.
     """
 
     def __init__(self) -> None:
@@ -23,14 +23,14 @@ class Repeats:
         self._rows: list[array[int]] = [array("q") for _ in range(_PARTS)]
 
     def add(self, batch_id: str | None, number: str, *, row: int) -> None:
-        """Add a row with a call of its own to this number."""
+        """Add a row whose own call goes to this number."""
         mark = hash((batch_id, telephone_of(number)))
         part = mark % _PARTS
         self._marks[part].append(mark)
         self._rows[part].append(row)
 
     def finding(self, *, file: str) -> Finding | None:
-        """The warning about all rows that call a number again, which names the first; None without such rows."""
+        """A warning with the count of rows that call a number again, and the first such row; None if there are none."""
         count = 0
         first: tuple[int, int] | None = None
         for marks, rows in zip(self._marks, self._rows, strict=True):

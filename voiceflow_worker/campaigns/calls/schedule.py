@@ -37,7 +37,11 @@ def read_schedule(
     now: datetime,
     purpose: Purpose,
 ) -> Schedule:
-    """The times of a row. A column of the row overrides the `validUntil` of the body, which overrides the options."""
+    """The times of a row.
+
+    The column `valid_until` overrides the `validUntil` of the body. The option `valid_for` replaces a validity that is
+    missing or has passed, and shortens a longer one. The columns `not_before` and `time_zone` override the options.
+    """
     schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
     zone = _zone(reserved, schedule)
     if (text := reserved.get("not_before")) is not None:
@@ -59,10 +63,10 @@ def read_schedule(
 
 
 def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
-    """Apply the window in the time zone of the row, else in the time zone of the telephone number.
+    """Add a finding if the window does not open while the row is valid.
 
-    The zone is stored in the schedule. If the window does not open while the row is valid, a finding is added. A
-    schedule with errors is not changed.
+    The window applies in the time zone of the row, else of the options, else of the telephone number. The schedule
+    gets this zone. A schedule with errors is not changed, nor is one whose validity has passed.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
     if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):

@@ -82,7 +82,7 @@ def speech_filters() -> dict[str, Callable[..., object]]:
 
 
 def guarded(name: str, function: Callable[..., object]) -> Callable[..., object]:
-    """The filter `name` of Jinja, with errors that name the filter and the value."""
+    """A filter for Jinja that does what `function` does. Its errors name the filter and the value."""
     from jinja2 import UndefinedError
 
     @wraps(function)

@@ -168,7 +168,7 @@ class FlowTemplate:
     ) -> Any:
         """The value with its texts compiled.
 
-        `param` describes the value, and `params` the values of its keys. `voice` is the voiceProfile beside the value.
+        `param` describes the value, `params` the values under its keys. `voice` is the voiceProfile beside the value.
         """
         if isinstance(value, str) and is_template(value):
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)

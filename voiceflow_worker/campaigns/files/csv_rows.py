@@ -90,7 +90,10 @@ class CsvRows(RowSource):
         return RawRow(number=first.number, text=text, cells=cells, problems=self._raggedness(cells))
 
     def _joined(self, first: Line) -> tuple[str, tuple[str, ...] | str]:
-        """The text of the record that begins with this line, and its cells, or the reason why it cannot be read."""
+        """The text of the record that begins with this line, and its cells.
+
+        If the record cannot be read, the reason takes the place of the cells.
+        """
         text = first.text
         cells = _cells(text, self.delimiter)
         taken: list[Line] = []

@@ -13,7 +13,7 @@ MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 
 
 class Findings:
-    """A list of findings. Findings beyond the limits are only counted."""
+    """A list of findings, with a limit for each severity. Findings beyond the limit are only counted."""
 
     def __init__(self) -> None:
         self._listed: list[Finding] = []

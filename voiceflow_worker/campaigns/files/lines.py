@@ -59,9 +59,9 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
 
 
 def read_text(file: InputFile, *, most_bytes: int, what: str, remedy: str) -> str:
-    """The text of a small file. Raises the errors of `read_lines`, and CampaignFileError above `most_bytes`.
+    """The text of a small file. Raises CampaignFileError as `read_lines` does, and for a file above `most_bytes`.
 
-    The message of this error says that the file is `what`, such as "a template", and gives the `remedy`.
+    The message for a file that is too large says what it should be (`what`, such as "a template"), and the `remedy`.
     """
     texts: list[str] = []
     left = most_bytes

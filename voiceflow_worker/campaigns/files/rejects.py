@@ -22,7 +22,7 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 
 
 class RejectsFile:
-    """The file of rejected rows, in the form of the file they are from: a CSV file with its delimiter, or JSON lines.
+    """The file of rejected rows, in the form of the input file: CSV with the same delimiter, or JSON lines.
 
     The rows of workbooks and Parquet files become a CSV file. The reason is the first cell of a row, so that the
     reasons are in one column even if some rows have too many cells.

@@ -20,7 +20,7 @@ _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class CallTimes(NamedTuple):
-    """The times between which a call may ring, to the minute. Calls with equal times and priority count together."""
+    """The priority of a call, and the times at which it may ring, to the minute. Equal ones are counted together."""
 
     priority: int
     not_before: datetime | None
@@ -97,7 +97,7 @@ class CallPlan:
     def simulated(self, start: datetime, *, rate: float | None) -> Course:
         """The course of calls that leave from `start` on, by the rules of the queue.
 
-        The calls leave at `rate` calls per second; None means that calls which are due leave at once.
+        The calls leave at `rate` calls per second; if it is None, all calls that are due leave at once.
         Calls of a higher priority leave first, then those that are due earlier. A call whose window closes before its
         turn is due again when the window opens again. Each call is assumed to need one attempt.
         """

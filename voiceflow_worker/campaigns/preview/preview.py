@@ -139,7 +139,7 @@ class PreviewMaker:
 
     @property
     def calls(self) -> int:
-        """The number of calls so far."""
+        """The number of calls that were added."""
         return self._countries.total()
 
     def _add(self, row: ReadRow, call: CheckedCall) -> None:
@@ -166,7 +166,7 @@ class PreviewMaker:
                 bill[1] += seconds
 
     def preview(self, *, start: datetime, duplicates: int, suppressed: int, bad: int) -> Preview:
-        """The preview of the calls so far, if they are sent from `start` on."""
+        """The preview of the calls that were added, if they are sent from `start` on."""
         options = self.options
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():

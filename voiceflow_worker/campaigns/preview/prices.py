@@ -108,7 +108,7 @@ class PriceTable:
 
 
 async def learned_prices(store: Store, queue: str) -> PriceTable | None:
-    """The price per minute by country, from the newest calls of a queue with a known price; None without such calls.
+    """The price per minute by country, learned from the newest calls of a queue; None if no price of these is known.
 
     If a country has calls in several currencies, the currency of most calls wins. Raises StoreError.
     """

@@ -24,8 +24,8 @@ _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     """Write a line for each call, in the order of enqueuing.
 
-    Each step of the generator writes some calls, and yields the number of calls so far. The file gets its name when it
-    is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
+    Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
+    name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
     """
     names, count = spool.data_names, 0
     with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:

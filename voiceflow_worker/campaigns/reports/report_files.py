@@ -51,11 +51,11 @@ async def write_report_files(
 ) -> list[Report]:
     """Write the reports of these batches into the files, and return the reports.
 
-    A batch id of None stands for the whole queue. The Excel and the HTML file have the reports side by side, and
-    the calls; the CSV file has only the calls, one on each line. Each call is read once, and without files only the
-    facts of each call are read. Each file gets its name when it is complete. Memory does not grow with the calls.
-    `progress` is called with a number of calls and a text: `read`, or, for CSV and Excel, `written to FILE`. Raises
-    OSError, StoreError, and InvalidInputError if a library is missing.
+    A batch id of None stands for the whole queue. The Excel and the HTML file have the reports side by side, and the
+    calls; the CSV file has only the calls, one on each line. Each call is read once. Without files, only the part of a
+    call that the figures need is read. Each file gets its name when it is complete. Memory does not grow with the
+    calls. `progress` is called with a number of calls and a text: `read`, or, for CSV and Excel, `written to FILE`.
+    Raises OSError, StoreError, and InvalidInputError if a library is missing.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()

@@ -71,7 +71,11 @@ def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 
 
 def chart_of(table: ReportTable) -> Chart:
-    """A table of one report as bars: the shares in the last column, else the counts in percent of the largest count."""
+    """A table of one report as bars.
+
+    A table of more than two columns has shares in its last column, and its bars show them. The bars of other tables
+    show each count in percent of the largest one.
+    """
     is_rate = len(table.columns) > 2
     counts = [row[1] for row in table.rows if isinstance(row[1], int)]
     longest, total = max(counts, default=0) or 1, sum(counts) or 1

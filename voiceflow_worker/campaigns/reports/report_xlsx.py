@@ -45,9 +45,9 @@ def needs_xlsxwriter() -> None:
 def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[int]:
     """Write the workbook, dated `at`.
 
-    Each step of the generator writes some calls, and yields the number of calls so far. Texts are written as texts, so
-    that Excel does not run them as formulas or read them as numbers. The file gets its name when it is complete. If the
-    generator is closed earlier, a file that was there stays unchanged. Raises OSError.
+    Each step of the generator writes some calls, and yields the number of calls that are written. Texts are written as
+    texts, so that Excel does not run them as formulas or read them as numbers. The file gets its name when it is
+    complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
     """
     from xlsxwriter import Workbook
     from xlsxwriter.exceptions import FileCreateError

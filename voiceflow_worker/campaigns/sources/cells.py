@@ -23,7 +23,7 @@ EXACT = 10**15
 
 
 def missing_library(what: str) -> CampaignFileError:
-    """The error for a file whose library is not installed. `what` begins the sentence: `X is a workbook, which`."""
+    """The error for a file that needs a missing library. `what` begins its message: `X is an Excel workbook, which`."""
     return CampaignFileError(
         f"{what} needs libraries that are not installed: pip install 'voiceflow-worker[files]', or save it as CSV"
     )

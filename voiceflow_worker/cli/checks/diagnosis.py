@@ -33,7 +33,7 @@ class Level(StrEnum):
 class Diagnosis:
     """The result of a check: a message, and a remedy. `check` is the name of the check.
 
-    `waits_for` is the name of another check that must be ok before this check can be made.
+    `waits_for` names the other check that must be ok before this one can be made.
     """
 
     level: Level
@@ -48,7 +48,7 @@ class Diagnosis:
 
 
 class CannotLookError(Exception):
-    """Raised by a check that cannot be made before the check named `cause` is ok."""
+    """Raised by a check that must wait until another check, named `cause`, is ok."""
 
     def __init__(self, cause: str, why: str) -> None:
         self.cause = cause
@@ -73,7 +73,10 @@ def failure(message: str, *, remedy: str | None = None) -> Diagnosis:
 async def carried_out(
     name: str, look: Callable[[], Awaitable[Diagnosis | None]], *, limit: timedelta = TIME_LIMIT
 ) -> Diagnosis | None:
-    """The diagnosis of one check; None if the check does not apply. Errors become failures, so that all checks run."""
+    """Run the check `look`, and return its diagnosis under this name; None if the check does not apply.
+
+    An error becomes a failure, or a warning if another check must be ok first. The other checks can then still run.
+    """
     try:
         with anyio.fail_after(limit.total_seconds()):
             found = await look()
@@ -94,5 +97,5 @@ async def carried_out(
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread. A cancellation, such as by a time limit, abandons the work and the thread."""
+    """Do blocking work in a thread. If a time limit or a signal cancels the wait, the thread is left behind."""
     return await to_thread.run_sync(work, abandon_on_cancel=True)

@@ -44,7 +44,10 @@ async def clock(context: CheckContext) -> Diagnosis:
 
 
 def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Diagnosis:
-    """The diagnosis of this clock. It showed `before` and `after` around a request, and the answer had `theirs`."""
+    """The diagnosis of this clock, by one request to 8x8.
+
+    `before` and `after` are the times of this clock around the request. `theirs` is the time in the answer.
+    """
     # The duration of the request and the rounding of the header do not count as a difference.
     behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
     off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))

@@ -121,8 +121,8 @@ async def limits(context: CheckContext) -> Diagnosis:
         )
     if held != stored:
         remedies.append(
-            "the limits of the worker that started last apply: start all workers with the same limits; if they are "
-            f"meant to have those of the queue, {_as_settings(stored, held)} here too"
+            "the limits of the worker that started last apply: start all workers with the same limits; to use the "
+            f"limits of the queue, {_as_settings(stored, held)} here too"
         )
     return warning(
         f"the queue has {in_words(stored)}, but the settings here say {in_words(wanted)}", remedy="; ".join(remedies)
@@ -130,7 +130,7 @@ async def limits(context: CheckContext) -> Diagnosis:
 
 
 def _as_settings(limits: Limits, others: Limits) -> str:
-    """The changes of settings that turn the limits `others` into `limits`, as a clause."""
+    """A clause that says which settings to change so that the limits become `limits` instead of `others`."""
     changes: list[str] = []
     if limits.rate != others.rate:
         changes.append(f"set VOICEFLOW_RATE={'unlimited' if limits.rate is None else f'{limits.rate:g}'}")

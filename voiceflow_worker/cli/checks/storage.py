@@ -71,7 +71,7 @@ async def memory(context: CheckContext) -> Diagnosis | None:
 
 
 def sqlite(_file: Path) -> Diagnosis:
-    """Check that this SQLite is without the WAL-reset bug, which can damage a store (sqlite.org/wal.html)."""
+    """Check that this SQLite does not have the WAL-reset bug, which can damage a store (sqlite.org/wal.html)."""
     import apsw
 
     return judged_sqlite(apsw.sqlite_lib_version())
@@ -93,7 +93,7 @@ def file_system(path: Path) -> Diagnosis:
 
 
 def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
-    """The diagnosis for the file system of a resolved path."""
+    """The diagnosis for the file system of a resolved path. `mounts` is the text of /proc/mounts, if there is one."""
     mount = None if mounts is None else mount_of(path, mounts)
     if mount is None:
         return ok("not checked, because this system has no /proc/mounts; the store must be on a local disk")
@@ -118,7 +118,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
 def of_file(check: Callable[[Path], Diagnosis | None]) -> Check:
     """Make a check that runs `check` with the store's file. The check does not apply to a store without a file.
 
-    `check` runs in a thread: even `resolve` may not return if a network file system hangs.
+    `check` runs in a thread, because a network file system that hangs can block even `Path.resolve`.
     """
 
     async def look(context: CheckContext) -> Diagnosis | None:

@@ -93,7 +93,10 @@ def health_url(url: str) -> str:
 
 
 async def secret(context: CheckContext) -> Diagnosis | None:
-    """Check that the receiver and 8x8 both have a secret, or neither has and only listed networks may send events."""
+    """Check that events are protected.
+
+    Either the receiver and 8x8 both have a secret, or neither has one and only listed networks may send events.
+    """
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
@@ -148,7 +151,10 @@ async def menus(context: CheckContext) -> Diagnosis | None:
 
 
 async def _menus_used(context: CheckContext) -> str | None:
-    """A clause that names the menus of receivers, else those of waiting calls; None if menus are not used."""
+    """A clause that names the menus in use: those that receivers serve, else those of waiting calls.
+
+    None if there are neither.
+    """
     if context.opened is None:
         return None
     served = await Heartbeats(context.opened).menus()
