@@ -1,4 +1,4 @@
-"""Cancellation of a task instance's unsent calls. If a later try requests such a call, it makes a new call."""
+"""Cancellation of a task instance's unsent calls. A later try that requests a cancelled call makes a new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REMOVED = "its Airflow task does not ask for it any more"
 
 PAGE = 1000
 TOGETHER = 200
-"""The largest number of cancellations that are requested at a time. The queue commits them together."""
+"""The largest number of cancellations that are requested at the same time. The queue commits them together."""
 
 
 class CancelledByTaskError(VoiceflowError):
@@ -40,7 +40,7 @@ def refuse_cancelled(job: Job) -> None:
 
 
 async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> set[str]:
-    """Cancel the calls that have not been sent, and return their ids."""
+    """Cancel those of the calls that have not been sent, and return the ids of the cancelled calls."""
 
     async def cancel(job_id: str) -> str | None:
         try:
@@ -57,9 +57,9 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
 
 
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
-    """Return the ids of a task instance's unsent calls in these batches. If `identity` is None, all unsent calls count.
+    """Return the ids of a task instance's unsent calls in these batches; of all unsent calls if `identity` is None.
 
-    Calls in the batch that is named after the task instance all belong to this instance, and are not checked.
+    All calls in the batch that is named after the task instance belong to this instance.
     """
     return [
         job.id

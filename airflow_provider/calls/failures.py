@@ -46,7 +46,7 @@ def as_airflow_errors(subject: str) -> Generator[None]:
 def fails(job: Job, fail_on: Iterable[str]) -> bool:
     """Return whether `fail_on` names the state of this job or the session status of its call.
 
-    In a call with two legs, only the leg to the job's destination counts, because the other party may have been busy.
+    If a call has two legs, only the leg to the job's destination counts: a busy other party is not a failure.
     """
     found = {job.state.value}
     if (outcome := job.outcome) is not None:
@@ -73,7 +73,7 @@ def checked_fail_on(fail_on: Iterable[str]) -> tuple[str, ...]:
 def never_rang(job: Job) -> bool:
     """Return whether it is certain that this job rang nobody's phone and never will.
 
-    Returns False for a pruned job, because nothing is certain about a job without its body.
+    Returns False for a pruned job, which has no body: too little is known about it.
     """
     ended_unsent = job.state in {JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED}
     return ended_unsent and job.attempt == 0 and bool(job.body)

@@ -56,7 +56,7 @@ async def load_record(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | 
 
 
 async def save_record(queue: CallQueue, identity: TaskIdentity, record: TaskRecord) -> None:
-    """Save the record in the store. A task does this before it enqueues calls: the next try finds them after a kill."""
+    """Save the record in the store. A task does this before it enqueues calls, so that later tries find them all."""
     now = queue.store.clock.now()
     saved = {"batches": record.batches, "numbers": record.numbers, "has_older_calls": record.has_older_calls}
     await queue.store.records.put(NAMESPACE, {_key(identity): json.dumps(saved)}, expires_at=now + KEPT_FOR, now=now)
@@ -78,7 +78,7 @@ class AirflowTaskState:
         self._state = context.get("task_state_store")
 
     def load(self) -> Mapping[str, Any] | None:
-        """Return the state that an earlier try saved, `{"job_id" or "batch_id", "store"}`, or None if there is none."""
+        """Return the state that an earlier try saved (see `save`), or None if there is none or it cannot be read."""
         if self._state is None:
             return None
         try:
@@ -89,7 +89,7 @@ class AirflowTaskState:
         return cast("Mapping[str, Any]", saved) if isinstance(saved, Mapping) else None
 
     def save(self, state: Mapping[str, str]) -> None:
-        """Save the call or batch that this task instance has enqueued."""
+        """Save `{"job_id", "store"}` or `{"batch_id", "store"}`, which name what this task instance has enqueued."""
         if self._state is None or self.load() == state:
             return
         try:
@@ -99,7 +99,7 @@ class AirflowTaskState:
 
 
 def refuse_unknown_calls(saved: Mapping[str, Any] | None, *, store: str) -> None:
-    """Raise InvalidInputError if Airflow's task state (`saved`) names a call. Use this if the store has no call."""
+    """Raise InvalidInputError if Airflow's task state (`saved`) names a call, although the store has none."""
     if saved is None:
         return
     what = f"call {saved['job_id']}" if "job_id" in saved else f"batch {saved.get('batch_id')}"

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MENU = "approval"
 RING = timedelta(seconds=90)
-"""The time that a call has to ring and to be answered, if it was placed at the last moment of `answer_within`."""
+"""The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class Escalation:
     """A series of calls to people, one after the other, until one of them acknowledges by pressing `key`.
 
     A person is called within `answer_within`, or not at all. The next number is called when the call has ended without
-    `key`, or `RING` after `answer_within` at the latest. `occasion` identifies the event, so that nobody is called
-    twice for it if its callback runs twice.
+    `key`, or `RING` after `answer_within` at the latest. `occasion` identifies the event: if a callback runs twice for
+    the same event, the second run makes no new calls.
     """
 
     occasion: tuple[object, ...]
@@ -73,7 +73,7 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
 async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:
     """Call one number after another until somebody acknowledges.
 
-    Returns the number of this person (None if nobody did) as `acknowledged_by`, and the ids of all calls as `job_ids`.
+    Returns `{"acknowledged_by": number, "job_ids": ids of all calls}`. The number is None if nobody acknowledged.
     A number that cannot be called is logged and skipped. Read the hook's settings first.
     """
     job_ids: list[str] = []
@@ -102,7 +102,10 @@ async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any
 
 
 async def _call(queue: CallQueue, escalation: Escalation, number: str, *, key: tuple[str, int]) -> Job:
-    """Return the call to this number for this occasion. `key` has its telephone, and counts the calls to it from 1."""
+    """Return the call to this number for this occasion. If there is none, enqueue one.
+
+    `key` has the telephone of the number, and the place of this call (from 1) among the calls to the telephone.
+    """
     from voiceflow_worker import approval_call, approval_data
 
     # Not the place in the list: a second callback may have the numbers in another order.
@@ -127,7 +130,7 @@ async def _call(queue: CallQueue, escalation: Escalation, number: str, *, key: t
 
 
 async def _answered(queue: CallQueue, escalation: Escalation, job: Job, stop: StopFlag) -> Job:
-    """Return the job once it is acknowledged or has ended. A call that is not sent in time is cancelled."""
+    """Wait until the call is acknowledged or has ended, or its time is over (an unsent call is then cancelled)."""
     try:
         return await poll(
             queue,

@@ -68,7 +68,7 @@ class VoiceCallNotifier(BaseNotifier):
         self._require_acknowledged(result)
 
     async def async_notify(self, context: Context) -> Any:
-        """Call people until somebody acknowledges, on the event loop of the triggerer."""
+        """Do the same as `notify`, on the event loop of the triggerer. Returns the result of `escalate`."""
         with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             await hook.asettings()

@@ -120,7 +120,7 @@ class CallingTask(VoiceTask):
             self.log.exception("%s could not be cancelled and may still be sent", subject)
 
     def _checked_state(self, context: Context) -> AirflowTaskState:
-        """Return Airflow's task state, after a check of the connection and the store."""
+        """Check the connection and the store, and return Airflow's task state."""
         self.hook.settings()
         require_lasting_store(self.hook, executor=getattr(self, "executor", None))
         if self._options.sends:
@@ -173,6 +173,6 @@ class OneCallTask(CallingTask):
         return job
 
     def _take(self, job_id: str) -> None:
-        """Store the id of this task's call, so that `on_kill` can cancel the call."""
+        """Remember the id of this task's call, so that `on_kill` can cancel the call."""
         self._job_id = job_id
         self._cancelling = f"call {job_id}", partial(cancel_calls, job_ids=[job_id], reason=STOPPED_BY_AIRFLOW)

@@ -64,7 +64,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         self.choices = dict(choices or CHOICES)
         self.approve = tuple(approve)
         if unknown := [key for key in self.approve if key not in self.choices]:
-            raise ValueError(f"approve has {unknown}, which are not keys of the choices {list(self.choices)}")
+            raise ValueError(f"approve has {unknown}, but the keys of the choices are {list(self.choices)}")
         for name, way in (("on_reject", on_reject), ("on_silence", on_silence)):
             if way not in _WAYS:
                 raise ValueError(f"{name}={way!r}: use 'fail', 'skip' or 'return'")

@@ -74,7 +74,7 @@ class VoiceOutcomeSensor(VoiceSensor):
         self._options = replace(self._options, goal=goal)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look at the calls once. Raises AirflowFailException for `fail_on`, and AirflowException for a doubt."""
+        """Look at the calls once. Raises AirflowFailException (outcomes in `fail_on`) and AirflowException (doubt)."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             look = run(self._look)
@@ -122,7 +122,7 @@ def _are_several(given: object) -> TypeGuard[Iterable[object]]:
 
 
 def _id_of(given: object) -> str:
-    """Return the id of a call, which is given as a string or within the call as JSON."""
+    """Return the id of a call. `given` is the id itself, or the call as JSON, which contains the id."""
     if isinstance(given, Mapping):
         given = cast("Mapping[str, object]", given).get("id")
     if not isinstance(given, str) or not given:

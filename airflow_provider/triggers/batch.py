@@ -140,7 +140,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
 
 
 async def _finished(queue: CallQueue, batch_id: str) -> dict[str, Any] | None:
-    """Return the event of a finished batch, or None if a call has not ended."""
+    """Return the event of a finished batch, or None if the batch has no calls or a call has not ended."""
     counts = await queue.store.jobs.count(queue.name, batch_id=batch_id)
     states = {state.value: count for state, count in counts.items() if count}
     if not states or any(count and not state.is_final for state, count in counts.items()):

@@ -22,7 +22,7 @@ from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError
 log = logging.getLogger(__name__)
 
 FIRST_LOOK = 2.0
-"""Seconds before the first look at the calls. An earlier event could arrive before the task is deferred."""
+"""Seconds before the first look at the calls. An event without this pause could arrive before the task is deferred."""
 LAG_MARGIN = 1.0
 PATIENCE_WITH_STORE = 300.0
 """The number of seconds for which the store may be unavailable before the task resumes with an error."""
@@ -31,14 +31,14 @@ PATIENCE_WITH_STORE = 300.0
 class VoiceOutcomeTrigger(BaseTrigger):
     """A trigger that fires once when calls have ended, are in doubt for too long, are due, or are overdue.
 
-    While it waits, it only reads, so any number of copies may run, be killed, and run again. It has job ids and the id
+    A waiting trigger only reads, so any number of copies may run, be killed, and run again. It has job ids and the id
     of a connection, but no secret. Its event has a `status`, and the `job_ids` or the `batch_id`. The status is "over"
-    (the wait has ended), "look" (a call is due or overdue) or "error" (the store cannot be read; `error` says why).
+    (the wait has ended), "look" (a call is due or overdue) or "error" (the calls cannot be read; `error` says why).
 
     `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
     `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
-    waits for all calls of a batch instead of `job_ids`. If the task is stopped, only the calls of the task instance
-    `owner` are cancelled, because other tasks may share the batch.
+    names a batch to wait for, instead of `job_ids`. With `cancel_on_kill`, unsent calls are cancelled if the task is
+    stopped: of a batch, only those of the task instance `owner`, because other tasks may share the batch.
     """
 
     def __init__(
@@ -134,9 +134,10 @@ class VoiceOutcomeTrigger(BaseTrigger):
 def safe_after() -> float:
     """Return the seconds for which a task must not be queued again after a deferral or a poke.
 
-    The supervisor of an Airflow 3 task may notice the end of its process only `[workers] min_heartbeat_interval` (5 s)
-    later. If the task is queued again before that, the scheduler mistakes the end of the process for the end of the
-    task, and fails the task. This was seen on 3.3.2, with an event after 3.6 s and with a poke after 1 s.
+    In Airflow 3, the supervisor of a task may notice the end of the task's process only after the interval `[workers]
+    min_heartbeat_interval` (5 s). If the task is queued again before that, the scheduler mistakes the end of the
+    process for the end of the task, and fails the task. This was seen on 3.3.2, with an event after 3.6 s and with a
+    poke after 1 s.
     """
     try:
         lag = float(conf.get("workers", "min_heartbeat_interval", fallback="0") or 0)

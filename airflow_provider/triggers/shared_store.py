@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Opened:
-    """An open store. It is opened and closed by its own asyncio task, because triggers come and go."""
+    """An open store. A task of its own opens and closes it, because the trigger that opens it first may end first."""
 
     opened: asyncio.Future[Store]
     last_left: asyncio.Event = field(default_factory=asyncio.Event)

@@ -37,8 +37,9 @@ def approval_data(
     """The data of a job whose call begins in the menu `approval`.
 
     `choices` maps keys (one digit each) to their meanings. `how` is spoken after the question and names the keys; give
-    an empty text if the question names them. `confirmation` is spoken with `{choice}` filled in, `goodbye` if the
-    last try brings no choice either. The default texts are English. Raises InvalidInputError.
+    an empty text if the question names them. `confirmation` is spoken after a choice, with `{choice}` filled in.
+    `goodbye` is spoken when all tries have passed without a choice. The default texts are English. Raises
+    InvalidInputError.
     """
     for key, meaning in choices.items():
         if len(key) != 1 or key not in "0123456789" or not meaning.strip():
@@ -106,7 +107,7 @@ def _voice(caller: Caller) -> str:
 
 
 def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
-    """The text `name` of the approval: from the job's data, else the first parameter in `in_call` that its flow has."""
+    """The text `name` in the job's data; if it is missing, the first parameter named in `in_call` that the flow has."""
     value = caller.data.get(name)
     if isinstance(value, str) and value.strip():
         return value

@@ -16,7 +16,7 @@ class BridgeResult(StrEnum):
     """The result of calling the other party."""
 
     DONE = "done"
-    """The party was reached, or nothing shows that it was not."""
+    """The party was reached. This is also the result if the event reports no failure."""
     BUSY = "busy"
     NO_ANSWER = "no_answer"
     FAILED = "failed"

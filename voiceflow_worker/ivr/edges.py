@@ -16,8 +16,8 @@ from voiceflow_worker.ivr.steps import BACK, END, Again, Back, End
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}
-"""A sample step of each kind. If the return annotation of a handler has only kinds of steps, menus are drawn and
-checked with these samples."""
+"""A sample step of each kind. Menus are drawn and checked with these samples where the return annotation of a handler
+names only kinds of steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -291,8 +291,8 @@ class Go:
 Step: TypeAlias = Menu | CallFlow | str | End | Again | Go | Back
 """A step: the target of a key, or the result of a handler.
 
-A menu asks its question. A text is spoken, and then the same menu asks again. A call flow is carried out; after a call
-flow that does not hang up, call or ask, the same menu asks again.
+A menu asks its question. A text is spoken, and then the same menu asks again. A call flow is carried out. If the flow
+only speaks or plays, the same menu asks again afterwards.
 """
 
 Handler: TypeAlias = Callable[[Caller], Step | Awaitable[Step]]

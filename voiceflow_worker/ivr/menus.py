@@ -64,8 +64,8 @@ class Menus:
     """The first menus of a receiver, and all menus that they lead to.
 
     The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus, for
-    calls whose job names them. Raises InvalidInputError for two menus with the same name. A handler may return only
-    these menus, because the next key may go to any replica of the receiver, and each replica must know the menu.
+    calls whose job names them. A handler may return only these menus, because the next key may go to any replica of
+    the receiver, and each replica must know the menu. Raises InvalidInputError for two menus with the same name.
     """
 
     def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:
@@ -137,7 +137,7 @@ class Menus:
         )
 
     async def not_bridged(self, plan: Plan, reason: str) -> MenuAnswer:
-        """The answer when a bridge is refused: the fallback; a hang-up if that is a handler or another bridge."""
+        """The answer to a refused bridge: the fallback, or a hang-up if the fallback is a handler or another bridge."""
         flow = await self._fallen_back(plan)
         return MenuAnswer(
             flow=_hung_up() if flow.destinations else flow,

@@ -17,7 +17,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Another try after invalid input: `text`, and the question again. After the last try comes the fallback."""
+    """Another try after invalid input: `text` is spoken, then the question. The fallback comes after the last try."""
 
     text: Text | None = None
 

@@ -57,8 +57,8 @@ def receiver_app(
     also checks the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver must send
     the heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`,
     people who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
-    `time_at_8x8` asks 8x8 for the time (default: the store's clock), by which the pages decide whether 8x8 can still
-    place a call in doubt. Raises SettingsError for an empty secret.
+    `time_at_8x8` asks 8x8 for the time. By this time (default: the store's clock), the pages decide whether 8x8 can
+    still place a call in doubt. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None

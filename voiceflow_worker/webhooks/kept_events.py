@@ -18,11 +18,11 @@ MOST = 1000
 """The largest number of events that are kept."""
 KEPT_FOR = timedelta(days=7)
 LONGEST = 16_384
-"""The most bytes of a body that are kept. The rest is cut off."""
+"""The largest number of bytes of a body that are kept. The rest is cut off."""
 
 _ROOM = 100
-"""The number of events that are deleted together, the oldest first. Each deletion reads the labels of all kept events,
-about 200 KB, which would take too long for every event."""
+"""The number of events that a receiver keeps between two deletions of the oldest events. A deletion reads the labels
+of all kept events, about 200 KB: too much work for each new event."""
 _LONGEST_TEXT = 200
 
 
@@ -66,8 +66,8 @@ class KeptEvent(OddEvent):
 class KeptEvents:
     """The newest events that could not be understood, at most 1,000, each kept in the store for seven days.
 
-    A receiver deletes the oldest events once per 100 events that it keeps: all but the newest 900. So several receivers
-    may together exceed 1,000. Methods raise StoreError.
+    Before every 100th event that a receiver keeps, it deletes all but the newest 900. Several receivers together may
+    therefore keep more than 1,000 for a while. Methods raise StoreError.
     """
 
     def __init__(self, store: Store) -> None:
@@ -77,7 +77,7 @@ class KeptEvents:
         self._room = 0
 
     async def keep(self, odd: OddEvent) -> bool:
-        """Keep an event, and return True."""
+        """Keep an event. Always returns True; errors are raised."""
         if not self._room:
             self._room = _ROOM
             await self._drop_all_but(MOST - _ROOM)
@@ -90,7 +90,7 @@ class KeptEvents:
         return True
 
     async def newest(self, limit: int | None = None) -> Sequence[KeptEvent]:
-        """At most `limit` kept events (None: all), the newest first, without their bodies."""
+        """At most `limit` kept events, and at most 1,000, the newest first, without their bodies."""
         return (await self._labels.values())[::-1][: MOST if limit is None else min(limit, MOST)]
 
     async def get(self, event_id: str) -> KeptEvent | None:

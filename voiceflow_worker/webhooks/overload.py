@@ -10,7 +10,7 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding
 from voiceflow_worker.webhooks.gatekeeper import Network, is_within, read_address
 
 BUSY_AT = 256
-"""The number of requests that are handled at once; further requests wait. One commit can store the results of all."""
+"""The number of requests that are handled at once; further requests wait. One commit can store all their results."""
 _BODY = b'{"error":"too many events at once; send it again later"}'
 _ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
@@ -19,9 +19,9 @@ _ANSWER = (
 
 
 def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
-    """A function that says whether a peer, given by its address, may send events or is a trusted proxy.
+    """A function of a peer's address: True if the peer may send events, or is a trusted proxy.
 
-    None if every peer may send events.
+    None if `allow` is empty, so that every peer may send events.
     """
     if not allow:
         return None

@@ -21,7 +21,7 @@ OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady | NumberUpdate
 """A known event other than a summary."""
 
 EventAnswer: TypeAlias = Mapping[str, object] | bytes | None
-"""The JSON body of the answer to an event: an object, or finished bytes. None means the usual answer."""
+"""The JSON body of the answer to an event, as an object or already in bytes. None means the usual answer."""
 
 AnswersEvents: TypeAlias = Callable[[OtherEvent], Awaitable[EventAnswer]]
 """A handler of events other than summaries. If it raises a StoreError, the event is answered with 503."""

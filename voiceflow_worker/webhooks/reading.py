@@ -32,8 +32,8 @@ _REFUSALS = {
 class WebhookAnswer:
     """An answer to a request. `odd` is the reason for keeping the event, if it could not be understood.
 
-    `refusal` is the label under which the metrics count a refusal. `closes`: the connection is closed after the answer,
-    because the body was not read to its end.
+    `refusal` is the label under which the metrics count a refusal. `closes` is True if the connection is closed after
+    the answer, because the body was not read to its end.
     """
 
     status: int

@@ -47,9 +47,9 @@ _EMPTY = b"{}"
 _NO_MENU = orjson.dumps({"callflow": [{"action": "hangup"}]})
 
 MOST_LATE = 1000
-"""The most events that were answered 503 and are still being stored. When there are so many, others get 503 at once."""
+"""The largest number of events that are still being stored after their 503. Beyond it, new events get a 503 at once."""
 MOST_KEEPING = 50
-"""The most events that are written to `KeptEvents` at the same time. Further events are only counted."""
+"""The largest number of events that are written to `KeptEvents` at the same time. Further events are only counted."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

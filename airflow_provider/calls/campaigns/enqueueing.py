@@ -64,13 +64,16 @@ class EnqueuedRows:
 
 @dataclass(slots=True)
 class _Plans:
-    """Rows whose calls are replaced, and rows that get new calls. `kept` has the ids of calls that still have a row."""
+    """The planned actions. `kept` has the ids of calls that still have a row.
+
+    For the rows in `replace`, a waiting call is cancelled and a new call made. The rows in `make` get a new call.
+    """
 
     kept: set[str] = field(default_factory=set[str])
     replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     make: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
     differing: int = 0
-    """The number of rows that keep their call although its content differs from the row."""
+    """The number of rows that were changed, but keep the call that was enqueued before the change."""
 
 
 async def enqueue_rows(
@@ -85,9 +88,9 @@ async def enqueue_rows(
 ) -> EnqueuedRows:
     """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
 
-    Without `skip_bad`, one bad row prevents all new calls. `options` may name the batch. Raises CampaignFileError with
-    the bad rows. Raises InvalidInputError if the store does not have the calls that Airflow's task state (`saved`)
-    names.
+    Without `skip_bad`, one bad row prevents all new calls, and CampaignFileError is raised with the bad rows. With it,
+    the error is raised only if no row can be called. `options` may name the batch. Airflow's task state (`saved`) names
+    earlier calls; raises InvalidInputError if the store does not have them. Raises RowsChangedError.
     """
     rows, expansion = given.rows, expansion or Expansion()
     enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
@@ -130,7 +133,7 @@ class _Enqueueing:
     expansion: Expansion
 
     async def record(self, rows: Sequence[Mapping[str, Any]], saved: Mapping[str, Any] | None) -> TaskRecord:
-        """Save and return the record of this try and of earlier tries."""
+        """Return the record of earlier tries, with the batch of this try added. Save it if there are rows."""
         record = await load_record(self.queue, self.identity)
         if record is None:
             has_older = bool(
@@ -148,7 +151,7 @@ class _Enqueueing:
     async def plan(
         self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow], record: TaskRecord
     ) -> _Plans:
-        """Return the planned action for each row, without changing anything."""
+        """Return the planned action for each row. Nothing is changed yet."""
         older = await self._older_calls(rows, requested) if record.has_older_calls else {}
         by_called: defaultdict[str, list[RequestedRow]] = defaultdict(list)
         for row in requested:
@@ -210,7 +213,7 @@ class _Enqueueing:
     async def _older_calls(
         self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow]
     ) -> dict[str, list[Job]]:
-        """Return calls that an older release made, found by unique key, or by phone number within the task's batch."""
+        """Return the calls of an older release: those with its unique keys, and those to these numbers in the batch."""
         keys = [older_key(rows[row.place], self.identity) for row in requested]
         owners = await key_owners(self.queue, keys)
         jobs = await self.queue.store.jobs.get([job_id for job_id, _ in owners.values()])
@@ -226,7 +229,7 @@ class _Enqueueing:
         return {called: [by_id[job_id] for job_id in sorted(by_id)] for called, by_id in found.items()}
 
     async def _replace(self, plans: _Plans) -> None:
-        """Cancel the waiting calls of changed rows. Calls that have been sent in the meantime are kept."""
+        """Cancel the waiting calls in `replace`, and add their rows to `make`. Calls sent meanwhile are kept."""
         ids = [str(call.job_id) for _, call in plans.replace]
         cancelled = await cancel_calls(self.queue, ids, reason=REPLACED)
         left = await self.queue.store.jobs.get([job_id for job_id in ids if job_id not in cancelled])
@@ -271,7 +274,7 @@ def _log_errors(errors: Sequence[Finding]) -> None:
 
 
 def _sentence(found: Finding) -> str:
-    """Return a finding as a sentence with its row and, if it has one, its column: "row 3: batch_id must be empty"."""
+    """Return a finding as text, such as "row 3: batch_id must be empty". A finding may have no column (`batch_id`)."""
     return f"row {found.row}: {f'{found.column} ' if found.column else ''}{found.message}"
 
 

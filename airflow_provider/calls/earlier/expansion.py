@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _NOT_CLEARED = frozenset(
     {"success", "failed", "skipped", "upstream_failed", "deferred", "up_for_reschedule", "up_for_retry"}
 )
-"""States of instances that have run. A cleared instance is in none of them until it has claimed its calls again."""
+"""States of instances that have run. A cleared instance is in another state until it has run again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 A map index does not identify a call: if a cleared task expands [X, A, B] instead of [A, B], A and B get other indexes.
 A phone number does not identify a call either: two instances may call the same one. Each instance therefore claims an
 ordinal for its number, and keeps the ordinal in all tries. After a clear, the instances claim ordinals again, beginning
-with the ordinals of calls that rang. So even if fewer instances call a number than before, it does not ring again.
+with the ordinals of calls that rang. So a number does not ring again, even if fewer instances call it than before.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class _Claim:
     ordinals: list[int]
 
     def next_ordinal(self, known: int) -> None:
-        """Drop the first ordinal. If none is left, go on with the next one that is not below `known`.
+        """Drop the first ordinal, which another instance has claimed. If it was the last one, add a higher ordinal.
 
-        `known` is the number of ordinals whose calls were looked up.
+        Calls were looked up for the ordinals below `known`, so the added ordinal is `known` or higher.
         """
         last = self.ordinals.pop(0)
         if not self.ordinals:
@@ -106,7 +106,7 @@ async def _settle(
 async def _kept(
     queue: CallQueue, identity: TaskIdentity, indexes: Collection[int | None], expansion: Expansion
 ) -> set[int | None]:
-    """Return the other instances that have run, and were not cleared together with this one. They keep their calls."""
+    """Return the other instances that keep their calls, because they have run and were not cleared with this one."""
     others = [index for index in indexes if index is not None and index != identity.map_index]
     keys = {_claimed_key(identity, index): index for index in others if expansion.has_run(index)}
     cleared = await queue.store.records.get(NAMESPACE, list(keys), now=queue.store.clock.now())
@@ -127,7 +127,7 @@ def _own(identity: TaskIdentity, claim: _Claim) -> str:
 
 
 def _claimed_key(identity: TaskIdentity, index: int) -> str:
-    """Return the key of the record that shows that an instance has claimed its calls since the last clear."""
+    """Return the key of a record. The record exists if the instance has claimed its calls since the last clear."""
     return f"{identity.scope()}/{identity.clear_number}/claimed/{index}"
 
 

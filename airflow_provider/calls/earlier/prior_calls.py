@@ -13,14 +13,15 @@ from voiceflow_worker import CallQueue, Job, JobState, telephone_of
 
 AT_ONCE = 500
 MARGIN = 2
-"""The number of consecutive free ordinals that end a search for calls. A removed row may leave a shorter gap."""
+"""The number of consecutive free ordinals that end a search for calls. Calls may follow a single free ordinal, which a
+removed row has left."""
 
 
 class Condition(Enum):
     """The progress of a prior call.
 
-    A row whose content matches no prior call gets, of the calls that are left, the one whose condition comes first in
-    this list.
+    First, rows get the prior calls with the same content. The other rows then get the remaining calls, in the order of
+    these conditions.
     """
 
     RANG = auto()
@@ -51,7 +52,7 @@ class PriorCall:
     """One of a task's calls to a number, or for a row's own key. The call may not exist yet.
 
     `called` names the number or the key, and `ordinal` numbers the calls of that name from 0. `generation` is the
-    number of earlier calls that this call replaced, and -1 if the call does not exist yet.
+    number of earlier calls that this call replaced; a call that does not exist yet has -1.
     """
 
     called: str
@@ -154,7 +155,7 @@ async def prior_calls(
 
 
 def _alive(generations: Sequence[tuple[str, str]], jobs: Mapping[str, Job]) -> tuple[str, str]:
-    """Of calls that replaced each other, return the newest that rang, else the newest that waits, else the newest."""
+    """From calls that replaced each other, return the newest that rang, else the newest waiting, else the newest."""
     for condition in (Condition.RANG, Condition.WAITING):
         for each in reversed(generations):
             if (job := jobs.get(each[0])) is not None and condition_of(job) is condition:
@@ -195,11 +196,11 @@ MOST_GENERATIONS = 64
 """The largest number of generations of a call. Nobody clears a task that often."""
 
 KeyOf = Callable[[int], str]
-"""A function that returns the unique key of a call for a generation."""
+"""A function that returns the unique key of a call for a generation (the number of calls that it replaced)."""
 
 
 async def newest_call(queue: CallQueue, key_of: KeyOf) -> tuple[int, Job | None]:
-    """Return how often a call was replaced, and the job of the newest call. If there is no call, return 0 and None.
+    """Return how often a call was replaced, and the job of its newest replacement; 0 and None if there is no call.
 
     If the call was pruned, its job has only the fields that are stored with the unique key.
     """

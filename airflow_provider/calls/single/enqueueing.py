@@ -41,13 +41,14 @@ async def enqueue_once(
 ) -> Job:
     """Return the job of this task instance. If no try has enqueued a job yet, enqueue one.
 
-    An earlier job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task
-    cancelled the job, or the number or the text of the call was changed. But a new text does not replace a call that
-    a person cancelled. With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in doubt. An
-    instance of a mapped task is identified by the number that it calls, not by its map index.
+    A job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task cancelled the
+    job, or the number or the text of the call was changed. (A call that a person cancelled is not replaced for a new
+    text.) With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in doubt. An instance of a
+    mapped task is identified by the number that it calls, not by its map index.
 
-    Raises InvalidInputError if the number was changed after the earlier number was called, or if the store does not
-    have the call that Airflow's task state (`saved`) names. Errors of `CallQueue.enqueue` are passed on.
+    Raises InvalidInputError if the number was changed after the earlier number was called. Airflow's task state
+    (`saved`) names an earlier call; raises InvalidInputError if the store has no call of this instance. Errors of
+    `CallQueue.enqueue` are passed on.
     """
 
     async def enqueue(generation: int) -> Job:
@@ -116,7 +117,7 @@ def _is_replaced(job: Job, identity: TaskIdentity, on_clear: OnClear) -> bool:
 
 
 async def _cancelled(queue: CallQueue, job: Job, *, reason: str) -> Job:
-    """Cancel the job if it has not been sent, and return the job."""
+    """Cancel the job if it has not been sent, and return the job as it is now."""
     if job.state.is_final:
         return job
     try:

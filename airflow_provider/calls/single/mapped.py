@@ -30,9 +30,9 @@ async def mapped_keys(
 ) -> KeyOf:
     """Return a function that gives the unique key of this instance's call to `number`, for each generation of the call.
 
-    Instances with the same number have one call each. Unsent calls that this instance no longer requests, and unsent
-    calls of removed instances, are cancelled. Raises InvalidInputError if Airflow's task state (`saved`) has a call,
-    but the store has no call of this instance.
+    Several instances may call the same number; each has a call of its own. Unsent calls that this instance no longer
+    requests, and unsent calls of removed instances, are cancelled. Raises InvalidInputError if Airflow's task state
+    (`saved`) names a call, but the store has no record of this instance.
     """
     record = await load_record(queue, identity)
     if record is None:
@@ -68,7 +68,7 @@ async def mapped_keys(
 
 
 async def _record_of_older_release(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | None:
-    """Return a record of the numbers that an older release called for this map index; None if there are none."""
+    """Return a record with the numbers that an older release called for this map index; None if it called none."""
     keys = [identity.key(generation=generation) for generation in range(MOST_GENERATIONS)]
     owners = await queue.store.jobs.owners(queue.name, keys, now=queue.store.clock.now())
     if not owners:

@@ -90,7 +90,7 @@ def _validated(body: Any) -> CallFlow:
 
 
 def _naming_numbers(findings: Sequence[Finding], body: object) -> list[Finding]:
-    """Return the findings, with the phone number in each message about one, because a mapped task has many numbers."""
+    """Return the findings. A message about a phone number names it, because a mapped task has many numbers."""
     named: list[Finding] = []
     for found in findings:
         place = _NUMBER_AT.fullmatch(found.path or "")

@@ -66,7 +66,7 @@ async def poll(
     """Call `look` until `is_reached` accepts the result, and return this result.
 
     The pauses grow up to `every` seconds. `otherwise` gets each result that is not accepted. An unavailable store is
-    tried again. Raises WaitedTooLongError after `limit`; errors of `stop` and `otherwise` are passed on.
+    tried again. Raises WaitedTooLongError after `limit`, and the errors of `stop.check` and `otherwise`.
     """
     clock = queue.store.clock
     began, pause = clock.monotonic(), FIRST_PAUSE
@@ -117,7 +117,7 @@ async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:
 
 
 async def swept(queue: CallQueue, waited: WaitedCalls, *, policy: CallPolicy) -> WaitStatus:
-    """Return the status of these calls, after a sweep if a call is overdue (its worker died, or no summary came)."""
+    """Return the status of these calls. If a call is overdue (its worker died, or no summary came), sweep first."""
     status = await waited.status(queue)
     if not status.overdue:
         return status

@@ -52,9 +52,9 @@ class WaitStatus:
     """Counts of the calls that a task waits for.
 
     `ended` includes calls that are in doubt for longer than `WaitOptions.patience`. `due` counts calls that may be sent
-    now. `unsent` counts calls that are due, are being sent, or will be due in a few seconds. `overdue` counts calls
-    that are past their time limit, usually because no worker sweeps the queue. `jobs` has the calls themselves, but is
-    empty for a batch.
+    now. `unsent` counts calls that are due, are being sent, or will be due within `GRACE`. `overdue` counts calls whose
+    time limit passed more than `GRACE` ago, usually because no worker sweeps the queue. `jobs` has the calls
+    themselves, but is empty for a batch.
     """
 
     total: int
@@ -131,10 +131,10 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
 
 
 def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
-    """Return whether the task need not wait for this job any longer.
+    """Return whether the task's wait for this job is over.
 
-    True if the job has reached the goal or can no longer reach it, or is in doubt and `patience` has passed since its
-    POST.
+    That is the case if the job has reached the goal or has ended. For a job in doubt, it is the case when `patience`
+    has passed since its POST.
     """
     if job.state is not JobState.IN_DOUBT:
         return _is_over(job.state, options)

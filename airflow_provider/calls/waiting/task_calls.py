@@ -46,7 +46,10 @@ class TaskCalls:
             return await self.calls.status(queue)
 
     async def send_and_wait(self) -> WaitStatus:
-        """Wait until all calls have ended. If this task sends its calls, it sends them meanwhile."""
+        """Wait until all calls have ended. If this task sends its calls, it sends them meanwhile.
+
+        Raises WaitedTooLongError after `limit`.
+        """
         async with self.hook.opened_queue() as queue:
             status = await self.calls.status(queue)
             if status.has_ended:

@@ -53,8 +53,8 @@ async def sending(
 async def worker_for(queue: CallQueue, voice: VoiceClient, settings: Settings, *, batch_id: str | None) -> Worker:
     """Return a worker for one batch. It sweeps the whole queue, and looks for calls in doubt in the log of 8x8.
 
-    A rate, burst or limit of open calls that the connection does not set stays as it is in the queue: a short task must
-    not change the rate of permanent workers.
+    The connection may set a rate, a burst and a limit of open calls. What it does not set stays as it is in the queue,
+    because a short task must not change the rate of permanent workers.
     """
     rate, options = settings.rate, WorkerOptions(burst=settings.burst, max_active=settings.max_active)
     limits = await queue.store.control.limits(queue.name)

@@ -20,7 +20,7 @@ from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 LONG_PROMPT = 600
-"""The most characters of a prompt, about 40 s of speech: after a longer prompt nobody remembers the first key."""
+"""The longest good prompt in characters, about 40 s of speech: after a longer one nobody remembers the first key."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}

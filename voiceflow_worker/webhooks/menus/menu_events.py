@@ -111,10 +111,10 @@ _log = structlog.get_logger("voiceflow.ivr")
 STORING = timedelta(seconds=1)
 """The time to store an answer. A claim lasts as long as the limit of a handler plus this time."""
 IN_ALL = timedelta(seconds=4, milliseconds=500)
-"""The total time for one event. The time of its handler is what is left after other waits, for example while another
-receiver has claimed the event."""
+"""The time for the waits before a handler (one is for another receiver that has claimed the event), and for the handler
+itself."""
 AT_LEAST = timedelta(seconds=1)
-"""The shortest time limit of a handler."""
+"""The time that a handler has even after long waits, unless its own limit is shorter."""
 FRAMES = 4
 """The number of stack frames that are logged when a handler fails."""
 
@@ -225,7 +225,7 @@ class MenuEvents:
 
 
 def _level(result: Result, line: MenuCall) -> int:
-    """The log level for a menu that could not go on.
+    """The log level for a menu that could not go on: an error for a failure, else information.
 
     It is a warning if the job's menu is not served here, because the campaign then loses the answers of its people.
     """
@@ -250,7 +250,7 @@ def _where(error: BaseException) -> str:
 
 
 def key_of(event: CallAction) -> str:
-    """The key of an event, from its session and id. If it has no id: from its session, position, status and digits."""
+    """The key of an event, from its session and its id; without an id, from session, position, status and digits."""
     identity = (
         ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
     )

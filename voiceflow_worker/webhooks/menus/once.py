@@ -25,8 +25,8 @@ class AnswersOnce:
     """The stored answers to events. Every receiver gives the answer that was stored first.
 
     A receiver claims an event before it runs a handler. A claim lasts `claim_for`, which is longer than the time limit
-    of a handler. If the receiver crashes, another receiver can claim the event when the claim has ended, and then runs
-    the handler again. Otherwise the handler runs once.
+    of a handler. If the receiver crashes or cannot store its answer, another receiver can claim the event when the
+    claim has ended, and then runs the handler again. Otherwise the handler runs once.
     """
 
     def __init__(self, store: Store, *, claim_for: timedelta) -> None:
@@ -43,7 +43,8 @@ class AnswersOnce:
     async def turn(self, key: str) -> bytes | None:
         """Claim this event, or wait for the answer of the receiver that has claimed it.
 
-        Returns None if this receiver must answer. Raises StoreUnavailableError after a wait of twice `claim_for`.
+        Returns that answer, or None if the claim succeeded and this receiver must answer. Raises StoreUnavailableError
+        after a wait of twice `claim_for`.
         """
         mine = secrets.token_hex(8)
         gives_up = self._clock.monotonic() + 2 * self._claim_for.total_seconds()

@@ -86,7 +86,7 @@ class PageActing:
         return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
 
     async def told(self, asked: PageRequest, session: PageSession) -> str | None:
-        """The result, in a sentence, of the action that led to this page; None without an action. Raises StoreError."""
+        """A sentence with the result of the action that led to this page; None if no action did. Raises StoreError."""
         told = asked.query.get("told")
         if not told or len(told) > _LONGEST_TOLD:
             return None

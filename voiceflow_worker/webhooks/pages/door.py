@@ -119,7 +119,7 @@ def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page
 
 
 def _way_of(scope: Scope, asked: PageRequest) -> str:
-    """The requested address below /ui, as the browser sent it; empty if the overview should follow the sign-in."""
+    """The address below /ui to which the sign-in leads, as the browser requested it; empty for the overview."""
     if not asked.path or asked.room in {SIGN_IN, SIGN_OUT}:
         path = ""
     else:

@@ -31,7 +31,7 @@ class _Kept:
 
 
 class LiveParts:
-    """A cache of live parts, by key. A part is used for the time `SHARED_FOR`.
+    """A cache of live parts, by key. `SHARED_FOR` after a part was made, the next request makes it again.
 
     Requests that come at the same time wait for one reading of the store. `clock` is a monotonic clock, in seconds.
     """

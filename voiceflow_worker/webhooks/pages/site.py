@@ -52,8 +52,8 @@ class Pages:
     """The ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is for readers, `operator_secret` for operators.
 
     `policy` is the workers' policy. `sender` returns the address of the sender of a request. `time_at_8x8` asks 8x8 for
-    the time (default: the store's clock), by which the pages decide whether 8x8 can still place a call in doubt. A page
-    must be read within `store_limit`. `clock` is a monotonic clock in seconds, by default the store's. Raises
+    the time. By this time (default: the store's clock), the pages decide whether 8x8 can still place a call in doubt. A
+    page must be read within `store_limit`. `clock` is a monotonic clock in seconds, by default the store's. Raises
     SettingsError for an empty secret.
     """
 

@@ -43,7 +43,7 @@ class HoldAction(PageAction):
         return command("hold", queue=subject.one("queue"), batch=subject.exactly("batch") or None, reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Waiting calls do not ring; calls that were sent are not stopped."""
+        """The question before the action. It says how many calls wait and will not ring, and how many are under way."""
         queue, batch, states = await _subject(self._acting, subject)
         waiting = count_of(_waiting(states), "waiting call")
         return Confirmation(
@@ -84,7 +84,7 @@ class ResumeAction(PageAction):
         return command("resume", queue=subject.one("queue"), batch=subject.exactly("batch") or None)
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. After the action, due calls ring if there is no other hold."""
+        """The question before the action. It says which calls will ring, and which other holds remain."""
         queue, batch, states = await _subject(self._acting, subject)
         limits = await queue.store.control.limits(queue.name)
         rate = rate_in_words(limits.rate if limits is not None else None)
@@ -125,7 +125,7 @@ class CancelBatchAction(PageAction):
         return command("calls", "cancel", queue=subject.one("queue"), batch=subject.exactly("batch"), reason="…")
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Waiting calls end; calls that were sent are not stopped."""
+        """The question before the action. It says how many waiting calls will end, and how many are under way."""
         queue, batch, states = await named_batch(self._acting, subject)
         waiting = count_of(_waiting(states), "waiting call")
         return Confirmation(

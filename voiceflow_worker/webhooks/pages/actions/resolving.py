@@ -72,8 +72,7 @@ class ResolveAction(PageAction):
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
 
-        A call also stays in doubt if another of its POSTs is now in doubt: the person decided about the POST that was
-        shown.
+        A call also stays in doubt if its POST in doubt is no longer the one that the person saw and decided about.
         """
         verdict, note = form.one("verdict"), reason_in(form, "note")
         if verdict not in {_PLACED, _NOT_PLACED}:

@@ -145,7 +145,7 @@ class ImportNumbersAction(PageAction):
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Add the numbers. If a line is not a number, skip it if the form allows this; otherwise add nothing."""
+        """Add the numbers in the file. One bad line prevents all, unless the form says to skip bad lines."""
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
         column = form.one("column") or None
@@ -167,7 +167,7 @@ class ImportNumbersAction(PageAction):
 
 
 def _doubts(doubted: Sequence[str]) -> str:
-    """Two sentences on numbers that may have been misread; empty if there are none."""
+    """Two sentences about numbers that may have been misread, for the end of a result; empty without such numbers."""
     if not doubted:
         return ""
     several = count_of(len(doubted), "number")

@@ -14,7 +14,7 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
-"""The largest number of calls in a batch whose hours, countries and attempts are read while somebody waits."""
+"""The largest batch, in calls, whose hours, countries and attempts are counted while somebody waits for the page."""
 
 
 def batch_route(large: LargeBreakdowns) -> PageRoute:

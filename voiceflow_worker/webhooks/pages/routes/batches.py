@@ -32,5 +32,5 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
 
 
 def _place(text: str | None, count: int) -> int:
-    """The index in a list of `count` entries, read from a text; 0 if the text is not such an index."""
+    """The index that a text gives in a list of `count` entries; 0 if the text is not a number below `count`."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 and int(text) < count else 0

@@ -23,7 +23,8 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 CALLS_A_PAGE = 50
 READ_AT_ONCE = 200
 MOST_READ = 4000
-"""The largest number of calls read for a page, if stores cannot check all conditions of the filter (keys, times)."""
+"""The largest number of calls that are read for a page. More are read than shown if the filter has conditions
+that stores cannot check (keys, times)."""
 
 STATES = {
     "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
@@ -45,8 +46,8 @@ _MINUTE = timedelta(minutes=1)
 class CallFilter:
     """A filter of calls. `lets_pass` checks conditions that the store cannot check; None if there are none.
 
-    Calls pass if their last change was between `begin` and `end`. `newest` is an id without a queue: calls with larger
-    ids were created at `end` or later, so they cannot pass, and need not be read.
+    Calls pass if their last change was between `begin` and `end`. `newest` is an id without a queue. Calls with larger
+    ids need not be read: they were created at `end` or later, so their last change was too late as well.
     """
 
     query: Query
@@ -148,9 +149,9 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
 
 
 def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
-    """The begin and the end of the asked period. Mistakes are added to `problems`.
+    """The period that the request asks for: from the time `?from=` to the end of the minute `?until=`.
 
-    The begin is the time in `?from=`. The end is the end of the minute in `?until=`.
+    Returns the start and the end. Each is None if it is missing or cannot be read; mistakes are added to `problems`.
     """
     times: dict[str, datetime] = {}
     for name, length in (("from", timedelta()), ("until", _MINUTE)):
@@ -205,9 +206,10 @@ async def _page(
 
 
 async def _may_have(store: Store, queue: str, query: Query) -> bool:
-    """Whether the queue, or the batch of the query, may have calls with the query's states and outcomes.
+    """Whether the queue (or the batch that the query names) may have calls with the query's states and outcomes.
 
-    The totals show this. Stores have no index of outcomes, so a search would read every call to find nothing.
+    The answer comes from the totals. A search for an outcome that no call has would read every call, because stores
+    have no index of outcomes.
     """
     totals = await store.jobs.totals(queue, batch_id=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)

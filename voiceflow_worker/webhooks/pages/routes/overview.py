@@ -61,7 +61,7 @@ async def _holds(store: Store, queue: str) -> list[Gate]:
 
 
 def _end(queues: Sequence[BatchProgress]) -> datetime | None:
-    """The time at which the last waiting call leaves; None if it is unknown for any queue, or no calls wait."""
+    """The time at which the last waiting call leaves; None if no calls wait, or if one queue's time is unknown."""
     ends = [queue.ends_at for queue in queues if queue.to_send]
     known = [end for end in ends if end is not None]
     return max(known) if known and len(known) == len(ends) else None

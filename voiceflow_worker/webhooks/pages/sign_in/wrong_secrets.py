@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 Address: TypeAlias = IPv4Address | IPv6Address
 MOST_ADDRESSES = 10_000
-"""The largest number of addresses that are counted. The common limit still applies to addresses beyond it."""
+"""The largest number of addresses that are remembered: the latest. The common limit still applies to the others."""
 
 _OF_ONE = (5, 1 / 60)
 """The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
@@ -54,7 +54,7 @@ class WrongSecrets:
 
 
 def _try(tat: float, limit: tuple[int, float], now: float) -> tuple[float, float]:
-    """The time at which the next try is allowed, and the state after that try."""
+    """The time at which the next try is allowed, and the `tat` to store if a try is made now (see `departures`)."""
     found = departures(tat=tat, wanted=1, rate=limit[1], burst=limit[0], now=now, horizon=0)
     return (found.times[0] if found.times else found.next_at), found.tat
 
