@@ -93,6 +93,8 @@ def test_a_file_that_cannot_be_read_is_told_to_scripts_too(voiceflow: Program) -
     assert (ended.document["batch_id"], ended.document["enqueued"]) == ("missing", 0)
     assert [set(finding) for finding in ended.document["findings"]] == [FIELDS]
     assert "missing.csv" in ended.err
+    good = voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY, "--json")
+    assert set(ended.document) == set(good.document)
 
 
 def test_a_csv_needs_something_to_say(voiceflow: Program) -> None:
