@@ -246,3 +246,25 @@ async def test_a_waiting_call_of_an_instance_that_was_not_cleared_is_left_alone(
     await scene.expanded([A, A])
     await scene.instance(0, A, cleared=1, states={0: "running", 1: "deferred"})
     assert await scene.rings(A) == [2]
+
+
+@pytest.mark.parametrize("state", ["up_for_retry", "failed"])
+async def test_a_number_of_a_cleared_instance_that_failed_before_its_call_is_not_called_again(
+    scene: Scene, state: str
+) -> None:
+    await scene.expanded([A])
+    assert await scene.rings(A) == [1]
+    # The instance 0, which now calls X, could not reach the store.
+    await scene.instance(1, A, cleared=1, states={0: state, 1: "running"})
+    await scene.instance(0, X, cleared=1, states={0: "running", 1: "success"})
+    assert await scene.rings(A, X) == [1, 1]
+
+
+async def test_an_instance_that_was_not_cleared_and_tries_again_makes_a_call_if_another_has_taken_its_own(
+    scene: Scene,
+) -> None:
+    await scene.expanded([A, B])
+    assert await scene.rings(A, B) == [1, 1]
+    await scene.instance(1, A, cleared=1, states={0: "up_for_retry", 1: "running"})
+    await scene.instance(0, A, cleared=1, states={0: "running", 1: "success"})
+    assert await scene.rings(A, B) == [2, 1]

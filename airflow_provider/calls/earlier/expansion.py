@@ -19,6 +19,9 @@ _NOT_CLEARED = frozenset(
 )
 """States of instances that have run. A cleared instance is in another state until it has run again."""
 
+_MAYBE_CLEARED = frozenset({"failed", "skipped", "upstream_failed", "up_for_retry"})
+"""States that an instance can also have after a clear without claiming calls, for example if the store is away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
@@ -45,6 +48,10 @@ class Expansion:
     def has_run(self, index: int) -> bool:
         """Return whether an instance has run and was not cleared to run again. Such an instance keeps its call."""
         return self.states is not None and self.states.get(index) in _NOT_CLEARED
+
+    def may_be_cleared(self, index: int) -> bool:
+        """Return whether an instance that has run and has claimed no calls may have been cleared all the same."""
+        return self.states is not None and self.states.get(index) in _MAYBE_CLEARED
 
     async def cancel_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:
         """Cancel the unsent calls of the instances that Airflow has removed. Returns the number of cancelled calls."""

@@ -83,7 +83,8 @@ async def _settle(
         open_to_it = [
             call.ordinal
             for call in sorted(made[claim.called], key=lambda call: _rank(call, before))
-            if holders[call.ordinal] is None and (call.map_index not in kept or call.ordinal == before)
+            if holders[call.ordinal] is None
+            and (call.map_index not in kept or call.ordinal == before or (before < 0 and _may_be_left(call, expansion)))
         ]
         claim.ordinals = own or open_to_it or [len(holders)]
     waiting = list(claims)
@@ -111,6 +112,15 @@ async def _kept(
     keys = {_claimed_key(identity, index): index for index in others if expansion.has_run(index)}
     cleared = await queue.store.records.get(NAMESPACE, list(keys), now=queue.store.clock.now())
     return {index for key, index in keys.items() if key not in cleared}
+
+
+def _may_be_left(call: PriorCall, expansion: Expansion) -> bool:
+    """Return whether the instance of a call that rang may have been cleared, and may now call another number.
+
+    An instance without an earlier call to the number takes over such a call. If the instance of the call was not
+    cleared, and tries again, it makes a new call. So the number rings once for each instance that calls it.
+    """
+    return call.condition is Condition.RANG and call.map_index is not None and expansion.may_be_cleared(call.map_index)
 
 
 def _rank(call: PriorCall, before: int) -> tuple[bool, bool, int, int]:
