@@ -114,16 +114,45 @@ async def test_a_call_that_has_its_entry_leaves_though_the_entries_of_other_call
         await anyio.wait_all_tasks_blocked()
         store.lose(Loss.BEFORE, "jobs.commit", unless={"jobs.commit_locking"}, times=TRIES)
         stored.set()
-        for left in range(TRIES - 1, 0, -1):
-            while store.still_to_lose > left or not clock.sleepers:
-                await checkpoint()
-            clock.advance(SECOND)
-    assert store.still_to_lose == 0
+        await tries_pass(store, clock)
     assert {flight.job.id: flight.job.state for flight in begun} == {
         first.id: JobState.SENDING,
         second.id: JobState.SENDING,
     }
     assert await engine.state(prepared.job) == JobState.LEASED
+
+
+async def test_a_call_that_has_its_entry_leaves_though_the_end_of_another_of_its_worker_cannot_be_stored(
+    store: Restarted, clock: ManualClock
+) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await engine.enqueue(number(0))
+    await engine.enqueue(number(1), valid_for=SECOND)
+    first, expired = sorted(await engine.lease(), key=lambda job: job.destination)
+    clock.advance(SECOND)
+    begun = list[Flight]()
+
+    async def begin() -> None:
+        flights, left = await engine.submitter.begin_at_once([first, expired], leased_at=clock.monotonic())
+        assert left == []
+        begun.extend(flights)
+
+    store.lose(Loss.BEFORE, "jobs.commit", unless={"jobs.commit_locking"}, times=TRIES)
+    async with anyio.create_task_group() as group:
+        group.start_soon(begin)
+        await tries_pass(store, clock)
+    assert [flight.job.id for flight in begun] == [first.id]
+    assert await engine.state(expired) == JobState.LEASED
+
+
+async def tries_pass(store: Restarted, clock: ManualClock) -> None:
+    """Let all tries of a trip to the store fail, as `lose` says, with the time between them."""
+    for left in range(TRIES - 1, 0, -1):
+        while store.still_to_lose > left or not clock.sleepers:
+            await checkpoint()
+        clock.advance(SECOND)
+    while store.still_to_lose:
+        await checkpoint()
 
 
 async def leased_call(engine: Engine, *, valid_for: timedelta | None = None) -> Job:

@@ -37,6 +37,9 @@ class _Wanted:
     locks: bool = False
 
 
+_Stored = Made | StoreError
+"""Whether a move was made, or the error after which this is not known."""
+
 Begun = Job | Made | None
 """A job as `sending`; `Made.NOT_FREE` if nothing was stored for it; None if nothing may be sent for it."""
 
@@ -98,12 +101,12 @@ class Journal:
         return [answer for answer in answers if isinstance(answer, Job)], left
 
     async def _begun(self, wanted: Sequence[_Wanted]) -> list[Begun]:
-        begun: list[Begun] = []
-        for answer in await self._batcher.submit_all(wanted):
-            if isinstance(answer, BaseException):
-                raise answer
-            begun.append(answer)
-        return begun
+        answers = await self._batcher.submit_all(wanted)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        if errors and not any(isinstance(answer, Job) for answer in answers):
+            raise errors[0]
+        # If some jobs have their entries, they leave. The sweep settles those for which there was an error.
+        return [None if isinstance(answer, BaseException) else answer for answer in answers]
 
     async def put_back(self, unsent: Sequence[Unsent]) -> None:
         """Put back leased jobs that were not journalled, and release their numbers."""
@@ -144,10 +147,7 @@ class Journal:
         with suppress(StoreError):
             locked = [(each.job, each.locked_at) for each in [*late, *await self._ended(gone)]]
             await self._numbers.release_unsent(locked, now=self._store.clock.now())
-        return [
-            done if done is Made.NOT_FREE else move.new if done is Made.YES and _leaves(move) else None
-            for _, move, done in results
-        ]
+        return [_begun(move, done) for _, move, done in results]
 
     async def _ended(self, gone: Sequence[_Wanted]) -> list[_Wanted]:
         """The jobs in `gone` that have ended. Another process has changed all jobs in `gone`.
@@ -162,11 +162,11 @@ class Journal:
         ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
         return [each for each in gone if each.job.id in ended]
 
-    async def _write(self, wanted: Sequence[_Wanted], moves: Sequence[Move]) -> Sequence[Made]:
+    async def _write(self, wanted: Sequence[_Wanted], moves: Sequence[Move]) -> Sequence[_Stored]:
         sending = [move.new for move in moves if _leaves(move)]
         if self._guard is None or not sending:
             return await self._stored(wanted, moves)
-        guard, made, written = self._guard, list[Made](), False
+        guard, made, written = self._guard, list[_Stored](), False
 
         async def commit() -> None:
             made.extend(await self._stored(wanted, moves))
@@ -187,29 +187,23 @@ class Journal:
         guard.judge([done is Made.YES for move, done in zip(moves, made, strict=True) if _leaves(move)])
         return made
 
-    async def _stored(self, wanted: Sequence[_Wanted], moves: Sequence[Move]) -> Sequence[Made]:
-        """Whether each move was made. Moves that also lock numbers have a commit of their own."""
+    async def _stored(self, wanted: Sequence[_Wanted], moves: Sequence[Move]) -> Sequence[_Stored]:
+        """Whether each move was made. Moves that also lock numbers have a commit of their own, which comes first."""
         locking = [move for each, move in zip(wanted, moves, strict=True) if each.locks and _leaves(move)]
         plain = [move for each, move in zip(wanted, moves, strict=True) if not (each.locks and _leaves(move))]
-        made: dict[str, Made] = {}
+        made: dict[str, _Stored] = {}
         if locking:
             locked_at = max(each.locked_at for each in wanted)
             made |= zip((move.old.id for move in locking), await self._lock(locking, locked_at), strict=True)
         if plain:
-            ids = [move.old.id for move in plain]
             try:
-                done = [Made.YES if each else Made.STALE for each in await self._commit(plain)]
+                done: list[_Stored] = [Made.YES if each else Made.STALE for each in await self._commit(plain)]
             except StoreError as error:
                 if not locking:
                     raise
-                # The calls with locks are durable, and leave. Without them in the result, they would be in doubt.
-                _log.warning(
-                    "journal entries of calls could not be stored; the calls are not sent now",
-                    jobs=ids,
-                    error=str(error),
-                )
-                done = [Made.NOT_FREE] * len(plain)
-            made |= zip(ids, done, strict=True)
+                # The calls that have their entries leave, whatever becomes of these moves.
+                done = [error] * len(plain)
+            made |= zip((move.old.id for move in plain), done, strict=True)
         return [made[move.old.id] for move in moves]
 
     async def _lock(self, moves: Sequence[Move], locked_at: datetime) -> Sequence[Made]:
@@ -266,6 +260,12 @@ class Journal:
         return await retry_briefly(
             partial(self._store.jobs.commit, moves), clock=self._store.clock, what=f"journal entries: {len(moves)}"
         )
+
+
+def _begun(move: Move, done: _Stored) -> Begun | StoreError:
+    if isinstance(done, StoreError) or done is Made.NOT_FREE:
+        return done
+    return move.new if done is Made.YES and _leaves(move) else None
 
 
 def _leaves(made: Move) -> bool:
