@@ -101,7 +101,7 @@ async def enqueue(
         raise
     except CampaignFileError as error:
         batch_id = rows.batch if rows is not None else None
-        output.document(_unreadable(error, file, batch_id=batch_id, dry_run=dry_run))
+        output.document(_unreadable(error, file, batch_id=batch_id, dry_run=dry_run).as_json())
         raise
     output.document(report.as_json())
     if not output.as_json:
@@ -167,11 +167,21 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         output.say(f"the bad rows are in {rejects}, with the reasons: {remedy}")
 
 
-def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> dict[str, object]:
-    """The JSON document for a file that could not be read: a batch id, counts of 0, and the findings."""
+def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
+    """The report on a file that could not be read: counts of 0, and the findings."""
+    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.campaigns.files.input_file import InputFile
 
-    findings = error.findings or (Finding(file=str(file), message=str(error)),)
-    counts = dict.fromkeys(("enqueued", "duplicates", "suppressed", "rejected", "rows", "valid", "again"), 0)
-    shown = [found.as_json() for found in findings]
-    return {"batch_id": batch_id or InputFile(file).stem, **counts, "dry_run": dry_run, "findings": shown}
+    return EnqueueReport(
+        batch_id=batch_id or InputFile(file).stem or "",
+        enqueued=0,
+        duplicates=0,
+        suppressed=0,
+        rejected=0,
+        findings=tuple(error.findings) or (Finding(file=str(file), message=str(error)),),
+        rows=0,
+        valid=0,
+        again=0,
+        dry_run=dry_run,
+        refused=True,
+    )
