@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -50,8 +51,7 @@ class DrainCheck:
 
         Due jobs behind a hold count only if the hold ends by itself within `SHORT_HOLD`.
         """
-        counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
-        if counts[JobState.LEASED] or counts[JobState.SENDING]:
+        if _are_under_way(await self._counts()):
             return False
         now = self._store.clock.now()
         closed = await self._closed(now)
@@ -62,13 +62,17 @@ class DrainCheck:
         short = [gate for gate in closed if gate.until is not None and gate.until - now <= SHORT_HOLD]
         if short and await self._held(short, soon):
             return False
+        # Counted again: another worker may have leased a job before the due jobs were counted.
+        counts = await self._counts()
+        if _are_under_way(counts):
+            return False
         awaited = counts[JobState.SUBMITTED] and self._policy.outcomes is OutcomeSource.WEBHOOK
         return not (awaited and await self._heartbeats.has_receiver())
 
     async def result(self) -> DrainResult:
         """The jobs that are left now."""
         now = self._store.clock.now()
-        counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
+        counts = await self._counts()
         closed = await self._closed(now)
         held = await self._held(closed, _soon(closed, now))
         return DrainResult(
@@ -79,6 +83,9 @@ class DrainCheck:
             submitted=counts[JobState.SUBMITTED],
         )
 
+    async def _counts(self) -> Mapping[JobState, int]:
+        return await self._store.jobs.count(self._queue, batch_id=self._batch_id)
+
     async def _closed(self, now: datetime) -> list[Gate]:
         # A cancelled batch is not a hold: the drain waits until the sweep has ended its jobs.
         gates = await self._store.control.gates(self._queue)
@@ -86,6 +93,10 @@ class DrainCheck:
 
     async def _held(self, closed: list[Gate], by: datetime) -> int:
         return await held_count(self._store, self._queue, closed, by=by, batch_id=self._batch_id)
+
+
+def _are_under_way(counts: Mapping[JobState, int]) -> bool:
+    return bool(counts[JobState.LEASED] or counts[JobState.SENDING])
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
