@@ -13,13 +13,13 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -32,6 +32,8 @@ from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import Remedy, SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.hiding import HIDDEN, without_secrets
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("voiceflow.witness")
 
@@ -189,6 +191,7 @@ class JournalFile(WitnessJournal):
         self._retention = retention
         self._full = full
         self._part = 0
+        self._path = folder
         self._fd: int | None = None
         self._size = 0
         self._number = 0
@@ -216,13 +219,13 @@ class JournalFile(WitnessJournal):
             hidden.unlink(missing_ok=True)
             raise
         self.close()
-        self._fd, self._number = fd, 0
+        self._fd, self._path, self._number = fd, path, 0
 
     async def append(self, jobs: Sequence[Job]) -> None:
         lines: list[str] = []
         async with self._writing:
-            if self._size >= self._full:
-                with self._reporting():
+            with self._reporting():
+                if self._size >= self._full or await self._on_disk(self._is_gone):
                     await to_thread.run_sync(self.open)
             self._first = self._number + 1
             for job in jobs:
@@ -230,10 +233,7 @@ class JournalFile(WitnessJournal):
                 entry = {"n": self._number, "head": head_of(job), "record": record_of(job), "body": job.body}
                 lines.append(dumps(entry))
             with self._reporting():
-                if time.monotonic() < self._slow_until:
-                    await to_thread.run_sync(self._write_durably, lines)
-                else:
-                    self._write_durably(lines)
+                await self._on_disk(partial(self._write_durably, lines))
 
     def judge(self, kept: Sequence[bool]) -> None:
         numbers = list(enumerate(kept, self._first))
@@ -249,6 +249,22 @@ class JournalFile(WitnessJournal):
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        """Do a short piece of work on the thread of the event loop, or in another thread while the disk is slow."""
+        return await to_thread.run_sync(work) if time.monotonic() < self._slow_until else work()
+
+    def _is_gone(self) -> bool:
+        """Whether the file was deleted or moved, so that no guard would find its entries."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
+                return False
+        _log.warning(
+            "the journal file of this worker was deleted or moved, so a loss of its calls will not be detected; "
+            "a new file begins",
+            file=str(self._path),
+        )
+        return True
 
     def _write_durably(self, lines: Sequence[str]) -> None:
         began = time.monotonic()
