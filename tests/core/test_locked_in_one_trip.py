@@ -85,14 +85,16 @@ async def test_a_restart_that_is_noticed_while_a_call_waits_for_its_entry_is_che
     assert await engine.state(leased[0]) == JobState.LEASED
 
 
-async def test_a_call_that_has_its_entry_leaves_though_the_entries_of_other_calls_cannot_be_stored(
+async def test_a_call_that_has_its_entry_leaves_though_the_end_of_a_prepared_call_cannot_be_stored(
     store: Restarted, clock: ManualClock
 ) -> None:
     engine = Engine(store, ScriptedVoice())
-    for place in range(3):
+    await engine.enqueue(number(0), valid_for=SECOND)
+    (prepared,) = await engine.prepare()
+    for place in (1, 2):
         await engine.enqueue(number(place))
-    (prepared,) = await engine.submitter.prepare(await engine.lease(1), leased_at=store.clock.monotonic())
     first, second = await engine.lease(2)
+    clock.advance(SECOND)
     stored, begun = anyio.Event(), list[Flight]()
 
     async def first_entry(call: StoreCall) -> None:
@@ -197,6 +199,50 @@ async def test_a_call_for_which_a_rate_is_set_before_its_entry_waits_for_a_depar
     job = await leased_call(engine)
     assert await at_once(engine, job) == ([], [job])
     assert await engine.state(job) == JobState.LEASED
+
+
+async def test_a_prepared_call_gets_no_entry_in_a_store_that_was_set_back_since(
+    store: Restarted, clock: ManualClock, tmp_path: Path
+) -> None:
+    voice = ScriptedVoice()
+    engine = Engine(store, voice, witness=JournalFiles(tmp_path / "journals"))
+    await engine.enqueue(number(0))
+    async with engine.at_work():
+        (sent,) = await engine.send()
+        await engine.enqueue(number(1))
+        (prepared,) = await engine.prepare()
+        assert await store.jobs.delete([sent], keep_keys_until=clock.now()) == [True]
+        await engine.submitter.fly(prepared)
+        assert len(voice.placed) == 1
+        assert await engine.state(prepared.job) == JobState.QUEUED
+        locks = await store.records.get(LOCKS, [number(1)], now=clock.now())
+        assert locks == {number(1): f"{prepared.job.id}.1"}
+
+
+async def test_a_prepared_call_gets_no_entry_after_a_restart_that_is_noticed_before_its_entry(
+    store: Restarted, tmp_path: Path
+) -> None:
+    engine = Engine(store, ScriptedVoice(), witness=JournalFiles(tmp_path / "journals"))
+    assert engine.guard is not None
+    guard, stored = engine.guard, anyio.Event()
+
+    async def first_entry(call: StoreCall) -> None:
+        if call.name == "jobs.commit_locking":
+            await stored.wait()
+
+    await engine.enqueue(number(0))
+    await engine.enqueue(number(1))
+    async with engine.at_work():
+        first, second = await engine.prepare()
+        store.before = first_entry
+        async with anyio.create_task_group() as group:
+            for flight in (first, second):
+                group.start_soon(engine.submitter.begin, [flight])
+                await anyio.wait_all_tasks_blocked()
+            guard.restarts += 1
+            stored.set()
+        assert await engine.state(first.job) == JobState.SENDING
+        assert await engine.state(second.job) == JobState.QUEUED
 
 
 async def test_a_call_whose_validity_ends_before_its_entry_ends_without_a_post(

@@ -21,11 +21,11 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.numbers.person_cap import NAMESPACE as PLACES
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.sending.submit import MOST_WORDS
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit, read_person_limit
 from voiceflow_worker.model.jobs.redial import redial_policy
+from voiceflow_worker.model.records.waiting import CAPPED
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict
 
@@ -91,7 +91,7 @@ async def waits(engine: Engine, job: Job) -> Job:
     await engine.send()
     job = await engine.queue.get(job.id)
     assert (job.state, job.post_count) == (JobState.QUEUED, before)
-    assert job.reason == f"its number has had 2 attempts within 1d, {MOST_WORDS}"
+    assert job.reason == f"its number has had 2 attempts within 1d, {CAPPED}"
     return job
 
 

@@ -109,14 +109,11 @@ class TestAnOptOut:
             await here.submitter.fly(each)
         assert len(voice.placed) == 1
 
-    async def test_ends_a_call_that_waits_long_for_its_departure(
-        self, here: Engine, listed: SuppressionList, voice: ScriptedVoice, clock: ManualClock
+    async def test_ends_a_call_that_waits_for_its_departure(
+        self, here: Engine, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
         job = await here.enqueue(ANA)
-        (flight,) = await here.prepare()
-        await listed.add(ANA, reason="asked us")
-        clock.advance(timedelta(seconds=1.1))
-        await here.submitter.fly(flight)
+        await here.suppress_before_departure(ANA, reason="asked us", clock=clock)
         assert voice.placed == []
         ended = await here.queue.get(job.id)
         assert ended.state is JobState.CANCELLED

@@ -12,6 +12,8 @@ from voiceflow_worker.core.events.callers import Callers
 from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.ports import Move
+from voiceflow_worker.core.ports.one_trip import KnownPost, LockingMove
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -57,12 +59,17 @@ def _no_expiry() -> None:
 
 
 def _no_suppression() -> None:
-    """The suppression list is not read."""
+    """The suppression list is not read, neither when numbers are locked nor with the journal entry."""
 
     def standing(self: SuppressionList, numbers: object, entries: object) -> Mapping[str, Any]:
         return {}
 
+    def allowing(of: Callable[[NumberLocks, Move], LockingMove]) -> Callable[[NumberLocks, Move], LockingMove]:
+        return lambda self, made: replace(of(self, made), forbidden_by={})
+
     _break(SuppressionList, "_of", standing)
+    _break(NumberLocks, "locking", allowing(NumberLocks.locking))
+    _break(NumberLocks, "locked", allowing(NumberLocks.locked))
 
 
 def _endless_redials() -> None:
@@ -112,14 +119,15 @@ def _no_guard() -> None:
     async def well(self: RollbackGuard) -> bool:
         return True
 
-    async def nothing(self: RollbackGuard) -> None:
-        return None
-
     async def known(self: RollbackGuard, told: object) -> bool:
         return False
 
+    def any_store(self: RollbackGuard) -> KnownPost:
+        return KnownPost("", None, None)
+
     _break(RollbackGuard, "vet", well)
     _break(RollbackGuard, "_check", known)
+    _break(RollbackGuard, "known_post", any_store)
 
 
 SABOTAGE: Mapping[str, Callable[[], None]] = {

@@ -165,9 +165,12 @@ class Commands:
         locked_at, call, has = held.locked_at, held.call, self._has(held)
         assert locked_at is not None
         answers = self._all(
-            lambda side: side.journal.begin([self._of(side, held.jobs)], locked_at=locked_at), loss=loss
+            lambda side: side.journal.begin(
+                [self._of(side, held.jobs)], locked_at=locked_at, check=side.journal.can_lock
+            ),
+            loss=loss,
         )
-        begun = [job for (job,) in answers]
+        begun = [jobs[0] if jobs else None for jobs, _ in answers]
         post = call.begin(self.clock.now(), not_after=locked_at + POLICY.submit_window) if has else None
         for job in begun:
             assert (job is not None) == (post is not None)

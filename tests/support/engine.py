@@ -9,10 +9,13 @@ from typing import Self
 
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job
+from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
+from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness
+from voiceflow_worker.core.ports.one_trip import LockingCommit
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.submit import Flight, Submitter
@@ -110,8 +113,19 @@ class Engine:
 
     async def journal_of(self, flight: Flight) -> Job | None:
         """Write the journal of one call that was prepared."""
-        (job,) = await self._journal.begin([flight.job], locked_at=flight.locked_at)
-        return job
+        check = self._journal.can_lock
+        begun, _ = await self._journal.begin([flight.job], locked_at=flight.locked_at, check=check)
+        return begun[0] if begun else None
+
+    async def suppress_before_departure(self, number: str, *, reason: str, clock: ManualClock) -> None:
+        """Put a number on the suppression list while the call that is due waits for its departure; then send on."""
+        (flight,) = await self.prepare()
+        await SuppressionList(self.store).add(number, reason=reason)
+        if not isinstance(self.store.jobs, LockingCommit):
+            clock.advance(timedelta(seconds=1.1))  # the list is read again
+        await self.submitter.fly(flight)
+        clock.advance(timedelta(seconds=1))
+        await self.send()
 
     async def send(self, limit: int = 10) -> list[Job]:
         """Lease what is due and send it, to the end."""

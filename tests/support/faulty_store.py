@@ -123,10 +123,12 @@ class _Port:
         self._part = part
         self._port = port
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
         if f"{self._part}.{name}" in self._store.lacks:
             raise AttributeError(name)
+        if not callable(method):
+            return method  # a property, such as `can_commit_locking`
 
         def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
             return self._store.call(

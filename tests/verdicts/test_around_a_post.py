@@ -160,7 +160,8 @@ async def test_what_died_after_its_journal_is_in_doubt_and_never_sent(ground: Gr
     await queue_of(ground).enqueue(call())
     await leased(ground)
     journal = Journal(ground.store, POLICY, lease=MOMENT)
-    assert await journal.begin([await only_job(ground)], locked_at=ground.store.clock.now()) != [None]
+    begun, _ = await journal.begin([await only_job(ground)], locked_at=ground.store.clock.now())
+    assert len(begun) == 1
     await passed(ground)
     _, posts = await mended(ground)
     job = await only_job(ground)

@@ -121,6 +121,10 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
         made = await self._link.run_durably("commit", self._keys.queue(moves[0].old.queue), args)
         return [each == 1 for each in made]
 
+    @property
+    def can_commit_locking(self) -> bool:
+        return self._link.has_order  # in a cluster, another server may have the records
+
     async def commit_locking(
         self,
         moves: Sequence[LockingMove],
@@ -131,8 +135,8 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
         known: KnownPost | None,
     ) -> Sequence[Made] | None:
         require_well_formed([each.move for each in moves])
-        if not self._link.has_order:
-            return None  # in a cluster, another server may have the records
+        if not self.can_commit_locking:
+            return None
         await self._registers.note(self._keys.namespaces, namespace)
         others = list(dict.fromkeys(each for move in moves for each in move.forbidden_by))
         args: list[Argument] = [to_micros(now), to_micros(expires_at), self._keys.namespace(namespace)]

@@ -82,6 +82,10 @@ class SqliteJobs(Jobs, LockingCommit):
         changes = await in_slices(writes.encoded_move, moves)
         return await self._writer.carry_out(partial(writes.commit, changes))
 
+    @property
+    def can_commit_locking(self) -> bool:
+        return True
+
     async def commit_locking(
         self,
         moves: Sequence[LockingMove],

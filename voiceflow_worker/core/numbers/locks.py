@@ -129,6 +129,13 @@ class NumberLocks:
         numbers = self._numbers(made.old)
         return LockingMove(made, _next(made.old), numbers, {SUPPRESSED: numbers, BESIDE: beside(numbers)})
 
+    def locked(self, made: Move) -> LockingMove:
+        """The move that begins the next POST of a job that has locked its numbers.
+
+        An entry of the suppression list forbids it.
+        """
+        return LockingMove(made, _next(made.old), (), {SUPPRESSED: list(all_spellings(made.old.parties))})
+
     def end_of(self, locked_at: datetime) -> datetime:
         """The end of the locks that jobs without second parties took at `locked_at`."""
         return self._first_end(locked_at)

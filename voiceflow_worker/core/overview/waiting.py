@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.core.sending.busy_numbers import BUSY_WORDS
-from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW
-from voiceflow_worker.core.sending.submit import MOST_WORDS
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.records.waiting import BUSY, CAPPED, OUTSIDE_WINDOW
 
 _TURN = "for their turn"
 MOST_READ = 2000
@@ -94,9 +92,9 @@ async def read_waiting(
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
     """The field of `WaitingCounts` for a call that a busy number, limit, window or redial keeps back; else None."""
-    if BUSY_WORDS in (job.reason or ""):
+    if BUSY in (job.reason or ""):
         return "number_busy"
-    if MOST_WORDS in (job.reason or ""):
+    if CAPPED in (job.reason or ""):
         return "max_per_person"
     if job.reason == OUTSIDE_WINDOW or not job.may_ring(at=at):
         return "window"

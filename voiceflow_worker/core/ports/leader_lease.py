@@ -10,7 +10,7 @@ from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"
 LENGTH = timedelta(seconds=30)
-"""The time after which a lease ends if it is not renewed. If its holder is killed, the task waits for this time."""
+"""The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""
 RENEW = timedelta(seconds=10)
 RETRY = timedelta(seconds=1)
 

@@ -99,6 +99,11 @@ class KnownPost:
 class LockingCommit(Protocol):
     """Jobs whose moves can usually be made in one step with the locks on their numbers."""
 
+    @property
+    def can_commit_locking(self) -> bool:
+        """Whether `commit_locking` can work now: False in a cluster, for example, where two servers have the parts."""
+        ...
+
     async def commit_locking(
         self,
         moves: Sequence[LockingMove],

@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voiceflow_worker.core.ports.moves import Event, Move
-from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.records.facts import Facts, facts_of_each
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.text.storable import checked_text
+
+if TYPE_CHECKING:
+    from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
 
 
 @dataclass(frozen=True, slots=True)

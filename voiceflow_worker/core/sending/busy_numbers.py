@@ -10,11 +10,10 @@ from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import spread
 from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.records.waiting import BUSY
 
 NUMBER_BUSY = timedelta(seconds=2)
 """The time that a job waits if its number is busy with another call."""
-BUSY_WORDS = "is busy with another call"
-"""The words in the reason of every job that waits because its number, or its second party's, is busy."""
 LONGEST_LINE = timedelta(minutes=1)
 """The longest wait of a job behind other jobs that its worker has leased for the same busy number."""
 
@@ -37,5 +36,5 @@ def in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: dat
 def _busy_words(job: Job, number: str) -> str:
     second = next((each for each in job.parties[1:] if number in spellings(each)), None)
     if second is None:
-        return f"its number {BUSY_WORDS}"
-    return f"its second party {second} {BUSY_WORDS} ({Remedy.SHARE_NUMBER})"
+        return f"its number {BUSY}"
+    return f"its second party {second} {BUSY} ({Remedy.SHARE_NUMBER})"

@@ -45,8 +45,8 @@ class PeakLatency:
 HORIZON = timedelta(milliseconds=100)
 """How long in advance a departure time is taken from the store, in addition to the time to prepare a call.
 
-It is short because the store or the worker may stall. Departure times that pass meanwhile are lost, so that fewer calls
-leave than the rate allows.
+It is short because departure times that pass while the store or the worker stalls are lost: fewer calls then leave than
+the rate allows.
 """
 
 STALE = timedelta(milliseconds=20)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,32 +16,34 @@ from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.moves import move
-from voiceflow_worker.core.ports.one_trip import LockingCommit, Made
+from voiceflow_worker.core.ports.one_trip import LockingCommit, LockingMove, Made
 from voiceflow_worker.core.ports.retrying import gather, retry_briefly
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.records.waiting import OUTSIDE_WINDOW
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.journal")
-
-OUTSIDE_WINDOW = "waits for its calling window to open"
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     job: Job
     locked_at: datetime
-    locks: bool = False
+    checked: Callable[[Move], LockingMove] | None
+    """Makes of the entry a move that the store makes only after its own checks; None for an entry without them."""
 
 
 _Stored = Made | StoreError
 """Whether a move was made, or the error after which this is not known."""
 
-Begun = Job | Made | None
+_Answer = Job | Made | None
 """A job as `sending`; `Made.NOT_FREE` if nothing was stored for it; None if nothing may be sent for it."""
+Begun = tuple[list[Job], list[Job]]
+"""Jobs that are `sending`, and jobs for which nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,43 +72,37 @@ class Journal:
         self._guard = guard
         self._numbers = NumberLocks(store.records, policy)
         self._locking = store.jobs if isinstance(store.jobs, LockingCommit) else None
-        self._batcher: Batcher[_Wanted, Begun] = Batcher(self._flush)
-
-    async def begin(self, jobs: Sequence[Job], *, locked_at: datetime) -> list[Job | None]:
-        """Journal the next POSTs of leased jobs whose numbers were locked at `locked_at`, durably and in one commit.
-
-        The submit window begins at `locked_at`, so that no POST outlives the lock on its number. A POST that is delayed
-        beyond the window gets its journal entry, but is not sent.
-
-        Returns each job as `sending`, or None if nothing may be sent for it: another writer changed the job first, the
-        job's validity has passed (it ends), or its calling window has closed (it waits for the next opening). Raises
-        `StoreError` when it is not known whether the entries were stored. Nothing may be sent then.
-        """
-        answers = await self._begun([_Wanted(job, locked_at) for job in jobs])
-        return [answer if isinstance(answer, Job) else None for answer in answers]
+        self._batcher: Batcher[_Wanted, _Answer] = Batcher(self._flush)
 
     @property
     def can_lock(self) -> bool:
-        """Whether `lock_and_begin` may be used now. If not, numbers are locked first, and then `begin` is called."""
-        return self._locking is not None and (self._guard is None or self._guard.is_vetted)
+        """Whether `begin` can `lock` and `check` now, in the step that stores the entries."""
+        can_lock = self._locking is not None and self._locking.can_commit_locking
+        return can_lock and (self._guard is None or self._guard.is_vetted)
 
-    async def lock_and_begin(self, jobs: Sequence[Job], *, locked_at: datetime) -> tuple[list[Job], list[Job]]:
-        """Lock the numbers of leased jobs without second parties and journal their POSTs, in one durable step.
+    async def begin(
+        self, jobs: Sequence[Job], *, locked_at: datetime, lock: bool = False, check: bool = False
+    ) -> Begun:
+        """Journal the next POSTs of leased jobs, durably and in one commit.
 
-        Returns the jobs that are `sending`, and the jobs for which nothing was stored. The number of such a job may be
-        busy or on the suppression list, or the store may have been set back. Raises `StoreError` as `begin` does.
+        Their numbers were locked at `locked_at`. With `lock`, they are locked now, in the same step (for jobs without a
+        second party). With `lock` or `check`, an entry is stored only if the suppression list has no number of its job,
+        and the store was not set back. The submit window begins at `locked_at`, so that no POST outlives the lock on
+        its number. A POST that is delayed beyond the window gets its journal entry, but is not sent.
+
+        Returns the jobs that are `sending`, and the jobs for which nothing was stored, because a number is listed or
+        busy, or the store may have been set back. For all other jobs, nothing may be sent: another writer changed the
+        job first, the job's validity has passed (it ends), or its calling window has closed (it waits for the next
+        opening). Raises `StoreError` when it is not known whether the entries were stored. Nothing may be sent then.
         """
-        answers = await self._begun([_Wanted(job, locked_at, locks=True) for job in jobs])
-        left = [job for job, answer in zip(jobs, answers, strict=True) if answer is Made.NOT_FREE]
-        return [answer for answer in answers if isinstance(answer, Job)], left
-
-    async def _begun(self, wanted: Sequence[_Wanted]) -> list[Begun]:
-        answers = await self._batcher.submit_all(wanted)
+        checked = self._numbers.locking if lock else self._numbers.locked if check else None
+        answers = await self._batcher.submit_all([_Wanted(job, locked_at, checked) for job in jobs])
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         if errors and not any(isinstance(answer, Job) for answer in answers):
             raise errors[0]
         # If some jobs have their entries, they leave. The sweep settles those for which there was an error.
-        return [None if isinstance(answer, BaseException) else answer for answer in answers]
+        left = [job for job, answer in zip(jobs, answers, strict=True) if answer is Made.NOT_FREE]
+        return [answer for answer in answers if isinstance(answer, Job)], left
 
     async def put_back(self, unsent: Sequence[Unsent]) -> None:
         """Put back leased jobs that were not journalled, and release their numbers."""
@@ -136,7 +132,7 @@ class Journal:
             ]
         )
 
-    async def _flush(self, wanted: Sequence[_Wanted]) -> list[Begun | BaseException]:
+    async def _flush(self, wanted: Sequence[_Wanted]) -> list[_Answer | BaseException]:
         moves = [self._entry(each) for each in wanted]
         made = await self._write(wanted, moves)
         results = list(zip(wanted, moves, made, strict=True))
@@ -188,33 +184,39 @@ class Journal:
         return made
 
     async def _stored(self, wanted: Sequence[_Wanted], moves: Sequence[Move]) -> Sequence[_Stored]:
-        """Whether each move was made. Moves that also lock numbers have a commit of their own, which comes first."""
-        locking = [move for each, move in zip(wanted, moves, strict=True) if each.locks and _leaves(move)]
-        plain = [move for each, move in zip(wanted, moves, strict=True) if not (each.locks and _leaves(move))]
+        """Whether each move was made. Moves that `lock` or `check` have a commit of their own, which comes first."""
+        can_lock = self.can_lock
+        locking: list[LockingMove] = []
+        plain: list[Move] = []
         made: dict[str, _Stored] = {}
+        for each, entry in zip(wanted, moves, strict=True):
+            if each.checked is None or not _leaves(entry):
+                plain.append(entry)
+            elif can_lock:
+                locking.append(each.checked(entry))
+            else:
+                # The guard noticed a restart of the server while this job waited: its checks come first.
+                made[entry.old.id] = Made.NOT_FREE
         if locking:
             locked_at = max(each.locked_at for each in wanted)
-            made |= zip((move.old.id for move in locking), await self._lock(locking, locked_at), strict=True)
+            made |= zip((each.move.old.id for each in locking), await self._lock(locking, locked_at), strict=True)
         if plain:
             try:
                 done: list[_Stored] = [Made.YES if each else Made.STALE for each in await self._commit(plain)]
             except StoreError as error:
-                if not locking:
+                if not made:
                     raise
                 # The calls that have their entries leave, whatever becomes of these moves.
                 done = [error] * len(plain)
             made |= zip((move.old.id for move in plain), done, strict=True)
         return [made[move.old.id] for move in moves]
 
-    async def _lock(self, moves: Sequence[Move], locked_at: datetime) -> Sequence[Made]:
+    async def _lock(self, moves: Sequence[LockingMove], locked_at: datetime) -> Sequence[Made]:
         if self._locking is None:
             raise RuntimeError("this store cannot lock numbers and commit moves in one step")
-        if not self.can_lock:
-            # The guard noticed a restart of the server while these jobs waited: its checks come first.
-            return [Made.NOT_FREE] * len(moves)
         lock = partial(
             self._locking.commit_locking,
-            [self._numbers.locking(move) for move in moves],
+            moves,
             namespace=LOCKS,
             expires_at=self._numbers.end_of(locked_at),
             now=self._store.clock.now(),
@@ -262,7 +264,7 @@ class Journal:
         )
 
 
-def _begun(move: Move, done: _Stored) -> Begun | StoreError:
+def _begun(move: Move, done: _Stored) -> _Answer | StoreError:
     if isinstance(done, StoreError) or done is Made.NOT_FREE:
         return done
     return move.new if done is Made.YES and _leaves(move) else None

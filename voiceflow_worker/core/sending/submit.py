@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
-from typing import TypeVar
 
 import anyio
 import structlog
@@ -22,7 +21,7 @@ from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.sending.busy_numbers import in_line
 from voiceflow_worker.core.sending.departures import Departure, Departures
-from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal, Unsent
+from voiceflow_worker.core.sending.journal import Begun, Journal, Unsent
 from voiceflow_worker.core.sending.reply import EarlyHold, Reply, hold_of
 from voiceflow_worker.core.sending.unsettled import LAST_WORD, UnsettledVerdicts, cancellations
 from voiceflow_worker.core.settling.changes import Changes
@@ -34,16 +33,18 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.spellings import all_spellings
+from voiceflow_worker.model.records.waiting import CAPPED, OUTSIDE_WINDOW
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
-
-T = TypeVar("T")
 
 _log = structlog.get_logger("voiceflow.submit")
 
-MOST_WORDS = "the most for one person"
-"""The words in the reason of every job that waits because its person has had all allowed attempts."""
+_CHECKED_AGAIN = (
+    "held back: just before it left, its number was put on the suppression list, or the store was restarted"
+)
+_STOPPED = "its worker was stopped"
 LIST_AGE = timedelta(seconds=1)
-"""If the suppression list was read longer ago than this, it is read again before a call is journalled."""
+"""If a store cannot check the suppression list with the journal entry, a call is journalled at most this long after the
+list was read. Otherwise the list is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,11 @@ class Submitter:
     async def begin_at_once(self, jobs: Sequence[Job], *, leased_at: float) -> tuple[list[Flight], Sequence[Job]]:
         """Lock the numbers of leased jobs that may leave now, and journal their POSTs, in one trip to the store.
 
-        Returns their flights, and the jobs that must be taken through `prepare`. These are all jobs if there is a rate,
-        a limit per person, or a store that cannot do this in one trip. Otherwise they are the jobs with a second party,
-        a busy or listed number, or a closed calling window. When it is not known whether the journal entries were
-        stored, nothing is sent.
+        Returns the flights of the jobs that were journalled, and the jobs that must be taken through `prepare`. All
+        jobs must be if there is a rate, a limit per person, a hold since `leased_at`, or a store that cannot do this in
+        one trip. Otherwise only some must be, such as those with a second party, a number that is busy or on the
+        suppression list, or a closed calling window. When it is not known whether the journal entries were stored,
+        nothing is sent.
         """
         if not self._journal.can_lock or self._departures.is_paced or self._caps.is_limited:
             return [], jobs
@@ -125,7 +127,7 @@ class Submitter:
         # Taken first, which needs no trip without a rate: if a rate is set meanwhile, a journalled call must not depend
         # on the store once more.
         departures = await self._departures.take(len(fit))
-        begun, left = await self._journalled(partial(self._journal.lock_and_begin, fit, locked_at=now), fit) or ([], [])
+        begun, left = await self._journalled(fit, locked_at=now, lock=True)
         self._departures.preparing.ended(leased_at)
         flights = [Flight(job, departure, leased_at, now) for job, departure in zip(begun, departures, strict=False)]
         done = {job.id for job in fit} - {job.id for job in left}
@@ -173,7 +175,7 @@ class Submitter:
 
     def _capped_words(self) -> str:
         limit = self._policy.max_per_person
-        return "" if limit is None else f"its number has had {limit.in_words()}, {MOST_WORDS}"
+        return "" if limit is None else f"its number has had {limit.in_words()}, {CAPPED}"
 
     async def _vet(self) -> bool:
         return self._guard is None or await self._guard.vet()
@@ -228,13 +230,13 @@ class Submitter:
             return
         if flight.departure is None:
             # Put back, because a hold would not reach a call that waits here.
-            await self._put_back([flight], "the rate leaves no room for the call yet")
+            await self._put_back(_unsent([flight], "the rate leaves no room for the call yet"))
             return
         try:
             await flight.departure.near()
         except cancellations():
             with anyio.move_on_after(LAST_WORD, shield=True):
-                await self._put_back([flight], "its worker was stopped")
+                await self._put_back(_unsent([flight], _STOPPED))
             raise
         for begun in await self.begin([flight]):
             await self._send(begun)
@@ -242,13 +244,15 @@ class Submitter:
     async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
         """Write the journal entries of calls that were prepared together and leave now. Returns those that may be sent.
 
-        When it is not known whether the journal entries were stored, nothing is sent.
+        When it is not known whether the journal entries were stored, nothing is sent. A call whose number was put on
+        the suppression list meanwhile goes back to the queue, and ends when it is prepared again.
         """
         if not flights:
             return []
         jobs: Sequence[Job] = [flight.job for flight in flights]
         first = flights[0]
-        if self._store.clock.now() - first.locked_at > LIST_AGE:
+        check = self._journal.can_lock
+        if not check and self._store.clock.now() - first.locked_at > LIST_AGE:
             # The store is slow, or the departure was far ahead.
             try:
                 listed = await self._suppression.standing(_numbers(jobs))
@@ -260,29 +264,33 @@ class Submitter:
                 return []
             except cancellations():
                 with anyio.move_on_after(LAST_WORD, shield=True):
-                    await self._put_back(flights, "its worker was stopped")
+                    await self._put_back(_unsent(flights, _STOPPED))
                 raise
         if self._holds.closed_since(first.leased_at):
-            left = {job.id for job in jobs}
-            held = [flight for flight in flights if flight.job.id in left]
-            await self._put_back(held, f"held before it left: {self._holds.reason}")
+            unlisted = {job.id for job in jobs}
+            held = [flight for flight in flights if flight.job.id in unlisted]
+            await self._put_back(_unsent(held, f"held before it left: {self._holds.reason}"))
             return []
-        begun = await self._journalled(partial(self._journal.begin, jobs, locked_at=first.locked_at), jobs)
+        begun, left = await self._journalled(jobs, locked_at=first.locked_at, check=check)
+        # Their locks stay: in a store that was set back, a lock may be that of a call that the store has lost.
+        await self._put_back([Unsent(job, _CHECKED_AGAIN, wait=LIST_AGE) for job in left])
         departures = {flight.job.id: flight.departure for flight in flights}
-        return [replace(first, job=job, departure=departures[job.id]) for job in begun or () if job is not None]
+        return [replace(first, job=job, departure=departures[job.id]) for job in begun]
 
-    async def _journalled(self, write: Callable[[], Awaitable[T]], jobs: Sequence[Job]) -> T | None:
-        """The result of `write`, which journals these jobs; None if it is not known whether it did."""
+    async def _journalled(
+        self, jobs: Sequence[Job], *, locked_at: datetime, lock: bool = False, check: bool = False
+    ) -> Begun:
+        """Journal these jobs, as `Journal.begin` does. The result is empty if it is not known whether they were."""
         began = self._departures.journalling.began()
         try:
-            written = await write()
+            written = await self._journal.begin(jobs, locked_at=locked_at, lock=lock, check=check)
         except StoreError as error:
             _log.warning(
                 "the journal entries of calls could not be stored; the calls are not sent now",
                 jobs=_ids(jobs),
                 error=str(error),
             )
-            return None
+            return [], []
         self._departures.journalling.ended(began)
         return written
 
@@ -307,7 +315,7 @@ class Submitter:
         """When the worker stops, requeue the calls that have not left, if the store answers in time."""
         begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
         with anyio.move_on_after(LAST_WORD, shield=True):
-            await self._put_back([each for each in flights if each.job not in begun], "its worker was stopped")
+            await self._put_back(_unsent([each for each in flights if each.job not in begun], _STOPPED))
             for job in begun:
                 await self._verdicts.settle(job, self._cut_short(PostProgress()))
 
@@ -362,16 +370,20 @@ class Submitter:
         message = "the worker was stopped while the call was on its way"
         return Reply(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
 
-    async def _put_back(self, flights: Sequence[Flight], reason: str) -> None:
+    async def _put_back(self, unsent: Sequence[Unsent]) -> None:
         try:
-            await self._journal.put_back([Unsent(each.job, reason, each.locked_at) for each in flights])
+            await self._journal.put_back(unsent)
         except StoreError as error:
-            jobs = _ids([each.job for each in flights])
+            jobs = _ids([each.job for each in unsent])
             _log.warning(
                 "calls could not be put back in the queue; they are queued again when their leases end",
                 jobs=jobs,
                 error=str(error),
             )
+
+
+def _unsent(flights: Sequence[Flight], reason: str) -> list[Unsent]:
+    return [Unsent(each.job, reason, each.locked_at) for each in flights]
 
 
 def _numbers(jobs: Sequence[Job]) -> Iterator[str]:

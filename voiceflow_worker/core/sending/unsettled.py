@@ -61,7 +61,7 @@ class UnsettledVerdicts:
 
     @property
     def waiting(self) -> int:
-        """The number of calls whose verdict is not stored yet, without the call whose task stores the verdicts."""
+        """The number of calls whose verdict is not stored yet. The call whose task stores them all is not counted."""
         return self._unsettled - self._is_settling
 
     async def settle(self, job: Job, reply: Reply) -> None:

@@ -39,7 +39,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A pure function for one job. If `base` is given, the job as the caller last saw it, the job is not read first."""
+    """A pure function for one job. With `base`, the job as the caller last saw it, no job is read first."""
 
     job_id: str
     apply: Callable[[Job], Job]
