@@ -119,7 +119,7 @@ async def enqueue_file(
         stores = not (dry_run or refused)
         done = 0
         for pack in held:
-            rows = [ReadRow(RawRow(*raw), CheckedCall(*call)) for raw, call in pack]
+            rows = [ReadRow(RawRow._make(raw), CheckedCall._make(call)) for raw, call in pack]
             tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
             done += len(rows)
             if stores and progress is not None:

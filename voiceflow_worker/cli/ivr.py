@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 _KEYS = frozenset("0123456789*#")
-MenuName = Annotated[str, Parameter(name="MODULE:MENU", help="The menu: restaurant:main is `main` in restaurant.py.")]
+MenuName = Annotated[
+    str, Parameter(name="MODULE:MENU", help="The menu, such as restaurant:main for `main` in restaurant.py.")
+]
 DataOption = Annotated[
     list[str] | None,
     Parameter(name="--data", metavar="NAME=VALUE", negative=(), help="A value of the call's data; may be repeated."),

@@ -39,7 +39,7 @@ def load_menus(names: Sequence[str] | None) -> list[Menu]:
     errors = [found for found in check_menus(menus) if found.is_error]
     if errors:
         lines = "\n".join(f"  {found}" for found in errors)
-        raise InvalidInputError(f"the menus {', '.join(names or ())} have errors:\n{lines}")
+        raise InvalidInputError(f"errors were found in {', '.join(names or ())}:\n{lines}")
     return menus
 
 

@@ -53,7 +53,7 @@ class RowOptions:
     Attributes:
         template: A call flow (JSON) with {{column}} in its texts.
         say: Say this text, with {{column}} in it, instead of a --template.
-        ivr: Begin each call with the question of this menu: restaurant:main is `main` in restaurant.py.
+        ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.
         menu: The IVR menu that handles the first key press. [the menu of --ivr]
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
         source: The number to call from, if neither row nor call flow names one. [VOICEFLOW_SOURCE]

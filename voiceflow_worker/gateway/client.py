@@ -89,7 +89,9 @@ class VoiceClient(api.AccountApi):
         allow_plain_http: bool = False,
     ) -> None:
         if transport is not None and (proxy is not None or ssl_context is not None):
-            raise SettingsError("proxy and ssl_context have no effect on a given transport: set them in the transport")
+            raise SettingsError(
+                "proxy and ssl_context cannot be given together with transport: set them in the transport"
+            )
         checked_duration("connect_timeout", connect_timeout)
         checked_duration("read_timeout", read_timeout)
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:

@@ -113,7 +113,9 @@ class Rehearsal:
         Raises InvalidInputError when there was no bridge.
         """
         if self._bridged is None:
-            raise InvalidInputError("there was no bridge: after_bridge() follows an answer that calls somebody")
+            raise InvalidInputError(
+                "there was no bridge: use after_bridge() only right after an answer that bridges to another party"
+            )
         codes = {BridgeResult.DONE: 200, BridgeResult.BUSY: 486, BridgeResult.NO_ANSWER: 480, BridgeResult.FAILED: 503}
         event = CallAction(client_action_id=self._bridged, sip_code=codes[BridgeResult(result)])
         return await self._hear(self._menus.plan(event, self._caller))

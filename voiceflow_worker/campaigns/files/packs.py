@@ -26,7 +26,7 @@ class Packs:
         try:
             pickle.dump(rows, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         except OSError as error:
-            remedy = f"{error.strerror}; make room there, or set TMPDIR to another folder"
+            remedy = f"{error.strerror}; free space in the temporary folder, or set TMPDIR to another"
             raise OSError(error.errno, remedy, tempfile.gettempdir()) from error
         self._packs += 1
         self._rows += len(rows)

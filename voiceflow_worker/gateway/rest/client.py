@@ -81,7 +81,7 @@ class RestClient:
     ) -> Answer:
         """Send a request once.
 
-        With `absent`, a 404 is returned as an answer, unless it is about the sub-account; otherwise it raises an error.
+        A 404 raises an error. With `absent`, it is returned as an answer instead, unless it is about the sub-account.
         `secret` is a part of the body, such as a password. No error contains it, even if a server has sent it back.
         """
         extensions = {"timeout": dict(self.timeouts)}

@@ -20,7 +20,7 @@ _BUFFER = 16 * 1024  # bytes; an answer to a call has a few hundred
 
 
 class Keeper(Protocol):
-    """A keeper of a connection until it is certain that the answer belongs to its request."""
+    """Holds a connection back until it is certain that its last answer belongs to its request."""
 
     def given_back(self, give_back: Callable[..., None]) -> None:
         """Keep the connection, and call `give_back(should_close=...)` later."""

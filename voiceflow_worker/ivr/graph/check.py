@@ -126,7 +126,7 @@ class _Walk:
         for edge in edges:
             named = f"handler {edge.handler}" if edge.handler else "handler"
             if edge.lacks_menu:
-                missing = f"the {named} returns a menu that is not in leads_to, and not served: add it to leads_to"
+                missing = f"the {named} returns a menu that is neither in leads_to nor served: add it to leads_to"
                 yield _warning(missing, path=f" {edge.keys}")
             elif not edge.is_declared:
                 missing = f"the {named} declares no steps: annotate its return type, or give leads_to"

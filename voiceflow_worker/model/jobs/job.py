@@ -286,7 +286,7 @@ class Job:
 
     @property
     def placed_post(self) -> Post | None:
-        """The newest POST since the last redial that is known to have been placed."""
+        """Of the POSTs since the last redial, the newest that is known to have been placed; None if there is none."""
         return next((post for post in reversed(self.posts) if post.redial == self.redials and post.was_placed), None)
 
     @property

@@ -95,7 +95,7 @@ class Verdict:
 
 
 HoldHearer = Callable[[Hold], Awaitable[None]]
-"""A function to which a gateway reports the hold of an answer before the verdict is known."""
+"""A function to which a gateway reports the hold that an answer calls for, before the verdict on its POST is known."""
 HoldReader = Callable[[], Awaitable[str | None]]
 """A function that returns the reason of a hold that was ordered after the lease of the call; None if there is none."""
 
@@ -121,6 +121,6 @@ class PostProgress:
         return None if self._held is None else await self._held()
 
     async def hold(self, hold: Hold) -> None:
-        """Report the hold of an answer whose verdict is not known yet."""
+        """Report the hold that an answer calls for, before the verdict on its POST is known."""
         if self._on_hold is not None:
             await self._on_hold(hold)

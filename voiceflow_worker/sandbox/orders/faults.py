@@ -58,7 +58,7 @@ class Place(StrEnum):
     ARRIVAL = "arrival"
     """The headers of the request have come, and the body has not been read. The call is not placed."""
     BEFORE = "before"
-    """The whole request has come, and no call is placed. If the fault is a delay, the call is placed after it."""
+    """The whole request has come, and the call is not placed. A delay places it afterwards; no other fault does."""
     AFTER = "after"
     """The call is placed."""
 

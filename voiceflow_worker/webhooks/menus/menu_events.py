@@ -109,7 +109,7 @@ class MenuMetrics:
 _log = structlog.get_logger("voiceflow.ivr")
 
 STORING = timedelta(seconds=1)
-"""The time to store an answer. A claim lasts as long as the limit of a handler plus this time."""
+"""The time allowed for storing an answer. A claim on an event lasts for the time limit of a handler plus this time."""
 IN_ALL = timedelta(seconds=4, milliseconds=500)
 """The time for the waits before a handler (one is for another receiver that has claimed the event), and for the handler
 itself."""

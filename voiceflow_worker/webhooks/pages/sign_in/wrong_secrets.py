@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 Address: TypeAlias = IPv4Address | IPv6Address
 MOST_ADDRESSES = 10_000
-"""The largest number of addresses that are remembered: the latest. The common limit still applies to the others."""
+"""The most addresses that are remembered. The oldest is forgotten first, and then has only the common limit."""
 
 _OF_ONE = (5, 1 / 60)
 """The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
