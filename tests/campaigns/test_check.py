@@ -53,6 +53,16 @@ def test_every_bad_row_is_reported_with_its_place(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("readable", [1, 99, 100, 101, 250])
+def test_the_rows_before_one_that_ends_the_reading_are_reported(readable: int, tmp_path: Path) -> None:
+    path = tmp_path / "campaign.csv"
+    rows = [f"none,Customer {row}" for row in range(readable)]
+    path.write_bytes("\n".join(["destination,name", *rows, ""]).encode() + b"+6587654321,\xff\n")
+    report = check_file(path, OPTIONS, now=NOW)
+    assert (report.rows, report.bad) == (readable, readable)
+    assert "is not UTF-8" in report.findings[-1].message
+
+
 def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_judged(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,priority\nnone,Ana,\n+6587654321,Ben,high\n+6587654321,Cleo,\n")
     report = check_file(path, now=NOW)

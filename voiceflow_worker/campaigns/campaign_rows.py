@@ -28,6 +28,10 @@ from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.duration import LONGEST
 
+_AT_ONCE = 100
+"""The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
+caches. When each row passed all steps before the next row, reading took a fifth longer."""
+
 
 class CampaignRows:
     """The rows of a campaign file, each with its call or its errors. They can be iterated only once.
@@ -72,9 +76,11 @@ class CampaignRows:
         """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""
         seen = SeenKeys()
         found_any = False
-        for raw in self.source:
+        for raws in _in_parts(self.source):
             found_any = True
-            yield self._against_earlier(self._read(raw), seen)
+            values = [self._values(raw) for raw in raws]
+            rows = [self._read(raw, own) for raw, own in zip(raws, values, strict=True)]
+            yield from [self._against_earlier(row, seen) for row in rows]
         if not found_any:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
@@ -86,18 +92,22 @@ class CampaignRows:
         found = self._repeats.finding(file=self.file)
         return () if found is None else (found,)
 
-    def _read(self, raw: RawRow) -> ReadRow:
-        if raw.problems:
+    def _read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
+        if values is None:
             unreadable = tuple(
                 Finding(file=self.file, row=raw.number, column=column, code=raw.code, message=message)
                 for column, message in raw.problems
             )
             return ReadRow(raw=raw, findings=unreadable)
-        read = self._maker.read(raw, self._values(raw))
+        read = self._maker.read(raw, values)
+        if self._is_table and not read.findings:
+            return read
         findings = (*self._unused_keys(raw), *filter(self._is_new, read.findings))
         return read if findings == read.findings else read._replace(findings=findings)
 
-    def _values(self, raw: RawRow) -> RowValues:
+    def _values(self, raw: RawRow) -> RowValues | None:
+        if raw.problems:
+            return None
         if self._is_table:
             return self._csv(raw)
         return json_values(raw, is_body=self._options.template is None)
@@ -178,6 +188,22 @@ class CampaignRows:
         new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
         self._unused.update(new)
         return tuple(self._unused_column(name, raw.number) for name in new)
+
+
+def _in_parts(source: Iterable[RawRow]) -> Iterator[list[RawRow]]:
+    """Lists of at most `_AT_ONCE` rows. If the rest of the file cannot be read, the rows before it come first."""
+    part: list[RawRow] = []
+    try:
+        for raw in source:
+            part.append(raw)
+            if len(part) == _AT_ONCE:
+                yield part
+                part = []
+    except CampaignFileError:
+        yield part
+        raise
+    if part:
+        yield part
 
 
 open_campaign = CampaignRows

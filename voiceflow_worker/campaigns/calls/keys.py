@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from array import array
 
 _KEY, _BODY, _LINE = 16, 8, 6
 """The sizes of the three parts of an entry, in bytes."""
 _ENTRY = _KEY + _BODY + _LINE
+_STARTS = struct.Struct(f">I{_ENTRY - 4}x")
+"""The first four bytes of an entry, which decide its place in the table."""
 
 
 def row_key(batch_id: str, canonical: str) -> str:
@@ -58,7 +61,11 @@ class SeenKeys:
         return place
 
     def _grow(self) -> None:
-        self._table = array("I", bytes(8 * len(self._table)))
-        for number in range(self._count):
-            mark = bytes(self._entries[number * _ENTRY : number * _ENTRY + _KEY])
-            self._table[self._place_of(mark)] = number + 1
+        table = array("I", bytes(8 * len(self._table)))
+        last = len(table) - 1
+        for number, (start,) in enumerate(_STARTS.iter_unpack(self._entries), 1):
+            place = start & last
+            while table[place]:
+                place = (place + 1) & last
+            table[place] = number
+        self._table = table

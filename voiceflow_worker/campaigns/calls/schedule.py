@@ -52,6 +52,8 @@ def read_schedule(
     else:
         own = read_valid_until(body.get("validUntil"))  # a malformed time is reported with the body
         column = None
+        if own is None and options.valid_for is None:
+            return schedule
     path = "$.validUntil" if column is None else None
     found = partial(Finding, column=column, path=path, code=VALIDITY_EXPIRED)
     problem = time_problem("the validity's end", own)
