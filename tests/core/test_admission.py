@@ -73,6 +73,17 @@ async def test_it_is_refused_alone_and_among_others(queue: CallQueue, what: str)
     assert await queue.find() == []
 
 
+async def test_the_errors_of_several_calls_are_reported_in_their_order(queue: CallQueue) -> None:
+    good, late = CallRequest(flow=flow(number(1))), CallRequest(flow=flow(number(2)), valid_until=LONG_AGO)
+    blank = CallRequest(flow=flow(number(3)), unique_key=" ")
+    with pytest.raises(CallFlowError) as caught:
+        await queue.enqueue_many([late, blank, good, blank, late])
+    assert [found.message.partition(":")[0] for found in caught.value.findings] == [
+        f"call {place}" for place in (0, 1, 3, 4)
+    ]
+    assert await queue.find() == []
+
+
 async def test_a_validity_without_end_is_refused(queue: CallQueue) -> None:
     for valid_for in (timedelta.max, timedelta(days=365 * 1000)):
         with pytest.raises(InvalidInputError, match="valid_for"):

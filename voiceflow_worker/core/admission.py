@@ -149,18 +149,17 @@ class Admitter:
         enqueued.
         """
         now = self._store.clock.now()
-        jobs: list[Job] = []
-        findings: list[Finding] = []
-        for place, (ids, request) in enumerate(zip(self._ids(requests, now), requests, strict=True)):
+        calls: dict[int, CheckedCall] = {}
+        errors: dict[int, InvalidInputError] = {}
+        for place, request in enumerate(requests):
             try:
-                jobs.append(self._job(CheckedCall.of(request, self._encoder), ids, now))
+                calls[place] = CheckedCall.of(request, self._encoder)
             except InvalidInputError as error:
-                if len(requests) == 1:
-                    raise
-                found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
-                findings += [replace(each, message=f"call {place}: {each.message}") for each in found]
-        if findings:
-            raise CallFlowError(findings)
+                errors[place] = error
+        made, refused = self._jobs(calls, now)
+        if errors or refused:
+            raise _joined({**errors, **refused}, len(requests))
+        jobs = list(made.values())
         if jobs and all(job.batch_id is None for job in jobs):
             enqueued = await self._enqueue_unless_listed(jobs, now)
             if enqueued is not None:
@@ -177,12 +176,9 @@ class Admitter:
         """
         now = self._store.clock.now()
         results = [AdmissionResult()] * len(calls)
-        jobs: dict[int, Job] = {}
-        for place, (ids, call) in enumerate(zip(self._ids(calls, now), calls, strict=True)):
-            try:
-                jobs[place] = self._job(call, ids, now)
-            except CallFlowError as error:
-                results[place] = AdmissionResult(findings=error.findings)
+        jobs, refused = self._jobs(dict(enumerate(calls)), now)
+        for place, error in refused.items():
+            results[place] = AdmissionResult(findings=error.findings)
         for place, number in (await self._suppressed(jobs)).items():
             results[place] = AdmissionResult(suppressed=number)
             del jobs[place]
@@ -203,13 +199,21 @@ class Admitter:
             break
         return results
 
-    def _ids(self, wanted: Sequence[object], now: datetime) -> list[tuple[str, str]]:
-        count = len(wanted)
-        return list(zip(new_job_ids(self._queue, count, at=now), new_revisions(count), strict=True))
-
-    def _job(self, call: CheckedCall, ids: tuple[str, str], now: datetime) -> Job:
-        job_id, revision = ids
-        return new_job(call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial)
+    def _jobs(
+        self, calls: Mapping[int, CheckedCall], now: datetime
+    ) -> tuple[dict[int, Job], Mapping[int, CallFlowError]]:
+        """The jobs of these calls, and the errors of the calls that cannot become jobs, by the same keys."""
+        jobs: dict[int, Job] = {}
+        errors: dict[int, CallFlowError] = {}
+        ids = zip(new_job_ids(self._queue, len(calls), at=now), new_revisions(len(calls)), strict=True)
+        for (place, call), (job_id, revision) in zip(calls.items(), ids, strict=True):
+            try:
+                jobs[place] = new_job(
+                    call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial
+                )
+            except CallFlowError as error:
+                errors[place] = error
+        return jobs, errors
 
     async def _enqueue_unless_listed(self, jobs: Sequence[Job], now: datetime) -> Sequence[Enqueued] | None:
         """Enqueue these jobs in one trip; None if the store cannot do this, or if it lists a number."""
@@ -268,17 +272,20 @@ def new_job(
     if findings:
         raise CallFlowError(findings)
     due_at = max(at, call.not_before) if call.not_before else at
-    opening = first_opening(
-        call.window, number=call.destination, time_zone=call.time_zone, at=due_at, valid_until=call.valid_until
-    )
-    if opening.problem is not None:
-        raise CallFlowError([opening.problem])
+    time_zone = call.time_zone
+    if call.window is not None:
+        opening = first_opening(
+            call.window, number=call.destination, time_zone=time_zone, at=due_at, valid_until=call.valid_until
+        )
+        if opening.problem is not None:
+            raise CallFlowError([opening.problem])
+        due_at, time_zone = opening.at, opening.time_zone
     return _made(
         {
             "id": job_id,
             "queue": queue,
             "state": JobState.QUEUED,
-            "due_at": opening.at,
+            "due_at": due_at,
             "revision": revision,
             "priority": call.priority,
             "batch_id": call.batch_id,
@@ -290,13 +297,24 @@ def new_job(
             "source": call.source,
             "created_at": at,
             "not_before": call.not_before,
-            "time_zone": opening.time_zone,
+            "time_zone": time_zone,
             "redial": call.redial if call.redial is not None else redial,
             "window": call.window,
             "data": call.data,
             "menu": call.menu,
         }
     )
+
+
+def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInputError:
+    """The one error for `count` requests, from the errors of some of them, by their places."""
+    if count == 1:
+        return errors[0]
+    findings: list[Finding] = []
+    for place, error in sorted(errors.items()):
+        found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
+        findings += [replace(each, message=f"call {place}: {each.message}") for each in found]
+    return CallFlowError(findings)
 
 
 _made = maker(Job, {})
