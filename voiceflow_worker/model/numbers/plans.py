@@ -142,7 +142,7 @@ def _dialled(plan: PhoneMetadata) -> re.Pattern[str]:
 
 
 def _region(plan: PhoneMetadata) -> _Region:
-    usual = (plan.toll_free, plan.voip, plan.personal_number, plan.uan, plan.fixed_line, plan.mobile)
+    usual = (plan.mobile, plan.fixed_line, plan.toll_free, plan.voip, plan.personal_number, plan.uan)
     unusual = (plan.premium_rate, plan.shared_cost, plan.pager, plan.voicemail)
     general = _any((plan.general_desc,))
     return _Region(
