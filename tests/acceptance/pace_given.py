@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import threading
@@ -12,6 +13,8 @@ from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends.redis.connection.scripts import script
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_TAKE = {script("take").sha, json.dumps(script("take").text)[1:-1]}
+"""The script that gives departure times, by its digest and as MONITOR writes its text."""
 
 
 class Given:
@@ -26,11 +29,11 @@ class Given:
     def read(self, line: str) -> None:
         """Read one line of MONITOR: a `take`, and then what the script wrote of the queue's pace."""
         words = _WORD.findall(line)
-        if script("take").sha in words:
-            self._asked = (int(words[-3]), float(words[-2]))
-        elif script("configure").sha in words:
-            self._asked = None  # a take that found no room wrote nothing: what comes now is no answer to it
-        elif "[0 lua]" in line and words[:1] == ["HSET"] and words[1].endswith(":pace"):
+        if "[0 lua]" not in line:
+            # A script is sent as a text if the server does not know its digest. A take that finds no room, or that the
+            # server does not know, writes nothing: what the next command writes is no answer to it.
+            self._asked = (int(words[-3]), float(words[-2])) if _TAKE & {*words[1:2]} else None
+        elif words[:1] == ["HSET"] and words[1].endswith(":pace"):
             told = dict(zip(words[2::2], map(float, words[3::2]), strict=True))
             # One that finds no room writes nothing; a worker that starts writes the pace as it stands.
             if self._asked is not None and told["tat"] != self._tat:
