@@ -64,14 +64,14 @@ def read_schedule(
     return schedule
 
 
-def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
+def fit_window(schedule: Schedule, window: CallWindow, *, number: str | None, now: datetime) -> None:
     """Add a finding if the window does not open while the row is valid.
 
     The window applies in the time zone of the row, else of the options, else of the telephone number. The schedule
     gets this zone. A schedule with errors is not changed, nor is one whose validity has passed.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
-    if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):
+    if number is None or has_passed or any(found.is_error for found in schedule.findings):
         return
     opening = first_opening(
         window,

@@ -103,7 +103,7 @@ def can_be_spoken(text: object) -> TypeGuard[str]:
         and "{{" not in text
         and not text.isspace()
         and text != ""
-        and (text.isprintable() or unspeakable(text) is None)  # `isprintable` is faster
+        and unspeakable(text) is None
     )
 
 

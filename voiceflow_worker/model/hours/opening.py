@@ -25,15 +25,13 @@ class Opening:
 
 
 def first_opening(
-    window: CallWindow | None, *, number: str, time_zone: str | None, at: datetime, valid_until: datetime | None
+    window: CallWindow, *, number: str, time_zone: str | None, at: datetime, valid_until: datetime | None
 ) -> Opening:
-    """The first time, from `at` on, at which a call to this number may ring; `at` itself without a window.
+    """The first time, from `at` on, at which a call to this number may ring.
 
     The hours of the window are local time in `time_zone`. Without `time_zone`, they are local time at the number, if
     its digits determine the time zone. Never raises: problems are findings.
     """
-    if window is None:
-        return Opening(at=at, time_zone=time_zone)
     name, problem = _zone_for(number, time_zone)
     zone = zone_named(name) if name is not None else None
     if zone is None:
