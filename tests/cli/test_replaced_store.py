@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.cli.eight_by_eight import running
-from tests.cli.running import Program, Spawned
+from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, url_of
 from tests.support.waiting import wait_until
+from voiceflow_worker.backends.sqlite import open_sqlite
+from voiceflow_worker.cli.crew import Crew, crew
 from voiceflow_worker.sandbox import Sandbox
 
 COUNT = 40
@@ -33,6 +37,28 @@ def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None
         assert "was replaced while this process had it open" in ended.err
         # What had its journal entry by then may still leave; it does not go on.
         assert len(eight.sandbox.ledger) <= replaced_at + 2
+
+
+@pytest.mark.beside
+def test_a_process_that_starts_later_sends_nothing_from_the_copy(voiceflow: Program) -> None:
+    folder, store = voiceflow.folder, url_of(voiceflow.folder)
+    enqueued(folder, COUNT)
+    assert voiceflow("backup", "copy.db", "--store", store).code == 0
+
+    async def replaced_before_they_open_it() -> Crew:
+        async with open_sqlite(store) as opened:
+            (folder / "copy.db").rename(folder / "calls.db")
+            async with crew(2, options={"store": store, "rate": "10"}, drain=False, file=opened.file) as workers:
+                with anyio.fail_after(TIMEOUT):
+                    await workers.ended()
+        return workers
+
+    with running(Sandbox(api_key="key-1")) as eight, pytest.MonkeyPatch.context() as environment:
+        for name, value in eight.environment.items():
+            environment.setenv(name, value)
+        workers = asyncio.run(replaced_before_they_open_it())
+        assert workers.exit_code == 3
+        assert len(eight.sandbox.ledger) == 0
 
 
 @pytest.mark.beside

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
+from voiceflow_worker.backends.sqlite.file.same_files import Identity
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.output import Output
 
@@ -53,15 +54,17 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> AsyncGenerator[Crew]:
-    """Start `count` workers with these options, each in a process of its own.
+async def crew(
+    count: int, *, options: Mapping[str, object], drain: bool, file: Identity | None
+) -> AsyncGenerator[Crew]:
+    """Start `count` workers with these options, each in a process of its own. They open no store in another file than `file`.
 
     The workers are stopped and awaited at the end of the block. If this process is killed, they stop by themselves.
     """
     # -P: the child imports nothing from the working directory. It is left out if this process imports from there.
     safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
     command = [sys.executable, *safe, "-m", "voiceflow_worker.cli.crew_member"]
-    order = json.dumps({"options": dict(options), "drain": drain}).encode() + b"\n"
+    order = json.dumps({"options": dict(options), "drain": drain, "file": file}).encode() + b"\n"
     processes: list[Process] = []
     group = Crew(processes)
     try:

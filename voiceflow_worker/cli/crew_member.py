@@ -25,7 +25,7 @@ async def _work(order: str) -> None:
     settings = settings_from(**wanted["options"])
     log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid(), secrets=settings.secrets())
     async with (
-        opened_worker(settings) as worker,
+        opened_worker(settings, file=wanted["file"] and tuple(wanted["file"])) as worker,
         signals_to(lambda _: worker.stop()),
         anyio.create_task_group() as group,
     ):

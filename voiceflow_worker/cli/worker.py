@@ -127,11 +127,14 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
 async def _send_in_processes(
     output: Output, calls: CallQueue, settings: Settings, *, options: dict[str, object], count: int, drain: bool
 ) -> ExitCode:
+    from voiceflow_worker.backends.sqlite.store import SqliteStore
     from voiceflow_worker.cli.crew import crew
     from voiceflow_worker.cli.drain_report import tell_drained
     from voiceflow_worker.core.overview.drain import DrainCheck
 
-    async with crew(count, options=options, drain=drain) as workers:
+    # A process that starts after the file was replaced would send the calls of a copy again.
+    file = calls.store.file if isinstance(calls.store, SqliteStore) else None
+    async with crew(count, options=options, drain=drain, file=file) as workers:
 
         def stop(times: int) -> None:
             if times == 1:

@@ -17,6 +17,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Worker
 from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.same_files import GLANCE_EVERY
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreReplacedError
@@ -140,3 +141,16 @@ async def enqueue(store: Store, count: int) -> None:
     await engine.queue.enqueue_many(
         [CallRequest(flow=flow(number(place)), unique_key=f"key-{place}") for place in range(count)]
     )
+
+
+@pytest.mark.parametrize("way", [another_file, no_file, renamed])
+async def test_another_process_opens_the_same_file_or_none(path: Path, way: Callable[[Path], None]) -> None:
+    async with open_sqlite(f"sqlite:///{path}") as store:
+        async with open_sqlite(f"sqlite:///{path}", file=store.file) as same:
+            assert same.file == store.file
+        way(path)
+        left = sorted(path.parent.iterdir())
+        with pytest.raises(StoreReplacedError, match="restore a backup"):
+            async with open_sqlite(f"sqlite:///{path}", file=store.file):
+                raise AssertionError("another file was opened")
+        assert sorted(path.parent.iterdir()) == left  # no file was made

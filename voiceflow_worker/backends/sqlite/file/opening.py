@@ -21,7 +21,7 @@ from voiceflow_worker.backends.sqlite.file.faults import (
     translated,
     translating,
 )
-from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
+from voiceflow_worker.backends.sqlite.file.same_files import Identity, SameFiles
 from voiceflow_worker.backends.sqlite.file.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
 from voiceflow_worker.backends.sqlite.file.statements import script, statements
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
@@ -45,8 +45,10 @@ _TRIES = 3
 T = TypeVar("T")
 
 
-def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles]:
+def open_file(path: Path, *, patience: timedelta, file: Identity | None = None) -> tuple[Connection, SameFiles]:
     """Open a store for writing. Returns the connection and the identity of the store's files.
+
+    With `file`, no other file than this one is opened or made: raises StoreReplacedError.
 
     A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
     `patience` while another process has the file locked. Raises a StoreError, which names the file and a remedy. After
@@ -57,8 +59,11 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
     try:
         with translating(path):
             for _ in range(_TRIES):
-                _create(path)
-                files = SameFiles(path)
+                if file is None:
+                    _create(path)
+                files = SameFiles(path, file)
+                if file is not None:
+                    files.require_file()
                 db = _opened(path, patience)
                 if files.opened():
                     return db, files

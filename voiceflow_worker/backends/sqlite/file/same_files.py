@@ -21,14 +21,15 @@ class SameFiles:
     """The identities of the store's file, its -wal file and its -shm file, at the time when the store was opened.
 
     If one of these files is replaced or removed, there are two stores: this process and other processes do not see each
-    other's writes. So each transaction that writes checks the files first.
+    other's writes. So each transaction that writes checks the files first. `file` is the file that another process has
+    opened at this path, and that this process must open too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: Identity | None = None) -> None:
         self.path = path
         real = path.resolve()  # SQLite keeps the -wal file beside the file itself, not beside a link to it
         self._log, self._index = log_of(real), index_of_log(real)
-        self._file = identity(path)
+        self.file = identity(path) if file is None else file
         self._log_was: Identity | None = None
         self._index_was: Identity | None = None
         self._glanced_at = float("-inf")
@@ -36,7 +37,7 @@ class SameFiles:
     def opened(self) -> bool:
         """Record which -wal and -shm files SQLite has opened. Returns whether the store's file is still the same."""
         self._log_was, self._index_was = identity(self._log), identity(self._index)
-        return identity(self.path) == self._file
+        return identity(self.path) == self.file
 
     def require(self) -> None:
         """Raise StoreReplacedError if one of the files was removed or replaced."""
@@ -47,7 +48,7 @@ class SameFiles:
 
     def require_file(self) -> None:
         """Raise StoreReplacedError if the store's file was removed or replaced."""
-        if (now := identity(self.path)) != self._file:
+        if (now := identity(self.path)) != self.file:
             raise _replaced(self.path, self.path, gone=now is None)
 
     def glance(self) -> None:
