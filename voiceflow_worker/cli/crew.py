@@ -57,8 +57,9 @@ class Crew:
 async def crew(
     count: int, *, options: Mapping[str, object], drain: bool, file: Identity | None
 ) -> AsyncGenerator[Crew]:
-    """Start `count` workers with these options, each in a process of its own. They open no store in another file than `file`.
+    """Start `count` workers with these options, each in a process of its own.
 
+    They open no store in another file than `file`.
     The workers are stopped and awaited at the end of the block. If this process is killed, they stop by themselves.
     """
     # -P: the child imports nothing from the working directory. It is left out if this process imports from there.

@@ -43,6 +43,16 @@ INSERT INTO lanes (queue, batch, priority, due_at, id)
 SELECT queue, coalesce('=' || batch_id, ''), priority, min(due_at), '' FROM jobs WHERE state = 'queued'
 GROUP BY queue, batch_id, priority;
 
+-- name: job_triggers
+-- The triggers of the jobs.
+SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'jobs';
+
+-- name: enter
+-- What the trigger job_enters_lane does, for the first of many new jobs of a lane.
+INSERT INTO lanes (queue, batch, priority, due_at, id) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (queue, batch, priority) DO UPDATE SET due_at = excluded.due_at, id = excluded.id
+    WHERE (excluded.due_at, excluded.id) < (lanes.due_at, lanes.id);
+
 -- name: next_priority
 -- The next lower priority that lanes of a queue have: an index seek, so priorities far in the future cost nothing.
 SELECT max(priority) FROM lanes INDEXED BY lanes_to_lease
