@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,14 +21,30 @@ from voiceflow_worker.errors import StoreReadOnlyError
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(("is_slow", "fails"), [(False, False), (True, False), (True, True)])
+HERE, THREAD = True, False
+QUICK = [0.0005] * 10
+
+
+@pytest.mark.parametrize(
+    ("takes", "written"),
+    [
+        (QUICK, [HERE] * 10),
+        ([*QUICK, 0.005, *QUICK], [HERE] * 21),  # a single hitch
+        ([0.3, *QUICK], [HERE, *[THREAD] * 10]),
+        ([0.02, *QUICK], [HERE, *[THREAD] * 10]),
+        ([0.004] * 10, [*[HERE] * 6, *[THREAD] * 4]),
+    ],
+)
+@pytest.mark.parametrize("fails", [False, True])
 async def test_a_slow_disk_does_not_hold_up_the_event_loop_again(
-    is_slow: bool, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    takes: Sequence[float], written: Sequence[bool], fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, synced, looked = threading.get_ident(), list[bool](), list[bool]()
-    sync, same = os.fdatasync, os.path.samestat
+    sync, same, now = os.fdatasync, os.path.samestat, 1000.0
 
     def noted(fd: int) -> None:
+        nonlocal now
+        now += takes[len(synced)]
         synced.append(threading.get_ident() == here)
         if fails:
             raise OSError("Input/output error")
@@ -39,14 +56,37 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop_again(
 
     monkeypatch.setattr(os.path, "samestat", noted_look)
     monkeypatch.setattr(os, "fdatasync", noted)
-    monkeypatch.setattr(witness, "QUICK", -1.0 if is_slow else 60.0)
+    monkeypatch.setattr(witness, "time", SimpleNamespace(monotonic=lambda: now))
     file = await JournalFiles(tmp_path).begin("reminders", "worker", retention=timedelta(days=1))
-    for _ in range(3):
+    for _ in takes:
         with pytest.raises(StoreReadOnlyError) if fails else nullcontext():
             await file.append([sample_job()])
     file.close()
-    assert synced == ([True, False, False] if is_slow else [True, True, True])
-    assert looked == (synced[:1] if fails else synced)  # after a failure, a new file begins in any case
+    if fails:  # each time, a new file begins, which takes longer than an entry
+        assert synced == [HERE, *[THREAD] * (len(takes) - 1)]
+        assert looked == [HERE]
+    else:
+        assert synced == looked == written
+
+
+async def test_a_disk_that_was_slow_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, synced, now = threading.get_ident(), list[bool](), 1000.0
+    sync = os.fdatasync
+
+    def noted(fd: int) -> None:
+        nonlocal now
+        now += 0.0005 if synced else 0.02
+        synced.append(threading.get_ident() == here)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    monkeypatch.setattr(witness, "time", SimpleNamespace(monotonic=lambda: now))
+    file = await JournalFiles(tmp_path).begin("reminders", "worker", retention=timedelta(days=1))
+    for pause in [0, 0, 0, witness.SLOW_FOR, 0]:
+        now += pause
+        await file.append([sample_job()])
+    file.close()
+    assert synced == [HERE, THREAD, THREAD, HERE, HERE]
 
 
 def deleted(folder: Path) -> None:
