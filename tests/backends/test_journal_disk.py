@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from voiceflow_worker.backends import witness
+from voiceflow_worker.backends import disk_speed, witness
 from voiceflow_worker.backends.contract import sample_job
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.errors import StoreReadOnlyError
@@ -56,7 +56,8 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop_again(
 
     monkeypatch.setattr(os.path, "samestat", noted_look)
     monkeypatch.setattr(os, "fdatasync", noted)
-    monkeypatch.setattr(witness, "time", SimpleNamespace(monotonic=lambda: now))
+    for timed in (witness, disk_speed):
+        monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
     file = await JournalFiles(tmp_path).begin("reminders", "worker", retention=timedelta(days=1))
     for _ in takes:
         with pytest.raises(StoreReadOnlyError) if fails else nullcontext():
@@ -80,9 +81,10 @@ async def test_a_disk_that_was_slow_is_tried_again(tmp_path: Path, monkeypatch: 
         sync(fd)
 
     monkeypatch.setattr(os, "fdatasync", noted)
-    monkeypatch.setattr(witness, "time", SimpleNamespace(monotonic=lambda: now))
+    for timed in (witness, disk_speed):
+        monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
     file = await JournalFiles(tmp_path).begin("reminders", "worker", retention=timedelta(days=1))
-    for pause in [0, 0, 0, witness.SLOW_FOR, 0]:
+    for pause in [0, 0, 0, disk_speed.SLOW_FOR, 0]:
         now += pause
         await file.append([sample_job()])
     file.close()

@@ -26,6 +26,7 @@ import anyio
 import structlog
 from anyio import to_thread
 
+from voiceflow_worker.backends.disk_speed import DiskSpeed
 from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessFile, WitnessJournal
 from voiceflow_worker.core.ports.record_set import report_unreadable
@@ -42,15 +43,6 @@ FULL = 16 * MEGABYTE
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
 MOST = 1024 * MEGABYTE
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
-QUICK = 0.002
-"""A disk is quick while a write usually takes at most this many seconds. The event loop then writes without a thread.
-
-In a measurement, a thread took 0.5 ms to begin; the disk took 0.15 ms to write one entry, and 0.6 ms to write 40.
-"""
-SLOW_FOR = 30.0
-"""Seconds for which entries are written in another thread after a disk was slow."""
-_NEWEST = 1 / 8
-"""The weight of the newest write in the usual time of a write. A single write of 16 ms makes a disk slow."""
 _TAIL = 256 * 1024
 
 
@@ -198,8 +190,7 @@ class JournalFile(WitnessJournal):
         self._size = 0
         self._number = 0
         self._first = 1
-        self._usual_time = 0.0
-        self._slow_until = 0.0
+        self._disk = DiskSpeed()
         self._writing = anyio.Lock()
 
     def open(self) -> None:
@@ -227,10 +218,10 @@ class JournalFile(WitnessJournal):
     async def append(self, jobs: Sequence[Job]) -> None:
         async with self._writing:
             with self._reporting():
-                if self._size >= self._full or time.monotonic() < self._slow_until:
-                    await to_thread.run_sync(self._append, jobs)
-                else:
+                if self._disk.is_quick and self._size < self._full:
                     self._append(jobs)
+                else:
+                    await to_thread.run_sync(self._append, jobs)
 
     def judge(self, kept: Sequence[bool]) -> None:
         numbers = list(enumerate(kept, self._first))
@@ -276,10 +267,7 @@ class JournalFile(WitnessJournal):
             self._write(lines)
             os.fdatasync(self._descriptor)
         finally:  # a disk that fails may be slow too
-            ended = time.monotonic()
-            self._usual_time += (ended - began - self._usual_time) * _NEWEST
-            if self._usual_time > QUICK:
-                self._slow_until = ended + SLOW_FOR
+            self._disk.note(began=began)
 
     def _write(self, lines: Sequence[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode()

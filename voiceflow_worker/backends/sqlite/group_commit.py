@@ -1,8 +1,9 @@
 """Group commit: all waiting operations are written in one transaction, and return when it is on the disk.
 
-The statements run on the thread of the event loop, a few microseconds each. Only commits with an fsync, and waits for
-other processes, are in a second thread. If the statements ran there too, the second thread would wait for Python's lock
-(GIL) at each statement: beside a busy event loop, a batch of 32 moves then took from 4 ms to 3.4 s.
+The statements run on the thread of the event loop, a few microseconds each. So do small commits while the disk is
+quick. Other commits with an fsync are in a second thread, and so are waits for other processes. If the statements ran
+there too, the second thread would wait for Python's lock (GIL) at each of them. Beside a busy event loop, a batch of 32
+moves then took from 4 ms to 3.4 s.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import apsw
 import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from voiceflow_worker.backends.disk_speed import DiskSpeed
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, is_failed_flush, newer_version, translated
 from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
@@ -79,6 +81,8 @@ class GroupCommit:
 
     def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, wake: Callable[[str], None]) -> None:
         self._db = db
+        self._db.leave_log()
+        self._disk = DiskSpeed()
         self._files = files
         self._path = files.path
         self._patience = patience.total_seconds()
@@ -90,6 +94,7 @@ class GroupCommit:
         self._group: list[_Ticket[Any]] = []
         self._transaction = Transaction(db)
         self._durably = True
+        self._is_large = False
         self._flush_failed = False
         self._steps: Generator[None] = self._carry_out()
         self._resting = anyio.Event()
@@ -189,6 +194,7 @@ class GroupCommit:
         self._group = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_TOGETHER))]
         self._transaction = Transaction(self._db)
         self._steps = self._carry_out()
+        self._is_large = False
         self._go_on()
 
     def _empty_log(self) -> None:
@@ -239,13 +245,14 @@ class GroupCommit:
         try:
             for _ in self._steps:
                 if time.perf_counter() > until:
+                    self._is_large = True
                     self._calls.soon(self._go_on)
                     return
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._finish(error)
             return
-        if self._group and self._durably:
-            self._thread.do(self._commit, self._finish)
+        if self._group and self._durably and not self._can_commit_here:
+            self._thread.do(self._commit_in_thread, self._finish)
             return
         try:
             if self._group:
@@ -255,12 +262,26 @@ class GroupCommit:
         else:
             self._finish(None)
 
+    @property
+    def _can_commit_here(self) -> bool:
+        """Whether a durable commit keeps the event loop waiting only briefly, so that it needs no other thread."""
+        return self._disk.is_quick and not self._is_large and not self._db.is_log_long
+
+    def _commit_in_thread(self) -> None:
+        self._commit()
+        if self._db.is_log_long:
+            self._db.move_log()
+
     def _commit(self) -> None:
+        began = time.monotonic()
         try:
             self._db.run("COMMIT")
         except apsw.IOError as error:
             self._flush_failed = is_failed_flush(error)
             raise
+        finally:
+            if self._durably:
+                self._disk.note(began=began)
         # If the file was replaced meanwhile, other processes do not see the change, so the caller gets an error.
         self._files.require_file()
 

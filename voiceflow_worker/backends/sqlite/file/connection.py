@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 _PAGES_OF_LOG = 1000
-"""The number of pages of the WAL at which a commit moves the WAL into the file."""
+"""The number of pages from which on a WAL is long, and should be moved into the file. SQLite's default is the same."""
 
 Row = tuple[Any, ...]
 Bindings = Sequence[Any] | Mapping[str, Any]
@@ -25,6 +25,8 @@ class Connection:
         # Plans must not depend on the bound values. Otherwise SQLite plans a join again for each row, because its
         # statistics might suggest another plan. This takes 20 µs instead of 2.
         self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        self.is_log_long = False
+        """Whether the WAL was long at the last commit of this connection, if `leave_log` was called."""
 
     def run(self, statements: str, bindings: Bindings = ()) -> None:
         """Execute statements that return no rows."""
@@ -74,9 +76,21 @@ class Connection:
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
     def sync_commits(self, *, wanted: bool) -> None:
-        """Choose whether commits wait for the disk. Commits that do not wait never move the WAL into the file."""
+        """Choose whether commits wait for the disk."""
         self._db.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}", None, can_cache=False)
-        self._db.wal_autocheckpoint(_PAGES_OF_LOG if wanted else 0)
+
+    def leave_log(self) -> None:
+        """Let no commit move the WAL into the file. Each commit updates `is_log_long`; then call `move_log`."""
+        self._db.set_wal_hook(self._note_log)  # in place of SQLite's own hook, which would move it
+
+    def _note_log(self, _: object, __: str, pages: int) -> int:
+        self.is_log_long = pages >= _PAGES_OF_LOG
+        return int(apsw.SQLITE_OK)
+
+    def move_log(self) -> None:
+        """Move as much of the WAL into the file as other connections allow. What is left, or has failed, stays."""
+        with suppress(apsw.Error):
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def empty_log(self) -> None:
         """Move the whole WAL into the file, and empty the WAL. Raises BusyError while another connection uses it."""

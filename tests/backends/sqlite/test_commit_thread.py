@@ -1,0 +1,154 @@
+"""The thread of a commit: the event loop's, unless the commit could keep the event loop waiting."""
+
+# ruff: noqa: ASYNC220, ASYNC240 - a test may look at files, and start a process
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import SimpleNamespace
+
+import apsw
+import pytest
+
+from voiceflow_worker.backends import disk_speed
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.core.ports import Query
+
+pytestmark = pytest.mark.anyio
+HERE, THREAD = True, False
+LONG = 1000
+"""The pages of a long WAL."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncGenerator[SqliteStore]:
+    async with open_sqlite(f"sqlite:///{path}") as opened:
+        yield opened
+
+
+class Watched:
+    """Notes the thread of each commit, and of each move of the WAL into the file. `takes` is the time of a commit."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.commits: list[bool] = []
+        self.moves: list[bool] = []
+        self.takes = 0.0003
+        self.now = 1000.0
+        here, run, move = threading.get_ident(), Connection.run, Connection.move_log
+
+        def noted(db: Connection, statements: str, bindings: object = ()) -> None:
+            if statements == "COMMIT":
+                self.commits.append(threading.get_ident() == here)
+                self.now += self.takes
+            run(db, statements, bindings)  # type: ignore[arg-type]
+
+        def noted_move(db: Connection) -> None:
+            self.moves.append(threading.get_ident() == here)
+            move(db)
+
+        monkeypatch.setattr(Connection, "run", noted)
+        monkeypatch.setattr(Connection, "move_log", noted_move)
+        for timed in (group_commit, disk_speed):
+            monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: self.now, perf_counter=lambda: 0.0))
+
+
+@pytest.fixture
+def watched(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+def pages_of_log(path: Path) -> int:
+    return path.with_name("calls.db-wal").stat().st_size // (4096 + 24)
+
+
+async def test_a_small_commit_on_a_quick_disk_needs_no_thread(store: SqliteStore, watched: Watched) -> None:
+    for number in range(5):
+        await store.jobs.enqueue([sample_job(number)], now=NOW)
+    assert (watched.commits, watched.moves) == ([HERE] * 5, [])
+
+
+async def test_a_slow_disk_keeps_the_event_loop_waiting_once(store: SqliteStore, watched: Watched) -> None:
+    watched.takes = 0.05
+    for number in range(3):
+        await store.jobs.enqueue([sample_job(number)], now=NOW)
+    assert watched.commits == [HERE, THREAD, THREAD]
+
+
+async def test_a_commit_after_several_slices_is_made_in_a_thread(
+    store: SqliteStore, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "_SLICE", -1.0)
+    await store.jobs.enqueue([sample_job(number) for number in range(300)], now=NOW)
+    monkeypatch.setattr(group_commit, "_SLICE", 60.0)
+    await store.jobs.enqueue([sample_job(300)], now=NOW)
+    assert watched.commits == [THREAD, HERE]
+
+
+async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore, watched: Watched, path: Path) -> None:
+    filled = 0
+    while not watched.moves:
+        filled += 1
+        body = random.Random(filled).randbytes(100_000).hex()  # 50 pages
+        await store.jobs.enqueue([sample_job(filled, body=body)], now=NOW)
+        assert filled < 100
+    assert watched.commits[-2:] == [HERE, THREAD]
+    assert watched.moves == [THREAD]
+    assert LONG <= pages_of_log(path) < LONG + 150
+    assert path.stat().st_size > 0.9 * LONG * 4096
+    for number in range(filled + 1, 2 * filled - 2):  # the WAL begins anew
+        await store.jobs.enqueue([sample_job(number, body="x" * 200_000)], now=NOW)
+    assert watched.moves == [THREAD]
+    assert watched.commits[-1] == HERE
+    assert pages_of_log(path) < LONG + 150
+    assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 2 * filled - 3
+
+
+async def test_a_log_that_is_being_read_is_moved_again_and_again_and_stops_nobody(
+    store: SqliteStore, watched: Watched, path: Path
+) -> None:
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN; SELECT count(*) FROM jobs")
+    for number in range(60):
+        await store.jobs.enqueue([sample_job(number, body="x" * 200_000)], now=NOW)
+    assert len(watched.moves) > 10
+    assert HERE not in watched.moves
+    reader.close()
+    for number in range(60, 63):
+        await store.jobs.enqueue([sample_job(number)], now=NOW)
+    moves = len(watched.moves)
+    for number in range(63, 70):
+        await store.jobs.enqueue([sample_job(number)], now=NOW)
+    assert (watched.commits[-7:], len(watched.moves)) == ([HERE] * 7, moves)
+
+
+LOCKED = (
+    "import fcntl, sys; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX, 1, 121); print(); input()"
+)
+"""Locks the byte of the -shm file that a process locks while it moves the WAL (sqlite.org/walformat.html)."""
+
+
+async def test_while_another_process_moves_the_log_commits_go_on(
+    store: SqliteStore, watched: Watched, path: Path
+) -> None:
+    command = [sys.executable, "-c", LOCKED, f"{path}-shm"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        for number in range(30):
+            await store.jobs.enqueue([sample_job(number, body="x" * 200_000)], now=NOW)
+        other.communicate(b"\n")
+    assert len(watched.moves) > 5
+    assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 30
+    assert path.stat().st_size < 200_000  # nothing was moved
