@@ -13,8 +13,9 @@ from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends.redis.connection.scripts import script
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_TAKE = {script("take").sha, json.dumps(script("take").text)[1:-1]}
-"""The script that gives departure times, by its digest and as MONITOR writes its text."""
+_BYTES = script("take").text.encode().decode("latin-1")
+_TAKE = {script("take").sha, json.dumps(_BYTES)[1:-1].replace("\\u00", "\\x")}
+"""The script that gives departure times, by its digest and as MONITOR writes its text: \\xe2 for each byte beyond ASCII."""
 
 
 class Given:
