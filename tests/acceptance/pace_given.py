@@ -15,7 +15,7 @@ from voiceflow_worker.backends.redis.connection.scripts import script
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _BYTES = script("take").text.encode().decode("latin-1")
 _TAKE = {script("take").sha, json.dumps(_BYTES)[1:-1].replace("\\u00", "\\x")}
-"""The script that gives departure times, by its digest and as MONITOR writes its text: \\xe2 for each byte beyond ASCII."""
+"""The script that gives departure times, by its digest and as MONITOR writes its text: a byte beyond ASCII is \\xe2."""
 
 
 class Given:
