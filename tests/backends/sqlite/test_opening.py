@@ -110,6 +110,15 @@ async def test_a_missing_directory_is_named_and_not_made(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_link_to_a_missing_file_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+    link = tmp_path / "calls.db"
+    link.symlink_to(tmp_path / "moved.db")
+    assert f"it is a symbolic link to {tmp_path}/moved.db, which does not exist" in await refusal(
+        link, StoreUnavailableError
+    )
+    assert list(tmp_path.iterdir()) == [link]
+
+
 async def test_a_directory_is_not_a_store(tmp_path: Path) -> None:
     assert "directory" in await refusal(tmp_path, StoreUnavailableError)
 

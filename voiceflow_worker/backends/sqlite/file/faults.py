@@ -111,6 +111,11 @@ def _cannot_open(path: Path) -> StoreError:
         return StoreUnavailableError(
             f"cannot open the store {path}: it is a directory. Name a file in it.", passes=False
         )
+    if path.is_symlink() and not path.exists():
+        return StoreUnavailableError(
+            f"cannot open the store {path}: it is a symbolic link to {path.readlink()}, which does not exist. Restore "
+            "that file, or remove the link."
+        )
     if not os.access(path.parent, os.W_OK):
         return read_only(path)
     return StoreUnavailableError(
