@@ -293,11 +293,11 @@ def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
         ("{{ name() }}", "a value is used like a function; remove the ( ) after it"),
         (
             "{{ range(1000000) }}",
-            "the template uses what templates may not use; write only columns, filters and conditions",
+            "the template has something other than columns, filters and conditions; remove it",
         ),
         (
             "{{ ''.__class__ }}",
-            "the template uses what templates may not use; write only columns, filters and conditions",
+            "the template has something other than columns, filters and conditions; remove it",
         ),
         (
             "{{ (name|length * 100.0) ** 1000 }}",

@@ -26,7 +26,7 @@ class WaitingMenus:
             return None
         return (
             f"waiting calls begin with menus, but no running receiver serves {', '.join(self.unserved)}: each person "
-            "hears the question, and is then hung up on"
+            "hears the question, and then the call ends"
         )
 
 

@@ -82,7 +82,7 @@ class EarlyHold:
             )
 
     def reply(self, verdict: Verdict, *, at: datetime) -> Reply | None:
-        """The reply with this verdict; None without an early hold."""
+        """The reply with this verdict; None if `order` was not called."""
         if self._gate is None:
             return None
         return Reply(verdict, at, gate=None if self._is_ordered else self._gate, held_until=self._until)

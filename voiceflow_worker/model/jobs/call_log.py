@@ -340,8 +340,8 @@ def matched(
 def is_proven_missing(post: Post, log: LoggedCalls, *, policy: CallPolicy) -> bool:
     """Whether this POST counts as missing if the log has no row of it.
 
-    The log must cover the window of the POST. By the clock of 8x8, the longest call and the delay of rows must have
-    passed after the window.
+    The log must cover the time in which the call could begin. It must have been requested, by the clock of 8x8, so long
+    after that time that the longest call had ended and its row was in the log.
     """
     if log.asked_at is None or post.session_id is not None:
         return False

@@ -54,7 +54,10 @@ class WrongSecrets:
 
 
 def _try(tat: float, limit: tuple[int, float], now: float) -> tuple[float, float]:
-    """The time at which the next try is allowed, and the `tat` to store if a try is made now (see `departures`)."""
+    """The time at which the next try is allowed, and the new `tat` if a try is made now.
+
+    `tat` is the theoretical arrival time of the generic cell rate algorithm; see `departures`.
+    """
     found = departures(tat=tat, wanted=1, rate=limit[1], burst=limit[0], now=now, horizon=0)
     return (found.times[0] if found.times else found.next_at), found.tat
 
