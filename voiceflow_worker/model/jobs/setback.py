@@ -12,8 +12,21 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import into_doubt, with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 REASON = "the store was set back; this POST may have been placed"
+
+_WEIGHT = {
+    None: 0,
+    VerdictKind.UNKNOWN: 1,
+    VerdictKind.NOT_PLACED: 2,
+    VerdictKind.PLACED: 3,
+    VerdictKind.REFUSED: 4,
+    VerdictKind.NOT_SENT: 4,
+    VerdictKind.TURNED_AWAY: 4,
+    VerdictKind.CREATED: 5,
+}
+"""The weight of each verdict. An answer to the POST outweighs the log and people, and CREATED outweighs all others."""
 
 
 def is_forgotten(journalled: Job, stored: Job) -> bool:
@@ -32,11 +45,16 @@ def is_forgotten(journalled: Job, stored: Job) -> bool:
 def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job with the POSTs of the journalled job added; in doubt if one of them may have rung.
 
-    Returns `job` itself if no POST is missing.
+    What the journalled job knows of earlier POSTs, and its notes, are added too. Returns `job` itself if no POST is
+    missing.
     """
     if not is_forgotten(journalled, job):
         return job
-    post = journalled.posts[-1]
+    *earlier, post = journalled.posts
+    for each in earlier:
+        job = _with_earlier(job, each, at=at, policy=policy)
+    notes = (*job.notes, *(note for note in journalled.notes if note not in job.notes))
+    job = replace(job, notes=tuple(sorted(notes, key=lambda note: note.at)))
     known = job.post(post.number)
     if known is None:
         missing = tuple(each for each in journalled.posts if each.number > job.post_count)
@@ -49,6 +67,18 @@ def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -
         return into_doubt(knows, at=at, reason=REASON, policy=policy)
     if not known.may_have_rung:
         return into_doubt(with_post(job, post), at=at, reason=REASON, policy=policy)
+    return spanning(job, known, post, at=at, policy=policy)
+
+
+def _with_earlier(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job with the evidence of a POST before the newest one. A missing POST is left out."""
+    known = job.post(post.number)
+    if known is None or is_noted(job, known, post):
+        return job
+    if known.began_at == post.began_at:
+        return with_post(job, merged(known, post))
+    if not (known.may_have_rung and post.may_have_rung):
+        return with_post(job, post) if post.may_have_rung else job
     return spanning(job, known, post, at=at, policy=policy)
 
 
@@ -72,6 +102,25 @@ def lasting(known: Post, post: Post) -> Post:
     """The POST `known`, with the times of both: from the earlier beginning to the later end of the validity."""
     return replace(
         known, began_at=min(known.began_at, post.began_at), valid_until=max(known.valid_until, post.valid_until)
+    )
+
+
+def merged(known: Post, post: Post) -> Post:
+    """One POST with the evidence of both its records. The outcome in `known` is kept, if there is one."""
+    best, less = (post, known) if _WEIGHT[post.verdict] > _WEIGHT[known.verdict] else (known, post)
+    # An answer that nobody was called outweighs a session that was matched to the POST.
+    is_denied = less.verdict is VerdictKind.PLACED and not best.was_placed
+    return replace(
+        lasting(known, post),
+        verdict=best.verdict,
+        answered_at=best.answered_at,
+        code=best.code,
+        message=best.message,
+        session_id=best.session_id or (None if is_denied else less.session_id),
+        outcome=known.outcome or post.outcome,
+        outcome_known_at=max(filter(None, (known.outcome_known_at, post.outcome_known_at)), default=None),
+        presses=(*known.presses, *(press for press in post.presses if press not in known.presses)),
+        charge=known.charge or post.charge,
     )
 
 

@@ -9,25 +9,14 @@ from voiceflow_worker.model.jobs.evidence import answered, summarised, with_furt
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import by_placed_post, ended, into_doubt, requeued, unless_placed, with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import REASON, is_noted, lasting, spanning, with_merged
+from voiceflow_worker.model.jobs.setback import REASON, is_noted, merged, spanning, with_merged
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
-from voiceflow_worker.model.reports.verdict import GATEWAY_VERDICTS, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import GATEWAY_VERDICTS, Verdict
 
 S = JobState
 
 _WAITS = frozenset({S.QUEUED, S.LEASED})
 _NOT_CALLED = _WAITS | {S.FAILED, S.EXPIRED, S.CANCELLED}
-_WEIGHT = {
-    None: 0,
-    VerdictKind.UNKNOWN: 1,
-    VerdictKind.NOT_PLACED: 2,
-    VerdictKind.PLACED: 3,
-    VerdictKind.REFUSED: 4,
-    VerdictKind.NOT_SENT: 4,
-    VerdictKind.TURNED_AWAY: 4,
-    VerdictKind.CREATED: 5,
-}
-"""The weight of each verdict. An answer to the POST outweighs the log and people, and CREATED outweighs all others."""
 
 
 def was_ever_moved_on(job: Job) -> bool:
@@ -66,7 +55,7 @@ def _is_news(post: Post, job: Job) -> bool:
         return post.may_have_rung  # a POST that sent nothing may have been dropped
     if not _is_same(known, post, job):
         return post.may_have_rung
-    return _says_more(post, known, job) or _merged(known, post) != known
+    return _says_more(post, known, job) or merged(known, post) != known
 
 
 def _says_more(post: Post, known: Post, job: Job) -> bool:
@@ -87,25 +76,6 @@ def _is_same(known: Post, post: Post, job: Job) -> bool:
 
 def _distance(job: Job) -> tuple[int, int]:
     return job.post_count, 0 if job.state in _WAITS else 2 if job.state.is_final else 1
-
-
-def _merged(known: Post, post: Post) -> Post:
-    """One POST with the evidence of both its records. The outcome in `known` is kept, if there is one."""
-    best, less = (post, known) if _WEIGHT[post.verdict] > _WEIGHT[known.verdict] else (known, post)
-    # An answer that nobody was called outweighs a session that was matched to the POST.
-    is_denied = less.verdict is VerdictKind.PLACED and not best.was_placed
-    return replace(
-        lasting(known, post),
-        verdict=best.verdict,
-        answered_at=best.answered_at,
-        code=best.code,
-        message=best.message,
-        session_id=best.session_id or (None if is_denied else less.session_id),
-        outcome=known.outcome or post.outcome,
-        outcome_known_at=max(filter(None, (known.outcome_known_at, post.outcome_known_at)), default=None),
-        presses=(*known.presses, *(press for press in post.presses if press not in known.presses)),
-        charge=known.charge or post.charge,
-    )
 
 
 def _with_evidence_of(job: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
@@ -132,15 +102,13 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
     if _says_more(post, known, job):
         known = replace(known, outcome=None)
         job = with_post(job, known)
-    merged = _merged(known, post)
-    if merged.verdict is not None and merged.verdict is not known.verdict and merged.verdict in GATEWAY_VERDICTS:
-        verdict = Verdict(
-            kind=merged.verdict, message=merged.message or "", code=merged.code, session_id=merged.session_id
-        )
-        job = answered(job, post.number, verdict, at=merged.answered_at or at, policy=policy)
-    job = with_merged(job, replace(merged, outcome=known.outcome), policy=policy)
-    if merged.outcome is not None:
-        job = summarised(job, post.number, merged.outcome, at=at, policy=policy)
+    both = merged(known, post)
+    if both.verdict is not None and both.verdict is not known.verdict and both.verdict in GATEWAY_VERDICTS:
+        verdict = Verdict(kind=both.verdict, message=both.message or "", code=both.code, session_id=both.session_id)
+        job = answered(job, post.number, verdict, at=both.answered_at or at, policy=policy)
+    job = with_merged(job, replace(both, outcome=known.outcome), policy=policy)
+    if both.outcome is not None:
+        job = summarised(job, post.number, both.outcome, at=at, policy=policy)
     return job
 
 
