@@ -48,7 +48,7 @@ def test_a_process_that_starts_later_sends_nothing_from_the_copy(voiceflow: Prog
     async def replaced_before_they_open_it() -> Crew:
         async with open_sqlite(store) as opened:
             (folder / "copy.db").rename(folder / "calls.db")
-            async with crew(2, options={"store": store, "rate": "10"}, drain=False, file=opened.file) as workers:
+            async with crew(2, options={"store": store, "rate": "10"}, drain=False, files=opened.files) as workers:
                 with anyio.fail_after(TIMEOUT):
                     await workers.ended()
         return workers

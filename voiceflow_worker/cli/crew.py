@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
-from voiceflow_worker.backends.sqlite.file.same_files import Identity
+from voiceflow_worker.backends.sqlite.file.same_files import Identities
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.output import Output
 
@@ -55,17 +55,17 @@ class Crew:
 
 @asynccontextmanager
 async def crew(
-    count: int, *, options: Mapping[str, object], drain: bool, file: Identity | None
+    count: int, *, options: Mapping[str, object], drain: bool, files: Identities | None
 ) -> AsyncGenerator[Crew]:
     """Start `count` workers with these options, each in a process of its own.
 
-    They open no store in another file than `file`.
+    They open no store in other files than `files`.
     The workers are stopped and awaited at the end of the block. If this process is killed, they stop by themselves.
     """
     # -P: the child imports nothing from the working directory. It is left out if this process imports from there.
     safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
     command = [sys.executable, *safe, "-m", "voiceflow_worker.cli.crew_member"]
-    order = json.dumps({"options": dict(options), "drain": drain, "file": file}).encode() + b"\n"
+    order = json.dumps({"options": dict(options), "drain": drain, "files": files}).encode() + b"\n"
     processes: list[Process] = []
     group = Crew(processes)
     try:

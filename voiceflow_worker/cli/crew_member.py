@@ -11,6 +11,7 @@ import sys
 
 import anyio
 
+from voiceflow_worker.backends.sqlite.file.same_files import Identities
 from voiceflow_worker.cli.exit_codes import explained
 from voiceflow_worker.cli.logs import log_to_stderr
 from voiceflow_worker.cli.opening import settings_from
@@ -24,8 +25,9 @@ async def _work(order: str) -> None:
     wanted = json.loads(order)
     settings = settings_from(**wanted["options"])
     log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid(), secrets=settings.secrets())
+    files = wanted["files"] and Identities(*(each and tuple(each) for each in wanted["files"]))
     async with (
-        opened_worker(settings, file=wanted["file"] and tuple(wanted["file"])) as worker,
+        opened_worker(settings, files=files) as worker,
         signals_to(lambda _: worker.stop()),
         anyio.create_task_group() as group,
     ):

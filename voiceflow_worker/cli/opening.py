@@ -13,7 +13,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import Remedy, StoreCorruptError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from voiceflow_worker.backends.sqlite.file.same_files import Identity
+    from voiceflow_worker.backends.sqlite.file.same_files import Identities
     from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
@@ -34,7 +34,7 @@ def settings_from(**options: object) -> Settings:
 
 @asynccontextmanager
 async def opened_queue(
-    settings: Settings, *, makes: bool = False, patience: timedelta | None = None, file: Identity | None = None
+    settings: Settings, *, makes: bool = False, patience: timedelta | None = None, files: Identities | None = None
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
@@ -43,7 +43,7 @@ async def opened_queue(
 
     The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
-    `patience` at most. With `file`, a store in another file is refused (StoreReplacedError).
+    `patience` at most. With `files`, a store in other files is refused (StoreReplacedError).
     """
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.registry import is_redis
@@ -59,8 +59,8 @@ async def opened_queue(
     options: dict[str, Any] = {}
     if patience is not None and file_of(settings.store) is not None:
         options["patience"] = patience
-    if file is not None:
-        options["file"] = file
+    if files is not None:
+        options["files"] = files
     if not makes and is_redis(settings.store):
         options["advises"] = False
     async with opened_in_time(settings.store, wait=wait, writes=makes, **options) as store:

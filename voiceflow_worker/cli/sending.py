@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from voiceflow_worker.backends.journal_choice import journal_files
-from voiceflow_worker.backends.sqlite.file.same_files import Identity
+from voiceflow_worker.backends.sqlite.file.same_files import Identities
 from voiceflow_worker.cli.garbage_collection import collect_less
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.voice import voice_client
@@ -18,14 +18,14 @@ from voiceflow_worker.settings import Settings
 
 
 @asynccontextmanager
-async def opened_worker(settings: Settings, *, file: Identity | None = None) -> AsyncGenerator[Worker]:
+async def opened_worker(settings: Settings, *, files: Identities | None = None) -> AsyncGenerator[Worker]:
     """Open the store and the client for 8x8, and yield a worker that uses both.
 
-    Raises SettingsError if the API key or the sub-account is missing, and StoreError. With `file`, a store in another
-    file is refused (StoreReplacedError).
+    Raises SettingsError if the API key or the sub-account is missing, and StoreError. With `files`, a store in other
+    files is refused (StoreReplacedError).
     """
     voice = voice_client(settings)
-    async with opened_queue(settings, makes=True, file=file) as calls, voice:
+    async with opened_queue(settings, makes=True, files=files) as calls, voice:
         worker = worker_of(settings, calls.store, voice)
         collect_less()
         yield worker

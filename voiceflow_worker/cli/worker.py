@@ -133,8 +133,8 @@ async def _send_in_processes(
     from voiceflow_worker.core.overview.drain import DrainCheck
 
     # A process that starts after the file was replaced would send the calls of a copy again.
-    file = calls.store.file if isinstance(calls.store, SqliteStore) else None
-    async with crew(count, options=options, drain=drain, file=file) as workers:
+    files = calls.store.files if isinstance(calls.store, SqliteStore) else None
+    async with crew(count, options=options, drain=drain, files=files) as workers:
 
         def stop(times: int) -> None:
             if times == 1:

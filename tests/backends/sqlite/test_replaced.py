@@ -143,14 +143,14 @@ async def enqueue(store: Store, count: int) -> None:
     )
 
 
-@pytest.mark.parametrize("way", [another_file, no_file, renamed])
-async def test_another_process_opens_the_same_file_or_none(path: Path, way: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_another_process_opens_the_same_files_or_none(path: Path, way: Callable[[Path], None]) -> None:
     async with open_sqlite(f"sqlite:///{path}") as store:
-        async with open_sqlite(f"sqlite:///{path}", file=store.file) as same:
-            assert same.file == store.file
+        async with open_sqlite(f"sqlite:///{path}", files=store.files) as same:
+            assert same.files == store.files
         way(path)
-        left = sorted(path.parent.iterdir())
+        left = {file: file.stat().st_ino for file in path.parent.iterdir()}
         with pytest.raises(StoreReplacedError, match="restore a backup"):
-            async with open_sqlite(f"sqlite:///{path}", file=store.file):
+            async with open_sqlite(f"sqlite:///{path}", files=store.files):
                 raise AssertionError("another file was opened")
-        assert sorted(path.parent.iterdir()) == left  # no file was made
+        assert {file: file.stat().st_ino for file in path.parent.iterdir()} == left  # no file was made

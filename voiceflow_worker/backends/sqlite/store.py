@@ -19,7 +19,7 @@ from voiceflow_worker.backends.sqlite.control import SqliteControl
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY
 from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
-from voiceflow_worker.backends.sqlite.file.same_files import Identity, SameFiles
+from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles
 from voiceflow_worker.backends.sqlite.file.statements import load as load_statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.jobs import SqliteJobs
@@ -42,39 +42,39 @@ class SqliteStore:
     control: SqliteControl
     records: SqliteRecords
     clock: Clock
-    file: Identity | None
-    """The file that is open. To open the same one in another process, give it to `open_sqlite`."""
+    files: Identities
+    """The files that are open. To open the same ones in another process, give them to `open_sqlite`."""
 
 
 @asynccontextmanager
 async def open_sqlite(
-    url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE, file: Identity | None = None
+    url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE, files: Identities | None = None
 ) -> AsyncGenerator[SqliteStore]:
     """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. A new file can be read only by its owner.
 
     An operation fails if other processes keep the file locked for longer than `patience`. Raises SettingsError for a
     URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged. Raises
-    StoreReplacedError if the file is not `file`, which another process has open.
+    StoreReplacedError if the files are not `files`, which another process has open.
     """
     path = path_of(url)
     load_statements()
     clock = SystemClock() if clock is None else clock
-    db, files = await _opened(path, patience, file)
+    db, same = await _opened(path, patience, files)
     wakeups = Wakeups()
-    writer = GroupCommit(db, files, patience=patience, wake=wakeups.wake)
+    writer = GroupCommit(db, same, patience=patience, wake=wakeups.wake)
     try:
         reader = Reader(
-            await to_thread.run_sync(open_reader, path), files, patience=patience, usable=writer.require_usable
+            await to_thread.run_sync(open_reader, path), same, patience=patience, usable=writer.require_usable
         )
         try:
-            files.require_file()  # the reader may have opened another file
+            same.require_file()  # the reader may have opened another file
             yield SqliteStore(
                 url=url,
                 jobs=SqliteJobs(writer, reader, wakeups, clock),
                 control=SqliteControl(writer, reader),
                 records=SqliteRecords(writer, reader),
                 clock=clock,
-                file=files.file,
+                files=same.identities,
             )
         finally:
             with anyio.CancelScope(shield=True):
@@ -83,12 +83,12 @@ async def open_sqlite(
         await writer.close()
 
 
-async def _opened(path: Path, patience: timedelta, file: Identity | None) -> tuple[Connection, SameFiles]:
+async def _opened(path: Path, patience: timedelta, files: Identities | None) -> tuple[Connection, SameFiles]:
     """Call `open_file` until the file is not locked. The waits are on the event loop, so they can be cancelled."""
     until = time.monotonic() + patience.total_seconds()
     while True:
         try:
-            return await to_thread.run_sync(partial(open_file, path, patience=timedelta(0), file=file))
+            return await to_thread.run_sync(partial(open_file, path, patience=timedelta(0), files=files))
         except StoreUnavailableError as error:
             if not isinstance(error.__cause__, BUSY) or time.monotonic() > until:
                 raise

@@ -21,7 +21,7 @@ from voiceflow_worker.backends.sqlite.file.faults import (
     translated,
     translating,
 )
-from voiceflow_worker.backends.sqlite.file.same_files import Identity, SameFiles
+from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles
 from voiceflow_worker.backends.sqlite.file.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
 from voiceflow_worker.backends.sqlite.file.statements import script, statements
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
@@ -45,10 +45,10 @@ _TRIES = 3
 T = TypeVar("T")
 
 
-def open_file(path: Path, *, patience: timedelta, file: Identity | None = None) -> tuple[Connection, SameFiles]:
+def open_file(path: Path, *, patience: timedelta, files: Identities | None = None) -> tuple[Connection, SameFiles]:
     """Open a store for writing. Returns the connection and the identity of the store's files.
 
-    With `file`, no other file than this one is opened or made: raises StoreReplacedError.
+    With `files`, no other files than these are opened or made: raises StoreReplacedError.
 
     A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
     `patience` while another process has the file locked. Raises a StoreError, which names the file and a remedy. After
@@ -59,14 +59,14 @@ def open_file(path: Path, *, patience: timedelta, file: Identity | None = None) 
     try:
         with translating(path):
             for _ in range(_TRIES):
-                if file is None:
+                if files is None:
                     _create(path)
-                files = SameFiles(path, file)
-                if file is not None:
-                    files.require_file()
+                same = SameFiles(path, files)
+                if files is not None:
+                    same.require()
                 db = _opened(path, patience)
-                if files.opened():
-                    return db, files
+                if same.opened():
+                    return db, same
                 # The file was replaced meanwhile, or opening it for writing has copied it to another layer of a
                 # container's file system.
                 db.keep_log()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
 from voiceflow_worker.errors import Remedy, StoreReplacedError, StoreUnavailableError
@@ -17,38 +18,50 @@ GLANCE_EVERY = 0.1
 before each reading of a row, which takes 5 µs."""
 
 
+class Identities(NamedTuple):
+    """The identities of a store's file, its -wal file and its -shm file; None for a file that is missing."""
+
+    file: Identity | None
+    wal: Identity | None
+    shm: Identity | None
+
+
 class SameFiles:
     """The identities of the store's file, its -wal file and its -shm file, at the time when the store was opened.
 
     If one of these files is replaced or removed, there are two stores: this process and other processes do not see each
-    other's writes. So each transaction that writes checks the files first. `file` is the file that another process has
-    opened at this path, and that this process must open too.
+    other's writes. So each transaction that writes checks the files first. `files` are the files that another process
+    has open at this path, and that this process must open too.
     """
 
-    def __init__(self, path: Path, file: Identity | None = None) -> None:
+    def __init__(self, path: Path, files: Identities | None = None) -> None:
         self.path = path
         real = path.resolve()  # SQLite keeps the -wal file beside the file itself, not beside a link to it
         self._log, self._index = log_of(real), index_of_log(real)
-        self.file = identity(path) if file is None else file
-        self._log_was: Identity | None = None
-        self._index_was: Identity | None = None
+        self._files = Identities(identity(path), None, None) if files is None else files
         self._glanced_at = float("-inf")
 
     def opened(self) -> bool:
-        """Record which -wal and -shm files SQLite has opened. Returns whether the store's file is still the same."""
-        self._log_was, self._index_was = identity(self._log), identity(self._index)
-        return identity(self.path) == self.file
+        """Record which -wal and -shm files SQLite has opened. Returns whether the files known before are the same."""
+        known, now = self._files, Identities(identity(self.path), identity(self._log), identity(self._index))
+        self._files = Identities(known.file, known.wal or now.wal, known.shm or now.shm)
+        return self._files == now
+
+    @property
+    def identities(self) -> Identities:
+        """The files that are open. To open the same ones in another process, give them to `open_sqlite`."""
+        return self._files
 
     def require(self) -> None:
         """Raise StoreReplacedError if one of the files was removed or replaced."""
         self.require_file()
-        for path, was in ((self._log, self._log_was), (self._index, self._index_was)):
+        for path, was in ((self._log, self._files.wal), (self._index, self._files.shm)):
             if was is not None and (now := identity(path)) != was:
                 raise _replaced(self.path, path, gone=now is None)
 
     def require_file(self) -> None:
         """Raise StoreReplacedError if the store's file was removed or replaced."""
-        if (now := identity(self.path)) != self.file:
+        if (now := identity(self.path)) != self._files.file:
             raise _replaced(self.path, self.path, gone=now is None)
 
     def glance(self) -> None:
@@ -66,7 +79,7 @@ class SameFiles:
         another WAL.
         """
         try:
-            return identity(self._log) not in {None, self._log_was}
+            return identity(self._log) not in {None, self._files.wal}
         except StoreUnavailableError:
             return True
 
