@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -122,3 +123,28 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
     ]
     file.close()
     assert sample_job(2).id in found
+
+
+async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journals = JournalFiles(tmp_path)
+    file = await journals.begin("reminders", "worker", retention=timedelta(days=1))
+    await file.append([sample_job(1)])
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) <= 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[:5])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        file.judge([True])
+    await file.append([sample_job(2)])
+    file.judge([True])
+    found = [
+        job.id for each in await journals.files("reminders") for job in await journals.entries("reminders", each.name)
+    ]
+    file.close()
+    assert sorted(found) == [sample_job(1).id, sample_job(2).id]

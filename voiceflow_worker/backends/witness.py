@@ -231,6 +231,7 @@ class JournalFile(WitnessJournal):
         try:
             self._write([dumps(judgement)])
         except OSError as error:
+            self._size = self._full  # as in `_reporting`: no entry must continue a line that was cut off
             _log.warning("a journal file could not be written", error=str(error))
 
     def close(self) -> None:
@@ -363,7 +364,7 @@ def _job_of(entry: Mapping[str, Any]) -> Job:
 
 
 def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
-    """The job in an entry; None for an entry of a newer version, which workers of the newer version check."""
+    """The job in an entry. None if a newer version wrote the entry: workers of that version check it."""
     try:
         return _job_of(entry)
     except StoreVersionError as error:
