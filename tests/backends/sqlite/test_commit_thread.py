@@ -20,6 +20,7 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Query
+from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio
 HERE, THREAD = True, False
@@ -152,3 +153,30 @@ async def test_while_another_process_moves_the_log_commits_go_on(
     assert len(watched.moves) > 5
     assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 30
     assert path.stat().st_size < 200_000  # nothing was moved
+
+
+async def test_a_full_disk_takes_commits_again_when_the_reader_that_kept_the_wal_has_ended(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN; SELECT count(*) FROM jobs").fetchall()
+    await store.jobs.enqueue([sample_job(number, body="x" * 40_000) for number in range(LONG // 8)], now=NOW)
+    assert path.with_name("calls.db-wal").stat().st_size > LONG * 4096
+    run = Connection.run
+
+    def full(db: Connection, statements: str, bindings: object = ()) -> None:
+        if statements == "COMMIT" and not is_moved():
+            raise apsw.FullError("database or disk is full")
+        run(db, statements, bindings)  # type: ignore[arg-type]
+
+    def is_moved() -> bool:
+        other = apsw.Connection(str(path))
+        [(_, pages, moved)] = other.execute("PRAGMA wal_checkpoint(NOOP)").fetchall()
+        other.close()
+        return bool(pages == moved)
+
+    monkeypatch.setattr(Connection, "run", full)
+    reader.close()
+    with pytest.raises(StoreError):
+        await store.jobs.enqueue([sample_job(LONG)], now=NOW)
+    assert (await store.jobs.enqueue([sample_job(LONG)], now=NOW))[0].created

@@ -121,8 +121,9 @@ class GroupCommit:
         after it, until a later commit is on the disk. A group in which no operation is durable is committed without an
         fsync, on the event loop.
 
-        Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
-        part of the operation is on the disk.
+        Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, the
+        store has no part of the operation. There is one exception: if the flush of the WAL failed, and the process is
+        killed before the WAL was moved into the file, the operation may be found in the WAL.
         """
         self.require_usable()  # before any await, because a forked child has no event loop
         await checkpoint_if_cancelled()
@@ -321,7 +322,11 @@ class GroupCommit:
             for queue in self._transaction.changed:
                 self._wake(queue)
         self._group = []
-        self._calls.soon(self._begin)
+        if error is not None and self._db.is_log_long:
+            # The disk may be full of a WAL that a reader has kept. Once it is in the file, its space is used again.
+            self._thread.do(self._db.move_log, lambda _: self._begin())
+        else:
+            self._calls.soon(self._begin)
 
     def _roll_back(self) -> None:
         # A failed ROLLBACK (for example of a lost disk) must not hide the first error. `_begin` tries it again.
