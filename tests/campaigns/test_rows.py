@@ -137,15 +137,17 @@ def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warni
     assert len(requests(campaign)) == 4
     (found,) = campaign.repeats()
     assert (found.row, found.column, found.is_error) == (4, "destination", False)
-    assert found.message.startswith("2 rows would call the number of an earlier row of the same batch again, with")
-    assert "such as row 4 after row 2" in found.message
+    assert found.message.startswith(
+        "2 rows would call a number that an earlier row of the same batch calls with another body"
+    )
+    assert "row 4 has the number of row 2" in found.message
 
 
 def test_another_spelling_of_a_number_is_a_repetition_too(tmp_path: Path) -> None:
     table = "destination,name\n+525512345678,Ana\n+5215512345678,Ana\n"
     campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
     assert len(requests(campaign)) == 2
-    assert "such as row 3 after row 2" in campaign.repeats()[0].message
+    assert "row 3 has the number of row 2" in campaign.repeats()[0].message
 
 
 def test_a_number_of_another_batch_or_with_a_key_of_its_own_or_of_a_bad_row_is_no_repetition(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ async def test_a_batch_is_redialled_by_outcome_after_a_count(store: Store) -> No
         (link,) = Page((await client.get("/ui/batches/march")).text).links("redial-batch")
         chosen = await client.get(urljoin(f"{HOST}/ui/batches/march", link))
         told = Page(chosen.text).text
-        for words in ("no answer: 1 call", "busy: 3 calls", "failed or error: 1 call", "Nothing yet."):
+        for words in ("no answer: 1 call", "busy: 3 calls", "failed or error: 1 call", "No phone yet."):
             assert words in told
         assert "canceled" not in told
         assert Form(chosen.text).fields >= {"outcome", "times"}

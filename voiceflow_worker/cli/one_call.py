@@ -176,7 +176,7 @@ async def _enqueued(
     profile = settings.voice_profile or await _voice(voice)
     if profile is None:
         remedy = "ask 8x8 for a voice, or set VOICEFLOW_VOICE_PROFILE"
-        return failure("the sub-account does not have a voice", remedy=remedy)
+        return failure("the sub-account has no voices", remedy=remedy)
     try:
         flow = CallFlow.call(call.number, source=normalise(settings.source or ""))
         flow = flow.say(call.text, voice_profile=profile).hangup()

@@ -49,7 +49,7 @@ def test_a_batch_is_redialled_by_outcome_and_by_keys_alone(on: Stage, reader: Re
     reader.open(on.receiver + BATCH)
     reader.tab_to("Redial")
     reader.keys(Keys.ENTER)
-    reader.sees("busy: 1 call", "Nothing yet. The next page says how many phones will ring")
+    reader.sees("busy: 1 call", "No phone yet. The next page says how many phones will ring")
     reader.tab_to("outcome")
     reader.keys(Keys.SPACE)
     reader.tab_to("Count them")

@@ -51,8 +51,8 @@ class Repeats:
             column="destination",
             severity=Severity.WARNING,
             message=(
-                f"{count_of(count, 'row')} would call the number of an earlier row of the same batch again, with "
-                f"another body, such as row {row} after row {earlier}. Each of these rows is a call of its own. Remove "
-                "the rows that are not intended. Rows with a unique_key are not reported"
+                f"{count_of(count, 'row')} would call a number that an earlier row of the same batch calls with "
+                f"another body: for example, row {row} has the number of row {earlier}. Each of these rows is a call "
+                "of its own. Remove the rows that are not intended. Rows with a unique_key are not reported"
             ),
         )

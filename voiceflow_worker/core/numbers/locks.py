@@ -225,8 +225,8 @@ class NumberLocks:
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
         """Extend the locks of second parties, who ring only after the first party has answered and heard the text.
 
-        Returns the jobs that have lost a lock meanwhile, each with the number of that lock. An earlier lease of the job
-        may have released the lock.
+        Returns the jobs that have lost a lock meanwhile, each with the number of that lock. A lock is lost if a worker
+        that had leased the job earlier has released it.
         """
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         standing = await self._put(seconds, now=now, ends_at=self._second_end(now))

@@ -48,7 +48,10 @@ Begun = tuple[list[Job], list[Job]]
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """A leased job that goes back to the queue, with a reason and a wait. Without `locked_at`, its locks stay."""
+    """A leased job that goes back to the queue, with a reason and a wait.
+
+    The locks that the job has had since `locked_at` are released. If it is None, no lock is released.
+    """
 
     job: Job
     reason: str

@@ -34,8 +34,8 @@ class ExportOrder(RepeatedOrder):
     """An order for the next `times` exports (default 1, null for all).
 
     An export is unfinished for the first `polls` status requests. Then it ends as `status`, with `rows_per_file` rows
-    in a file. With `at`, the exports are not changed. Instead, the next `times` requests of this kind fail with
-    `http_status`, and with `retry_after` if it is set.
+    in a file. `at` is a kind of request. With it, no export is changed: the next `times` requests of that kind fail
+    with `http_status`, and with `retry_after` if it is set.
     """
 
     times: int | None = Field(default=1, ge=1)

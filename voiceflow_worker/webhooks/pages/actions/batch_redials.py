@@ -112,7 +112,7 @@ class RedialBatchAction(PageAction):
             raise InvalidInputError(f"no call of batch {batch} has ended in a way that can be redialled")
         return Confirmation(
             title=f"Redial calls of batch {batch}",
-            rings=("Nothing yet. The next page says how many phones will ring, and asks again.",),
+            rings=("No phone yet. The next page says how many phones will ring, and asks again.",),
             silent=(_DOUBTS,),
             button="Count them",
             fields=(
