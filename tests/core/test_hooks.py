@@ -373,6 +373,30 @@ async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Sto
     assert sorted(heard.jobs) == sorted(job.id for job in jobs)
 
 
+async def test_handlers_that_are_gone_together_end_their_hook_once(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    hooks = OutcomeHooks(store, grace=GRACE)
+    begun: list[str] = []
+    go_on = anyio.Event()
+
+    @hooks.on_outcome(name="billing")
+    async def gone(outcome: CallOutcome) -> None:
+        begun.append(outcome.job.id)
+        await go_on.wait()
+        raise HookGoneError("410 Gone")
+
+    with capture_logs() as logs:
+        async with running(hooks, clock):
+            jobs = [await calls.ended() for _ in range(3)]
+            await until(lambda: len(begun) == 3)
+            go_on.set()
+            await until(lambda: hooks.counts["billing"].is_stopped)
+    assert [line["hook"] for line in logs if line["log_level"] == "error"] == ["billing"]
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 3)
+    assert sorted(heard.jobs) == sorted(job.id for job in jobs)
+
+
 async def test_a_stop_lets_handlers_finish(store: Store, clock: ManualClock) -> None:
     calls = Calls(store)
     begun, go_on = anyio.Event(), anyio.Event()

@@ -207,8 +207,11 @@ class HookLane:
         try:
             failure = await self.hook.deliver(outcome_of(event, job))
         except HookGoneError as error:
-            counts.is_stopped = True
-            self._log.error("a hook has stopped itself; it receives no outcomes until it is run again", why=str(error))
+            if not counts.is_stopped:  # a delivery beside this one may have stopped the hook
+                counts.is_stopped = True
+                self._log.error(
+                    "a hook has stopped itself; it receives no outcomes until it is run again", why=str(error)
+                )
             group.cancel_scope.cancel()
             return False
         if failure is not None:
