@@ -64,7 +64,7 @@ class Plan:
 
 SHORT = Plan(
     rows=1000,
-    rate=15,
+    rate=6,  # so low that some calls of the zone that closes are left at its moment, however late the hold comes
     speed=100,
     ahead=timedelta(seconds=30),
     redial_after="5s",
