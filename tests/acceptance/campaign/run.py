@@ -64,9 +64,9 @@ class Plan:
 
 SHORT = Plan(
     rows=1000,
-    rate=6,  # so low that some calls of the zone that closes are left at its moment, however late the hold comes
+    rate=5,  # so low that some calls of the zone that closes are left at its moment, however late the hold comes
     speed=100,
-    ahead=timedelta(seconds=30),
+    ahead=timedelta(seconds=60),
     redial_after="5s",
     hold_before=timedelta(minutes=5),
     pause=timedelta(),
@@ -189,7 +189,7 @@ class Campaign:
         reader.sign_in(desk.receiver, secret=OPERATORS, name=WHO)
         reader.sees("Overview", f"{WHO}, operator")
         wait_until(lambda: progress.last["doubts"] >= PLACED + NOT_PLACED, "doubts", within=WITHIN, every=0.5)
-        progress.wait_for_done(self.people.rows // 10)
+        progress.wait_for_done(self.people.rows // 20)
         at = hours.moment - plan.hold_before
         wait_until(lambda: datetime.now(UTC) > at, "a time shortly before the moment of the window", within=WITHIN)
         assert BATCH in desk.types("voiceflow batches").printed
