@@ -23,14 +23,10 @@ KEPT_FOR = timedelta(days=400)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
-    """The batches and numbers that the tries of a task instance have used so far.
-
-    `has_older_calls` is True if an older release, which identified a row by all of its columns, made some of the calls.
-    """
+    """The batches and numbers that the tries of a task instance have used so far."""
 
     batches: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
-    has_older_calls: bool = False
 
     def with_batch(self, batch_id: str) -> TaskRecord:
         """Return this record with a batch added."""
@@ -48,17 +44,13 @@ async def load_record(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | 
     if key not in found:
         return None
     saved = json.loads(found[key])
-    return TaskRecord(
-        batches=tuple(saved.get("batches", ())),
-        numbers=tuple(saved.get("numbers", ())),
-        has_older_calls=bool(saved.get("has_older_calls")),
-    )
+    return TaskRecord(batches=tuple(saved["batches"]), numbers=tuple(saved["numbers"]))
 
 
 async def save_record(queue: CallQueue, identity: TaskIdentity, record: TaskRecord) -> None:
     """Save the record in the store. A task does this before it enqueues calls, so that later tries find them all."""
     now = queue.store.clock.now()
-    saved = {"batches": record.batches, "numbers": record.numbers, "has_older_calls": record.has_older_calls}
+    saved = {"batches": record.batches, "numbers": record.numbers}
     await queue.store.records.put(NAMESPACE, {_key(identity): json.dumps(saved)}, expires_at=now + KEPT_FOR, now=now)
 
 

@@ -17,7 +17,7 @@ from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import TaskState, context, surroundings
 from tests.support.processes import voiceflow
 from tests.support.stage import Stage
-from voiceflow_worker import CallFlow, CallQueue, open_store
+from voiceflow_worker import CallQueue, open_store
 
 Row = dict[str, Any]
 
@@ -261,39 +261,6 @@ def test_a_row_that_names_another_batch_is_refused(on: Stage, number: Callable[[
     with pytest.raises(AirflowFailException, match="batch_id must be empty"):
         campaign([row(person, batch_id="elsewhere")]).execute(context("elsewhere"))
     assert rings(on, person) == [0]
-
-
-@pytest.mark.parametrize("batch_id", [None, "older-release"])
-def test_calls_of_an_older_release_are_not_made_again(
-    on: Stage, number: Callable[[], str], batch_id: str | None
-) -> None:
-    """It identified rows by a digest of all their columns, and saved no record beside its calls."""
-    import hashlib
-    import json
-
-    from airflow_provider.calls.identity import TaskIdentity
-
-    called, keyed, goes, here = number(), number(), number(), context(f"older{batch_id}")
-    identity = TaskIdentity.of(here)
-
-    async def hand_in() -> None:
-        async with open_store(on.store) as store:
-            for person in (called, keyed, goes):
-                columns = json.dumps(row(person), sort_keys=True, ensure_ascii=False)
-                item = "own" if person == keyed else hashlib.sha256(columns.encode()).hexdigest()
-                flow = CallFlow.call(person, source="+6531234567").say("Hello Ann.", voice_profile="en-IE-EmilyNeural")
-                await CallQueue(store).enqueue(
-                    flow.hangup(), unique_key=identity.key(item), batch_id=batch_id or identity.batch_id()
-                )
-
-    anyio.run(hand_in)
-    with on.worker("--drain") as worker:
-        worker.wait()
-    assert rings(on, called, keyed, goes) == [1, 1, 1]
-    changed = {} if batch_id else {"seen": "now"}
-    for _ in range(2):
-        campaign([row(called, **changed), row(keyed, unique_key="own")], batch_id=batch_id).execute(here)
-    assert rings(on, called, keyed, goes) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("changed", [False, True])

@@ -143,26 +143,6 @@ async def test_a_number_that_was_called_does_not_keep_its_instance_from_calling_
     assert await scene.rings(A, B) == [1, 1]
 
 
-async def test_calls_of_an_older_release_are_identified_by_their_numbers_too(scene: Scene) -> None:
-    """It identified mapped instances by their index."""
-    for index, number in enumerate([A, B, B]):
-        was = replace(TASK, map_index=index)
-        flow = flow_of(destination=number, say="x", flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        await scene.queue.enqueue(flow, unique_key=was.key(), batch_id=was.batch_id(), data=was.data())
-    assert await scene.rings(A, B) == [1, 2]
-    await scene.expanded([A, B, B])
-    await scene.expanded([X, B, A, B], cleared=1, order=(3, 2, 1, 0))
-    assert await scene.rings(X, A, B) == [1, 1, 2]
-
-
-async def test_a_waiting_call_of_an_older_release_that_is_no_longer_listed_is_not_made(scene: Scene) -> None:
-    was = replace(TASK, map_index=0)
-    flow = flow_of(destination=A, say="x", flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-    await scene.queue.enqueue(flow, unique_key=was.key(), batch_id=was.batch_id(), data=was.data())
-    await scene.expanded([B], cleared=1)
-    assert await scene.rings(A, B) == [0, 1]
-
-
 async def test_another_spelling_is_the_same_number(scene: Scene) -> None:
     first = await scene.instance(0, A)
     assert (await scene.instance(0, A[1:], say="Other.")).destination == first.destination

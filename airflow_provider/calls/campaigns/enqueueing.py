@@ -19,10 +19,9 @@ from airflow_provider.calls.campaigns.rows import (
     RequestedRow,
     TaskRows,
     check_rows,
-    older_key,
     written,
 )
-from airflow_provider.calls.cancellation import REMOVED, REPLACED, calls_of_batch, cancel_calls, unsent_ids
+from airflow_provider.calls.cancellation import REMOVED, REPLACED, cancel_calls, unsent_ids
 from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.earlier.ordinals import claim_ordinals
 from airflow_provider.calls.earlier.prior_calls import (
@@ -31,14 +30,12 @@ from airflow_provider.calls.earlier.prior_calls import (
     PriorCall,
     RowAction,
     assigned,
-    called_number,
     condition_of,
-    key_owners,
     prior_calls,
 )
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.task_record import TaskRecord, load_record, refuse_unknown_calls, save_record
-from voiceflow_worker import CallQueue, Finding, Job, VoiceflowError
+from voiceflow_worker import CallQueue, Finding, VoiceflowError
 
 if TYPE_CHECKING:
     from voiceflow_worker import CampaignOptions, EnqueueReport
@@ -104,7 +101,7 @@ async def enqueue_rows(
         record = await enqueueing.record(rows, saved)
         # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
         unsent = await unsent_ids(queue, record.batches, identity)
-        plans = await enqueueing.plan(rows, checked.requested, record)
+        plans = await enqueueing.plan(checked.requested)
         # This comes before the check for bad rows. The try with corrected rows enqueues again what it needs.
         unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
         removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
@@ -136,27 +133,20 @@ class _Enqueueing:
         """Return the record of earlier tries, with the batch of this try added. Save it if there are rows."""
         record = await load_record(self.queue, self.identity)
         if record is None:
-            has_older = bool(
-                await self.queue.find(batch_id=self.identity.batch_id(), limit=1)
-                or await key_owners(self.queue, [older_key(row, self.identity) for row in rows])
-            )
-            if rows and not has_older:
+            if rows:
                 refuse_unknown_calls(saved, store=self.queue.store.url)
-            record = TaskRecord(batches=(self.identity.batch_id(),) if has_older else (), has_older_calls=has_older)
+            record = TaskRecord()
         record = record.with_batch(self.batch_id)
         if rows:
             await save_record(self.queue, self.identity, record)
         return record
 
-    async def plan(
-        self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow], record: TaskRecord
-    ) -> _Plans:
+    async def plan(self, requested: Sequence[RequestedRow]) -> _Plans:
         """Return the planned action for each row. Nothing is changed yet."""
-        older = await self._older_calls(rows, requested) if record.has_older_calls else {}
         by_called: defaultdict[str, list[RequestedRow]] = defaultdict(list)
         for row in requested:
             by_called[row.called].append(row)
-        made = await self._prior_calls(requested, by_called, older)
+        made = await self._prior_calls(requested, by_called)
         plans = _Plans()
         for called, alike in by_called.items():
             for row, call in zip(alike, assigned([row.digest for row in alike], made[called]), strict=True):
@@ -186,14 +176,11 @@ class _Enqueueing:
         self,
         requested: Sequence[RequestedRow],
         by_called: Mapping[str, Sequence[RequestedRow]],
-        older: Mapping[str, Sequence[Job]],
     ) -> dict[str, list[PriorCall]]:
         async def look_up(wanted: Mapping[str, Collection[int]]) -> dict[str, list[PriorCall]]:
-            return await prior_calls(self.queue, self.identity, wanted, batch_id=self.batch_id, older=older)
+            return await prior_calls(self.queue, self.identity, wanted, batch_id=self.batch_id)
 
-        made = await look_up(
-            {called: range(max(len(alike), len(older.get(called, ()))) + MARGIN) for called, alike in by_called.items()}
-        )
+        made = await look_up({called: range(len(alike) + MARGIN) for called, alike in by_called.items()})
         while more := {
             called: range(len(found), len(found) + MARGIN)
             for called, found in made.items()
@@ -209,24 +196,6 @@ class _Enqueueing:
         for called, ordinal in zip(in_order, ordinals, strict=True):
             own[called].add(ordinal)
         return await look_up(own)
-
-    async def _older_calls(
-        self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow]
-    ) -> dict[str, list[Job]]:
-        """Return the calls of an older release: those with its unique keys, and those to these numbers in the batch."""
-        keys = [older_key(rows[row.place], self.identity) for row in requested]
-        owners = await key_owners(self.queue, keys)
-        jobs = await self.queue.store.jobs.get([job_id for job_id, _ in owners.values()])
-        found: defaultdict[str, dict[str, Job]] = defaultdict(dict)
-        for row, key in zip(requested, keys, strict=True):
-            if key in owners and (job := jobs.get(owners[key][0])) is not None:
-                found[row.called][job.id] = job
-        numbers = {row.called for row in requested}
-        async for job in calls_of_batch(self.queue, self.identity.batch_id()):
-            called = called_number(job.destination)
-            if called in numbers and job.id not in jobs and "airflow_task_id" not in (job.data or {}):
-                found[called][job.id] = job
-        return {called: [by_id[job_id] for job_id in sorted(by_id)] for called, by_id in found.items()}
 
     async def _replace(self, plans: _Plans) -> None:
         """Cancel the waiting calls in `replace`, and add their rows to `make`. Calls sent meanwhile are kept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider.calls.earlier.prior_calls import called_key, called_number
-from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import Finding, InvalidInputError
 
 if TYPE_CHECKING:
@@ -134,10 +132,3 @@ def check_rows(file: Path, options: CampaignOptions, *, now: datetime) -> Checke
             called = called_key(read.own_key) if read.own_key is not None else called_number(read.number)
             checked.requested.append(RequestedRow(place=read.raw.number - 1, called=called, digest=read.digest))
     return checked
-
-
-def older_key(row: Mapping[str, Any], identity: TaskIdentity) -> str:
-    """Return the unique key that an older release gave this row, made from its own key or from all its columns."""
-    own = row.get("unique_key")
-    columns = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-    return identity.key(str(own) if own else hashlib.sha256(columns.encode("utf-8", "surrogatepass")).hexdigest())

@@ -112,17 +112,10 @@ async def prior_calls(
     wanted: Mapping[str, Collection[int]],
     *,
     batch_id: str,
-    older: Mapping[str, Sequence[Job]],
 ) -> dict[str, list[PriorCall]]:
-    """Return the calls that have the `wanted` ordinals, by phone number or by the row's own key.
-
-    `older` has calls that an older release enqueued under other unique keys. These calls get the first ordinals.
-    """
+    """Return the calls that have the `wanted` ordinals, by phone number or by the row's own key."""
     places = [(called, ordinal) for called, ordinals in wanted.items() for ordinal in ordinals]
-    generations = {
-        (called, ordinal): [(job.id, job.body_digest) for job in older.get(called, ())[ordinal : ordinal + 1]]
-        for called, ordinal in places
-    }
+    generations: dict[tuple[str, int], list[tuple[str, str]]] = {place: [] for place in places}
     asked = places
     while asked:
         keys = {place: identity.call_key(*place, generation=len(generations[place])) for place in asked}

@@ -36,19 +36,13 @@ async def mapped_keys(
     """
     record = await load_record(queue, identity)
     if record is None:
-        record = await _record_of_older_release(queue, identity)
-        if record is None:
-            refuse_unknown_calls(saved, store=queue.store.url)
-            record = TaskRecord()
+        refuse_unknown_calls(saved, store=queue.store.url)
+        record = TaskRecord()
     record = record.with_number(number)
     await save_record(queue, identity, record)
     called = called_number(number)
-    older = await _older_indexes(queue, identity, number)
 
     def keys_at(ordinal: int) -> KeyOf:
-        if ordinal < len(older):
-            was = replace(identity, map_index=older[ordinal])
-            return lambda generation: was.key(generation=generation)
         return lambda generation: identity.call_key(called, ordinal, generation=generation)
 
     made: list[PriorCall] = []
@@ -65,24 +59,3 @@ async def mapped_keys(
     await cancel_calls(queue, [job.id for job in unsent if job.unique_key not in own], reason=REMOVED)
     await expansion.cancel_removed(queue, identity)
     return key_of
-
-
-async def _record_of_older_release(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | None:
-    """Return a record with the numbers that an older release called for this map index; None if it called none."""
-    keys = [identity.key(generation=generation) for generation in range(MOST_GENERATIONS)]
-    owners = await queue.store.jobs.owners(queue.name, keys, now=queue.store.clock.now())
-    if not owners:
-        return None
-    jobs = await queue.store.jobs.get([owner.job_id for owner in owners.values()])
-    return TaskRecord(numbers=tuple({job.destination for job in jobs.values()}))
-
-
-async def _older_indexes(queue: CallQueue, identity: TaskIdentity, number: str) -> list[int]:
-    """Return the map indexes of calls to this number that an older release enqueued."""
-    found: set[int] = set()
-    for job in await queue.find(destination=number, limit=None):
-        if (index := map_index_of(job)) is not None:
-            was = replace(identity, map_index=index)
-            if was.owns(job.data) and job.unique_key in {was.key(generation=n) for n in range(MOST_GENERATIONS)}:
-                found.add(index)
-    return sorted(found)
