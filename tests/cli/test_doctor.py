@@ -112,7 +112,7 @@ def test_people_get_a_table_with_remedies_and_a_sum(voiceflow: Program, eight: E
     assert ended.code == 1
     assert ended.err == ""
     out = " ".join(ended.out.split())
-    assert "failure webhook no webhook is registered for session summaries (VSS)" in out
+    assert "failure webhook 8x8 has no webhook for the session summaries (VSS) of this account" in out
     assert "-> `voiceflow serve --register URL` registers this receiver" in out
     assert ended.out.endswith("1 failure, 1 warning\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_while_8x8_is_away_it_is_tried_again(
     from voiceflow_worker.gateway.client import VoiceClient
 
     monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
-    monkeypatch.setattr("voiceflow_worker.cli.webhook_registration.TRY_EVERY", 0)
+    monkeypatch.setattr("voiceflow_worker.cli.webhook_registration.FIRST_PAUSE", timedelta(0))
     lines: list[str] = []
     found = VoiceClient.from_settings
 

@@ -148,6 +148,18 @@ def test_summaries_that_nobody_receives_are_reported(
     assert "voiceflow serve" in ended.err
 
 
+def test_a_worker_that_awaits_summaries_says_at_once_that_the_account_sends_none(
+    folder: Path, eight: EightByEight
+) -> None:
+    within(folder, lambda engine: Heartbeats(engine.store).receiver("a receiver"))
+    enqueued(folder, 1)
+    with Spawned(["worker", "--drain", "--store", url_of(folder)], folder, {"VOICEFLOW_OUTCOMES": "webhook"}) as worker:
+        told = worker.wait_for("NO OUTCOMES: 8x8 has no webhook")
+        worker.stop()
+    assert "voiceflow serve --register URL" in told
+    assert "VOICEFLOW_OUTCOMES=none" in told
+
+
 # -- what it needs -----------------------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from voiceflow_worker.cli.call_steps import Step, steps_of
-from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, warning
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Level, failure, warning
 from voiceflow_worker.cli.checks.gates import resume_of
+from voiceflow_worker.cli.checks.webhook import summaries
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.sending import worker_of
 from voiceflow_worker.cli.stopping import signals_to
@@ -22,7 +23,7 @@ from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
@@ -97,7 +98,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
         now = calls.store.clock.now()
         gates = await calls.store.control.gates(calls.name)
         batch = _batch(call.batch, gates)
-        obstacle = await _obstacle(calls, settings, _hold(gates, batch=batch, at=now), listens=listens)
+        obstacle = await _obstacle(calls, settings, voice, _hold(gates, batch=batch, at=now), listens=listens)
         if obstacle is not None:
             tell(Step("not called", now, obstacle))
             return False
@@ -152,10 +153,13 @@ def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosi
     return None
 
 
-async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None, *, listens: bool) -> Diagnosis | None:
+async def _obstacle(
+    calls: CallQueue, settings: Settings, voice: VoiceClient, hold: Diagnosis | None, *, listens: bool
+) -> Diagnosis | None:
     """The reason why the call cannot be placed, or why its outcome would be lost; None if there is none.
 
-    `hold` is the hold that stops the call, if any. With `listens`, a receiver must be running.
+    `hold` is the hold that stops the call, if any. With `listens`, a receiver must be running, and 8x8 must send
+    summaries to it.
     """
     if settings.source is None:
         remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
@@ -166,6 +170,10 @@ async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None
             remedy="run `voiceflow serve --register https://…` with this store in another terminal, then run this "
             "command again; or call with --without-outcome",
         )
+    if hold is None and listens:
+        with suppress(VoiceError):  # the call meets the same fault
+            found = summaries(settings, await voice.webhooks())
+            return found if found.level is Level.FAILURE else None
     return hold
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,6 +12,7 @@ import anyio
 
 from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError, VoiceUnavailableError
+from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.setting_kinds import text_of
 
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
 
-TRY_EVERY = 30.0
-"""Seconds between tries while 8x8 cannot be reached. The receiver already takes events during this time."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
+"""The pauses between tries while 8x8 cannot be reached. The receiver already takes events during this time."""
 
 Tell = Callable[[str], None]
 
@@ -53,12 +56,13 @@ async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType]
     """
     secret = text_of(settings.webhook_secret)
     async with voice_client(settings) as voice:
-        while True:
+        for failures in count(1):
             try:
                 await _register(voice, url, kinds=kinds, secret=secret, tell=tell)
             except VoiceUnavailableError as error:
-                tell(f"{url} is not registered yet: {error}; trying again in {TRY_EVERY:g} s")
-                await anyio.sleep(TRY_EVERY)
+                pause = backoff(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, seed=url).total_seconds()
+                tell(f"{url} is not registered yet: {error}; trying again in {pause:.1f} s")
+                await anyio.sleep(pause)
             else:
                 return
 

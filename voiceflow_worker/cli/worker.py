@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
+import anyio
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
@@ -15,7 +16,8 @@ from voiceflow_worker.cli.options import Flag, MetricsPortOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.voice import voice_client
-from voiceflow_worker.errors import InvalidInputError, Remedy, StoreError
+from voiceflow_worker.errors import InvalidInputError, Remedy, StoreError, VoiceError
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.rate import rate_in_words
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
             sender.stop()
 
         result: DrainResult | None = None
-        async with signals_to(stop), _lines(output, calls, drain=drain):
+        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings):
             await _tell_start(output, calls, settings)
             if drain:
                 result = await sender.drain()
@@ -141,7 +143,7 @@ async def _send_in_processes(
                 output.note(_stopping(f"the calls in flight of {count} processes", settings))
             workers.stop()
 
-        async with signals_to(stop), _lines(output, calls, drain=drain):
+        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings):
             await _tell_start(output, calls, settings, processes=count)
             await workers.ended()
     if workers.stopping:
@@ -180,6 +182,26 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
     with suppress(StoreError):  # the worker reports it
         if trouble := (await waiting_menus(calls.store, calls.name)).trouble:
             output.note(f"{trouble}; {Remedy.SERVE_MENU}")
+
+
+@asynccontextmanager
+async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[None]:
+    """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
+    from voiceflow_worker.cli.checks.diagnosis import Level
+    from voiceflow_worker.cli.checks.webhook import summaries
+
+    async def ask() -> None:
+        with suppress(VoiceError):  # the calls meet the same fault, and the worker reports it
+            async with voice_client(settings) as voice:
+                found = summaries(settings, await voice.webhooks())
+            if found.level is not Level.OK:
+                output.note(f"NO OUTCOMES: {found.message}; {found.remedy}")
+
+    async with anyio.create_task_group() as group:
+        if settings.policy().outcomes is OutcomeSource.WEBHOOK:
+            group.start_soon(ask)
+        yield
+        group.cancel_scope.cancel()
 
 
 def _stopping(what: str, settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -16,6 +17,7 @@ from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.duration import duration_in_words
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.settings import Settings
 from voiceflow_worker.webhooks.app import PATH
 
 TIMEOUT = httpx.Timeout(4)
@@ -29,15 +31,21 @@ async def registered(context: CheckContext) -> Diagnosis | None:
     """Check that 8x8 sends session summaries to a receiver."""
     if not _awaits_outcomes(context):
         return ok("not needed: VOICEFLOW_OUTCOMES is none")
-    webhook = await _webhook(context)
+    await context.account.usable()
+    return summaries(context.settings, await context.account.webhooks())
+
+
+def summaries(settings: Settings, webhooks: Iterable[Webhook]) -> Diagnosis:
+    """Where these webhooks of the account send session summaries, and whether a receiver can get them there."""
+    webhook = _of_type(webhooks, WebhookType.SESSION_SUMMARY)
     if webhook is None:
         return failure(
-            "no webhook is registered for session summaries (VSS): outcomes of calls do not arrive",
+            "8x8 has no webhook for the session summaries (VSS) of this account, so no outcome of a call arrives",
             remedy=f"{_REGISTER}; or set VOICEFLOW_OUTCOMES=none",
         )
     if not webhook.enabled:
         return failure(f"the webhook for session summaries, {webhook.url}, is off", remedy=_REGISTER)
-    return _out_of_reach(context, webhook) or ok(f"session summaries (VSS) are sent to {webhook.url}")
+    return _out_of_reach(settings, webhook) or ok(f"session summaries (VSS) are sent to {webhook.url}")
 
 
 async def call_actions(context: CheckContext) -> Diagnosis | None:
@@ -52,7 +60,7 @@ async def call_actions(context: CheckContext) -> Diagnosis | None:
             f"menus are used ({used}), but the webhook for call actions (VCA) {why}: key presses are not answered",
             remedy="`voiceflow serve --ivr MODULE:MENU --register URL` registers it",
         )
-    return _out_of_reach(context, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
+    return _out_of_reach(context.settings, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
 
 
 async def reachable(context: CheckContext) -> Diagnosis | None:
@@ -164,9 +172,9 @@ async def _menus_used(context: CheckContext) -> str | None:
     return f"waiting calls begin with {', '.join(named)}" if named else None
 
 
-def _out_of_reach(context: CheckContext, webhook: Webhook) -> Diagnosis | None:
+def _out_of_reach(settings: Settings, webhook: Webhook) -> Diagnosis | None:
     """A failure if 8x8 cannot reach the address of this webhook, else None. A local sandbox reaches any address."""
-    asked = context.settings.base_url
+    asked = settings.base_url
     why = why_not_from_outside(webhook.url)
     if why is None or (asked is not None and is_this_machine(asked)):
         return None
@@ -183,4 +191,8 @@ def _awaits_outcomes(context: CheckContext) -> bool:
 async def _webhook(context: CheckContext, kind: WebhookType = WebhookType.SESSION_SUMMARY) -> Webhook | None:
     """The webhook for events of this type. Raises CannotLookError."""
     await context.account.usable()
-    return next((each for each in await context.account.webhooks() if each.type == kind.value), None)
+    return _of_type(await context.account.webhooks(), kind)
+
+
+def _of_type(webhooks: Iterable[Webhook], kind: WebhookType) -> Webhook | None:
+    return next((each for each in webhooks if each.type == kind.value), None)
