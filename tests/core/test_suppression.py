@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, PhoneNumberError
@@ -317,6 +318,20 @@ class TestTheList:
         clock.advance(10 * HOUR)
         standing = await listed.add(ANA, until=clock.now() + HOUR, reason="holiday")
         assert (standing[ANA].until, standing[ANA].reason) == (None, "asked")
+
+    async def test_has_a_number_at_every_moment_of_its_prolongation(self, any_store: Store, clock: ManualClock) -> None:
+        """Each moment may be the last: the process is killed, or a worker reads the list."""
+        await SuppressionList(any_store).add(ANA, until=clock.now() + HOUR)
+        without: list[str] = []
+
+        async def look(call: StoreCall) -> None:
+            if not await SuppressionList(any_store).find(ANA):
+                without.append(call.name)
+
+        store = FaultyStore(any_store, after=look)
+        for until in (clock.now() + 2 * HOUR, None):
+            assert (await SuppressionList(store).add(ANA, until=until))[ANA].until == until
+        assert without == []
 
     async def test_refuses_an_end_that_has_passed(self, listed: SuppressionList, clock: ManualClock) -> None:
         with pytest.raises(InvalidInputError, match="future time"):

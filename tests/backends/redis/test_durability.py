@@ -247,12 +247,14 @@ async def test_everything_that_must_not_be_lost_is_waited_for(scripted: Scripted
         "order_gate": 1,
         "record_put": None,
         "record_put_if_absent": ["v"],
+        "record_put_if_longer": ["v"],
     }
     gate = Gate(queue="default", scope=GateScope.QUEUE, name="default", state=GateState.HELD, since=NOW)
     async with open_store(scripted.url) as store:
         for write in (
             lambda: store.jobs.enqueue([sample_job()], now=NOW),
             lambda: store.records.put("suppression", {"k": "v"}, expires_at=None, now=NOW),
+            lambda: store.records.put_if_longer("suppressed", {"k": "v"}, expires_at=None, now=NOW),
             lambda: store.records.put_if_absent("parked-summary", {"k": "v"}, expires_at=None, now=NOW),
             lambda: store.control.gate(gate),
         ):

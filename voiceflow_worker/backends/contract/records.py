@@ -92,6 +92,7 @@ class RecordsContract(Ground):
     async def test_calls_without_keys_are_allowed(self, store: Store) -> None:
         await store.records.put(SPACE, {}, expires_at=None, now=NOW)
         assert dict(await store.records.put_if_absent(SPACE, {}, expires_at=None, now=NOW)) == {}
+        assert dict(await store.records.put_if_longer(SPACE, {}, expires_at=None, now=NOW)) == {}
         assert dict(await store.records.get(SPACE, [], now=NOW)) == {}
         await store.records.delete(SPACE, {})
 
@@ -107,6 +108,27 @@ class RecordsContract(Ground):
         await self.put(store, "a", value="old", minutes=1)
         await self.put(store, "a", value="new", minutes=3)
         assert dict(await store.records.get(SPACE, ["a"], now=NOW + 2 * MINUTE)) == {"a": "new"}
+
+    async def test_a_longer_record_replaces_a_shorter_one(self, store: Store, other: Store) -> None:
+        await self.put(store, "ended", value="old", minutes=1)
+        await self.put(store, "shorter", value="old", minutes=3)
+        await self.put(store, "as long", value="old", minutes=4)
+        await self.put(store, "longer", value="old", minutes=5)
+        await self.put(store, "never", value="old")
+        keys = ["free", "ended", "shorter", "as long", "longer", "never"]
+        now = NOW + 2 * MINUTE
+        after = await store.records.put_if_longer(
+            SPACE, dict.fromkeys(keys, "new"), expires_at=NOW + 4 * MINUTE, now=now
+        )
+        kept = {"as long": "old", "longer": "old", "never": "old"}
+        assert dict(after) == {"free": "new", "ended": "new", "shorter": "new", **kept}
+        assert dict(await other.records.get(SPACE, keys, now=now)) == dict(after)
+        assert list(await store.records.get(SPACE, keys, now=NOW + 4 * MINUTE)) == ["longer", "never"]
+        forever = await other.records.put_if_longer(
+            SPACE, dict.fromkeys(["longer", "never"], "new"), expires_at=None, now=now
+        )
+        assert dict(forever) == {"longer": "new", "never": "old"}
+        assert dict(await store.records.get(SPACE, keys, now=NOW + 9 * MINUTE)) == dict(forever)
 
     async def test_put_if_absent_keeps_a_stored_value(self, store: Store) -> None:
         await self.put(store, "a", value="mine")

@@ -61,6 +61,17 @@ class MemoryRecords(Records):
         held = self._namespaces.setdefault(namespace, {})
         held.update({key: _Record(value, expires_at) for key, value in values.items()})
 
+    async def put_if_longer(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
+        await checkpoint()
+        held = self._namespaces.setdefault(namespace, {})
+        for key, value in values.items():
+            standing = held.get(key)
+            if standing is None or not standing.stands(at=now) or standing.ends_before(expires_at):
+                held[key] = _Record(value, expires_at)
+        return {key: held[key].value for key in values}
+
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
         await checkpoint()
         held = self._namespaces.get(namespace, {})

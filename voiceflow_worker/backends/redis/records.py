@@ -75,6 +75,16 @@ class RedisRecords(Records, OneTripClaims):
         args: list[Argument] = [micros(expires_at), *_pairs(values)]
         await self._link.run_durably("record_put", self._keys.namespace(namespace), args)
 
+    async def put_if_longer(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
+        if not values:
+            return {}
+        await self._registers.note(self._keys.namespaces, namespace)
+        args: list[Argument] = [to_micros(now), micros(expires_at), *_pairs(values)]
+        standing = await self._link.run_durably("record_put_if_longer", self._keys.namespace(namespace), args)
+        return dict(zip(values, standing, strict=True))
+
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
         if not keys:
             return {}

@@ -43,7 +43,8 @@ class SqliteRecords(Records):
             return {}
         until, at = to_micros_or_none(expires_at), to_micros(now)
         rows = [(namespace, key, value, until, at, keep_later_end) for key, value in values.items()]
-        return await self._writer.carry_out(partial(_put_if_absent, rows), durably=durably)
+        put = partial(_put_some, self._sql["put_record_if_absent"], rows)
+        return await self._writer.carry_out(put, durably=durably)
 
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
@@ -53,6 +54,15 @@ class SqliteRecords(Records):
         rows = [(namespace, key, value, until) for key, value in values.items()]
         if rows:
             await self._writer.carry_out(partial(_write, self._sql["put_record"], rows))
+
+    async def put_if_longer(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
+        if not values:
+            return {}
+        until, at = to_micros_or_none(expires_at), to_micros(now)
+        rows = [(namespace, key, value, until, at) for key, value in values.items()]
+        return await self._writer.carry_out(partial(_put_some, self._sql["put_record_if_longer"], rows))
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
         at = to_micros(now)
@@ -102,15 +112,18 @@ def _drop(statement: str, bindings: Row, transaction: Transaction) -> Generator[
     return len(transaction.db.rows(statement, bindings))
 
 
-def _put_if_absent(rows: Sequence[Row], transaction: Transaction) -> Generator[None, None, Mapping[str, str]]:
-    db, sql = transaction.db, statements("records")
+def _put_some(
+    statement: str, rows: Sequence[Row], transaction: Transaction
+) -> Generator[None, None, Mapping[str, str]]:
+    """Run a statement that puts some of the rows and returns their keys. Returns the value of every key afterwards."""
+    db, record = transaction.db, statements("records")["record"]
     standing: dict[str, str] = {}
     for start in range(0, len(rows), _PER_STEP):
         some = rows[start : start + _PER_STEP]
-        put = {key for (key,) in db.rows_of_each(sql["put_record_if_absent"], some)}
-        for namespace, key, value, _, at, _ in some:
+        put = {key for (key,) in db.rows_of_each(statement, some)}
+        for namespace, key, value, _, at, *_ in some:
             # A record that was not put has not changed since, because the transaction excludes other writers.
-            standing[key] = value if key in put else db.rows(sql["record"], (namespace, key, at))[0][1]
+            standing[key] = value if key in put else db.rows(record, (namespace, key, at))[0][1]
         yield
     return standing
 

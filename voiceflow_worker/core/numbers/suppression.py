@@ -21,7 +21,6 @@ from voiceflow_worker.model.text.storable import checked_text
 NAMESPACE = "suppressed"
 CHUNK = 1000
 """The most numbers in one trip to the store."""
-_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,19 +152,8 @@ class SuppressionList:
     ) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
         texts = {number: _text(entry) for number, entry in wanted.items()}
-        entries: dict[str, Suppression] = {}
-        for _ in range(_TRIES):
-            standing = await self._records.put_if_absent(NAMESPACE, texts, expires_at=until, now=now)
-            entries = {number: _entry(number, text) for number, text in standing.items()}
-            shorter = [number for number, entry in entries.items() if _is_shorter(entry.until, until)]
-            if not shorter:
-                break
-            if until is None:
-                # An entry without an end lasts longer than the entry that it replaces, so nothing is lost.
-                await self._records.put(NAMESPACE, {each: texts[each] for each in shorter}, expires_at=None, now=now)
-                return {**entries, **{each: wanted[each] for each in shorter}}
-            await self._records.delete(NAMESPACE, {each: standing[each] for each in shorter})
-        return entries
+        standing = await self._records.put_if_longer(NAMESPACE, texts, expires_at=until, now=now)
+        return {number: _entry(number, text) for number, text in standing.items()}
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
@@ -203,10 +191,6 @@ def _parsed(numbers: Iterable[str], country: str | None) -> list[str]:
 
 def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:
     return (numbers[place : place + CHUNK] for place in range(0, len(numbers), CHUNK))
-
-
-def _is_shorter(standing: datetime | None, wanted: datetime | None) -> bool:
-    return standing is not None and (wanted is None or standing < wanted)
 
 
 def _text(entry: Suppression) -> str:

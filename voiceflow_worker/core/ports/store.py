@@ -296,6 +296,15 @@ class Records(Protocol):
         """Store values, and overwrite older ones."""
         ...
 
+    async def put_if_longer(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
+        """Store each value whose key is absent, or has a record that ends earlier.
+
+        A record is replaced in one step: at no moment is its key absent. Returns the value of every key afterwards.
+        """
+        ...
+
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
         """The values of these keys; absent keys are left out."""
         ...

@@ -14,6 +14,14 @@ ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = 
     WHERE records.expires_at <= ?5 OR records.value = excluded.value
 RETURNING key;
 
+-- name: put_record_if_longer
+-- Stores a record if its key is free at a time, or if the present record ends earlier. Returns the key if it did.
+INSERT INTO records (namespace, key, value, expires_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
+    WHERE records.expires_at <= ?5 OR (excluded.expires_at IS NULL AND records.expires_at IS NOT NULL)
+        OR records.expires_at < excluded.expires_at
+RETURNING key;
+
 -- name: record
 -- The record under a key, if it has not expired at a time.
 SELECT key, value FROM records WHERE namespace = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?);
