@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from tests.support.voices import ScriptedVoice, refused, unknown
+from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallRequest, Job, open_store
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -77,11 +77,6 @@ def unreached(folder: Path, status: SessionStatus, *, batch_id: str | None = Non
 def in_doubt(folder: Path) -> Job:
     """A call of which nobody knows whether it was placed."""
     return within(folder, sent, voice=ScriptedVoice(answer=lambda _: unknown()))
-
-
-def refused_with(folder: Path, code: int) -> Job:
-    """A call that 8x8 refused."""
-    return within(folder, sent, voice=ScriptedVoice(answer=lambda _: refused(code)))
 
 
 async def sent(engine: Engine, *, batch_id: str | None = None) -> Job:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.cli.running import Program
 from tests.cli.stored import completed, enqueued, in_doubt, url_of
 
@@ -34,10 +32,3 @@ def test_the_name_stands_with_a_doubt_a_redial_and_the_list(voiceflow: Program) 
     assert resolved["notes"][0]["text"] == "seen (by Mary Tan)"
     (entry,) = voiceflow("suppress", "add", "+6587654329", *MARY, *store).lines
     assert entry["reason"] == "put on the list by Mary Tan"
-
-
-@pytest.mark.parametrize("name", ["", "  ", "x" * 61])
-def test_a_name_that_is_none_is_refused(voiceflow: Program, name: str) -> None:
-    ended = voiceflow("hold", "--as", name, "--store", url_of(voiceflow.folder))
-    assert ended.code == 2
-    assert "give a name of 1 to 60 characters" in ended.err

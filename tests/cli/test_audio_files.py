@@ -91,20 +91,5 @@ def test_a_file_that_is_not_there_is_reported(voiceflow: Program, address: tuple
     assert message.startswith(f"{url}/gone.wav answers 404")
 
 
-@pytest.mark.parametrize("address", [_Files], indirect=True)
-def test_a_type_that_says_nothing_is_a_warning(voiceflow: Program, address: tuple[str, Path]) -> None:
-    url, served = address
-    (served / "hello").write_bytes(WAV)
-    ((severity, message),) = checked(voiceflow, f"{url}/hello", "--fetch")
-    assert severity == "warning"
-    assert "application/octet-stream" in message
-
-
-def test_a_host_that_does_not_answer_is_reported(voiceflow: Program) -> None:
-    ((severity, message),) = checked(voiceflow, "http://127.0.0.1:9/hello.wav", "--fetch")
-    assert severity == "error"
-    assert "cannot be downloaded" in message
-
-
 def test_nothing_is_fetched_unless_asked_for(voiceflow: Program) -> None:
     assert checked(voiceflow, "http://127.0.0.1:9/hello.wav") == []

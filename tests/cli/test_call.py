@@ -60,19 +60,5 @@ def test_without_a_receiver_nobody_is_called_unless_asked_to(voiceflow: Program,
     assert len(eight.sandbox.ledger) == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["81234567", "--say", "Hello"], "plus and its country code"),
-        ([MINE, "--say", " "], "--say is empty"),
-        ([MINE], "--say"),
-    ],
-)
-def test_a_call_that_cannot_be_is_refused(voiceflow: Program, given: list[str], said: str) -> None:
-    ended = voiceflow("call", *given)
-    assert (ended.code, ended.out) == (2, "")
-    assert said in ended.err
-
-
 async def all_jobs(engine: Engine) -> list[Job]:
     return list(await engine.queue.find())

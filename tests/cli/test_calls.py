@@ -8,14 +8,12 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
-from tests.cli.stored import completed, empty, enqueued, in_doubt, refused_with, unreached, within
+from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.support.engine import Engine
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job
-from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import Remedy
-from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -112,30 +110,12 @@ def test_a_list_since_a_time_has_the_calls_to_which_something_happened(voiceflow
     assert ids("--since", later, "--limit", "1") == [waiting.id]
 
 
-def test_an_unknown_outcome_or_time_is_refused(voiceflow: Program, store: Store) -> None:
-    ended = voiceflow("calls", "list", "--outcome", "bussy", *store)
-    assert ended.code == 2
-    assert "'bussy' is not an outcome; give one or more of: busy, canceled" in ended.err
-    ended = voiceflow("calls", "list", "--since", "yesterday", *store)
-    assert ended.code == 2
-    assert "'yesterday' is neither a time nor a duration: write a time like 2026-11-20T09:00:00+08:00" in ended.err
-    assert "or say how long ago, such as 30m, 2h or 7d" in ended.err
-    ended = voiceflow("calls", "list", "--since", "2026-11-20T09:00:00", *store)
-    assert ended.code == 2
-    assert "has no time zone: add Z for UTC, or an offset such as +08:00" in ended.err
-
-
 def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 120)
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 100
     assert len(voiceflow("calls", "list", "--json", "--limit", "0", *store).lines) == 120
     assert len(voiceflow("calls", "list", "--json", "--limit", "110", *store).lines) == 110
     assert "--limit 0 lists all" in voiceflow("calls", "list", *store).err
-
-
-def test_a_list_without_a_limit_may_be_empty(voiceflow: Program, store: Store) -> None:
-    ended = voiceflow("calls", "list", "--limit", "0", *store)
-    assert (ended.code, ended.out, ended.err) == (0, "no calls\n", "")
 
 
 def test_pages_make_one_list(voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,34 +126,9 @@ def test_pages_make_one_list(voiceflow: Program, store: Store, monkeypatch: pyte
         assert [line["id"] for line in lines] == [job.id for job in jobs[:expected]]
 
 
-def test_people_get_a_table(voiceflow: Program, store: Store) -> None:
-    job = completed(voiceflow.folder, batch_id="march")
-    out = voiceflow("calls", "list", *store).out
-    assert all(part in out for part in (job.id, "completed", "+6587654321", "march", "COMPLETED"))
-    assert voiceflow("calls", "list", "--queue", "other", *store).out == "no calls\n"
-
-
-def test_a_number_without_its_country_code_is_explained(voiceflow: Program, store: Store) -> None:
-    completed(voiceflow.folder)
-    ended = voiceflow("calls", "list", "--number", "87654321", *store)
-    assert ended.out == "no calls\n"
-    assert ended.err == "87654321 was read as +87654321; a national number needs its country code in front\n"
-    assert not voiceflow("calls", "list", "--number", "+6587654399", *store).err
-    assert not voiceflow("calls", "list", "--number", "6587654321", *store).err
-
-
 def test_what_people_wrote_is_not_taken_for_markup(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 1, batch_id="[red]march[/red]")
     assert "[red]march[/red]" in voiceflow("calls", "list", *store).out
-
-
-def test_the_story_of_a_call_tells_every_post(voiceflow: Program, store: Store) -> None:
-    job = completed(voiceflow.folder)
-    out = voiceflow("calls", "show", job.id, *store).out
-    assert out.startswith(f"{job.id} is completed")
-    assert f"POST 1 ({job.id}.1)" in out
-    assert "COMPLETED" in out
-    assert out.index("enqueued") < out.index("POST 1")
 
 
 def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) -> None:
@@ -203,22 +158,12 @@ def test_one_call_that_cannot_be_taken_back_does_not_keep_the_others(voiceflow: 
     assert "no call default.nobody" in ended.err
 
 
-def test_the_help_says_what_is_cancelled_now_and_what_later(voiceflow: Program) -> None:
-    words = " ".join(voiceflow("calls", "cancel", "--help").out.replace("│", " ").split())
-    assert "for good: its waiting calls end, and nothing can be added to it" in words
-    assert "if it comes back to the queue, for example for a redial, it ends too" in words
-
-
 def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 3, batch_id="march")
     enqueued(voiceflow.folder, 2, batch_id="april")
     ended = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
     assert ended.document == {"batch_id": "march", "cancelled": 3}
     assert voiceflow("status", "--json", *store).document["states"]["queued"] == 2
-
-
-def test_ids_and_a_batch_together_are_bad_usage(voiceflow: Program, store: Store) -> None:
-    assert voiceflow("calls", "cancel", "default.1", "--batch", "march", *store).code == 2
 
 
 def test_a_doubt_is_resolved_as_placed(voiceflow: Program, store: Store) -> None:
@@ -315,11 +260,6 @@ def test_a_redial_after_an_earlier_post_is_refused_when_the_phone_was_called_aga
     assert (ended.code, ended.document["judged_post"]["number"]) == (0, 2)
 
 
-def test_a_post_is_named_only_with_one_call(voiceflow: Program, store: Store) -> None:
-    assert voiceflow("calls", "redial", "default.1", "default.2", "--post", "1", *store).code == 2
-    assert voiceflow("calls", "redial", "--batch", "march", "--outcome", "busy", "--post", "1", *store).code == 2
-
-
 def doubted_twice(folder: Path) -> Job:
     """A call whose first doubt a person resolved as not placed, and whose second POST is in doubt too."""
     job = in_doubt(folder)
@@ -331,52 +271,3 @@ def doubted_twice(folder: Path) -> Job:
         return again
 
     return within(folder, doubt_again, voice=ScriptedVoice(answer=lambda _: unknown()))
-
-
-def test_a_doubt_is_not_redialled(voiceflow: Program, store: Store) -> None:
-    job = in_doubt(voiceflow.folder)
-    ended = voiceflow("calls", "redial", job.id, "--force", *store)
-    assert ended.code == 1
-    assert "while it is in doubt, a person can resolve it" in ended.err
-
-
-def test_the_story_of_a_doubt_tells_why(voiceflow: Program, store: Store) -> None:
-    job = in_doubt(voiceflow.folder)
-    out = voiceflow("calls", "show", job.id, *store).out
-    assert "the answer did not come" in out
-    assert "next look for evidence at" in out
-
-
-def test_the_story_of_a_refused_call_says_what_to_do(voiceflow: Program, store: Store) -> None:
-    job = refused_with(voiceflow.folder, -1014)
-    out = voiceflow("calls", "show", job.id, *store).out
-    assert "code -1014: " in out
-
-
-def left_by_a_dead_worker(folder: Path, *, lease: timedelta) -> str:
-    """A call whose worker died after its journal entry; its lease lasts so long from then."""
-
-    async def work(engine: Engine) -> str:
-        await engine.queue.enqueue(flow())
-        (job,) = await engine.lease(1)
-        now = engine.store.clock.now()
-        begun = lifecycle.begin(job, at=now, lease_until=now + lease, policy=engine.policy)
-        assert all(await engine.store.jobs.commit([move(job, begun, at=now)]))
-        return job.id
-
-    return within(folder, work)
-
-
-def test_the_story_of_a_call_whose_worker_is_gone_expects_no_answer(voiceflow: Program, store: Store) -> None:
-    gone = left_by_a_dead_worker(voiceflow.folder, lease=timedelta(0))
-    out = voiceflow("calls", "show", gone, *store).out
-    assert "no answer yet" not in out
-    assert "no answer came before the lease of its worker ended" in out
-    assert "its worker is gone, and another worker will put the call in doubt: the lease ended at" in out
-
-
-def test_the_story_of_a_call_that_is_being_sent_expects_an_answer(voiceflow: Program, store: Store) -> None:
-    sending = left_by_a_dead_worker(voiceflow.folder, lease=timedelta(minutes=5))
-    out = voiceflow("calls", "show", sending, *store).out
-    assert "no answer yet" in out
-    assert "its worker is sending it; leased until" in out

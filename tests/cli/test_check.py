@@ -58,43 +58,12 @@ def test_a_past_validity_is_a_warning(voiceflow: Program) -> None:
     assert [line["code"] for line in ended.lines if line["code"] is not None] == [-1015]
 
 
-def test_people_see_row_column_reason_and_code(voiceflow: Program) -> None:
-    ended = voiceflow("check", CAMPAIGN, "--template", FLOW, "--source", "+6531234567", "--voice-profile", "x")
-    assert ended.code == 2
-    line = next(line for line in ended.out.splitlines() if "+65 8765 CALL" in line)
-    assert line.split()[0:2] == ["31", "destination"]
-    assert line.split()[-1] == "-1017"
-    assert ended.err == ""
-
-
-def test_a_template_and_a_text_together_are_bad_usage(voiceflow: Program) -> None:
-    ended = voiceflow("check", CAMPAIGN, "--template", FLOW, "--say", "Hello")
-    assert ended.code == 2
-    assert "give one of them" in ended.err
-
-
-def test_a_template_that_is_not_there_is_reported(voiceflow: Program) -> None:
-    ended = voiceflow("check", CAMPAIGN, "--template", "missing.json")
-    assert ended.code == 2
-    assert "missing.json" in ended.err
-
-
 def test_source_and_voice_come_from_the_settings(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(voiceflow.folder, "people.csv", "destination\n+6587654321\n")
     assert voiceflow("check", path, "--say", "Hello").code == 2
     monkeypatch.setenv("VOICEFLOW_SOURCE", "+6531234567")
     monkeypatch.setenv("VOICEFLOW_VOICE_PROFILE", "en-IE-EmilyNeural")
     assert voiceflow("check", path, "--say", "Hello").code == 0
-
-
-def test_nothing_is_stored(voiceflow: Program) -> None:
-    voiceflow("check", EXAMPLES / "text-to-speech.json")
-    assert list(voiceflow.folder.iterdir()) == []
-
-
-def test_columns_that_say_nothing_are_left_out(voiceflow: Program) -> None:
-    header = voiceflow("check", written(voiceflow.folder, "body.json", "{")).out.splitlines()[1]
-    assert header.split() == ["what", "is", "wrong", "code"]  # the file as a whole: no row, no column
 
 
 @pytest.mark.parametrize(("content", "code"), [("{", -1001), ("[1]", -1013), ("17", -1013)])

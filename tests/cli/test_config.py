@@ -30,12 +30,6 @@ def test_a_key_is_never_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatc
         assert "very-secret" not in ended.out + ended.err
 
 
-def test_a_name_that_is_not_a_setting_is_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_RATTE", "7")
-    err = voiceflow("config", "show", "--json").err
-    assert "VOICEFLOW_RATTE (the environment) is not a setting of this version; did you mean VOICEFLOW_RATE?" in err
-
-
 @pytest.mark.parametrize("command", [["worker", "--drain"], ["enqueue", "x.csv"], ["account", "numbers"], ["status"]])
 def test_a_region_is_refused_and_nothing_is_sent(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, command: list[str]

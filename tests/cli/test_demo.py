@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Program, Spawned
-from tests.cli.stored import url_of
-from voiceflow_worker.cli.demo import phones_that_rang
+from tests.cli.running import Spawned
 
 # Whatever account is set up, a demo does not use it.
 SOMEBODYS = {
@@ -39,37 +37,6 @@ def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path)
     assert found["doubts"] == 0
     assert list(folder.iterdir()) == []
     assert "Traceback" not in ended.err
-
-
-def test_people_get_tables_and_where_to_go_next(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.demo.SPEED", 500)
-    monkeypatch.setattr("voiceflow_worker.cli.demo.RATE", 200)
-    (voiceflow.folder / "bin").mkdir()
-    (voiceflow.folder / "bin" / "voiceflow").touch(mode=0o755)
-    monkeypatch.setattr("sys.argv", [str(voiceflow.folder / "bin" / "voiceflow")])
-    monkeypatch.setenv("PATH", "")
-    ended = voiceflow("demo")
-    assert "\n  bin/voiceflow check FILE " in ended.out
-    monkeypatch.setenv("PATH", str(voiceflow.folder / "bin"))
-    ended = voiceflow("demo", "--store", url_of(voiceflow.folder))
-    assert ended.code == 0
-    assert ended.out.index("Outcomes of the calls") < ended.out.index("Bad rows, which were not called")
-    assert "none of them twice" in ended.out
-    assert f"\n  voiceflow calls list --store {url_of(voiceflow.folder)}" in ended.out
-    report = voiceflow("report", "--batch", "reminder-campaign", "--json", "--store", url_of(voiceflow.folder))
-    assert report.document["total"] > 20
-
-
-@pytest.mark.parametrize(
-    ("rang", "told"),
-    [
-        ({}, "0 phones rang, none of them twice"),
-        ({"+6591234567": 1}, "1 phone rang, none of them twice"),
-        ({"+6591234567": 1, "+6591234568": 3}, "2 phones rang, these more than once: +6591234568"),
-    ],
-)
-def test_a_phone_that_rang_twice_is_one_phone(rang: dict[str, int], told: str) -> None:
-    assert phones_that_rang(Counter(rang)) == told
 
 
 @pytest.mark.beside
@@ -107,9 +74,3 @@ def test_the_wheel_carries_what_the_demo_and_the_sandbox_need(folder: Path) -> N
         assert "# voiceflow-worker\n" in metadata.read_text(encoding="utf-8")  # the README: what package indexes show
     assert [line.split()[0] for line in out.splitlines()] == ["True", "True", "True"]
     assert all(unpacked in line for line in out.splitlines())
-
-
-def test_its_help_claims_no_setting_that_it_ignores(voiceflow: Program) -> None:
-    out = voiceflow("demo", "--help").out
-    assert "VOICEFLOW_" not in out
-    assert "sqlite:///voiceflow.db" not in out

@@ -17,9 +17,7 @@ from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from voiceflow_worker import open_store
-from voiceflow_worker.backends.redis.connection.survey import Packing
-from voiceflow_worker.cli.checks import storage, webhook
+from voiceflow_worker.cli.checks import webhook
 from voiceflow_worker.cli.checks.context import Account, CheckContext, open_context
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Level, ok
 from voiceflow_worker.core.guard.rollback import HELD
@@ -106,17 +104,6 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
 
-def test_people_get_a_table_with_remedies_and_a_sum(voiceflow: Program, eight: EightByEight) -> None:
-    empty(voiceflow.folder)
-    ended = voiceflow("doctor")
-    assert ended.code == 1
-    assert ended.err == ""
-    out = " ".join(ended.out.split())
-    assert "failure webhook 8x8 has no webhook for the session summaries (VSS) of this account" in out
-    assert "-> `voiceflow serve --register URL` registers this receiver" in out
-    assert ended.out.endswith("1 failure, 1 warning\n")
-
-
 def test_a_secret_is_never_told(voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch) -> None:
     empty(voiceflow.folder)
     for key in ("key-1", "key-2"):
@@ -141,16 +128,6 @@ def test_an_empty_directory_is_told_what_is_missing(voiceflow: Program) -> None:
     assert found["store"]["level"] == "warning"
     assert found["doubts"]["message"].startswith("skipped")
     assert list(voiceflow.folder.iterdir()) == []
-
-
-def test_what_waits_for_another_check_is_reported_in_one_line(voiceflow: Program) -> None:
-    out = voiceflow("doctor").out
-    assert "skipped until `account` is ok: credentials, clock, webhook, webhook address, webhook secret" in out
-    assert (
-        "skipped until `store` is ok: durability, journal files, receiver, workers, limits, holds, doubts, "
-        "dropped calls" in out
-    )
-    assert out.endswith("1 failure, 1 warning\n")
 
 
 def test_settings_that_cannot_be_read_are_a_failure_and_not_the_end(
@@ -243,87 +220,6 @@ def test_a_disk_that_fills_up_is_reported(
     assert lines(voiceflow("doctor", "--json"))["disk space"]["level"] == level
 
 
-@dataclass
-class Durability:
-    promise: str
-    warning: str | None = None
-    guarantee: str = "always"
-
-
-class Elsewhere:
-    """A store of another kind, which says what it guarantees."""
-
-    url = "redis://127.0.0.1/0"
-
-    def __init__(self, durability: Durability) -> None:
-        self.durability = durability
-
-
-def on_redis(opened: object) -> CheckContext:
-    """The context of checks of a Redis store that opens as `opened`."""
-    return CheckContext(
-        settings=load_settings(store="redis://127.0.0.1/0"),
-        opening=ok("it opens"),
-        opened=opened,  # type: ignore[arg-type]
-        asked=None,
-    )
-
-
-@pytest.mark.parametrize(
-    ("told", "level", "remedy"),
-    [
-        (Durability("appendfsync always"), Level.OK, None),
-        (
-            Durability("everysec: it may forget", warning="everysec: it may forget; set always"),
-            Level.WARNING,
-            "set always",
-        ),
-        (
-            Durability("appendfsync always", warning="commits do not wait for replicas"),
-            Level.WARNING,
-            "commits do not wait",
-        ),
-        (Durability("best effort, as requested", guarantee="none"), Level.WARNING, "turn appendonly on"),
-    ],
-    ids=lambda value: value.promise if isinstance(value, Durability) else "",
-)
-def test_a_store_of_another_kind_tells_what_it_guarantees(told: Durability, level: Level, remedy: str | None) -> None:
-    looked = on_redis(Elsewhere(told))
-    found = asyncio.run(storage.durability(looked))
-    assert found is not None
-    assert (found.level, found.message) == (level, told.promise)
-    assert (found.remedy or "").startswith(remedy or "")
-    assert asyncio.run(storage.of_file(storage.file_system)(looked)) is None
-
-
-class Packed:
-    """A store in a Redis that packs values up to so many bytes; None if it does not show its settings."""
-
-    def __init__(self, up_to: int | None) -> None:
-        self._up_to = up_to
-
-    async def packing(self) -> Packing | None:
-        return None if self._up_to is None else Packing(self._up_to)
-
-
-@pytest.mark.parametrize(
-    ("up_to", "level", "told"),
-    [
-        (2048, Level.OK, "is 2048"),
-        (4096, Level.OK, "is 4096"),
-        (64, Level.WARNING, "is 64: a call takes about 0.6 KB more"),
-        (None, Level.OK, "does not allow CONFIG GET"),
-    ],
-)
-def test_a_redis_that_does_not_pack_calls_is_reported(up_to: int | None, level: Level, told: str) -> None:
-    looked = on_redis(Packed(up_to))
-    found = asyncio.run(storage.memory(looked))
-    assert found is not None
-    assert found.level is level
-    assert told in found.message
-    assert (found.remedy or "").startswith("CONFIG SET hash-max-ziplist-value 2048" if level is Level.WARNING else "")
-
-
 # -- 8x8 ---------------------------------------------------------------------------------------------------------------
 
 
@@ -373,13 +269,6 @@ def test_a_voice_that_nobody_has_is_a_failure(
     assert "did you mean en-US-JennyNeural?" in line["message"]
 
 
-def test_a_source_of_the_account_is_ok(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    line = lines(voiceflow("doctor", "--json"))["source"]
-    assert (line["level"], "belongs to the account, and is active" in line["message"]) == ("ok", True)
-
-
 def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,15 +284,6 @@ def with_status(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
     monkeypatch.setattr(account_routes, "_number", lambda number: {**listed(number), "operationalStatus": status})
 
 
-def test_a_source_that_is_unhealthy_is_a_warning(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with_status(monkeypatch, "Unhealthy")
-    line = lines(voiceflow("doctor", "--json"))["source"]
-    assert line["level"] == "warning"
-    assert "is unhealthy (Healthy)" in line["message"]
-
-
 def test_a_source_that_the_account_does_not_own_may_be_allow_listed(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,19 +291,6 @@ def test_a_source_that_the_account_does_not_own_may_be_allow_listed(
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "warning"
     assert "is not a number of the account: 8x8 refuses calls from it" in line["message"]
-
-
-@pytest.mark.parametrize(
-    ("number", "told"),
-    [("6531234567 ext 2", "is not a phone number in E.164 form")],
-)
-def test_a_source_that_is_not_a_number_is_a_failure(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, number: str, told: str
-) -> None:
-    monkeypatch.setenv("VOICEFLOW_SOURCE", number)
-    line = lines(voiceflow("doctor", "--json"))["source"]
-    assert line["level"] == "failure"
-    assert told in line["message"]
 
 
 @pytest.mark.parametrize(("status", "level"), [("Expiring", "warning"), ("Inactive", "failure")])
@@ -450,21 +317,6 @@ def test_a_webhook_where_somebody_else_answers_is_reported(voiceflow: Program, e
     register(eight, f"{eight.url}/webhooks/8x8")
     line = lines(voiceflow("doctor", "--json"))["webhook address"]
     assert (line["level"], "answers 404 to a GET" in line["message"]) == ("warning", True)
-
-
-@pytest.mark.beside
-def test_a_receiver_whose_health_is_not_told_outside_is_well(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proxy that lets only the webhook through."""
-    with Spawned(["serve", "--port", "0"], voiceflow.folder) as serve:
-        url = serve.wait_for("ready on").split()[5].rstrip(",")
-        register(eight, url)
-        monkeypatch.setattr("voiceflow_worker.cli.checks.webhook.health_url", lambda url: url + "/hidden")
-        line = lines(voiceflow("doctor", "--json"))["webhook address"]
-        serve.stop()
-    assert line["level"] == "ok"
-    assert line["message"].startswith(f"{url} answers")
 
 
 def test_a_webhook_that_is_off_is_a_failure(voiceflow: Program, eight: EightByEight) -> None:
@@ -580,20 +432,6 @@ def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program,
     assert lines(voiceflow("doctor", "--json"))["call actions"]["level"] == "ok"
 
 
-def test_calls_that_begin_with_a_menu_need_a_webhook_for_call_actions(voiceflow: Program, eight: EightByEight) -> None:
-    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(), menu="approval"))
-    line = lines(voiceflow("doctor", "--json"))["call actions"]
-    assert (line["level"], "waiting calls begin with approval" in line["message"]) == ("failure", True)
-
-
-def test_a_receiver_tells_by_which_menus_it_answers(voiceflow: Program, eight: EightByEight) -> None:
-    (voiceflow.folder / "shop.py").write_text(MENU)
-    with Spawned(["serve", "--port", "0", "--ivr", "shop:main"], voiceflow.folder) as serve:
-        serve.wait_for("ready on")
-        assert "a receiver serves shop" in lines(voiceflow("doctor", "--json"))["call actions"]["message"]
-        assert serve.stop().code == 0
-
-
 def menu_line(voiceflow: Program) -> dict[str, Any] | None:
     return lines(voiceflow("doctor", "--json")).get("menus")
 
@@ -613,15 +451,6 @@ def test_waiting_calls_whose_menu_no_receiver_serves_are_a_failure(voiceflow: Pr
     line = menu_line(voiceflow)
     assert line is not None
     assert (line["level"], "desk, main, people" in line["message"]) == ("ok", True)
-
-
-def test_calls_that_were_made_no_longer_need_a_receiver_for_their_menu(voiceflow: Program, eight: EightByEight) -> None:
-    async def sent(engine: Engine) -> None:
-        await engine.queue.enqueue(flow(), menu="main")
-        await engine.send()
-
-    within(voiceflow.folder, sent)
-    assert menu_line(voiceflow) is None
 
 
 @pytest.mark.beside
@@ -650,11 +479,6 @@ def test_every_running_receiver_serves_approvals_and_the_menus_that_its_own_lead
 
 def queue_lines(voiceflow: Program) -> dict[str, dict[str, Any]]:
     return lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))
-
-
-def test_one_call_that_waits_for_a_worker_is_reported(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, 1)
-    assert "1 call is due, for " in queue_lines(voiceflow)["workers"]["message"]
 
 
 def test_calls_that_wait_for_a_worker_are_reported(voiceflow: Program) -> None:
@@ -718,18 +542,6 @@ def test_limits_that_differ_from_the_settings_are_reported(voiceflow: Program) -
         "has rate 3 calls/s, burst 1, max active unlimited, but the settings here say rate 10 calls/s"
         in line["message"]
     )
-
-
-def test_a_store_that_is_opened_for_the_doctor_is_closed_again(voiceflow: Program) -> None:
-    empty(voiceflow.folder)
-    queue_lines(voiceflow)
-
-    async def again() -> None:
-        async with open_store(url_of(voiceflow.folder)):
-            pass
-
-    asyncio.run(again())
-    assert [path.name for path in voiceflow.folder.iterdir()] == ["calls.db"]
 
 
 def test_a_store_that_was_set_back_to_a_backup_is_a_failure(

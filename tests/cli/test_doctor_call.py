@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.cli.eight_by_eight import EightByEight
-from tests.cli.one_call import LONG, MINE, SECRET, listens, names, order, receiving, steps
+from tests.cli.one_call import LONG, MINE, listens, names, order, receiving, steps
 from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import within
 from tests.support.engine import Engine
@@ -20,8 +18,6 @@ from tests.support.flows import SOURCE, flow
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job
 from voiceflow_worker.core.numbers.locks import NumberLocks
-from voiceflow_worker.core.numbers.suppression import SuppressionList
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -67,18 +63,6 @@ def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight
 
 
 @pytest.mark.beside
-def test_people_read_line_by_line(voiceflow: Program, eight: EightByEight) -> None:
-    order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
-    with receiving(eight, voiceflow.folder) as serve:
-        ended = voiceflow("doctor", "--call", "+65 8123-4567")
-        serve.stop()
-    assert ended.code == 0
-    assert ended.out.startswith("0 failures, 0 warnings\n")
-    told = [re.sub(r"^\d\d:\d\d:\d\d  (\w+) .*", r"\1", line) for line in ended.out.splitlines()[1:]]
-    assert [name for name in told if name != "phone"] == ["checked", "enqueued", "journalled", "accepted", "summary"]
-
-
-@pytest.mark.beside
 def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,20 +75,6 @@ def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
     assert (ended.code, last["step"], last["level"]) == (1, "summary", "failure")
     assert re.fullmatch(r"summary received: BUSY(, 1 s)?, the line was busy.*", last["message"])
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.UNREACHED]
-
-
-@pytest.mark.beside
-def test_a_code_of_the_summary_comes_with_what_to_do(voiceflow: Program, eight: EightByEight) -> None:
-    order(eight, "script", {"outcome": "FAILED", "error_code": -2004})
-    with receiving(eight, voiceflow.folder) as serve:
-        ended = call(voiceflow)
-        serve.stop()
-    # A summary that comes before the answer of its POST is printed before it.
-    [last] = [step for step in steps(ended) if step["step"] == "summary"]
-    assert ended.code == 1
-    assert "(-2004)" in last["message"]
-    assert "no coverage for this destination" in last["message"]
-    assert "Ask 8x8" in last["remedy"]
 
 
 @pytest.mark.beside
@@ -132,36 +102,12 @@ def test_a_summary_that_does_not_come_is_reported(
     assert jobs(voiceflow.folder)[0].id in last["remedy"]
 
 
-def test_a_receiver_that_goes_away_is_reported(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listens(voiceflow.folder)
-
-    async def was_there(_: Heartbeats) -> bool:
-        return not list(eight.sandbox.ledger)
-
-    monkeypatch.setattr(Heartbeats, "has_receiver", was_there)
-    ended = call(voiceflow)
-    assert (ended.code, names(ended)[-2:]) == (1, ["accepted", "no summary"])
-    assert steps(ended)[-1]["message"] == "the receiver stopped before the summary came"
-
-
 def test_without_outcome_the_call_is_made_and_nobody_hears_how_it_ends(voiceflow: Program, eight: EightByEight) -> None:
     eight.sandbox._account.hooks("acme").clear()
     ended = call(voiceflow, "--without-outcome")
     assert ended.code == 1
     assert names(ended) == ["checked", "enqueued", "journalled", "accepted", "no outcome"]
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.SUBMITTED]
-    assert eight.rang == [MINE]
-
-
-def test_where_no_outcomes_are_asked_for_the_call_is_accepted(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
-    ended = call(voiceflow)
-    assert ended.code == 1
-    assert steps(ended)[-1]["message"] == "8x8 accepted the call, and its outcome is unknown"
     assert eight.rang == [MINE]
 
 
@@ -190,26 +136,6 @@ def test_a_failure_keeps_the_call_back(voiceflow: Program, eight: EightByEight) 
     ended = call(voiceflow)
     assert (ended.code, names(ended)) == (1, ["not called"])
     assert steps(ended)[0]["message"] == "correct these first: webhook"
-    assert eight.rang == []
-
-
-def test_without_a_receiver_nobody_is_called(voiceflow: Program, eight: EightByEight) -> None:
-    ended = call(voiceflow)
-    assert (ended.code, names(ended)) == (1, ["checked", "not called"])
-    assert "no receiver is running" in steps(ended)[-1]["message"]
-    assert "`voiceflow serve --register" in steps(ended)[-1]["remedy"]
-    assert eight.rang == []
-    assert jobs(voiceflow.folder) == []
-
-
-def test_without_a_source_nobody_is_called(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("VOICEFLOW_SOURCE")
-    listens(voiceflow.folder)
-    ended = call(voiceflow)
-    assert (ended.code, names(ended)[-1]) == (1, "not called")
-    assert "VOICEFLOW_SOURCE" in steps(ended)[-1]["remedy"]
     assert eight.rang == []
 
 
@@ -245,15 +171,6 @@ def test_a_batch_that_was_cancelled_for_good_is_not_in_the_way(voiceflow: Progra
     assert eight.rang == [MINE]
 
 
-def test_a_suppressed_number_is_not_called(voiceflow: Program, eight: EightByEight) -> None:
-    listens(voiceflow.folder)
-    within(voiceflow.folder, lambda engine: SuppressionList(engine.store).add(MINE))
-    ended = call(voiceflow)
-    assert (ended.code, names(ended)[-1]) == (1, "not called")
-    assert "suppress remove" in steps(ended)[-1]["message"]
-    assert eight.rang == []
-
-
 def test_a_busy_number_is_waited_for_until_the_call_expires(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,17 +200,6 @@ def test_a_call_of_a_killed_run_to_another_spelling_of_the_number_does_not_ring_
     voiceflow("doctor", "--json", "--call", respelt, "--without-outcome")
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
     assert eight.rang == [respelt]
-
-
-@pytest.mark.parametrize("number", ["81234567", "6581234567", "+65", "Ana"])
-def test_a_number_without_its_country_is_refused(voiceflow: Program, number: str) -> None:
-    ended = voiceflow("doctor", "--call", number)
-    assert ended.code == 2
-    assert "such as +6581234567" in ended.err
-
-
-def test_without_outcome_is_for_calls(voiceflow: Program) -> None:
-    assert voiceflow("doctor", "--without-outcome").code == 2
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------
@@ -338,40 +244,3 @@ def test_ctrl_c_after_the_call_has_left_says_that_it_is_too_late(voiceflow: Prog
     assert (ended.code, "Traceback" in ended.err) == (1, False)
     assert "the call can no longer be cancelled: it is submitted" in steps(ended)[-1]["message"]
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.SUBMITTED]
-
-
-# -- as a new user does it ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_new_user_gets_to_the_first_call_with_three_processes(folder: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        "VOICEFLOW_BASE_URL": f"http://127.0.0.1:{port}",
-        "VOICEFLOW_API_KEY": "any",
-        "VOICEFLOW_SUB_ACCOUNT": "demo",
-        "VOICEFLOW_SOURCE": SOURCE,
-        "VOICEFLOW_WEBHOOK_SECRET": SECRET,
-        "VOICEFLOW_STATE_DIR": str(folder / "state"),
-    }
-    with Spawned(["sandbox", "--port", port, "--speed", "60"], folder, environment) as sandbox:
-        sandbox.wait_for("ready on")
-        with Spawned(["doctor", "--call", MINE, "--json"], folder, environment) as doctor:
-            ended = doctor.end()
-        assert (ended.code, names(ended)) == (1, ["not called"])
-        httpx.post(f"http://127.0.0.1:{port}/_sandbox/script", json={"outcome": "COMPLETED"}, trust_env=False)
-        with Spawned(["serve", "--port", "0"], folder, environment) as first:
-            address = first.wait_for("ready on").split()[5].rstrip(",")
-            first.stop()
-        receiver = ["serve", "--port", address.split(":")[2].partition("/")[0], "--register", address]
-        with Spawned(receiver, folder, environment) as serve:
-            serve.wait_for("8x8 now sends VSS events")
-            with Spawned(["doctor", "--call", MINE, "--json"], folder, environment) as doctor:
-                ended = doctor.end()
-            assert serve.stop().code == 0
-        ledger = httpx.get(f"http://127.0.0.1:{port}/_sandbox/calls", trust_env=False).json()
-        assert sandbox.stop().code == 0
-    assert (ended.code, names(ended)) == (0, ["checked", "enqueued", "journalled", "accepted", "summary"])
-    assert [entry["destination"] for entry in ledger if entry["rang"]] == [MINE]

@@ -55,15 +55,6 @@ def test_a_bad_row_keeps_the_file_out(voiceflow: Program) -> None:
     assert calls(voiceflow) == []
 
 
-def test_people_read_every_bad_row(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "march.csv", BAD)
-    ended = voiceflow("enqueue", path, *SAY)
-    assert ended.code == 2
-    assert "or enqueue the other 2 with --skip-bad" in ended.out
-    rows = [line.split()[:2] for line in ended.out.splitlines() if "destination" in line]
-    assert rows == [["4", "destination"], ["5", "destination"]]
-
-
 def test_bad_rows_are_skipped_and_put_aside(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "march.csv", BAD)
     ended = voiceflow("enqueue", path, *SAY, "--skip-bad", "--rejects", "bad.csv", "--json")
@@ -95,13 +86,6 @@ def test_a_file_that_cannot_be_read_is_told_to_scripts_too(voiceflow: Program) -
     assert "missing.csv" in ended.err
     good = voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY, "--json")
     assert set(ended.document) == set(good.document)
-
-
-def test_a_csv_needs_something_to_say(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "march.csv", GOOD)
-    ended = voiceflow("enqueue", path)
-    assert ended.code == 2
-    assert "--template" in ended.err
 
 
 def test_options_reach_the_calls(voiceflow: Program) -> None:
@@ -147,43 +131,6 @@ def test_the_example_campaign_is_enqueued(voiceflow: Program) -> None:
     assert ended.code == 0
     assert ended.document["enqueued"] > 20
     assert ended.document["rejected"] > 10
-
-
-def test_progress_is_reported_in_lines_where_there_is_no_terminal(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.progress.LINE_EVERY", 0)
-    path = written(voiceflow.folder, "march.csv", GOOD)
-    ended = voiceflow("enqueue", path, *SAY, "--json")
-    assert "enqueuing march.csv: 2 rows read (100 %)" in ended.err
-    assert "enqueuing march.csv: 2 of 2 rows enqueued (100 %)" in ended.err
-    assert ended.document["enqueued"] == 2
-
-
-def test_a_row_that_is_twice_in_a_file_is_one_duplicate(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n+6587654321,Ana\n")
-    planned = voiceflow("enqueue", path, *SAY, "--dry-run").out
-    assert "2 rows: 1 would be enqueued, 1 duplicate, 0 bad; nothing was enqueued" in planned
-    assert "duplicates" not in planned
-    assert "batch march: 1 enqueued, 1 duplicate, 0 bad" in voiceflow("enqueue", path, *SAY).out
-
-
-def test_the_hint_does_not_count_calls_that_are_known(voiceflow: Program) -> None:
-    voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY)
-    again = written(voiceflow.folder, "march.csv", BAD + "+6587654399,Eve\n")
-    out = voiceflow("enqueue", again, *SAY).out
-    assert "2 of 5 rows are bad; nothing is enqueued. Correct them, or enqueue the other 1 with --skip-bad" in out
-    assert "with --skip-bad. 2 rows are already in the queue or repeat another row.\n" in out
-    assert voiceflow("enqueue", again, *SAY, "--skip-bad", "--json").document["enqueued"] == 1
-
-
-def test_rows_that_are_neither_bad_nor_new_are_explained(voiceflow: Program) -> None:
-    voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY)
-    out = voiceflow("enqueue", written(voiceflow.folder, "march.csv", BAD), *SAY).out
-    assert "nothing is enqueued. Correct them. 2 other rows are already in the queue or repeat another row.\n" in out
-    one = written(voiceflow.folder, "may.csv", "destination,name\n+6587654321,Ana\n+6587654321,Ana\n1,Bo\n")
-    out = voiceflow("enqueue", one, *SAY).out
-    assert "with --skip-bad. 1 row is already in the queue or repeats another row.\n" in out
 
 
 def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ from voiceflow_worker.errors import (
     TooLateError,
     UnknownBackendError,
 )
-from voiceflow_worker.finding import Finding
 
 
 @pytest.mark.parametrize(
@@ -61,10 +60,3 @@ def test_the_worst_of_a_group_speaks_for_all() -> None:
 
 def test_a_group_with_a_bug_in_it_is_a_bug() -> None:
     assert explained(ExceptionGroup("x", [StoreUnavailableError("z"), ZeroDivisionError()])) is None
-
-
-def test_findings_that_the_message_does_not_tell_are_listed() -> None:
-    finding = Finding(file="f.csv", row=3, column="name", message="is empty")
-    told = explained(CampaignFileError("f.csv cannot be used", [finding]))
-    assert told == (2, "f.csv cannot be used\n  f.csv:3:name: is empty")
-    assert explained(CampaignFileError("f.csv: name is empty", [finding])) == (2, "f.csv: name is empty")

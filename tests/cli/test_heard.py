@@ -57,11 +57,3 @@ def test_the_json_of_a_call_has_its_progress_and_its_recordings(voiceflow: Progr
     (recording,) = found["recordings"]
     assert (recording["recording_id"], recording["status"]) == ("r-1", "UPLOAD_COMPLETED")
     assert recording["file_path"] == "/calls/r-1.wav"
-
-
-def test_the_story_of_a_call_tells_them(voiceflow: Program) -> None:
-    job = completed(voiceflow.folder)
-    told_of(voiceflow, job)
-    story = voiceflow("calls", "show", job.id, "--store", url_of(voiceflow.folder)).out
-    assert "2026-07-01 09:00:00 UTC  RINGING, from +6531234567 to +6587654321, SIP 180" in story
-    assert "recording r-1: UPLOAD_COMPLETED, at /calls/r-1.wav" in story

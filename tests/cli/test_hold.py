@@ -32,26 +32,6 @@ def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
     assert (found["scope"], found["name"]) == ("batch", "march")
 
 
-def test_people_read_what_stands(voiceflow: Program) -> None:
-    store = ("--store", empty(voiceflow.folder))
-    assert voiceflow("hold", *store).out == "queue default is held until somebody resumes it: held by a person\n"
-    again = voiceflow("hold", "--for", "1m", "--reason", "other", *store).out
-    assert again.endswith("held by a person\n")  # not shortened
-    assert voiceflow("resume", *store).out == "queue default is open\n"
-
-
-def test_a_second_hold_without_an_end_shows_its_reason_too(voiceflow: Program) -> None:
-    store = ("--store", empty(voiceflow.folder))
-    voiceflow("hold", "--reason", "wrong date", *store)
-    both = "wrong date; then: account is checked (by Mary Tan)"
-    told = voiceflow("hold", "--reason", "account is checked", "--as", "Mary Tan", *store)
-    assert (told.out, told.err) == (f"queue default is held until somebody resumes it: {both}\n", "")
-    (shown,) = voiceflow("status", "--json", *store).document["holds"]
-    assert shown["reason"] == both
-    shorter = voiceflow("hold", "--for", "1m", "--reason", "lunch", *store)
-    assert (shorter.out, "an earlier hold lasts longer" in shorter.err) == (told.out, True)
-
-
 def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 1, batch_id="march")

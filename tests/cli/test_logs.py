@@ -19,16 +19,6 @@ def test_json_is_one_object_a_line_for_our_logs_and_those_of_libraries(capsys: p
     assert {"timestamp"} <= set(ours) & set(theirs)
 
 
-def test_an_exception_stays_within_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    log_to_stderr(form="json", level="info")
-    try:
-        raise ZeroDivisionError
-    except ZeroDivisionError:
-        structlog.get_logger().exception("a bug")
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "ZeroDivisionError" in json.loads(line)["exception"]
-
-
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_an_exception_is_reported_without_the_values_it_met(capsys: pytest.CaptureFixture[str], form: str) -> None:
     def fail(pressed: str) -> None:

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Program
-from tests.cli.stored import empty, enqueued
 from tests.support.redis_server import standalone
-from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
 LOOKING = [
     ["status"], ["report"], ["hold"], ["resume"], ["reconcile"], ["calls", "list"], ["calls", "show", "default.1"],
@@ -46,26 +44,3 @@ def test_a_redis_that_may_forget_is_reported_by_commands_that_add_calls_and_by_t
         assert (found.out + found.err).count(concern) == 1
     finally:
         server.kill()
-
-
-def test_stores_that_are_near_are_named_the_likeliest_first(voiceflow: Program) -> None:
-    empty(voiceflow.folder)  # calls.db
-    (voiceflow.folder / "archive.db").write_bytes((voiceflow.folder / "calls.db").read_bytes())
-    (voiceflow.folder / "letters.db").write_text("this is a letter, not a store\n" * 100)
-    (voiceflow.folder / "people.csv").write_text("destination\n")
-    err = voiceflow("status", "--store", "sqlite:///cals.db").err
-    assert f"Stores nearby: {voiceflow.folder / 'calls.db'}, {voiceflow.folder / 'archive.db'}. Name a store" in err
-
-
-def test_where_the_name_came_from_is_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_STORE", "file:///calls.db")
-    assert f"{voiceflow.folder / 'calls.db'} (VOICEFLOW_STORE (the environment)), and" in voiceflow("status").err
-
-
-def test_a_store_that_is_there_is_opened_and_left_in_place(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, 2)
-    assert voiceflow("status", "--json", "--store", "sqlite:///calls.db").document["total"] == 2
-
-
-def test_a_folder_that_cannot_be_listed_has_no_stores_near(tmp_path: Path) -> None:
-    assert stores_near(tmp_path / "no" / "such" / "calls.db") == ()

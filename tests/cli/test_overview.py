@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from tests.cli.running import Program
-from tests.cli.stored import completed, empty, enqueued, url_of, within
+from tests.cli.stored import completed, enqueued, url_of, within
 from tests.support.engine import Engine
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 
@@ -62,9 +62,3 @@ def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: 
     assert (default["queue"], default["total"], default["hold"]["scope"]) == ("default", 3, "queue")
     assert (other["queue"], other["total"], other["hold"]) == ("other", 0, None)
     assert "batch_id" not in default
-
-
-def test_a_queue_without_batches_says_where_they_come_from(voiceflow: Program) -> None:
-    ended = voiceflow("batches", "--store", empty(voiceflow.folder))
-    assert (ended.code, ended.out) == (0, "")
-    assert "has no batches" in ended.err

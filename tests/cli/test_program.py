@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import completed, enqueued, url_of
-from voiceflow_worker.cli.program import description
 
 COMMANDS = [
     ["demo"], ["check"], ["enqueue"], ["worker"], ["serve"], ["sandbox"], ["status"], ["report"], ["hold"], ["resume"],
@@ -18,7 +16,6 @@ COMMANDS = [
     ["account", "webhooks"], ["account", "recordings"], ["suppress", "add"], ["suppress", "remove"],
     ["suppress", "list"], ["suppress", "import"],
 ]  # fmt: skip
-TOUCH_JOBS = [command for command in COMMANDS if command[0] not in {"account", "check", "sandbox", "config"}]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -28,19 +25,6 @@ def test_every_command_has_help_with_an_example(voiceflow: Program, command: lis
     assert ended.out.startswith(f"Usage: voiceflow {' '.join(command)}")
     behind = ended.out[ended.out.index("Example") :]
     assert f"voiceflow {' '.join(command)}" in behind
-
-
-@pytest.mark.parametrize("command", TOUCH_JOBS, ids=" ".join)
-def test_every_command_that_touches_jobs_takes_a_store_and_a_queue(voiceflow: Program, command: list[str]) -> None:
-    out = voiceflow(*command, "--help").out
-    assert "--store URL" in out
-    assert "--queue NAME" in out
-
-
-def test_alone_it_lists_the_commands(voiceflow: Program) -> None:
-    ended = voiceflow()
-    assert ended.code == 0
-    assert {command[0] for command in COMMANDS} <= set(ended.out.split())
 
 
 def test_it_tells_its_version(voiceflow: Program) -> None:
@@ -98,10 +82,6 @@ def test_bad_usage_exits_2_with_a_sentence(voiceflow: Program, arguments: list[s
     assert "Traceback" not in ended.err
 
 
-def test_bad_usage_names_the_help_to_look_at(voiceflow: Program) -> None:
-    assert "See: voiceflow calls list --help" in voiceflow("calls", "list", "--nonsense").err
-
-
 @pytest.mark.parametrize(
     ("store", "code", "told"),
     [
@@ -117,13 +97,6 @@ def test_a_store_that_cannot_be_used_is_reported(voiceflow: Program, store: str,
     assert ended.code == code
     assert told in ended.err
     assert ended.out == ""
-
-
-def test_a_setting_that_is_wrong_is_reported_with_its_place(voiceflow: Program) -> None:
-    (voiceflow.folder / ".env").write_text("VOICEFLOW_RATE=fast\n")
-    ended = voiceflow("status")
-    assert ended.code == 2
-    assert "VOICEFLOW_RATE is 'fast' (.env)" in ended.err
 
 
 def test_store_and_queue_come_from_the_settings_too(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,24 +139,6 @@ def test_names_that_the_terminal_cannot_print_do_not_end_it(folder: Path) -> Non
     assert "Fr\\xfchling" in ended.out
 
 
-def processor_seconds() -> float:
-    """What ended child processes have used: it hardly depends on what else the machine does."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-@pytest.mark.beside
-def test_help_is_there_at_once(folder: Path) -> None:
-    def seconds() -> float:
-        began = processor_seconds()
-        subprocess.run(
-            [sys.executable, "-m", "voiceflow_worker", "--help"], cwd=folder, capture_output=True, check=True
-        )
-        return processor_seconds() - began
-
-    assert min(seconds() for _ in range(3)) < 0.5  # the best of three: other processes only make it slower
-
-
 def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
     heavy = {"aiohttp", "apsw", "httpx", "pydantic", "starlette", "structlog", "uvicorn"}
     code = (
@@ -192,17 +147,3 @@ def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
-
-
-def test_a_docstring_becomes_paragraphs() -> None:
-    def command() -> None:
-        """Do this.
-
-        It takes
-        a while.
-
-        Args:
-            none: At all.
-        """
-
-    assert description(command) == "Do this.\n\nIt takes a while."

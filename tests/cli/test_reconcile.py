@@ -92,14 +92,6 @@ def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eigh
     }
 
 
-def test_prices_are_read_for_calls_that_ended(voiceflow: Program, eight: EightByEight) -> None:
-    eight.sandbox.rows.add(RowOrder(late_seconds=1_000_000))
-    (job,) = doubted(voiceflow, eight)
-    voiceflow("calls", "resolve", job.id, "--placed", "--note", "it rang", "--store", url_of(voiceflow.folder))
-    assert voiceflow(*reconcile(voiceflow, "--prices")).code == 0
-    assert voiceflow(*reconcile(voiceflow, "--batch", "march")).code == 2
-
-
 def test_a_settled_call_has_a_price(voiceflow: Program, eight: EightByEight) -> None:
     doubted(voiceflow, eight)
     assert voiceflow(*reconcile(voiceflow)).code == 0
@@ -194,16 +186,6 @@ def test_an_export_that_fails_changes_nothing(
     assert ended.code == code
     assert told in ended.err
     assert state_of(voiceflow, job) == job
-
-
-@pytest.mark.parametrize("name", ["VOICEFLOW_API_KEY", "VOICEFLOW_SUB_ACCOUNT"])
-def test_what_it_needs_is_reported(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.delenv(name)
-    ended = voiceflow(*reconcile(voiceflow))
-    assert ended.code == 2
-    assert name in ended.err
 
 
 @pytest.mark.beside

@@ -52,11 +52,3 @@ def test_while_another_process_corrects_the_counters_nothing_is_corrected_and_th
     assert ended.code == 1
     assert "nothing was corrected, because another `voiceflow doctor --recount --mend` may be at work" in ended.out
     assert voiceflow("status", "--json", *store).document["states"]["queued"] == 5
-
-
-def test_options_that_do_not_fit_together_are_refused(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
-    for given in (["--mend"], ["--recount", "--call", "+6581234567"]):
-        ended = voiceflow("doctor", *given, *store)
-        assert (ended.code, ended.out) == (2, ""), given
-        assert "--recount" in ended.err

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.running import Program
-from tests.cli.stored import empty, enqueued, unreached
+from tests.cli.stored import empty, unreached
 from voiceflow_worker.model.reports.status import SessionStatus
 
 
@@ -42,17 +42,6 @@ def test_a_person_is_asked_first_and_told_how_many(
         monkeypatch.setattr("sys.stdin.readline", lambda answer=answer: answer, raising=False)
         ended = voiceflow(*command)
         assert (ended.code, question in ended.err) == (code, True)
-
-
-def test_an_unknown_batch_is_reported_with_near_ones(voiceflow: Program, redial: Redial) -> None:
-    enqueued(voiceflow.folder, 1, batch_id="march")
-    ended = voiceflow(*redial, "--batch", "marsh", "--outcome", "busy", "--yes")
-    assert ended.code == 1
-    assert "nothing was redialled: batch marsh has no calls in queue default" in ended.err
-    assert "did you mean march?" in ended.err
-    ended = voiceflow(*redial, "--batch", "march", "--outcome", "busy", "--queue", "other", "--yes")
-    assert ended.code == 1
-    assert "batch march has no calls in queue other" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,12 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program, Spawned
-from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach, register
-from voiceflow_worker.errors import InvalidInputError, RequestFailedError
+from voiceflow_worker.cli.webhook_registration import refuse_out_of_reach, register
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.gateway.account.resources import WebhookType
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.settings import load_settings
-from voiceflow_worker.webhooks import PATH
 
 URL = "https://calls.example.com/webhooks/8x8"
 
@@ -45,32 +44,6 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
     assert hooks(eight) == {"VSS": WebhookTarget(url=URL, authorization="Bearer of-news")}
     assert ended.code == 0
     assert "of-news" not in ended.err
-
-
-@pytest.mark.parametrize(
-    ("before", "told"),
-    [
-        (WebhookTarget(url="https://old.example.com/"), "https://old.example.com/ was registered before"),
-        (
-            WebhookTarget(url="https://old.example.com/", enabled=False),
-            "https://old.example.com/ was registered before, but it was off",
-        ),
-        (WebhookTarget(url=URL), "the same address was registered before"),
-    ],
-    ids=["another", "another that was off", "the same"],
-)
-def test_what_was_registered_before_is_reported(
-    eight: EightByEight, folder: Path, before: WebhookTarget, told: str
-) -> None:
-    hooks(eight)["VSS"] = before
-    lines: list[str] = []
-
-    async def work() -> None:
-        await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lines.append)
-
-    anyio.run(work)
-    assert lines == [f"8x8 now sends VSS events to {URL}, without an Authorization header; {told}"]
-    assert hooks(eight)["VSS"] == WebhookTarget(url=URL)
 
 
 def test_while_8x8_is_away_it_is_tried_again(
@@ -107,16 +80,6 @@ def test_while_8x8_is_away_it_is_tried_again(
     assert lines[2].startswith("8x8 now sends VSS events")
 
 
-def test_a_refusal_ends_it(eight: EightByEight, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_API_KEY", "key-2")
-
-    async def work() -> None:
-        await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lambda _: None)
-
-    with pytest.raises(RequestFailedError, match="check the API key"):
-        anyio.run(work)
-
-
 @pytest.mark.beside
 def test_a_receiver_that_may_not_be_registered_ends_with_the_reason(folder: Path, eight: EightByEight) -> None:
     with Spawned(["serve", "--port", "0", "--register", URL], folder, {"VOICEFLOW_API_KEY": "key-2"}) as serve:
@@ -124,40 +87,6 @@ def test_a_receiver_that_may_not_be_registered_ends_with_the_reason(folder: Path
     assert ended.code == 3
     assert "8x8 does not accept the API key: check VOICEFLOW_API_KEY" in ended.err
     assert "Traceback" not in ended.err
-
-
-@pytest.mark.parametrize("url", ["calls.example.com", "ftp://calls.example.com", "https://"])
-def test_an_address_that_cannot_be_one_is_reported_before_anything_is_opened(
-    voiceflow: Program, eight: EightByEight, url: str
-) -> None:
-    ended = voiceflow("serve", "--register", url)
-    assert ended.code == 2
-    assert "such as https://calls.example.com/webhooks/8x8" in ended.err
-    assert list(voiceflow.folder.iterdir()) == []
-
-
-def test_registering_needs_an_account(voiceflow: Program) -> None:
-    ended = voiceflow("serve", "--register", URL)
-    assert ended.code == 2
-    assert "VOICEFLOW_API_KEY" in ended.err
-
-
-@pytest.mark.parametrize(
-    ("given", "url"),
-    [
-        ("https://calls.example.com", URL),
-        ("https://calls.example.com/", URL),
-        (URL, URL),
-        ("https://example.com/calls/webhooks/8x8?x=1", "https://example.com/calls/webhooks/8x8?x=1"),
-    ],
-)
-def test_an_address_without_a_path_gets_that_of_the_receiver(given: str, url: str) -> None:
-    assert receiver_url(given, path=PATH) == url
-
-
-def test_an_address_without_a_host_is_none() -> None:
-    with pytest.raises(InvalidInputError):
-        receiver_url("https:///webhooks/8x8", path=PATH)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://calls.example.com", "https://10.0.0.7/webhooks/8x8"])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 
 import pytest
 from openpyxl import load_workbook
@@ -33,12 +32,6 @@ def test_the_document_has_every_field(voiceflow: Program) -> None:
         "answer_rate": 1.0,
         "digits": {},
     }
-
-
-def test_people_get_tables(voiceflow: Program) -> None:
-    out = voiceflow("report", "--batch", "march", *filled(voiceflow)).out
-    assert "batch march: 3 calls" in out
-    assert "answered: 1 of 1 (100%)" in out
 
 
 def test_the_reasons_of_cancelled_calls_are_counted(voiceflow: Program) -> None:
@@ -93,13 +86,6 @@ def test_batches_are_compared_side_by_side(voiceflow: Program) -> None:
     assert [(each["batch_id"], each["total"]) for each in documents] == [("march", 3), ("april", 1)]
 
 
-def test_a_batch_without_calls_among_others_is_named(voiceflow: Program) -> None:
-    ended = voiceflow("report", "--batch", "march", "--batch", "may", *filled(voiceflow))
-    assert ended.code == 1
-    assert "batch may has no calls in queue default" in ended.err
-    assert "batch march: 3 calls" in ended.out
-
-
 def test_totals_alone_look_at_no_call(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(voiceflow)
     full = voiceflow("report", "--batch", "march", "--json", *store).document
@@ -110,47 +96,9 @@ def test_totals_alone_look_at_no_call(voiceflow: Program, monkeypatch: pytest.Mo
     assert "by_hour" not in totals
 
 
-def test_a_report_without_files_reads_the_facts_of_the_calls_alone(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = filled(voiceflow)
-    full = voiceflow("report", "--batch", "march", "--json", "--csv", "out.csv", *store).document
-    monkeypatch.setattr("voiceflow_worker.core.overview.report.find_pages", None)
-    monkeypatch.setattr("voiceflow_worker.cli.progress.LINE_EVERY", 0.0)
-    monkeypatch.setattr("voiceflow_worker.cli.report.MANY_CALLS", 1)
-    ended = voiceflow("report", "--batch", "march", "--json", *store)
-    assert (ended.document, "report: 3 of 3 calls read" in ended.err) == (full, True)
-
-
-def test_excel_without_its_library_is_refused_with_the_remedy(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
-    ended = voiceflow("report", "--xlsx", "out.xlsx", *filled(voiceflow))
-    assert ended.code == 2
-    assert "pip install 'voiceflow-worker[files]'" in ended.err
-
-
-def test_a_long_report_shows_its_progress(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = filled(voiceflow)
-    arguments = ("report", "--batch", "march", "--csv", "out.csv", "--json", *store)
-    monkeypatch.setattr("voiceflow_worker.cli.progress.LINE_EVERY", 0.0)
-    assert "of 3 calls" not in voiceflow(*arguments).err
-    monkeypatch.setattr("voiceflow_worker.cli.report.MANY_CALLS", 1)
-    told = voiceflow(*arguments).err
-    assert "report: 3 of 3 calls read" in told
-    assert "report: 3 of 3 calls written to out.csv" in told
-
-
 def test_two_forms_need_two_files(voiceflow: Program) -> None:
     ended = voiceflow("report", "--csv", "out", "--html", "out", *filled(voiceflow))
     assert (ended.code, (voiceflow.folder / "out").exists()) == (2, False)
-
-
-def test_a_batch_that_nobody_knows_exits_1(voiceflow: Program) -> None:
-    ended = voiceflow("report", "--batch", "may", "--json", *filled(voiceflow))
-    assert (ended.code, ended.document["total"]) == (1, 0)
-    assert "batch may has no calls in queue default" in ended.err
 
 
 def test_without_a_batch_it_covers_the_queue(voiceflow: Program) -> None:
@@ -161,9 +109,3 @@ def test_without_a_batch_it_covers_the_queue(voiceflow: Program) -> None:
     assert ended.out.startswith("queue default: 4 calls\n")
     assert "all.csv: 4 calls" in ended.err
     assert "<h1>All calls</h1>" in (voiceflow.folder / "all.html").read_text(encoding="utf-8")
-
-
-def test_a_queue_without_calls_exits_1(voiceflow: Program) -> None:
-    ended = voiceflow("report", "--queue", "empty", *filled(voiceflow))
-    assert (ended.code, ended.out) == (1, "")
-    assert "there are no calls in queue empty" in ended.err

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from tests.cli.running import Program
-from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, within
+from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from voiceflow_worker import JobState
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.ports import Limits
 
 
 def test_the_json_has_every_field(voiceflow: Program) -> None:
@@ -29,12 +28,6 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
     }
 
 
-def test_an_empty_queue_has_no_oldest(voiceflow: Program) -> None:
-    store = ("--store", empty(voiceflow.folder))
-    found = voiceflow("status", "--json", *store).document
-    assert (found["oldest_due_seconds"], found["total"], found["due"]) == (None, 0, 0)
-
-
 def test_holds_are_reported(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 1, batch_id="march")
@@ -43,28 +36,6 @@ def test_holds_are_reported(voiceflow: Program) -> None:
         {"scope": "batch", "name": "march", "until": None, "reason": "wrong date"}
     ]
     assert "batch march is held until somebody resumes it: wrong date" in voiceflow("status", *store).out
-
-
-def test_people_read_where_it_stands(voiceflow: Program) -> None:
-    folder = voiceflow.folder
-    enqueued(folder, 3)
-    completed(folder)
-    in_doubt(folder)
-    within(folder, lambda engine: engine.queue.hold(reason="lunch"))
-    ended = voiceflow("status", "--store", url_of(folder))
-    assert ended.code == 0
-    assert "calls.db: 5 calls" in ended.out
-    assert "in doubt: 1; see `voiceflow calls list --state in_doubt`" in ended.out
-    assert "queue default is held" in ended.out
-    assert ended.err == ""
-
-
-def test_a_queue_without_calls_has_no_table(voiceflow: Program) -> None:
-    out = voiceflow("status", "--store", empty(voiceflow.folder)).out
-    assert out.splitlines()[1] == "rate: not set yet; now 0 calls/s, by 0 workers"
-    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=20.0, max_active=3)))
-    out = voiceflow("status", "--store", url_of(voiceflow.folder)).out
-    assert out.splitlines()[1] == "rate: 20 calls/s, at most 3 open calls; now 0 calls/s, by 0 workers"
 
 
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from tests.cli.running import Program
 from tests.cli.stored import url_of, within
 from tests.cli.test_check import written
@@ -36,22 +34,3 @@ def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Pro
     within(voiceflow.folder, lambda engine: engine.sweeper.sweep())
     (batch,) = voiceflow("batches", "--json", *store).lines
     assert batch["hold"] is None
-
-
-def test_a_limit_on_the_cost_says_what_it_goes_by(voiceflow: Program) -> None:
-    ended = voiceflow(
-        "enqueue", people(voiceflow), *SAY, "--stop-after-cost", "50", "--store", url_of(voiceflow.folder)
-    )
-    assert (ended.code, "run `voiceflow reconcile --prices`" in ended.err) == (0, True)
-
-
-@pytest.mark.parametrize(
-    ("option", "text", "message"),
-    [
-        ("--stop-after-cost", "much", "'much' is not a cost: give an amount above 0, such as 50 or 12.50"),
-        ("--stop-if-answer-rate-below", "5%", "give a percentage and a number of calls, such as 5%/200"),
-    ],
-)
-def test_a_limit_without_a_meaning_is_refused(voiceflow: Program, option: str, text: str, message: str) -> None:
-    ended = voiceflow("enqueue", people(voiceflow), *SAY, option, text, "--store", url_of(voiceflow.folder))
-    assert (ended.code, message in ended.err) == (2, True)

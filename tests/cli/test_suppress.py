@@ -28,24 +28,6 @@ def test_a_number_is_put_on_the_list_and_taken_off(voiceflow: Program) -> None:
     assert on_the_list(voiceflow) == []
 
 
-def test_people_read_a_table(voiceflow: Program) -> None:
-    assert (
-        "+6587654321 will not be called any more: asked"
-        in voiceflow("suppress", "add", "+6587654321", "--reason", "asked").out
-    )
-    voiceflow("suppress", "add", "+6587654322", "--for", "30d")
-    out = voiceflow("suppress", "list").out
-    assert "for good" in out
-    assert "+6587654322" in out
-    assert "+6587654322" not in voiceflow("suppress", "list", "--number", "+65 8765 4321").out
-    ended = voiceflow("suppress", "list", "--limit", "1")
-    assert "+6587654322" not in ended.out
-    assert "--limit 0 lists all" in ended.err
-    assert "+6587654321 is off the list" in voiceflow("suppress", "remove", "+6587654321").out
-    voiceflow("suppress", "remove", "+6587654322")
-    assert voiceflow("suppress", "list", "--limit", "0").err == ""
-
-
 def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "opt-outs.csv", "Name,Phone\nAna,8765 4321\nBen,none\n")
     ended = voiceflow("suppress", "import", path, "--country", "SG", "--json")
@@ -86,25 +68,6 @@ def test_what_is_suppressed_is_left_out_of_a_campaign(voiceflow: Program) -> Non
     assert "1 suppressed" in ended.err
     all_of_them = written(voiceflow.folder, "april.csv", "destination,name\n+6587654322,Ben\n")
     assert voiceflow("enqueue", all_of_them, *SAY).code == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["suppress", "add"], "give one or more numbers"),
-        (["suppress", "add", "nobody"], "has letters"),
-        (["suppress", "add", "+6587654321", "--for", "1d", "--until", "2030-01-01T00:00:00Z"], "give one of them"),
-        (["suppress", "add", "+6587654321", "--until", "2020-01-01T00:00:00Z"], "a future time"),
-        (["suppress", "list", "--limit", "-1"], "or 0 for all"),
-        (["suppress", "import", "nowhere.csv"], "cannot be read"),
-    ],
-)
-def test_what_is_wrong_is_reported_in_a_sentence(voiceflow: Program, arguments: list[str], told: str) -> None:
-    voiceflow("suppress", "add", "+6581111111")
-    ended = voiceflow(*arguments)
-    assert ended.code == 2
-    assert told in ended.err
-    assert on_the_list(voiceflow) == ["+6581111111"]
 
 
 class TestRowsWithAWindowAndARedial:

@@ -7,7 +7,6 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
-from tests.support.flows import flow, number
 from voiceflow_worker.model.jobs.gate import Gate
 
 COMMANDS = [
@@ -38,15 +37,6 @@ def test_a_batch_without_calls_exits_1_with_near_names(voiceflow: Program, comma
     assert voiceflow(*command, "--batch", "march-2027", "--store", url_of(voiceflow.folder)).code == 0
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_without_near_names_it_says_where_ids_come_from(voiceflow: Program, command: list[str]) -> None:
-    enqueued(voiceflow.folder, 1, batch_id="march")
-    ended = voiceflow(*command, "--batch", "zzz", "--json", "--store", url_of(voiceflow.folder))
-    assert ended.code == 1
-    assert "`voiceflow enqueue` prints the id" in ended.err
-    assert gates(voiceflow) == []
-
-
 def test_a_hold_of_a_batch_whose_calls_are_gone_can_be_lifted(voiceflow: Program) -> None:
     async def work(engine: Engine) -> None:
         await engine.queue.hold(batch_id="gone")
@@ -57,29 +47,3 @@ def test_a_hold_of_a_batch_whose_calls_are_gone_can_be_lifted(voiceflow: Program
     assert ended.code == 1
     assert "has no calls" in ended.err
     assert gates(voiceflow) == []
-
-
-def test_listing_an_unknown_batch_names_near_ones(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, 1, batch_id="march")
-    ended = voiceflow("calls", "list", "--batch", "mrach", "--store", url_of(voiceflow.folder))
-    assert (ended.code, ended.out) == (0, "no calls\n")
-    assert "did you mean march?" in ended.err
-
-
-def test_names_are_written_once_for_many_calls(voiceflow: Program) -> None:
-    written: list[int] = []
-
-    async def work(engine: Engine) -> None:
-        records = engine.store.records
-        put = records.put
-
-        async def counted(namespace: str, values: dict[str, str], **more: object) -> None:
-            written.append(len(values))
-            await put(namespace, values, **more)  # type: ignore[arg-type]
-
-        records.put = counted  # type: ignore[method-assign, assignment]
-        for place in range(5):
-            await engine.queue.enqueue(flow(number(place)), batch_id="march")
-
-    within(voiceflow.folder, work)
-    assert written == [1]

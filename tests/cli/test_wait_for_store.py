@@ -108,21 +108,6 @@ def test_a_folder_that_is_mounted_later_is_waited_for(voiceflow: Program) -> Non
         assert waiting.stop().code == 0
 
 
-@pytest.mark.beside
-def test_who_only_looks_waits_for_a_file_where_that_was_asked_for(voiceflow: Program) -> None:
-    folder = voiceflow.folder
-    options = ["status", "--json", "--store", url_of(folder), "--wait-for-store", "60s"]
-    with Spawned(options, folder) as waiting:
-        waiting.wait_for("there is no store")
-        made = folder / "made"
-        made.mkdir()
-        enqueued(made, 3)
-        (made / "calls.db").rename(folder / "calls.db")
-        ended = waiting.end()
-    assert ended.code == 0, ended.err
-    assert ended.document["total"] == 3
-
-
 def test_a_slip_of_the_pen_is_reported_at_once(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VOICEFLOW_WAIT_FOR_STORE")
     began = time.monotonic()
@@ -161,14 +146,6 @@ def test_a_wrong_password_ends_at_once(voiceflow: Program, tmp_path: Path) -> No
             assert time.monotonic() - began < 30
     finally:
         server.kill()
-
-
-@pytest.mark.parametrize("store", ["redis://127.0.0.1:1/zero", "sqlite://host/calls.db", "nosuch://x"])
-def test_a_url_that_is_none_ends_at_once(voiceflow: Program, store: str) -> None:
-    began = time.monotonic()
-    ended = voiceflow("status", "--store", store, "--wait-for-store", "60s")
-    assert ended.code == 2
-    assert time.monotonic() - began < 10
 
 
 def caused(error: Exception, cause: Exception) -> Exception:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import TIMEOUT, Program
-from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, url_of, within
+from tests.cli.running import TIMEOUT
+from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.support.engine import Engine
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -148,16 +148,6 @@ def test_h_holds_after_a_question_and_r_resumes(folder: Path, watch: Watch) -> N
         assert screen.end() == 0
 
 
-def test_the_view_follows_the_store(folder: Path, watch: Watch) -> None:
-    enqueued(folder, 1, batch_id="march")
-    with terminal(folder, *watch, "--batch", "march") as screen:
-        screen.shows("0 of 1 call done")
-        job = completed(folder, batch_id="march")
-        screen.shows("1 of 2 calls done (50%)", "COMPLETED", job.destination)
-        screen.press("q")
-        assert screen.end() == 0
-
-
 @pytest.mark.beside
 def test_a_signal_ends_the_view_and_gives_the_terminal_back(folder: Path, watch: Watch) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -165,18 +155,6 @@ def test_a_signal_ends_the_view_and_gives_the_terminal_back(folder: Path, watch:
             screen.shows("q quit")
             screen.process.send_signal(number)
             assert screen.end() == 0
-
-
-@pytest.mark.beside
-def test_without_a_terminal_there_is_a_line_a_second(folder: Path, watch: Watch) -> None:
-    enqueued(folder, 2, batch_id="march")
-    command = [sys.executable, "-m", "voiceflow_worker", *watch, "--batch", "march"]
-    with subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdout is not None
-        lines = [program.stdout.readline() for _ in range(2)]
-        program.terminate()
-        assert program.wait(TIMEOUT) == 0
-    assert all("0 of 2 calls done (0%), 0 calls/s by 0 workers" in line for line in lines)
 
 
 @pytest.mark.beside
@@ -192,13 +170,3 @@ def test_json_is_a_document_a_second_also_on_a_terminal(folder: Path, watch: Wat
     assert {"at", "queue", "states", "rate_now", "ends_at", "hold", "holds", "doubts", "workers", "receiver"} <= set(
         found
     )
-
-
-def test_an_unknown_batch_is_reported_with_near_ones(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, 1, batch_id="march")
-    ended = voiceflow("watch", "--batch", "marsh", "--store", url_of(voiceflow.folder))
-    assert (ended.code, "did you mean march?" in ended.err) == (1, True)
-
-
-def test_a_missing_store_is_reported(voiceflow: Program) -> None:
-    assert voiceflow("watch", "--store", "sqlite:///nowhere.db").code == 3

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import TIMEOUT, Program, Spawned
-from tests.cli.stored import enqueued, in_doubt, url_of, within
+from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
@@ -76,13 +76,6 @@ def test_a_drain_sends_everything_and_tells_the_states(voiceflow: Program, eight
     assert eight.rang == [job.destination for job in jobs]
 
 
-def test_people_read_what_a_drain_did(voiceflow: Program, eight: EightByEight) -> None:
-    enqueued(voiceflow.folder, 3)
-    ended = voiceflow("worker", "--drain", "--rate", "100", "--store", url_of(voiceflow.folder))
-    assert ended.out == "queue default is drained: 3 accepted\n"
-    assert "rate 100 calls/s, at most 50 POSTs in flight" in ended.err
-
-
 def test_calls_for_later_are_left_and_told(voiceflow: Program, eight: EightByEight) -> None:
     async def work(engine: Engine) -> Job:
         later = engine.store.clock.now().replace(year=2099)
@@ -107,17 +100,6 @@ def test_a_hold_that_stops_a_drain_exits_1(
     assert "correct the cause, then `voiceflow resume`, and run this command again" in ended.err
     assert "another-key" not in ended.out + ended.err
     assert eight.rang == []
-
-
-def test_a_drain_that_a_hold_stopped_is_not_called_drained(voiceflow: Program, eight: EightByEight) -> None:
-    enqueued(voiceflow.folder, 3, batch_id="march")
-    store = ("--store", url_of(voiceflow.folder))
-    voiceflow("hold", "--batch", "march", "--reason", "a wrong date", *store)
-    ended = voiceflow("worker", "--drain", *store)
-    assert ended.code == 1
-    assert ended.out == "queue default is not drained, because of a hold: 3 queued\n"
-    assert "batch march is held until somebody resumes it: a wrong date" in ended.err
-    assert "then `voiceflow resume --batch march`, and run this command again" in ended.err
 
 
 def test_a_doubt_that_is_left_exits_1(voiceflow: Program, eight: EightByEight) -> None:
@@ -172,22 +154,6 @@ def test_what_is_missing_is_reported_before_anything_is_opened(
     assert ended.code == 2
     assert f"set {missing}" in ended.err
     assert list(voiceflow.folder.iterdir()) == []
-
-
-def test_all_that_is_missing_is_reported_at_once(voiceflow: Program) -> None:
-    err = voiceflow("worker").err
-    assert "set VOICEFLOW_API_KEY" in err
-    assert "set VOICEFLOW_SUB_ACCOUNT" in err
-
-
-def test_a_misspelt_setting_is_named_with_what_is_missing(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("VOICEFLOW_SUB_ACCOUNT")
-    monkeypatch.setenv("VOICEFLOW_SUBACCOUNT", "acme")
-    err = voiceflow("worker").err
-    assert "VOICEFLOW_SUBACCOUNT (the environment) is not a setting of this version" in err
-    assert "did you mean VOICEFLOW_SUB_ACCOUNT?" in err
 
 
 def test_memory_is_not_shared_by_processes(voiceflow: Program, eight: EightByEight) -> None:
@@ -275,14 +241,6 @@ def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) 
     assert states(folder) == {"queued": 1}
 
 
-def test_the_log_level_is_heeded(voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_API_KEY", "another-key")
-    in_doubt(voiceflow.folder)
-    monkeypatch.setenv("VOICEFLOW_LOG_LEVEL", "critical")
-    quiet = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder)).err
-    assert "[warning" not in quiet
-
-
 # -- several processes -------------------------------------------------------------------------------------------------
 
 
@@ -295,16 +253,6 @@ def test_several_processes_send_every_call_once(folder: Path, eight: EightByEigh
     assert ended.code == 0, ended.err
     assert (ended.document["total"], ended.document["states"]["accepted"]) == (40, 40)
     assert eight.rang == [job.destination for job in jobs]
-
-
-@pytest.mark.slow
-def test_each_line_of_several_processes_names_its_own(folder: Path, eight: EightByEight) -> None:
-    enqueued(folder, 1)
-    environment = {"VOICEFLOW_BASE_URL": "http://127.0.0.1:9", "VOICEFLOW_LOG_FORMAT": "json"}
-    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder, environment) as leader:
-        found = json.loads(leader.wait_for("cannot be reached"))
-        assert found["process"] in children_of(leader.process.pid)
-        assert leader.stop().code == 0
 
 
 @pytest.mark.slow

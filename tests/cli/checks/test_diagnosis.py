@@ -5,8 +5,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Diagnosis, Level, carried_out, ok
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Diagnosis, Level, carried_out
 
 pytestmark = pytest.mark.anyio
 
@@ -21,33 +20,10 @@ async def found_by(error: Exception) -> tuple[Level, str, str | None]:
     return line.level, line.message, line.remedy
 
 
-async def test_a_check_that_is_well_is_reported() -> None:
-    async def look() -> Diagnosis:
-        return ok("it opens")
-
-    line = await carried_out("store", look)
-    assert line is not None
-    assert line.as_json() == {"check": "store", "level": "ok", "message": "it opens", "remedy": None}
-
-
-async def test_a_check_that_does_not_apply_says_nothing() -> None:
-    async def look() -> None:
-        return None
-
-    assert await carried_out("store", look) is None
-
-
 async def test_a_check_that_breaks_is_a_failure_and_no_traceback() -> None:
     level, message, remedy = await found_by(ZeroDivisionError("by zero"))
     assert (level, message) == (Level.FAILURE, "this check itself failed: ZeroDivisionError: by zero")
     assert remedy is not None
-
-
-async def test_an_error_of_ours_is_reported_in_its_own_words() -> None:
-    assert (await found_by(StoreUnavailableError("it is locked; try again")))[:2] == (
-        Level.FAILURE,
-        "it is locked; try again",
-    )
 
 
 async def test_a_check_that_cannot_look_says_what_to_see_to_first() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from voiceflow_worker.cli.checks.diagnosis import Level
-from voiceflow_worker.cli.checks.storage import Mount, judged_mount, judged_sqlite, mount_of
+from voiceflow_worker.cli.checks.storage import judged_mount, judged_sqlite
 
 MOUNTS = """\
 /dev/vda1 / ext4 rw,relatime 0 0
@@ -20,22 +20,6 @@ overlay /twice overlay rw 0 0
 /dev/vdd1 /twice btrfs rw 0 0
 broken
 """
-
-
-@pytest.mark.parametrize(
-    ("path", "point", "kind"),
-    [
-        ("/var/lib/calls.db", "/", "ext4"),
-        ("/run/calls.db", "/run", "tmpfs"),
-        ("/runner/calls.db", "/", "ext4"),
-        ("/srv/shared/a/calls.db", "/srv/shared", "nfs4"),
-        ("/srv/shared/local/calls.db", "/srv/shared/local", "xfs"),
-        ("/mnt/with space/calls.db", "/mnt/with space", "cifs"),
-        ("/twice/calls.db", "/twice", "btrfs"),
-    ],
-)
-def test_the_nearest_mount_above_a_file_has_it(path: str, point: str, kind: str) -> None:
-    assert mount_of(Path(path), MOUNTS) == Mount(Path(point), kind)
 
 
 @pytest.mark.parametrize(
