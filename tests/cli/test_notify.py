@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.cli.running import Program
@@ -81,6 +82,17 @@ def test_a_receiver_alone_tells_too(tmp_path: Path, crm: Crm) -> None:
         assert done.wait() == 0, done.told
         assert "is told" not in done.told
         wait_until(lambda: len(crm.told) == 3, "three outcomes")
+
+
+@pytest.mark.slow
+def test_a_worker_counts_what_it_told(tmp_path: Path, crm: Crm) -> None:
+    with stage(tmp_path, notify_secret=SECRET) as on:
+        on.campaign(3)
+        with on.worker("--metrics-port", "0", "--notify", crm.url) as worker:
+            metrics = worker.wait_for(r"metrics are on (http://\S+/metrics)")[1]
+            counted = 'voiceflow_hook_told_total{hook="notify"} 3.0'
+            wait_until(lambda: counted in httpx.get(metrics, trust_env=False).text, counted)
+            assert worker.end() == 0
 
 
 @pytest.mark.parametrize("command", [("worker",), ("serve", "--port", "0")])
