@@ -11,6 +11,7 @@ from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.connection.survey import SCHEMA
 
 Answer = str | int | None | Sequence["Answer"] | Mapping[str, "Answer"] | Exception
 
@@ -35,7 +36,7 @@ class ScriptedRedis:
     replicas: int = 0
     waitaof: Answer = field(default_factory=lambda: [1, 0])
     wait: Answer = 0
-    schema: str = "1"
+    schema: str = str(SCHEMA)
     scripts: dict[str, Answer] = field(default_factory=dict)
     texts: dict[str, Answer] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)

@@ -9,16 +9,11 @@ import orjson
 
 from voiceflow_worker.backends.record import job_from, readable
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.records.facts import FORM, WIDTH, Facts, facts_of
+from voiceflow_worker.model.records.facts import WIDTH, Facts, facts_of
 
-STAMP_END = f'{FORM}"'
-"""The text that follows the revision at the end of valid facts."""
-IGNORED = "\n"
-"""A text that no facts end with. A page that is read with it in place of `STAMP_END` finds no valid facts, and has the
-jobs themselves."""
 _UNCOUNTED = "!"
 NO_FACTS = orjson.dumps([_UNCOUNTED, *[None] * (WIDTH - 1)]).decode()[1:-1]
-"""The row that stands in a page for a job without valid facts."""
+"""The row that stands in a page for a job without facts."""
 _OPEN = frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED})
 _AT_ONCE = 100 * WIDTH
 """The number of values that are decoded in one step, before other tasks may run: about 100 jobs in 1 to 2 ms."""
@@ -27,8 +22,7 @@ _AT_ONCE = 100 * WIDTH
 def kept_facts(job: Job) -> str:
     """The facts of a job as a store keeps them: the items of a JSON array, without its brackets.
 
-    They end with the revision of the job, and are valid only while the job has this revision, because a process of an
-    older version changes jobs without their facts. The text is empty for an open call, which will change soon.
+    The text is empty for an open call, which will change soon.
     """
     if job.state in _OPEN:
         return ""
@@ -42,12 +36,9 @@ def facts_in(page: str, jobs: Sequence[Sequence[Any]]) -> Iterator[Facts]:
     """The facts in a page, which is a JSON array of kept facts.
 
     A row without kept facts is `NO_FACTS`. The facts of such a row are made from its job: `jobs` has the id, the state,
-    the destination and the record of each of these jobs, in order. Raises ValueError if the page is damaged, which
-    cannot happen if it was read with `IGNORED`.
+    the destination and the record of each of these jobs, in order.
     """
     rows: Facts = orjson.loads(page)
-    if len(rows) % WIDTH:
-        raise ValueError(f"a page of facts has {len(rows)} values, which is not a multiple of {WIDTH}")
     return _decoded(rows, iter(jobs)) if jobs else iter((rows,))
 
 

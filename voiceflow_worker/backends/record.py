@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import maker, writer
@@ -117,14 +116,14 @@ def job_from(head: Head, record: str, body: str) -> Job:
 def event_from(sequence: int, fields: Sequence[Any]) -> Event:
     """The event in an outbox entry. Raises StoreVersionError for an entry of a newer version."""
     try:
-        job_id, kind, at, state, revision, *more = fields
+        job_id, kind, at, state, revision, post = fields
         return Event(
             job_id=job_id,
             kind=EventKind(kind),
             at=from_micros(at),
             state=JobState(state),
             revision=revision,
-            post=more[0] if more else 0,  # events of older versions have no POST number
+            post=post,
             sequence=sequence,
         )
     except ValueError as error:
@@ -253,12 +252,3 @@ def loads(record: str | bytes) -> dict[str, Any]:
     """Read a record that `dumps` wrote. Raises ValueError for other texts."""
     fields: dict[str, Any] = json.loads(record) if record[:1].isspace() else orjson.loads(record)
     return fields
-
-
-_PAGE = 500
-
-
-async def tally_all(jobs: Jobs, queue: str) -> None:
-    """Add all jobs of a queue to its totals, page by page. A job that changes meanwhile counts once."""
-    async for page in find_pages(jobs, Query(queue=queue, limit=_PAGE)):
-        await jobs.recount([job for job in page if job.posts])

@@ -182,7 +182,10 @@ async def test_a_sentinel_is_not_taken_for_a_server(lasting_pair: WatchedPair) -
         await open_and_close(lasting_pair.replica.url)
 
 
-async def test_a_store_of_a_newer_version_is_left_alone(redis_server: RedisServer) -> None:
+async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServer) -> None:
+    redis_server.ask("SET", "voiceflow:{store:}:schema", 1)
+    with pytest.raises(StoreVersionError, match="Use that version"):
+        await open_and_close(redis_server.url)
     redis_server.ask("SET", "voiceflow:{store:}:schema", 99)
     with pytest.raises(StoreVersionError, match="schema 99"):
         await open_and_close(redis_server.url)

@@ -1,4 +1,4 @@
-"""Reports from Redis: calls of older versions count too, and the others are not decoded."""
+"""Reports from Redis: ended calls are not decoded."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from random import Random
 
 import pytest
 
-from tests.backends.facts_of_before import (
+from tests.backends.kept_facts import (
     check_that_no_job_is_decoded,
-    check_with_an_older_version,
-    check_with_damaged_facts,
     check_with_odd_values,
     reports_are_exact,
 )
@@ -27,17 +25,6 @@ def key(job_id: str) -> str:
     return f"voiceflow:{{{QUEUE}}}:job:{job_id}"
 
 
-async def test_reports_are_exact_beside_an_older_version(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        await check_with_an_older_version(
-            store,
-            strip=lambda job_id: redis_server.ask("HDEL", key(job_id), "facts"),
-            move=lambda job_id, revision, record: redis_server.ask(
-                "HSET", key(job_id), "rev", revision, "record", record
-            ),
-        )
-
-
 async def test_a_report_decodes_no_ended_call(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_store(redis_server.url) as store:
         await check_that_no_job_is_decoded(store, monkeypatch)
@@ -46,13 +33,6 @@ async def test_a_report_decodes_no_ended_call(redis_server: RedisServer, monkeyp
 async def test_a_call_with_odd_values_counts(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url) as store:
         await check_with_odd_values(store)
-
-
-async def test_damaged_facts_are_ignored(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        await check_with_damaged_facts(
-            store, lambda job_id, facts: redis_server.ask("HSET", key(job_id), "facts", facts)
-        )
 
 
 @pytest.mark.parametrize("prefix", ["a*b", "a->b", "a%00b", "[ab]"])

@@ -10,27 +10,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE
 from voiceflow_worker.backends.contract.totals import totals_are_exact
 from voiceflow_worker.core.overview.recount import recount
-from voiceflow_worker.core.ports import Query
 
 pytestmark = pytest.mark.anyio
-
-
-async def forget_totals(server: RedisServer, url: str) -> None:
-    """Take everything away that an older version does not write."""
-    async with open_store(url) as store:
-        for job in await store.jobs.find(Query(queue=QUEUE, limit=None)):
-            server.ask("HDEL", f"voiceflow:{{{QUEUE}}}:job:{job.id}", "tally")
-    for key in ("totals", "tallied", "batch:=spring:totals", "batch:=autumn:totals"):
-        server.ask("DEL", f"voiceflow:{{{QUEUE}}}:{key}")
-
-
-async def test_a_store_without_totals_gets_them(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue(ended(1200), now=NOW)
-    await forget_totals(redis_server, redis_server.url)
-    async with open_store(redis_server.url) as store:
-        await totals_are_exact(store)
-    assert redis_server.ask("EXISTS", f"voiceflow:{{{QUEUE}}}:tallied") == 1
 
 
 async def test_wrong_totals_are_found_and_mended(redis_server: RedisServer) -> None:

@@ -18,6 +18,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.faults import translated
+from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -176,8 +177,8 @@ async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> No
 async def test_a_store_taken_over_by_a_newer_version_is_no_longer_written(
     store: SqliteStore, intruder: apsw.Connection, path: Path
 ) -> None:
-    intruder.execute("PRAGMA user_version = 2")
-    with pytest.raises(StoreVersionError, match=f"{path} has version 2.*[Uu]pgrade"):
+    intruder.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(StoreVersionError, match=f"{path} was made by another version.*[Uu]pgrade"):
         await store.jobs.commit([moved(sample_job(), state=JobState.CANCELLED)])
     assert intruder.execute("SELECT state FROM jobs").fetchall() == [("queued",)]
 

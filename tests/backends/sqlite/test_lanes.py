@@ -1,4 +1,4 @@
-"""Lanes in a file: what waits or is closed costs a lease nothing, and files and processes of before get them too."""
+"""Lanes in a file: what waits or is closed costs a lease nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.jobs.job import Job
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)
@@ -27,71 +26,9 @@ async def opened(tmp_path: Path) -> AsyncGenerator[Store]:
         yield store
 
 
-def edit(tmp_path: Path, statements: str) -> None:
-    """Change the file as a process of another release does."""
-    db = apsw.Connection(f"{tmp_path}/calls.db")
-    db.execute(statements)
-    db.close()
-
-
 async def lease(store: Store, limit: int = 100) -> list[str]:
     found = await store.jobs.lease(QUEUE, worker_id="w", limit=limit, lease_for=HOUR, now=NOW)
     return [job.id for job in found]
-
-
-def order(jobs: list[Job]) -> list[str]:
-    return [job.id for job in sorted(jobs, key=lambda job: (-job.priority, job.due_at, job.id))]
-
-
-def mixed() -> list[Job]:
-    return [
-        sample_job(
-            number,
-            batch_id=f"b{number % 6}" if number % 5 else None,
-            priority=number % 3,
-            due_at=NOW - number * 7919 % 13 * timedelta(seconds=1),
-        )
-        for number in range(90)
-    ]
-
-
-WITHOUT_LANES = """
-    DROP TRIGGER job_enters_lane; DROP TRIGGER job_comes_back_to_lane; DROP TRIGGER gate_shows_lanes;
-    DROP TRIGGER gate_changes_lanes; DROP TRIGGER gate_leaves_lanes; DROP TABLE lanes;
-"""
-"""Makes a file as the release before left it."""
-
-
-async def test_a_file_without_lanes_gets_them_when_it_is_opened(tmp_path: Path) -> None:
-    jobs = mixed()
-    async with opened(tmp_path) as store:
-        await store.jobs.enqueue(jobs, now=NOW)
-        assert await lease(store, 7) == order(jobs)[:7]
-    edit(tmp_path, WITHOUT_LANES)
-    async with opened(tmp_path) as store:
-        assert [*await lease(store, 20), *await lease(store)] == order(jobs)[7:]
-
-
-async def test_what_a_process_of_before_queues_is_leased(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
-        await store.jobs.enqueue([sample_job(1), sample_job(2, due_at=NOW + HOUR, batch_id="b")], now=NOW)
-        assert await lease(store) == [sample_job(1).id]
-        edit(tmp_path, f"UPDATE jobs SET state = 'queued', due_at = 0 WHERE id = '{sample_job(1).id}'")
-        edit(tmp_path, f"UPDATE jobs SET due_at = 1 WHERE id = '{sample_job(2).id}'")
-        assert await lease(store) == [sample_job(1).id, sample_job(2).id]
-
-
-@pytest.mark.parametrize("order", ["INSERT OR REPLACE INTO", "UPDATE"])
-async def test_a_gate_that_a_process_of_before_opens_is_open(tmp_path: Path, order: str) -> None:
-    async with opened(tmp_path) as store:
-        await store.jobs.enqueue([sample_job(1, batch_id="b")], now=NOW)
-        await store.control.gate(Gate(queue=QUEUE, scope=GateScope.BATCH, name="b", state=GateState.HELD, since=NOW))
-        assert await lease(store) == []
-        if order == "UPDATE":
-            edit(tmp_path, "UPDATE gates SET state = 'open' WHERE name = 'b'")
-        else:
-            edit(tmp_path, f"{order} gates VALUES ('{QUEUE}', 'batch', 'b', 'open', NULL, '', 0)")
-        assert await lease(store) == [sample_job(1).id]
 
 
 @pytest.mark.parametrize("kind", ["later", "held", "cancelled"])
@@ -142,7 +79,8 @@ async def test_what_has_expired_is_read_once(tmp_path: Path) -> None:
 
 async def test_no_lane_is_left_without_jobs(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.jobs.enqueue(mixed(), now=NOW)
+        jobs = [sample_job(n, batch_id=f"b{n % 6}" if n % 5 else None, priority=n % 3) for n in range(90)]
+        await store.jobs.enqueue(jobs, now=NOW)
         await lease(store)
         db = apsw.Connection(f"{tmp_path}/calls.db")
         assert list(db.execute("SELECT * FROM lanes")) == []

@@ -14,7 +14,6 @@ import pytest
 from voiceflow_worker.backends.contract import NOW, sample_job
 from voiceflow_worker.backends.contract.totals import BATCHES, ODD_TEXTS, post, totals_are_exact
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
-from voiceflow_worker.backends.sqlite.many_new_rows import MANY
 from voiceflow_worker.errors import StoreReadOnlyError
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -77,28 +76,6 @@ async def test_lanes_and_totals_are_those_that_the_triggers_make(store: SqliteSt
         await store.jobs.enqueue(jobs[start : start + 200], now=NOW)
     assert counters(path) == counters(by_triggers)
     assert len(found(path, "SELECT * FROM lanes")) > 20
-
-
-@pytest.mark.parametrize("count", [1, MANY - 1, MANY, 300])
-async def test_the_trigger_of_a_newer_version_runs_for_each_job(store: SqliteStore, path: Path, count: int) -> None:
-    edit(
-        path,
-        "CREATE TABLE theirs (id TEXT); "
-        "CREATE TRIGGER theirs_too BEFORE INSERT ON jobs BEGIN INSERT INTO theirs VALUES (NEW.id); END",
-    )
-    await store.jobs.enqueue([sample_job(number) for number in range(count)], now=NOW)
-    assert len(found(path, "SELECT * FROM theirs")) == count
-    await totals_are_exact(store)
-
-
-async def test_a_trigger_that_a_newer_version_has_changed_runs_for_each_job(store: SqliteStore, path: Path) -> None:
-    edit(
-        path,
-        "DROP TRIGGER tally_is_counted; CREATE TABLE theirs (id TEXT); CREATE TRIGGER tally_is_counted "
-        "AFTER INSERT ON jobs BEGIN INSERT INTO theirs VALUES (NEW.id); END",
-    )
-    await store.jobs.enqueue([sample_job(number) for number in range(300)], now=NOW)
-    assert len(found(path, "SELECT * FROM theirs")) == 300
 
 
 async def test_after_many_jobs_the_triggers_run_again(store: SqliteStore) -> None:

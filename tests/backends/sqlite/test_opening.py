@@ -146,13 +146,16 @@ async def test_another_applications_file_is_left_as_it_is(path: Path, statements
     assert "another application" in await refusal(path, StoreCorruptError)
 
 
-async def test_a_newer_version_is_refused(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(SCHEMA_VERSION + 1, "Upgrade this"), (SCHEMA_VERSION - 1, "Use that")]
+)
+async def test_a_file_of_another_version_is_refused(path: Path, version: int, remedy: str) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         await store.jobs.enqueue([sample_job()], now=NOW)
-    by_hand(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    by_hand(path, f"PRAGMA user_version = {version}")
     sentence = await refusal(path, StoreVersionError)
-    assert f"version {SCHEMA_VERSION + 1}" in sentence
-    assert "pgrade" in sentence
+    assert f"version {version}" in sentence
+    assert remedy in sentence
 
 
 async def test_a_file_locked_by_another_is_waited_for_and_then_given_up(path: Path) -> None:

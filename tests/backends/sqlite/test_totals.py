@@ -17,12 +17,6 @@ from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
-WITHOUT_TOTALS = """
-    DROP TRIGGER job_is_counted; DROP TRIGGER tally_is_counted; DROP TRIGGER job_leaves_state;
-    DROP TRIGGER job_enters_state; DROP TRIGGER job_changes_tally; DROP TRIGGER job_changes_batch;
-    DROP TRIGGER job_is_pruned; DROP TABLE totals; DROP TABLE tallied; ALTER TABLE jobs DROP COLUMN tally;
-"""
-
 
 def ended(count: int) -> list[Job]:
     states = list(JobState)
@@ -41,27 +35,6 @@ def edit(tmp_path: Path, statements: str) -> None:
     db: Any = apsw.Connection(f"{tmp_path}/calls.db")
     db.execute(statements)
     db.close()
-
-
-async def test_a_file_without_totals_gets_them(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    async with open_store(url) as store:
-        await store.jobs.enqueue(ended(1200), now=NOW)
-    edit(tmp_path, WITHOUT_TOTALS)
-    async with open_store(url) as store:
-        await totals_are_exact(store)
-    async with open_store(url) as store:
-        await totals_are_exact(store)
-        assert (await recount(store, QUEUE, mend=False)).wrong == {}
-
-
-async def test_states_are_right_while_a_process_of_before_writes(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    async with open_store(url) as store:
-        await store.jobs.enqueue(ended(300), now=NOW)
-        edit(tmp_path, "UPDATE jobs SET state = 'expired', revision = 'theirs' WHERE state IN ('queued', 'submitted')")
-        edit(tmp_path, "DELETE FROM jobs WHERE state = 'failed'")
-        await totals_are_exact(store)
 
 
 async def test_what_a_process_of_before_did_not_count_is_found_and_mended(tmp_path: Path) -> None:

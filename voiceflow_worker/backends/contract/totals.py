@@ -74,11 +74,11 @@ async def facts_are_exact(store: Store, queue: str, batch_id: str | None, *, lim
     while last is not None:
         calls, last = await store.jobs.facts(queue, batch_id=batch_id, after=last, limit=limit)
         for some in calls:
-            found += [some[start : start + WIDTH - 1] for start in range(0, len(some), WIDTH)]
+            found += [some[start : start + WIDTH] for start in range(0, len(some), WIDTH)]
     expected: list[Facts] = []
     for job in await store.jobs.find(Query(queue=queue, batch_id=batch_id, limit=None)):
         facts = facts_of(job)
-        expected += [facts[start : start + WIDTH - 1] for start in range(0, len(facts), WIDTH)]
+        expected += [facts[start : start + WIDTH] for start in range(0, len(facts), WIDTH)]
     assert found == expected
 
 

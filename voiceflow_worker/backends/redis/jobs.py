@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import orjson
 
-from voiceflow_worker.backends.kept_facts import IGNORED, NO_FACTS, STAMP_END, facts_in
+from voiceflow_worker.backends.kept_facts import NO_FACTS, facts_in
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
-from voiceflow_worker.backends.record import in_slices, readable, tally_all, to_micros
+from voiceflow_worker.backends.record import in_slices, readable, to_micros
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
@@ -169,17 +169,17 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
         require_answerable(query)
         if query.limit is not None and query.limit <= 0:
             return []
-        if query.outcomes is not None:
-            await self.totals(query.queue)  # in a store of an older version, this adds the tallies
         return await finding.find(self._link, self._keys, query)
 
     async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[Facts], str | None]:
-        try:
-            return await self._facts(queue, id_index(batch_id), after, limit, STAMP_END)
-        except ValueError:  # damaged facts: the jobs themselves are read
-            return await self._facts(queue, id_index(batch_id), after, limit, IGNORED)
+        args: list[Argument] = [id_index(batch_id), after, min(limit, _FACTS), NO_FACTS]
+        answer = await self._link.run("facts", self._keys.queue(queue), args)
+        if not answer:
+            return iter(()), None
+        last, rows, *jobs = answer
+        return facts_in(f"[{rows}]", jobs), last
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
@@ -189,14 +189,11 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
         return dict(zip(JobState, counted, strict=True))
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
-        """The totals of a queue or of a batch. In a store of an older version, the first request counts all jobs."""
-        is_tallied, totals = await self._read_totals(queue, batch_id=batch_id)
-        if not is_tallied:
-            await tally_all(self, queue)
-            key = f"{self._keys.queue(queue)}:tallied"
-            await self._link.ask(lambda client: client.set(key, "1"))
-            _, totals = await self._read_totals(queue, batch_id=batch_id)
-        return totals
+        args: list[Argument] = [totals_key(batch_id), "" if batch_id is None else pruned_key(batch_id)]
+        args += [state_index(state, batch_id) for state in JobState]
+        live, pruned, states = await self._link.run("totals", self._keys.queue(queue), args)
+        counted = {STATE + state: count for state, count in zip(JobState, states, strict=True) if count}
+        return Totals(live=_numbers(live) | counted, pruned=_numbers(pruned))
 
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
         if not jobs:
@@ -244,24 +241,6 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
-
-    async def _facts(
-        self, queue: str, index: str, after: str, limit: int, end: str
-    ) -> tuple[Iterator[Facts], str | None]:
-        args: list[Argument] = [index, after, min(limit, _FACTS), end, NO_FACTS]
-        answer = await self._link.run("facts", self._keys.queue(queue), args)
-        if not answer:
-            return iter(()), None
-        last, rows, *jobs = answer
-        return facts_in(f"[{rows}]", jobs), last
-
-    async def _read_totals(self, queue: str, *, batch_id: str | None) -> tuple[bool, Totals]:
-        """The totals of a queue or of a batch, and whether they count all jobs of the queue."""
-        args: list[Argument] = [totals_key(batch_id), "" if batch_id is None else pruned_key(batch_id)]
-        args += [state_index(state, batch_id) for state in JobState]
-        is_tallied, live, pruned, states = await self._link.run("totals", self._keys.queue(queue), args)
-        counted = {STATE + state: count for state, count in zip(JobState, states, strict=True) if count}
-        return is_tallied == 1, Totals(live=_numbers(live) | counted, pruned=_numbers(pruned))
 
     async def _encoded(self, jobs: Sequence[Job], places: Mapping[str, Sequence[int]]) -> dict[str, list[Argument]]:
         """The arguments of the script for each queue, whose jobs are at `places`."""

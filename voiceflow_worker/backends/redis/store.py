@@ -81,7 +81,7 @@ async def open_redis(
     may lose data. With `advises=False`, no warning about the server's configuration is logged at the opening.
 
     Raises SettingsError for an invalid URL, RedisForgetsError for a server that has no AOF, evicts keys, or does not
-    show its settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does
+    show its settings, StoreVersionError for a store of another version, and StoreUnavailableError if the server does
     not answer.
     """
     parsed = parse_url(url)

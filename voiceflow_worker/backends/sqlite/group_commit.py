@@ -30,7 +30,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.backends.disk_speed import DiskSpeed
 from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.faults import BUSY, is_failed_flush, newer_version, translated
+from voiceflow_worker.backends.sqlite.file.faults import BUSY, is_failed_flush, other_version, translated
 from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
 from voiceflow_worker.backends.sqlite.file.statements import statements
@@ -184,7 +184,7 @@ class GroupCommit:
             self._files.require()
             version = self._db.pragma("user_version")
             if version != SCHEMA_VERSION:
-                raise newer_version(self._path, found=version, known=SCHEMA_VERSION)
+                raise other_version(self._path, found=version, known=SCHEMA_VERSION)
         except BUSY as error:
             self._wait_for_others(error)
             return

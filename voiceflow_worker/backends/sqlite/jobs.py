@@ -7,14 +7,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 import orjson
 
 from voiceflow_worker.backends.admission import remembered
-from voiceflow_worker.backends.kept_facts import IGNORED, STAMP_END, facts_in
+from voiceflow_worker.backends.kept_facts import facts_in
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
-from voiceflow_worker.backends.record import event_from, in_slices, readable, tally_all, to_micros
+from voiceflow_worker.backends.record import event_from, in_slices, readable, to_micros
 from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
@@ -50,7 +49,6 @@ class SqliteJobs(Jobs, LockingCommit):
         self._reader = reader
         self._wakeups = wakeups
         self._clock = clock
-        self._tallied: set[str] = set()
         self._sql = statements("jobs")
         self._totals_sql = statements("totals")
 
@@ -112,8 +110,6 @@ class SqliteJobs(Jobs, LockingCommit):
         No transaction stays open between pages. A job that has changed meanwhile and no longer matches is left out.
         """
         require_answerable(query)
-        if query.outcomes is not None:
-            await self._tally(query.queue)
         found: list[Job] = []
         while True:
             left = None if query.limit is None else query.limit - len(found)
@@ -133,11 +129,8 @@ class SqliteJobs(Jobs, LockingCommit):
     async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[Facts], str | None]:
-        page = partial(facts_page, queue, batch_id, after=after, limit=limit)
-        try:
-            return await self._facts(*page(STAMP_END))
-        except ValueError:  # damaged facts: the jobs themselves are read
-            return await self._facts(*page(IGNORED))
+        last, rows, jobs = orjson.loads(await self._reader.scan(*facts_page(queue, batch_id, after=after, limit=limit)))
+        return (iter(()) if last is None else facts_in(rows, jobs)), last
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
@@ -155,8 +148,6 @@ class SqliteJobs(Jobs, LockingCommit):
         return {state: counted[state.value] for state in JobState}
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
-        """The totals of a queue or of a batch. In a file of an older version, the first request counts all jobs."""
-        await self._tally(queue)
         bindings = {"queue": queue} if batch_id is None else {"queue": queue, "batch": _place(batch_id)}
         found = orjson.loads(
             await self._reader.scan(self._totals_sql["of_queue" if batch_id is None else "of_batch"], bindings)
@@ -233,10 +224,6 @@ class SqliteJobs(Jobs, LockingCommit):
                 return count
             await change.wait(_MACHINE, within=min(left, _LOOK_EVERY))
 
-    async def _facts(self, statement: str, bindings: dict[str, Any]) -> tuple[Iterator[Facts], str | None]:
-        last, rows, jobs = orjson.loads(await self._reader.scan(statement, bindings))
-        return (iter(()) if last is None else facts_in(rows, jobs)), last
-
     async def _states(self, queue: str, *, batch_id: str | None) -> Mapping[JobState, int]:
         """The number of jobs in each state, also for states without jobs."""
         bindings = {"queue": queue, "states": orjson.dumps(list(JobState)).decode()}
@@ -245,12 +232,6 @@ class SqliteJobs(Jobs, LockingCommit):
         name = "states_of_queue" if batch_id is None else "states_of_batch"
         counted = orjson.loads(await self._reader.scan(self._totals_sql[name], bindings))
         return {state: counted[STATE + state] or 0 for state in JobState}
-
-    async def _tally(self, queue: str) -> None:
-        if queue not in self._tallied and not await self._reader.rows(self._totals_sql["is_tallied"], [(queue,)]):
-            await tally_all(self, queue)
-            await self._writer.carry_out(partial(_run_each, self._totals_sql["set_tallied"], [(queue,)]))
-        self._tallied.add(queue)
 
 
 def _place(batch_id: str) -> str:

@@ -20,12 +20,6 @@ _lane_of = itemgetter(_QUEUE, _BATCH, _PRIORITY)
 _place_of = itemgetter(_DUE_AT, _ID)
 
 
-def has_known_triggers(db: Connection) -> bool:
-    """Whether the jobs have no other triggers than this version's. Those of a newer version must run for each job."""
-    known = statements("lanes")["create"] + statements("totals")["create"]
-    return all(trigger in known for (trigger,) in db.rows(statements("lanes")["job_triggers"]))
-
-
 def count_new(db: Connection, rows: Sequence[Row]) -> None:
     """Update the lanes and the totals for new rows, given without their row numbers, as the triggers would."""
     lanes: dict[Row, Row] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from voiceflow_worker.backends.kept_facts import NO_FACTS, STAMP_END
+from voiceflow_worker.backends.kept_facts import NO_FACTS
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.core.ports import Order, Query
@@ -30,14 +30,9 @@ def search(query: Query) -> tuple[str, dict[str, Any]]:
     return sql["as_one_row"].replace("{search}", "\n".join(pieces)), {"queue": query.queue, "limit": limit, **given}
 
 
-def facts_page(
-    queue: str, batch_id: str | None, end: str = STAMP_END, *, after: str, limit: int
-) -> tuple[str, dict[str, Any]]:
-    """The statement for a page of facts after a job id, and its bindings. The statement returns one value.
-
-    `end` is the text that follows the revision at the end of valid facts.
-    """
-    bindings = {"queue": queue, "after": after, "limit": limit, "end": end, "none": NO_FACTS}
+def facts_page(queue: str, batch_id: str | None, *, after: str, limit: int) -> tuple[str, dict[str, Any]]:
+    """The statement for a page of facts after a job id, and its bindings. The statement returns one value."""
+    bindings = {"queue": queue, "after": after, "limit": limit, "none": NO_FACTS}
     return _facts_of(batch_id is not None), bindings if batch_id is None else {**bindings, "batch_id": batch_id}
 
 

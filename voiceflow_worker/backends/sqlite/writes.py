@@ -13,7 +13,7 @@ from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_m
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.many_new_rows import MANY, count_new, has_known_triggers
+from voiceflow_worker.backends.sqlite.many_new_rows import MANY, count_new
 from voiceflow_worker.backends.sqlite.reading import as_array, job_of, known_keys, tally_record
 from voiceflow_worker.core.ports import Enqueued, Event, Move
 from voiceflow_worker.core.ports.one_trip import KnownPost, LockingMove, Made
@@ -66,7 +66,7 @@ def enqueue(
     answers, fresh = yield from admission([job for job, _ in jobs], held=held, owner=owner)
     new = [jobs[place] for place in fresh]
     transaction.changed.update(job.queue for job, _ in new)
-    if len(new) >= MANY and has_known_triggers(db):
+    if len(new) >= MANY:
         with db.without_triggers():
             yield from _insert(new, db)
         count_new(db, [row for _, row in new])

@@ -188,7 +188,7 @@ class BreakdownCount:
     def add(self, calls: Facts) -> int:
         """Count calls; returns how many. A thousand calls take about a millisecond."""
         seconds: list[float | None]
-        texts, sessions, prices, seconds, began, ended, zones, numbers, _ = (calls[at::WIDTH] for at in range(WIDTH))
+        texts, sessions, prices, seconds, began, ended, zones, numbers = (calls[at::WIDTH] for at in range(WIDTH))
         if self._zones_looked_up < _MOST_LOOKED_UP:
             self._look_up_zones(numbers, zones)
         if WAITING in texts:

@@ -1,7 +1,6 @@
 """The facts of a call: the few values that a report counts. Stores keep them beside the call, to avoid decoding it.
 
-A store keeps facts of older versions for months. If their layout or meaning changes, `FORM` must change too: facts in
-another form are ignored, and the call is decoded.
+A store keeps facts for months. If their layout or meaning changes, the number of the store's schema must change too.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
-FORM = "2"
-"""The layout of facts, as one character."""
 SLOT = 900
 """The length of a time slot in seconds. The UTC offset of every zone in use is a multiple of this length."""
 
@@ -31,13 +28,13 @@ Facts: TypeAlias = list[Any]
 The values of a row are: the text that `counted_call` reads, or `WAITING` for a call without POSTs that is not
 cancelled; the session that `session_in` reads; the price that `price_in` reads; the seconds of an answered call; the
 beginning of the first attempt and the end of the last session, in microseconds since 1970 UTC; the time zone of the
-call; its number, if it has no zone or its text is `WAITING`; and the stamp of the facts (`stamp_of`). None stands for a
-missing value. For each further session or price, the call has another row, in which all other values are missing.
+call; and its number, if it has no zone or its text is `WAITING`. None stands for a missing value. For each further
+session or price, the call has another row, in which all other values are missing.
 
 There is no list for each call: Python's garbage collector would visit all of these lists again and again, which would
 take longer than all other work.
 """
-WIDTH = 9
+WIDTH = 8
 WAITING = ""
 """The text of a call without POSTs that is not cancelled."""
 
@@ -75,7 +72,7 @@ def facts_of(job: Job) -> Facts:
     number, zone, posts = job.destination, job.time_zone, job.posts
     cancelled = counted_reason(job)
     if not posts and cancelled is None:
-        return [WAITING, None, None, None, None, None, zone, number, stamp_of(job.revision)]
+        return [WAITING, None, None, None, None, None, zone, number]
     country = country_of(number) or ""
     attempts = 0
     sessions: list[int] = []
@@ -106,7 +103,7 @@ def facts_of(job: Job) -> Facts:
     ending = "" if cancelled is None else f"|{cancelled}"
     facts: Facts = []
     for session, price in zip_longest(sessions[1:], prices[1:]):
-        facts += (None, session, price, None, None, None, None, None, None)
+        facts += (None, session, price, None, None, None, None, None)
     facts += [
         f"{country}|{attempts}|{end}|{refusal}{ending}",
         sessions[0] if sessions else None,
@@ -116,14 +113,8 @@ def facts_of(job: Job) -> Facts:
         None if ended is None else (ended - _EPOCH) // _MICROSECOND,
         zone,
         number if zone is None else None,
-        stamp_of(job.revision),
     ]
     return facts
-
-
-def stamp_of(revision: str) -> str:
-    """The stamp of facts: the revision of their job, and their layout."""
-    return revision + FORM
 
 
 def counted_call(text: str) -> CountedCall:

@@ -17,9 +17,8 @@ from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
 
-SCHEMA = 2
-"""The schema version. Version 2 orders the heads of lanes by due time; scripts convert the lanes of version 1."""
-_LIFTED_FROM = 1
+SCHEMA = 3
+"""The version of the layout of a store's keys."""
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
@@ -61,20 +60,22 @@ class Survey:
         return weakest(found)
 
     async def schema(self, client: Client) -> None:
-        """Write the schema version if the store is new or of an older version; otherwise check the stored version.
+        """Write the schema version if the store is new; otherwise check the stored version.
 
-        Raises StoreVersionError for a newer version, and StoreCorruptError if the stored value is not a version.
+        Raises StoreVersionError for another version, and StoreCorruptError if the stored value is not a version.
         """
-        stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA, _LIFTED_FROM]))
+        stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA]))
         if not stands.isdecimal():
             raise StoreCorruptError(
                 f"the key {self._keys.schema} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
                 "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
             )
-        if int(stands) > SCHEMA:
+        if int(stands) != SCHEMA:
+            remedy = "Upgrade this installation" if int(stands) > SCHEMA else "Use that version"
             raise StoreVersionError(
-                f"the store at {self._url.shown} has schema {stands}, but this version of voiceflow-worker knows only "
-                f"schemas up to {SCHEMA}. Nothing was changed. Upgrade this installation."
+                f"the store at {self._url.shown} was made by another version of voiceflow-worker: it has schema "
+                f"{stands}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or "
+                "give the store its own prefix (?prefix=)."
             )
 
     def _require_kind(self, facts: ServerFacts) -> None:

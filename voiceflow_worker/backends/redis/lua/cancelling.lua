@@ -1,7 +1,6 @@
 -- Reads the gates of cancelled batches that have queued jobs.
--- @include queue lanes
+-- @include queue
 -- ARGV: the most gates to read. Returns {gate, text, …}.
-adopt(tonumber(ARGV[1]))
 -- The most batches that one script examines.
 local MOST = 1000
 local limit, looks = tonumber(ARGV[1]), 0

@@ -43,7 +43,4 @@ for batch in pairs(batches) do
         redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')
     end
 end
-if redis.call('EXISTS', base .. ':ids') == 0 then
-    redis.call('DEL', base .. ':tallied')
-end
 return results

@@ -132,7 +132,6 @@ local function make_additions()
 end
 
 local stored = false
-local is_new = redis.call('EXISTS', base .. ':ids') == 0
 for place = 1, count do
     local answer = answers[place]
     if answer[1] == 'job' then
@@ -145,7 +144,7 @@ for place = 1, count do
             dest = ARGV[first + 8], key = ARGV[first + 9], valid = ARGV[first + 10], active = ARGV[first + 11],
         }
         -- The facts are first, because Redis looks for a field from the first one on. The report of 200,000 calls reads
-        -- only these two, and is faster by 0.3 s.
+        -- only them, and is faster by 0.3 s.
         redis.call('HSET', job_key(id), 'facts', ARGV[first + 16], 'rev', ARGV[first + 4], 'state', head.state, 'due', head.due,
             'worker', ARGV[first + 5], 'prio', head.prio, 'batch', head.batch, 'dest', head.dest, 'key', head.key,
             'valid', head.valid, 'active', head.active, 'record', ARGV[first + 12], 'body', ARGV[first + 13],
@@ -172,9 +171,6 @@ end
 make_additions()
 settle_lanes()
 settle_totals()
-if stored and is_new then
-    redis.call('SET', base .. ':tallied', 1)
-end
 -- After a lost answer the same jobs come again. WAITAOF waits only for writes of its own connection, so wake() writes.
 if stored or asked_again then
     wake()

@@ -10,10 +10,7 @@ local WORK = 250
 -- The most jobs that one script leases, and the most jobs that it reads at once from one of several lanes.
 local MOST, CHUNK = 500, 16
 
-local work = WORK - adopt(WORK)
-if work <= 0 then
-    return packed({1})
-end
+local work = WORK
 if closed_until('queue', now) then
     return packed({0})
 end
@@ -167,7 +164,7 @@ for place, id in ipairs(chosen) do
     leave(id, head, true)
     head.state, head.due = 'leased', ends
     enter(id, head, zadd)
-    redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
+    redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker, 'facts', '')
     rows[place + 1] = row_of(id)
 end
 return packed(rows)

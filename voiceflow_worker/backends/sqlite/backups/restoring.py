@@ -193,7 +193,7 @@ def _locked(path: Path) -> Connection | None:
         db.run("BEGIN EXCLUSIVE")
         db.rows("SELECT count(*) FROM sqlite_schema")
         db.run("COMMIT")
-        ours = db.pragma("application_id") == APPLICATION_ID and db.pragma("user_version") <= SCHEMA_VERSION
+        ours = db.pragma("application_id") == APPLICATION_ID and db.pragma("user_version") == SCHEMA_VERSION
     except BUSY as error:
         db.close()
         raise _in_use(path) from error

@@ -93,11 +93,12 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
     )
 
 
-def newer_version(path: Path, *, found: int, known: int) -> StoreVersionError:
-    """The error for a file of a newer version of this library."""
+def other_version(path: Path, *, found: int, known: int) -> StoreVersionError:
+    """The error for a file that another version of this library has laid out."""
+    remedy = "Upgrade this installation (pip install -U voiceflow-worker)" if found > known else "Use that version"
     return StoreVersionError(
-        f"the store {path} has version {found}, but this version of voiceflow-worker knows only versions up to {known}."
-        " Nothing was changed. Upgrade this installation (pip install -U voiceflow-worker), or name another file."
+        f"the store {path} was made by another version of voiceflow-worker: it has version {found}, and this one knows "
+        f"only version {known}. Nothing was changed. {remedy}, or name another file."
     )
 
 

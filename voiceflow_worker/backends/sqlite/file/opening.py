@@ -1,4 +1,7 @@
-"""Opening the file of a store. A missing file is made; a foreign, damaged, read-only or newer file is refused."""
+"""Opening the file of a store. A missing file is made.
+
+A foreign, damaged or read-only file, and a file of another version, is refused.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import (
     BUSY,
     damaged,
-    newer_version,
+    other_version,
     read_only,
     translated,
     translating,
 )
 from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles
 from voiceflow_worker.backends.sqlite.file.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
-from voiceflow_worker.backends.sqlite.file.statements import script, statements
+from voiceflow_worker.backends.sqlite.file.statements import script
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x76666C77
 """`vflw`, the application id in the header of a store (SQLite file format §1.3.11). Other SQLite files lack it."""
 
@@ -34,12 +37,6 @@ _SOUND_SQLITE = (3, 51, 3)
 _SMALLEST = 512
 """The size of the smallest page, and so of the smallest file, in bytes (SQLite file format §1.3.2)."""
 
-_POSTS = "SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"
-_LANES = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"
-_TOTALS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'totals'"
-_FACTS = "SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'facts'"
-_PARTS = {"lanes": _LANES, "totals": _TOTALS, "facts": _FACTS}
-"""The parts that files of older versions lack, each with the query that finds it."""
 _TRIES = 3
 
 T = TypeVar("T")
@@ -157,51 +154,35 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
         db.run("BEGIN IMMEDIATE")
         if _is_new(db, path):  # checked again with the lock, because another process may have made it meanwhile
             db.run(script("schema"))
-            for name in _PARTS:
-                db.run(statements(name)["create"])
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
         return
     if is_checked:
         require_sound(db, path)  # first, because nothing may be written into a damaged file
-    # A file of an older version gets the parts that it lacks. Its version number stays, because processes of the older
-    # version can still use it: the columns have defaults, and triggers update the lanes and the totals.
-    if not all(_has(db, query) for query in (_POSTS, *_PARTS.values())):
-        db.run("BEGIN IMMEDIATE")
-        if not _has(db, _POSTS):
-            db.run("ALTER TABLE events ADD COLUMN post INTEGER NOT NULL DEFAULT 0")
-        for name, query in _PARTS.items():
-            if not _has(db, query):
-                db.run(statements(name)["create"])
-        db.run("COMMIT")
-
-
-def _has(db: Connection, query: str) -> bool:
-    return bool(db.rows(query))
 
 
 def _is_new(db: Connection, path: Path) -> bool:
-    """Whether the file is still empty. Raises an error for a file that is not a store of a known version."""
+    """Whether the file is still empty. Raises an error for a file that is not a store of this version."""
     if 0 < path.stat().st_size < _SMALLEST:
         raise apsw.NotADBError("smaller than any SQLite file")  # SQLite takes a file of one byte for an empty one
     application, version = db.pragma("application_id"), db.pragma("user_version")
-    if not application and not version and not _has(db, "SELECT 1 FROM sqlite_schema LIMIT 1"):
+    if not application and not version and not db.rows("SELECT 1 FROM sqlite_schema LIMIT 1"):
         return True
     require_store(db, path)
     return False
 
 
 def require_store(db: Connection, path: Path) -> None:
-    """Raise a StoreError unless the file is a complete store of a known version."""
+    """Raise a StoreError unless the file is a complete store of this version."""
     if db.pragma("application_id") != APPLICATION_ID:
         raise StoreCorruptError(
             f"{path} is not a voiceflow store: it is an SQLite file of another application. Nothing was changed. Name "
             "another file."
         )
     version = db.pragma("user_version")
-    if version > SCHEMA_VERSION:
-        raise newer_version(path, found=version, known=SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise other_version(path, found=version, known=SCHEMA_VERSION)
     require_parts(db, path)
 
 

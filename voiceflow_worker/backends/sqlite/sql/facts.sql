@@ -1,9 +1,4 @@
--- The facts of calls, which reports count. They are beside each job, and end with the revision of the job for which they
--- are valid.
-
--- name: create
--- The facts of each job. Jobs of older versions have none: reports read the jobs themselves.
-ALTER TABLE jobs ADD COLUMN facts TEXT;
+-- Pages of the facts of calls, which reports count.
 
 -- name: of_queue
 -- The next jobs of a queue, in the order of their ids.
@@ -20,14 +15,10 @@ WHERE queue = :queue AND batch_id = :batch_id AND state = '{state}' AND id > :af
 SELECT number FROM ({states} ORDER BY id LIMIT :limit)
 
 -- name: page
--- A JSON array: the last id (null without jobs), the rows of facts as one text, and the jobs without valid facts.
+-- A JSON array: the last id (null without jobs), the rows of facts as one text, and the jobs without facts.
 SELECT json_array(
     max(id),
-    '[' || group_concat(iif(valid, facts, :none)) || ']',
-    json_group_array(json_array(id, state, destination, record)) FILTER (WHERE NOT valid)
+    '[' || group_concat(iif(facts = '', :none, facts)) || ']',
+    json_group_array(json_array(id, state, destination, record)) FILTER (WHERE facts = '')
 )
-FROM (
-    SELECT id, state, destination, record, facts, facts IS NOT NULL
-           AND substr(facts, -length(revision) - length(:end) - 1) = '"' || revision || :end AS valid
-    FROM ({numbers}) CROSS JOIN jobs USING (number)
-)
+FROM (SELECT id, state, destination, record, facts FROM ({numbers}) CROSS JOIN jobs USING (number))

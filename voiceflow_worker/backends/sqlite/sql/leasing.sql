@@ -1,6 +1,6 @@
 -- name: lease_job
--- Leases one job to a worker. Only the head of the job is written.
-UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ?
+-- Leases one job to a worker. The record and the body stay as they are.
+UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ?, facts = ''
 WHERE number = ?;
 
 -- name: open_calls

@@ -91,17 +91,3 @@ local function settle_lanes()
     end
     touched = {}
 end
-
--- Converts lanes of schema version 1, at most `most`. Returns how many.
-local function adopt(most)
-    local lanes = redis.call('ZRANGE', base .. ':lanes', 0, most - 1)
-    for _, lane in ipairs(lanes) do
-        settle(lane)
-        local batch = batch_of(lane)
-        if batch ~= '' and is_cancelled(batch) then
-            redis.call('ZADD', base .. ':cancelling', 0, batch)
-        end
-        redis.call('ZREM', base .. ':lanes', lane)
-    end
-    return #lanes
-end

@@ -1,7 +1,7 @@
 -- Totals: the sums of the tallies of jobs, in one hash for the queue and one for each batch. States are counted by
 -- their indexes. The tally of a job is stored with the job, so that it can be subtracted when it changes. It is text,
--- with a line 'amount field' for each field. `tallied` exists when all jobs of the queue have their tallies. `pruned`
--- has the totals of the deleted jobs of a batch, while the batch has other jobs.
+-- with a line 'amount field' for each field. `pruned` has the totals of the deleted jobs of a batch,
+-- while the batch has other jobs.
 local changes = {}
 
 local function add(key, field, amount)
