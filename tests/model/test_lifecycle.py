@@ -337,6 +337,11 @@ class TestRedialling:
         with pytest.raises(IllegalMoveError, match="enqueue a new call"):
             lifecycle.redial(a_job(S.FAILED, valid_until=NOW), at=NOW, note="again", force=True)
 
+    def test_a_redial_that_ended_without_a_post_counts_as_one_with_the_next(self) -> None:
+        waits = lifecycle.redial(accepted(), at=NOW, note="again", force=True)
+        never_sent = lifecycle.cancel(waits, at=NOW, reason="no need", policy=POLICY)
+        assert lifecycle.redial(never_sent, at=NOW, note="once more", force=True).redials == 1
+
     def test_its_next_post_belongs_to_the_redial(self) -> None:
         again = lifecycle.redial(accepted(), at=NOW, note="again", force=True)
         assert begun(lifecycle.lease(again, worker_id="w", until=NOW + MINUTE)).posts[-1].redial == 1

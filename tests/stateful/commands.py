@@ -271,8 +271,7 @@ class Commands:
         for answer in self._each(lambda side: side.queue.redial(call.id, force=force)):
             assert isinstance(answer, IllegalMoveError) != may, answer
         if may:
-            call.state, call.redials, call.missed = S.QUEUED, call.redials + 1, 0
-            call.was_cancelled = False
+            call.order_again()
         self.look()
 
     def hold(self, batch_id: str | None, until: datetime | None) -> None:

@@ -129,6 +129,11 @@ class Call:
         else:
             self.state = S.ACCEPTED if any(post.is_known_placed for post in self.posts) else state
 
+    def order_again(self) -> None:
+        """A person orders another call. A redial without a POST rang nobody: the new order takes its place."""
+        self.redials += any(post.redial == self.redials for post in self.posts)
+        self.state, self.missed, self.was_cancelled = S.QUEUED, 0, False
+
     def begin(self, at: datetime, *, not_after: datetime) -> Post | None:
         """Journal the next POST; None: its validity is over."""
         if self.is_expired(at):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -201,7 +201,8 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.kill()
 
 
-EACH_DAY = pytest.param(8, id="few")
+FEW = 8
+EACH_DAY = pytest.param(FEW, id="few")
 """A look; what is hard to find, the many examples beside the other tests find."""
 
 
@@ -235,4 +236,8 @@ def test_every_store_does_what_the_model_says(
 
 def _run(portal: BlockingPortal, urls: Callable[[], dict[str, str]], *, examples: int) -> None:
     machine = type("Machine", (EngineOnEveryStore,), {"portal": portal, "urls": staticmethod(urls)})
-    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=STEPS))
+    # A failure of the few is told at once. The many are made shorter first, which may take five minutes.
+    phases = set(Phase) - ({Phase.shrink, Phase.explain} if examples <= FEW else set())
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=examples, stateful_step_count=STEPS, phases=phases)
+    )

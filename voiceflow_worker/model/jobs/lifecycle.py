@@ -244,7 +244,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
         remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
         raise refused(remedy=remedy)
     after = noted(job, NoteKind.REDIALLED, note, at=at)
-    # A redial that was cancelled before it was sent does not count.
+    # A redial counts from its first POST on. One that ended without a POST rang nobody, and this one takes its place.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)
     return requeued(replace(after, redials=redials, failures=0, missed_windows=0), due_at=at, reason=note)
 
