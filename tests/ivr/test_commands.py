@@ -16,7 +16,8 @@ from tests.ivr.asking import SECRET, Line
 from tests.support.engine import Engine
 from tests.support.processes import running
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, Job, JobState, open_store
+from voiceflow_worker import CallQueue, Job, JobState, Rehearsal, open_store
+from voiceflow_worker.cli.menus import load_menu
 from voiceflow_worker.cli.program import run
 
 MENUS = """
@@ -133,6 +134,65 @@ def test_enqueue_begins_the_calls_of_a_file_with_a_menu(folder: Path, capfd: pyt
     say = ["--say", "Hello.", "--voice-profile", "v", "--menu", "confirm", "--batch", "other"]
     assert run(["enqueue", "people.csv", *say, *common]) == 0
     assert [job.menu for job in anyio.run(jobs, "sqlite:///calls.db")] == ["confirm"] * 4
+
+
+def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "menus_of_test.py").write_text(
+        "from voiceflow_worker import End, Menu\n"
+        'ask = Menu("ask", prompt="Hello {name}. To confirm {day|date} press 1.", voice_profile="{voice_profile}")\n'
+        'ask.on("1", goto=End("Thank you, {Name}. See you on {day|date}."))\n'
+    )
+    (folder / "people.csv").write_text("destination,Name,Day\n+6587654321,Tan,2030-01-31\n")
+    options = ["--ivr", "menus_of_test:ask", "--source", "+6531234567", "--voice-profile", "de-DE-KatjaNeural"]
+    assert run(["enqueue", "people.csv", *options]) == 0, capfd.readouterr().err
+
+    async def heard() -> list[str]:
+        async with open_store("sqlite:///voiceflow.db") as store:
+            (job,) = await CallQueue(store).find(batch_id="people")
+        call = Rehearsal(load_menu("menus_of_test:ask"), data=job.data)
+        prompts = [entry["params"]["promptMessage"] for entry in json.loads(job.body)["callflow"][1:]]
+        return [*prompts, (await call.begin()).text, (await call.press("1")).text]
+
+    asked = "Hello Tan. To confirm 31. Januar 2030 press 1."
+    assert anyio.run(heard) == [asked, asked, "Thank you, Tan. See you on 31. Januar 2030."]
+
+
+@pytest.mark.parametrize(
+    ("end", "row", "column"),
+    [
+        ("Thank you, {nmae}.", "Tan,2030-01-31", "nmae"),
+        ("Thank you, {name}.", ",2030-01-31", "name"),
+        ("See you on {day|date}.", "Tan,tomorrow", "day"),
+    ],
+)
+def test_a_text_of_a_later_step_that_a_row_cannot_fill_in_is_found_before_a_call(
+    folder: Path, capfd: pytest.CaptureFixture[str], end: str, row: str, column: str
+) -> None:
+    (folder / "menus_of_test.py").write_text(
+        "from voiceflow_worker import End, Menu\n"
+        'ask = Menu("ask", prompt="To go on press 1.", voice_profile="en-US-BenjaminRUS")\n'
+        'then = Menu("then", prompt="To confirm press 1.")\n'
+        f'ask.on("1", goto=then)\nthen.on("1", goto=End("{end}"))\n'
+    )
+    (folder / "people.csv").write_text(f"destination,Name,Day\n+6587654321,{row}\n")
+    options = ["people.csv", "--ivr", "menus_of_test:ask", "--source", "+6531234567"]
+    assert run(["check", *options, "--json"]) == 2
+    findings = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [each["column"] for each in findings if each["severity"] == "error"] == [column]
+    assert run(["enqueue", *options]) == 2
+    data = [f"--data={name}={value}" for name, value in zip(("name", "day"), row.split(","), strict=True) if value]
+    assert run(["ivr", "check", "menus_of_test:ask", *data]) == 2
+
+
+def test_a_name_that_only_one_text_has_and_that_is_almost_another_is_reported(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "menus_of_test.py"
+    path.write_text(MENUS.replace("Thank you, {name}", "Thank you, {nmae}") + 'confirm.on("3", goto="Yes, {name}.")\n')
+    assert run(["ivr", "check", "menus_of_test:confirm", "--json"]) == 0
+    assert "{nmae}; did you mean {name}" in capfd.readouterr().out
 
 
 def test_serve_refuses_menus_with_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voiceflow_worker.campaigns.calls.completion import missing_from
 from voiceflow_worker.campaigns.calls.keys import SeenKeys
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.repeats import Repeats
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
-from voiceflow_worker.campaigns.calls.speech_filters import SpecimenText
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import read_zone
 from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
@@ -24,9 +24,13 @@ from voiceflow_worker.campaigns.sources.detection import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.duration import LONGEST
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.graph.check import MenuTexts
 
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
@@ -65,7 +69,7 @@ class CampaignRows:
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
         self._is_table = self.source.kind.is_table
-        self._csv = CsvValues(self.source.header, self.source.columns)
+        self._csv = CsvValues(self.source.columns)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
         self._repeats = Repeats()
@@ -148,7 +152,7 @@ class CampaignRows:
         if self.is_bare:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
             return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
-        needed = header_findings(template, self._options, self._csv.variables)
+        needed = header_findings(template, self._options, self._csv.variables, self._maker.menu_texts)
         if needed:
             found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
             lines = "; ".join(f"{each.column} {each.message}" for each in found)
@@ -249,18 +253,24 @@ def _judge_options(options: CampaignOptions) -> None:
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
 
 
-def header_findings(template: FlowTemplate, options: CampaignOptions, variables: Iterable[str]) -> list[Finding]:
+def header_findings(
+    template: FlowTemplate, options: CampaignOptions, variables: Iterable[str], menu_texts: MenuTexts | None = None
+) -> list[Finding]:
     """The findings that make every row bad in a file with these variables.
 
-    To find them, the template is filled in for a row with a value in every column. A value that is still missing is
-    missing in every row.
+    To find them, the template and the texts of the menu are filled in for a row with a value in every column. A value
+    that is still missing is missing in every row.
     """
     present = set(variables)
     given = {"source": options.source, "voice_profile": options.voice_profile}
     specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
     specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
+    specimen |= options.data or {}
     filled = template.fill(specimen)
     missing = {problem.column for problem in filled.problems if problem.is_missing and problem.column is not None}
+    if menu_texts is not None:
+        problems = menu_texts.problems(specimen)
+        missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
     missing |= missing_from(filled.body) - specimen.keys()
     return [_finding(name, present) for name in sorted(missing)]
 

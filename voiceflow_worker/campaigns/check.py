@@ -9,7 +9,6 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.template_text import is_template
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.findings import Findings
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -18,6 +17,7 @@ from voiceflow_worker.campaigns.preview.preview import Preview, PreviewMaker, Pr
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, read_action
+from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
 
 _PLAYS = f'"{Action.PLAY_FILE.value}"'

@@ -20,6 +20,7 @@ from voiceflow_worker.model.hours.window import CallWindow
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.files.input_file import InputFile
+    from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.model.jobs.job import RedialPolicy
     from voiceflow_worker.model.jobs.stop_rules import StopRules
     from voiceflow_worker.settings import Settings
@@ -54,7 +55,7 @@ class RowOptions:
         template: A call flow (JSON) with {{column}} in its texts.
         say: Say this text, with {{column}} in it, instead of a --template.
         ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.
-        menu: The IVR menu that handles the first key press. [the menu of --ivr]
+        menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
         source: The number to call from, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG.
@@ -136,14 +137,13 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
     template = None if rows.template is None else FlowTemplate.load(rows.template)
     if rows.say is not None:
         template = FlowTemplate.speaking(rows.say)
-    menu = rows.menu
+    if rows.ivr is not None and rows.menu is not None:
+        raise InvalidInputError("--ivr and --menu exclude each other: name the menu once")
+    menu: str | Menu | None = rows.menu
     if rows.ivr is not None:
-        from voiceflow_worker.campaigns.calls.menu_template import opening_template
-        from voiceflow_worker.cli.menus import load_menu
+        from voiceflow_worker.cli.menus import load_menus
 
-        root = load_menu(rows.ivr)
-        menu = menu or root.name
-        template = template or opening_template(root)
+        menu = load_menus([rows.ivr])[0]
     return CampaignOptions(
         template=template,
         menu=menu,

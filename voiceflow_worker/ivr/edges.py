@@ -25,15 +25,16 @@ class Edge:
     """One edge, from a menu to the steps that may come next. `keys` is its label, such as `1, 2` or `otherwise`.
 
     `steps` are the steps that the edge is declared to lead to. `handler` is the name of the handler that returns one of
-    them, if any. `is_exact` is False if the handler's return annotation declares only the kinds of steps. `lacks_menu`
-    is True if the annotation declares a menu, but not which one. `is_fallback` is True for an edge that is followed
-    without a valid key.
+    them, if any, and `is_handled` is True then. `is_exact` is False if the handler's return annotation declares only
+    the kinds of steps. `lacks_menu` is True if the annotation declares a menu, but not which one. `is_fallback` is True
+    for an edge that is followed without a valid key.
     """
 
     keys: str
     steps: tuple[Step, ...]
     is_exact: bool = True
     lacks_menu: bool = False
+    is_handled: bool = False
     is_fallback: bool = False
     handler: str = ""
 
@@ -116,12 +117,13 @@ def _edge(keys: str, action: Step | Handler, leads_to: Sequence[Step] | None, *,
     function = _function(action)
     name = getattr(function, "__name__", "handler").replace("<lambda>", "")
     if leads_to is not None:
-        return Edge(keys=keys, steps=tuple(leads_to), handler=name, is_fallback=is_fallback)
+        return Edge(keys=keys, steps=tuple(leads_to), is_handled=True, handler=name, is_fallback=is_fallback)
     kinds = _returned(function)
     return Edge(
         keys=keys,
         steps=tuple(_SAMPLES[kind] for kind in kinds if kind in _SAMPLES),
         is_exact=False,
+        is_handled=True,
         lacks_menu=Menu in kinds or Go in kinds,
         handler=name,
         is_fallback=is_fallback,

@@ -243,6 +243,10 @@ class Menu(Manner):
         spoken, and the errors of a prompt that is a function.
         """
         voice = manner.voice(caller)
+        success, failure = (
+            None if text is None else spoken(text, caller, manner.voice)
+            for text in (manner.success_message, manner.failure_message)
+        )
         if self.play is not None and plays:
             if before:
                 begun = begun.say(before, voice_profile=voice, speed=manner.speed)
@@ -251,7 +255,7 @@ class Menu(Manner):
         captured = self.captured
         return begun.capture(
             # The text before is part of the prompt: keys that are pressed during a separate text may be lost.
-            joined(before, spoken(self.prompt, caller)),
+            joined(before, spoken(self.prompt, caller, manner.voice)),
             voice_profile=voice,
             speed=manner.speed,
             min_digits=captured.min_digits,
@@ -259,8 +263,8 @@ class Menu(Manner):
             complete_on_hash=captured.complete_on_hash,
             digit_timeout=manner.digit_timeout if captured.max_digits > 1 else None,
             overall_timeout=manner.overall_timeout,
-            success_message=None if manner.success_message is None else spoken(manner.success_message, caller),
-            failure_message=None if manner.failure_message is None else spoken(manner.failure_message, caller),
+            success_message=success,
+            failure_message=failure,
             # Always sent: 8x8's documents disagree about the default.
             tries=manner.tries,
             repetition=manner.repetition,

@@ -258,19 +258,19 @@ class Menus:
                     raise InvalidInputError(
                         f"menu {menu.name} is not served by this receiver: declare it in the handler's leads_to"
                     )
-                before = say(step.text, caller) if isinstance(step, Go) else ""
+                before = say(step.text, caller, self._manner(onto(path, menu)).voice) if isinstance(step, Go) else ""
                 if plan.result is Result.WENT_ON and menu is path[-1]:
                     return self._asked(plan, path, before=before, tries=plan.tries, plays=False)
                 return self._asked(plan, onto(path, menu), before=before)
             case Back():
                 return self._asked(plan, path[:-1] or path)
             case Again():
-                reason = step.text if step.text is not None else self._manner(path).again
-                return self._asked(
-                    plan, path, before="" if reason is None else say(reason, caller), tries=plan.tries + 1
-                )
+                manner = self._manner(path)
+                reason = step.text if step.text is not None else manner.again
+                before = "" if reason is None else say(reason, caller, manner.voice)
+                return self._asked(plan, path, before=before, tries=plan.tries + 1)
             case str():
-                return self._asked(plan, path, before=say(step, caller))
+                return self._asked(plan, path, before=say(step, caller, self._manner(path).voice))
             case End():
                 return self._ended(plan, step.text, say)
             case CallFlow():
@@ -307,7 +307,8 @@ class Menus:
             return _hung_up()
         manner = self._manner(plan.path)
         voice = manner.voice(plan.caller)
-        return _hung_up(CallFlow.reply().say(say(text, plan.caller), voice_profile=voice, speed=manner.speed))
+        said = say(text, plan.caller, manner.voice)
+        return _hung_up(CallFlow.reply().say(said, voice_profile=voice, speed=manner.speed))
 
     def _carried_out(self, plan: Plan, flow: CallFlow) -> CallFlow:
         if not flow.is_reply:
@@ -323,7 +324,7 @@ class Menus:
         return self._asked(plan, plan.path, begun=flow)
 
 
-_Saying: TypeAlias = Callable[[Text, Caller], str]
+_Saying: TypeAlias = Callable[[Text, Caller, Callable[[Caller], str]], str]
 _ENDED = Position(path=("end",), phase=CallPhase.ENDED).write()
 
 

@@ -3,64 +3,95 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from string import Formatter
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TypeAlias
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.model.flows.speech_filters import SpecimenText
+from voiceflow_worker.model.flows.template_text import TemplateSyntaxProblemError, TemplateText, UnfitValueError
+from voiceflow_worker.model.text.names import name_among
 
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
-"""One of three: a text, in which `{name}` stands for a value of the job's data; a mapping from languages to such texts;
-or a function that takes the caller and returns the text to speak."""
+"""One of three: a text, in which `{name}` stands for a value of the job's data, and `{day|date}` for one with a filter
+of campaign texts; a mapping from languages to such texts; or a function that takes the caller and returns the text to
+speak."""
 
 _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
 
 
-class _Template(Formatter):
-    """A formatter for `{name}` alone. It refuses attributes and items of values, which could reveal program state."""
-
-    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
-        if field_name not in kwargs:
-            has = f"the data of the call has only {', '.join(map(str, kwargs))}" if kwargs else "the call has no data"
-            raise InvalidInputError(f"{{{field_name}}} has no value, because {has}")
-        value: object = kwargs[field_name]
-        return ("" if value is None else value), field_name
+_PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_VALUE = re.compile(r"\s*[^\W\d]\w*\s*(\|.*)?", re.DOTALL)
 
 
-_TEMPLATE = _Template()
-
-
-def spoken(text: Text, caller: Caller) -> str:
+def spoken(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:
     """A declared text for one caller: in the menu's language, with `{name}` filled in from the job's data.
 
-    Raises InvalidInputError if a value or the language is missing. If the text is a function, its errors are passed on.
+    Filters write values in the language of the voice that `voice` returns. Raises InvalidInputError if a value or the
+    language is missing. If the text is a function, its errors are passed on.
     """
     if callable(text):
         return _tidy(text(caller))
     if isinstance(text, Mapping):
-        text = _in_language(text, caller.language)
-    return _tidy(filled(text, caller.data))
+        text = in_language(text, caller.language)
+    return _tidy(filled(text, caller.data, None if voice is None else lambda: voice(caller)))
 
 
-def literal(text: Text, caller: Caller) -> str:
+def literal(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:  # noqa: ARG001
     """A text that a handler returned, unchanged: curly brackets in it are data, not placeholders."""
     if callable(text):
         text = text(caller)
-    return _tidy(_in_language(text, caller.language) if isinstance(text, Mapping) else text)
+    return _tidy(in_language(text, caller.language) if isinstance(text, Mapping) else text)
 
 
-def filled(template: str, data: Mapping[str, object]) -> str:
-    """A template with its values filled in. Raises InvalidInputError for a missing value or a malformed template."""
-    if "{" not in template and "}" not in template:
-        return template
+def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] | None = None) -> str:
+    """A template with its values filled in; a plain `{name}` whose value is empty is left out.
+
+    Raises InvalidInputError for a missing value, a value that a filter cannot use, and a malformed template.
+    """
+    return "".join(each if isinstance(each, str) else _said(each, data, voice) for each in parts_of(template))
+
+
+@lru_cache(maxsize=1024)
+def parts_of(template: str) -> tuple[str | TemplateText, ...]:
+    """The parts of a template: constant texts and values.
+
+    A value is a name in curly brackets, with filters of campaign texts, such as `{day|date}`. Raises InvalidInputError
+    for a malformed template.
+    """
+    parts: list[str | TemplateText] = []
+    end = 0
+    for found in _PART.finditer(template):
+        parts.append(template[end : found.start()])
+        end = found.end()
+        if found[0] in {"{{", "}}"}:
+            parts.append(found[0][0])
+            continue
+        if found[1] is None or not _VALUE.fullmatch(found[1]):
+            raise InvalidInputError(
+                f"{template[:60]!r} is not a valid template; write {{name}} or {{day|date}} for a value, {{{{ for {{, "
+                "and }} for }"
+            )
+        try:
+            parts.append(TemplateText(f"{{{{{found[1]}}}}}", path="", param=None))
+        except TemplateSyntaxProblemError as error:
+            raise InvalidInputError(f"{template[:60]!r} {error}") from None
+    return tuple(part for part in (*parts, template[end:]) if part != "")
+
+
+def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], str] | None) -> str:
+    if value.only is not None and (name := name_among(data, value.only)) in data:
+        return "" if data[name] is None else str(data[name])
     try:
-        return _TEMPLATE.vformat(template, (), data)
-    except (ValueError, IndexError, KeyError) as error:
-        raise InvalidInputError(
-            f"{template[:60]!r} is not a valid template; write {{name}} for a value, {{{{ for {{, and }}}} for }}"
-        ) from error
+        return str(value.filled(data if voice is None else {**data, "voice_profile": voice()}))
+    except UnfitValueError as error:
+        missing = [f"{{{problem.column}}}" for problem in error.problems if problem.is_missing]
+        if not missing:
+            raise InvalidInputError(str(error)) from None
+        has = f"the data of the call has only {', '.join(map(str, data))}" if data else "the call has no data"
+        raise InvalidInputError(f"{', '.join(missing)} has no value, because {has}") from None
 
 
 def joined(before: str, text: str) -> str:
@@ -70,15 +101,22 @@ def joined(before: str, text: str) -> str:
     return f"{before} {text}" if before.endswith(_SENTENCE_ENDS) else f"{before}. {text}"
 
 
-def names_in(text: Text) -> frozenset[str]:
-    """The names of the values that a text needs; none for a function, whose needs are unknown."""
+def specimens(text: Text) -> dict[str, SpecimenText]:
+    """A stand-in for each value that a text needs; none for a function, whose needs are unknown."""
     if callable(text):
-        return frozenset()
-    texts = text.values() if isinstance(text, Mapping) else (text,)
-    return frozenset(name for each in texts for _, name, _, _ in _TEMPLATE.parse(each) if name is not None)
+        return {}
+    values = [
+        part
+        for each in (text.values() if isinstance(text, Mapping) else (text,))
+        for part in parts_of(each)
+        if not isinstance(part, str)
+    ]
+    # A filter for numbers takes a number only.
+    return {name: SpecimenText("1" if value.only is None else name) for value in values for name in value.variables}
 
 
-def _in_language(texts: Mapping[str, str], language: str | None) -> str:
+def in_language(texts: Mapping[str, str], language: str | None) -> str:
+    """The text for a language. Raises InvalidInputError if there is none."""
     found = texts.get(language or "")
     if found is None and language is not None:
         found = texts.get(language.partition("-")[0])

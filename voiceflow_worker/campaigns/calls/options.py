@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
+from voiceflow_worker.campaigns.calls.menu_template import opening_template
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.stop_rules import StopRules
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.menu import Menu
 
 
 class Purpose(Enum):
@@ -36,7 +41,8 @@ class CampaignOptions:
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers.
     `time_zone` is the zone of local times. Calls with a higher `priority` are sent first. `window` applies in the zone
     of the row, else in `time_zone`, else in the zone of the number called. If `redial` is None, the policy of the queue
-    applies. `menu` names the first IVR menu of the calls. `data` is stored with each call, beside the columns of its
+    applies. `menu` is the first IVR menu of the calls, or only its name. Of a menu, all texts are checked against each
+    row, and its question is the default `template`. `data` is stored with each call, beside the columns of its
     row. `keys` are unique keys by row number, which replace those of the rows. After `stop_after_refused` consecutive
     refusals because of a voice or source, the batch is held; None means after 10, and 0 means never. The rules of
     `stops` can also hold the batch. `file_kind` is the format of the file, which is detected by default. `sheet` is
@@ -53,7 +59,7 @@ class CampaignOptions:
     time_zone: str | None = None
     priority: int = 0
     redial: RedialPolicy | None = None
-    menu: str | None = None
+    menu: str | Menu | None = None
     window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     keys: Mapping[int, str] | None = None
@@ -61,3 +67,7 @@ class CampaignOptions:
     stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
+            object.__setattr__(self, "template", opening_template(self.menu))

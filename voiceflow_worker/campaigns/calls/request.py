@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete, write_numbers_out
 from voiceflow_worker.campaigns.calls.keys import row_key
@@ -15,7 +15,7 @@ from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
 from voiceflow_worker.campaigns.calls.shapes import Shapes, column_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.calls.values import RowValues
-from voiceflow_worker.campaigns.files.columns import DESTINATION
+from voiceflow_worker.campaigns.files.columns import DESTINATION, RESERVED
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
@@ -32,7 +32,19 @@ from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number
 from voiceflow_worker.model.records.data import checked_data
 
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.graph.check import MenuTexts
+
 LONGEST_KEY = 200
+
+
+def texts_of(options: CampaignOptions) -> MenuTexts | None:
+    """The texts of the options' menu; None if there is none, or only its name is known."""
+    if options.menu is None or isinstance(options.menu, str):
+        return None
+    from voiceflow_worker.ivr.graph.check import MenuTexts
+
+    return MenuTexts(options.menu)
 
 
 class ReadRow(NamedTuple):
@@ -78,6 +90,10 @@ class RequestMaker:
         self._now = now
         self._purpose = purpose
         self._shapes = Shapes(options.template) if options.template is not None else None
+        menu = options.menu
+        self._menu = menu if menu is None or isinstance(menu, str) else menu.name
+        self.menu_texts = texts_of(options)
+        self._stored = self.menu_texts.names & {DESTINATION, *RESERVED} if self.menu_texts is not None else frozenset()
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -95,7 +111,9 @@ class RequestMaker:
         own_key = work.unique_key(body)
         given = self._options.keys.get(raw.number) if self._options.keys is not None else None
         priority = work.priority()
-        data = work.data()
+        data = work.data(work.given(destination, source), self._stored)
+        if self.menu_texts is not None:
+            work.against_menu(self.menu_texts, data or {})
         findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
         if findings and any(found.is_error for found in findings):
             return ReadRow(raw, findings=findings)
@@ -115,7 +133,7 @@ class RequestMaker:
             redial=self._options.redial,
             window=self._options.window,
             data=data,
-            menu=self._options.menu,
+            menu=self._menu,
         )
         return ReadRow(raw, call, call.digest, own_key, not (given or own_key), findings)
 
@@ -125,7 +143,7 @@ class RequestMaker:
             return None
         voice = work.voice_profile
         encoded = self._shapes.encoded(
-            {**work.values.variables, "source": source, "destination": destination, "voice_profile": voice},
+            work.given(destination, source),
             destination=destination,
             source=source,
             voice_profile=voice,
@@ -157,8 +175,7 @@ class _Work:
         if template is None:
             body = copy_of(self.values.body)
         else:
-            given = {"source": source, "destination": destination or PLACEHOLDER, "voice_profile": self.voice_profile}
-            filled = template.fill({**self.values.variables, **given})
+            filled = template.fill(self.given(destination or PLACEHOLDER, source))
             body = filled.body
             for problem in filled.problems:
                 if problem.column not in reported:
@@ -227,10 +244,27 @@ class _Work:
             self._error(message, column="unique_key")
         return key
 
-    def data(self) -> Mapping[str, object] | None:
-        """The data to store with the job: the columns of the row, and `data` of the options."""
+    def given(self, destination: str | None, source: str | None) -> Mapping[str, object]:
+        """The dictionary of the row, for all texts: its columns, its call's numbers and voice, the options' `data`."""
+        own = {"source": source, "destination": destination, "voice_profile": self.voice_profile}
+        return {**self.values.variables, **own, **(self.options.data or {})}
+
+    def against_menu(self, texts: MenuTexts, data: Mapping[str, object]) -> None:
+        """Add the reasons why texts of the menu cannot be spoken with the data that is stored with the call."""
+        reported = {found.column for found in self.findings if found.is_error}
+        for column, message, _ in texts.problems(data):
+            if column is None or column not in reported:
+                reported.add(column)
+                self._error(message, column=column, code=-1009)
+
+    def data(self, given: Mapping[str, object], reserved: Iterable[str]) -> Mapping[str, object] | None:
+        """The data to store with the job: the row's dictionary `given`, without the columns that the job has itself.
+
+        Of these, only the ones in `reserved` are stored, because a menu speaks them.
+        """
+        spoken = {name: given[name] for name in reserved if given.get(name) is not None}
         try:
-            return checked_data({**self.values.data, **(self.options.data or {})})
+            return checked_data({**self.values.data, **spoken, **(self.options.data or {})})
         except InvalidInputError as error:
             self._error(str(error), column=None)
             return None

@@ -10,11 +10,11 @@ from typing import Any
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.template_text import LEFT_OUT
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.shape import MOST_SHAPES, BodyShape, EncodedBody, can_be_spoken, is_request_id, mark
+from voiceflow_worker.model.flows.template_text import LEFT_OUT
 
 _REQUEST_ID = "$.clientRequestId"
 

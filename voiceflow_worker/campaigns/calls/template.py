@@ -12,14 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
-from voiceflow_worker.campaigns.calls.template_text import (
-    LEFT_OUT,
-    TemplateProblem,
-    TemplateSyntaxProblemError,
-    TemplateText,
-    UnfitValueError,
-    is_template,
-)
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.campaigns.files.lines import read_text
@@ -27,6 +19,14 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import PARAMS, Action, Param
 from voiceflow_worker.model.flows.rules import find_problems
+from voiceflow_worker.model.flows.template_text import (
+    LEFT_OUT,
+    TemplateProblem,
+    TemplateSyntaxProblemError,
+    TemplateText,
+    UnfitValueError,
+    is_template,
+)
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 PLACEHOLDER = "+6587654321"

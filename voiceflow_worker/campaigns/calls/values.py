@@ -6,21 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED, canonical_name, variable_names
+from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED, canonical_name, row_name
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.model.flows.values import describe, is_list
+from voiceflow_worker.model.text.names import folded
 
 _OWN = frozenset({DESTINATION, REASON, *RESERVED})
 
 
 @dataclass(slots=True)
 class RowValues:
-    """The values of one row. Texts are trimmed; empty and null values are not in `reserved`."""
+    """The values of one row. Texts are trimmed; empty and null values are not in `reserved`.
+
+    `variables` is the dictionary of the row: every column but `reason`, under its folded name.
+    """
 
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
     data: dict[str, object] = field(default_factory=dict[str, object])
-    """The values of the columns that are not reserved, by their names in the file. Empty values are left out."""
+    """The part of the dictionary that is stored with the call: the columns that are not reserved."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
     """A tuple (column, 8x8 code, message) for each value that cannot be used."""
@@ -29,19 +33,10 @@ class RowValues:
 class CsvValues:
     """The reader of the values of a table's rows. It parses the header once."""
 
-    def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str]) -> None:
         self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]
-        self._variables = [
-            (index, variable)
-            for index, (written, name) in enumerate(zip(header, columns, strict=True))
-            if name != REASON
-            for variable in {*variable_names(written), *variable_names(name)}
-        ]
-        self._data = [
-            (index, written.strip())
-            for index, (written, name) in enumerate(zip(header, columns, strict=True))
-            if name not in _OWN
-        ]
+        self._variables = [(index, row_name(name)) for index, name in enumerate(columns) if name and name != REASON]
+        self._data = [(index, name) for index, name in self._variables if name not in _OWN]
         self.variables = frozenset(variable for _, variable in self._variables)
         # A spreadsheet widens the header by columns without a name if one row has too many cells.
         self._nameless = range(max((index for index, name in enumerate(columns, 1) if name), default=0), len(columns))
@@ -52,7 +47,7 @@ class CsvValues:
         return RowValues(
             reserved={name: cells[index] for index, name in self._reserved if cells[index]},
             variables={name: cells[index] for index, name in self._variables},
-            data={name: cells[index] for index, name in self._data if cells[index]},
+            data={name: cells[index] for index, name in self._data},
             problems=[
                 ("", None, f"has {cells[index]!r} after the last named column; name its column, or correct the row")
                 for index in self._nameless
@@ -71,13 +66,17 @@ def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
                 _take_reserved(values, name, value)
         elif is_body:
             values.body[key] = value
-        elif value is not None:
+        if is_body or name == REASON:
+            continue
+        name = row_name(name)
+        if name in values.variables:
+            values.problems.append((key, None, f"stands twice in the row, as {name}; rename or remove one"))
+        trimmed = value.strip() if isinstance(value, str) else value
+        values.variables[name] = trimmed
+        if name not in _OWN:
             # The job's data is flat: a nested value becomes a JSON text.
-            is_flat = isinstance(value, str | int | float)
-            values.data[key.strip()] = value if is_flat else json.dumps(value, ensure_ascii=False)
-        if name != REASON:
-            for variable in variable_names(key):
-                values.variables[variable] = value.strip() if isinstance(value, str) else value
+            is_flat = trimmed is None or isinstance(trimmed, str | int | float)
+            values.data[name] = trimmed if is_flat else json.dumps(trimmed, ensure_ascii=False)
     return values
 
 
@@ -104,4 +103,4 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
 
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
     """True if a template with these variables uses a column of this name."""
-    return any(variable in variables for variable in variable_names(name))
+    return row_name(name) in set(map(folded, variables))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from functools import lru_cache
+
+from voiceflow_worker.model.text.names import folded
 
 DESTINATION = "destination"
 REASON = "reason"
@@ -18,17 +18,11 @@ RESERVED = (
 )  # fmt: skip
 _KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
 
-_NOT_A_WORD = re.compile(r"\W+")
 # Other names that people give to the column destination.
 _NUMBER_COLUMNS = (
     "phone", "phone_number", "phonenumber", "phone_no", "number", "mobile", "mobile_number", "mobile_no", "msisdn",
     "tel", "telephone", "cell", "cellphone", "handphone", "contact", "contact_number", "to", "recipient", "callee",
 )  # fmt: skip
-
-
-def folded(name: str) -> str:
-    """The name of a column in lower case, with _ for spaces and punctuation: `Unique Key` becomes `unique_key`."""
-    return _NOT_A_WORD.sub("_", name.strip().casefold()).strip("_")
 
 
 def canonical_name(name: str) -> str:
@@ -37,14 +31,9 @@ def canonical_name(name: str) -> str:
     return short if short in _KNOWN else name.strip()
 
 
-@lru_cache(maxsize=4096)
-def variable_names(name: str) -> tuple[str, ...]:
-    """The names of a column in templates: as written, and folded (`First Name` becomes `first_name`)."""
-    written = name.strip()
-    names = [written] if written.isidentifier() else []
-    if (short := folded(name)).isidentifier() and short not in names:
-        names.append(short)
-    return tuple(names)
+def row_name(name: str) -> str:
+    """The name of a column in the dictionary of a row: folded, `first_name` for `First Name`."""
+    return folded(name) or name.strip()
 
 
 def header_problem(names: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, folded, near_destination
+from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, near_destination
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.lines import read_lines
@@ -15,6 +15,7 @@ from voiceflow_worker.errors import CampaignFileError, PhoneNumberError, Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.names import folded
 
 _SEVERAL_CELLS = ",;\t|"
 

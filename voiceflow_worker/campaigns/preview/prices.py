@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from voiceflow_worker.campaigns.files.columns import folded
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.core.ports.store import Order, Query, Store
@@ -16,6 +15,7 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.text.names import folded
 
 _LEARNED_FROM = 2000
 """The number of newest calls from which prices are learned: enough for an average, and quick to read."""

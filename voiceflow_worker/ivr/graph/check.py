@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import cast
 
-from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.edges import edges_of, is_handler, manner_of, menu_of, onto, reachable
 from voiceflow_worker.ivr.menu import Go, Manner, Menu, Step
-from voiceflow_worker.ivr.speech import Text, names_in, spoken
+from voiceflow_worker.ivr.speech import Text, filled, in_language, parts_of, specimens, spoken
 from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.template_text import TemplateText, UnfitValueError
+from voiceflow_worker.model.text.names import name_among
 
 LONG_PROMPT = 600
 """The longest good prompt in characters, about 40 s of speech: after a longer one nobody remembers the first key."""
@@ -25,6 +29,7 @@ LONG_PROMPT = 600
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
 """Settings that are compared by identity, because they may be mappings, which have no hash."""
+_SPOKEN_SETTINGS = ("again", "success_message", "failure_message", "voice_profile")
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
 
@@ -43,6 +48,7 @@ def check_menus(
     for menu in menus:
         findings += [replace(found, path=f"{menu.name}{found.path or ''}") for found in walk.menu(menu)]
     findings += walk.silence()
+    findings += walk.odd_names()
     known = {id(menu) for menu in menus}
     findings += [
         _warning(f"this menu cannot be reached from {', '.join(root.name for root in roots)}", path=name)
@@ -50,6 +56,62 @@ def check_menus(
         if id(menu) not in known
     ]
     return sorted(findings, key=lambda found: not found.is_error)
+
+
+class MenuTexts:
+    """All texts of a menu and of the menus that it leads to, to be checked against the data of calls.
+
+    Raises InvalidInputError if a text is malformed.
+    """
+
+    def __init__(self, menu: Menu) -> None:
+        walk = _Walk([menu], reachable([menu]), None)
+        self._values: dict[str | None, dict[str, tuple[str, TemplateText]]] = {}
+        for place, text, manner in walk.texts():
+            voice = manner.voice_profile
+            # A voice that depends on the caller is not known here; English stands in for its language.
+            spoken_by = voice if isinstance(voice, str) else None
+            for value in parts_of(text):
+                if not isinstance(value, str):
+                    self._values.setdefault(spoken_by, {}).setdefault(value.text, (place, value))
+        each = (value for values in self._values.values() for _, value in values.values())
+        self.names = frozenset(name for value in each for name in value.variables)
+        """The names of all values in the texts."""
+
+    def problems(self, data: Mapping[str, object]) -> list[tuple[str | None, str, bool]]:
+        """The reasons why texts cannot be spoken with this data: a value's name, a clause, and True if it is missing.
+
+        A plain value that is empty is missing too: it would be spoken as nothing.
+        """
+        found: list[tuple[str | None, str, bool]] = []
+        for voice, values in self._values.items():
+            given: Mapping[str, object] | None = None
+            for place, value in values.values():
+                if value.only is not None and data.get(name_among(data, value.only)) not in (None, ""):
+                    continue
+                try:
+                    given = given or {**data, "voice_profile": _voice_in(voice, data)}
+                    value.filled(data if value.only is not None else given)
+                except UnfitValueError as error:
+                    for problem in error.problems:
+                        why = problem.message
+                        if problem.is_missing:
+                            name = name_among(data, problem.column or "")
+                            why = (
+                                f"is empty, but a text of the menu needs it ({place}); fill it in, or write "
+                                f"{{{name}|default('something')}}"
+                                if name in data
+                                else f"is needed by a text of the menu ({place})"
+                            )
+                        found.append((problem.column, why, problem.is_missing))
+        return found
+
+
+def _voice_in(voice: str | None, data: Mapping[str, object]) -> str:
+    try:
+        return "en" if voice is None else filled(voice, data)
+    except InvalidInputError:
+        return "en"
 
 
 class _Walk:
@@ -101,7 +163,7 @@ class _Walk:
             yield _untried(error, " prompt", is_function=callable(menu.prompt) or callable(manner.voice_profile))
             return
         yield from (replace(found, path=f" prompt {_place(found)}") for found in flow.problems() if found.is_error)
-        prompt = spoken(menu.prompt, caller)
+        prompt = spoken(menu.prompt, caller, manner.voice)
         if len(prompt) > LONG_PROMPT:
             yield _warning(
                 f"takes about {len(prompt) // 15} s to speak; shorten it, or divide the menu", path=" prompt"
@@ -114,10 +176,11 @@ class _Walk:
         caller = self._caller(menu, manner)
         for edge in self._edges[id(menu)]:
             for step in edge.steps if edge.is_exact else ():
-                yield from _step(step, manner, caller, f" {edge.keys}")
+                checked = self._data is not None and not edge.is_handled
+                yield from _step(step, manner, caller, f" {edge.keys}", is_checked=checked)
         if manner.again is not None:
             yield from _languages(manner.again, manner, " again")
-            yield from _text(manner.again, caller, " again")
+            yield from _text(manner.again, manner, caller, " again", is_checked=self._data is not None)
 
     def _ways_on(self, menu: Menu) -> Iterator[Finding]:
         edges = self._edges[id(menu)]
@@ -154,12 +217,47 @@ class _Walk:
                         "a silent caller hears up to 100 questions: let a fallback end the call", path=menu.name
                     )
 
+    def texts(self) -> Iterator[tuple[str, str, Manner]]:
+        """Each declared text that is filled in with values of the call: its place, the text, and its menu's settings.
+
+        A text by language is the one in the language of its menu.
+        """
+        for path in (path for paths in self._paths.values() for path in paths):
+            menu, manner = path[-1], manner_of(path)
+            named = [(name, getattr(manner, name)) for name in _SPOKEN_SETTINGS]
+            named += [("prompt", menu.prompt), ("play", menu.play)]
+            for edge in self._edges[id(menu)]:
+                # A text from a handler is spoken unchanged.
+                named += [(edge.keys, _text_of(step)) for step in edge.steps if not edge.is_handled]
+            for name, text in named:
+                if isinstance(text, Mapping):
+                    with suppress(InvalidInputError):  # found by the check of the menu
+                        yield f"{menu.name} {name}", in_language(text, manner.language), manner
+                elif isinstance(text, str):
+                    yield f"{menu.name} {name}", text, manner
+
+    def odd_names(self) -> Iterator[Finding]:
+        """A warning about each value that one text alone names, if its name is almost that of another value."""
+        if self._data is not None:
+            return  # each name is compared with the data
+        used: dict[str, set[str]] = {}
+        for place, text, _ in self.texts():
+            for name in _specimens(text):
+                used.setdefault(name, set()).add(place)
+        for name, places in used.items():
+            others = [other for other in used if other != name and len(used[other]) > 1]
+            if len(places) == 1 and (close := get_close_matches(name, others, n=1, cutoff=0.75)):
+                yield _warning(
+                    f"only this text has {{{name}}}; did you mean {{{close[0]}}}, which other texts have?",
+                    path=next(iter(places)),
+                )
+
     def _caller(self, menu: Menu, manner: Manner) -> Caller:
         data = self._data
         if data is None:
             texts = [menu.prompt, menu.play, manner.again, manner.voice_profile]
             texts += [manner.success_message, manner.failure_message]
-            data = {name: name for text in texts if text is not None for name in names_in(text)}
+            data = {name: each for text in texts if text is not None for name, each in _specimens(text).items()}
         return replace(_SAMPLE, menu=menu.name, language=manner.language, data=data)
 
 
@@ -189,14 +287,24 @@ def _keys(menu: Menu) -> Iterator[Finding]:
         yield _warning("# is a key here, so it does not end typed input; give the capture complete_on_hash=False")
 
 
-def _step(step: Step, manner: Manner, caller: Caller, path: str) -> Iterator[Finding]:
+def _text_of(step: Step) -> Text | None:
     match step:
         case str():
-            yield from _text(step, caller, path)
+            return step
+        case Go(text=text) | End(text=text) | Again(text=text):
+            return text
+        case _:
+            return None
+
+
+def _step(step: Step, manner: Manner, caller: Caller, path: str, *, is_checked: bool) -> Iterator[Finding]:
+    match step:
+        case str():
+            yield from _text(step, manner, caller, path, is_checked=is_checked)
         case Go(text=text) | End(text=text) | Again(text=text):
             if text is not None:
                 yield from _languages(text, manner, path)
-                yield from _text(text, caller, path)
+                yield from _text(text, manner, caller, path, is_checked=is_checked)
         case CallFlow():
             if not step.is_reply:
                 yield _error("is a CallFlow.call(…): use CallFlow.bridge(…) to connect somebody", path=path)
@@ -205,16 +313,23 @@ def _step(step: Step, manner: Manner, caller: Caller, path: str) -> Iterator[Fin
             pass
 
 
-def _text(text: Text, caller: Caller, path: str) -> Iterator[Finding]:
-    data = caller.data or {}
-    names = {name: name for name in names_in(text)}
+def _text(text: Text, manner: Manner, caller: Caller, path: str, *, is_checked: bool) -> Iterator[Finding]:
+    """The findings about a text. Unless `is_checked`, values that the caller's data lack have stand-ins."""
     try:
-        said = spoken(text, replace(caller, data={**names, **data}))
+        data = caller.data if is_checked else {**specimens(text), **caller.data}
+        said = spoken(text, replace(caller, data=data), manner.voice)
         findings = CallFlow.reply().say(said, voice_profile="en-US-BenjaminRUS").problems()
     except Exception as error:  # noqa: BLE001 - a text may be any function
         yield _untried(error, path, is_function=callable(text))
         return
     yield from (replace(found, path=path) for found in findings if found.is_error)
+
+
+def _specimens(text: Text) -> Mapping[str, object]:
+    try:
+        return specimens(text)
+    except InvalidInputError:
+        return {}  # a malformed text is found where it is tried
 
 
 def _languages(text: Text, manner: Manner, path: str) -> Iterator[Finding]:

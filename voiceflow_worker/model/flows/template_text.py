@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from voiceflow_worker.campaigns.calls.speech_filters import (
+from voiceflow_worker.model.flows.actions import Param, ParamKind
+from voiceflow_worker.model.flows.speech_filters import (
     VOICE,
     FilterError,
     SpecimenText,
@@ -16,7 +17,7 @@ from voiceflow_worker.campaigns.calls.speech_filters import (
     speech_filters,
     unknown_filter,
 )
-from voiceflow_worker.model.flows.actions import Param, ParamKind
+from voiceflow_worker.model.text.names import name_among
 
 if TYPE_CHECKING:
     from jinja2.nodes import Template
@@ -104,10 +105,10 @@ class TemplateText:
         For an optional parameter whose text is a single variable that is missing or empty, the result is LEFT_OUT.
         Raises UnfitValueError if values are missing or empty, or if the template fails.
         """
-        if self.is_optional and values.get(self.only or "") in (None, ""):
+        alone = values.get(name_among(values, self.only)) if self.only is not None else None
+        if self.is_optional and alone in (None, ""):
             return LEFT_OUT
         # A text that is one variable and spaces becomes the value of the variable.
-        alone = values.get(self.only) if self.only is not None else None
         text = alone if isinstance(alone, str) and alone else self._joined(values) or self._rendered(values)
         return text if self.is_spoken else _typed(text, self._kind)
 
@@ -122,7 +123,7 @@ class TemplateText:
         for constant, name in self._pieces:
             parts.append(constant)
             if name is not None:
-                value = values.get(name)
+                value = values.get(name_among(values, name))
                 if type(value) is not str or not value:
                     return None
                 parts.append(value)
@@ -142,7 +143,7 @@ class TemplateText:
                     raise self._unfit(_why_it_failed(error)) from None
                 missing[name] = (
                     f"is empty, but the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
-                    if name in values
+                    if name_among(values, name) in values
                     else f"is not among the columns, but the template needs it; add a column {name}"
                 )
                 context = {**context, name: SpecimenText("x")}  # to find all missing values at once
@@ -171,7 +172,8 @@ class TemplateText:
     def _column_of(self, error: FilterError, values: Mapping[str, object]) -> str | None:
         """The variable whose value a filter could not use, if it is known."""
         names = self._filtered.get(error.name, frozenset())
-        close = [name for name in sorted(names) if str(values.get(name) or "").strip() == error.value]
+        texts = {name: str(values.get(name_among(values, name)) or "").strip() for name in sorted(names)}
+        close = [name for name, text in texts.items() if text == error.value]
         return close[0] if close else next(iter(names)) if len(names) == 1 else self._alone
 
     def _spoken_by(self, values: Mapping[str, object]) -> object:
@@ -179,7 +181,7 @@ class TemplateText:
         if self._voice is None:
             return values.get("voice_profile")
         named = _ONLY.fullmatch(self._voice)
-        return (values.get(named[1]) or values.get("voice_profile")) if named else self._voice
+        return (values.get(name_among(values, named[1])) or values.get("voice_profile")) if named else self._voice
 
 
 def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
@@ -276,7 +278,9 @@ def _undefined_name(message: str, known: Mapping[str, str]) -> str | None:
 def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[str, object]:
     """The variables of the template with their values. Empty values become `_blank`, and missing ones are left out."""
     return {
-        name: _blank(name) if (value := values[name]) in (None, "") else value for name in variables if name in values
+        name: _blank(name) if (value := values[key]) in (None, "") else value
+        for name in variables
+        if (key := name_among(values, name)) in values
     }
 
 
