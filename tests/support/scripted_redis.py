@@ -41,6 +41,7 @@ class ScriptedRedis:
     texts: dict[str, Answer] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)
     port: int = 0
+    _clients: set[SocketStream] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -58,6 +59,12 @@ class ScriptedRedis:
             yield self
             group.cancel_scope.cancel()
 
+    async def drop_connections(self) -> None:
+        """Close all connections, as a restart of the server does."""
+        for client in tuple(self._clients):
+            await client.aclose()
+        await anyio.wait_all_tasks_blocked()
+
     async def _serve(self, *, task_status: TaskStatus[None]) -> None:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         self.port = listener.extra(SocketAttribute.local_port)
@@ -67,6 +74,7 @@ class ScriptedRedis:
 
     async def _handle(self, client: SocketStream) -> None:
         received = BufferedByteReceiveStream(client)
+        self._clients.add(client)
         try:
             async with client:
                 while True:
@@ -75,6 +83,8 @@ class ScriptedRedis:
                     await client.send(_encoded(self._answer(words)))
         except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
+        finally:
+            self._clients.discard(client)
 
     async def _number(self, received: BufferedByteReceiveStream) -> int:
         return int((await received.receive_until(b"\r\n", 65536))[1:])

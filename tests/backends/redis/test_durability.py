@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
+import anyio
 import pytest
 
 from tests.support.redis_server import RedisServer, WatchedPair
 from tests.support.scripted_redis import ScriptedRedis
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, moved, sample_job
+from voiceflow_worker.backends.contract import NOW, ManualClock, moved, sample_job
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged, weakest
 from voiceflow_worker.backends.redis.connection.url import Promise
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -42,6 +44,17 @@ SOUND = ServerFacts(
 async def scripted() -> AsyncGenerator[ScriptedRedis]:
     async with ScriptedRedis().listening() as server:
         yield server
+
+
+async def unusable(store: Store) -> None:
+    """Wait until the store has noticed that its idle connection is lost."""
+    assert isinstance(store, RedisStore)
+    assert store.link._session is not None
+    line = store.link._session._line
+    assert line is not None
+    with anyio.fail_after(5):
+        while line.usable:  # noqa: ASYNC110 - the connection has no event for it
+            await anyio.sleep(0.005)
 
 
 async def open_and_close(url: str) -> None:
@@ -163,6 +176,35 @@ async def test_a_server_that_was_made_forgetful_is_refused_when_it_comes_back(ow
         with pytest.raises(RedisForgetsError):
             await store.jobs.commit([moved(sample_job(), state=JobState.SENDING)])
         own_server.ask("CONFIG", "SET", "appendonly", "yes")
+
+
+@pytest.mark.parametrize("setting", [("CONFIG", "SET", "appendonly", "no"), ("SET", "voiceflow:{store:}:schema", 99)])
+async def test_a_server_that_changed_while_nobody_asked_it_anything_gets_no_command_of_the_store(
+    own_server: RedisServer, setting: tuple[str | int, ...]
+) -> None:
+    async with open_store(own_server.url, clock=ManualClock(NOW)) as store:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        own_server.ask(*setting)
+        own_server.ask("CLIENT", "KILL", "TYPE", "normal")
+        await unusable(store)
+        with pytest.raises((RedisForgetsError, StoreVersionError)):
+            await store.jobs.enqueue([sample_job(2)], now=NOW)
+        assert own_server.ask("EXISTS", f"voiceflow:{{default}}:job:{sample_job(2).id}") == 0
+
+
+async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiting(scripted: ScriptedRedis) -> None:
+    assert scripted.settings is not None
+    everysec, scripted.settings = scripted.settings, {**scripted.settings, "appendfsync": "always"}
+    scripted.scripts["commit"] = [1]
+    async with open_store(scripted.url) as store:
+        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        scripted.settings = everysec
+        await scripted.drop_connections()
+        await unusable(store)
+        with pytest.raises(StoreUnavailableError, match="less durable"):
+            await store.jobs.commit([moved(sample_job())])
+        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
 
 
 async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_server: RedisServer) -> None:

@@ -14,8 +14,10 @@ from coredis.exceptions import ConnectionError as DriverConnectionError
 from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
+from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
 from voiceflow_worker.backends.redis.connection.link import Link
+from voiceflow_worker.backends.redis.connection.survey import Survey
 from voiceflow_worker.backends.redis.connection.url import parse_url
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 
@@ -105,7 +107,8 @@ async def test_a_server_that_cannot_be_reached_is_tried_once_for_all_who_wait(
         raise TimeoutError
 
     monkeypatch.setattr(ScriptLine, "opened", unreachable)
-    link = Link(parse_url(own_server.url), ())
+    url = parse_url(own_server.url)
+    link = Link(url, Survey(url, Keys("voiceflow")).server)
 
     async def refused() -> None:
         with pytest.raises(StoreUnavailableError):

@@ -89,9 +89,8 @@ async def open_redis(
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
     keys = Keys(parsed.prefix)
-    survey = Survey(parsed, keys)
     _quieten_driver()
-    link = Link(parsed, [survey.durability, survey.schema], advises=advises)
+    link = Link(parsed, Survey(parsed, keys).server, advises=advises)
     async with link.opened():
         if clock is None:
             clock = server_clock = ServerClock(link, keys.schema)

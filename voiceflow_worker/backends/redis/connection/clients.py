@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Protocol, cast
 
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
@@ -21,6 +21,18 @@ from coredis.retry import NoRetryPolicy
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 
 Client = Redis[str] | RedisCluster[str]
+
+
+class Connection(Protocol):
+    """One connection to one server: a connection of coredis, or a `ScriptLine`."""
+
+    def create_request(self, command: bytes, *args: Any) -> Awaitable[Any]:
+        """Send a command, and return an awaitable for its answer."""
+        ...
+
+
+Check = Callable[[Connection], Awaitable[None]]
+"""A check of a new connection, before its first use. If it raises an error, the connection is closed."""
 
 NAME = "voiceflow-worker"
 CONNECT_TIMEOUT = 2.0
@@ -41,10 +53,12 @@ def keep_alive(connection: socket.socket) -> None:
 
 
 class _Connection(TCPConnection):
-    """A connection that notices a dead server, by TCP keep-alive."""
+    """A connection that notices a dead server, by TCP keep-alive, and is checked before its first use."""
 
-    def __init__(self, location: TCPLocation, **options: Any) -> None:
+    def __init__(self, location: TCPLocation, *, check: Check | None = None, **options: Any) -> None:
         super().__init__(location, socket_keepalive=True, socket_keepalive_options=dict(_KEEPALIVE), **options)
+        if check is not None:
+            self.register_connect_callback(check)
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Run as the driver does, and close the streams that the driver leaves open after a refused connection."""
@@ -69,21 +83,29 @@ def _close(values: Iterable[object]) -> None:
 
 
 @asynccontextmanager
-async def opened(url: RedisURL) -> AsyncGenerator[Client]:
+async def opened(url: RedisURL, check: Check) -> AsyncGenerator[Client]:
     """A context with a client of the server, of the cluster, or of the primary that the sentinels name now.
 
+    The server, or each primary of the cluster, is checked at once. Later the client checks each new connection.
     The client does not retry. After a lost answer, the caller decides whether the request may be repeated.
     """
     if url.topology is Topology.CLUSTER:
         cluster = _cluster(url)
         try:
             async with cluster:
+                pool = cluster.connection_pool
+                _have_checked(pool, check)
+                for node in pool.cluster_layout.primaries:
+                    async with pool.acquire(node=node):
+                        pass
                 yield cluster
         finally:
             _close(getattr(cluster.connection_pool.cluster_layout, "_error_stream", ()))
     else:
         location = await primary(url) if url.topology is Topology.SENTINEL else TCPLocation(*url.nodes[0])
-        async with _client(location, _options(url), ANSWER_TIMEOUT) as client:
+        async with _client(location, _options(url), ANSWER_TIMEOUT, check) as client:
+            async with client.connection_pool.acquire():
+                pass
             yield client
 
 
@@ -109,10 +131,18 @@ async def primary(url: RedisURL) -> TCPLocation:
     raise PrimaryNotFoundError(f"no sentinel knows a primary of the service {url.service!r}")
 
 
-def _client(location: TCPLocation, options: BaseConnectionParams, timeout: float) -> Redis[str]:
+def _client(
+    location: TCPLocation, options: BaseConnectionParams, timeout: float, check: Check | None = None
+) -> Redis[str]:
     """A client of one server. `timeout` limits the wait for a free connection of the pool, in seconds."""
     pool = ConnectionPool[_Connection](connection_class=_Connection, location=location, timeout=timeout, **options)
+    _have_checked(pool, check)
     return Redis(connection_pool=pool, decode_responses=True, retry_policy=NoRetryPolicy())
+
+
+def _have_checked(pool: ConnectionPool[Any] | ClusterConnectionPool, check: Check | None) -> None:
+    """Have each new connection of the pool checked. The pool of a cluster gives its options to discovery too."""
+    cast("dict[str, Any]", pool.connection_kwargs)["check"] = check
 
 
 def _cluster(url: RedisURL) -> RedisCluster[str]:

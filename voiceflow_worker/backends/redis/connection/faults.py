@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from copy import copy
 
 import anyio
 from coredis import exceptions as driver
@@ -16,6 +17,15 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     VoiceflowError,
 )
+
+
+class RefusedServerError(driver.ConnectionError):
+    """A new connection did not pass its check. The driver takes this for a lost connection; `why` says what it is."""
+
+    def __init__(self, why: VoiceflowError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
 
 LOST = (driver.ConnectionError, TimeoutError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 """Errors of a lost connection, or of a server that does not answer."""
@@ -54,6 +64,8 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
     match error:
         case VoiceflowError():
             return error
+        case RefusedServerError():
+            return copy(error.why)
         case BaseExceptionGroup():
             return translated(error.exceptions[0], shown=shown)
         case driver.ReplicationError() | driver.PersistenceError():

@@ -8,6 +8,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -21,10 +22,10 @@ from coredis.exceptions import NoScriptError, RedisError
 
 from voiceflow_worker.backends.record import to_micros, unstorable
 from voiceflow_worker.backends.redis.connection import clients
-from voiceflow_worker.backends.redis.connection.clients import Client
+from voiceflow_worker.backends.redis.connection.clients import Check, Client, Connection
 from voiceflow_worker.backends.redis.connection.codec import Argument
-from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee
-from voiceflow_worker.backends.redis.connection.faults import LOST, is_lost, translated
+from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee, weakest
+from voiceflow_worker.backends.redis.connection.faults import LOST, RefusedServerError, is_lost, translated
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
 from voiceflow_worker.backends.redis.connection.scripts import Script, script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
@@ -41,8 +42,8 @@ LOOK_AT_SENTINELS_EVERY = 1.0
 DROPPED_AT_ONCE = 500
 """The most entries that one script deletes, in a few milliseconds."""
 
-Greeting = Callable[[Client], Awaitable[Durability | None]]
-"""A check of every new session before its first use. If it raises an error, the store stays closed."""
+Survey = Callable[[Connection], Awaitable[Durability]]
+"""The check of each new connection before its first use. It returns the durability of that server."""
 
 
 def packed(texts: Sequence[str]) -> bytes:
@@ -74,8 +75,10 @@ class Session:
     it.
     """
 
-    def __init__(self, client: Client, url: RedisURL) -> None:
+    def __init__(self, client: Client, url: RedisURL, check: Check, durability: Durability) -> None:
         self.client = client
+        self.durability = durability
+        self._check = check
         self.ended = anyio.Event()
         self._url = url
         self._line: TCPConnection | ScriptLine | None = None
@@ -138,6 +141,11 @@ class Session:
 
     async def _open_line(self, client: Redis[str]) -> ScriptLine:
         line = await ScriptLine.opened(self._url, cast("TCPLocation", client.connection_pool.location))
+        try:
+            await self._check(line)
+        except BaseException:
+            line.close()
+            raise
         if self.ended.is_set():
             line.close()
         return line
@@ -186,14 +194,15 @@ def _is_asyncio() -> bool:
 class Link:
     """The connection over which a store runs its scripts. It is a sequence of sessions.
 
-    Each session begins with the `greetings`, which check the durability and the schema of the server. A session ends
-    when the connection is lost or the primary has changed. A request between two sessions waits for up to a second, and
-    then raises StoreUnavailableError. With `advises=False`, the first session logs no warning about server settings.
+    Each new connection of a session is surveyed before its first use, which checks the durability and the schema of its
+    server. A session ends when the connection is lost or the primary has changed. A request between two sessions waits
+    for up to a second, and then raises StoreUnavailableError. With `advises=False`, the first session logs no warning
+    about server settings.
     """
 
-    def __init__(self, url: RedisURL, greetings: Sequence[Greeting], *, advises: bool = True) -> None:
+    def __init__(self, url: RedisURL, survey: Survey, *, advises: bool = True) -> None:
         self._url = url
-        self._greetings = tuple(greetings)
+        self._survey = survey
         self._advises = advises
         self._session: Session | None = None
         self._opened = anyio.Event()
@@ -241,15 +250,24 @@ class Link:
     @property
     def has_order(self) -> bool:
         """Whether all scripts, even durable ones, share one connection: then they can run in order in one trip."""
+        return self._has_order(self.durability)
+
+    def _has_order(self, durability: Durability) -> bool:
         is_alone = not self._url.replicas and self._url.topology is not Topology.CLUSTER
-        return is_alone and self.durability.guarantee is not Guarantee.WAITED
+        return is_alone and durability.guarantee is not Guarantee.WAITED
 
     async def run_in_order(self, runs: Sequence[Run]) -> list[Any]:
         """Run scripts one after the other, and return their answers. Raises StoreError.
 
         If the link `has_order`, this takes one trip, and the writes are as durable as those of `run_durably`.
         """
-        answers: list[Any] = await self._do(lambda session: session.run_in_order(runs))
+
+        async def ordered(session: Session) -> list[Any]:
+            if not self._has_order(session.durability):  # it began after the caller looked at `has_order`
+                raise StoreUnavailableError(f"the Redis at {self._url.shown} is less durable than before; try again")
+            return await session.run_in_order(runs)
+
+        answers: list[Any] = await self._do(ordered)
         return answers
 
     async def run_durably(self, name: str, key: str, args: Sequence[Argument]) -> Any:
@@ -261,15 +279,16 @@ class Link:
         replicas = self._url.replicas
 
         async def confirmed(session: Session) -> Any:
+            is_waited = session.durability.guarantee is Guarantee.WAITED
+            if not replicas and not is_waited:
+                return await session.run(name, key, args)
             with ExitStack() as waits:
-                if self.durability.guarantee is Guarantee.WAITED:
+                if is_waited:
                     waits.enter_context(session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS))
-                elif replicas:
+                else:
                     waits.enter_context(session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS))
                 return await session.run(name, key, args, waits=True)
 
-        if not replicas and self.durability.guarantee is not Guarantee.WAITED:
-            return await self.run(name, key, args)
         return await self._do(confirmed)
 
     async def ask(self, question: Callable[[Client], Awaitable[Any]]) -> Any:
@@ -349,9 +368,10 @@ class Link:
         while True:
             session: Session | None = None
             try:
-                async with clients.opened(self._url) as client:
-                    await self._greet(client)
-                    self._session = session = Session(client, self._url)
+                found: list[Durability] = []
+                async with clients.opened(self._url, partial(self._check, found)) as client:
+                    self._judge(durability := weakest(found))
+                    self._session = session = Session(client, self._url, partial(self._check, found), durability)
                     if self._why is not None:
                         _log.info("the store can be reached again")
                     self._why, pause = None, FIRST_PAUSE
@@ -375,16 +395,25 @@ class Link:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _greet(self, client: Client) -> None:
-        for greeting in self._greetings:
-            found = await greeting(client)
-            if found is None:
-                continue
-            if found.warning is not None and found != self._durability and (self._advises or self._durability):
-                _log.warning(
-                    "this Redis should be configured differently", store=self._url.shown, warning=found.warning
-                )
-            self._durability = found
+    async def _check(self, found: list[Durability], connection: Connection) -> None:
+        """Survey a new connection. `found` are the durabilities of the servers that its session began with.
+
+        A session keeps its way of making writes durable, so a server that now needs another way ends the session.
+        """
+        try:
+            durability = await self._survey(connection)
+        except VoiceflowError as error:
+            raise RefusedServerError(error) from error
+        if self._session is None:
+            found.append(durability)
+        elif weakest([*found, durability]).guarantee is not weakest(found).guarantee:
+            self.reopen()
+            raise DriverConnectionError("the server is less durable than before")
+
+    def _judge(self, found: Durability) -> None:
+        if found.warning is not None and found != self._durability and (self._advises or self._durability):
+            _log.warning("this Redis should be configured differently", store=self._url.shown, warning=found.warning)
+        self._durability = found
 
     async def _follow_primary(self) -> None:
         """End the session when the sentinels name another primary: the old one may accept writes and lose them."""

@@ -1,16 +1,17 @@
-"""The checks of every server before it may store calls."""
+"""The checks of each connection before it may carry calls."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from coredis import Redis, RedisCluster
-from coredis.exceptions import ResponseError
+from coredis.exceptions import MovedError, ResponseError
 
-from voiceflow_worker.backends.redis.connection.clients import Client
-from voiceflow_worker.backends.redis.connection.durability import Durability, ServerFacts, facts_from, judged, weakest
+from voiceflow_worker.backends.redis.connection.clients import Client, Connection
+from voiceflow_worker.backends.redis.connection.durability import Durability, ServerFacts, facts_from, judged
 from voiceflow_worker.backends.redis.connection.faults import is_not_now
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.scripts import script
@@ -23,8 +24,6 @@ _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemor
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
 _ENOUGH = 2048
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +39,34 @@ class Packing:
 
 
 class Survey:
-    """The checks of every new session: the kind of the server, its durability, and the schema of the store."""
+    """The checks of each new connection: the kind of the server, its durability, and the schema of the store.
+
+    A server that restarts, or is replaced, while nobody asks it anything, may come back with other settings.
+    """
 
     def __init__(self, url: RedisURL, keys: Keys) -> None:
         self._url = url
         self._keys = keys
 
-    async def durability(self, client: Client) -> Durability:
-        """The durability of the store.
+    async def server(self, connection: Connection) -> Durability:
+        """The durability of the server at the other end of a connection.
 
         Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
         SettingsError for a server that is too old or not of the kind that the URL says, and StoreUnavailableError for a
-        replica.
+        replica. Raises StoreVersionError for a store of another version, and StoreCorruptError if its schema is not a
+        version.
         """
-        found: list[Durability] = []
-        for facts in await _of_each(client, _facts_of):
-            self._require_kind(facts)
-            found.append(judged(facts, promise=self._url.promise, replicas=self._url.replicas))
-        return weakest(found)
+        facts = await _facts_of(connection)
+        self._require_kind(facts)
+        durability = judged(facts, promise=self._url.promise, replicas=self._url.replicas)
+        with suppress(MovedError):  # another node of the cluster has the version, and is asked too
+            await self._schema(connection)
+        return durability
 
-    async def schema(self, client: Client) -> None:
-        """Write the schema version if the store is new; otherwise check the stored version.
-
-        Raises StoreVersionError for another version, and StoreCorruptError if the stored value is not a version.
-        """
-        stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA]))
+    async def _schema(self, connection: Connection) -> None:
+        """Write the schema version if the store is new; otherwise check the stored version."""
+        text = script("schema").text
+        stands = str(await connection.create_request(b"EVAL", text, 1, self._keys.schema, SCHEMA))
         if not stands.isdecimal():
             raise StoreCorruptError(
                 f"the key {self._keys.schema} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
@@ -96,37 +98,39 @@ class Survey:
 async def packing_of(client: Client) -> Packing | None:
     """The packing of the server, or the smallest of a cluster; None if a server does not show it."""
     try:
-        return Packing(min(await _of_each(client, _packed_up_to)))
+        if not isinstance(client, RedisCluster):
+            return Packing(await _packed_up_to(client))
+        found: list[int] = []
+        for node in client.primaries:
+            async with node:
+                found.append(await _packed_up_to(node))
+        return Packing(min(found))
     except (ResponseError, KeyError) as error:
         if isinstance(error, ResponseError) and is_not_now(error):
             raise
         return None
 
 
-async def _of_each(client: Client, look: Callable[[Redis[str]], Awaitable[T]]) -> list[T]:
-    """The results of `look` on the server, or on each primary of a cluster."""
-    if not isinstance(client, RedisCluster):
-        return [await look(client)]
-    found: list[T] = []
-    for node in client.primaries:
-        async with node:
-            found.append(await look(node))
-    return found
-
-
 async def _packed_up_to(client: Redis[str]) -> int:
     return int((await client.config_get([_PACKING]))[_PACKING])
 
 
-async def _facts_of(client: Redis[str]) -> ServerFacts:
-    info = await client.info()
+async def _facts_of(connection: Connection) -> ServerFacts:
+    lines = str(await connection.create_request(b"INFO")).splitlines()
+    info = dict(line.split(":", 1) for line in lines if ":" in line)
     settings: dict[str, str] = {}
     try:
         for name in _SETTINGS:  # one at a time, because servers before 7.0 take only one
-            settings |= await client.config_get([name])
+            settings |= _pairs(await connection.create_request(b"CONFIG", "GET", name))
     except ResponseError as error:
         if is_not_now(error):
             raise
         # Managed servers rename or forbid CONFIG.
         return facts_from(info, None)
     return facts_from(info, settings)
+
+
+def _pairs(answer: Any) -> dict[str, str]:
+    """The settings in an answer to CONFIG GET: a map in RESP3, a flat list in RESP2."""
+    pairs = answer.items() if isinstance(answer, Mapping) else zip(answer[::2], answer[1::2], strict=True)
+    return {str(name): str(value) for name, value in pairs}
