@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from tempfile import mkdtemp
@@ -44,14 +43,6 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Journal files of the workers that tests start, in processes too, are not those of the person who runs them."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _looked_up_once() -> Iterator[None]:
-    """What is installed stays so: Redis stores, which are opened thousands of times, read all entry points once."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("voiceflow_worker.backends.registry.entry_points", cache(importlib.metadata.entry_points))
         yield
 
 

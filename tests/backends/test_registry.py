@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import EntryPoint
@@ -76,9 +77,9 @@ def test_a_path_is_not_a_url_and_the_remedy_is_reported(url: str) -> None:
         open_store(url)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"])
 def test_redis_without_its_extra_tells_what_to_install(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    register(monkeypatch, scheme, "redis_client_that_is_not_installed:open_redis")
+    monkeypatch.setitem(sys.modules, "voiceflow_worker.backends.redis", None)
     with pytest.raises(UnknownBackendError, match=r"pip install 'voiceflow-worker\[redis\]'"):
         open_store(f"{scheme}://localhost:6379/0")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,14 +21,14 @@ Opener = Callable[..., "AbstractAsyncContextManager[Store]"]
 """The function of a backend that opens a store, with the signature `(url, *, clock: Clock | None, **options)`. It
 returns a context manager, which opens nothing until it is entered."""
 
+_REDIS = "voiceflow_worker.backends.redis:open_redis"
 _BUILT_IN: Mapping[str, str] = {
     "memory": "voiceflow_worker.backends.memory:open_memory",
     "sqlite": "voiceflow_worker.backends.sqlite:open_sqlite",
     "file": "voiceflow_worker.backends.sqlite:open_sqlite",
+    **dict.fromkeys(("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys"), _REDIS),
 }
 # These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
-
-_REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys"})
 
 
 def open_store(
@@ -57,19 +56,19 @@ def backend_for(url: str) -> Opener:
             f"Registered schemes: {', '.join(registered())}."
         )
     if scheme in _BUILT_IN:
-        module, _, name = _BUILT_IN[scheme].partition(":")
-        return cast("Opener", getattr(import_module(module), name))
+        return _loaded(EntryPoint(scheme, _BUILT_IN[scheme], ENTRY_POINT_GROUP), url)
     for entry in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
         return _loaded(entry, url)
     raise UnknownBackendError(
         f"no backend is registered for {without_secrets(url)!r}. "
-        f"Registered schemes: {', '.join(registered())}.{_remedy(scheme)}"
+        f"Registered schemes: {', '.join(registered())}. Check the spelling, or install the package that contains this "
+        "backend."
     )
 
 
 def is_redis(url: str) -> bool:
     """Whether this URL names a store in Redis or Valkey."""
-    return url.partition(":")[0].lower() in _REDIS_SCHEMES
+    return _BUILT_IN.get(url.partition(":")[0].lower()) == _REDIS
 
 
 def registered() -> list[str]:
@@ -81,12 +80,11 @@ def _loaded(entry: EntryPoint, url: str) -> Opener:
     try:
         return cast("Opener", entry.load())
     except (ImportError, AttributeError) as error:
+        remedy = (
+            "Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'."
+            if entry.value == _REDIS
+            else "Check the spelling, or install the package that contains this backend."
+        )
         raise UnknownBackendError(
-            f"the backend for {without_secrets(url)!r} ({entry.value}) cannot be loaded: {error}.{_remedy(entry.name)}"
+            f"the backend for {without_secrets(url)!r} ({entry.value}) cannot be loaded: {error}. {remedy}"
         ) from error
-
-
-def _remedy(scheme: str) -> str:
-    if scheme in _REDIS_SCHEMES:
-        return " Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'."
-    return " Check the spelling, or install the package that contains this backend."

@@ -60,7 +60,7 @@ def _identity(store_url: str) -> str:
         from voiceflow_worker.backends.file_address import path_of
 
         return f"sqlite:{path_of(store_url).resolve()}"
-    if not scheme.startswith("redis"):
+    if not scheme.startswith(("redis", "valkey")):
         shown = without_secrets(store_url)
         # If even the host is hidden, a part of a digest distinguishes the stores.
         odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 
+from tests.support.redis_server import RedisServer
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, sample_job
 from voiceflow_worker.backends.redis.connection.url import Promise, Topology, parse_url
+from voiceflow_worker.backends.witness import journal_folder
 from voiceflow_worker.errors import SettingsError
 
 
@@ -27,6 +32,18 @@ def test_a_url_names_its_servers(
 ) -> None:
     parsed = parse_url(url)
     assert (parsed.topology, parsed.nodes, parsed.database) == (topology, nodes, database)
+
+
+@pytest.mark.anyio
+async def test_a_valkey_url_names_the_same_store_and_the_same_journal_as_its_redis_url(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    valkey = redis_server.url.replace("redis", "valkey", 1)
+    async with open_store(redis_server.url) as one, open_store(valkey) as two:
+        await one.jobs.enqueue([sample_job()], now=NOW)
+        assert list(await two.jobs.get([sample_job().id])) == [sample_job().id]
+    assert journal_folder(valkey, tmp_path) == journal_folder(redis_server.url, tmp_path)
+    assert parse_url("valkeys://h").tls is not None
 
 
 def test_a_url_may_carry_a_user_a_password_and_options() -> None:

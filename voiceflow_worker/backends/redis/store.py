@@ -75,7 +75,7 @@ def _state(name: str) -> JobState | None:
 async def open_redis(
     url: str, *, clock: Clock | None = None, durability: str | None = None, advises: bool = True
 ) -> AsyncGenerator[RedisStore]:
-    """Open the store at a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL.
+    """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
     may lose data. With `advises=False`, no warning about the server's configuration is logged at the opening.

@@ -33,6 +33,8 @@ class Promise(StrEnum):
 _TOPOLOGIES = {
     "redis": Topology.STANDALONE,
     "rediss": Topology.STANDALONE,
+    "valkey": Topology.STANDALONE,
+    "valkeys": Topology.STANDALONE,
     "redis+cluster": Topology.CLUSTER,
     "redis+sentinel": Topology.SENTINEL,
 }
@@ -40,6 +42,7 @@ _PORTS = {Topology.STANDALONE: 6379, Topology.CLUSTER: 6379, Topology.SENTINEL: 
 _FORMS = (
     "redis://[user:password@]host[:6379][/0]",
     "rediss://… (TLS)",
+    "valkey://… and valkeys://…, which mean the same",
     "redis+cluster://[user:password@]host:port,host:port",
     "redis+sentinel://[user:password@]host[:26379],host/service[/0]",
 )
@@ -93,7 +96,7 @@ def parse_url(url: str) -> RedisURL:
         raise SettingsError(f"{shown!r} is not a URL of a Redis store; use one of {', '.join(_FORMS)}")
     options = _options(parts.query, shown)
     service, database = _path(parts.path, topology, shown)
-    tls = scheme == "rediss" or _one_of(_YES, options, "tls", shown, default="no")
+    tls = scheme in {"rediss", "valkeys"} or _one_of(_YES, options, "tls", shown, default="no")
     return RedisURL(
         topology=topology,
         nodes=tuple(_node(host, _PORTS[topology], shown) for host in hosts.split(",") if host),
@@ -142,7 +145,7 @@ def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
     if topology is Topology.SENTINEL:
         if not steps:
             raise SettingsError(
-                f"the store URL {shown} does not name the service that the sentinels watch; write {_FORMS[3]}"
+                f"the store URL {shown} does not name the service that the sentinels watch; write {_FORMS[-1]}"
             )
         service = steps.pop(0)
     database = steps.pop(0) if steps else "0"
