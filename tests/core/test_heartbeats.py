@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.support.flows import flow, number
@@ -9,7 +11,7 @@ from tests.support.manual_time import passing_beside
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.core.overview.batches import read_batches
+from voiceflow_worker.core.overview.batches import read_batch, read_batches, read_queue
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -37,6 +39,26 @@ async def test_the_rate_of_each_batch_is_measured_over_the_last_seconds(clock: M
             assert odd.ends_at is not None
             left = odd.total - odd.done
             assert (odd.ends_at - odd.at).total_seconds() == pytest.approx(left / odd.rate_now, rel=0.01)
+            worker.stop()
+
+        await passing_beside(clock, [worker], look)
+
+
+async def test_the_end_is_not_known_while_calls_wait_for_their_time(clock: ManualClock) -> None:
+    policy = CallPolicy(outcomes=OutcomeSource.NONE)
+    async with open_store("memory://", clock=clock) as store:
+        queue = CallQueue(store, policy=policy)
+        for place in range(100):
+            await queue.enqueue(flow(number(place)), batch_id="march")
+        await queue.enqueue(flow(number(100)), batch_id="soon", not_before=clock.now() + timedelta(seconds=5))
+        worker = Worker(store, ScriptedVoice(), rate=2, options=WorkerOptions(policy=policy))
+
+        async def look() -> None:
+            await clock.sleep(10.5)
+            assert (await read_queue(store, "default")).ends_at is not None  # all calls are due by then
+            await queue.enqueue(flow(number(101)), batch_id="march", not_before=clock.now() + timedelta(minutes=10))
+            assert (await read_queue(store, "default")).ends_at is None
+            assert (await read_batch(store, "default", "march")).ends_at is None
             worker.stop()
 
         await passing_beside(clock, [worker], look)

@@ -9,6 +9,7 @@ from functools import partial
 
 from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.waiting import due_count, held_count
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
@@ -27,7 +28,9 @@ class BatchProgress:
     """The progress of one batch, or of a whole queue if `batch_id` is None.
 
     `rate_now` is in calls per second, over the last 5 seconds. `hold` is the closed gate of the batch or of its queue,
-    if any.
+    if any. `ends_at` is the time at which the last call leaves, at the present rate. It is None if no call waits or
+    none can leave, and if it cannot be known: if a call waits behind a hold, or is not due by then, because it waits
+    for its redial, its window or its time.
     """
 
     queue: str
@@ -36,6 +39,7 @@ class BatchProgress:
     rate_now: float
     hold: Gate | None
     at: datetime
+    ends_at: datetime | None
 
     @property
     def total(self) -> int:
@@ -55,19 +59,12 @@ class BatchProgress:
     @property
     def to_send(self) -> int:
         """The number of calls that have not left yet."""
-        return sum(self.states[state] for state in _TO_SEND)
+        return _to_send(self.states)
 
     @property
     def under_way(self) -> int:
         """The number of calls that are being sent, ringing or in conversation."""
         return sum(self.states[state] for state in (JobState.SENDING, JobState.SUBMITTED))
-
-    @property
-    def ends_at(self) -> datetime | None:
-        """The time at which the last call leaves, at the present rate; None if no calls wait or none can leave."""
-        if not self.to_send or not self.rate_now or self.hold is not None:
-            return None
-        return self.at + timedelta(seconds=self.to_send / self.rate_now)
 
     def as_json(self) -> dict[str, object]:
         """The progress as JSON, for scripts."""
@@ -106,7 +103,7 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
 
     await gather(*(partial(count, names[place::AT_ONCE]) for place in range(min(AT_ONCE, len(names)))))
     return [
-        _of(queue, batch_id, counted[batch_id], gates, rates.get(batch_id, 0.0), at=now)
+        await _of(store, queue, batch_id, counted[batch_id], gates=gates, rate=rates.get(batch_id, 0.0), at=now)
         for batch_id in names
         if sum(counted[batch_id].values())
     ]
@@ -117,27 +114,41 @@ async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
     gates = _closed(await store.control.gates(queue), now)
     states = await store.jobs.count(queue, batch_id=batch_id)
-    return _of(queue, batch_id, states, gates, rates.get(batch_id, 0.0), at=now)
+    return await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:
     """The progress of one queue, with a total of 0 if it is unknown. Raises StoreError."""
     now, beats = store.clock.now(), await Heartbeats(store).workers(queue)
     states, gates = await store.jobs.count(queue), _closed(await store.control.gates(queue), now)
-    return _of(queue, None, states, gates, sum(beat.rate for beat in beats), at=now)
+    return await _of(store, queue, None, states, gates=gates, rate=sum(beat.rate for beat in beats), at=now)
 
 
-def _of(
+async def _of(
+    store: Store,
     queue: str,
     batch_id: str | None,
     states: Mapping[JobState, int],
+    *,
     gates: Mapping[str | None, Gate],
     rate: float,
-    *,
     at: datetime,
 ) -> BatchProgress:
     hold = gates.get(batch_id) or gates.get(None)
-    return BatchProgress(queue=queue, batch_id=batch_id, states=states, rate_now=round(rate, 3), hold=hold, at=at)
+    ends_at = None
+    if _to_send(states) and rate and hold is None:
+        ends_at = at + timedelta(seconds=_to_send(states) / rate)
+        due = await due_count(store, queue, by=ends_at, batch_id=batch_id)
+        held = await held_count(store, queue, gates.values(), by=ends_at) if batch_id is None else 0
+        if held or due < states[JobState.QUEUED]:
+            ends_at = None
+    return BatchProgress(
+        queue=queue, batch_id=batch_id, states=states, rate_now=round(rate, 3), hold=hold, at=at, ends_at=ends_at
+    )
+
+
+def _to_send(states: Mapping[JobState, int]) -> int:
+    return sum(states[state] for state in _TO_SEND)
 
 
 def _closed(gates: Sequence[Gate], now: datetime) -> dict[str | None, Gate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -60,7 +61,7 @@ def _compiled(static_version: str) -> Environment:
         "grouped": _grouped,
         "pieces": bar_of_states,
         "columns": columns_of_hours,
-        "span": duration_in_words,
+        "span": _span,
         "clock": _clock,
         "pairs": _pairs,
     }
@@ -75,6 +76,11 @@ def _compiled(static_version: str) -> Environment:
 def _grouped(number: int) -> str:
     """A number with its digits in groups of three, such as 50 014, separated by narrow no-break spaces."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def _span(duration: timedelta) -> str:
+    """A duration in words that stays on one line: `6 min 7 s`, with no-break spaces."""
+    return duration_in_words(duration).replace(" ", "\u00a0")
 
 
 def _ended(job: Job) -> str:
