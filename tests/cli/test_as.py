@@ -18,7 +18,7 @@ def test_the_name_stands_with_every_reason(voiceflow: Program) -> None:
     assert cancelled["notes"][0]["text"] == "cancelled by Mary Tan"
     (cancelled,) = voiceflow("calls", "cancel", second.id, "--reason", "moved", *MARY, *store).lines
     assert cancelled["reason"] == "moved (by Mary Tan)"
-    voiceflow("calls", "cancel", "--batch", "march", *MARY, *store)
+    voiceflow("calls", "cancel", "--batch", "march", "--yes", *MARY, *store)
     ended = voiceflow("calls", "show", third.id, *store).document
     assert "the batch was cancelled by Mary Tan" in ended["reason"]
 

@@ -161,7 +161,11 @@ def test_one_call_that_cannot_be_taken_back_does_not_keep_the_others(voiceflow: 
 def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 3, batch_id="march")
     enqueued(voiceflow.folder, 2, batch_id="april")
-    ended = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
+    unsure = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
+    assert (unsure.code, unsure.out) == (2, "")
+    assert "It has 3 waiting calls" in unsure.err
+    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 5
+    ended = voiceflow("calls", "cancel", "--batch", "march", "--yes", "--json", *store)
     assert ended.document == {"batch_id": "march", "cancelled": 3}
     assert voiceflow("status", "--json", *store).document["states"]["queued"] == 2
 

@@ -32,10 +32,19 @@ def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
     assert (found["scope"], found["name"]) == ("batch", "march")
 
 
+def test_a_hold_that_changes_nothing_says_so(voiceflow: Program) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    held = voiceflow("hold", *store)
+    shorter = voiceflow("hold", "--for", "1m", *store)
+    assert shorter.out == held.out
+    assert "nothing was changed" in shorter.err
+    assert "nothing was changed" not in held.err
+
+
 def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 1, batch_id="march")
-    voiceflow("calls", "cancel", "--batch", "march", *store)
+    voiceflow("calls", "cancel", "--batch", "march", "--yes", *store)
     ended = voiceflow("resume", "--batch", "march", "--json", *store)
     assert ended.code == 1
     assert ended.document["state"] == "cancelled"

@@ -9,8 +9,8 @@ from tests.support.redis_server import standalone
 
 LOOKING = [
     ["status"], ["report"], ["hold"], ["resume"], ["reconcile"], ["calls", "list"], ["calls", "show", "default.1"],
-    ["calls", "cancel", "default.1"], ["calls", "cancel", "--batch", "march"], ["calls", "redial", "default.1"],
-    ["calls", "resolve", "default.1", "--placed", "--note", "x"],
+    ["calls", "cancel", "default.1"], ["calls", "cancel", "--batch", "march", "--yes"],
+    ["calls", "redial", "default.1"], ["calls", "resolve", "default.1", "--placed", "--note", "x"],
 ]  # fmt: skip
 
 

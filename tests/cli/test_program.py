@@ -58,6 +58,8 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
             ["--store", "sqlite:///calls.db", "status"],
             "--store stands before the command: write voiceflow COMMAND --store",
         ),
+        (["--bogus"], "Unknown option: --bogus."),
+        (["--bogus", "status"], "Unknown option: --bogus."),
         (["calls", "--batch", "march"], "--batch stands before the command: write voiceflow calls COMMAND --batch"),
         (["serve", "--port", "http"], 'Invalid value for --port: "http" is not a whole number\n'),
         (["sandbox", "--speed", "fast"], 'Invalid value for --speed: "fast" is not a number\n'),

@@ -12,7 +12,8 @@ from voiceflow_worker.model.jobs.gate import Gate
 COMMANDS = [
     ["hold"],
     ["resume"],
-    ["calls", "cancel"],
+    ["calls", "cancel", "--yes"],
+    ["calls", "list"],
     ["calls", "redial", "--outcome", "busy", "--yes"],
     ["report"],
 ]

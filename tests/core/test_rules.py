@@ -20,6 +20,7 @@ from voiceflow_worker.errors import (
     TooEarlyError,
     TooLateError,
 )
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import NoteKind, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
@@ -515,6 +516,21 @@ class TestSweep:
         await engine.queue.hold(reason="lunch")
         assert await engine.queue.cancel_batch("spring") == 1
         assert (await engine.state(inside), await engine.state(outside)) == ("cancelled", "queued")
+
+    async def test_a_cancelled_batch_counts_the_calls_that_a_worker_ends_at_the_same_time(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for place in range(3):
+            await engine.enqueue(f"+658000000{place}", batch_id="spring")
+        gate = engine.store.control.gate
+
+        async def swept_at_once(ordered: Gate) -> Gate:
+            kept = await gate(ordered)
+            await engine.sweeper.sweep()
+            return kept
+
+        monkeypatch.setattr(engine.store.control, "gate", swept_at_once)
+        assert await engine.queue.cancel_batch("spring") == 3
 
     async def test_a_lease_that_ended_is_queued_again_and_a_sending_that_ended_is_doubted(
         self, engine: Engine, clock: ManualClock

@@ -69,8 +69,8 @@ async def list_calls(
     after: Annotated[str | None, Parameter(metavar="ID")] = None,
     limit: LimitOption = 100,
     common: QueueOptions = QueueOptions(),
-) -> None:
-    """List calls, the oldest first. With --json, one call a line.
+) -> ExitCode:
+    """List calls, the oldest first. With --json, one call a line. Exit 1 if the batch has no calls at all.
 
     Args:
         newest: List the newest calls first.
@@ -89,6 +89,7 @@ async def list_calls(
     number = None if destination is None else phone.usual_form(phone.normalise(destination))
     output = common.output()
     shown: list[Job] = []
+    found = 0
     async with common.opened() as calls:
         query = Query(
             queue=calls.name,
@@ -105,18 +106,21 @@ async def list_calls(
         if isinstance(since, timedelta):
             since = calls.store.clock.now() - since
         async for job in first(find_pages(calls.store.jobs, query, since=since), limit=limit):
+            found += 1
             output.document(call_as_json(job))
             if not output.as_json:  # JSON is printed call by call, so that a million calls need no memory
                 shown.append(job)
-        unknown = None if shown or output.as_json else await why_unknown(calls, batch)
+        unknown = None if found else await why_unknown(calls, batch)
     if unknown is not None:
         output.note(unknown)
+        return ExitCode.UNDONE
     if not output.as_json:
         _tell_table(output, shown)
         if not shown and number is not None and number != destination:
             output.note(f"{destination} was read as {number}; a national number needs its country code in front")
         if limit and len(shown) == limit:
             output.note(f"only {limit} calls are listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
+    return ExitCode.DONE
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:
@@ -147,10 +151,13 @@ async def cancel(
         ),
     ] = None,
     reason: str | None = None,
+    yes: YesOption = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Cancel calls that have not been sent. Exit 1 if a call may have been sent: such a call cannot be cancelled.
+
+    Before a batch is cancelled, a question shows how many calls are waiting.
 
     Usage: [OPTIONS] (ID... | --batch ID)
 
@@ -169,6 +176,12 @@ async def cancel(
             unknown = await why_unknown(calls, batch)
             if unknown is not None:
                 output.note(f"nothing was cancelled: {unknown}")
+                return ExitCode.UNDONE
+            states = await calls.store.jobs.count(calls.name, batch_id=batch)
+            waiting = count_of(states[JobState.QUEUED] + states[JobState.LEASED], "waiting call")
+            question = f"Cancel batch {batch} for good? It has {waiting}, and nothing can be added to it afterwards."
+            if not is_sure(question, yes=yes):
+                output.note("nothing was cancelled")
                 return ExitCode.UNDONE
             count = await calls.cancel_batch(batch, reason=by_person(as_, reason, "the batch was cancelled"))
             output.document({"batch_id": batch, "cancelled": count})

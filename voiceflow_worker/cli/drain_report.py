@@ -14,11 +14,13 @@ from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.moment import in_words
 
 LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
 """The seconds between two looks at a queue: the shortest and the longest."""
@@ -87,19 +89,29 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
         }
     )
     if not output.as_json:
-        end = "is not drained, because of a hold" if result.stopped_by_hold else "is drained"
+        end = "is drained of what is due now" if result.later else "is drained"
+        end = "is not drained, because of a hold" if result.stopped_by_hold else end
         end = "is not drained, because the worker was stopped" if stopped else end
         output.say(f"queue {calls.name} {end}: {states_in_words(counts, *JobState) or 'no calls'}")
-    waiting = (await calls.status()).waiting.in_words() if result.later else ""
-    for line in _left(result, waiting=waiting, receiver=await Heartbeats(calls.store).has_receiver()):
+    later = await _why_later(calls) if result.later else ""
+    for line in _left(result, later=later, receiver=await Heartbeats(calls.store).has_receiver()):
         output.note(line)
     return ExitCode.UNDONE if (result.stopped_by_hold or result.doubts) and not stopped else ExitCode.DONE
 
 
-def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]:
+async def _why_later(calls: CallQueue) -> str:
+    """When the next queued call of a drained queue is due, and why others wait, as a clause."""
+    query = Query(queue=calls.name, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
+    now, first = calls.store.clock.now(), await calls.store.jobs.find(query)
+    words = [f"the next is due at {in_words(job.due_at)}" for job in first if job.due_at > now]
+    waiting = (await calls.status()).waiting.in_words()
+    return "; ".join([*words, *([f"waiting: {waiting}"] if waiting else [])])
+
+
+def _left(result: DrainResult, *, later: str, receiver: bool) -> Iterator[str]:
     if result.later:
-        why = f" (waiting: {waiting})" if waiting else ""
-        yield f"left in the queue for later: {count_of(result.later, 'call')}{why}"
+        why = f" ({later})" if later else ""
+        yield f"left in the queue for later: {count_of(result.later, 'call')}{why}; run this command again then"
     if result.submitted:
         without = f"{count_of(result.submitted, 'call')} accepted by 8x8 without a summary yet"
         yield (

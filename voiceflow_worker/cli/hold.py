@@ -45,10 +45,10 @@ async def hold(
             output.note(f"nothing was held: {unknown}")
             return ExitCode.UNDONE
         until = calls.store.clock.now() + for_ if for_ is not None else None
-        given = by_person(as_, reason, "held")
-        gate = await calls.hold(batch_id=batch, until=until, reason=given)
-    if given not in gate.reason:
-        output.note("nothing was changed: an earlier hold lasts longer")
+        before = await calls.store.control.gates(calls.name)
+        gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
+    if gate in before:
+        output.note("nothing was changed: an earlier hold lasts longer, or as long")
     output.document(gate_as_json(gate))
     output.answer(closed_in_words(gate))
     return ExitCode.DONE

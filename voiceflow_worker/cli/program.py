@@ -136,9 +136,22 @@ def _missing(error: CycloptsError) -> str | None:
 def _misplaced(error: CycloptsError, command: str) -> str | None:
     """The remedy if an option stands in front of the command; None for any other error."""
     option = error.unused_tokens[0] if isinstance(error, UnknownCommandError) and error.unused_tokens else ""
-    if not option.startswith("-"):
+    if not option.startswith("-") or error.app is None:
         return None
-    return f"{option} stands before the command: write {command} COMMAND {option}"
+    known = {*error.app.help_flags, *error.app.version_flags, *_options(error.app)}
+    name = option.partition("=")[0]
+    if name in known:
+        return f"{option} stands before the command: write {command} COMMAND {option}"
+    close = get_close_matches(name, known, n=1)
+    return f"Unknown option: {option}.{f' Did you mean {close[0]}?' if close else ''}"
+
+
+def _options(app: App) -> set[str]:
+    """The options of all commands of a group."""
+    names = [name for name in app if not name.startswith("-")]
+    of_groups = {option for name in names for option in _options(app[name])}
+    own = set() if app.default_command is None else app.assemble_argument_collection()
+    return of_groups | {name for argument in own for name in argument.names}
 
 
 def _misspelled(error: CycloptsError) -> str | None:

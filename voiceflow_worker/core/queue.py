@@ -165,8 +165,15 @@ class CallQueue:
 
         Its queued jobs end now. A job that returns to the queue later ends when it returns.
         """
+        before = await self._cancelled(batch_id)
         await self._order(GateState.CANCELLED, batch_id=batch_id, until=None, reason=reason)
-        return await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
+        await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
+        return max(await self._cancelled(batch_id) - before, 0)
+
+    async def _cancelled(self, batch_id: str) -> int:
+        """The jobs of a batch in a state in which a cancel leaves them. Running workers end some of them too."""
+        states = await self.store.jobs.count(self.name, batch_id=batch_id)
+        return states[JobState.CANCELLED] + states[JobState.UNREACHED]
 
     async def redial(
         self, job_id: str, *, note: str = "called again by a person", force: bool = False, post: int | None = None

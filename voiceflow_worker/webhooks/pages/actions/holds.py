@@ -71,8 +71,10 @@ class HoldAction(PageAction):
             raise InvalidInputError(
                 "the duration of a hold must be above 0: give a duration such as 10m, or leave it empty"
             )
+        before = await queue.store.control.gates(queue.name)
         gate = await queue.hold(batch_id=batch, until=until, reason=by_person(who, reason_in(form), "held"))
-        return ActionDone(closed_in_words(gate), _page(queue, batch))
+        unchanged = "nothing was changed: an earlier hold lasts longer, or as long; " if gate in before else ""
+        return ActionDone(f"{unchanged}{closed_in_words(gate)}", _page(queue, batch))
 
 
 class ResumeAction(PageAction):
