@@ -13,6 +13,7 @@ from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +36,20 @@ async def test_a_clock_that_is_set_is_followed(scripted: ScriptedRedis, monkeypa
     async with open_store(scripted.url) as store:
         scripted.scripts["clock"] = ["1900000000", "0"]
         await until(lambda: store.clock.now().year == 2030)
+
+
+async def test_one_odd_reply_does_not_end_the_store(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clock.RESYNC_EVERY", 0.05)
+    async with open_store(scripted.url) as store:
+        scripted.asked.clear()
+        scripted.scripts["clock"] = 7
+        await until(lambda: "INFO" in scripted.commands)  # the connection was opened again
+        scripted.scripts["clock"] = ["1900000000", "0"]
+        await until(lambda: store.clock.now().year == 2030)
+    scripted.scripts["clock"] = 7
+    with pytest.raises(StoreError):
+        async with open_store(scripted.url):
+            pass
 
 
 async def test_two_stores_have_the_same_time(redis_server: RedisServer) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.cookies import CookieError, SimpleCookie
+from itertools import islice
 from urllib.parse import quote, unquote
 
 import structlog
@@ -22,6 +22,8 @@ from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import Address, Wrong
 
 SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
 _COOKIE = "voiceflow"
+_MOST_COOKIES = 5
+"""How many cookies with the name of the session cookie are looked at. Other sites of the host may set some too."""
 _LONGEST_FORM = 10_000
 _WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
 
@@ -42,13 +44,9 @@ class PageDoor:
 
     async def session(self, scope: Scope) -> PageSession | None:
         """The session that a request belongs to; None if there is none. Raises StoreError."""
-        for value in Headers(scope=scope).getlist("cookie"):
-            try:
-                morsel = SimpleCookie(value).get(_COOKIE)
-            except CookieError:
-                continue
-            if morsel is not None:
-                return await self._sessions.find(morsel.value)
+        for value in islice(_cookies(Headers(scope=scope)), _MOST_COOKIES):
+            if (session := await self._sessions.find(value)) is not None:
+                return session
         return None
 
     def open(self) -> Page:
@@ -111,6 +109,19 @@ class PageDoor:
         answer = Response(b"", 303, {"Location": asked.home})
         answer.delete_cookie(_COOKIE, path=None, httponly=True, samesite="lax")  # type: ignore[arg-type]
         return answer
+
+
+def _cookies(headers: Headers) -> Iterator[str]:
+    """The values of the cookies with the name of the session cookie.
+
+    Other programs on the host may set cookies in forms that the parser of the standard library refuses, and it then
+    refuses all cookies of the request.
+    """
+    for header in headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip() == _COOKIE:
+                yield value.strip().strip('"')
 
 
 def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page:

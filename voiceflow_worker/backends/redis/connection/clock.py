@@ -9,7 +9,7 @@ import anyio
 
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.core.ports.clock import SystemClock
-from voiceflow_worker.errors import StoreError
+from voiceflow_worker.errors import StoreError, StoreUnavailableError
 
 RESYNC_EVERY = 5.0
 SAMPLES = 3
@@ -37,11 +37,16 @@ class ServerClock(SystemClock):
         best: tuple[float, float] | None = None
         for _ in range(SAMPLES):
             asked = time.monotonic()
-            seconds, microseconds = await self._link.run("clock", self._key)
+            told = await self._link.run("clock", self._key)
             answered = time.monotonic()
             error = (answered - asked) / 2
+            try:
+                seconds, microseconds = told
+                offset = int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
+            except (TypeError, ValueError) as odd:
+                raise StoreUnavailableError("the Redis gave its time in an unknown form; is it a Redis?") from odd
             if best is None or error < best[0]:
-                best = error, int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
+                best = error, offset
         if best is not None and (best[0] <= self._error or abs(best[1] - self._offset) > best[0]):
             self._error, self._offset = best
         # Two clocks drift apart by up to about 50 ppm, so the error grows until the next measurement.

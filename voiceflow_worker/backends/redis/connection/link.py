@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
@@ -132,12 +132,14 @@ class Session:
         """
         if not isinstance(self.client, Redis) or not _is_asyncio():
             read = await self.client.xread({stream: after}, block=within_ms)
-            return str(next(iter(read.values()))[-1].identifier) if read else None
+            with _readable():
+                return str(next(iter(read.values()))[-1].identifier) if read else None
         line = self._listening.get(stream)
         if line is None or not line.usable:
             line = self._listening[stream] = await self._open_line(self.client)
         answer = await line.create_request(b"XREAD", "BLOCK", within_ms, "STREAMS", stream, after)
-        return str(answer[0][1][-1][0]) if answer else None
+        with _readable():
+            return str(answer[0][1][-1][0]) if answer else None
 
     async def _open_line(self, client: Redis[str]) -> ScriptLine:
         line = await ScriptLine.opened(self._url, cast("TCPLocation", client.connection_pool.location))
@@ -185,6 +187,15 @@ async def _all_of(answers: Sequence[Awaitable[Any]]) -> list[Any]:
     if errors:
         raise next((error for error in errors if not isinstance(error, NoScriptError)), errors[0])
     return results
+
+
+@contextmanager
+def _readable() -> Generator[None]:
+    """An answer in an unexpected form ends its connection: the next one on it may belong to another request."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise DriverConnectionError("the server sent an answer that cannot be read") from error
 
 
 def _is_asyncio() -> bool:
@@ -401,7 +412,8 @@ class Link:
         A session keeps its way of making writes durable, so a server that now needs another way ends the session.
         """
         try:
-            durability = await self._survey(connection)
+            with _readable():
+                durability = await self._survey(connection)
         except VoiceflowError as error:
             raise RefusedServerError(error) from error
         if self._session is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -51,6 +52,8 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
             raise FormRefusedError(f"the form is longer than {longest:,} bytes; send less at once")
         return message
 
+    if _charset(Headers(scope=scope)) not in {b"utf-8", b"utf8"}:
+        raise FormRefusedError("the form is not in UTF-8, as the forms of these pages are; open the page again")
     try:
         form: FormData = await Request(scope, limited).form(max_files=1, max_fields=2000, max_part_size=longest)
     except (HTTPException, MultiPartException, ClientDisconnect, UnicodeDecodeError) as error:
@@ -61,6 +64,12 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
         return PageForm(((name, value) for name, value in form.multi_items() if isinstance(value, str)), file=content)
     finally:
         await form.close()
+
+
+def _charset(headers: Headers) -> bytes:
+    """The charset in the header `Content-Type`. Some charsets of Python raise errors, or decode to half characters."""
+    _, options = parse_options_header(headers.get("content-type"))
+    return options.get(b"charset", b"utf-8").lower()
 
 
 def comes_from_here(headers: Headers) -> bool:
