@@ -143,6 +143,26 @@ async def test_one_that_fails_takes_nobody_along(store: SqliteStore) -> None:
     assert await keys(store) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio starts tasks in any order
+async def test_one_that_is_refused_at_first_and_written_when_repeated_is_told_so(store: SqliteStore) -> None:
+    """It is repeated because another of its group was taken out."""
+    refusals = [InvalidInputError("another process has it")]
+
+    def put_unless_refused(transaction: Transaction) -> Generator[None, None, str]:
+        if refusals:
+            raise refusals.pop()
+        return (yield from put("mine", transaction))
+
+    async def fail() -> None:
+        with pytest.raises(ArithmeticError):
+            await writer_of(store).carry_out(partial(put_and_fail, "theirs"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(fail)
+        assert await writer_of(store).carry_out(put_unless_refused) == "mine"
+    assert await keys(store) == ["mine"]
+
+
 async def test_a_refused_statement_is_the_fault_of_its_own_caller(store: SqliteStore) -> None:
     await writer_of(store).carry_out(partial(put, "taken"))
     async with anyio.create_task_group() as group:

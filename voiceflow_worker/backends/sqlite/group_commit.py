@@ -289,6 +289,7 @@ class GroupCommit:
     def _carry_out(self) -> Generator[None]:
         """Run the operations of the group, step by step. If one fails, it is removed, and the rest are repeated."""
         for ticket in self._group:
+            ticket.error = None  # of an earlier try, which was undone because another operation was removed
             try:
                 ticket.result = yield from ticket.operation(self._transaction)
             except VoiceflowError as error:

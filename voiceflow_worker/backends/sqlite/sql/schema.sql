@@ -36,9 +36,8 @@ CREATE INDEX jobs_by_batch ON jobs (queue, batch_id, state, id) WHERE batch_id I
 CREATE INDEX jobs_by_destination ON jobs (queue, destination, id);
 -- Who owns a key; keys of deleted jobs are in `tombstones`.
 CREATE UNIQUE INDEX jobs_by_key ON jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
--- Jobs that may be leased, in the order of leasing. The last two columns can be checked without reading the row.
-CREATE INDEX jobs_to_lease ON jobs (queue, priority DESC, due_at, id, valid_until, batch_id) WHERE state = 'queued';
--- The same within a batch, or among the jobs without a batch.
+-- Jobs of a batch, or without a batch, that may be leased, in the order of leasing. The last column can be checked
+-- without reading the row.
 CREATE INDEX jobs_to_lease_by_batch ON jobs (queue, batch_id, priority DESC, due_at, id, valid_until)
     WHERE state = 'queued';
 -- Queued jobs whose validity ends.
