@@ -133,20 +133,16 @@ WaitOption = Annotated[
 QueueOption = Annotated[
     str | None, Parameter(metavar="NAME", group=STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]")
 ]
-IgnoredQueueOption = Annotated[
-    QueueOption, Parameter(help="Deprecated: it has no effect, because this command covers the whole store.")
-]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueOptions:
-    """The options of a command on one queue: its store, its queue, and the form of its output."""
+class WholeStoreOptions:
+    """The options of a command on all queues of a store: its store, and the form of its output."""
 
     json: JsonOption = False
     store: StoreOption = None
     wait_for_store: WaitOption = None
-    queue: QueueOption = None
 
     def output(self) -> Output:
         """The output of the command."""
@@ -154,8 +150,7 @@ class QueueOptions:
 
     def settings(self, **options: object) -> Settings:
         """The settings. Options given here override the environment and the settings file. Raises SettingsError."""
-        where = {"store": self.store, "wait_for_store": self.wait_for_store, "queue": self.queue}
-        return settings_from(**options, **where)
+        return settings_from(**options, store=self.store, wait_for_store=self.wait_for_store)
 
     def opened(self, *, makes: bool = False) -> AbstractAsyncContextManager[CallQueue]:
         """Open the store and yield the queue; `makes` creates a missing store. Raises SettingsError, StoreError."""
@@ -164,13 +159,11 @@ class QueueOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WholeStoreOptions(QueueOptions):
-    """The options of a command that covers all queues of a store. `queue` is accepted and ignored."""
+class QueueOptions(WholeStoreOptions):
+    """The options of a command on one queue: its store, its queue, and the form of its output."""
 
-    queue: IgnoredQueueOption = None
+    queue: QueueOption = None
 
     def settings(self, **options: object) -> Settings:
-        """The settings, as for `QueueOptions`. Prints a note if `queue` is given."""
-        if self.queue is not None:
-            Output().note("--queue is deprecated and has no effect: this command covers the whole store")
-        return QueueOptions.settings(self, **options)
+        """The settings, as for `WholeStoreOptions`, with the queue."""
+        return WholeStoreOptions.settings(self, **options, queue=self.queue)

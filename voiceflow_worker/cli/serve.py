@@ -14,7 +14,6 @@ from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_o
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import (
     Flag,
-    IgnoredQueueOption,
     PortOption,
     StoreOption,
     WaitOption,
@@ -41,7 +40,6 @@ async def serve(
     notify: NotifyOption = None,
     store: StoreOption = None,
     wait_for_store: WaitOption = None,
-    queue: IgnoredQueueOption = None,
 ) -> None:
     """Receive the webhooks of 8x8, which report the outcomes of calls, for all queues of a store.
 
@@ -76,7 +74,7 @@ async def serve(
     from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
     from voiceflow_worker.webhooks.overload import load_shedding, preferred
 
-    where = WholeStoreOptions(store=store, wait_for_store=wait_for_store, queue=queue)
+    where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify)
     notifier = notifier_of(settings)
     output = Output()
