@@ -108,7 +108,6 @@ from .model.records.call_outcome import OutcomeKind as OutcomeKind
 from .model.reports.outcome import CallLeg as CallLeg
 from .model.reports.outcome import Outcome as Outcome
 from .model.reports.status import SessionStatus as SessionStatus
-from .model.reports.verdict import PostVerdict as PostVerdict
 from .model.reports.verdict import Verdict as Verdict
 from .model.reports.verdict import VerdictKind as VerdictKind
 from .notify.signature import verify_notification as verify_notification

@@ -28,9 +28,6 @@ class VerdictKind(StrEnum):
     """The log export, or a person, says that the call was not placed."""
 
 
-PostVerdict = VerdictKind
-"""An older public name of `VerdictKind`."""
-
 NOBODY_CALLED = frozenset({VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY})
 """The kinds of a gateway's verdicts that prove that nobody was called."""
 GATEWAY_VERDICTS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
