@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit
-from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import Settings, load_settings, unknown_variables
 
@@ -19,7 +19,7 @@ STORE QUEUE WAIT_FOR_STORE API_KEY SUB_ACCOUNT BASE_URL ALLOW_PLAIN_HTTP SOURCE 
 MAX_ACTIVE
 SHARED_NUMBERS
 MAX_PER_PERSON REDIAL_ON REDIAL_MAX REDIAL_AFTER CONNECT_TIMEOUT READ_TIMEOUT LEASE SUBMIT_WINDOW CLOCK_SKEW
-EXPORT_SETTLE EXPORT_MISSING_MEANS RETRY_NOT_CREATED_5XX
+EXPORT_SETTLE RETRY_NOT_CREATED_5XX
 OUTCOMES SUMMARY_DEADLINE SHUTDOWN_GRACE WEBHOOK_SECRET WEBHOOK_ALLOW TRUSTED_PROXIES NOTIFY_URL NOTIFY_SECRET STATE_DIR
 RETENTION KEY_RETENTION UI_SECRET UI_OPERATOR_SECRET LOG_FORMAT LOG_LEVEL
 """
@@ -47,7 +47,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (settings.connect_timeout, settings.read_timeout) == (timedelta(seconds=5), timedelta(seconds=30))
     assert (settings.lease, settings.submit_window) == (timedelta(seconds=60), timedelta(seconds=120))
     assert (settings.clock_skew, settings.export_settle) == (timedelta(seconds=10), timedelta(seconds=60))
-    assert (settings.export_missing_means, settings.outcomes) == ("nothing", "webhook")
+    assert settings.outcomes == "webhook"
     assert (settings.summary_deadline, settings.shutdown_grace) == (timedelta(hours=2), timedelta(seconds=30))
     assert (settings.retention, settings.key_retention) == (timedelta(days=30), timedelta(days=400))
     assert (settings.api_key, settings.webhook_secret, settings.ui_secret, settings.base_url) == (None,) * 4
@@ -183,7 +183,6 @@ def test_a_region_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> N
         ("MAX_ACTIVE", "0"),
         ("CONCURRENCY", "many"),
         ("OUTCOMES", "polling"),
-        ("EXPORT_MISSING_MEANS", "lost"),
         ("WEBHOOK_ALLOW", "10.0.0.1/8"),
         ("TRUSTED_PROXIES", "the proxy"),
         ("LOG_FORMAT", "xml"),
@@ -298,7 +297,6 @@ def test_the_policy_has_the_limits_that_were_set() -> None:
         summary_deadline="1h",
         outcomes="none",
         export_settle="2h",
-        export_missing_means="not_placed",
     ).policy()
     assert changed == CallPolicy(
         submit_window=timedelta(seconds=90),
@@ -306,7 +304,6 @@ def test_the_policy_has_the_limits_that_were_set() -> None:
         summary_deadline=timedelta(hours=1),
         outcomes=OutcomeSource.NONE,
         export_settle=timedelta(hours=2),
-        missing_means=MissingMeans.NOT_PLACED,
     )
 
 

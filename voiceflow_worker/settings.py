@@ -60,11 +60,11 @@ if TYPE_CHECKING:
 
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
-_REMOVED = {
+_REFUSED = {
     "region": "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If "
     f"your account manager named another address, set {PREFIX}BASE_URL to that address"
 }
-"""Settings of earlier versions, each with a remedy. Loading the settings fails while one of these is set."""
+"""Settings that some expect but that do not exist, each with a remedy. Loading the settings fails while one is set."""
 _FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
 _OPTIONS = {"notify_url": "--notify"}
@@ -134,7 +134,7 @@ class _Layer:
     def given(self) -> dict[str, _Given]:
         """The settings in this place, such as `.env`. Raises SettingsError if both NAME and NAME_FILE are set."""
         given: dict[str, _Given] = {}
-        for name in (*Settings.model_fields, *_REMOVED):
+        for name in (*Settings.model_fields, *_REFUSED):
             key = self.prefix.lower() + name
             for each in (key, key + "_file"):
                 if not str(value := self.values.get(each, "")).strip():
@@ -148,7 +148,7 @@ class _Layer:
     def unknown(self) -> list[UnknownVariable]:
         prefix = self.prefix.lower()
         names = list(Settings.model_fields)
-        known = {prefix + name + suffix for name in (*names, *_REMOVED) for suffix in ("", "_file")}
+        known = {prefix + name + suffix for name in (*names, *_REFUSED) for suffix in ("", "_file")}
         unknown: list[UnknownVariable] = []
         for key in self.values:
             if key.startswith(prefix) and key not in known:
@@ -210,7 +210,6 @@ class Settings(BaseModel):
     submit_window: PositiveDuration = timedelta(seconds=120)
     clock_skew: Duration = timedelta(seconds=10)
     export_settle: Duration = timedelta(seconds=60)
-    export_missing_means: Annotated[Literal["nothing", "not_placed"], Folded] = "nothing"
     retry_not_created_5xx: bool = False
     outcomes: Annotated[Literal["webhook", "none"], Folded] = "webhook"
     summary_deadline: PositiveDuration = timedelta(hours=2)
@@ -241,9 +240,9 @@ class Settings(BaseModel):
         }
         for layer in _layers():
             given = layer.given() | given
-        removed = [f"{given[name].name} ({given[name].place}): {_REMOVED[name]}" for name in _REMOVED if name in given]
-        if removed:
-            raise SettingsError("; ".join(removed))
+        refused = [f"{given[name].name} ({given[name].place}): {_REFUSED[name]}" for name in _REFUSED if name in given]
+        if refused:
+            raise SettingsError("; ".join(refused))
         try:
             settings = handler({name: value.read() for name, value in given.items()})
         except ValidationError as error:
@@ -255,7 +254,7 @@ class Settings(BaseModel):
 
     def policy(self) -> CallPolicy:
         """The call policy of these settings."""
-        from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
+        from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 
         return CallPolicy(
             submit_window=self.submit_window,
@@ -265,7 +264,6 @@ class Settings(BaseModel):
             key_retention=self.key_retention,
             outcomes=OutcomeSource(self.outcomes),
             export_settle=self.export_settle,
-            missing_means=MissingMeans(self.export_missing_means),
             shared_numbers=frozenset(self.shared_numbers),
             max_per_person=self.max_per_person,
         )

@@ -111,18 +111,6 @@ def test_a_row_that_comes_later_is_found_later(voiceflow: Program, eight: EightB
     assert state_of(voiceflow, job).state is JobState.COMPLETED
 
 
-def test_a_missing_row_counts_only_long_after_where_it_was_said_to(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    eight.sandbox.rows.add(RowOrder(never=True))
-    (job,) = doubted(voiceflow, eight)
-    monkeypatch.setenv("VOICEFLOW_EXPORT_MISSING_MEANS", "not_placed")
-    ended = voiceflow(*reconcile(voiceflow))
-    assert ended.code == 1
-    assert state_of(voiceflow, job).state is JobState.IN_DOUBT
-    assert len(eight.rang) == 1
-
-
 def test_nothing_to_look_for_is_said_and_asks_for_no_log(voiceflow: Program, eight: EightByEight) -> None:
     enqueued(voiceflow.folder)
     ended = voiceflow(*reconcile(voiceflow))

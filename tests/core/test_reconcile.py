@@ -26,8 +26,7 @@ from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
-from voiceflow_worker.model.jobs.job import NoteKind, RedialPolicy
-from voiceflow_worker.model.jobs.policy import MissingMeans
+from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.setback import remembered
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -40,19 +39,17 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 ANA, BEN = "+6587654321", "+6587654322"
-OPTED_IN = CallPolicy(missing_means=MissingMeans.NOT_PLACED)
 LONG_ENOUGH = 2 * MINUTE + CallPolicy().clock_skew + HOUR + CallPolicy().export_settle
 
 
 @dataclass
 class WrittenLog:
-    """A log that a test writes. `off`: how far 8x8's clock is off; `meanwhile` happens while it is asked for."""
+    """A log that a test writes. `meanwhile` happens while it is asked for."""
 
     clock: Clock
     rows: list[ExportRow] = field(default_factory=list)
     error: CallLogError | None = None
     fails_before: datetime | None = None
-    off: timedelta | None = timedelta(0)
     meanwhile: Callable[[], object] | None = None
     asked: list[tuple[datetime, datetime]] = field(default_factory=list)
 
@@ -64,14 +61,8 @@ class WrittenLog:
             raise CallLogError("no log is kept of that time")
         if self.meanwhile is not None:
             await self.meanwhile()  # type: ignore[misc]
-        # 8x8 goes by its own clock, whatever hour a row without a zone shows.
-        rows = [
-            row
-            for row in self.rows
-            if row.initiated_at is None or row.is_zoneless or since <= row.initiated_at <= until
-        ]
-        asked_at = None if self.off is None else self.clock.now() + self.off
-        return LoggedCalls(rows=rows, since=since, until=until, asked_at=asked_at)
+        rows = [row for row in self.rows if row.initiated_at is None or since <= row.initiated_at <= until]
+        return LoggedCalls(rows=rows, since=since, until=until)
 
     def write(
         self,
@@ -81,7 +72,6 @@ class WrittenLog:
         source: str = SOURCE,
         status: SessionStatus | None = SessionStatus.COMPLETED,
         after: timedelta = SECOND,
-        is_zoneless: bool = False,
     ) -> None:
         """A call that was dialled so long after now, as the row tells."""
         at = self.clock.now() + after
@@ -95,7 +85,6 @@ class WrittenLog:
                 disconnected_at=at + 20 * SECOND,
                 status=status,
                 status_text=text,
-                is_zoneless=is_zoneless,
             )
         )
 
@@ -162,7 +151,7 @@ class TestWhatIsFound:
         assert await engine.store.jobs.commit([move(job, restored, at=clock.now())]) == [True]
         log.write()
         clock.advance(LONG_ENOUGH)
-        assert await look(engine, log, policy=OPTED_IN) == PLACED
+        assert await look(engine, log) == PLACED
         await engine.send()
         assert (await engine.state(job), len(voice.placed)) == ("completed", 1)
 
@@ -342,16 +331,15 @@ class TestWhatStaysOpen:
         assert await look(engine, log) == OPEN
 
     @pytest.mark.parametrize("masked", [{"destination": "65876*****"}, {"source": "653******"}], ids=["to", "from"])
-    @pytest.mark.parametrize("policy", [CallPolicy(), OPTED_IN], ids=["by default", "opted in"])
     async def test_a_masked_row_that_may_be_it_neither_binds_nor_lets_it_be_missing(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock, masked: dict[str, str], policy: CallPolicy
+        self, engine: Engine, log: WrittenLog, clock: ManualClock, masked: dict[str, str]
     ) -> None:
         await a_doubt(engine)
         log.write(**masked)  # type: ignore[arg-type]
         clock.advance(LONG_ENOUGH + HOUR)
-        assert await look(engine, log, policy=policy) == OPEN
+        assert await look(engine, log) == OPEN
         log.write("clear", after=-LONG_ENOUGH - HOUR + SECOND)
-        assert await look(engine, log, policy=policy) == OPEN
+        assert await look(engine, log) == OPEN
 
     async def test_masked_rows_of_calls_that_are_known_do_not_matter(
         self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
@@ -382,71 +370,8 @@ class TestWhatStaysOpen:
         clock.advance(5 * MINUTE)
         log.error = CallLogUnavailableError("8x8 is away")
         with pytest.raises(CallLogUnavailableError):
-            await look(engine, log, policy=OPTED_IN)
+            await look(engine, log)
         assert await engine.queue.get(job.id) == job
-
-
-class TestMissingMeansNotPlaced:
-    async def test_it_is_sent_again_only_long_after_by_8x8s_clock(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock, voice: ScriptedVoice
-    ) -> None:
-        job = await a_doubt(engine)
-        clock.advance(LONG_ENOUGH)
-        assert await look(engine, log, policy=OPTED_IN) == OPEN
-        clock.advance(SECOND)
-        assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED
-        queued = await engine.queue.get(job.id)
-        assert (queued.state, queued.attempt) == (JobState.QUEUED, 0)
-        assert [note.kind for note in queued.notes] == [NoteKind.RESOLVED]
-        await engine.send()
-        assert len(voice.placed) == 2
-
-    async def test_a_clock_of_ours_that_jumped_opens_no_door(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        await a_doubt(engine)
-        log.off = -timedelta(days=2)
-        clock.jump(timedelta(days=2))
-        assert await look(engine, log, policy=OPTED_IN) == OPEN
-        log.off = None
-        assert await look(engine, log, policy=OPTED_IN) == OPEN
-
-    async def test_a_summary_that_names_no_call_and_no_row_may_be_its_own(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        job = await a_doubt(engine)
-        placed_at = job.posts[0].began_at
-        summary = SessionSummary(session_id="s-9", status=SessionStatus.COMPLETED, started_at=placed_at + SECOND)
-        assert await engine.settler.summary(summary) is SummaryResult.PARKED
-        clock.advance(LONG_ENOUGH + HOUR)
-        assert await look(engine, log, policy=OPTED_IN) == OPEN
-
-    async def test_one_whose_row_is_of_another_call_is_not(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        job = await a_doubt(engine)
-        log.write("s-9", destination=BEN)
-        summary = SessionSummary(
-            session_id="s-9", status=SessionStatus.COMPLETED, started_at=job.posts[0].began_at + SECOND
-        )
-        await engine.settler.summary(summary)
-        clock.advance(LONG_ENOUGH + HOUR)
-        assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED
-
-    async def test_what_was_found_placed_meanwhile_is_not_sent_again(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        job = await a_doubt(engine)
-        clock.advance(LONG_ENOUGH + HOUR)
-        log.meanwhile = lambda: engine.summarise(job)
-        assert await look(engine, log, policy=OPTED_IN) == PLACED
-        assert await engine.state(job) == "completed"
-
-    async def test_a_row_is_still_a_row(self, engine: Engine, log: WrittenLog, clock: ManualClock) -> None:
-        await a_doubt(engine)
-        log.write()
-        clock.advance(LONG_ENOUGH + HOUR)
-        assert await look(engine, log, policy=OPTED_IN) == PLACED
 
 
 class TestSummariesThatNeverCame:
@@ -688,61 +613,3 @@ class TestWorkers:
     async def test_its_queue_is_known_to_those_who_look_for_other_owners(self, worker: Worker, store: Store) -> None:
         await worker.drain()
         assert await QueueNames(store).known() == ["default"]
-
-
-# -- a log in local time -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("hours", [8, -10, 14, 5.5])
-async def test_a_row_in_local_time_is_not_a_missing_row(
-    engine: Engine, log: WrittenLog, clock: ManualClock, hours: float
-) -> None:
-    log.write(after=SECOND + hours * HOUR, is_zoneless=True)
-    doubt = await a_doubt(engine)
-    clock.advance(LONG_ENOUGH + SECOND)
-    assert await look(engine, log, policy=OPTED_IN) == Reconciled(looked_at=1, open=1)
-    looked = await engine.queue.get(doubt.id)
-    assert (looked.state, looked.post_count) == (JobState.IN_DOUBT, 1)
-    assert looked.reason is not None
-    assert "may be this call: the log may be in local time" in looked.reason
-
-
-@pytest.mark.parametrize("ahead", [MINUTE, 59 * MINUTE])
-async def test_a_row_of_a_call_that_was_sent_by_a_clock_that_was_ahead_is_not_a_missing_row(
-    engine: Engine, log: WrittenLog, clock: ManualClock, ahead: timedelta
-) -> None:
-    log.write()
-    clock.jump(ahead)
-    doubt = await a_doubt(engine)
-    clock.jump(-ahead)
-    clock.advance(ahead + LONG_ENOUGH + SECOND)
-    assert await look(engine, log, policy=OPTED_IN) == Reconciled(looked_at=1, open=1)
-    looked = await engine.queue.get(doubt.id)
-    assert (looked.state, looked.post_count) == (JobState.IN_DOUBT, 1)
-    assert looked.reason is not None
-    assert "the clock of this machine was wrong" in looked.reason
-    assert log.asked[-1][0] <= log.rows[0].initiated_at  # type: ignore[operator]
-
-
-@pytest.mark.parametrize("unlike", [{"is_zoneless": False}, {"destination": BEN}, {"after": 20 * HOUR}])
-async def test_other_rows_at_other_hours_keep_no_call_in_doubt(
-    engine: Engine, log: WrittenLog, clock: ManualClock, unlike: dict[str, object]
-) -> None:
-    log.write(**{"after": 8 * HOUR, "is_zoneless": True, **unlike})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    await a_doubt(engine)
-    clock.advance(LONG_ENOUGH + SECOND)
-    assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED
-
-
-async def test_a_row_of_another_call_to_that_number_at_another_hour_is_that_calls(
-    engine: Engine, log: WrittenLog, clock: ManualClock, voice: ScriptedVoice
-) -> None:
-    voice.answer = lambda _: created("s-known")
-    other = await engine.enqueue(ANA)
-    await engine.send()
-    log.write("s-known", after=8 * HOUR, is_zoneless=True)
-    await engine.summarise(other, session_id="s-known")
-    voice.answer = lambda _: unknown()
-    await a_doubt(engine)
-    clock.advance(LONG_ENOUGH + SECOND)
-    assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED

@@ -137,7 +137,7 @@ class TestAsking:
         log = await service.read()
         assert [row.session_id for row in log.rows] == ["s-1", "s-2"]
         assert log.rows[0] == ROW
-        assert (log.since, log.until, log.asked_at) == (SINCE, UNTIL, DATE)
+        assert (log.since, log.until) == (SINCE, UNTIL)
         assert service.naps == [0.25, 0.5]
 
     async def test_it_is_asked_for_where_it_is_documented(self, service: EightByEight) -> None:
@@ -170,10 +170,6 @@ class TestAsking:
     async def test_a_link_may_be_relative(self, service: EightByEight) -> None:
         service.states = [said(200, {"status": "succeeded", "data": ["//files.example/x.csv"]})]
         assert (await service.read()).rows == [ROW]
-
-    async def test_8x8_that_tells_no_time_is_not_a_witness(self, service: EightByEight) -> None:
-        service.started = [said(202, {"jobId": 7})]
-        assert (await service.read()).asked_at is None
 
 
 class TestTryingAgain:
@@ -299,7 +295,6 @@ class TestReading:
             "6587654321;6531234567;s-1;2026-11-20 07:30:00;x;No Answer\n"
         )
         assert row == ExportRow(
-            is_zoneless=True,
             session_id="s-1",
             source="6531234567",
             destination="6587654321",
@@ -386,7 +381,7 @@ class TestOnTheWire:
         with MisbehavingServer(serves(b'{"jobId":"j-1"}', link, HEADER + LINE)) as server:
             async with kind.client(server.url) as voice:
                 log = await voice.logged_calls(since=SINCE, until=UNTIL)
-        assert (log.rows, log.asked_at) == ([ROW], DATE)
+        assert log.rows == [ROW]
         assert [head.split(b" ")[:2] for head in server.heads] == [
             [b"POST", b"/api/v1/subaccounts/sub_account/messages/exports"],
             [b"GET", b"/api/v1/subaccounts/sub_account/messages/exports/j-1"],
@@ -450,7 +445,7 @@ def test_every_column_of_the_reference_fills_a_field_of_its_own() -> None:
     }  # fmt: skip
     assert len(cells) == 35
     (row,) = read_rows(",".join(cells).encode() + b"\r\n" + ",".join(cells.values()).encode() + b"\r\n")
-    assert all(getattr(row, each.name) for each in fields(ExportRow) if each.name != "is_zoneless")
+    assert all(getattr(row, each.name) for each in fields(ExportRow))
     assert (row.account_id, row.source_mcc, row.source_mnc, row.destination_mnc) == ("a-1", "525", "01", "12")
     assert (row.billed_seconds, row.unit_price, row.price, row.currency) == (
         60.0, Decimal("0.0400"), Decimal("0.0410"), "USD"

@@ -13,12 +13,10 @@ from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.model.jobs.call_log import (
     ExportRow,
     Likeness,
-    LoggedCalls,
     LoggedSession,
     Match,
     SessionBook,
     Window,
-    is_proven_missing,
     likeness,
     matched,
     may_own,
@@ -264,7 +262,7 @@ class TestMatching:
         assert matched([CERTAIN], taken=(), rivals=()) == Match(session=CERTAIN[0])
 
     def test_a_session_of_another_post_is_not_a_candidate(self) -> None:
-        assert matched([CERTAIN], taken={"s-1"}, rivals=()).is_missing
+        assert matched([CERTAIN], taken={"s-1"}, rivals=()).session is None
         assert matched([CERTAIN, UNCLEAR], taken={"s-2"}, rivals=()) == Match(session=CERTAIN[0])
 
     @pytest.mark.parametrize("looks", [[UNCLEAR], [CERTAIN, UNCLEAR]])
@@ -272,22 +270,22 @@ class TestMatching:
         self, looks: list[tuple[LoggedSession, Likeness]]
     ) -> None:
         match = matched(looks, taken=(), rivals=())
-        assert (match.session, match.is_missing) == (None, False)
+        assert match.session is None
         assert "1 session in the log of 8x8 might be this call" in match.reason
 
     def test_of_two_that_fit_none_is_bound(self) -> None:
         match = matched([CERTAIN, (LoggedSession("s-3", (a_row("s-3"),)), Likeness.SAME)], taken=(), rivals=())
-        assert (match.session, match.is_missing) == (None, False)
+        assert match.session is None
         assert "2 sessions" in match.reason
 
     def test_what_another_post_may_own_is_not_bound(self) -> None:
         match = matched([CERTAIN], taken=(), rivals=["other.7.1"])
-        assert (match.session, match.is_missing) == (None, False)
+        assert match.session is None
         assert "other.7.1" in match.reason
 
     def test_a_missing_row_is_reported_as_such(self) -> None:
         match = matched([], taken=(), rivals=())
-        assert (match.session, match.is_missing) == (None, True)
+        assert match.session is None
         assert match.reason.startswith("no row found")
 
 
@@ -310,31 +308,6 @@ class TestOwners:
     def test_one_whose_window_does_not_touch_this_one_may_not(self, later: timedelta, may: bool) -> None:
         assert may_own(a_post(began_at=NOW + later), WINDOW, skew=SKEW) is may
         assert may_own(a_post(began_at=NOW - later), WINDOW, skew=SKEW) is may
-
-
-class TestMissing:
-    POLICY = CallPolicy(export_settle=10 * MINUTE)
-    LAST = WINDOW.until + HOUR + 10 * MINUTE
-
-    def log(self, *, asked_at: datetime | None, since: datetime = WINDOW.since, until: datetime = LAST) -> LoggedCalls:
-        return LoggedCalls(rows=(), since=since, until=until, asked_at=asked_at)
-
-    def test_a_missing_row_counts_only_after_the_longest_call_and_the_delay_of_rows(self) -> None:
-        assert is_proven_missing(a_post(), self.log(asked_at=self.LAST + SECOND), policy=self.POLICY)
-        assert not is_proven_missing(a_post(), self.log(asked_at=self.LAST), policy=self.POLICY)
-
-    def test_it_counts_by_8x8s_own_clock_alone(self) -> None:
-        assert not is_proven_missing(a_post(), self.log(asked_at=None), policy=self.POLICY)
-
-    @pytest.mark.parametrize(
-        "cut", [{"since": WINDOW.since + SECOND}, {"until": WINDOW.until - SECOND}], ids=["beginning", "end"]
-    )
-    def test_a_log_that_does_not_cover_the_window_says_nothing(self, cut: dict[str, datetime]) -> None:
-        assert not is_proven_missing(a_post(), self.log(asked_at=self.LAST + SECOND, **cut), policy=self.POLICY)
-
-    def test_a_post_that_has_a_session_is_never_missing(self) -> None:
-        known = replace(a_post(), session_id="s-1")
-        assert not is_proven_missing(known, self.log(asked_at=self.LAST + HOUR), policy=self.POLICY)
 
 
 COMPLETED = LoggedSession("s-1", (a_row(),)).outcome

@@ -290,8 +290,6 @@ class TestWithTheClient:
             log = await voice.logged_calls(since=now - timedelta(hours=1), until=now + timedelta(seconds=5))
         assert [row.session_id for row in log.rows] == [entry.session_id for entry in sandbox.ledger]
         assert all(row.status is SessionStatus.COMPLETED for row in log.rows)
-        assert log.asked_at is not None
-        assert abs(log.asked_at - now) < timedelta(seconds=5)
 
     async def test_its_times_are_by_the_clock_of_the_sandbox(self) -> None:
         off = timedelta(hours=-3)
@@ -304,9 +302,7 @@ class TestWithTheClient:
             log = await voice.logged_calls(since=there - timedelta(hours=1), until=there + timedelta(seconds=5))
         (row,) = log.rows
         assert row.initiated_at is not None
-        assert log.asked_at is not None
         assert abs(row.initiated_at - there) < timedelta(seconds=5)
-        assert abs(log.asked_at - there) < timedelta(seconds=5)
 
     async def test_the_client_gets_over_what_fails_for_now(self, sandbox: Sandbox, caller: Caller) -> None:
         await caller.place(ANA)

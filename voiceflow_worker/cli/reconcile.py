@@ -67,7 +67,7 @@ async def reconcile(
         reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=settings.policy())
         found = await reconciler.everything(tell=lambda look: output.note(_asking(look)))
         output.document(asdict(found))
-        await _tell(output, calls, found, settings)
+        await _tell(output, calls, found)
     return ExitCode.UNDONE if found.open else ExitCode.DONE
 
 
@@ -99,7 +99,7 @@ def _asking(look: Look) -> str:
     )
 
 
-async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: Settings) -> None:
+async def _tell(output: Output, calls: CallQueue, found: Reconciled) -> None:
     if not found.looked_at:
         output.say("no call is in doubt, and no summary is overdue: nothing to look for")
         return
@@ -115,10 +115,8 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
     output.table(("id", "destination", "reason"), [(job.id, job.destination, job.reason) for job in doubts])
     if found.open > len(doubts):
         output.say("more calls are in doubt: see `voiceflow calls list --state in_doubt`")
-    settle = (
-        ""
-        if settings.export_missing_means == "not_placed"
-        else " Even if a call is missing there, somebody may have been called."
+    output.say(
+        "Run this command again later: a call may appear late in the log of 8x8. Even if a call is missing there, "
+        "somebody may have been called."
     )
-    output.say(f"Run this command again later: a call may appear late in the log of 8x8.{settle}")
     output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

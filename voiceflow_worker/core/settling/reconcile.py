@@ -30,22 +30,18 @@ from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import (
-    CLOCK_AHEAD,
-    LoggedCalls,
     LoggedSession,
     Match,
     SessionBook,
     Window,
-    is_proven_missing,
     matched,
     may_own,
     window_of,
 )
 from voiceflow_worker.model.jobs.evidence import found_placed
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
-from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.spellings import spellings
-from voiceflow_worker.model.reports.outcome import Outcome
 
 EVERY = timedelta(minutes=3)
 """The interval at which the workers of a queue together request its log."""
@@ -154,10 +150,8 @@ class Reconciler:
         return [_Case(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
 
     def _range(self, group: Sequence[_Case]) -> Window:
-        asked = range_of(group, longest_call=self._policy.longest_call, latest=self._store.clock.now())
-        if self._policy.missing_means is not MissingMeans.NOT_PLACED:
-            return asked
-        return Window(asked.since - CLOCK_AHEAD, asked.until)
+        longest = self._policy.longest_call + self._policy.export_settle
+        return range_of(group, longest_call=longest, latest=self._store.clock.now())
 
     async def _look(self, group: Sequence[_Case], asked: Window) -> Reconciled:
         log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
@@ -168,9 +162,8 @@ class Reconciler:
             page = group[start : start + PAGE]
             # Other POSTs are read after the log: a POST that began later has no row in it.
             matches = [await self._match(case, book) for case in page]
-            unnamed = await self._unnamed_summaries(book) if any(match.is_missing for match in matches) else []
             found = [_Found(case, match) for case, match in zip(page, matches, strict=True)]
-            total += await self._conclude_all(found, log, unnamed)
+            total += await self._conclude_all(found)
         return total
 
     async def _match(self, case: _Case, book: SessionBook) -> Match:
@@ -180,7 +173,7 @@ class Reconciler:
             return Match(session=session, reason="" if session else "its session is not in the log of 8x8")
         looks = book.lookalikes(case.job, case.window)
         if not looks:
-            return await self._at_this_hour(matched((), taken=(), rivals=()), case, book)
+            return matched((), taken=(), rivals=())
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
             return Match(
@@ -196,26 +189,7 @@ class Reconciler:
         named = {post.session_id for post in others if post.session_id is not None}
         skew = self._policy.clock_skew
         rivals = [post.client_request_id for post in others if may_own(post, case.window, skew=skew)]
-        return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
-
-    async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match; if a row at another hour may be the call, the call is open instead of missing.
-
-        The row may be in local time, or a clock may have been wrong. The log is searched for such a row only if the
-        policy takes a missing row as proof that the call was not placed.
-        """
-        if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
-            return match
-        shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
-        if shifted:
-            known = await self._sessions.find([each for each in shifted if each])
-            shifted -= {*known, *(post.session_id for post in await self._others(case) if post.session_id is not None)}
-        if not shifted:
-            return match
-        return Match(
-            reason="8x8's log has no row at the hour of this call, but a row at another hour may be this call: the log "
-            "may be in local time, or the clock of this machine was wrong"
-        )
+        return matched(looks, taken={*owners, *named}, rivals=rivals)
 
     async def _others(self, case: _Case) -> list[Post]:
         """All other POSTs in the store with the same source and destination."""
@@ -228,26 +202,17 @@ class Reconciler:
                     posts += [post for post in job.posts if (job.id, post.number) != (case.job.id, case.post.number)]
         return posts
 
-    async def _unnamed_summaries(self, book: SessionBook) -> list[Outcome | None]:
-        """Parked summaries of sessions that are not in the log. They may belong to calls without a row in the log."""
-        if self._policy.missing_means is not MissingMeans.NOT_PLACED:
-            return []
-        parked = await self._sessions.parked.all()
-        return [outcome for session_id, outcome in parked if book.get(session_id) is None]
-
-    async def _conclude_all(
-        self, found: Sequence[_Found], log: LoggedCalls, unnamed: Sequence[Outcome | None]
-    ) -> Reconciled:
+    async def _conclude_all(self, found: Sequence[_Found]) -> Reconciled:
         results: list[Reconciled] = []
 
         async def conclude(each: _Found) -> None:
             with contextlib.suppress(JobError):  # it has been deleted
-                results.append(_counted(await self._conclude(each, log, unnamed), each.case.post.number))
+                results.append(_counted(await self._conclude(each), each.case.post.number))
 
         await gather(*(partial(conclude, each) for each in found))
         return sum(results, Reconciled())
 
-    async def _conclude(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome | None]) -> Job:
+    async def _conclude(self, found: _Found) -> Job:
         job, match = found.case.job, found.match
         now, policy = self._store.clock.now(), self._policy
         if match.session is not None and match.session.session_id is not None:
@@ -257,20 +222,7 @@ class Reconciler:
             job = placed
         if job.state is JobState.SUBMITTED:
             return await self._move(job, partial(lifecycle.give_up_waiting, at=now, policy=policy))
-        if self._is_not_placed(found, log, unnamed) and log.asked_at is not None:
-            note = "the log of 8x8 has no row for this call, long after it could have ended"
-            return await self._move(
-                job, partial(lifecycle.resolve, placed=False, at=now, witnessed=log.asked_at, note=note, policy=policy)
-            )
         return await self._move(job, partial(lifecycle.look_again, at=now, policy=policy, reason=match.reason))
-
-    def _is_not_placed(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome | None]) -> bool:
-        return (
-            self._policy.missing_means is MissingMeans.NOT_PLACED
-            and found.match.is_missing
-            and is_proven_missing(found.case.post, log, policy=self._policy)
-            and not any(_may_be_of(each, found.case.window) for each in unnamed)
-        )
 
     async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
         now = self._store.clock.now()
@@ -300,11 +252,6 @@ class Reconciler:
 class _Found:
     case: _Case
     match: Match
-
-
-def _may_be_of(summary: Outcome | None, window: Window) -> bool:
-    """Whether a parked summary may belong to a call in this window; True for an unreadable summary (None)."""
-    return summary is None or summary.started_at is None or window.holds(summary.started_at)
 
 
 def _counted(job: Job, number: int) -> Reconciled:

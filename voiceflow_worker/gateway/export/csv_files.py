@@ -67,15 +67,14 @@ def _row(cells: Sequence[str] | None, columns: Sequence[tuple[Column, int]], *, 
     if cells is None or len(cells) != width:
         return ExportRow()
     values: dict[str, Any] = {}
-    is_zoneless = False
     for column, place in columns:
         text = _text(cells[place])
         value = None if text is None else column.read(text)
         if isinstance(value, datetime) and value.tzinfo is None:
-            is_zoneless, value = True, value.replace(tzinfo=UTC)
+            value = value.replace(tzinfo=UTC)
         values[column.field] = value
     values["status"] = fold_session_status(values.get("status_text"))
-    return ExportRow(is_zoneless=is_zoneless, **values)
+    return ExportRow(**values)
 
 
 def _text(cell: str) -> str | None:

@@ -13,7 +13,6 @@ import httpx
 from anyio import to_thread
 
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError, RequestFailedError, VoiceUnavailableError
-from voiceflow_worker.gateway.answers.retry_after import read_date
 from voiceflow_worker.gateway.export.csv_files import read_rows
 from voiceflow_worker.gateway.rest.client import RestClient, Sleep
 from voiceflow_worker.model.flows.values import is_list
@@ -75,7 +74,7 @@ class LogExport:
         rows: list[ExportRow] = []
         for place, url in enumerate(job.files, 1):
             rows += await self._rows(url, what=f"download file {place} of {len(job.files)} of 8x8's log")
-        return LoggedCalls(rows=rows, since=since, until=until, asked_at=read_date(started.raw_headers))
+        return LoggedCalls(rows=rows, since=since, until=until)
 
     async def _finished(self, job_id: str) -> _Job:
         """Wait until 8x8 has finished the export, and return it. The pauses between checks grow to ten seconds."""

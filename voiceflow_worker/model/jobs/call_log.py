@@ -15,7 +15,6 @@ from decimal import Decimal
 from enum import IntEnum
 
 from voiceflow_worker.model.jobs.job import Job, Post
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.charge import Charge
@@ -33,8 +32,7 @@ class ExportRow:
     `source` and `destination` are spelled as in the log. `status` is the status of the session, and `call_status` that
     of the leg. `seconds` is the time for which the leg was connected, `billed_seconds` the billed part of it, and
     `price` the price of the leg in `currency`. `mcc` and `mnc` are codes of mobile networks. `content` is the text or
-    the file that was played. In a row with `is_zoneless`, the times were written without a zone: they are read as UTC,
-    and may be local times.
+    the file that was played. Times without a zone are read as UTC.
     """
 
     session_id: str | None = None
@@ -73,21 +71,15 @@ class ExportRow:
     tts_length: int | None = None
     mos: float | None = None
     content: str | None = None
-    is_zoneless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedCalls:
-    """The rows of the call log for a range of time, both ends included.
-
-    `asked_at` is the time of the request by the clock of 8x8, before any row was collected. It is the Date header of
-    the answer; None without this header.
-    """
+    """The rows of the call log for a range of time, both ends included."""
 
     rows: Sequence[ExportRow]
     since: datetime
     until: datetime
-    asked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,43 +268,21 @@ class SessionBook:
         judged = [(self._sessions[place], self._sessions[place].likeness(job, window)) for place in near]
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
-    def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions that may match a POST of `job` in this window, if zones or clocks were wrong.
-
-        A session whose times were written without a zone may be up to 14 hours outside the window. Any other session
-        may be up to `CLOCK_AHEAD` before it, because the clock of the machine that sent the call may have been ahead.
-        """
-        widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
-        earlier = Window(window.since - CLOCK_AHEAD, window.until)
-        return [
-            session
-            for session, _ in self.lookalikes(job, widened)
-            if any(leg.is_zoneless for leg in session.legs) or session.likeness(job, earlier) is not Likeness.OTHER
-        ]
-
-
-CLOCK_AHEAD = timedelta(hours=1)
-"""How far the clock of the machine that sent a call may have been ahead. A row that fits the numbers of the call, and
-is earlier than its window by up to this time, may be the call. The call then does not count as missing."""
-_FARTHEST = timedelta(hours=14)
-"""The largest difference between a local time and UTC (Kiribati)."""
-
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
     """Whether a row in this window could belong to this POST: it has no session, and may have been placed then.
 
-    True also for a POST that was settled as not placed, by a person or because its row was missing.
+    True also for a POST that was settled as not placed by a person.
     """
     return post.session_id is None and post.verdict not in NOBODY_CALLED and window_of(post, skew=skew).overlaps(window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The session of a POST in a log, or why none was found. If `is_missing`, no row of the log fits the POST."""
+    """The session of a POST in a log, or why none was found."""
 
     session: LoggedSession | None = None
     reason: str = ""
-    is_missing: bool = False
 
 
 def matched(
@@ -325,7 +295,7 @@ def matched(
     free = [(session, fit) for session, fit in lookalikes if session.session_id not in taken]
     unclear = sum(1 for _, fit in free if fit is not Likeness.SAME)
     if not free:
-        return Match(reason="no row found in the log of 8x8; one may come later", is_missing=True)
+        return Match(reason="no row found in the log of 8x8; one may come later")
     if unclear:
         return Match(
             reason=f"{count_of(unclear, 'session')} in the log of 8x8 might be this call, but no row proves it"
@@ -335,16 +305,3 @@ def matched(
     if rivals:
         return Match(reason=f"the session in the log of 8x8 may also belong to {', '.join(rivals)}")
     return Match(session=free[0][0])
-
-
-def is_proven_missing(post: Post, log: LoggedCalls, *, policy: CallPolicy) -> bool:
-    """Whether this POST counts as missing if the log has no row of it.
-
-    The log must cover the time in which the call could begin. It must have been requested, by the clock of 8x8, so long
-    after that time that the longest call had ended and its row was in the log.
-    """
-    if log.asked_at is None or post.session_id is not None:
-        return False
-    window = window_of(post, skew=policy.clock_skew)
-    covered = log.since <= window.since and window.until <= log.until
-    return covered and log.asked_at > window.until + policy.longest_call + policy.export_settle

@@ -25,15 +25,6 @@ Outcomes = OutcomeSource
 """The public name of `OutcomeSource`."""
 
 
-class MissingMeans(StrEnum):
-    """The meaning of a log export without a row for a call in doubt."""
-
-    NOTHING = "nothing"
-    """The row may come later, after an undocumented delay: the call stays in doubt."""
-    NOT_PLACED = "not_placed"
-    """As soon as a placed call would certainly have a row, the call counts as not placed, and is sent again."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """The policy of one queue.
@@ -59,7 +50,6 @@ class CallPolicy:
     missed_windows: int = 3
     longest_call: timedelta = timedelta(hours=1)
     export_settle: timedelta = timedelta(seconds=60)
-    missing_means: MissingMeans = MissingMeans.NOTHING
     first_look: timedelta = timedelta(minutes=1)
     longest_look: timedelta = timedelta(hours=1)
     first_backoff: timedelta = timedelta(milliseconds=500)
