@@ -98,7 +98,7 @@ class VoiceCallOperator(OneCallTask):
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             job = self._enqueue(context)
             self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
-            calls = self._calls(job.id)
+            calls = self._calls(context, job.id)
             if self._options.goal is not Goal.NOTHING and not self.deferrable:
                 return self._done(run(calls.send_and_wait))
             return self._done_or_deferred(run(calls.send))
@@ -111,13 +111,13 @@ class VoiceCallOperator(OneCallTask):
                 raise AirflowException(f"the wait for call {', '.join(event['job_ids'])} failed: {event['error']}")
             (job_id,) = event["job_ids"]
             self._take(job_id)
-            calls = self._calls(job_id)
+            calls = self._calls(context, job_id)
             run(calls.look)
             return self._done_or_deferred(run(calls.send))
 
-    def _calls(self, job_id: str) -> TaskCalls:
+    def _calls(self, context: Context, job_id: str) -> TaskCalls:
         waited = WaitedCalls(self._options, job_ids=[job_id])
-        return self._task_calls(waited, every=self.poll_interval, limit=self.wait_timeout)
+        return self._task_calls(context, waited, every=self.poll_interval, limit=self.wait_timeout)
 
     def _requested(self, context: Context) -> RequestedCall:
         settings = self.hook.settings()

@@ -19,6 +19,7 @@ from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.report_result import report_result
+from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.task_record import TaskRecord, load_record
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
 from airflow_provider.calls.waiting.task_calls import TaskCalls
@@ -135,7 +136,7 @@ class VoiceCampaignOperator(CallingTask):
         batch_id = self.batch_id or identity.batch_id()
         self._cancelling = f"batch {batch_id}", partial(_cancel, identity=identity, batch_id=batch_id)
         waited = WaitedCalls(self._options, batch_id=batch_id)
-        return self._task_calls(waited, every=self.poll_interval, limit=self.wait_timeout)
+        return self._task_calls(context, waited, every=self.poll_interval, limit=self.wait_timeout)
 
     def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
         state = self._checked_state(context)
@@ -150,6 +151,7 @@ class VoiceCampaignOperator(CallingTask):
 
         async def enqueued() -> EnqueuedRows:
             async with self.hook.opened_queue() as queue:
+                await SentPosts(context).require_known(queue, retention=self.hook.settings().retention)
                 return await enqueue_rows(
                     queue,
                     given,

@@ -13,6 +13,7 @@ from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.event_loop import run, run_in_thread
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
 from airflow_provider.calls.single.request import RequestedCall
 from airflow_provider.calls.store_check import require_lasting_store
@@ -134,8 +135,9 @@ class CallingTask(VoiceTask):
         self._stop.check()
         store_link(context, ui_url=self.hook.ui_url(), **subject)
 
-    def _task_calls(self, waited: WaitedCalls, *, every: float, limit: timedelta | None) -> TaskCalls:
-        return TaskCalls(hook=self.hook, calls=waited, every=every, limit=limit, stop=self._stop)
+    def _task_calls(self, context: Context, waited: WaitedCalls, *, every: float, limit: timedelta | None) -> TaskCalls:
+        posts = SentPosts(context)
+        return TaskCalls(hook=self.hook, calls=waited, every=every, limit=limit, stop=self._stop, posts=posts)
 
 
 class OneCallTask(CallingTask):
@@ -164,6 +166,7 @@ class OneCallTask(CallingTask):
 
         async def enqueued() -> Job:
             async with self.hook.opened_queue() as queue:
+                await SentPosts(context).require_known(queue, retention=self.hook.settings().retention)
                 return await enqueueing(queue)
 
         job = run(enqueued)

@@ -76,7 +76,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             job_id = self._job_id or self._enqueue(context).id
             waited = WaitedCalls(self._options, job_ids=[job_id])
-            calls = self._task_calls(waited, every=self.poke_interval, limit=None)
+            calls = self._task_calls(context, waited, every=self.poke_interval, limit=None)
             run(calls.send)
             (job,) = run(calls.look).jobs
             return self._judged(job)

@@ -234,6 +234,36 @@ def test_airflows_task_state_knows_the_call_that_a_lost_store_forgot(
     assert posts_to(on, "+6587660013") == 0
 
 
+def test_a_store_that_was_set_back_to_before_the_post_calls_nobody_again(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'calls.db'}")
+    state = TaskState()
+    call("+6587660016", send="worker", wait_for=None).execute(context("restored", task_state_store=state))
+    older = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    call("+6587660016", wait_for="accepted").execute(context("restored", task_state_store=state))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for path, content in older.items():
+        path.write_bytes(content)
+    with pytest.raises(AirflowFailException, match="restored from an older copy"):
+        call("+6587660016", wait_for="accepted").execute(context("restored", task_state_store=state))
+    assert posts_to(on, "+6587660016") == 1
+
+
+def test_a_post_that_airflow_does_not_note_does_not_leave(on: Stage) -> None:
+    class Away(TaskState):
+        def set(self, key: str, value: Any, *, retention: object = None) -> None:  # noqa: ARG002 (Airflow's)
+            raise ConnectionError("the API server is away")
+
+    with pytest.raises(AirflowException, match="task state cannot be written") as raised:
+        call("+6587660017").execute(context("unnoted", task_state_store=Away()))
+    assert not isinstance(raised.value, AirflowFailException), "a retry goes on"
+    assert posts_to(on, "+6587660017") == 0
+    assert call("+6587660017", wait_for="accepted").execute(context("unnoted", task_state_store=TaskState()))
+    assert posts_to(on, "+6587660017") == 1
+
+
 def test_a_call_that_nobody_answers_for_a_while_ends_the_wait_and_not_the_call(on: Stage) -> None:
     on.order("script", {"destination": "+6587660014", "outcome": "COMPLETED", "talk_seconds": 300})
     with pytest.raises(AirflowException, match="It goes on without this task") as raised:

@@ -189,3 +189,20 @@ def test_a_lost_store_is_noticed(on: Stage, monkeypatch: pytest.MonkeyPatch, tmp
     connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
     with pytest.raises(AirflowFailException, match="does not have it"):
         campaign(rows=rows(15)).execute(context("lost", task_state_store=state))
+
+
+def test_a_campaign_whose_store_was_set_back_to_before_its_posts_calls_nobody_again(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'calls.db'}")
+    state = TaskState()
+    campaign(rows=rows(80, 81), send="worker", wait_for=None).execute(context("restored", task_state_store=state))
+    older = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    campaign(rows=rows(80, 81), wait_for="accepted").execute(context("restored", task_state_store=state))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for path, content in older.items():
+        path.write_bytes(content)
+    with pytest.raises(AirflowFailException, match="restored from an older copy"):
+        campaign(rows=rows(80, 81), wait_for="accepted").execute(context("restored", task_state_store=state))
+    assert called(on, 80, 81) == [1, 1]

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.waiting.polling import StopFlag, WaitedTooLongError, poll, require_open, sweep, swept
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.worker import sending
@@ -34,6 +35,7 @@ class TaskCalls:
     every: float
     limit: timedelta | None
     stop: StopFlag
+    posts: SentPosts
 
     async def send(self) -> WaitStatus:
         """Send due calls for at most `SENT_WITHIN`, if this task sends calls. Return the status of all calls."""
@@ -79,7 +81,9 @@ class TaskCalls:
             if not sends and status.overdue:
                 await sweep(queue, policy=self.hook.settings().policy())
 
-        async with sending(self.hook, queue, batch_id=batch_id, stop=self.stop, sends=sends):
+        if sends:
+            await self.posts.require_known(queue, retention=self.hook.settings().retention)
+        async with sending(self.hook, queue, batch_id=batch_id, stop=self.stop, sends=sends, posts=self.posts):
             return await poll(
                 queue,
                 partial(self.calls.status, queue),

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow_provider.calls.sent_posts import NotingVoice, SentPosts
 from airflow_provider.calls.waiting.polling import StopFlag
 from voiceflow_worker import Worker, WorkerOptions
 
@@ -19,17 +20,25 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def sending(
-    hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None, stop: StopFlag, sends: bool
+    hook: VoiceFlowHook,
+    queue: CallQueue,
+    *,
+    batch_id: str | None,
+    stop: StopFlag,
+    sends: bool,
+    posts: SentPosts | None = None,
 ) -> AsyncGenerator[None]:
     """Run a worker for one batch during the block, if the task sends its own calls (`sends`).
 
-    At the end of the block, the worker finishes the calls in flight. If the worker fails, `stop` gets its error.
+    At the end of the block, the worker finishes the calls in flight. If the worker fails, `stop` gets its error. The
+    POSTs are noted in `posts` before they leave.
     """
     if not sends:
         yield
         return
     async with hook.get_client() as voice:
-        worker = await worker_for(queue, voice, hook.settings(), batch_id=batch_id)
+        gateway = voice if posts is None else posts.noted_by(voice, queue, stop)
+        worker = await worker_for(queue, gateway, voice, hook.settings(), batch_id=batch_id)
         # Not a task group, which would wrap the errors of the block.
         running = asyncio.create_task(worker.run())
 
@@ -50,8 +59,17 @@ async def sending(
             raise stop.failure
 
 
-async def worker_for(queue: CallQueue, voice: VoiceClient, settings: Settings, *, batch_id: str | None) -> Worker:
-    """Return a worker for one batch. It sweeps the whole queue, and looks for calls in doubt in the log of 8x8.
+async def worker_for(
+    queue: CallQueue,
+    gateway: VoiceClient | NotingVoice,
+    voice: VoiceClient,
+    settings: Settings,
+    *,
+    batch_id: str | None,
+) -> Worker:
+    """Return a worker for one batch, which sends by `gateway`.
+
+    It sweeps the whole queue, and looks for calls in doubt in the log of 8x8.
 
     The connection may set a rate, a burst and a limit of open calls. What it does not set stays as it is in the queue,
     because a short task must not change the rate of permanent workers.
@@ -67,7 +85,7 @@ async def worker_for(queue: CallQueue, voice: VoiceClient, settings: Settings, *
             options = replace(options, max_active=limits.max_active)
     return Worker(
         queue.store,
-        voice,
+        gateway,
         queue=queue.name,
         rate=rate,
         concurrency=settings.concurrency,
