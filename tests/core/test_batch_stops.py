@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job
@@ -206,6 +207,19 @@ async def test_an_idle_batch_is_looked_at_again_when_it_has_new_calls(
     await engine.enqueue(number(99), batch_id="march")
     clock.advance(timedelta(seconds=batch_stops.IDLE))
     assert await hold(engine) is not None
+
+
+async def test_rules_are_read_every_few_seconds_and_not_at_each_look(
+    any_store: Store, stops: BatchStops, clock: ManualClock
+) -> None:
+    """They are kept for 400 days, and each worker looks every second."""
+    await stops.put("march", FIFTY)
+    store = FaultyStore(any_store)
+    worker = BatchStops(store, "default")
+    for _ in range(10):
+        await worker.look()
+        clock.advance(timedelta(seconds=1))
+    assert store.made["records.scan"] == 2
 
 
 @pytest.mark.parametrize("text", ["5", "5%", "5/200", "0%/200", "101%/200", "5%/0", "%/200", "five%/200"])

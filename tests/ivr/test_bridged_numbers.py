@@ -145,9 +145,10 @@ async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(store: 
     assert await store.records.scan(BESIDE, now=store.clock.now()) == []
 
 
-async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store) -> None:
+@pytest.mark.parametrize("written", [DESK, DESK.removeprefix("+")])
+async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store, written: str) -> None:
     menu = put_through()
-    receiver = Receiver.of(store, menu, policy=CallPolicy(shared_numbers=frozenset({DESK})))
+    receiver = Receiver.of(store, menu, policy=CallPolicy(shared_numbers=frozenset({written})))
     assert (await pressed_1(store, menu, receiver)).connected_to == DESK
     assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {}
 

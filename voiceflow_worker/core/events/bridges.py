@@ -11,7 +11,7 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
+from voiceflow_worker.model.numbers.spellings import spellings
 
 
 class Bridges:
@@ -31,7 +31,6 @@ class Bridges:
         self._policy = policy
         self._locks = NumberLocks(store.records, policy)
         self._suppression = SuppressionList(store)
-        self._shared = all_spellings(policy.shared_numbers).keys()
 
     async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
         """Lock these numbers until the call ends. Returns None if they may be called, else the reason as a clause.
@@ -42,7 +41,7 @@ class Bridges:
         for number in numbers:
             if number in listed:
                 return listed[number].in_words_of(number)
-        wanted = [number for number in all_spellings(numbers) if number not in self._shared]
+        wanted = self._locks.of_second_parties(numbers)
         if not wanted:
             return None
         owner, lasts = self._owner(line, session_id)

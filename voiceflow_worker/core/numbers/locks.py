@@ -90,7 +90,7 @@ class NumberLocks:
         # Not durably: the journal entry of the POST makes its locks durable. A worker that stood still must not shorten
         # the locks of a later lease of the same job, so the later end stays.
         reads = then_read or {}
-        reads_late = any(self._locked_second(job.parties[1:]) for job in jobs)
+        reads_late = any(self.of_second_parties(job.parties[1:]) for job in jobs)
         claimed = await self._claims.claim(
             NAMESPACE, wanted, expires_at=self._first_end(now), now=now, then_read={} if reads_late else reads
         )
@@ -168,7 +168,7 @@ class NumberLocks:
     async def _release_leased(self, jobs: Sequence[tuple[Job, datetime]]) -> None:
         held: dict[datetime, list[tuple[str, str]]] = {}
         for job, locked_at in jobs:
-            seconds = self._locked_second(job.parties[1:])
+            seconds = self.of_second_parties(job.parties[1:])
             for number in self._numbers(job):
                 end = self._second_end(locked_at) if number in seconds else self._first_end(locked_at)
                 held.setdefault(end, []).append((number, _next(job)))
@@ -201,9 +201,10 @@ class NumberLocks:
         destination, *others = job.parties
         if not others:
             return sorted(spellings(destination))
-        return sorted({*spellings(destination), *self._locked_second(others)})
+        return sorted({*spellings(destination), *self.of_second_parties(others)})
 
-    def _locked_second(self, numbers: Iterable[str]) -> list[str]:
+    def of_second_parties(self, numbers: Iterable[str]) -> list[str]:
+        """The numbers to lock for these second parties: all their spellings, without shared numbers."""
         return [number for number in all_spellings(numbers) if number not in self._shared]
 
     async def _taken_over(
@@ -228,7 +229,7 @@ class NumberLocks:
         Returns the jobs that have lost a lock meanwhile, each with the number of that lock. A lock is lost if a worker
         that had leased the job earlier has released it.
         """
-        seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
+        seconds = {number: _next(job) for job in jobs for number in self.of_second_parties(job.parties[1:])}
         standing = await self._put(seconds, now=now, ends_at=self._second_end(now))
         lost = {owner: number for number, owner in seconds.items() if standing[number] != owner}
         return [(job, lost[_next(job)]) for job in jobs if _next(job) in lost]

@@ -14,6 +14,8 @@ from voiceflow_worker.model.jobs.stop_rules import Measured, StopRules, why_stop
 
 RULES, MEASURED = "batch-stops", "batch-measured"
 KEPT = timedelta(days=400)
+READ_EVERY = 5.0
+"""Seconds until the rules of all batches are read again. The first calls of a new batch ring for longer."""
 IDLE = 30.0
 """Seconds until a batch that has nothing to send is checked again."""
 STOPPED = "stopped itself: "
@@ -37,6 +39,8 @@ class BatchStops:
         self._queue = queue
         self._rules = json_records(store, RULES, StopRules, keep_for=KEPT)
         self._measured = json_records(store, MEASURED, Measured, keep_for=KEPT)
+        self._known: dict[str, StopRules] = {}
+        self._read_again = 0.0
         self._idle: dict[str, float] = {}
 
     async def put(self, batch_id: str, rules: StopRules) -> None:
@@ -55,10 +59,14 @@ class BatchStops:
     async def look(self) -> None:
         """Hold the batches that have reached a limit and have calls to send."""
         now = self._store.clock.monotonic()
+        if now >= self._read_again:
+            found = await self._rules.all(prefix=self._prefix)
+            self._known = {key: rules for key, rules in found if rules is not None}
+            self._read_again = now + READ_EVERY
         ruled = [
             (key.removeprefix(self._prefix), rules)
-            for key, rules in await self._rules.all(prefix=self._prefix)
-            if rules is not None and self._idle.get(key, now) <= now
+            for key, rules in self._known.items()
+            if self._idle.get(key, now) <= now
         ]
         if not ruled:
             return
