@@ -11,12 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore
 from tests.support.flows import flow, number
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import Answer, ScriptedVoice, created, refused
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.settling.refusals import BatchLimits, RefusalRuns
+from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, BatchLimits, Noted, RefusalRuns
+from voiceflow_worker.core.settling.settle import Answered
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.status import SessionStatus, api_code
@@ -105,12 +107,12 @@ async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, ba
     [job] = await queue.find()
     here, gone = RefusalRuns(store), RefusalRuns(store)
     for each in [here] * 4 + [gone] * 5:
-        await each.refused(job, NO_VOICE, message="")
+        await each.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
     await queue.resume(batch_id=batch_id)
     for _ in range(9):
-        await here.refused(job, NO_VOICE, message="")
+        await here.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
     assert list(await store.control.gates("default")) == []
-    await here.refused(job, NO_VOICE, message="")
+    await here.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
     [gate] = await store.control.gates("default")
     assert gate.reason.startswith("10 calls in a row")
 
@@ -120,10 +122,10 @@ async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(stor
     [job] = await queue.find()
     runs = RefusalRuns(store)
     for _ in range(9):
-        await runs.refused(job, NO_VOICE, message="")
+        await runs.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
     for other in ("peopl", "people2", None):
         await queue.resume(batch_id=other)
-    await runs.refused(job, NO_VOICE, message="")
+    await runs.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
     assert len(await store.control.gates("default")) == 1
 
 
@@ -135,6 +137,21 @@ async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
     await drained(store, voice, concurrency=1)
     assert await count(queue) == {"failed": 54, "accepted": 6}
     assert list(await store.control.gates("default")) == []
+
+
+async def test_refusals_that_are_settled_together_are_counted_together(store: Store) -> None:
+    """Other verdicts wait for the trips to the store."""
+    await enqueued(store, 9)
+    faulty = FaultyStore(store)
+    engine = Engine(faulty, ScriptedVoice(), policy=NO_WEBHOOKS)
+    jobs = [job for flight in await engine.prepare() if (job := await engine.journal_of(flight)) is not None]
+    made = faulty.made.copy()
+    verdict = refused(NO_VOICE)
+    await engine.settler.verdicts([Answered(job, 1, verdict, store.clock.now()) for job in jobs])
+    trips = faulty.made - made
+    assert trips["jobs.commit"] == 1
+    assert trips["records.scan"] == 1
+    assert [text for _, text in await store.records.scan(RUNS, now=store.clock.now())] == ["9"]
 
 
 async def test_what_blames_the_row_holds_nothing(store: Store) -> None:

@@ -6,7 +6,7 @@ of 50,000 rows would fail row by row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -68,6 +68,15 @@ def _default_limit(key: str, _: Exception) -> _Limit:
     return _Limit()
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The answer to a call: the code with which it was refused, and 8x8's words; `code` None if it was taken."""
+
+    job: Job
+    code: int | None = None
+    message: str = ""
+
+
 class RefusalRuns:
     """Counts consecutive refusals by batch and code, over all processes, and holds a batch at its limit.
 
@@ -84,13 +93,32 @@ class RefusalRuns:
         self._ours: set[str] = set()
         self._one_at_a_time = anyio.Lock()
 
-    async def refused(self, job: Job, code: int, *, message: str) -> None:
-        """Count a refusal of this call with this code; if the store fails, the refusal is not counted."""
+    async def note(self, answers: Sequence[Noted], *, codes: Collection[int]) -> None:
+        """Count the refusals among these answers, which came in this order. A call that was taken ends its runs.
+
+        `codes` are the codes that are counted. If the store fails, the refusals are not counted.
+        """
+        runs: dict[str, list[Noted]] = {}
+        over: set[str] = set()
+        for each in answers:
+            if each.code is not None:
+                runs.setdefault(_prefix(each.job.queue, each.job.batch_id, each.code), []).append(each)
+            elif runs or self._ours:
+                ended = {_prefix(each.job.queue, each.job.batch_id, code) for code in codes}
+                runs = {prefix: run for prefix, run in runs.items() if prefix not in ended}
+                over |= {ours for prefix in ended if (ours := prefix + self._me) in self._ours}
+        if not over and not runs:
+            return
         try:
             async with self._one_at_a_time:
-                await self._count(job, code, message=message)
+                if over:
+                    await self._runs.remove(over)
+                    self._ours -= over
+                for prefix, run in runs.items():
+                    await self._count(prefix, run)
         except StoreError as error:
-            _log.warning("a refusal was not counted: the store failed", job=job.id, code=code, error=str(error))
+            jobs = [each.job.id for each in answers if each.code is not None]
+            _log.warning("refusals were not counted: the store failed", jobs=jobs, error=str(error))
 
     async def forget(self, queue: str, batch_id: str | None) -> None:
         """Reset the counts of refusals of a batch, or of calls without a batch, in all processes. Raises StoreError."""
@@ -98,33 +126,20 @@ class RefusalRuns:
             runs = await self._runs.all(prefix=_prefix(queue, batch_id, code))
             await self._runs.remove(key for key, _ in runs)
 
-    async def taken(self, job: Job, codes: Iterable[int]) -> None:
-        """End this process's runs of refusals with these codes, because this call was not refused with any of them."""
-        if not self._ours:
-            return
-        over = {key for code in codes if (key := _prefix(job.queue, job.batch_id, code) + self._me) in self._ours}
-        if not over:
-            return
-        try:
-            await self._runs.remove(over)
-        except StoreError as error:
-            _log.warning("the count of refusals in a row was not reset: the store failed", job=job.id, error=str(error))
-        else:
-            self._ours -= over
-
-    async def _count(self, job: Job, code: int, *, message: str) -> None:
+    async def _count(self, prefix: str, run: Sequence[Noted]) -> None:
+        job, code = run[-1].job, run[-1].code
         limit = await self._limits.stop_after_refused(job.queue, job.batch_id)
-        if limit <= 0:
+        if limit <= 0 or code is None:
             return
-        prefix = _prefix(job.queue, job.batch_id, code)
         ours = prefix + self._me
-        runs = {key: run or 0 for key, run in await self._runs.page(prefix=prefix)}
-        runs[ours] = runs.get(ours, 0) + 1
+        before = (await self._runs.get([ours])).get(ours) or 0
+        self._ours.add(ours)
+        await self._runs.put({ours: before + len(run)})
+        # Read after the write: of several processes that count at once, the last sees the runs of all.
+        runs = {key: length or 0 for key, length in await self._runs.page(prefix=prefix)}
         if sum(runs.values()) < limit:
-            self._ours.add(ours)
-            await self._runs.put({ours: runs[ours]})
             return
-        reason = _reason(job, code, count=limit, message=message)
+        reason = _reason(job, code, count=limit, message=run[-1].message)
         gate = Gate.of(job.queue, job.batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
         await self._store.control.gate(gate)
         _log.error(

@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Change, Changes
-from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
+from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
@@ -108,6 +108,7 @@ class Settler:
         ]
         settled: list[Job | BaseException] = []
         repeated: list[Job] = []
+        noted: list[Noted] = []
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):
             if isinstance(changed, BaseException):
                 settled.append(changed)
@@ -116,11 +117,12 @@ class Settler:
             verdict = each.verdict
             is_news = changed.new is not changed.old
             if verdict.kind is VerdictKind.CREATED:
-                await self._refusals.taken(changed.new, ANSWER_CODES)
+                noted.append(Noted(changed.new))
             elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
-                await self._refusals.refused(changed.new, verdict.code, message=verdict.message)
+                noted.append(Noted(changed.new, verdict.code, verdict.message))
             elif not is_news:
                 repeated.append(changed.new)
+        await self._refusals.note(noted, codes=ANSWER_CODES)
         await self._changes.release_again(repeated)
         return settled
 
@@ -240,10 +242,8 @@ class Settler:
         if changed.new is changed.old:
             await self._changes.release_again([changed.new])
             return SummaryResult.REPEATED
-        if outcome.code in SUMMARY_CODES:
-            await self._refusals.refused(changed.new, outcome.code, message=outcome.message or "")
-        else:
-            await self._refusals.taken(changed.new, SUMMARY_CODES)
+        code = outcome.code if outcome.code in SUMMARY_CODES else None
+        await self._refusals.note([Noted(changed.new, code, outcome.message or "")], codes=SUMMARY_CODES)
         return SummaryResult.SETTLED
 
     async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
