@@ -150,7 +150,9 @@ class VoiceFlowHook(BaseHook):
             webhooks = await voice.webhooks()
         async with self.opened_queue() as queue:
             total = (await queue.status()).total
-            webhook = "" if webhooks else "; no webhook is registered (`voiceflow serve --register URL` registers one)"
+            told = any(each.type == "VSS" and each.enabled for each in webhooks)
+            remedy = "`voiceflow serve --register URL` registers one"
+            webhook = "" if told else f"; no webhook receives session summaries ({remedy})"
             return (
                 f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}{webhook}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from airflow_provider.hooks.voice import VoiceFlowHook
 from tests.support.processes import running
-from voiceflow_worker import SettingsError, UnknownBackendError, VoiceflowError
+from voiceflow_worker import SettingsError, UnknownBackendError, VoiceflowError, WebhookType
 
 KEY = "a-key-that-nobody-may-see"
 Connect = Callable[..., None]
@@ -124,6 +125,21 @@ def test_a_good_connection_is_reported_and_nobody_is_called(connect: Connect, sa
     good, message = VoiceFlowHook().test_connection()
     assert good, message
     assert "8x8 accepts the API key" in message
+
+
+def test_an_account_that_sends_no_summaries_is_reported(connect: Connect, sandbox: str, tmp_path: Path) -> None:
+    extra = {"sub_account": "summaries", "store": f"sqlite:///{tmp_path / 'calls.db'}"}
+    connect(host=sandbox, password=KEY, extra=extra)
+    hook = VoiceFlowHook()
+
+    async def register(kind: WebhookType) -> None:
+        async with hook.get_client() as voice:
+            await voice.register_webhook(kind, "https://calls.example.com")
+
+    asyncio.run(register(WebhookType.CALL_ACTION))
+    assert "no webhook receives session summaries" in hook.test_connection()[1]
+    asyncio.run(register(WebhookType.SESSION_SUMMARY))
+    assert "no webhook" not in hook.test_connection()[1]
 
 
 def test_a_bad_key_is_reported(connect: Connect, sandbox: str) -> None:

@@ -45,6 +45,7 @@ from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks import receiver_app
+from voiceflow_worker.webhooks.pages.rendering import _compiled
 from voiceflow_worker.webhooks.pages.routes import calls
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageRole, PageSessions
 from voiceflow_worker.webhooks.pages.site import Pages
@@ -896,6 +897,11 @@ async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_p
 
 
 @pytest.mark.beside
+def test_a_duration_on_a_page_is_not_broken_over_two_lines() -> None:
+    shown = _compiled("1").from_string("{{ length|span }}").render(length=timedelta(minutes=6, seconds=7))
+    assert shown.split("\u00a0") == ["6", "min", "7", "s"]
+
+
 def test_a_receiver_without_pages_loads_no_templates() -> None:
     code = (
         "import sys, anyio\n"
