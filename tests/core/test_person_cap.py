@@ -53,7 +53,9 @@ async def called(engine: Engine, destination: str = ANA, *, batch_id: str | None
     job = await engine.enqueue(destination, batch_id=batch_id)
     await engine.send()
     await engine.summarise(job, S.NO_ANSWER)
-    return await engine.queue.get(job.id)
+    job = await engine.queue.get(job.id)
+    assert job.state is JobState.UNREACHED
+    return job
 
 
 async def doubted(engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> Job:
@@ -151,6 +153,23 @@ async def test_a_call_whose_validity_ends_first_expires(engine: Engine, clock: M
     clock.advance(HOUR)
     await engine.sweeper.sweep()
     assert (await engine.queue.get(job.id)).state is JobState.EXPIRED
+
+
+async def test_a_refused_call_whose_worker_was_killed_before_it_freed_the_place_keeps_nobody_waiting(
+    any_store: Store, engine: Engine, clock: ManualClock
+) -> None:
+    """The verdict is stored, so no later evidence frees the place."""
+    await called(engine)
+    failed = await engine.enqueue(ANA)
+    dying = FaultyStore(any_store)
+    [begun] = await engine.journal()
+    dying.lose(Loss.BEFORE, "records.delete", when=lambda call: call.arguments[0] == PLACES)
+    with pytest.raises(StoreUnavailableError):
+        await Engine(dying, ScriptedVoice(), policy=TWICE_A_DAY).settler.verdict(begun, 1, refused(-1009))
+    assert await engine.state(failed) == "failed"
+    clock.advance(HOUR)  # the lock on the number ends
+    await called(engine)
+    await waits(engine, await engine.enqueue(ANA))
 
 
 @pytest.mark.parametrize("verdict", [not_sent(), refused(-1009)], ids=["not sent", "refused"])

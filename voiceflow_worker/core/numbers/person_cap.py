@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.ports import Move, Records
+from voiceflow_worker.core.ports import Jobs, Move, Records
 from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.reading import read_each
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.jobs.person_limit import MOST_ATTEMPTS
@@ -26,13 +27,15 @@ class PersonCaps:
     It expires one span after the answer of 8x8, or, without an answer, one span after the last moment at which the
     phone can ring. A place is taken in one step of the store, so two workers never take the same place. A call in doubt
     keeps its place. A place is freed if its POST provably reached nobody, or was never begun. A place that a killed
-    worker left behind is replaced at the next lease of the job, or expires.
+    worker left behind is replaced at the next lease of the job, freed when a call finds no place and the job in `jobs`
+    shows that the POST reached nobody, or expires.
 
     A person is a destination in any spelling. Second parties of a bridge have no places.
     """
 
-    def __init__(self, records: Records, policy: CallPolicy) -> None:
+    def __init__(self, records: Records, policy: CallPolicy, *, jobs: Jobs | None = None) -> None:
         self._records = records
+        self._jobs = jobs
         self._policy = policy
 
     @property
@@ -54,6 +57,8 @@ class PersonCaps:
                 {key: value for job in left for key, value in held[job.id].items() if _is_free(job, value, now)}
             )
             wishes: list[tuple[Job, str, str]] = []
+            full: list[tuple[Job, datetime]] = []
+            taking: dict[str, str] = {}
             for job in left:
                 standing = {key: value for key, value in held[job.id].items() if not _is_free(job, value, now)}
                 wanted_value = _next_value(job, now)
@@ -61,7 +66,8 @@ class PersonCaps:
                 if own is None and len(standing) >= limit.attempts:
                     begun = sorted(map(_begun, standing.values()))
                     until = begun[len(standing) - limit.attempts] + limit.span
-                    over.append((job, until if until > now else now + LOOK_AGAIN))
+                    full.append((job, until if until > now else now + LOOK_AGAIN))
+                    taking.update(standing)
                     continue
                 key = next(key for key in _places(job) if key not in standing)
                 wishes.append((job, *(own or (key, wanted_value))))
@@ -69,7 +75,28 @@ class PersonCaps:
             ends = now + self._policy.submit_window + limit.span
             taken = await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now)
             left = [job for job, key, value in wishes if taken[key] != value]  # another worker was first
+            if full and await self._freed_left_behind(taking, now=now):
+                left += [job for job, _ in full]
+            else:
+                over += full
         return over
+
+    async def _freed_left_behind(self, places: Mapping[str, str], *, now: datetime) -> bool:
+        """Free those of these places whose POST reached nobody; returns whether there was one.
+
+        The process that stored this was killed before it freed the place.
+        """
+        owners = {key: owner for key, value in places.items() if (owner := job_of(_owner(value))) is not None}
+        ids = list({job_id for job_id, _ in owners.values()})
+        jobs = {} if self._jobs is None else (await read_each(self._jobs, ids)).jobs
+        posts = {key: jobs[job_id].post(number) for key, (job_id, number) in owners.items() if job_id in jobs}
+        gone = {key: places[key] for key, post in posts.items() if post is not None and not post.may_have_rung}
+        if not gone or self._jobs is None:
+            return False
+        await self._delete(gone)
+        # Evidence that was stored since the read may show that one of them rang after all.
+        await self.restore(list((await read_each(self._jobs, ids)).jobs.values()), now=now)
+        return True
 
     async def free_unsent(self, jobs: Sequence[tuple[Job, datetime]], *, now: datetime) -> None:
         """Free the places of leased jobs whose next POST was not begun. Each job has the time of its reservation."""

@@ -99,7 +99,7 @@ class Submitter:
         settler = Settler(store, policy, changes=changes)
         self._verdicts = UnsettledVerdicts(store.clock, settler, holds=holds, guard=guard, on_settled=on_settled)
         self._numbers = NumberLocks(store.records, policy)
-        self._caps = PersonCaps(store.records, policy)
+        self._caps = PersonCaps(store.records, policy, jobs=store.jobs)
         self._suppression = SuppressionList(store)
         self._on_verdict = on_verdict
         self._voices = VoiceCheck(voices)
