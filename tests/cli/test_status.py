@@ -22,7 +22,6 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "waiting_is_exact": True,
         "receiver": False,
         "doubts": 0,
-        "lost": 0,
         "numbers": [],
         "total": 2,
     }

@@ -54,7 +54,3 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     for number in found.odd_numbers:
         advice = "renew it with 8x8" if number.is_usable else "use another source for new calls"
         output.say(f"{number.in_words()}: {advice}")
-    if found.lost.total:
-        from voiceflow_worker.core.guard.lost_jobs import in_words
-
-        output.say(f"dropped by the store: {in_words(found.lost)}; see `voiceflow doctor`")

@@ -51,7 +51,6 @@ def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
     odd = Gauge("voiceflow_number_not_active", meaning, ["number", "status"], registry=registry)
     for each in found.odd_numbers:
         odd.labels(each.number, each.status).set(1)
-    gauge("lost_jobs", "Calls that the store has dropped although nobody deleted them.", found.lost.total)
     if found.limits is not None and found.limits.rate is not None:
         gauge("limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", found.limits.rate)
     return generate_latest(registry)

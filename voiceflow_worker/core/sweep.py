@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.guard.journal_check import remember_pruned
-from voiceflow_worker.core.guard.lost_jobs import LossWatch
 from voiceflow_worker.core.outcomes.outbox import forgotten_before
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settling.batch_stops import BatchStops
@@ -77,7 +76,6 @@ class Sweeper:
         self._log_patience = log_patience
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
-        self._losses = LossWatch(store, queue)
         self._stops = BatchStops(store, queue)
         self._parked_page = ""
 
@@ -91,7 +89,6 @@ class Sweeper:
             swept += await self._sweep_pages(one)
             if not one.again:
                 break
-        await self._losses.look()
         return swept
 
     async def end_cancelled(self) -> int:

@@ -1,22 +1,17 @@
-"""A server that drops single keys (eviction): what is left of a job in the indexes stops nobody, and is told."""
+"""A server that drops single keys (eviction): what is left of a job in the indexes stops nobody."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job
-from voiceflow_worker.core.guard.lost_jobs import Losses, in_words, read_losses
-from voiceflow_worker.core.overview.status import read_status
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
@@ -48,9 +43,6 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
         await store.jobs.enqueue(jobs, now=NOW)
         drop(redis_server, jobs[0], jobs[1], jobs[4])
         assert await lease(store) == [jobs[2].id, jobs[3].id, jobs[5].id]
-        assert await read_losses(store, QUEUE) == Losses(
-            counts={JobState.QUEUED: 3}, jobs={jobs[number].id: JobState.QUEUED for number in (0, 1, 4)}
-        )
         assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 0
         assert (await store.jobs.count(QUEUE, batch_id="b"))[JobState.QUEUED] == 0
 
@@ -76,7 +68,6 @@ async def test_a_listing_leaves_lost_jobs_out_and_removes_them(redis_server: Red
         await store.jobs.enqueue(jobs, now=NOW)
         drop(redis_server, *jobs[:3])
         assert [job.id for job in await store.jobs.find(query)] == [jobs[3].id, jobs[4].id]
-        assert (await read_losses(store, QUEUE)).counts == {JobState.QUEUED: 3}
         assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 2
 
 
@@ -88,19 +79,16 @@ async def test_what_is_left_of_a_job_goes_bit_by_bit(redis_server: RedisServer) 
         await lease(store)
         await store.jobs.find(Query(queue=QUEUE, destination=job.destination))
         assert entries(redis_server, job) == []
-        assert (await read_losses(store, QUEUE)).total == 1
 
 
-async def test_commit_and_delete_of_a_lost_job_are_refused_and_told(redis_server: RedisServer) -> None:
+async def test_commit_and_delete_of_a_lost_job_are_refused(redis_server: RedisServer) -> None:
     jobs = [sample_job(1), sample_job(2)]
     async with open_store(redis_server.url) as store:
         await store.jobs.enqueue(jobs, now=NOW)
         drop(redis_server, *jobs)
         assert await store.jobs.commit([moved(jobs[0], state=JobState.LEASED)]) == [False]
         assert await store.jobs.delete([jobs[1]], keep_keys_until=NOW) == [False]
-        assert (await read_losses(store, QUEUE)).total == 2
         assert await store.jobs.get([jobs[0].id, "default.nobody"]) == {}
-        assert (await read_losses(store, QUEUE)).total == 2
 
 
 async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> None:
@@ -114,35 +102,3 @@ async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> Non
         assert (owners["k"].job_id, owners["k"].state) == (job.id, JobState.IN_DOUBT)
         with pytest.raises(KeyConflictError, match=job.id):
             await store.jobs.enqueue([sample_job(2, unique_key="k")], now=NOW)
-
-
-async def test_the_sweep_tells_what_was_lost_and_loudly_what_was_under_way(redis_server: RedisServer) -> None:
-    jobs = [sample_job(number) for number in (1, 2, 3)]
-    async with open_store(redis_server.url, clock=ManualClock(NOW)) as store:
-        await store.jobs.enqueue(jobs, now=NOW)
-        await store.jobs.commit([moved(jobs[1], state=JobState.SENDING), moved(jobs[2], state=JobState.SUBMITTED)])
-        drop(redis_server, *jobs)
-        await lease(store)
-        sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy())
-        with capture_logs() as logs:
-            await sweeper.sweep()
-            await sweeper.sweep()
-        warning, error = logs
-        assert (warning["log_level"], warning["jobs"]) == ("warning", 3)
-        assert all(job.id in warning["lost"] for job in jobs)
-        assert (error["log_level"], error["jobs"]) == ("error", 2)
-        assert set(error["ids"]) == {jobs[1].id, jobs[2].id}
-        found = await read_losses(store, QUEUE)
-        assert (found.total, found.under_way) == (3, 2)
-        assert in_words(found).startswith("1 ")
-        assert (await read_status(store, QUEUE)).lost.total == 3
-
-
-async def test_more_losses_than_can_be_named_are_counted(redis_server: RedisServer) -> None:
-    jobs = [sample_job(number) for number in range(1500)]
-    async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue(jobs, now=NOW)
-        drop(redis_server, *jobs[:1400])
-        assert len(await lease(store, 200)) == 100
-        found = await read_losses(store, QUEUE)
-        assert (found.total, len(found.jobs)) == (1400, 1000)

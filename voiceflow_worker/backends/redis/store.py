@@ -20,10 +20,9 @@ from voiceflow_worker.backends.redis.control import RedisControl
 from voiceflow_worker.backends.redis.jobs import RedisJobs
 from voiceflow_worker.backends.redis.records import RedisRecords
 from voiceflow_worker.backends.redis.registers import Registers
-from voiceflow_worker.core.guard.lost_jobs import Losses
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +47,6 @@ class RedisStore:
         found: Packing | None = await self.link.ask(packing_of)
         return found
 
-    async def losses(self, queue: str) -> Losses:
-        """The jobs of a queue that the server has lost, as far as scripts have found them by their index entries."""
-        counts, jobs = await self.link.run("losses", self.keys.queue(queue))
-        return Losses(
-            counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},
-            jobs={job_id: _state(state) for job_id, state in zip(jobs[::2], jobs[1::2], strict=True)},
-        )
-
     async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, Mapping[str, Job]]:
         """The id of the server process that stores this queue, and these jobs. A restart or failover changes the id."""
         incarnation, *rows = await self.link.run("look", self.keys.queue(queue), job_ids)
@@ -65,10 +56,6 @@ class RedisStore:
                 job = job_of_row(queue, row)
                 jobs[job.id] = job
         return incarnation, jobs
-
-
-def _state(name: str) -> JobState | None:
-    return None if name == "unknown" else JobState(name)
 
 
 @asynccontextmanager

@@ -47,7 +47,6 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("limits", queue.limits),
     ("holds", queue.holds),
     ("doubts", queue.doubts),
-    ("dropped calls", queue.losses),
     ("numbers", queue.numbers),
 )
 

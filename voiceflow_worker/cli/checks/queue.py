@@ -7,8 +7,6 @@ from datetime import timedelta
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
 from voiceflow_worker.cli.checks.gates import resume_of
-from voiceflow_worker.core.guard.lost_jobs import in_words as losses_in_words
-from voiceflow_worker.core.guard.lost_jobs import read_losses
 from voiceflow_worker.core.guard.rollback import SET_BACK
 from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.overview.gate_story import closed_in_words
@@ -72,21 +70,6 @@ async def doubts(context: CheckContext) -> Diagnosis:
         f"{count_of(count, 'call')} may have been placed and will not be sent again without evidence{age}",
         remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "
         "--state in_doubt`) by hand with `voiceflow calls resolve`",
-    )
-
-
-async def losses(context: CheckContext) -> Diagnosis:
-    """Check that the store has not dropped calls by itself."""
-    found = await read_losses(context.store, context.settings.queue)
-    if not found.total:
-        return ok("none")
-    dropped = f"the store has dropped {count_of(found.total, 'call')} by itself: {losses_in_words(found)}"
-    remedy = "give the Redis more memory and forbid eviction (CONFIG SET maxmemory-policy noeviction)"
-    if not found.under_way:
-        return warning(dropped, remedy=f"{remedy}; then enqueue again the calls that are still wanted")
-    return failure(
-        f"{dropped}; {found.under_way} of them may have been placed and can no longer be followed",
-        remedy=f"look for them in the log of 8x8 before anybody is called again; {remedy}",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from voiceflow_worker.core.guard.lost_jobs import Losses, read_losses
 from voiceflow_worker.core.numbers.health import NumberHealth, OddNumber
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.overview.waiting import WaitingCounts, read_waiting
@@ -30,7 +29,6 @@ class QueueStatus:
     rate_now: float
     workers: int
     holds: tuple[Gate, ...]
-    lost: Losses = field(default_factory=Losses)
     waiting: WaitingCounts = field(default_factory=WaitingCounts)
     has_receiver: bool = False
     odd_numbers: tuple[OddNumber, ...] = ()
@@ -62,7 +60,6 @@ class QueueStatus:
             "waiting_is_exact": self.waiting.is_exact,
             "receiver": self.has_receiver,
             "doubts": self.doubts,
-            "lost": self.lost.total,
             "numbers": [each.as_json() for each in self.odd_numbers],
             "total": self.total,
         }
@@ -88,7 +85,6 @@ async def read_status(store: Store, queue: str) -> QueueStatus:
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
         holds=holds,
-        lost=await read_losses(store, queue),
         waiting=await read_waiting(
             store,
             queue,
