@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
@@ -18,7 +18,6 @@ from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.cli.checks.diagnosis import Diagnosis
-    from voiceflow_worker.settings import Settings
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
@@ -33,8 +32,6 @@ async def doctor(
     *,
     call: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
     without_outcome: Annotated[bool, Flag] = False,
-    recount: Annotated[bool, Flag] = False,
-    mend: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
     queue: QueueOption = None,
@@ -49,13 +46,10 @@ async def doctor(
             and its country code. Exit 0 if the call was answered.
         without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
             code is 1.
-        recount: Instead of the checks, compare the counters of the queue with its calls. Exit 1 if some are wrong.
-        mend: With --recount: correct wrong counters.
 
     Examples:
         voiceflow doctor
         voiceflow doctor --call +6581234567
-        voiceflow doctor --recount --mend
         voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
     from voiceflow_worker.cli.call_steps import Step
@@ -65,14 +59,8 @@ async def doctor(
 
     if without_outcome and call is None:
         raise InvalidInputError("--without-outcome works only together with --call NUMBER")
-    if mend and not recount:
-        raise InvalidInputError("--mend works only together with --recount")
-    if recount and call is not None:
-        raise InvalidInputError("give --recount or --call, not both")
     number = None if call is None else number_to_call(call, place="--call")
     output = Output(as_json=json)
-    if recount:
-        return await recount_queue(output, settings_from(store=store, queue=queue), mend=mend)
     found: list[Diagnosis] = []
 
     def tell(line: Diagnosis) -> None:
@@ -118,34 +106,3 @@ def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> N
 def _row(line: Diagnosis) -> tuple[str, str, str]:
     remedy = f"\n-> {line.remedy}" if line.remedy else ""
     return line.level.value, line.check, f"{line.message}{remedy}"
-
-
-async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> ExitCode:
-    """Count the calls of the queue, and report wrong counters; `mend` corrects them.
-
-    Exit 1 if some counters stay wrong or unchecked.
-    """
-    from voiceflow_worker.core.overview.recount import recount
-
-    async with opened_queue(settings) as calls:
-        found = await recount(calls.store, calls.name, mend=mend)
-        queue = calls.name
-    moving = sorted("the queue" if batch is None else f"batch {batch}" for batch in found.moving)
-    lines = found.in_words()
-    output.document({"queue": queue, "calls": found.jobs, "wrong": lines, "moving": moving, "mended": found.mended})
-    output.answer(*lines)
-    if moving:
-        output.answer(
-            f"counters that could not be checked, because calls changed during the count: {', '.join(moving)}. Hold "
-            "the queue, or count again when fewer calls are sent"
-        )
-    result = "no counter is wrong"
-    if lines:
-        result = "counters corrected" if found.mended else "`voiceflow doctor --recount --mend` corrects the counters"
-    if found.is_elsewhere:
-        result = (
-            "nothing was corrected, because another `voiceflow doctor --recount --mend` may be at work on this queue, "
-            "or was killed less than 10 minutes ago; run this command again in 10 minutes"
-        )
-    output.answer(f"queue {queue}: {count_of(found.jobs, 'call')} counted; {result}")
-    return ExitCode.UNDONE if (lines and not found.mended) or moving else ExitCode.DONE

@@ -305,7 +305,6 @@ class Campaign:
         desk.types(f"voiceflow worker --drain --rate {self.plan.rate}")
         desk.types(f"voiceflow reconcile --prices --batch {BATCH}")
         desk.types(f"voiceflow report --batch {BATCH} --csv report.csv --xlsx report.xlsx --html report.html")
-        desk.types("voiceflow doctor --recount")
         reader.open((desk.folder / "report.html").as_uri())
         desk.picture(reader, "report")
 

@@ -1,11 +1,10 @@
-"""The contract of `Jobs.totals`, `recount` and `adjust`."""
+"""The contract of `Jobs.totals`."""
 # The name of a test is its documentation.
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
@@ -68,7 +67,7 @@ async def totals_are_exact(store: Store) -> None:
 
 
 async def facts_are_exact(store: Store, queue: str, batch_id: str | None, *, limit: int = 500) -> None:
-    """Check the stored facts of a queue or of a batch against those of its jobs. Stamps are not compared."""
+    """Check the stored facts of a queue or of a batch against those of its jobs."""
     found: list[Facts] = []
     last: str | None = ""
     while last is not None:
@@ -173,28 +172,6 @@ class TotalsContract(Ground):
             await enqueued(store, number, posts=(post(status=SessionStatus.BUSY, seconds=seconds),))
         await totals_are_exact(store)
 
-    async def test_a_million_of_the_longest_durations_can_be_counted(self, store: Store) -> None:
-        longest = await enqueued(store, posts=(post(status=SessionStatus.BUSY, seconds=1e300),))
-        amount = tally_of(longest)["microseconds"]
-        await store.jobs.adjust(QUEUE, {None: {"microseconds": 1_000_000 * amount}})
-        await enqueued(store, 2, posts=(post(status=SessionStatus.BUSY, seconds=1e300),))
-        assert (await store.jobs.totals(QUEUE)).live["microseconds"] == 1_000_002 * amount
-
-    async def test_a_count_again_changes_nothing_that_was_right(self, store: Store) -> None:
-        jobs = [await enqueued(store, number, batch_id="spring", posts=(post(text="odd"),)) for number in (1, 2)]
-        assert list(await store.jobs.recount(jobs)) == [False, False]
-        assert list(await store.jobs.recount([replace(jobs[0], revision="of before"), sample_job(9)])) == [False, False]
-        assert list(await store.jobs.recount([])) == []
-        await totals_are_exact(store)
-
-    async def test_totals_can_be_adjusted(self, store: Store) -> None:
-        await enqueued(store, batch_id="spring", posts=(post(text="odd"),))
-        await enqueued(store, 2, posts=(post(text="odd"),))
-        await store.jobs.adjust(QUEUE, {None: {"outcome:odd": 5, "placed": -1}, "spring": {"outcome:odd": 2}})
-        of_queue, of_batch = await store.jobs.totals(QUEUE), await store.jobs.totals(QUEUE, batch_id="spring")
-        assert (of_queue.outcomes, of_queue.placed) == ({"odd": 7}, 1)
-        assert (of_batch.outcomes, of_batch.placed) == ({"odd": 3}, 1)
-
     async def test_totals_are_counted_by_queue(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job(1, batch_id="spring"), sample_job(2, queue="other")], now=NOW)
         assert (await store.jobs.totals("other")).live == {"state:queued": 1}
@@ -232,7 +209,6 @@ class TotalsContract(Ground):
                 await totals_are_exact(store)
                 for batch_id in BATCHES:
                     await facts_are_exact(store, QUEUE, batch_id, limit=7)
-        assert list(await store.jobs.recount(list(jobs.values()))) == [False] * len(jobs)
 
 
 def _random_fields(chance: Random) -> dict[str, object]:

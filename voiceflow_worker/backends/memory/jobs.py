@@ -116,15 +116,6 @@ class MemoryJobs(Jobs):
         await checkpoint()
         return self._totals.read(queue, batch_id)
 
-    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        """Change nothing: the totals in memory are always right, because only this process writes them."""
-        await checkpoint()
-        return [False] * len(jobs)
-
-    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        await checkpoint()
-        self._totals.adjust(queue, amounts)
-
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
         await checkpoint()
         found = {key: self._owner((queue, key), now=now) for key in unique_keys}
@@ -244,11 +235,6 @@ class MemoryTotals:
             self._pruned.pop((job.queue, job.batch_id), None)
         else:
             _add(self._pruned[job.queue, job.batch_id], job, 1)
-
-    def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add to the totals. `amounts` has, for each batch, or for the whole queue (None), an amount for each field."""
-        for batch_id, fields in amounts.items():
-            self._live[queue, batch_id].update(fields)
 
 
 def _add(counter: Counter[str], job: Job, sign: int) -> None:

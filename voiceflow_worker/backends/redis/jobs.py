@@ -27,7 +27,6 @@ from voiceflow_worker.backends.redis.connection.codec import (
     new_job,
     optional,
     owner_of,
-    tally_text,
 )
 from voiceflow_worker.backends.redis.connection.keys import Keys, id_index, pruned_key, state_index, totals_key
 from voiceflow_worker.backends.redis.connection.link import Link
@@ -194,21 +193,6 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
         live, pruned, states = await self._link.run("totals", self._keys.queue(queue), args)
         counted = {STATE + state: count for state, count in zip(JobState, states, strict=True) if count}
         return Totals(live=_numbers(live) | counted, pruned=_numbers(pruned))
-
-    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        if not jobs:
-            return []
-        args = [argument for job in jobs for argument in (job.id, job.revision, tally_text(job))]
-        return [each == 1 for each in await self._link.run("recount", self._keys.queue(jobs[0].queue), args)]
-
-    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        # States are counted by their indexes, so they are never adjusted.
-        args: list[Argument] = []
-        for batch_id, fields in amounts.items():
-            for field, amount in fields.items():
-                if not field.startswith(STATE):
-                    args += (totals_key(batch_id), field, amount)
-        await self._link.run("adjust", self._keys.queue(queue), args)
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
         if not unique_keys:

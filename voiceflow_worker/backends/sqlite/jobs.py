@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,11 +15,10 @@ from voiceflow_worker.backends.kept_facts import facts_in
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.record import event_from, in_slices, readable, to_micros
 from voiceflow_worker.backends.sqlite import writes
-from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.leasing import lease
-from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys, tally_record
+from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys
 from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import facts_page, search
 from voiceflow_worker.backends.wakeups import Wakeups
@@ -157,27 +156,6 @@ class SqliteJobs(Jobs, LockingCommit):
             pruned={field: pruned for field, _, pruned in found if pruned},
         )
 
-    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        if not jobs:
-            return []
-        rows = [(tally_record(job), job.id, job.revision) for job in jobs]
-        changed = {
-            row[0] for row in await self._writer.carry_out(partial(_run_each, self._totals_sql["set_tally"], rows))
-        }
-        return [job.id in changed for job in jobs]
-
-    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        # The total of a queue is the sum over its batches, so the jobs without a batch get the remaining amount.
-        left = dict(amounts.get(None, {}))
-        rows: list[Row] = []
-        for batch_id, fields in amounts.items():
-            for field, amount in fields.items():
-                if batch_id is not None:
-                    rows.append((queue, _place(batch_id), field, amount))
-                    left[field] = left.get(field, 0) - amount
-        rows += [(queue, "", field, amount) for field, amount in left.items() if amount]
-        await self._writer.carry_out(partial(_run_each, self._totals_sql["adjust"], rows))
-
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
         at = to_micros(now)
         known: set[str] = set()
@@ -236,11 +214,3 @@ class SqliteJobs(Jobs, LockingCommit):
 
 def _place(batch_id: str) -> str:
     return f"={batch_id}"
-
-
-def _run_each(statement: str, rows: Sequence[Row], transaction: Transaction) -> Generator[None, None, list[Row]]:
-    answers: list[Row] = []
-    for start in range(0, len(rows), _TALLIES_AT_ONCE):
-        answers += transaction.db.rows_of_each(statement, rows[start : start + _TALLIES_AT_ONCE])
-        yield
-    return answers

@@ -183,21 +183,6 @@ class Jobs(Protocol):
         """
         ...
 
-    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        """Count these jobs of one queue again, and correct their part of the totals.
-
-        A job is counted only if the store still has this revision of it. Returns for each job whether its old count was
-        wrong, for example because an older version made it.
-        """
-        ...
-
-    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Correct the totals: add these amounts to the fields of `Totals.live`.
-
-        The amounts are given by batch; those of the whole queue are under None.
-        """
-        ...
-
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
         """The owners of these unique keys, tombstones included; free keys are absent."""
         ...

@@ -36,10 +36,6 @@ SELECT json_group_object('state:' || s.value, iif(s.value IN ('leased', 'sending
     SELECT sum(live) FROM totals WHERE queue = :queue AND field = 'state:' || s.value
 ))) FROM json_each(:states) AS s;
 
--- name: set_tally
--- Sets the tally of a job if it has the given revision; then returns its id if the tally has changed.
-UPDATE jobs SET tally = ?1 WHERE id = ?2 AND revision = ?3 AND tally IS NOT ?1 RETURNING id;
-
 -- name: adjust
 -- Adds an amount to a field of the live totals.
 INSERT INTO totals (queue, batch, field, live) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET live = live + excluded.live;
