@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import anyio
 import httpx
@@ -18,11 +19,13 @@ from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.notify.signature import verify_notification
 from voiceflow_worker.notify.webhook import OutcomeWebhook
+from voiceflow_worker.webhooks import from_settings
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +62,33 @@ async def failure(outcome: CallOutcome, webhook: OutcomeWebhook) -> TellAgainErr
         await webhook(outcome)
     assert "token" not in str(caught.value), "an address may hold a secret"
     return caught.value
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_receiver_on_another_server_sends_the_outcomes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    async with Endpoint().running() as endpoint, open_store(url) as store:
+        await QueueNames(store).remember("default")
+        settings = {"STORE": url, "NOTIFY_URL": endpoint.url, "ALLOW_PLAIN_HTTP": "yes"}
+        for name, value in settings.items():
+            monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+        with pytest.raises(SettingsError, match="VOICEFLOW_NOTIFY_SECRET"):
+            from_settings.app()
+        monkeypatch.setenv("VOICEFLOW_NOTIFY_SECRET", SECRET)
+        app = from_settings.app()
+        async with app.router.lifespan_context(app):
+            calls = Calls(store)
+            job = await calls.placed()
+            await calls.end(job)
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://calls") as client:
+
+                async def is_counted() -> bool:
+                    return 'voiceflow_hook_told_total{hook="notify"} 1.0' in (await client.get("/metrics")).text
+
+                await until(is_counted)
+    assert [each.document["data"]["id"] for each in endpoint.received] == [job.id]
 
 
 async def test_an_outcome_arrives_signed_and_whole(outcome: CallOutcome) -> None:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.garbage_collection import collect_less
 from voiceflow_worker.cli.menus import IvrOption, load_menus
-from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
+from voiceflow_worker.cli.notifying import NotifyOption
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import (
     Flag,
@@ -68,6 +68,7 @@ async def serve(
     from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account.resources import WebhookType
+    from voiceflow_worker.notify.running import HookMetrics, notifier_of, notifying
     from voiceflow_worker.webhooks.app import PATH
     from voiceflow_worker.webhooks.from_settings import receiver_of
     from voiceflow_worker.webhooks.loading import load_what_is_read_later
@@ -106,7 +107,7 @@ async def serve(
                 is_preferred=preferred(settings.webhook_allow, settings.trusted_proxies),
                 shedding=load_shedding(registry),
             ) as address,
-            notifying(notifier, settings, calls.store, queue=None) as hooks,
+            notifying(notifier, settings, calls.store, queue=None, tell=output.note) as hooks,
             anyio.create_task_group() as group,
         ):
             collect_less()

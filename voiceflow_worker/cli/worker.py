@@ -10,7 +10,7 @@ import anyio
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying, tell_the_rest
+from voiceflow_worker.cli.notifying import NotifyOption, tell_the_rest
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, QueueOptions
 from voiceflow_worker.cli.output import Output
@@ -79,6 +79,8 @@ async def worker(
         "max_per_person": max_per_person,
         "retry_not_created_5xx": retry_not_created_5xx or None,
     }
+    from voiceflow_worker.notify.running import notifier_of, notifying
+
     settings = settings_from(**options, notify_url=notify)
     voice_client(settings)  # reports missing settings before anything is opened
     notifier = notifier_of(settings)
@@ -87,7 +89,7 @@ async def worker(
     output = common.output()
     async with (
         opened_queue(settings, makes=True) as calls,
-        notifying(notifier, settings, calls.store, queue=calls.name) as hooks,
+        notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
         _metrics(calls, hooks, host=metrics_host, port=metrics_port),
     ):
         if processes > 1:
@@ -218,6 +220,7 @@ async def _metrics(
         return
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.worker_metrics import metrics_app
+    from voiceflow_worker.notify.running import HookMetrics
 
     async with serving(
         metrics_app(calls, None if hooks is None else HookMetrics(hooks)), host=host, port=port

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
+from voiceflow_worker.notify.running import HookMetrics, notifier_of, notifying
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.app import receiver_app
@@ -28,18 +29,27 @@ _log = structlog.get_logger("voiceflow.webhooks")
 def app() -> Starlette:
     """The receiver of the store VOICEFLOW_STORE, with the secrets, networks and proxies of the settings.
 
+    It also sends the outcomes of all queues to VOICEFLOW_NOTIFY_URL, as `voiceflow serve` does.
+
     Calling this function reads the settings. Each process of the server opens the store when it starts the app. Raises
     SettingsError.
     """
     settings = load_settings()
+    notifier = notifier_of(settings)
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
         wait = StoreWait(settings.wait_for_store, _log.warning)
         async with opened_in_time(settings.store, wait=wait, writes=True) as store:
-            receiver = receiver_of(settings, store)
+            registry = CollectorRegistry()
+            receiver = receiver_of(settings, store, registry=registry)
             outer.router.routes[:] = receiver.routes
-            async with receiver.router.lifespan_context(receiver):
+            async with (
+                receiver.router.lifespan_context(receiver),
+                notifying(notifier, settings, store, queue=None, tell=_log.info) as hooks,
+            ):
+                if hooks is not None:
+                    registry.register(HookMetrics(hooks))
                 yield
 
     return Starlette(lifespan=lifespan)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-import anyio
 import pytest
 
 from tests.support.redis_server import RedisServer, WatchedPair
 from tests.support.scripted_redis import ScriptedRedis
+from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, ManualClock, moved, sample_job
 from voiceflow_worker.backends.redis import RedisStore
@@ -52,9 +52,7 @@ async def unusable(store: Store) -> None:
     assert store.link._session is not None
     line = store.link._session._line
     assert line is not None
-    with anyio.fail_after(5):
-        while line.usable:  # noqa: ASYNC110 - the connection has no event for it
-            await anyio.sleep(0.005)
+    await until(lambda: not line.usable)
 
 
 async def open_and_close(url: str) -> None:
