@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from voiceflow_worker.core.admission import CallRequest
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SAY = FlowTemplate.speaking("Hello {{name}}.")
 OPTIONS = CampaignOptions(template=SAY, source="+6531234567", voice_profile="en-IE-EmilyNeural")
+WITH_CODES = replace(OPTIONS, country="international")
+"""The options for files whose programs drop the + of a number."""
 
 
 def file_of(folder: Path, content: str | bytes, name: str = "visits.csv") -> Path:
@@ -25,6 +28,10 @@ def file_of(folder: Path, content: str | bytes, name: str = "visits.csv") -> Pat
 
 def read(path: Path, options: CampaignOptions = OPTIONS, *, purpose: Purpose = Purpose.ENQUEUE) -> list[ReadRow]:
     return list(open_campaign(path, options, now=NOW, purpose=purpose))
+
+
+def read_codes(path: Path, options: CampaignOptions = WITH_CODES) -> list[ReadRow]:
+    return read(path, options)
 
 
 def requests(rows: Iterable[ReadRow]) -> list[CallRequest]:

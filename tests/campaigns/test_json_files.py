@@ -132,7 +132,7 @@ def test_what_the_body_itself_says_is_used_and_columns_win(tmp_path: Path) -> No
 def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
-        lines({"destination": 6587654321, "name": "Ana"}, {"destination": "+6587654322", "name": 17, "hue": "red"}),
+        lines({"destination": "+6587654321", "name": "Ana"}, {"destination": "+6587654322", "name": 17, "hue": "red"}),
         "calls.jsonl",
     )
     rows = read(path)

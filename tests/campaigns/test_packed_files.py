@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, file_of, requests, text_of, told
+from tests.campaigns.reading import WITH_CODES as OPTIONS
+from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -141,7 +143,11 @@ def test_standard_input_is_read_in_any_format(tmp_path: Path, kind: FileKind) ->
     with standard_input(io.BytesIO(contents(tmp_path)[kind])) as file:
         assert kind_of(file) is kind
         options = CampaignOptions(
-            template=OPTIONS.template, source=OPTIONS.source, voice_profile=OPTIONS.voice_profile, batch_id="b"
+            template=OPTIONS.template,
+            source=OPTIONS.source,
+            voice_profile=OPTIONS.voice_profile,
+            country="international",
+            batch_id="b",
         )
         rows = list(open_campaign(file, options, now=NOW))
     assert text_of(requests(rows)[0]) == "Hello Ana."

@@ -26,7 +26,7 @@ def one(folder: Path, columns: str, cells: str) -> Path:
     ("cell", "code", "sentence"),
     [
         ("", -1009, "is missing but it is required"),
-        ("0812 0000 0006", -1017, "begins with 0, as in the national form"),
+        ("0812 0000 0006", -1017, "does not say its country"),
         ("6.59E+09", -1017, "was damaged by a spreadsheet"),
         ("+65 8765 CALL", -1017, "has letters ('C')"),
         ("+6512", -1017, "digits are too few"),
@@ -115,7 +115,7 @@ def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_pat
     assert first == [row_key("visits", canonical_body(request.flow))]
     assert keys(table.format("2031-01-31T09:00:00Z")) == first
     assert keys(table.format(""), valid_for=timedelta(hours=2)) == first
-    assert keys(table.format("").replace("+6587654321", "65 8765 4321")) == first, "another way to write it"
+    assert keys(table.format("").replace("+6587654321", "0065 8765 4321")) == first, "another way to write it"
     assert keys(table.format(""), batch_id="another") != first
     assert keys(table.format("").replace("Ana", "Ben")) != first
 
@@ -219,3 +219,13 @@ def test_a_row_tells_the_number_that_it_calls_however_it_is_spelled_and_the_key_
         ("+442079460018", None),
         (None, None),
     ]
+
+
+@pytest.mark.parametrize("text", ["6322 2222", "65876543", "6587654321", "0812 0000 0001"])
+def test_digits_that_do_not_say_their_country_call_nobody(tmp_path: Path, text: str) -> None:
+    path = file_of(tmp_path, f"destination,name\n{text},Ana\n")
+    (row,) = read(path)
+    assert (row.call, row.findings[0].column) == (None, "destination")
+    assert all(f"--country {each}" in row.findings[0].message for each in ("SG", "international"))
+    (abroad,) = read(file_of(tmp_path, "destination,name\n6587654321,Ana\n"), replace(OPTIONS, country="international"))
+    assert abroad.number == "+6587654321"

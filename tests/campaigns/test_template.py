@@ -53,7 +53,7 @@ def test_every_column_is_a_variable_and_its_quotes_are_only_text(tmp_path: Path)
 
 def test_a_column_with_spaces_and_capitals_is_a_variable_too(tmp_path: Path) -> None:
     path = campaign(
-        tmp_path, body(text="{{first_name}} {{Name}} {{name}}"), "Destination,First Name,Name\n6587654321,A,B\n"
+        tmp_path, body(text="{{first_name}} {{Name}} {{name}}"), "Destination,First Name,Name\n+6587654321,A,B\n"
     )
     assert text_of(requests(read(path, options(tmp_path)))[0]) == "A B B"
 
@@ -242,7 +242,7 @@ def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
     path = campaign(
         tmp_path,
         body(text="{{ 10 // (count|int) }} {{name}}"),
-        "destination,name,count\n6587654321,A,0\n6587654322,B,5\n",
+        "destination,name,count\n+6587654321,A,0\n+6587654322,B,5\n",
     )
     rows = read(path, options(tmp_path))
     assert [(row, message) for row, _, _, message in told(rows)] == [
@@ -306,7 +306,7 @@ def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
     ],
 )
 def test_a_template_that_fails_is_explained_in_plain_words(tmp_path: Path, text: str, reason: str) -> None:
-    path = campaign(tmp_path, body(text=text), "destination,name\n6587654321,A\n")
+    path = campaign(tmp_path, body(text=text), "destination,name\n+6587654321,A\n")
     assert [message for *_, message in told(read(path, options(tmp_path)))] == [
         f"cannot be filled in with this row: {reason}"
     ]
@@ -316,7 +316,7 @@ def test_a_template_that_fails_is_explained_in_plain_words(tmp_path: Path, text:
     "text", ["{{ ''.__class__.__mro__ }}", "{{ self.__init__.__globals__ }}", "{{ cycler.__init__.__globals__ }}"]
 )
 def test_a_template_cannot_reach_out_of_its_sandbox(tmp_path: Path, text: str) -> None:
-    path = campaign(tmp_path, body(text=text), "destination\n6587654321\n")
+    path = campaign(tmp_path, body(text=text), "destination\n+6587654321\n")
     assert [
         message.startswith("cannot be filled in with this row: ") for *_, message in told(read(path, options(tmp_path)))
     ] == [True]
@@ -349,7 +349,7 @@ def test_rows_do_not_share_what_is_filled_in(tmp_path: Path) -> None:
     path = campaign(
         tmp_path,
         flow,
-        "destination,voice_profile\n6587654321,en-GB-SoniaNeural\n6587654322,\n6587654323,th-TH-PremwadeeNeural\n",
+        "destination,voice_profile\n+6587654321,en-GB-SoniaNeural\n+6587654322,\n+6587654323,th-TH-PremwadeeNeural\n",
     )
     found = [request.flow.to_body()["callflow"] for request in requests(read(path, options(tmp_path)))]
     assert [flow[0]["params"]["destination"] for flow in found] == ["+6587654321", "+6587654322", "+6587654323"]

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, file_of, requests, text_of, told
+from tests.campaigns.reading import WITH_CODES as OPTIONS
+from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -31,7 +33,11 @@ local = datetime.fromisoformat
 
 def spoken(path: Path, sheet: str | None = None) -> list[object]:
     options = CampaignOptions(
-        template=OPTIONS.template, source=OPTIONS.source, voice_profile=OPTIONS.voice_profile, sheet=sheet
+        template=OPTIONS.template,
+        source=OPTIONS.source,
+        voice_profile=OPTIONS.voice_profile,
+        country="international",
+        sheet=sheet,
     )
     rows = read(path, options)
     assert told(rows) == []
@@ -226,7 +232,10 @@ async def test_a_workbook_and_its_csv_are_the_same_calls(tmp_path: Path, queue: 
 @pytest.mark.beside
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     options = CampaignOptions(
-        template=FlowTemplate.speaking("Hello {{n}}."), source=OPTIONS.source, voice_profile=OPTIONS.voice_profile
+        template=FlowTemplate.speaking("Hello {{n}}."),
+        source=OPTIONS.source,
+        voice_profile=OPTIONS.voice_profile,
+        country="international",
     )
 
     def peak(count: int) -> int:

@@ -58,7 +58,7 @@ class RowOptions:
         menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
         source: The number to call from, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
-        country: The country of national numbers, such as SG.
+        country: The country of national numbers, such as SG; or international: digits begin with their country code.
         batch: The id of the batch. [the file's name without its extension]
         valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
         not_before: No phone rings before this time, such as 2026-11-20T09:00:00+08:00.

@@ -38,15 +38,15 @@ class CampaignOptions:
     longer one. It does not extend a shorter one.
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
-    body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers.
-    `time_zone` is the zone of local times. Calls with a higher `priority` are sent first. `window` applies in the zone
-    of the row, else in `time_zone`, else in the zone of the number called. If `redial` is None, the policy of the queue
-    applies. `menu` is the first IVR menu of the calls, or only its name. Of a menu, all texts are checked against each
-    row, and its question is the default `template`. `data` is stored with each call, beside the columns of its
-    row. `keys` are unique keys by row number, which replace those of the rows. After `stop_after_refused` consecutive
-    refusals because of a voice or source, the batch is held; None means after 10, and 0 means never. The rules of
-    `stops` can also hold the batch. `file_kind` is the format of the file, which is detected by default. `sheet` is
-    the sheet of a workbook.
+    body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers, or
+    `international` for digits that begin with their country code; without it, rows need + or 00. `time_zone` is the
+    zone of local times. Calls with a higher `priority` are sent first. `window` applies in the zone of the row, else in
+    `time_zone`, else in the zone of the number called. If `redial` is None, the policy of the queue applies. `menu` is
+    the first IVR menu of the calls, or only its name. Of a menu, all texts are checked against each row, and its
+    question is the default `template`. `data` is stored with each call, beside the columns of its row. `keys` are
+    unique keys by row number, which replace those of the rows. After `stop_after_refused` consecutive refusals because
+    of a voice or source, the batch is held; None means after 10, and 0 means never. The rules of `stops` can also hold
+    the batch. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
     """
 
     template: FlowTemplate | None = None

@@ -201,6 +201,8 @@ class _Work:
     def number(self, name: str, *, required: bool) -> str | None:
         """The number in the column `name`, or in the options, in E.164 form; None if it is missing or wrong."""
         text = self.values.reserved.get(name)
+        # Request bodies, and 8x8's guides, write country codes without a +; so may options.
+        guesses = text is None or self.options.template is None
         if text is None and name == "source":
             text = self.options.source
         if text is None:
@@ -210,7 +212,7 @@ class _Work:
         try:
             # A file has few sources, so each is parsed only once.
             read = parse_number if name == DESTINATION else _parsed_source
-            number = read(text, country=self.options.country)
+            number = read(text, country=self.options.country, guesses=guesses)
         except PhoneNumberError as error:
             self._error(str(error), column=name, code=error.code if name == DESTINATION else -1009)
             return None
@@ -288,5 +290,5 @@ class _Work:
 
 
 @lru_cache(maxsize=256)
-def _parsed_source(text: str, *, country: str | None) -> ParsedNumber:
-    return parse_number(text, country=country)
+def _parsed_source(text: str, *, country: str | None, guesses: bool) -> ParsedNumber:
+    return parse_number(text, country=country, guesses=guesses)

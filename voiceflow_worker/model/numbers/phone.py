@@ -200,16 +200,23 @@ class ParsedNumber:
         return [f"{self.e164} {warning}" for warning in self.warnings]
 
 
-def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
+INTERNATIONAL = "international"
+"""The `country` of digits that begin with their country code, without a +."""
+
+
+def parse_number(text: str, *, country: str | None = None, guesses: bool = True) -> ParsedNumber:
     """Read one telephone number as people write it.
 
     The number may have spaces, dashes, dots and brackets, and + or 00 before its country code. With `country` (ISO
-    3166, such as SG), it may be a national number of that country; otherwise it begins with a country code. A number
-    that no numbering plan knows gets a warning. Raises PhoneNumberError, with the reason and the code of 8x8, for a
-    text that is not one number; and InvalidInputError for a country that does not exist.
+    3166, such as SG), it may be a national number of that country; with the country `international`, it begins with a
+    country code. Without a country, digits without + or 00 begin with a country code too, or are refused if `guesses`
+    is False. A number that no numbering plan knows gets a warning. Raises PhoneNumberError, with the reason and the
+    code of 8x8, for a text that is not one number; and InvalidInputError for a country that does not exist.
     """
-    region = None if country is None else _region_of(country)
-    if _E164.fullmatch(text):
+    is_international = country is not None and country.strip().casefold() == INTERNATIONAL
+    region = None if country is None or is_international else _region_of(country)
+    is_known = guesses or country is not None
+    if (is_known or text.startswith("+")) and _E164.fullmatch(text):
         e164 = text if text.startswith("+") else "+" + text
         if region is not None and text is not e164:
             e164 = ordinary_within(text, region) or ""
@@ -233,6 +240,11 @@ def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
     elif region is not None:
         e164, doubt = _from_within(digits, region)
         warnings += doubt
+    elif not is_known:
+        raise PhoneNumberError(
+            f"{text.strip()[:40]!r} does not say its country: give --country SG (the country of national numbers), or "
+            f"--country {INTERNATIONAL} for digits that begin with their country code"
+        )
     elif digits.startswith("0"):
         raise PhoneNumberError(
             f"{text.strip()[:40]!r} begins with 0, as in the national form: name its country, or write it with its "
@@ -336,6 +348,7 @@ def _region_of(country: str) -> str:
     region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
     if region not in SUPPORTED_REGIONS:
         raise InvalidInputError(
-            f"{country!r} is not the code of a country: give two letters (ISO 3166), such as SG, ID, PH, GB or US"
+            f"{country!r} is not the code of a country: give two letters (ISO 3166), such as SG, ID, PH, GB or US, or "
+            f"{INTERNATIONAL} for digits that begin with their country code"
         )
     return region
