@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, settings
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
 settings.register_profile("everyday", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 # Always the same examples: when CI turns red, the change did it.
-settings.register_profile("ci", settings.get_profile("everyday"), max_examples=100, derandomize=True, print_blob=True)
+settings.register_profile("ci", settings.get_profile("everyday"), derandomize=True, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("everyday"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
@@ -69,40 +69,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(partial(shutil.rmtree, root, ignore_errors=True))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to CI what differs neither by event loop nor by store from what the everyday tests show.
-
-    What differs by event loop shows on one store, in memory; what differs by store shows on one event loop, asyncio.
-    A test for both runs every day on trio in memory, and on every store on asyncio; CI runs it on each store on each
-    loop. The backends themselves are written for each loop: their own tests run on both, every day.
-    """
-    for item in items:
-        if _repeats(item):
-            item.add_marker(pytest.mark.beside)
-        if item.get_closest_marker("beside") is not None:
-            item.add_marker(pytest.mark.slow)
-
-
-def _repeats(item: pytest.Item) -> bool:
-    """Whether this is a test of more than the backends, on trio and with a store that is not in memory."""
-    if not isinstance(item, pytest.Function) or Path(__file__).parent / "backends" in item.path.parents:
-        return False
-    given: dict[str, object] = item.callspec.params if hasattr(item, "callspec") else {}
-    stores = [value for value in given.values() if value in ("sqlite", "redis")]
-    return bool(stores) and given.get("anyio_backend") == "trio"
-
-
 def pytest_collection_finish() -> None:
     """Take the modules and the tests themselves, which stay until the end, out of the garbage collector's rounds."""
     gc.collect()
     gc.freeze()
 
 
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Run async tests on both event loops; a module for asyncio alone has a fixture of this name that returns it."""
-    backend: str = request.param
-    return backend
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio; those that run on trio too are marked `either_loop` (tests/support/loops.py)."""
+    return "asyncio"
 
 
 class OutsideConnectionError(RuntimeError):

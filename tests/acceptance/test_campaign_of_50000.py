@@ -14,8 +14,7 @@ PAGE = DOCS / "campaign-of-50000.md"
 PICTURES = {"overview", "batch", "hold", "suppression", "doubts", "ended", "report"}
 
 
-@pytest.mark.slow
-@pytest.mark.browser
+@pytest.mark.alone
 @pytest.mark.timeout(1500)
 def test_a_campaign_goes_from_its_file_to_a_report_that_is_the_ledger(tmp_path: Path) -> None:
     folder = tmp_path / "campaign"

@@ -51,7 +51,7 @@ def can_be_written(store_url: str) -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)  # on a busy machine the processes take long to start
 def test_frozen_past_its_leases_and_continued_it_calls_nobody_whom_another_has_called(
     store_url: str, tmp_path: Path

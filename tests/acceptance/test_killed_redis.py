@@ -38,7 +38,7 @@ def wait_for_both(doors: list[Door], *, after: float) -> None:
     wait_until(lambda: len(arrived_after(doors, after)) == len(doors), "call by each worker")
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(120 + 30 * KILLS)
 def test_workers_go_on_within_five_seconds_of_its_return_and_call_each_person_once(
     own_server: RedisServer, tmp_path: Path

@@ -33,7 +33,7 @@ def failures(lines: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {check: line["remedy"] for check, line in lines.items() if line["level"] == "failure"}
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("under_a_running_worker", [True, False], ids=["worker running", "worker stopped"])
 def test_a_redis_restored_to_an_older_aof_is_held_and_told_and_nobody_is_called_again(
     own_server: RedisServer, tmp_path: Path, under_a_running_worker: bool

@@ -55,7 +55,7 @@ def frozen_now_and_then(workers: Sequence[Process]) -> Stalls:
     return stalls
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize("meanwhile", [left_alone, frozen_now_and_then])
 def test_four_workers_keep_to_one_rate_in_every_second_and_use_it(

@@ -29,7 +29,7 @@ def at_rest(on: Stage) -> bool:
     return not {"leased", "sending"} & on.states().keys()
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_401_in_mid_campaign_is_seen_by_those_in_flight_and_resume_finishes_the_rest(
     store_url: str, tmp_path: Path
 ) -> None:

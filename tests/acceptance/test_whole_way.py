@@ -23,7 +23,7 @@ def seconds(stamp: str | float) -> float:
     return stamp if isinstance(stamp, int | float) else datetime.fromisoformat(stamp).timestamp()
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_campaign_goes_from_the_file_to_its_outcomes(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.campaign(40)
@@ -36,7 +36,7 @@ def test_a_campaign_goes_from_the_file_to_its_outcomes(tmp_path: Path) -> None:
         assert all(call["outcome"]["session_status"] for call in on.calls())
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_killed_at_any_moment_and_started_again_nobody_is_called_twice_and_nothing_is_lost(tmp_path: Path) -> None:
     chance = random.Random(20261120)
     with stage(tmp_path) as on:
@@ -61,7 +61,7 @@ def test_killed_at_any_moment_and_started_again_nobody_is_called_twice_and_nothi
         )
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_nothing_rings_after_its_validity_and_the_rest_expires_once(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.campaign(100, "--valid-for", "6s")
@@ -76,7 +76,7 @@ def test_nothing_rings_after_its_validity_and_the_rest_expires_once(tmp_path: Pa
         assert sum(states.values()) == 100
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(("rate", "burst"), [(20, 1), (50, 1), (50, 10)])
 def test_the_rate_holds_in_every_sliding_second_and_is_used(tmp_path: Path, rate: int, burst: int) -> None:
     calls = rate * 8

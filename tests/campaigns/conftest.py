@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it, and a store on each backend."""
+"""A clock that stands still until a test moves it, and a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.campaigns.reading import NOW
-from tests.support.stores import BACKENDS, url_for
+from tests.support.stores import url_for
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.ports import Store
 
@@ -40,7 +40,7 @@ def clock() -> StillClock:
     return StillClock()
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> AsyncIterator[Store]:
     async with open_store(url_for(request.param, tmp_path), clock=clock) as opened:
         yield opened

@@ -169,7 +169,6 @@ async def test_a_dry_run_finds_the_same_and_stores_nothing(queue: CallQueue, tmp
     assert await jobs(queue) == []
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_dry_run_needs_no_store(tmp_path: Path, clock: StillClock) -> None:
     path = file_of(tmp_path, HEADER + GOOD)
     assert (await enqueue_file(None, path, OPTIONS, now=clock.now(), dry_run=True)).valid == 2

@@ -99,14 +99,14 @@ def test_a_packed_file_is_read_with_its_rows_and_its_batch(tmp_path: Path, name:
     assert [(row, column) for row, column, *_ in told(rows)] == [(rows[1].raw.number, "destination")]
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_packed_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
     whole = gzip.compress(TABLE.encode() * 5000)
     for damaged in (whole[: len(whole) // 2], whole[:-8] + bytes(8), whole[:30] + bytes(50) + whole[80:]):
         assert "is a damaged gzip file" in refused(file_of(tmp_path, damaged, "half.csv.gz"))
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_SUSPICIOUS_BYTES", 1_000_000)
     bomb = gzip.compress(b"destination,name\n" + b"\n" * 3_000_000)

@@ -90,7 +90,7 @@ def test_without_a_window_calls_leave_at_the_rate(tmp_path: Path) -> None:
     assert at_once.course.last == NOW
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_calls_wait_for_their_windows(tmp_path: Path) -> None:
     """It is 17:00 in Singapore, and 9:00 in London."""
     singapore = "".join(f"+65{87650000 + n},Ana\n" for n in range(7200))

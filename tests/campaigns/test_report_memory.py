@@ -35,7 +35,7 @@ def peak(folder: Path, *, packs: int) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_eight_times_the_calls_need_no_more_memory(tmp_path: Path) -> None:
     peak(tmp_path, packs=1)  # imports
     few, many = peak(tmp_path, packs=2), peak(tmp_path, packs=16)

@@ -73,7 +73,7 @@ def table(folder: Path, *, mixed: bool) -> tuple[Path, dict[str, str]]:
     return path, {number: zone for number, zone, _ in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.anyio
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(

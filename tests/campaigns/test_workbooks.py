@@ -229,7 +229,7 @@ async def test_a_workbook_and_its_csv_are_the_same_calls(tmp_path: Path, queue: 
     assert (again.enqueued, again.duplicates) == (0, 5)
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     options = CampaignOptions(
         template=FlowTemplate.speaking("Hello {{n}}."),

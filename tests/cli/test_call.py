@@ -14,7 +14,7 @@ from voiceflow_worker import Job
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_person_who_answers_hears_the_text(voiceflow: Program, eight: EightByEight) -> None:
     with receiving(eight, voiceflow.folder):
         ended = voiceflow(
@@ -31,7 +31,7 @@ def test_a_person_who_answers_hears_the_text(voiceflow: Program, eight: EightByE
     assert "en-IE-EmilyNeural" in job.body
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_person_who_is_busy_was_not_reached(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "script", {"destination": MINE, "outcome": "BUSY"})
     with receiving(eight, voiceflow.folder):
@@ -41,7 +41,7 @@ def test_a_person_who_is_busy_was_not_reached(voiceflow: Program, eight: EightBy
     assert len(eight.sandbox.ledger) == 1, "it is not redialled"
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_suppressed_number_is_not_called(voiceflow: Program, eight: EightByEight) -> None:
     within(voiceflow.folder, lambda engine: SuppressionList(engine.store).add(MINE, reason="asked us"))
     with receiving(eight, voiceflow.folder):

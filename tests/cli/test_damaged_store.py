@@ -105,7 +105,7 @@ def _inputs(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     (voiceflow.folder / "numbers.csv").write_text("number\n+6587654321\n")
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_command_says_so_and_changes_nothing(voiceflow: Program, kind: Callable[[Path], None]) -> None:
     enqueued(voiceflow.folder, 60, batch_id="march")

@@ -21,7 +21,7 @@ SOMEBODYS = {
 }
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path) -> None:
     with Spawned(["demo", "--json"], folder, SOMEBODYS) as demo:
         ended = demo.end()
@@ -39,7 +39,7 @@ def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path)
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_demo_is_left_quietly(folder: Path, number: signal.Signals) -> None:
     with Spawned(["demo"], folder, {"TMPDIR": str(folder)}) as demo:

@@ -453,7 +453,7 @@ def test_waiting_calls_whose_menu_no_receiver_serves_are_a_failure(voiceflow: Pr
     assert (line["level"], "desk, main, people" in line["message"]) == ("ok", True)
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_every_running_receiver_serves_approvals_and_the_menus_that_its_own_lead_to(
     voiceflow: Program, eight: EightByEight
 ) -> None:

@@ -36,7 +36,7 @@ def jobs(folder: Path) -> list[Job]:
 # -- calls that leave --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
     with receiving(eight, voiceflow.folder) as serve:
@@ -62,7 +62,7 @@ def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight
     assert eight.rang == [MINE]
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +77,7 @@ def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.UNREACHED]
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_lost_answer_is_a_doubt_until_the_summary_comes(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "faults", {"fault": "reset", "next": 1})
     order(eight, "script", {"outcome": "COMPLETED", "ring_seconds": 100})
@@ -219,7 +219,7 @@ def until_told(spawned: Spawned, step: str) -> None:
     )
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_ctrl_c_takes_back_a_call_that_has_not_left(voiceflow: Program, eight: EightByEight) -> None:
     listens(voiceflow.folder)
     within(voiceflow.folder, busy)
@@ -233,7 +233,7 @@ def test_ctrl_c_takes_back_a_call_that_has_not_left(voiceflow: Program, eight: E
     assert eight.rang == []
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_ctrl_c_after_the_call_has_left_says_that_it_is_too_late(voiceflow: Program, eight: EightByEight) -> None:
     listens(voiceflow.folder)
     order(eight, "script", LONG)

@@ -14,7 +14,7 @@ from tests.support.processes import running
 SUMMARY = {"eventType": "SESSION_SUMMARY", "payload": {"sessionId": "session-1", "sessionStatus": "BUSY"}}
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_locked_store_is_a_quick_503_and_the_same_summary_is_taken_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     env = {"VOICEFLOW_STORE": f"sqlite:///{path}", "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-the-tests"}

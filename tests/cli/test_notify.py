@@ -55,7 +55,7 @@ def crm() -> Iterator[Crm]:
         thread.join()
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_drain_ends_when_everything_was_told(tmp_path: Path, crm: Crm) -> None:
     """Worker and receiver share the store and the address; one of them tells each outcome."""
     with stage(tmp_path, notify_url=crm.url, notify_secret=SECRET) as on:

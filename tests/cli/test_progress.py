@@ -33,7 +33,7 @@ def on_a_terminal(command: list[str], folder: Path) -> tuple[str, str]:
     return out, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told.decode())
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_progress_stays_off_a_stdout_that_carries_json(tmp_path: Path) -> None:
     path = tmp_path / "march.csv"
     path.write_text("destination\n+6587654321\n")

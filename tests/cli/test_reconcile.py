@@ -176,7 +176,7 @@ def test_an_export_that_fails_changes_nothing(
     assert state_of(voiceflow, job) == job
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_worker_looks_by_itself(voiceflow: Program, eight: EightByEight) -> None:
     """A worker that finds a doubt of an earlier one settles it, without a receiver and without a second ring."""
     (job,) = doubted(voiceflow, eight)

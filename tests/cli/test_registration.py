@@ -80,7 +80,7 @@ def test_while_8x8_is_away_it_is_tried_again(
     assert lines[2].startswith("8x8 now sends VSS events")
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_receiver_that_may_not_be_registered_ends_with_the_reason(folder: Path, eight: EightByEight) -> None:
     with Spawned(["serve", "--port", "0", "--register", URL], folder, {"VOICEFLOW_API_KEY": "key-2"}) as serve:
         ended = serve.end()
@@ -110,7 +110,7 @@ def test_only_a_sandbox_on_this_machine_reaches_its_addresses(base_url: str | No
     refuse_out_of_reach("http://127.0.0.1:8080/webhooks/8x8", base_url="http://127.0.0.1:8088")
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_sandbox_takes_an_address_of_this_machine_and_force_any(folder: Path, eight: EightByEight) -> None:
     for arguments in (["--register", "http://127.0.0.1:9"], ["--register", "http://127.0.0.1:9", "--force"]):
         with Spawned(["serve", "--port", "0", *arguments], folder) as serve:

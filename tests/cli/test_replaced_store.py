@@ -19,7 +19,7 @@ from voiceflow_worker.sandbox import Sandbox
 COUNT = 40
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None:
     folder = voiceflow.folder
@@ -39,7 +39,7 @@ def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None
         assert len(eight.sandbox.ledger) <= replaced_at + 2
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_process_that_starts_later_sends_nothing_from_the_copy(voiceflow: Program) -> None:
     folder, store = voiceflow.folder, url_of(voiceflow.folder)
     enqueued(folder, COUNT)
@@ -61,7 +61,7 @@ def test_a_process_that_starts_later_sends_nothing_from_the_copy(voiceflow: Prog
         assert len(eight.sandbox.ledger) == 0
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_receiver_ends(voiceflow: Program) -> None:
     folder: Path = voiceflow.folder
     enqueued(folder, 1)

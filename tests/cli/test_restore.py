@@ -164,7 +164,7 @@ def test_a_newer_backup_never_loses_to_an_older_file_in_place(voiceflow: Program
     assert states(voiceflow.folder) == {"queued": COUNT - 5, "submitted": 5}
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_two_copies_that_went_separate_ways_say_who_may_have_been_called_twice(voiceflow: Program) -> None:
     monday = backed_up(voiceflow)
     path = voiceflow.folder / "calls.db"
@@ -235,7 +235,7 @@ def test_an_unreadable_file_is_moved_aside_and_nothing_is_sent_until_somebody_lo
     assert aside.read_bytes() == log
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_what_can_be_read_of_a_damaged_file_is_taken_over(voiceflow: Program) -> None:
     enqueued(voiceflow.folder, 400)
     assert voiceflow("backup", "copy.db").code == 0
@@ -352,7 +352,7 @@ def test_a_process_without_heartbeats_is_noticed(voiceflow: Program, kind: str, 
     assert voiceflow("restore", "copy.db").code == 0
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_a_frozen_worker_or_receiver_is_noticed_and_a_killed_one_is_waited_out(
     voiceflow: Program, command: str

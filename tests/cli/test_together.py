@@ -38,7 +38,7 @@ def status_of(url: str, *, authorization: str) -> int:
             return error.code
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_campaign_goes_from_a_store_to_its_outcomes(folder: Path) -> None:
     jobs = enqueued(folder, 12, batch_id="march")
     store = ["--store", url_of(folder)]
@@ -67,7 +67,7 @@ def test_a_campaign_goes_from_a_store_to_its_outcomes(folder: Path) -> None:
     assert "Traceback" not in served.err + drained.err
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_reported(folder: Path) -> None:
     with Spawned(["serve", "--port", "0"], folder) as first:
         port = first.wait_for("ready on").split("127.0.0.1:")[1].split("/")[0]
@@ -81,7 +81,7 @@ def test_a_port_that_is_taken_is_reported(folder: Path) -> None:
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_sandbox_takes_only_the_voices_and_sources_that_are_listed(folder: Path) -> None:
     options = ["--voices", "en-IE-EmilyNeural, en-US-JennyNeural", "--sources", "+6531234567,6531234568"]
     with Spawned(["sandbox", "--port", "0", *options], folder) as sandbox:

@@ -44,7 +44,7 @@ def frozen_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["worker", "--drain"], ["serve", "--port", "0"]], ids=["worker", "serve"])
 def test_a_store_that_a_frozen_process_has_locked_is_waited_for(voiceflow: Program, command: list[str]) -> None:
     folder = voiceflow.folder
@@ -71,7 +71,7 @@ def test_an_order_waits_for_the_lock_too(voiceflow: Program) -> None:
         assert waiting.end().code == 0
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_after_the_wait_it_is_exit_code_3_and_reading_needs_no_wait(voiceflow: Program) -> None:
     folder = voiceflow.folder
     enqueued(folder, 1)
@@ -87,7 +87,7 @@ def test_after_the_wait_it_is_exit_code_3_and_reading_needs_no_wait(voiceflow: P
     assert time.monotonic() - began < 30
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_ctrl_c_ends_the_wait_at_once(voiceflow: Program) -> None:
     folder = voiceflow.folder
     enqueued(folder, 1)
@@ -98,7 +98,7 @@ def test_ctrl_c_ends_the_wait_at_once(voiceflow: Program) -> None:
         assert waiting.end().code == 130
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_folder_that_is_mounted_later_is_waited_for(voiceflow: Program) -> None:
     store = f"sqlite:///{voiceflow.folder / 'volume' / 'calls.db'}"
     with Spawned(["serve", "--port", "0", "--store", store, "--wait-for-store", "60s"], voiceflow.folder) as waiting:
@@ -119,7 +119,7 @@ def test_a_slip_of_the_pen_is_reported_at_once(voiceflow: Program, monkeypatch: 
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_redis_that_is_not_up_yet_is_waited_for(voiceflow: Program, tmp_path: Path) -> None:
     server = standalone(tmp_path / "redis")
     options = ["serve", "--port", "0", "--store", server.url, "--wait-for-store", "60s"]

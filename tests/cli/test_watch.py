@@ -102,7 +102,7 @@ def hold_of(folder: Path) -> list[tuple[str, str]]:
     return within(folder, work)
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_the_view_has_states_outcomes_rate_holds_doubts_and_the_last_calls(folder: Path, watch: Watch) -> None:
     completed(folder, batch_id="march")
     missed = unreached(folder, SessionStatus.NO_ANSWER, batch_id="march")
@@ -148,7 +148,7 @@ def test_h_holds_after_a_question_and_r_resumes(folder: Path, watch: Watch) -> N
         assert screen.end() == 0
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_signal_ends_the_view_and_gives_the_terminal_back(folder: Path, watch: Watch) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with terminal(folder, *watch) as screen:
@@ -157,7 +157,7 @@ def test_a_signal_ends_the_view_and_gives_the_terminal_back(folder: Path, watch:
             assert screen.end() == 0
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_json_is_a_document_a_second_also_on_a_terminal(folder: Path, watch: Watch) -> None:
     unreached(folder, SessionStatus.BUSY, batch_id="march")
     enqueued(folder, 1, batch_id="march")

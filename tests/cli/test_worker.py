@@ -186,7 +186,7 @@ def test_a_worker_warns_at_its_start_of_menus_that_no_receiver_serves(voiceflow:
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("number_", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_worker_asked_to_stop_finishes_what_is_in_flight(
     folder: Path, eight: EightByEight, number_: signal.Signals
@@ -212,7 +212,7 @@ def wait_until_in_flight(folder: Path, job: Job) -> None:
     wait_until(lambda: within(folder, work) == "sending", "a call that is being sent")
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(folder: Path, eight: EightByEight) -> None:
     eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=60, times=1))
     enqueued(folder, 1)
@@ -229,7 +229,7 @@ def test_a_second_signal_stops_at_once(folder: Path, eight: EightByEight) -> Non
     assert ended.err.count("stopping") == 1
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) -> None:
     enqueued(folder, 1)
     environment = {"VOICEFLOW_BASE_URL": "http://127.0.0.1:9", "VOICEFLOW_LOG_FORMAT": "json"}
@@ -246,7 +246,7 @@ def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) 
 # -- several processes -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_several_processes_send_every_call_once(folder: Path, eight: EightByEight) -> None:
     jobs = enqueued(folder, 40)
     arguments = ["worker", "--drain", "--processes", "2", "--rate", "unlimited", "--json", "--store", url_of(folder)]
@@ -257,7 +257,7 @@ def test_several_processes_send_every_call_once(folder: Path, eight: EightByEigh
     assert eight.rang == [job.destination for job in jobs]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_process_that_dies_is_reported_and_exits_1(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         leader.wait_for("voiceflow worker sends")
@@ -269,7 +269,7 @@ def test_a_process_that_dies_is_reported_and_exits_1(folder: Path, eight: EightB
     assert ended.err.endswith("stopped\n")
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_processes_are_stopped_in_order_with_their_leader(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         wait_for_workers(folder, 2)
@@ -281,7 +281,7 @@ def test_processes_are_stopped_in_order_with_their_leader(folder: Path, eight: E
     assert workers_of(folder) == 0  # each said goodbye
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_lets_every_process_finish(folder: Path, eight: EightByEight) -> None:
     eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=1))
     (job,) = enqueued(folder, 1)
@@ -294,7 +294,7 @@ def test_ctrl_c_at_a_terminal_lets_every_process_finish(folder: Path, eight: Eig
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_processes_whose_leader_is_killed_stop_by_themselves(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         wait_for_workers(folder, 2)
@@ -322,7 +322,7 @@ def wait_for_workers(folder: Path, count: int) -> None:
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) -> None:
     enqueued(folder, 2, batch_id="march")
     within(folder, lambda engine: engine.queue.hold(reason="lunch"))

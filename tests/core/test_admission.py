@@ -53,8 +53,8 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.fixture
-def queue(any_store: Store) -> CallQueue:
-    return CallQueue(any_store, policy=CallPolicy())
+def queue(store: Store) -> CallQueue:
+    return CallQueue(store, policy=CallPolicy())
 
 
 @pytest.fixture

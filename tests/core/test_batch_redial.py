@@ -29,8 +29,8 @@ def voice() -> ScriptedVoice:
 
 
 @pytest.fixture
-def engine(any_store: Store, voice: ScriptedVoice) -> Engine:
-    return Engine(any_store, voice)
+def engine(store: Store, voice: ScriptedVoice) -> Engine:
+    return Engine(store, voice)
 
 
 async def ended(engine: Engine, *statuses: SessionStatus, valid_for: timedelta | None = None) -> list[Job]:

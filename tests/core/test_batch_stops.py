@@ -34,17 +34,17 @@ PEOPLE = 30
 
 
 @pytest.fixture
-async def engine(any_store: Store) -> Engine:
+async def engine(store: Store) -> Engine:
     """A batch `march` of many calls that wait."""
-    engine = Engine(any_store, ScriptedVoice())
+    engine = Engine(store, ScriptedVoice())
     for place in range(PEOPLE):
         await engine.enqueue(number(place), batch_id="march")
     return engine
 
 
 @pytest.fixture
-def stops(any_store: Store) -> BatchStops:
-    return BatchStops(any_store, "default")
+def stops(store: Store) -> BatchStops:
+    return BatchStops(store, "default")
 
 
 async def ended(engine: Engine, *statuses: SessionStatus) -> list[Job]:

@@ -79,17 +79,17 @@ def some_job(place: int, random: Random) -> Job:
 
 @pytest.mark.parametrize("batch_id", [None, "march"])
 async def test_a_report_has_the_figures_of_a_count_over_all_calls(
-    any_store: Store, batch_id: str | None, monkeypatch: pytest.MonkeyPatch
+    store: Store, batch_id: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breakdown, "PAGE", 70)
     monkeypatch.setattr(breakdown, "_MOST_PRICES", 2)
     for counting, name in ((breakdown, "_MOST_LOOKED_UP"), (plain, "MOST_LOOKED_UP")):
         monkeypatch.setattr(counting, name, 20)
     random = Random(11)
-    await any_store.jobs.enqueue([some_job(place, random) for place in range(300)], now=NOW)
-    found = await any_store.jobs.find(Query(queue="default", batch_id=batch_id, limit=None))
+    await store.jobs.enqueue([some_job(place, random) for place in range(300)], now=NOW)
+    found = await store.jobs.find(Query(queue="default", batch_id=batch_id, limit=None))
     expected = plain_breakdown(found)
-    assert (await build_full_report(any_store, "default", batch_id)).breakdown == expected
+    assert (await build_full_report(store, "default", batch_id)).breakdown == expected
     assert len(expected.by_country) == 5
     assert len(expected.by_hour) > 15
     assert len(expected.refusals) == 3
@@ -103,31 +103,31 @@ async def test_a_report_has_the_figures_of_a_count_over_all_calls(
     assert expected.began_at == min(post.began_at for job in found for post in job.posts if post.may_have_rung)
 
 
-async def test_a_report_follows_the_moves_of_calls(any_store: Store) -> None:
+async def test_a_report_follows_the_moves_of_calls(store: Store) -> None:
     random = Random(7)
     jobs = [some_job(place, random) for place in range(60)]
-    await any_store.jobs.enqueue(jobs, now=NOW)
+    await store.jobs.enqueue(jobs, now=NOW)
     for _ in range(4):
         moves = [
             moved(job, state=random.choice(list(JobState)), posts=some_job(0, random).posts)
             for job in random.sample(jobs, 25)
         ]
-        assert all(await any_store.jobs.commit(moves))
-        await any_store.jobs.lease("default", worker_id="w", limit=5, lease_for=timedelta(hours=1), now=NOW)
-        jobs = list(await any_store.jobs.find(Query(queue="default", limit=None)))
-        assert (await build_full_report(any_store, "default", None)).breakdown == plain_breakdown(jobs)
+        assert all(await store.jobs.commit(moves))
+        await store.jobs.lease("default", worker_id="w", limit=5, lease_for=timedelta(hours=1), now=NOW)
+        jobs = list(await store.jobs.find(Query(queue="default", limit=None)))
+        assert (await build_full_report(store, "default", None)).breakdown == plain_breakdown(jobs)
 
 
-async def test_a_report_that_also_reads_every_call_has_the_same_figures(any_store: Store) -> None:
+async def test_a_report_that_also_reads_every_call_has_the_same_figures(store: Store) -> None:
     random = Random(5)
-    await any_store.jobs.enqueue([some_job(place, random) for place in range(30)], now=NOW)
+    await store.jobs.enqueue([some_job(place, random) for place in range(30)], now=NOW)
     read: list[Job] = []
 
     async def note(page: Sequence[Job]) -> None:
         read.extend(page)
 
-    found = await build_full_report(any_store, "default", None, also=note)
-    assert found.breakdown == plain_breakdown(read) == (await build_full_report(any_store, "default", None)).breakdown
+    found = await build_full_report(store, "default", None, also=note)
+    assert found.breakdown == plain_breakdown(read) == (await build_full_report(store, "default", None)).breakdown
 
 
 def test_each_call_alone_has_the_figures_of_a_plain_count() -> None:
@@ -139,15 +139,15 @@ def test_each_call_alone_has_the_figures_of_a_plain_count() -> None:
         assert count.result() == plain_breakdown([job])
 
 
-async def test_reasons_that_differ_from_call_to_call_are_counted_together(any_store: Store) -> None:
-    queue = CallQueue(any_store)
+async def test_reasons_that_differ_from_call_to_call_are_counted_together(store: Store) -> None:
+    queue = CallQueue(store)
     for place in range(4):
         await queue.enqueue(flow(number(place)), batch_id="march")
     suppressed = [number(place) for place in range(2)]
     for each in suppressed:
-        await SuppressionList(any_store).add(each, reason=f"asked by {each}")
+        await SuppressionList(store).add(each, reason=f"asked by {each}")
     for job in await queue.find():
-        listed = (await SuppressionList(any_store).standing([job.destination])).get(job.destination)
+        listed = (await SuppressionList(store).standing([job.destination])).get(job.destination)
         await queue.cancel(job.id, reason=listed.in_words() if listed else "wrong text")
     found = (await queue.report("march")).breakdown
     assert found is not None

@@ -111,7 +111,6 @@ async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
     assert done == {"batches": 1, "syncs": 1}
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_worker_begins_no_task_for_a_call(clock: ManualClock) -> None:
     """Its senders go on from one call to the next."""
     begun = 0

@@ -19,12 +19,6 @@ HOLD = Hold(reason="8x8 asks for a lower rate (429)")
 VERDICT = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=HOLD)
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    chosen: str = request.param
-    return chosen
-
-
 async def test_it_is_ordered_once_and_its_reply_orders_nothing_more() -> None:
     async with open_store("memory://") as store:
         holds = Holds(store.control, store.clock, queue="default")

@@ -22,8 +22,8 @@ SENTENCE = r"has half a surrogate pair \(U\+D800\) at character 2, which no stor
 
 
 @pytest.fixture
-def queue(any_store: Store) -> CallQueue:
-    return CallQueue(any_store)
+def queue(store: Store) -> CallQueue:
+    return CallQueue(store)
 
 
 @pytest.mark.parametrize("field", ["unique_key", "batch_id", "time_zone", "menu"])
@@ -89,8 +89,8 @@ async def test_an_order_with_it_is_refused_and_changes_nothing(queue: CallQueue,
     assert list(await SuppressionList(queue.store).scan()) == []
 
 
-async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(any_store: Store) -> None:
-    engine = Engine(any_store, ScriptedVoice())
+async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice())
     queued = await engine.queue.enqueue(flow(number(1)))
     with pytest.raises(InvalidInputError, match=f"the note for call {queued.id} {SENTENCE}"):
         await engine.queue.cancel(queued.id, reason=HALF)
@@ -100,13 +100,13 @@ async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(any_stor
     assert [note.text for note in (await engine.queue.get(queued.id)).notes] == ["cancelled by a person"]
 
 
-async def test_a_store_refuses_it_in_every_other_text_and_goes_on(any_store: Store) -> None:
-    queue, now = CallQueue(any_store), any_store.clock.now()
-    if any_store.url != "memory://":
+async def test_a_store_refuses_it_in_every_other_text_and_goes_on(store: Store) -> None:
+    queue, now = CallQueue(store), store.clock.now()
+    if store.url != "memory://":
         with pytest.raises(InvalidInputError, match="which no store can keep"):
-            await any_store.records.put("x", {"key": HALF}, expires_at=now + timedelta(days=1), now=now)
+            await store.records.put("x", {"key": HALF}, expires_at=now + timedelta(days=1), now=now)
         with pytest.raises(InvalidInputError, match="which no store can keep"):
             await queue.get(f"default.{HALF}")
-    await any_store.records.put("x", {"key": "value"}, expires_at=None, now=now)
-    assert dict(await any_store.records.get("x", ["key"], now=now)) == {"key": "value"}
+    await store.records.put("x", {"key": "value"}, expires_at=None, now=now)
+    assert dict(await store.records.get("x", ["key"], now=now)) == {"key": "value"}
     assert (await queue.enqueue(flow())).state == "queued"

@@ -19,12 +19,6 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """One loop: what is measured is the clock's time, and it costs processor time."""
-    return "asyncio"
-
-
 MOMENT = timedelta(microseconds=100)
 LEARNING = 5
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -105,7 +99,7 @@ async def test_a_slow_store_costs_a_queue_nothing_of_its_rate(
     assert busiest(times, 1) <= 11
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "calls"), [(0.005, 5), (0.1, 20), (1, 40), (50, 500)])
 @pytest.mark.parametrize("takes", [1, 100, 2000])
 async def test_any_rate_is_used_and_kept_however_slow_the_journal_is(

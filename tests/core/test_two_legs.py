@@ -145,7 +145,6 @@ async def test_who_answered_is_never_rung_again_whatever_became_of_the_other_par
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_ten_thousand_sessions_of_two_legs() -> None:
     dice = Random(2026)
     pairs = list(every_pair())

@@ -45,8 +45,8 @@ def voice() -> ScriptedVoice:
 
 
 @pytest.fixture
-def engine(any_store: Store, voice: ScriptedVoice) -> Engine:
-    return Engine(any_store, voice)
+def engine(store: Store, voice: ScriptedVoice) -> Engine:
+    return Engine(store, voice)
 
 
 async def enqueued(
@@ -139,7 +139,7 @@ class TestOnItsWay:
         assert len(voice.placed) == 1
 
     async def test_a_call_whose_window_closed_just_before_its_journal_gives_its_number_back(
-        self, any_store: Store, engine: Engine, clock: ManualClock, voice: ScriptedVoice
+        self, store: Store, engine: Engine, clock: ManualClock, voice: ScriptedVoice
     ) -> None:
         clock.advance(CLOSES - EVENING - SECOND)
         job = await enqueued(engine)
@@ -150,7 +150,7 @@ class TestOnItsWay:
         assert (waits.state, waits.due_at, waits.posts) == (JobState.QUEUED, OPENS, ())
         assert voice.placed == []
         # Another call to that number, one that may ring at any hour, does not find it locked.
-        other = Engine(any_store, voice, queue="alerts")
+        other = Engine(store, voice, queue="alerts")
         await other.enqueue(ANA)
         assert len(await other.send()) == 1
 
@@ -200,12 +200,12 @@ class TestOnItsWay:
         assert ended.reason == "its validity ended before its calling window opened (09:00-20:00 mon-sun)"
 
     async def test_one_whose_calendar_this_installation_does_not_know_waits(
-        self, engine: Engine, any_store: Store, clock: ManualClock, voice: ScriptedVoice
+        self, engine: Engine, store: Store, clock: ManualClock, voice: ScriptedVoice
     ) -> None:
         """A newer version may have enqueued it: it is not sent on a holiday that cannot be told, nor lost."""
         job = await enqueued(engine)
         strange = replace(job, id=f"{job.id}x", window=replace(DAYTIME, holidays=("XX",)), destination=number(7))
-        await any_store.jobs.enqueue([strange], now=clock.now())
+        await store.jobs.enqueue([strange], now=clock.now())
         await engine.queue.cancel(job.id)
         await engine.send()
         waits = await engine.queue.get(strange.id)
@@ -266,22 +266,22 @@ class TestRedial:
 
 
 class TestThePolicyOfAQueue:
-    async def test_is_that_of_every_call_that_brings_none(self, any_store: Store) -> None:
-        queue = CallQueue(any_store, redial=AGAIN)
+    async def test_is_that_of_every_call_that_brings_none(self, store: Store) -> None:
+        queue = CallQueue(store, redial=AGAIN)
         own = replace(AGAIN, limit=1)
         never = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
         assert (await queue.enqueue(flow(number(1)))).redial == AGAIN
         assert (await queue.enqueue(flow(number(2)), redial=own)).redial == own
         assert (await queue.enqueue(flow(number(3)), redial=never)).redial == never
 
-    async def test_is_none_unless_asked_for(self, any_store: Store) -> None:
-        assert (await CallQueue(any_store).enqueue(flow())).redial is None
+    async def test_is_none_unless_asked_for(self, store: Store) -> None:
+        assert (await CallQueue(store).enqueue(flow())).redial is None
 
     async def test_calls_again_as_often_as_it_says_and_no_more(
-        self, any_store: Store, voice: ScriptedVoice, clock: ManualClock
+        self, store: Store, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
-        engine = Engine(any_store, voice, policy=CallPolicy())
-        queue = CallQueue(any_store, redial=replace(AGAIN, limit=2, factor=2.0))
+        engine = Engine(store, voice, policy=CallPolicy())
+        queue = CallQueue(store, redial=replace(AGAIN, limit=2, factor=2.0))
         job = await queue.enqueue(flow())
         waits: list[timedelta] = []
         while True:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
+from tests.support.loops import either_loop
 from tests.support.manual_time import passing_beside
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
@@ -56,6 +57,7 @@ async def is_held(queue: CallQueue) -> bool:
     return bool((await queue.status()).holds)
 
 
+@either_loop
 async def test_a_drain_places_every_call_once(store: Store) -> None:
     queue, voice = await enqueued(store, 300), ScriptedVoice()
     result = await worker_for(store, voice).drain()

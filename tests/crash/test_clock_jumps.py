@@ -12,7 +12,7 @@ from tests.crash.laboratory import Laboratory
 from tests.crash.points import Act, Point, Trigger
 from voiceflow_worker import CallQueue, open_store
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 HOUR = 3600.0
 CALLS = 20

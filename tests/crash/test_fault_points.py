@@ -11,18 +11,25 @@ from tests.crash.points import Point, Trigger
 from tests.crash.tap import Rest, Tap
 
 pytestmark = pytest.mark.crash
+slow = pytest.mark.slow
+"""Left to `./dev test --all`: another place on a stretch of the way whose ends CI strikes."""
 
 CALLS = 8
 AFTER_THE_SWEEP = 1.2
 """Seconds to a summary: the lease of the dead is over by then, and another worker has doubted what they left."""
-NOTHING_SENT = (Point.AFTER_LEASE, Point.AFTER_LOCK, Point.BEFORE_JOURNAL)
-NEVER_LEFT = (Point.AFTER_JOURNAL, Point.BEFORE_FIRST_BYTE)
-LEFT = (Point.AFTER_ANSWER, Point.BEFORE_SWAP, Point.AFTER_SWAP, Point.AFTER_SESSION)
-IN_THE_SWEEP = (Point.BEFORE_SWEEP, Point.AFTER_SWEEP)
-IN_THE_WEBHOOK = (Point.BEFORE_SUMMARY, Point.AFTER_SUMMARY)
+NOTHING_SENT = (pytest.param(Point.AFTER_LEASE, marks=slow), Point.AFTER_LOCK, Point.BEFORE_JOURNAL)
+NEVER_LEFT = (Point.AFTER_JOURNAL, pytest.param(Point.BEFORE_FIRST_BYTE, marks=slow))
+LEFT = (
+    Point.AFTER_ANSWER,
+    pytest.param(Point.BEFORE_SWAP, marks=slow),
+    Point.AFTER_SWAP,
+    pytest.param(Point.AFTER_SESSION, marks=slow),
+)
+IN_THE_SWEEP = (Point.BEFORE_SWEEP, pytest.param(Point.AFTER_SWEEP, marks=slow))
+IN_THE_WEBHOOK = (pytest.param(Point.BEFORE_SUMMARY, marks=slow), Point.AFTER_SUMMARY)
 
 
-@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("nth", [1, pytest.param(2, marks=slow)])
 @pytest.mark.parametrize("point", NOTHING_SENT)
 def test_killed_before_the_journal_every_call_is_made_once_by_another_worker(
     lab: Laboratory, point: Point, nth: int
@@ -64,7 +71,7 @@ def test_killed_between_the_journal_and_the_first_byte_the_call_stays_in_doubt(l
     assert judgement.rang == CALLS - doubts
 
 
-@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("nth", [1, pytest.param(3, marks=slow)])
 @pytest.mark.parametrize("point", LEFT)
 def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_doubts(
     lab: Laboratory, point: Point, nth: int
@@ -81,7 +88,7 @@ def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_
     assert len(judgement.open_doubts) <= 1, "the other call in flight; the one that was answered has its summary"
 
 
-@pytest.mark.parametrize("place", [Point.AFTER_LEASE, Point.AFTER_JOURNAL])
+@pytest.mark.parametrize("place", [pytest.param(Point.AFTER_LEASE, marks=slow), Point.AFTER_JOURNAL])
 @pytest.mark.parametrize("point", IN_THE_SWEEP)
 def test_killed_while_it_sweeps_up_after_another_the_next_one_does_it(
     lab: Laboratory, point: Point, place: Point
@@ -94,7 +101,7 @@ def test_killed_while_it_sweeps_up_after_another_the_next_one_does_it(
     assert judgement.rang == CALLS - len(judgement.open_doubts)
 
 
-@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("nth", [1, pytest.param(3, marks=slow)])
 @pytest.mark.parametrize("point", IN_THE_WEBHOOK)
 def test_a_receiver_that_is_killed_in_the_webhook_settles_each_call_once_when_it_is_back(
     lab: Laboratory, point: Point, nth: int
@@ -115,8 +122,8 @@ def test_a_receiver_that_is_killed_in_the_webhook_settles_each_call_once_when_it
 @pytest.mark.parametrize(
     ("share", "rest", "rings"),
     [
-        pytest.param(0, Rest.NOTHING, 0, id="after-the-head-and-nothing-comes-through"),
-        pytest.param(0.5, Rest.WHAT_WAS_READ, 0, id="half-of-the-body-comes-through"),
+        pytest.param(0, Rest.NOTHING, 0, id="after-the-head-and-nothing-comes-through", marks=slow),
+        pytest.param(0.5, Rest.WHAT_WAS_READ, 0, id="half-of-the-body-comes-through", marks=slow),
         pytest.param(0.5, Rest.ALL, 1, id="the-rest-comes-through-after-its-death"),
         pytest.param(1, Rest.ALL, 1, id="the-whole-body-and-no-answer"),
     ],
@@ -140,6 +147,7 @@ def test_killed_between_two_bytes_of_a_post_the_call_rings_at_most_once(
     assert judgement.unanswered == rings
 
 
+@slow
 def test_killed_with_most_of_a_long_body_unsent_the_call_never_rings(lab: Laboratory) -> None:
     lab.enqueue(1, says=2600)
     with Tap(lab.url, share=0.01, rest=Rest.ALL).running() as tap:

@@ -14,7 +14,7 @@ import pytest
 from tests.crash.children import Children
 from tests.crash.laboratory import Laboratory
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 CALLS = 60
 

@@ -13,6 +13,7 @@ from tests.crash.points import Act, Point, Trigger
 from voiceflow_worker import CallPolicy, CallQueue, JobState, open_store
 
 pytestmark = pytest.mark.crash
+slow = pytest.mark.slow
 
 CALLS = 6
 
@@ -20,14 +21,14 @@ CALLS = 6
 @pytest.mark.parametrize(
     "point",
     [
-        Point.AFTER_LEASE,
-        Point.AFTER_LOCK,
-        Point.BEFORE_JOURNAL,
+        pytest.param(Point.AFTER_LEASE, marks=slow),
+        pytest.param(Point.AFTER_LOCK, marks=slow),
+        pytest.param(Point.BEFORE_JOURNAL, marks=slow),
         Point.AFTER_JOURNAL,
-        Point.BEFORE_FIRST_BYTE,
+        pytest.param(Point.BEFORE_FIRST_BYTE, marks=slow),
         Point.AFTER_ANSWER,
-        Point.BEFORE_SWAP,
-        Point.AFTER_SWAP,
+        pytest.param(Point.BEFORE_SWAP, marks=slow),
+        pytest.param(Point.AFTER_SWAP, marks=slow),
     ],
 )
 def test_frozen_past_its_lease_while_another_takes_over_and_continued_every_call_rings_once(
@@ -46,6 +47,7 @@ def test_frozen_past_its_lease_while_another_takes_over_and_continued_every_call
     assert not judgement.open_doubts
 
 
+@slow
 @pytest.mark.parametrize("point", [Point.AFTER_ANSWER, Point.BEFORE_SWAP])
 def test_frozen_with_an_answer_that_others_never_had_it_settles_what_they_have_doubted(
     lab: Laboratory, point: Point
@@ -62,6 +64,7 @@ def test_frozen_with_an_answer_that_others_never_had_it_settles_what_they_have_d
     assert [row["rang"] for row in lab.ledger()] == [True] * CALLS
 
 
+@slow
 @pytest.mark.parametrize("point", [Point.AFTER_JOURNAL, Point.BEFORE_FIRST_BYTE])
 def test_frozen_until_a_person_had_the_call_made_anew_the_first_post_dies_at_8x8(lab: Laboratory, point: Point) -> None:
     lab.policy = CallPolicy(submit_window=timedelta(seconds=2), clock_skew=timedelta(milliseconds=200))
@@ -91,6 +94,7 @@ async def _say_not_placed(lab: Laboratory) -> None:
         await queue.resolve(doubt.id, placed=False, note="not in the ledger")
 
 
+@slow
 def test_asked_to_stop_with_calls_in_flight_it_finishes_them_and_exits_0(lab: Laboratory) -> None:
     lab.enqueue(20)
     lab.faults({"fault": "delay", "seconds": 0.5, "place": "after", "times": None})
@@ -104,6 +108,7 @@ def test_asked_to_stop_with_calls_in_flight_it_finishes_them_and_exits_0(lab: La
     assert lab.accept().rang == 20
 
 
+@slow
 def test_asked_to_stop_it_gives_up_what_outlasts_its_grace_and_summaries_settle_that(lab: Laboratory) -> None:
     lab.enqueue(8)
     lab.faults({"next": 4, "fault": "delay", "seconds": 30, "place": "after"})
@@ -116,6 +121,7 @@ def test_asked_to_stop_it_gives_up_what_outlasts_its_grace_and_summaries_settle_
     assert not judgement.open_doubts
 
 
+@slow
 def test_told_twice_to_stop_it_ends_at_once_and_loses_nothing(lab: Laboratory) -> None:
     lab.enqueue(8)
     lab.faults({"next": 4, "fault": "stall", "place": "before"})

@@ -71,7 +71,7 @@ def options_of(text: str) -> set[str]:
     return {option for row in rows for option in _OPTION.findall(row)}
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_the_page_has_every_command_and_no_other() -> None:
     assert sorted(SECTIONS) == sorted(commands())
 

@@ -151,7 +151,7 @@ async def presses_on(menu: Menu, way: Way) -> list[tuple[str, str]]:
     return presses
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MENUS)
 def test_the_check_finds_nothing(name: str) -> None:
     command = [sys.executable, "-m", "voiceflow_worker", "ivr", "check", name, "--json"]

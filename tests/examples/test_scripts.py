@@ -93,7 +93,7 @@ def test_every_script_is_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAYS)
 def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
@@ -106,7 +106,7 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "told"),
     [

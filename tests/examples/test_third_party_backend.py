@@ -65,13 +65,13 @@ def test_it_keeps_the_contract(installed: Installed) -> None:
     assert int(summary.split()[0]) >= 150, "the whole suite, on asyncio and on trio"
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_the_command_line_knows_it_by_its_url(installed: Installed) -> None:
     run = installed.run("-m", "voiceflow_worker", "status", "--json", "--store", "shelf://calls")
     assert (run.returncode, '"total": 0' in run.stdout or '"total":0' in run.stdout) == (0, True), run.stderr
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_without_it_the_scheme_is_unknown_and_one_that_names_nothing_is_told_so(installed: Installed) -> None:
     command = [sys.executable, "-m", "voiceflow_worker", "status", "--store", "shelf://calls"]
     bare = subprocess.run(command, cwd=installed.folder, capture_output=True, text=True, timeout=60, check=False)

@@ -156,7 +156,7 @@ def test_the_explorer_finds_that_a_submitted_call_waited_for_ever() -> None:
     assert LOST in str(report.broken)
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rules",
     [

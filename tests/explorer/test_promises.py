@@ -45,7 +45,7 @@ LARGE = {
 }
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", EVERYDAY.values(), ids=EVERYDAY.keys())
 def test_no_call_rings_twice_or_late_or_is_lost(scene: Scene) -> None:
     judge(scene)

@@ -1,4 +1,4 @@
-"""The transports on which every row of the verdict table is tried, each on the event loops it runs on."""
+"""The transports on which every row of the verdict table is tried."""
 
 from __future__ import annotations
 
@@ -85,17 +85,18 @@ def stranger(**options: Any) -> httpx.AsyncBaseTransport:
 
 KINDS = (
     Kind("default", "asyncio", None),
-    Kind("default", "trio", None),
     Kind("pool", "asyncio", httpx.AsyncHTTPTransport),
-    Kind("pool", "trio", httpx.AsyncHTTPTransport),
     Kind("aiohttp", "asyncio", AiohttpTransport),
     Kind("unknown", "asyncio", stranger, proves=False, tells=False),
-    Kind("unknown", "trio", stranger, proves=False, tells=False),
 )
 
 
 def named(kind: Kind) -> str:
     return f"{kind.name}-{kind.backend}"
+
+
+trio_too = pytest.mark.parametrize("kind", [*KINDS, Kind("default", "trio", None)], ids=named)
+"""For time limits, cancellation and kept connections: httpx's pool on trio, which the client takes there, as well."""
 
 
 @pytest.fixture(params=KINDS, ids=named)
@@ -106,9 +107,10 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture
-def anyio_backend(kind: Kind) -> str:
-    """The event loop of the transport."""
-    return kind.backend
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """The event loop of the transport, where a test has one; else asyncio."""
+    kind: Kind | None = request.getfixturevalue("kind") if "kind" in request.fixturenames else None
+    return kind.backend if kind is not None else "asyncio"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import httpx
 import orjson
 import pytest
 
-from tests.gateway.conftest import Kind
+from tests.gateway.conftest import Kind, trio_too
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port, sends
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -30,7 +30,6 @@ from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
-either_loop = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 KEY = "secret-key-1"
 WEBHOOKS = b'{"subAccountId":"acme","count":0,"webhooks":[],"statusCode":0,"statusMessage":"ok"}'
@@ -102,8 +101,7 @@ WRITES: list[Ask] = [
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
-@either_loop
-async def test_each_question_has_its_address(anyio_backend: str) -> None:
+async def test_each_question_has_its_address() -> None:
     service = Service(said(200))
     for ask in GETS:
         await ask(service.api)
@@ -114,8 +112,7 @@ async def test_each_question_has_its_address(anyio_backend: str) -> None:
     assert {request.headers["authorization"] for request in service.asked} == {f"Bearer {KEY}"}
 
 
-@either_loop
-async def test_a_webhook_is_registered_with_its_header(anyio_backend: str) -> None:
+async def test_a_webhook_is_registered_with_its_header() -> None:
     service = Service(said(200))
     await service.api.register_webhook(
         WebhookType.SESSION_SUMMARY, "https://calls.example.com/", auth_header="Bearer x"
@@ -130,8 +127,7 @@ async def test_a_webhook_is_registered_with_its_header(anyio_backend: str) -> No
     ]
 
 
-@either_loop
-async def test_what_cannot_be_meant_is_not_asked(anyio_backend: str) -> None:
+async def test_what_cannot_be_meant_is_not_asked() -> None:
     service = Service(said(200))
     for wrong in (
         service.api.register_webhook("SMS", "https://calls.example.com/"),
@@ -147,22 +143,19 @@ async def test_what_cannot_be_meant_is_not_asked(anyio_backend: str) -> None:
     assert service.asked == []
 
 
-@either_loop
-async def test_a_session_id_stays_within_its_segment(anyio_backend: str) -> None:
+async def test_a_session_id_stays_within_its_segment() -> None:
     service = Service(said(200))
     await service.api.recordings("../../webhooks?x=1")
     assert service.asked[0].url.raw_path.endswith(b"/recordings/..%2F..%2Fwebhooks%3Fx%3D1")
 
 
-@either_loop
-async def test_a_number_is_read_as_the_reference_answers_it(anyio_backend: str) -> None:
+async def test_a_number_is_read_as_the_reference_answers_it() -> None:
     payload = b'{"referenceId":"r-1","msisdn":"6531234567","countryCode":"SG"}'
     service = Service(said(200, b'{"statusCode":0,"statusMessage":"ok","timestamp":"now","payload":%s}' % payload))
     assert await service.api.number("6531234567") == OwnedNumber(msisdn="6531234567", country="SG", reference_id="r-1")
 
 
-@either_loop
-async def test_the_server_for_recordings_is_set_and_its_password_never_told(anyio_backend: str) -> None:
+async def test_the_server_for_recordings_is_set_and_its_password_never_told() -> None:
     told = b'{"protocol":"SFTP","host":"sftp.example.com","port":22,"username":"ana","passwordSet":true}'
     service = Service(said(200, told))
     push = RecordingPush(protocol="sftp", host="sftp.example.com", port=22, username="ana", path="/calls")
@@ -186,7 +179,6 @@ async def test_the_server_for_recordings_is_set_and_its_password_never_told(anyi
     assert await absent.api.delete_recording_push_config() is False
 
 
-@either_loop
 @pytest.mark.parametrize(
     "push",
     [
@@ -197,7 +189,7 @@ async def test_the_server_for_recordings_is_set_and_its_password_never_told(anyi
         RecordingPush(protocol="S3", host="s3.example.com", port=70000),
     ],
 )
-async def test_a_server_that_cannot_be_one_is_not_asked_for(anyio_backend: str, push: RecordingPush) -> None:
+async def test_a_server_that_cannot_be_one_is_not_asked_for(push: RecordingPush) -> None:
     service = Service(said(200))
     with pytest.raises(InvalidInputError):
         await service.api.set_recording_push_config(push)
@@ -207,8 +199,7 @@ async def test_a_server_that_cannot_be_one_is_not_asked_for(anyio_backend: str, 
 # -- what is absent ----------------------------------------------------------------------------------------------------
 
 
-@either_loop
-async def test_a_404_about_the_thing_itself_is_an_answer(anyio_backend: str) -> None:
+async def test_a_404_about_the_thing_itself_is_an_answer() -> None:
     service = Service(said(404, b'{"statusCode":404,"statusMessage":"Number not found"}'))
     assert await service.api.number("6531234567") is None
     assert await service.api.recordings("s-1") == ()
@@ -217,9 +208,8 @@ async def test_a_404_about_the_thing_itself_is_an_answer(anyio_backend: str) -> 
         await service.api.numbers()
 
 
-@either_loop
 @pytest.mark.parametrize("content", [REFUSED, b"", b"<html>nothing here</html>"])
-async def test_a_404_about_the_account_or_the_address_is_raised(anyio_backend: str, content: bytes) -> None:
+async def test_a_404_about_the_account_or_the_address_is_raised(content: bytes) -> None:
     for ask in (*GETS, *WRITES[1:]):
         with pytest.raises(RequestFailedError, match="check the sub-account id") as failed:
             await ask(Service(said(404, content)).api)
@@ -229,7 +219,6 @@ async def test_a_404_about_the_account_or_the_address_is_raised(anyio_backend: s
 # -- what fails --------------------------------------------------------------------------------------------------------
 
 
-@either_loop
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
@@ -239,7 +228,7 @@ async def test_a_404_about_the_account_or_the_address_is_raised(anyio_backend: s
         (307, "has moved to /elsewhere"),
     ],
 )
-async def test_a_refusal_is_raised_at_once_and_says_what_to_do(anyio_backend: str, status: int, remedy: str) -> None:
+async def test_a_refusal_is_raised_at_once_and_says_what_to_do(status: int, remedy: str) -> None:
     content = b'{"errorId":"1","statusCode":"1001","statusMessage":"no, not with secret-key-1","timestamp":"now"}'
     for ask in (*GETS, *WRITES):
         service = Service(said(status, content, location="/elsewhere"))
@@ -251,9 +240,8 @@ async def test_a_refusal_is_raised_at_once_and_says_what_to_do(anyio_backend: st
         assert service.slept == []
 
 
-@either_loop
 @pytest.mark.parametrize("content", [b"", b"<html>Welcome</html>", b"[]", b"null"])
-async def test_what_is_not_an_answer_of_the_api_is_reported(anyio_backend: str, content: bytes) -> None:
+async def test_what_is_not_an_answer_of_the_api_is_reported(content: bytes) -> None:
     with pytest.raises(RequestFailedError, match="not the expected JSON; check the base URL"):
         await Service(said(200, content)).api.webhooks()
 
@@ -261,9 +249,8 @@ async def test_what_is_not_an_answer_of_the_api_is_reported(anyio_backend: str, 
 OUTAGES = [said(503), said(429), said(500, b""), httpx.ConnectError("refused"), OSError("odd")]
 
 
-@either_loop
 @pytest.mark.parametrize("outage", OUTAGES, ids=repr)
-async def test_a_get_is_asked_again_with_growing_pauses(anyio_backend: str, outage: Any) -> None:
+async def test_a_get_is_asked_again_with_growing_pauses(outage: Any) -> None:
     for ask in GETS:
         service = Service(outage, outage, said(200))
         await ask(service.api)
@@ -271,18 +258,16 @@ async def test_a_get_is_asked_again_with_growing_pauses(anyio_backend: str, outa
         assert 0 < service.slept[0] < service.slept[1] < 5
 
 
-@either_loop
 @pytest.mark.parametrize("outage", OUTAGES, ids=repr)
-async def test_a_get_is_given_up_after_some_tries(anyio_backend: str, outage: Any) -> None:
+async def test_a_get_is_given_up_after_some_tries(outage: Any) -> None:
     service = Service(outage)
     with pytest.raises(VoiceUnavailableError):
         await service.api.webhooks()
     assert len(service.asked) == TRIES
 
 
-@either_loop
 @pytest.mark.parametrize("outage", OUTAGES, ids=repr)
-async def test_what_changes_something_is_sent_once(anyio_backend: str, outage: Any) -> None:
+async def test_what_changes_something_is_sent_once(outage: Any) -> None:
     for write in WRITES:
         service = Service(outage, said(200))
         with pytest.raises(VoiceUnavailableError):
@@ -290,8 +275,7 @@ async def test_what_changes_something_is_sent_once(anyio_backend: str, outage: A
         assert len(service.asked) == 1
 
 
-@either_loop
-async def test_retry_after_is_waited_for_and_a_long_one_is_not(anyio_backend: str) -> None:
+async def test_retry_after_is_waited_for_and_a_long_one_is_not() -> None:
     short = Service(said(429, retry_after="7"), said(200))
     await short.api.webhooks()
     assert short.slept == [7.0]
@@ -343,6 +327,7 @@ async def test_nobody_there_is_reported_with_what_to_check(kind: Kind, monkeypat
                 await client.webhooks()
 
 
+@trio_too
 async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     with MisbehavingServer(lambda connection: connection.stall()) as server:
@@ -359,8 +344,7 @@ async def test_a_long_list_is_read(kind: Kind) -> None:
             assert len(await client.numbers()) == 20_000
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_sandbox_answers_all_of_it(anyio_backend: str) -> None:
+async def test_the_sandbox_answers_all_of_it() -> None:
     sandbox = Sandbox(numbers=["+6531234567"], voices=["en-US-JennyNeural"])
     sandbox.recordings.add(RecordingOrder(session_id="s-1", seconds=12))
     async with sandbox.running() as url, VoiceClient(KEY, "acme", base_url=url) as client:

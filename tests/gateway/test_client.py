@@ -17,10 +17,11 @@ import orjson
 import pytest
 from httpx_aiohttp import AiohttpTransport
 
-from tests.gateway.conftest import KINDS, NOW, Kind, named, placement
+from tests.gateway.conftest import KINDS, NOW, Kind, named, placement, trio_too
 from tests.gateway.misbehaving import CREATED, MisbehavingServer, answer, answers, closed_port, places, sends
 from tests.support.engine import Engine
 from tests.support.flows import number
+from tests.support.loops import either_loop
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -36,7 +37,6 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, VerdictKind
 
 pytestmark = pytest.mark.anyio
-either_loop = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 KEY = "secret-key-1"
 FLOW = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile="en-IE-EmilyNeural")
@@ -55,6 +55,7 @@ def client_of(transport: httpx.AsyncBaseTransport, **options: Any) -> VoiceClien
 # -- alone -------------------------------------------------------------------------------------------------------------
 
 
+@trio_too
 async def test_a_call_is_placed_without_a_queue(kind: Kind) -> None:
     until = (datetime.now(UTC) + SOON).replace(microsecond=0)
     with MisbehavingServer(places) as server:
@@ -69,8 +70,7 @@ async def test_a_call_is_placed_without_a_queue(kind: Kind) -> None:
         )
 
 
-@either_loop
-async def test_what_the_flow_says_itself_is_kept_and_no_validity_is_made_up(anyio_backend: str) -> None:
+async def test_what_the_flow_says_itself_is_kept_and_no_validity_is_made_up() -> None:
     async with client_of(answering()) as client:
         own = await client.send(FLOW.replace(client_request_id="mine", client_batch_id="ours"))
         bare = await client.send(FLOW)
@@ -116,7 +116,7 @@ async def test_a_doubt_is_raised_with_the_id_to_look_for(kind: Kind) -> None:
 
 
 @either_loop
-async def test_a_client_that_was_closed_leaves_no_doubt(anyio_backend: str) -> None:
+async def test_a_client_that_was_closed_leaves_no_doubt() -> None:
     client = client_of(answering())
     async with client:
         pass
@@ -128,7 +128,7 @@ async def test_a_client_that_was_closed_leaves_no_doubt(anyio_backend: str) -> N
 
 
 @either_loop
-async def test_a_client_that_is_closed_while_a_call_waits_for_the_limiter_leaves_no_doubt(anyio_backend: str) -> None:
+async def test_a_client_that_is_closed_while_a_call_waits_for_the_limiter_leaves_no_doubt() -> None:
     class Closing:
         async def acquire(self) -> None:
             await client.__aexit__(None, None, None)
@@ -142,7 +142,7 @@ async def test_a_client_that_is_closed_while_a_call_waits_for_the_limiter_leaves
 
 
 @either_loop
-async def test_calls_of_a_worker_whose_client_was_closed_stay_in_the_queue(anyio_backend: str) -> None:
+async def test_calls_of_a_worker_whose_client_was_closed_stay_in_the_queue() -> None:
     """An application may close the client before its worker has stopped."""
     client = client_of(answering())
     async with client, open_store("memory://") as store:
@@ -180,7 +180,7 @@ async def test_each_post_takes_its_turn(kind: Kind) -> None:
 
 
 @either_loop
-async def test_who_becomes_late_while_waiting_is_not_sent(anyio_backend: str) -> None:
+async def test_who_becomes_late_while_waiting_is_not_sent() -> None:
     limiter = Turnstile(takes=0.05)
     progress = PostProgress()
     async with client_of(answering(), limiter=limiter) as client:
@@ -191,16 +191,14 @@ async def test_who_becomes_late_while_waiting_is_not_sent(anyio_backend: str) ->
     assert limiter.asked == 1
 
 
-@either_loop
-async def test_who_is_late_already_takes_no_turn(anyio_backend: str) -> None:
+async def test_who_is_late_already_takes_no_turn() -> None:
     limiter = Turnstile()
     async with client_of(answering(), limiter=limiter) as client:
         await client.place(placement(valid_for=-1), progress=PostProgress(), now=NOW)
     assert limiter.asked == 0
 
 
-@either_loop
-async def test_who_is_held_while_waiting_is_not_sent(anyio_backend: str) -> None:
+async def test_who_is_held_while_waiting_is_not_sent() -> None:
     async def held() -> str | None:
         return "a person holds the queue" if limiter.asked else None
 
@@ -216,15 +214,13 @@ async def test_who_is_held_while_waiting_is_not_sent(anyio_backend: str) -> None
 # -- transports of others ----------------------------------------------------------------------------------------------
 
 
-@either_loop
-async def test_an_answer_that_was_made_with_its_content_is_read(anyio_backend: str) -> None:
+async def test_an_answer_that_was_made_with_its_content_is_read() -> None:
     async with client_of(answering()) as client:
         verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
     assert verdict.kind is VerdictKind.CREATED
 
 
-@either_loop
-async def test_an_answer_shorter_than_it_says_is_not_whole(anyio_backend: str) -> None:
+async def test_an_answer_shorter_than_it_says_is_not_whole() -> None:
     class Short(httpx.AsyncByteStream):
         async def __aiter__(self) -> Any:
             yield CREATED
@@ -237,9 +233,8 @@ async def test_an_answer_shorter_than_it_says_is_not_whole(anyio_backend: str) -
     assert verdict.kind is VerdictKind.UNKNOWN
 
 
-@either_loop
 @pytest.mark.parametrize("error", [RuntimeError("odd"), ExceptionGroup("odd", [OSError()]), httpx.ConnectError("no")])
-async def test_no_error_of_a_stranger_is_raised_or_believed(anyio_backend: str, error: Exception) -> None:
+async def test_no_error_of_a_stranger_is_raised_or_believed(error: Exception) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise error
 
@@ -253,8 +248,7 @@ class Tunnelled(httpx.AsyncHTTPTransport):
     """A subclass may do anything."""
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_only_what_is_known_exactly_is_watched(anyio_backend: str) -> None:
+async def test_only_what_is_known_exactly_is_watched() -> None:
     session = aiohttp.ClientSession()
     try:
         assert carry(Tunnelled()).watch is BlindWatch
@@ -267,8 +261,7 @@ async def test_only_what_is_known_exactly_is_watched(anyio_backend: str) -> None
         await session.close()
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_transport_that_speaks_http_2_is_refused(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_transport_that_speaks_http_2_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     transport = httpx.AsyncHTTPTransport()
     monkeypatch.setattr(transport._pool, "_http2", True)  # what http2=True sets; it needs a package that is not here
     with pytest.raises(SettingsError, match=r"HTTP/1\.1"):
@@ -309,6 +302,7 @@ async def test_a_proxys_credentials_reach_the_proxy_alone(kind: Kind) -> None:
     assert "pass" not in verdict.message
 
 
+@trio_too
 async def test_the_connections_end_with_the_client(kind: Kind) -> None:
     with MisbehavingServer(places) as server:
         client = kind.client(server.url)
@@ -347,8 +341,7 @@ async def test_the_key_is_told_to_8x8_and_to_nobody_else(kind: Kind, caplog: pyt
     assert not [record for record in caplog.records if KEY in record.getMessage()]
 
 
-@either_loop
-async def test_a_key_in_an_address_is_not_told_either(anyio_backend: str) -> None:
+async def test_a_key_in_an_address_is_not_told_either() -> None:
     async with client_of(answering(307, b"", location=f"/?key={KEY}")) as client:
         verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
     assert verdict.hold is not None

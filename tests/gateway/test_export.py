@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.gateway.conftest import Kind
+from tests.gateway.conftest import Kind, trio_too
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.client import VoiceClient
@@ -110,12 +110,6 @@ def said(status: int, body: object = None, *, date: datetime | None = None, **he
         headers["Date"] = date.strftime("%a, %d %b %Y %H:%M:%S GMT")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.Response(status, json=body, headers=named)
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    backend: str = request.param
-    return backend
 
 
 @pytest.fixture
@@ -372,10 +366,6 @@ def serves(*bodies: bytes) -> Callable[[Connection], None]:
 class TestOnTheWire:
     """The client on each transport and event loop that it knows."""
 
-    @pytest.fixture
-    def anyio_backend(self, kind: Kind) -> str:
-        return kind.backend
-
     async def test_the_client_reads_a_log_on_every_transport(self, kind: Kind) -> None:
         link = json.dumps({"status": "succeeded", "data": ["/files/1?signature=x"]}).encode()
         with MisbehavingServer(serves(b'{"jobId":"j-1"}', link, HEADER + LINE)) as server:
@@ -408,6 +398,7 @@ class TestOnTheWire:
                 with pytest.raises(CallLogUnavailableError, match="broke off"):
                     await voice.logged_calls(since=SINCE, until=UNTIL)
 
+    @trio_too
     async def test_a_silent_8x8_is_not_waited_for_for_ever(self, kind: Kind) -> None:
         with MisbehavingServer(lambda connection: connection.stall()) as server:
             async with kind.client(server.url, connect=0.3, read=0.3) as voice:
@@ -421,7 +412,7 @@ class TestOnTheWire:
                     await voice.logged_calls(since=SINCE, until=UNTIL)
 
 
-async def test_a_client_must_be_open(anyio_backend: str) -> None:
+async def test_a_client_must_be_open() -> None:
     voice: Any = VoiceClient("key-1", "acme")
     with pytest.raises(RuntimeError, match="not open"):
         await voice.logged_calls(since=SINCE, until=UNTIL)

@@ -10,7 +10,7 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from tests.gateway.conftest import NOW, Kind, placement
+from tests.gateway.conftest import NOW, Kind, placement, trio_too
 from tests.gateway.misbehaving import (
     CREATED,
     LONGEST,
@@ -74,6 +74,7 @@ async def test_connecting_for_too_long_sent_nothing(kind: Kind) -> None:
             assert_nothing_was_sent(kind, await place(client))
 
 
+@trio_too
 async def test_no_free_connection_sent_nothing(kind: Kind) -> None:
     def behave(connection: Connection) -> None:
         connection.read_request()
@@ -209,6 +210,7 @@ async def test_what_breaks_after_bytes_have_left_is_in_doubt_and_sent_once(kind:
     assert progress.may_have_left
 
 
+@trio_too
 async def test_no_answer_in_time_is_in_doubt(kind: Kind) -> None:
     with MisbehavingServer(stall_after_the_body) as server:
         async with kind.client(server.url, read=0.2) as client:
@@ -218,6 +220,7 @@ async def test_no_answer_in_time_is_in_doubt(kind: Kind) -> None:
 
 
 @large_body
+@trio_too
 async def test_a_post_that_cannot_be_written_is_in_doubt(kind: Kind) -> None:
     """A body larger than all buffers, to a server that never reads."""
     with MisbehavingServer(Connection.stall) as server:
@@ -240,6 +243,7 @@ def drips(raw: bytes) -> Behaviour:
     return behave
 
 
+@trio_too
 async def test_one_deadline_ends_an_answer_that_comes_in_drops(kind: Kind) -> None:
     """No single read is too slow: only the deadline over all of them, 1 + 1 + 0.6 s, ends it."""
     with MisbehavingServer(drips(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 2000)) as server:
@@ -250,6 +254,7 @@ async def test_one_deadline_ends_an_answer_that_comes_in_drops(kind: Kind) -> No
         assert len(server.posts) == 1
 
 
+@trio_too
 async def test_a_status_whose_body_never_ends_still_counts(kind: Kind) -> None:
     def behave(connection: Connection) -> None:
         connection.read_request()
@@ -264,6 +269,7 @@ async def test_a_status_whose_body_never_ends_still_counts(kind: Kind) -> None:
 
 
 @large_body
+@trio_too
 async def test_a_408_to_a_post_that_was_cut_is_not_in_doubt_where_the_cut_is_known(kind: Kind) -> None:
     """httpx's pool tells so, at least on trio; other transports do not, and then nothing is proven."""
 
@@ -299,6 +305,7 @@ def answer_once_then_reset_what_comes(connection: Connection) -> None:
     connection.reset()
 
 
+@trio_too
 async def test_a_connection_that_was_closed_while_idle_is_not_used_again(kind: Kind) -> None:
     with MisbehavingServer(answer_once_and_end) as server:
         async with kind.client(server.url) as client:
@@ -327,6 +334,7 @@ async def test_a_connection_whose_post_was_answered_before_it_was_read_is_not_us
         assert (server.connections, len(server.posts)) == (2, 2)
 
 
+@trio_too
 async def test_a_post_that_meets_a_dying_connection_is_not_sent_again(kind: Kind) -> None:
     """The connection ends as the second POST arrives: aiohttp repeats such a request, if it is an idempotent one."""
     with MisbehavingServer(answer_once_then_reset_what_comes) as server:
@@ -340,6 +348,7 @@ async def test_a_post_that_meets_a_dying_connection_is_not_sent_again(kind: Kind
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one piece", "after a while"])
+@trio_too
 async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones(kind: Kind, together: bool) -> None:
     """A leftover 401 taken for the answer of a POST that was placed would have it sent again."""
     answered = threading.Event()
@@ -372,6 +381,7 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones(kind: K
 # -- cancellation ------------------------------------------------------------------------------------------------------
 
 
+@trio_too
 async def test_cancelled_before_a_connection_nothing_has_left(kind: Kind) -> None:
     progress = PostProgress()
     with port_that_never_accepts() as port:
@@ -382,6 +392,7 @@ async def test_cancelled_before_a_connection_nothing_has_left(kind: Kind) -> Non
     assert progress.may_have_left is not kind.tells
 
 
+@trio_too
 async def test_cancelled_after_bytes_have_left_it_may_have_been_placed(kind: Kind) -> None:
     progress = PostProgress()
     with MisbehavingServer(stall_after_the_body) as server:
@@ -397,6 +408,7 @@ async def test_cancelled_after_bytes_have_left_it_may_have_been_placed(kind: Kin
     assert progress.may_have_left
 
 
+@trio_too
 async def test_on_a_kept_connection_too_bytes_may_have_left(kind: Kind) -> None:
     second = threading.Event()
 

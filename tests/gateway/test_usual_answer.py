@@ -375,9 +375,8 @@ async def test_a_surplus_that_the_program_has_not_read_yet_closes_the_connection
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("left", [True, False])
-async def test_an_answer_to_a_post_that_has_not_left_whole_goes_to_aiohttp(anyio_backend: str, *, left: bool) -> None:
+async def test_an_answer_to_a_post_that_has_not_left_whole_goes_to_aiohttp(*, left: bool) -> None:
     protocol = WatchedProtocol(loop=asyncio.get_running_loop())
     transport = Mock()
     transport.is_closing.return_value = False
@@ -390,8 +389,7 @@ async def test_an_answer_to_a_post_that_has_not_left_whole_goes_to_aiohttp(anyio
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_data_that_came_before_the_post_is_left_to_aiohttp(anyio_backend: str) -> None:
+async def test_data_that_came_before_the_post_is_left_to_aiohttp() -> None:
     protocol = WatchedProtocol(loop=asyncio.get_running_loop())
     transport = Mock()
     transport.is_closing.return_value = False

@@ -36,6 +36,7 @@ from tests.gateway.misbehaving import (
     created,
     places,
 )
+from tests.support.loops import either_loop
 from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.transport.answer_times import SHORTEST
@@ -232,8 +233,7 @@ async def test_a_surplus_that_came_before_the_post_closes_the_connection(kind: K
         assert (server.connections, len(server.posts)) == (2, 2)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_connection_that_brought_something_before_it_was_asked_is_suspect(anyio_backend: str) -> None:
+async def test_a_connection_that_brought_something_before_it_was_asked_is_suspect() -> None:
     quiet, talking = (WatchedProtocol(loop=asyncio.get_running_loop()) for _ in range(2))
     talking.data_received(answer(429))
     for protocol, is_own in ((quiet, True), (talking, False)):
@@ -483,8 +483,6 @@ async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_
 @pytest.mark.parametrize("when", ["in mid-body", "while it listens"])
 async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: Kind, raw: bool, when: str) -> None:
     """Cancelled while the body of an answer comes, or before it is known whose answer it is."""
-    if raw and kind.backend != "asyncio":
-        pytest.skip("trio has scopes alone")
     if when == "while it listens" and kind not in KEEPING:
         pytest.skip("nothing is listened to")
     sent = threading.Event()
@@ -570,8 +568,8 @@ class Repeats(Stranger):
         return first if first.status_code == 200 else await self.inner.handle_async_request(request)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_the_second_answer_of_a_wrapper_that_repeats_is_not_believed(anyio_backend: str) -> None:
+@either_loop
+async def test_the_second_answer_of_a_wrapper_that_repeats_is_not_believed() -> None:
     """Its first may have been placed."""
 
     def behave(connection: Connection) -> None:
@@ -586,8 +584,8 @@ async def test_the_second_answer_of_a_wrapper_that_repeats_is_not_believed(anyio
     assert verdict.kind is K.UNKNOWN
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_a_pool_whose_owner_keeps_connections_is_not_believed_on_them(anyio_backend: str) -> None:
+@either_loop
+async def test_a_pool_whose_owner_keeps_connections_is_not_believed_on_them() -> None:
     pool = httpx.AsyncHTTPTransport(verify=TRUSTING_CERTIFI, trust_env=False)
     with MisbehavingServer(answers(429)) as server:
         async with VoiceClient("key", "tests", base_url=server.url, transport=pool) as client:
@@ -600,11 +598,8 @@ async def test_a_pool_whose_owner_keeps_connections_is_not_believed_on_them(anyi
     assert [first.kind, second.kind] == [K.TURNED_AWAY, K.UNKNOWN]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("said", [[], ["Connection: close"]], ids=["kept", "closed"])
-async def test_a_session_of_the_callers_is_believed_only_when_the_server_closes(
-    anyio_backend: str, said: list[str]
-) -> None:
+async def test_a_session_of_the_callers_is_believed_only_when_the_server_closes(said: list[str]) -> None:
     session = aiohttp.ClientSession()
     transport = AiohttpTransport(client=session, verify=TRUSTING_CERTIFI, trust_env=False)
     with MisbehavingServer(answers(429, b"", *said)) as server:

@@ -1,4 +1,4 @@
-"""Stores for the tests of menus: every backend, and for SQLite and Redis two openings of one store."""
+"""A store for the tests of menus, opened twice: as two receivers have it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def redis_of_menus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSe
     server.kill()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["sqlite"])
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -200,7 +200,7 @@ def test_serve_refuses_menus_with_errors(folder: Path, capfd: pytest.CaptureFixt
     assert "no key leads to a next step" in capfd.readouterr().err
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_serve_answers_calls_by_its_menus(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
 

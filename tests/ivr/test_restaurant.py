@@ -23,12 +23,6 @@ pytestmark = pytest.mark.anyio
 CALLS = 200
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The app of a receiver runs on asyncio; its menus are tried on both loops elsewhere."""
-    return "asyncio"
-
-
 @pytest.fixture(params=["sqlite", "redis"])
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
@@ -100,7 +94,7 @@ def line_is_typed(plan: Plan, place: int) -> bool:
     return (plan.keys[place] or "").endswith("#") and len(plan.keys[place] or "") > 1
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 async def test_each_of_200_calls_ends_in_the_right_place_and_the_report_sums_up(
     stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:

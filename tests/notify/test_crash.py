@@ -52,7 +52,7 @@ async def begun(store: Store, endpoint: Endpoint) -> Process:
     return process
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.crash
 async def test_killed_between_the_call_and_its_acknowledgement(store: Store) -> None:
     """The endpoint has it, the process dies before it hears so: it comes again, once, with the same id."""
@@ -88,7 +88,7 @@ async def test_killed_between_the_call_and_its_acknowledgement(store: Store) -> 
     assert len({received.body for received in endpoint.received}) == 3, "what comes again is the same"
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.crash
 async def test_killed_again_and_again_nothing_is_lost(store: Store) -> None:
     calls = Calls(store)

@@ -28,9 +28,8 @@ async def passed(limiter: ProcessRate, count: int) -> list[float]:
     return times
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("burst", [1, 5])
-async def test_no_span_of_time_has_more_than_the_burst_and_the_rate(anyio_backend: str, burst: int) -> None:
+async def test_no_span_of_time_has_more_than_the_burst_and_the_rate(burst: int) -> None:
     times = await passed(ProcessRate(100, burst=burst), 40)
     assert len(times) == 40
     for first, start in enumerate(times):
@@ -39,8 +38,7 @@ async def test_no_span_of_time_has_more_than_the_burst_and_the_rate(anyio_backen
             assert last - first + 1 <= burst + 100 * (times[last] - start) + 2
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_who_stops_waiting_takes_no_turn(anyio_backend: str) -> None:
+async def test_who_stops_waiting_takes_no_turn() -> None:
     limiter = ProcessRate(2)
     await limiter.acquire()
     with anyio.move_on_after(0.001):
@@ -51,7 +49,7 @@ async def test_who_stops_waiting_takes_no_turn(anyio_backend: str) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_trio_is_told_clearly(anyio_backend: str) -> None:
+async def test_trio_is_told_clearly() -> None:
     with pytest.raises(SettingsError, match="asyncio only"):
         await ProcessRate(10).acquire()
 

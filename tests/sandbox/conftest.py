@@ -9,12 +9,6 @@ from voiceflow_worker.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """uvicorn runs on asyncio only."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def running(anyio_backend: str) -> AsyncIterator[Caller]:
     """One sandbox as it comes for the tests of a module: starting and stopping one takes longer than most tests."""
     async with calling(Sandbox()) as caller:

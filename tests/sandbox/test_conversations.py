@@ -276,7 +276,7 @@ async def test_the_same_seed_presses_the_same_keys() -> None:
     assert any(len(pressed) > 2 for _, _, pressed, _ in first)
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 async def test_two_hundred_menus_are_answered_at_once() -> None:
     calls = 200
     async with receiving(winding) as receiver:

@@ -47,7 +47,7 @@ async def test_the_sandbox_serves_the_document() -> None:
     assert answer.content == description()
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 async def test_generated_calls_are_asked_for_answered_and_told_as_the_document_says(count: int) -> None:
     dice = Random(f"calls/{count}")

@@ -277,7 +277,7 @@ def test_most_calls_are_answered_and_some_end_in_each_other_way() -> None:
     assert all((plan.talk_seconds > 0) is plan.is_answered for plan in plans)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_summaries_that_wait_for_their_turn_are_not_late() -> None:
     """A slow receiver makes a queue of summaries: the time that each may take begins when it leaves."""
 

@@ -208,7 +208,7 @@ EACH_DAY = pytest.param(FEW, id="few")
 
 @pytest.mark.timeout(900)  # many examples, on a busy machine
 @pytest.mark.parametrize(
-    "examples", [EACH_DAY, pytest.param(2 * settings().max_examples, marks=pytest.mark.beside, id="many")]
+    "examples", [EACH_DAY, pytest.param(2 * settings().max_examples, marks=pytest.mark.slow, id="many")]
 )
 def test_the_engine_in_memory_does_what_the_model_says(portal: BlockingPortal, examples: int) -> None:
     _run(portal, lambda: {"memory": "memory://"}, examples=examples)
@@ -216,7 +216,7 @@ def test_the_engine_in_memory_does_what_the_model_says(portal: BlockingPortal, e
 
 @pytest.mark.timeout(900)  # many examples, on a busy machine
 @pytest.mark.parametrize(
-    "examples", [EACH_DAY, pytest.param(max(settings().max_examples // 3, 1), marks=pytest.mark.beside, id="many")]
+    "examples", [EACH_DAY, pytest.param(max(settings().max_examples // 3, 1), marks=pytest.mark.slow, id="many")]
 )
 def test_every_store_does_what_the_model_says(
     portal: BlockingPortal, redis_url: str, tmp_path: Path, examples: int

@@ -1,4 +1,4 @@
-"""Every backend, on the event loop that gives the gateway its transport: asyncio (aiohttp) and trio (httpx's pool)."""
+"""Backends, on the event loop that gives the gateway its transport: asyncio (aiohttp) or trio (httpx's pool)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from voiceflow_worker import open_store
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
 
-# What differs by event loop is the transport, and no store looks at that: one store on both is enough.
-BACKENDS = ("memory-asyncio", "memory-trio", "sqlite-asyncio", "redis-asyncio")
+BACKENDS = ("memory-asyncio", "sqlite-asyncio", "redis-asyncio")
+ON_TRIO = ("memory-trio", "sqlite-trio")
 
 
 @dataclass(frozen=True)

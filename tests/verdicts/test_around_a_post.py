@@ -12,7 +12,7 @@ from anyio import to_thread
 from tests.gateway.misbehaving import LONGEST, MisbehavingServer
 from tests.support.flows import number
 from tests.support.waiting import until
-from tests.verdicts.conftest import Ground
+from tests.verdicts.conftest import BACKENDS, Ground
 from tests.verdicts.playing import (
     OPTIONS,
     POLICY,
@@ -30,7 +30,10 @@ from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("backend", [*BACKENDS, "memory-trio"], indirect=True),
+]
 MOMENT = timedelta(milliseconds=100)
 
 

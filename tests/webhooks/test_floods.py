@@ -135,7 +135,7 @@ def judge(told: Mapping[str, Any], log: Path) -> None:
     assert log.stat().st_size < MEGABYTE
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_strangers_and_many_summaries_at_once_keep_nobody_out(url: str, tmp_path: Path) -> None:
     posts = anyio.run(seed, url, 600)
     log = tmp_path / "log"
@@ -146,7 +146,7 @@ def test_strangers_and_many_summaries_at_once_keep_nobody_out(url: str, tmp_path
     assert anyio.run(settled, url) == 600
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_1500_half_open_connections_and_10000_summaries_at_once(url: str, tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

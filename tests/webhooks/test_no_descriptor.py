@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server.kill()
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_nothing_is_opened_after_the_start(url: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "tests.webhooks.no_descriptor", url],

@@ -80,7 +80,7 @@ async def test_a_summary_before_the_answer_of_its_own_post_is_one_outcome(
     assert await endings(store, job) == 1
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 async def test_a_receiver_killed_between_commit_and_answer_leaves_one_outcome(
     kind: str, tmp_path: Path, shared_redis: RedisServer

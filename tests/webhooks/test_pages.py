@@ -880,7 +880,7 @@ async def test_a_name_with_a_slash_leads_back_on_a_server_too(memory: Store) -> 
         assert head.headers["content-length"] == answer.headers["content-length"]
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
@@ -896,7 +896,7 @@ async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_p
             assert f'<span class="mono">{job.id}</span>' in answer.text
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 def test_a_duration_on_a_page_is_not_broken_over_two_lines() -> None:
     shown = _compiled("1").from_string("{{ length|span }}").render(length=timedelta(minutes=6, seconds=7))
     assert shown.split("\u00a0") == ["6", "min", "7", "s"]

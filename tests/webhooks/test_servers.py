@@ -62,7 +62,7 @@ async def is_kept(store: Store) -> bool:
     return bool(await KeptEvents(store).newest())
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
         assert not await Heartbeats(store).has_receiver(), "it stopped in order"
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SERVERS)
 def test_the_server_does_not_believe_whom_a_stranger_says_to_be(kind: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"

@@ -1,4 +1,8 @@
-"""The Redis store keeps the contract: on one server of each version at hand, on a cluster, behind a sentinel."""
+"""The Redis store keeps the contract on one server.
+
+On other servers it is the same program: the newest server is asked about the script that does most, a cluster about
+what spans its slots and nodes, a pair behind a sentinel about writes that a replica must confirm.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,16 @@ import pytest
 
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import LockingContract, Opener, StoreContract
+from voiceflow_worker.backends.contract import (
+    CommitContract,
+    DeleteContract,
+    EnqueueContract,
+    LockingContract,
+    Opener,
+    ShareContract,
+    StoreContract,
+    WaitContract,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +36,7 @@ class TestStandalone(StoreContract, LockingContract):
 
 
 @pytest.mark.slow
-class TestNewerServer(StoreContract, LockingContract):
+class TestNewerServer(LockingContract, ShareContract):
     @pytest.fixture
     def opener(self, newer_server: RedisServer) -> Opener:
         newer_server.ask("FLUSHALL")
@@ -31,7 +44,7 @@ class TestNewerServer(StoreContract, LockingContract):
 
 
 @pytest.mark.slow
-class TestCluster(StoreContract):
+class TestCluster(EnqueueContract, DeleteContract, WaitContract, ShareContract):
     @pytest.fixture
     def opener(self, cluster: RedisCluster) -> Opener:
         cluster.flush()
@@ -39,7 +52,7 @@ class TestCluster(StoreContract):
 
 
 @pytest.mark.slow
-class TestBehindASentinel(StoreContract):
+class TestBehindASentinel(CommitContract, ShareContract):
     @pytest.fixture
     def opener(self, lasting_pair: WatchedPair) -> Opener:
         lasting_pair.primary.ask("FLUSHALL")

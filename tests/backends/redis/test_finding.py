@@ -38,12 +38,6 @@ JOBS = [
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Which index answers does not depend on the event loop."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def jobs_server(standalone_server: RedisServer) -> RedisServer:
     standalone_server.ask("FLUSHALL")
     return standalone_server

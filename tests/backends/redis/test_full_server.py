@@ -26,13 +26,7 @@ POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 CALLS = 200
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """The server is what is tested here."""
-    return "asyncio"
-
-
-@pytest.mark.beside
+@pytest.mark.slow
 async def test_a_worker_waits_for_room_and_then_sends_the_rest(own_server: RedisServer, tmp_path: Path) -> None:
     filled: list[bool] = []
 

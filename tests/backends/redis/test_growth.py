@@ -102,7 +102,7 @@ async def test_a_sweep_ends_all_that_expired(redis_server: RedisServer) -> None:
         assert (await store.jobs.count(QUEUE))[JobState.EXPIRED] == 1000
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 async def test_a_sweep_looks_at_no_cancelled_batch_that_is_done(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url, clock=ManualClock(NOW)) as store:
         sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy())

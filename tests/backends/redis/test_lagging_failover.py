@@ -23,14 +23,8 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """The server is what is tested here."""
-    return "asyncio"
 
 
 @pytest.fixture

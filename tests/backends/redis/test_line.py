@@ -54,7 +54,6 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
     assert "db0" not in str(newer_server.ask("INFO", "keyspace"))
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_answers_in_several_records_of_tls_are_read_as_they_are(tls_port: int) -> None:
     """A long answer has several records, and each of them differs from what the connection has read before."""
     url = f"rediss://localhost:{tls_port}?ssl_ca_certs={CERTIFICATE}"
@@ -94,7 +93,6 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
         assert list(await store.jobs.get([job.id])) == [job.id]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_server_that_cannot_be_reached_is_tried_once_for_all_who_wait(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +118,6 @@ async def test_a_server_that_cannot_be_reached_is_tried_once_for_all_who_wait(
     assert tries == 1
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("answer", [b"$x\r\n", b"-ERR \xff\r\n", b"HTTP/1.1 400\r\n", b"\r\n"])
 async def test_an_answer_that_cannot_be_read_ends_the_connection(answer: bytes) -> None:
     async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -182,7 +182,7 @@ async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: Re
         assert await once_available(lambda: store.jobs.commit([moved(job, state=JobState.CANCELLED)])) == [True]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
         await store.jobs.enqueue(sample_jobs(20), now=NOW)
@@ -204,7 +204,7 @@ async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
         assert await once_available(lambda: store.jobs.commit([second])) == [True]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: WatchedPair) -> None:
     """For a moment the old primary takes writes that it will forget: with a replica to confirm, none of them counts."""
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
@@ -218,7 +218,7 @@ async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: Watc
 
 
 @forgets_streams
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisCluster) -> None:
     cluster.flush()
     async with open_store(cluster.url) as store:
@@ -237,7 +237,7 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
 
 
 @forgets_streams
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_a_paused_cluster_is_given_up_and_found_again(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

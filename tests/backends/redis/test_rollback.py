@@ -28,12 +28,6 @@ AOF = "appendonly*"
 """One file up to 6.2, a folder of files from 7.0 on."""
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """The server is what is tested here; the guard itself runs on both event loops (tests/core)."""
-    return "asyncio"
-
-
 def back_up(server: RedisServer, to: Path) -> None:
     for path in server.folder.glob(AOF):
         (shutil.copytree if path.is_dir() else shutil.copy)(path, to / path.name)
@@ -79,7 +73,7 @@ async def held(store: Store) -> None:
     await until(lambda: once_available(is_held))
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_an_older_aof_under_a_running_worker(own_server: RedisServer, tmp_path: Path) -> None:
     backup, voice = tmp_path / "backup", ScriptedVoice()
     backup.mkdir()
@@ -107,7 +101,7 @@ async def test_an_older_aof_under_a_running_worker(own_server: RedisServer, tmp_
     assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_a_worker_that_knows_nothing_waits_for_one_that_does(own_server: RedisServer, tmp_path: Path) -> None:
     """As on two hosts: one has sent the calls and is slow to come back, the other has sent none."""
     backup, voices = tmp_path / "backup", [ScriptedVoice(), ScriptedVoice()]
@@ -132,7 +126,7 @@ async def test_a_worker_that_knows_nothing_waits_for_one_that_does(own_server: R
     assert (len(voices[0].placed), len(voices[1].placed)) == (30, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_after_a_plain_restart_it_goes_on_within_five_seconds(own_server: RedisServer, tmp_path: Path) -> None:
     voice = ScriptedVoice()
     async with open_store(own_server.url) as store, anyio.create_task_group() as group:

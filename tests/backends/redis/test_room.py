@@ -82,7 +82,7 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
     assert set(redis_server.ask("KEYS", "*")) == LASTING  # type: ignore[call-overload]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_memory_comes_back(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url) as store:
         await store.jobs.enqueue([sample_job(0)], now=NOW)

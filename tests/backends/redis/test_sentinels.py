@@ -43,7 +43,7 @@ async def test_a_question_that_is_cancelled_at_any_point_leaves_nothing_open() -
     gc.collect()
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_the_next_sentinel_is_asked_after_one_that_is_away_and_one_that_is_silent(
     lasting_pair: WatchedPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

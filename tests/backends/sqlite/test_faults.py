@@ -14,6 +14,7 @@ import anyio
 import apsw
 import pytest
 
+from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
@@ -69,6 +70,7 @@ async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
     assert await store.jobs.commit([move]) == [True]
 
 
+@either_loop
 async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> None:
     async with open_store(f"sqlite:///{path}", patience=timedelta(seconds=60)) as store:
         intruder = apsw.Connection(str(path))
@@ -83,6 +85,7 @@ async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> Non
         intruder.close()
 
 
+@either_loop
 async def test_who_gives_up_while_the_file_is_locked_changes_nothing(path: Path) -> None:
     async with open_store(f"sqlite:///{path}", patience=timedelta(seconds=60)) as store:
         intruder = apsw.Connection(str(path))
@@ -218,6 +221,7 @@ anyio.run(main, backend=sys.argv[2])
 """
 
 
+@either_loop
 async def test_a_forked_child_is_told_to_open_its_own(path: Path, anyio_backend: str) -> None:
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKING, f"sqlite:///{path}", anyio_backend],

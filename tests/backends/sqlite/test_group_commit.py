@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
@@ -179,6 +180,7 @@ async def test_text_that_no_store_can_keep_is_refused_and_the_rest_goes_on(store
     assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
 
 
+@either_loop
 async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore) -> None:
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
@@ -189,6 +191,7 @@ async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore
     assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
 
 
+@either_loop
 async def test_a_long_write_lets_others_on_the_loop_have_their_turn(store: SqliteStore) -> None:
     turns = 0
     done = anyio.Event()
@@ -205,6 +208,7 @@ async def test_a_long_write_lets_others_on_the_loop_have_their_turn(store: Sqlit
     assert turns > 10
 
 
+@either_loop
 async def test_what_was_handed_in_is_carried_out_before_the_store_is_closed(path: Path) -> None:
     async with anyio.create_task_group() as group, open_store(f"sqlite:///{path}") as store:
         for number in range(20):
@@ -214,6 +218,7 @@ async def test_what_was_handed_in_is_carried_out_before_the_store_is_closed(path
         assert len(await store.jobs.find(Query(queue=QUEUE))) == 20
 
 
+@either_loop
 async def test_a_cancelled_block_closes_its_file(path: Path) -> None:
     with anyio.CancelScope() as scope:
         async with open_store(f"sqlite:///{path}") as store:
@@ -231,6 +236,7 @@ async def test_an_error_of_the_block_comes_out_as_it_is(path: Path) -> None:
             raise KeyError("mine")
 
 
+@either_loop
 async def test_a_key_that_is_interrupted_midway_is_asked_for_again(store: SqliteStore) -> None:
     """An operation that is started anew, because another one failed, writes once."""
     ran: list[str] = []
@@ -249,10 +255,6 @@ async def test_a_key_that_is_interrupted_midway_is_asked_for_again(store: Sqlite
 
 class TestNativeCancellation:
     """asyncio's own `task.cancel()`, which no shield of anyio keeps away."""
-
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
 
     async def test_the_others_are_answered_and_the_writer_goes_on(self, store: SqliteStore) -> None:
         jobs = sample_jobs(60)

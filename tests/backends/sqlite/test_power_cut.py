@@ -140,7 +140,7 @@ def power_cuts(flushed: bytes, written: bytes) -> Generator[bytes]:
             yield bytes(mixed)
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 @pytest.mark.parametrize("log_begins_anew", [False, True])
 async def test_what_a_power_cut_leaves_has_a_journal_entry_only_with_its_lease_and_lock(
     tmp_path: Path, *, log_begins_anew: bool

@@ -19,12 +19,6 @@ HAMMER = Path(__file__).with_name("hammer.py")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The processes are what is tested here, not the loop that starts them."""
-    return "asyncio"
-
-
-@pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/calls.db"
 
@@ -59,7 +53,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
     return told
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_no_change_is_lost_and_nobody_starves(url: str) -> None:
     async with open_store(url) as store:
         await store.jobs.enqueue([sample_job(1)], now=NOW)
@@ -70,7 +64,7 @@ async def test_no_change_is_lost_and_nobody_starves(url: str) -> None:
     assert max(float(lines[0]) for lines in told) < 5
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 async def test_processes_never_lease_the_same_job(url: str) -> None:
     async with open_store(url) as store:
         await store.jobs.enqueue(sample_jobs(600), now=NOW)
@@ -79,7 +73,7 @@ async def test_processes_never_lease_the_same_job(url: str) -> None:
         assert sorted(leased) == [job.id for job in sample_jobs(600)]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_a_killed_process_takes_nothing_that_was_answered(url: str, tmp_path: Path) -> None:
     """`kill -9` at random moments; what was answered before is there, and the file is sound."""
     answered: dict[str, str] = {}
@@ -110,7 +104,7 @@ async def test_a_killed_process_takes_nothing_that_was_answered(url: str, tmp_pa
     database.close()
 
 
-@pytest.mark.beside
+@pytest.mark.slow
 async def test_a_killed_process_keeps_nobody_waiting(url: str) -> None:
     """A lock dies with its process: the next write goes through at once."""
     async with open_store(url) as store:

@@ -14,7 +14,7 @@ from tests.webhooks.browser.conftest import chromium_in
 from tests.webhooks.browser.reader import Reader
 from tests.webhooks.signing_in import OPERATORS, READERS
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # a browser on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 BATCH = "batch=campaign&queue=default"

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 from tests.webhooks.browser.reader import PHONE, Reader
 from tests.webhooks.signing_in import OPERATORS, READERS
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # a browser on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
 CALLS = 3000
 """More than ring before the slowest machine has held and cancelled them."""

@@ -14,7 +14,7 @@ from tests.support.stage import Stage, stage
 from tests.webhooks.browser.reader import Reader
 from tests.webhooks.signing_in import OPERATORS, READERS
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # a browser on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
 ZONE = "Asia/Tokyo"
 

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 from tests.webhooks.browser.reader import Reader
 from tests.webhooks.signing_in import OPERATORS, READERS
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # a browser on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
 BATCH = "/ui/batches/campaign?queue=default"
 BUSY, DOUBTFUL, DONE = "+6580000000", "+6580000001", "+6580000002"

@@ -14,9 +14,9 @@ The storage must be empty when a test begins.
         def opener(self, tmp_path) -> Opener:
             return lambda: open_store(f"mystore://{tmp_path}/calls")
 
-Every test runs on the event loops of the `anyio_backend` fixture: asyncio and trio by default. To test one part alone,
-derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`. A store whose jobs have
-`commit_locking` also derives from `LockingContract`.
+Every test runs on the event loops of the `anyio_backend` fixture; that of anyio's plugin has asyncio and trio. To test
+one part alone, derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`. A store whose
+jobs have `commit_locking` also derives from `LockingContract`.
 
 `ManualClock`, `sample_job` and `moved` may be used in your own tests.
 """
