@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import CallFlowError
+from voiceflow_worker.model.flows.actions import PARAMS, ParamKind
 from voiceflow_worker.model.flows.callflow import CallFlow, find_problems
 
 Body = dict[str, Any]
@@ -461,3 +462,11 @@ def test_any_json_is_judged_without_an_exception_and_what_passes_can_be_sent(bod
         assert flow.to_body() == body
         assert CallFlow.parse(flow.to_json(), reply=reply) == flow
         assert hash(CallFlow.parse(flow.to_json(), reply=reply)) == hash(flow)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**5000), 1e308, float("inf"), float("nan")])
+def test_a_number_that_is_too_large_for_a_parameter_is_a_finding(value: float) -> None:
+    for action, params in PARAMS.items():
+        for name in (name for name, param in params.items() if param.kind in {ParamKind.INTEGER, ParamKind.NUMBER}):
+            entry = {"action": action.value, "params": {name: value}}
+            assert f"$.callflow[0].params.{name}" in {found.path for found in find_problems({"callflow": [entry]})}

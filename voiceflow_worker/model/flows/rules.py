@@ -316,7 +316,7 @@ def _unknown(given: Mapping[str, object], known: Collection[str], path: str, own
 
 
 def _whole(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not is_whole(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_whole(value) or json_problem(value):
         return None
     return int(value)
 

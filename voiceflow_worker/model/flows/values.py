@@ -38,7 +38,8 @@ def is_list(value: object) -> TypeGuard[Sequence[object]]:
 
 def is_whole(value: float) -> bool:
     """Whether a number has the value of an integer: 2 and 2.0 are the same JSON number."""
-    return math.isfinite(value) and value == math.floor(value)
+    # An integer may be too large for a float.
+    return isinstance(value, int) or (math.isfinite(value) and value == math.floor(value))
 
 
 def describe(value: object) -> str:
@@ -110,7 +111,7 @@ def _range_problem(param: Param, value: float) -> str | None:
         return f"should be {param.minimum:g} or more"
     if param.maximum is not None and not value <= param.maximum:
         return f"should be {param.maximum:g} or less"
-    return None if math.isfinite(value) else "should be a finite number"
+    return None if _LEAST_INT <= value <= _MOST_INT else "should be a finite number of at most 64 bits"
 
 
 def _url_problem(value: object) -> str | None:
