@@ -19,7 +19,7 @@ MOST_READ = 5000
 class BatchNames:
     """The names of a queue's batches.
 
-    A name stays after the calls of its batch were deleted. Batches that older versions made have no name here.
+    A name stays after the calls of its batch were deleted.
     """
 
     def __init__(self, store: Store, queue: str) -> None:

@@ -1,36 +1,34 @@
-"""What a newer version wrote: what is only shown leaves out what it does not know; what decides about a call leaves it
-alone, says so, and goes on with the others."""
+"""A record that a newer version wrote is refused with a sentence; work goes on with the others."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import Job, JobState, Store, StoreVersionError, SuppressionList
+from voiceflow_worker import Job, JobState, Store, StoreVersionError, SuppressionList, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.record import record_of
+from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import JournalledCall, forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.outcomes.hook_backlog import WAITING, HookBacklog
 from voiceflow_worker.core.outcomes.outbox import CURSORS, cursors
-from voiceflow_worker.core.overview.heartbeat import WORKERS, Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview.report import build_full_report
-from voiceflow_worker.core.overview.status import read_status
-from voiceflow_worker.core.ports import Event, EventKind, Move, Query, record_set
+from voiceflow_worker.core.ports import Query, record_set
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.records import facts
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -39,16 +37,27 @@ pytestmark = pytest.mark.anyio
 ANA, BEN, NEW = number(1), number(2), "+6599999999"
 
 
-class NewKind(StrEnum):
-    """A kind of event that a newer version has."""
-
-    SANG = "sang"
-
-
 class NewState(StrEnum):
     """A state of gates that a newer version has."""
 
     NAPPING = "napping"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    written: Callable[[Job], str] = lambda job: (  # noqa: E731
+        orjson.dumps({**orjson.loads(record_of(job)), "mood": "sunny"}).decode()
+        if job.destination == NEW
+        else record_of(job)
+    )
+    monkeypatch.setattr(writes, "record_of", written)
+    async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)
@@ -89,41 +98,6 @@ async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualC
         await here.queue.get(newer.id)
 
 
-async def test_a_report_counts_every_call_whose_facts_it_can_read(here: Engine, store: Store) -> None:
-    await three(here)
-    with capture_logs() as logs:
-        report = await build_full_report(store, "default", None)
-    assert report.total == 3
-    assert report.breakdown is not None
-    assert [each.total for each in report.breakdown.by_country] == [3]
-    assert logs == []
-
-
-async def test_a_report_counts_the_others(here: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(facts, "FORM", str(int(facts.FORM) + 1))  # the form of a newer version
-        await three(here)
-    with capture_logs() as logs:
-        report = await build_full_report(store, "default", None)
-    assert report.breakdown is not None
-    assert [each.total for each in report.breakdown.by_country] == [2]
-    assert [line["event"].endswith("upgrade this installation") for line in logs] == [True]
-
-
-async def test_a_listing_is_whole_whatever_the_size_of_its_pages(here: Engine) -> None:
-    jobs = [await here.enqueue(NEW if place % 3 else number(place)) for place in range(12)]
-    wanted = sorted(job.id for job in jobs if job.destination != NEW)
-    for limit in (1, 2, 5, None):
-        found: list[str] = []
-        while page := await here.store.jobs.find(
-            Query(queue="default", limit=limit, after=found[-1] if found else None)
-        ):
-            found += [job.id for job in page]
-            if limit is None:
-                break
-        assert found == wanted
-
-
 async def test_summaries_of_the_others_are_settled_and_its_own_is_not_taken(here: Engine) -> None:
     ana, newer, _ = await three(here)
     await here.send()
@@ -161,16 +135,6 @@ async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applie
     assert kept == [(f"session-{ana.id}.1", None), ("session-x", None)]
 
 
-async def test_heartbeats_of_other_versions_are_shown(store: Store) -> None:
-    beat = {"worker_id": "w", "queue": "default", "rate": 2.5, "in_flight": 3, "mood": "sunny"}
-    await put(store, WORKERS, **{"default/w": beat, "default/v": {"worker_id": "v"}, "default/u": "no JSON"})
-    assert await Heartbeats(store).workers("default") == [
-        WorkerBeat(worker_id="w", queue="default", rate=2.5, in_flight=3)
-    ]
-    status = await read_status(store, "default")
-    assert (status.workers, status.rate_now) == (1, 2.5)
-
-
 @pytest.mark.parametrize("entry", [{"since": "2026-01-01T00:00:00+00:00", "scope": "all"}, "no JSON", [1], None])
 async def test_a_suppression_that_cannot_be_read_counts_for_good(here: Engine, entry: object) -> None:
     waiting = await here.enqueue(ANA)
@@ -180,15 +144,6 @@ async def test_a_suppression_that_cannot_be_read_counts_for_good(here: Engine, e
     await here.send()
     assert await here.state(waiting) == "cancelled"
     assert len(await SuppressionList(here.store).scan()) == 1
-
-
-async def test_what_hooks_have_to_tell_stays_for_who_can_read_it(store: Store) -> None:
-    event = ["default.1", "ended", "2026-01-05T12:00:00+00:00", "completed", "r", 2, 7, "more"]
-    fine = {"event": event, "failures": 1, "first_failed_at": None, "due_at": None, "error": "", "mood": "sunny"}
-    await put(store, WAITING, **{"crm/default/1": fine, "crm/default/2": {"mood": "sunny"}, "crm/default/3": "no JSON"})
-    book = HookBacklog(store, hook="crm", queue="default")
-    assert [entry.event.sequence for entry in await book.waiting()] == [7]
-    assert len(await store.records.scan(WAITING, now=store.clock.now())) == 3
 
 
 async def test_a_reader_whose_place_cannot_be_read_stands_still(store: Store) -> None:
@@ -205,17 +160,6 @@ async def test_a_gate_in_an_unknown_state_lets_nothing_pass(here: Engine, store:
     (standing,) = await store.control.gates("default")
     assert standing.state is GateState.HELD
     assert await here.send() == []
-
-
-async def test_events_of_an_unknown_kind_are_passed_over(here: Engine, store: Store) -> None:
-    job = await here.enqueue(ANA)
-    told = [
-        Event(job_id=job.id, kind=kind, at=store.clock.now(), state=JobState.QUEUED, revision="r")
-        for kind in (cast("EventKind", NewKind.SANG), EventKind.ENDED)
-    ]
-    (leased,) = await here.lease()
-    assert await store.jobs.commit([Move(leased, replace(leased, revision="another"), tuple(told))]) == [True]
-    assert [event.kind for event in await store.jobs.events("default")] == [EventKind.OTHER, EventKind.ENDED]
 
 
 async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, store: Store, tmp_path: Path) -> None:
