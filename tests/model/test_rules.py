@@ -464,7 +464,11 @@ def test_any_json_is_judged_without_an_exception_and_what_passes_can_be_sent(bod
         assert hash(CallFlow.parse(flow.to_json(), reply=reply)) == hash(flow)
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**5000), 1e308, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**5000), 1e308, float("inf"), float("nan")],
+    ids=["large", "very-large", "float", "infinite", "nan"],
+)
 def test_a_number_that_is_too_large_for_a_parameter_is_a_finding(value: float) -> None:
     for action, params in PARAMS.items():
         for name in (name for name, param in params.items() if param.kind in {ParamKind.INTEGER, ParamKind.NUMBER}):
