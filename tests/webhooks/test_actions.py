@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import anyio
 import httpx
@@ -83,6 +83,21 @@ async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None
             assert (await confirmed(client, f"/ui/act/{action}?queue=default&batch={spelled}")).status_code == 303
     closed = {(gate.scope, gate.name) for gate in await memory.control.gates("default")}
     assert closed == {(GateScope.BATCH, " march "), (GateScope.BATCH, "\u3000")}
+
+
+async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(store: Store) -> None:
+    [job] = await enqueued(store, 1, batch_id="march")
+    async with signed_in(receiver(store)) as client:
+        address = "/ui/batches/march?queue=default"
+        assert Page((await client.get(address)).text).links("/act/hold?")
+        await confirmed(client, f"/ui/act/cancel-call?call={job.id}")
+        shown = Page((await client.get(address)).text)
+        assert [each for name in ("hold", "cancel-batch") for each in shown.links(f"/act/{name}?")] == []
+        refused = await client.get(f"/ui/act/cancel-call?call={job.id}")
+        assert refused.status_code == 409
+        assert f"/ui/calls/{job.id}" in {
+            urlsplit(urljoin(str(refused.url), each)).path for each in Page(refused.text).links()
+        }
 
 
 async def test_a_batch_is_cancelled_for_good(store: Store) -> None:

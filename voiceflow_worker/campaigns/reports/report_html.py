@@ -74,11 +74,10 @@ def chart_of(table: ReportTable) -> Chart:
     """A table of one report as bars.
 
     A table of more than two columns has shares in its last column, and its bars show them. The bars of other tables
-    show each count in percent of the largest one.
+    show each count in percent of all counts, as their texts do.
     """
     is_rate = len(table.columns) > 2
-    counts = [row[1] for row in table.rows if isinstance(row[1], int)]
-    longest, total = max(counts, default=0) or 1, sum(counts) or 1
+    total = sum(row[1] for row in table.rows if isinstance(row[1], int)) or 1
     bars: list[Bar] = []
     for name, *cells in table.rows:
         first, last = cells[0], cells[-1]
@@ -87,7 +86,7 @@ def chart_of(table: ReportTable) -> Chart:
             text = f"{last} of {cells[-3]}" if isinstance(last, Share) else f"{first}, none ended"
         else:
             count = first if isinstance(first, int) else 0
-            width, text = count / longest, f"{count} ({Share(count / total)})"
+            width, text = count / total, f"{count} ({Share(count / total)})"
         bars.append(Bar(shown_cell(name), round(100 * width, 2), text, _tone(shown_cell(name))))
     return Chart(f"Answer rate by {table.columns[0]}" if is_rate else table.title, tuple(bars))
 

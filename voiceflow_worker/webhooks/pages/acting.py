@@ -13,7 +13,14 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError
-from voiceflow_worker.webhooks.pages.actions.action import ActingStore, Confirmation, PageAction, UnknownSubjectError
+from voiceflow_worker.webhooks.pages.actions.action import (
+    ActingStore,
+    Confirmation,
+    PageAction,
+    UnknownSubjectError,
+    batch_page,
+    call_page,
+)
 from voiceflow_worker.webhooks.pages.actions.batch_redials import RedialBatchAction
 from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction
 from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, HoldAction, ResumeAction
@@ -57,7 +64,7 @@ class PageActing:
         try:
             return _question(action, await action.confirmation(subject), session)
         except (InvalidInputError, JobError) as error:
-            return _refused(error)
+            return _refused(error, subject)
 
     async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         """Carry out an action, and redirect to the page that shows its result. Raises StoreError."""
@@ -77,7 +84,7 @@ class PageActing:
             try:
                 question = await action.confirmation(form)
             except (InvalidInputError, JobError):
-                return _refused(error)
+                return _refused(error, form)
             return _question(action, question, session, said=str(error))
         _log.info("somebody carried out an action on the pages", action=action.name, name=session.name, done=done.said)
         told = token_urlsafe(9)
@@ -99,9 +106,15 @@ def _question(action: PageAction, asked: Confirmation, session: PageSession, *, 
     return Page(template="confirm.html", shown=shown, status=409 if said else 200)
 
 
-def _refused(error: InvalidInputError | JobError) -> Page:
-    is_unknown = isinstance(error, UnknownSubjectError | JobNotFoundError)
-    return problem(404 if is_unknown else 409, "This cannot be done", sentence(error))
+def _refused(error: InvalidInputError | JobError, subject: PageForm) -> Page:
+    back = ""
+    if isinstance(error, UnknownSubjectError | JobNotFoundError):
+        return problem(404, "This cannot be done", sentence(error))
+    if call := subject.one("call"):
+        back = call_page(call)
+    elif batch := subject.exactly("batch"):
+        back = batch_page(subject.one("queue"), batch)
+    return problem(409, "This cannot be done", sentence(error), back=back)
 
 
 def _no_such_action() -> Page:

@@ -92,10 +92,10 @@ def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
 
 
 def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) -> list[ChartBar]:
-    """A bar for each name. The highest count has the full width."""
-    total, longest = sum(counts.values()), max(counts.values(), default=0)
+    """A bar for each name, as wide as its share of all counts, which stands beside it."""
+    total = sum(counts.values())
     return [
-        ChartBar(name, count, (colours or {}).get(name, "busy"), width=round(100 * count / longest, 3), of=total)
+        ChartBar(name, count, (colours or {}).get(name, "busy"), width=round(100 * count / total, 3), of=total)
         for name, count in counts.items()
         if count
     ]

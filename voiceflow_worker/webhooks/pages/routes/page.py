@@ -56,9 +56,10 @@ PageRoute = Callable[[Store, PageRequest], Awaitable[Answer]]
 """A function that reads the store, and returns a page or another response. Raises StoreError."""
 
 
-def problem(status: int, title: str, what: str, *, headers: Mapping[str, str] | None = None) -> Page:
-    """A page that says what is wrong and what to do."""
-    return Page(template="problem.html", shown={"title": title, "what": what}, status=status, headers=headers or {})
+def problem(status: int, title: str, what: str, *, back: str = "", headers: Mapping[str, str] | None = None) -> Page:
+    """A page that says what is wrong and what to do. `back` is the page under /ui to which its button leads."""
+    shown = {"title": title, "what": what, "back": back}
+    return Page(template="problem.html", shown=shown, status=status, headers=headers or {})
 
 
 def sentence(error: Exception) -> str:
