@@ -169,3 +169,25 @@ def test_a_dry_run_shows_a_preview_with_its_cost(voiceflow: Program) -> None:
     voiceflow("rate", "0.5")
     assert voiceflow("enqueue", path, *options, "--json").document["preview"]["rate"] == 0.5, "that of the queue"
     assert "preview" not in voiceflow("enqueue", path, *SAY, "--json").document
+
+
+def test_equal_findings_share_a_line_that_names_the_option(voiceflow: Program) -> None:
+    lines = "".join(
+        json.dumps(
+            {
+                "callflow": [
+                    {"action": "makeCall", "params": {"source": "+6531234567", "destination": f"+65876{n:05}"}},
+                    {"action": "say", "params": {"text": "Hello."}},
+                ]
+            }
+        )
+        + "\n"
+        for n in range(300)
+    )
+    path = written(voiceflow.folder, "bodies.jsonl", lines)
+    people = voiceflow("enqueue", path)
+    assert (people.code, people.out.count("voiceProfile")) == (2, 1)
+    assert "1, 2, 3 and 297 more" in " ".join(people.out.split())
+    report = voiceflow("enqueue", path, "--json")
+    errors = [found for found in report.document["findings"] if found["severity"] == "error"]
+    assert (len(errors), all("--voice-profile" in found["message"] for found in errors)) == (300, True)

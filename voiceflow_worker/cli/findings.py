@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.text.counting import count_of
 
+_FIRST_ROWS = 3
+
 
 def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | None = None) -> None:
-    """Print a table of findings; nothing when there are none."""
+    """Print a table of findings; nothing when there are none. Findings that differ only in their row share a line."""
+    alike: dict[Finding, list[int]] = {}
+    for each in findings:
+        rows_of = alike.setdefault(replace(each, row=None), [])
+        if each.row is not None:
+            rows_of.append(each.row)
     all_errors = {each.severity for each in findings} == {Severity.ERROR}
     rows = [
         {
-            "row": each.row,
+            "row": _in_short(numbers),
             "column": each.column or each.path,
             "level": None if all_errors else each.severity.value,
             "what is wrong": each.message,
             "code": each.code,
         }
-        for each in findings
+        for each, numbers in alike.items()
     ]
     output.records(rows, title=title)
+
+
+def _in_short(rows: Sequence[int]) -> str | int | None:
+    """The first row numbers, and the count of all of them if there are more."""
+    if len(rows) < 2:
+        return rows[0] if rows else None
+    first = ", ".join(map(str, rows[:_FIRST_ROWS]))
+    return first if len(rows) <= _FIRST_ROWS else f"{first} and {len(rows) - _FIRST_ROWS} more"
 
 
 def in_words(*, errors: int, warnings: int) -> str:

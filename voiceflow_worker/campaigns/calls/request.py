@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.columns import DESTINATION, RESERVED
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
-from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.graph.check import MenuTexts
 
 LONGEST_KEY = 200
+_OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
 
 
 def texts_of(options: CampaignOptions) -> MenuTexts | None:
@@ -195,7 +196,10 @@ class _Work:
         for found in find_problems(body):
             column = column_of(found.path, template, reserved)
             if found.path not in reported_paths and (column is None or column not in reported):
-                self.findings.append(replace(found, column=column))
+                name = (found.path or "").rpartition(".")[2]
+                option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
+                message = found.message if option is None else f"{found.message}, or {option}"
+                self.findings.append(replace(found, column=column, message=message))
         return body
 
     def number(self, name: str, *, required: bool) -> str | None:
