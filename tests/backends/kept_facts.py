@@ -16,6 +16,7 @@ from voiceflow_worker.backends.record import Head, job_from
 from voiceflow_worker.core.overview.report import build_full_report
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.records import facts
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -34,6 +35,21 @@ async def check_with_odd_values(store: Store) -> None:
     ended = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", seconds=10**20)
     odd = replace(some_post(1, Random(3)), outcome=ended)
     await store.jobs.enqueue([sample_job(1, batch_id="march", posts=(odd,)), sample_job(2)], now=NOW)
+    await reports_are_exact(store)
+
+
+async def check_without_file_descriptors(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that calls are stored and reported though the data of their country cannot be loaded at that moment."""
+
+    def no_data(number: str) -> str:
+        raise OSError(24, "Too many open files", number)
+
+    random = Random(3)
+    jobs = [some_job(place, random) for place in range(3)]
+    await store.jobs.enqueue(jobs, now=NOW)
+    with monkeypatch.context() as without:
+        without.setattr(facts, "country_of", no_data)
+        assert await store.jobs.commit([moved(job, state=JobState.FAILED) for job in jobs]) == [True] * 3
     await reports_are_exact(store)
 
 

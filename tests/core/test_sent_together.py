@@ -106,8 +106,9 @@ async def test_a_worker_with_few_slots_takes_the_next_call_as_soon_as_one_is_fre
     assert len(voice.placed) == 3
 
 
+@pytest.mark.parametrize("fault", [StoreUnavailableError("away"), OSError(24, "Too many open files")], ids=str)
 async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_one(
-    store: FaultyStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock, fault: Exception
 ) -> None:
     refused = 0
 
@@ -115,7 +116,7 @@ async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_
         nonlocal refused
         if call.name == "jobs.commit" and call.arguments[0][0].new.state is JobState.ACCEPTED and refused < 3:
             refused += 1
-            raise StoreUnavailableError("away")
+            raise fault
 
     store.before = refuse
     queue = await drained(store, clock)

@@ -28,8 +28,8 @@ def kept_facts(job: Job) -> str:
         return ""
     try:
         return orjson.dumps(facts_of(job)).decode()[1:-1]
-    except (TypeError, ValueError, OverflowError):  # odd values of 8x8: a report then reads the job itself
-        return ""
+    except Exception:  # noqa: BLE001 - odd values of 8x8, or no file descriptor is left for the data of a country
+        return ""  # a report then reads the job itself
 
 
 def facts_in(page: str, jobs: Sequence[Sequence[Any]]) -> Iterator[Facts]:

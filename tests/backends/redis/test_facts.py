@@ -9,6 +9,7 @@ import pytest
 from tests.backends.kept_facts import (
     check_that_no_job_is_decoded,
     check_with_odd_values,
+    check_without_file_descriptors,
     reports_are_exact,
 )
 from tests.core.test_breakdown import some_job
@@ -33,6 +34,13 @@ async def test_a_report_decodes_no_ended_call(redis_server: RedisServer, monkeyp
 async def test_a_call_with_odd_values_counts(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url) as store:
         await check_with_odd_values(store)
+
+
+async def test_a_process_without_file_descriptors_stores_calls(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(redis_server.url) as store:
+        await check_without_file_descriptors(store, monkeypatch)
 
 
 @pytest.mark.parametrize("prefix", ["a*b", "a->b", "a%00b", "[ab]"])

@@ -11,6 +11,7 @@ import pytest
 from tests.backends.kept_facts import (
     check_that_no_job_is_decoded,
     check_with_odd_values,
+    check_without_file_descriptors,
 )
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite.searches import facts_page
@@ -31,6 +32,11 @@ async def test_a_report_decodes_no_ended_call(path: Path, monkeypatch: pytest.Mo
 async def test_a_call_with_odd_values_counts(path: Path) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         await check_with_odd_values(store)
+
+
+async def test_a_process_without_file_descriptors_stores_calls(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_store(f"sqlite:///{path}") as store:
+        await check_without_file_descriptors(store, monkeypatch)
 
 
 @pytest.mark.parametrize("batch_id", [None, "march"])

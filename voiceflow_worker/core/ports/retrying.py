@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 STORE_AWAY = timedelta(seconds=1)
 BRIEFLY = (0.05, 0.2, 0.5)
@@ -67,15 +67,15 @@ async def gather(*trips: Callable[[], Awaitable[T]]) -> tuple[T, ...]: ...
 async def gather(*trips: Callable[[], Awaitable[Any]]) -> tuple[Any, ...]:
     """Make all trips at the same time, and return their results.
 
-    If some fail with errors of this library, the first of these errors is raised after all trips have ended.
+    If some fail, the first error is raised after all trips have ended.
     """
     results: dict[int, Any] = {}
-    failed: list[VoiceflowError] = []
+    failed: list[Exception] = []
 
     async def run(place: int) -> None:
         try:
             results[place] = await trips[place]()
-        except VoiceflowError as error:
+        except Exception as error:  # noqa: BLE001 - raised below; a group of errors would look like a cancellation
             failed.append(error)
 
     if not trips:

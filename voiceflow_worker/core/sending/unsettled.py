@@ -130,7 +130,10 @@ class UnsettledVerdicts:
             self._has_settled(1)
 
     async def _settle_until_stored(self, job: Job, reply: Reply) -> None:
-        """Store one verdict. Tries again while the store is unavailable: evidence is never dropped."""
+        """Store one verdict. Tries again while the store is unavailable: evidence is never dropped.
+
+        Tries again after an OSError or ImportError too: the process may have no file descriptors left for the moment.
+        """
         wait = 0.05
         recalled = False
         while True:
@@ -151,7 +154,7 @@ class UnsettledVerdicts:
                 # Trying again would not help, and the worker can end only when its calls have ended.
                 _log.error("the verdict of a POST cannot be stored", **_evidence_of(job, reply), error=str(error))
                 return
-            except (StoreError, StaleJobError) as error:
+            except (StoreError, StaleJobError, OSError, ImportError) as error:
                 _log.warning("the verdict of a POST could not be stored; trying again", job=job.id, error=str(error))
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
