@@ -35,7 +35,6 @@ from voiceflow_worker import (
     receiver_app,
 )
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.campaigns.calls.menu_template import opening_template
 from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.webhooks import PATH
 
@@ -102,8 +101,7 @@ PEOPLE = {
 async def try_out(store: Store) -> Sandbox:
     """Call everybody in a sandbox, and return it with its ledger."""
     options = CampaignOptions(
-        template=opening_template(appointment),
-        menu=appointment.name,
+        menu=appointment,
         source=OURS,
         valid_for=timedelta(hours=4),
         redial=replace(UNANSWERED, after=UNANSWERED.after / SPEED),
