@@ -30,11 +30,7 @@ class WorkerBeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRates:
-    """The rates of the batches that a worker sends, in calls per second over the last 5 seconds.
-
-    The rates have a record of their own, because older versions cannot read a heartbeat with fields that they do not
-    know.
-    """
+    """The rates of the batches that a worker sends, in calls per second over the last 5 seconds."""
 
     rates: Mapping[str, float]
 
