@@ -99,6 +99,12 @@ async def test_a_slow_store_costs_a_queue_nothing_of_its_rate(
     assert busiest(times, 1) <= 11
 
 
+async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_due(clock: ManualClock) -> None:
+    """50 calls a second have 55 on their way: each waits 1.1 s for its journal entry and its departure."""
+    times = await departures(clock, rate=50, takes=milliseconds(500), trips=COMMITS, calls=1000, concurrency=60)
+    assert used(times, 50) >= 0.95
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "calls"), [(0.005, 5), (0.1, 20), (1, 40), (50, 500)])
 @pytest.mark.parametrize("takes", [1, 100, 2000])

@@ -211,7 +211,8 @@ class Worker:
         If too many POSTs are in flight, no departure time is near, or 8x8 cannot be reached, this waits and returns 0.
         """
         now = self._clock.now()
-        if self.in_flight >= self._concurrency:
+        busy = self._busy
+        if busy >= self._concurrency:
             await self._rest()
             return 0
         if self._pause_until is not None and now < self._pause_until:
@@ -229,7 +230,7 @@ class Worker:
                 await self._clock.sleep(LINGER.total_seconds())
             if self._stopping:
                 return 0
-        free = 1 if self._unreachable else self._concurrency - self.in_flight
+        free = 1 if self._unreachable else self._concurrency - busy
         return free if room is None else min(free, room)
 
     async def _nap(self, *, until: datetime) -> None:
@@ -284,8 +285,18 @@ class Worker:
     def _has_room_for_many(self) -> bool:
         return self._concurrency < MANY_SLOTS or self.in_flight <= self._concurrency * (1 - FREE_TOGETHER)
 
+    @property
+    def _busy(self) -> int:
+        """The number of calls that `concurrency` limits.
+
+        Under a rate, a call whose verdict waits for the store takes no place: a slow store must not cost departures.
+        Without a rate, it does, or answers would come faster than a slow store takes them.
+        """
+        return self._senders.flying if self._departures.is_paced else self.in_flight
+
     def _has_freed(self) -> None:
-        self._freed.set()
+        if self._busy < self._concurrency:
+            self._freed.set()
         if self._lingering is not None and self._has_room_for_many():
             self._lingering.cancel()
         if not self.in_flight:

@@ -28,6 +28,11 @@ class Senders:
         self._idle: list[anyio.Event] = []
 
     @property
+    def flying(self) -> int:
+        """The number of leased calls that wait for their departure or for the answer of 8x8."""
+        return self._flying
+
+    @property
     def in_flight(self) -> int:
         """The number of leased calls without a stored verdict."""
         return self._flying + self._submitter.settling
@@ -82,5 +87,4 @@ class Senders:
             )
         finally:
             self._flying -= 1
-            if not self._submitter.settling:  # otherwise it is called when the next verdict is stored
-                self._on_freed()
+            self._on_freed()
