@@ -11,9 +11,10 @@ import pytest
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
-from tests.support.voices import ScriptedVoice
+from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.numbers.locks import NAMESPACE
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
@@ -97,6 +98,35 @@ async def test_a_slow_store_costs_a_queue_nothing_of_its_rate(
     )
     assert used(times, 10) >= 0.95
     assert busiest(times, 1) <= 11
+
+
+@pytest.mark.parametrize("rate", [10, None])
+async def test_many_calls_to_one_busy_number_do_not_keep_the_others_waiting(
+    clock: ManualClock, rate: float | None
+) -> None:
+    async with open_store("memory://", clock=clock) as opened:
+        queue = CallQueue(opened, policy=POLICY)
+        await queue.enqueue_many(CallRequest(flow=flow(number(0)), unique_key=str(each)) for each in range(1000))
+        await opened.records.put(NAMESPACE, {number(0): "another call"}, expires_at=None, now=clock.now())
+        clock.advance(timedelta(seconds=1))
+        await queue.enqueue(flow(number(1)))
+
+        async def slowly(_: StoreCall) -> None:
+            await clock.sleep(0.002)
+
+        voice, began, waited = GatedVoice(bytes_left=True), clock.now(), list[timedelta]()
+        worker = Worker(FaultyStore(opened, before=slowly), voice, rate=rate, options=WorkerOptions(policy=POLICY))
+
+        async def called() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                await voice.reached(1)
+                waited.append(clock.now() - began)
+                worker.stop()
+                voice.open.set()
+
+        await passing(clock, called, within=timedelta(minutes=1))
+    assert waited[0] < timedelta(seconds=0.5)
 
 
 async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_due(clock: ManualClock) -> None:

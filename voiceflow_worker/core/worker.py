@@ -120,6 +120,7 @@ class Worker:
         self._unreachable = 0
         self._failed_at = float("-inf")
         self._pause_until: datetime | None = None
+        self._more = 1
         self._freed = anyio.Event()
         self._landed = anyio.Event()
         self._stopping = False
@@ -231,7 +232,7 @@ class Worker:
             if self._stopping:
                 return 0
         free = 1 if self._unreachable else self._concurrency - busy
-        return free if room is None else min(free, room)
+        return free if room is None else min(free, room * self._more)
 
     async def _nap(self, *, until: datetime) -> None:
         """Sleep until a time, or until the worker stops."""
@@ -276,6 +277,9 @@ class Worker:
                     if all(flight.leaves_at_once for flight in prepared):
                         prepared = await self._submitter.begin(prepared)
                     ready += prepared
+                # Calls that were put back, such as those to a busy number, use no departure. While there are only such,
+                # the worker leases more at a time. Otherwise the calls behind thousands of them would stand still.
+                self._more = 1 if ready else min(2 * self._more, self._concurrency)
         except StoreError as error:
             _log.warning("leased calls could not be prepared; they are not sent", jobs=len(jobs), error=str(error))
         finally:

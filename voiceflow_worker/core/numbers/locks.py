@@ -31,12 +31,14 @@ _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 class Locked:
     """The jobs that have locked all their numbers, and the other jobs, each with its first busy number.
 
-    `read` has the records of other namespaces that were read after all numbers were locked.
+    `read` has the records of other namespaces that were read after all numbers were locked. `partly` has the ids of the
+    busy jobs that may have locked some of their numbers.
     """
 
     jobs: Sequence[Job]
     busy: Sequence[tuple[Job, str]]
     read: Mapping[str, Mapping[str, str]]
+    partly: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class NumberLocks:
         # If locks were taken after the claim (taken over from an older POST, or prolonged), the records are read now.
         is_early = reads_late or standing is not claimed.standing
         read = await self._claims.read(reads, now=now) if locked and is_early else claimed.read
-        return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy], read)
+        partly = {job.id for job in holders if job.id in busy}
+        return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy], read, partly)
 
     def are_needed(self, job: Job, *, at: datetime) -> bool:
         """Whether a phone may still ring for a POST of the job.

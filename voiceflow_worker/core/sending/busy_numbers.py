@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.sending.journal import Unsent
@@ -18,8 +18,10 @@ LONGEST_LINE = timedelta(minutes=1)
 """The longest wait of a job behind other jobs that its worker has leased for the same busy number."""
 
 
-def in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: datetime) -> list[Unsent]:
-    """Jobs whose numbers are busy, each with its reason and its wait.
+def in_line(
+    busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: datetime, locked: Collection[str]
+) -> list[Unsent]:
+    """Jobs whose numbers are busy, each with its reason and its wait. `locked` has the ids of those that have locks.
 
     Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
     bridge to one line would all be leased and put back every two seconds.
@@ -29,7 +31,8 @@ def in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float, locked_at: dat
     for job, number in busy:
         turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
         waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
-        line.append(Unsent(job, _busy_words(job, number), locked_at, waiting[number]))
+        locks_since = locked_at if job.id in locked else None
+        line.append(Unsent(job, _busy_words(job, number), locks_since, waiting[number]))
     return line
 
 

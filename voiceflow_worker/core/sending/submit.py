@@ -167,7 +167,8 @@ class Submitter:
         ready = [job for job in ready if job not in [each for each, _ in capped]] if capped else ready
         await self._voices.look(ready)
         waiting = [Unsent(job, self._capped_words(), locked_at, until - locked_at) for job, until in capped]
-        busy = in_line([*locked.busy, *bridged], leased_at=leased_at, locked_at=locked_at)
+        with_locks = {*locked.partly, *(job.id for job, _ in bridged)}
+        busy = in_line([*locked.busy, *bridged], leased_at=leased_at, locked_at=locked_at, locked=with_locks)
         await self._journal.put_back([*busy, *waiting])
         departures = await self._departures.take(len(ready))
         self._departures.preparing.ended(leased_at)
