@@ -165,8 +165,10 @@ class CallQueue:
 
         Its queued jobs end now. A job that returns to the queue later ends when it returns.
         """
+        now = self.store.clock.now()
+        cancelled = Gate.of(self.name, batch_id, GateState.CANCELLED, since=now, until=None, reason=reason)
         before = await self._cancelled(batch_id)
-        await self._order(GateState.CANCELLED, batch_id=batch_id, until=None, reason=reason)
+        await self.store.control.gate(cancelled)
         await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
         return max(await self._cancelled(batch_id) - before, 0)
 
