@@ -43,69 +43,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from voiceflow_worker.finding import Remedy
 
 if TYPE_CHECKING:
     from voiceflow_worker.finding import Finding
 
 
-class Remedy(StrEnum):
-    """An action that solves a problem, worded for any user interface.
-
-    Messages, reasons of holds and tables of codes contain the words of remedies. A user interface may show the name
-    of its own command or setting instead.
-    """
-
-    ALLOW_PLAIN_HTTP = "allow plain HTTP if you trust the network"
-    CALL_AGAIN = "allow calling these people again"
-    CHECK_API_KEY = "check the API key"
-    CHECK_BASE_URL = "check the base URL"
-    CHECK_SUB_ACCOUNT = "check the sub-account id"
-    FORCE_REDIAL = "force the redial to call again"
-    GIVE_SOURCE = "give a source for all rows"
-    GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu"
-    GIVE_TEXT = "give a template or a text"
-    GIVE_VALIDITY = "give a later end of validity"
-    GIVE_VOICE = "give a voice for all rows"
-    LIST_NUMBERS = "use a source that the account owns"
-    LIST_VOICES = "use a voiceProfile of the account"
-    LOWER_RATE = "lower the rate or the number of open calls"
-    MAKE_BACKUP = "make a backup of it"
-    NAME_BATCH = "name the batch"
-    NAME_COLUMN = "name the column of numbers"
-    NAME_OUTCOMES = "name the outcomes after which to redial, or allow no redial"
-    NAME_SHEET = "name the sheet to read"
-    NAME_TIME_ZONE = "give the calls a time zone"
-    OTHER_BATCH = "use another batch id"
-    RECONCILE = "look for the calls in the log of 8x8, resolve what stays in doubt, then resume the queue"
-    RESOLVE = "a person can resolve it"
-    RESTORE = "restore a backup"
-    RESUME = "resume the queue"
-    SERVE_MENU = "start a receiver that serves this menu"
-    SET_KEY_ASIDE = "remove it, and set the API key as a setting of its own"
-    SET_NOTIFY_SECRET = "set the secret that notifications are signed with"  # noqa: S105 (words)
-    SET_STATE_DIR = "set the state directory"
-    SHARE_NUMBER = "if many calls may use a number at once, list it as shared"
-    SHORTEN_RETENTION = "shorten the retention of ended calls"
-    UNSUPPRESS = "remove the number from the suppression list to call it"
-    VALIDATE = "validate the body"
-    VALIDATE_AUDIO = "validate the audio file"
-
-    @property
-    def sentence(self) -> str:
-        """The words with a capital first letter, to begin a sentence."""
-        return self[0].upper() + self[1:]
-
-
 class VoiceflowError(Exception):
     """The root of all errors of this library."""
 
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """The actions that the message names."""
-        text = str(self)
-        return tuple(remedy for remedy in Remedy if remedy in text)
+    remedies: tuple[Remedy, ...] = ()
+    """The actions that solve the problem. The message has their words; an interface may add its own commands."""
+
+    def remedied(self, *remedies: Remedy) -> Self:
+        """This error, with the actions that its message names."""
+        self.remedies = remedies
+        return self
 
 
 class InvalidInputError(VoiceflowError):
@@ -179,6 +134,8 @@ class SuppressedNumber:
 
 class SuppressedNumberError(InvalidInputError):
     """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` lists the calls concerned."""
+
+    remedies = (Remedy.UNSUPPRESS,)
 
     def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
         self.suppressed = tuple(suppressed)
@@ -257,7 +214,7 @@ class OutcomeTimeoutError(JobError, TimeoutError):
             case None:
                 why = "the store could not be reached"
             case "in_doubt":
-                why = f"it is in_doubt and waits for evidence, or {Remedy.RESOLVE}"
+                why = "it is in_doubt and waits for evidence, or a person can resolve it"
             case _:
                 why = f"it is {state}"
         super().__init__(job_id, f"call {job_id} has no outcome after {waited.total_seconds():g} s: {why}")

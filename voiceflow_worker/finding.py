@@ -1,9 +1,47 @@
-"""Problems found in a body, a row or a file."""
+"""Problems found in a body, a row or a file, and what solves them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+
+class Remedy(StrEnum):
+    """An action that solves a problem, worded for any user interface.
+
+    Messages, reasons of holds and tables of codes contain the words. An error or a finding also carries the remedy
+    itself, so that a user interface can add the name of its own command or setting.
+    """
+
+    ALLOW_PLAIN_HTTP = "allow plain HTTP if you trust the network"
+    CALL_AGAIN = "allow calling these people again"
+    CHECK_API_KEY = "check the API key"
+    CHECK_BASE_URL = "check the base URL"
+    CHECK_SUB_ACCOUNT = "check the sub-account id"
+    FORCE_REDIAL = "force the redial to call again"
+    GIVE_SOURCE = "give a source for all rows"
+    GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu"
+    GIVE_TEXT = "give a template or a text"
+    GIVE_VALIDITY = "give a later end of validity"
+    GIVE_VOICE = "give a voice for all rows"
+    MAKE_BACKUP = "make a backup of it"
+    NAME_BATCH = "name the batch"
+    NAME_COUNTRY = (
+        "give the country of national numbers, or international for digits that begin with their country code"
+    )
+    NAME_OUTCOMES = "name the outcomes after which to redial, or allow no redial"
+    NAME_SHEET = "name the sheet to read"
+    NAME_TIME_ZONE = "give the calls a time zone"
+    OTHER_BATCH = "use another batch id"
+    RESTORE = "restore a backup"
+    SET_STATE_DIR = "set the state directory"
+    SHORTEN_RETENTION = "shorten the retention of ended calls"
+    UNSUPPRESS = "remove the number from the suppression list to call it"
+
+    @property
+    def sentence(self) -> str:
+        """The words with a capital first letter, to begin a sentence."""
+        return self[0].upper() + self[1:]
 
 
 class Severity(StrEnum):
@@ -20,7 +58,8 @@ class Finding:
     """One problem of a call flow or a row, with its place and a remedy.
 
     `path` is the JSON path in the 8x8 body (`$.callflow[1].params.text`). `code` is the status code with which 8x8
-    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file.
+    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file. `remedy` is the
+    action that the message names, if a user interface can add its own command for it.
     """
 
     message: str
@@ -30,6 +69,7 @@ class Finding:
     file: str | None = None
     row: int | None = None
     column: str | None = None
+    remedy: Remedy | None = None
 
     @property
     def is_error(self) -> bool:

@@ -12,7 +12,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import CHUNK, enqueue_file
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.errors import Remedy
+from voiceflow_worker.finding import Remedy
 
 pytestmark = pytest.mark.anyio
 ANA, BEN = "+6587654321", "+6587654322"

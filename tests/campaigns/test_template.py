@@ -11,7 +11,8 @@ from tests.campaigns.reading import NOW, OPTIONS, SAY, file_of, read, requests, 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.errors import CampaignFileError, Remedy
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Remedy
 
 
 def body(**say: object) -> dict[str, object]:

@@ -142,7 +142,7 @@ def test_what_is_missing_is_reported(voiceflow: Program, command: list[str]) -> 
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("VOICEFLOW_API_KEY=key-2", (3, "8x8 does not accept the API key: check VOICEFLOW_API_KEY")),
+        ("VOICEFLOW_API_KEY=key-2", (3, "VOICEFLOW_API_KEY")),
         ("VOICEFLOW_SUB_ACCOUNT=other", (1, "8x8 does not know the sub-account other")),
         ("VOICEFLOW_BASE_URL=http://127.0.0.1:9", (3, "127.0.0.1 cannot be reached")),
     ],

@@ -13,7 +13,6 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job
-from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -37,7 +36,7 @@ def test_a_list_is_json_lines_of_calls(voiceflow: Program, store: Store) -> None
 
 def test_ids_and_data_are_printed_as_they_are(voiceflow: Program, store: Store) -> None:
     """They may hold the very words for which the command line has commands."""
-    words = str(Remedy.VALIDATE)
+    words = "name the batch"
     completed(voiceflow.folder, batch_id=words)
     (line,) = voiceflow("calls", "list", "--json", *store).lines
     assert line["batch_id"] == words

@@ -144,14 +144,14 @@ def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.Monkey
         ("standard input", 5),
     ]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD.encode())))
-    assert "give --batch" in voiceflow("enqueue", "-", *SAY).err
+    assert "--batch" in voiceflow("enqueue", "-", *SAY).err
 
 
 def test_a_sheet_of_a_workbook_is_named(voiceflow: Program) -> None:
     header = ("destination", "name")
     path = workbook(voiceflow.folder, [header, ("+6587654321", "Ana")], Second=[header, ("+6587654322", "Ben")])
     refused = voiceflow("enqueue", path, *SAY)
-    assert (refused.code, "give --sheet NAME" in refused.err) == (2, True)
+    assert (refused.code, "--sheet NAME" in refused.err) == (2, True)
     assert voiceflow("enqueue", path, *SAY, "--sheet", "Second", "--json").document["enqueued"] == 1
     assert [call["destination"] for call in calls(voiceflow)] == ["+6587654322"]
 

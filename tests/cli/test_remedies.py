@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 import voiceflow_worker
+from tests.cli.running import Program
+from tests.cli.stored import empty
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.cli.remedies import in_commands
-from voiceflow_worker.errors import Remedy, SettingsError
+from voiceflow_worker.cli.remedies import with_remedies
+from voiceflow_worker.finding import Remedy
 
 GROUPS = {"account", "calls", "config"}
 PACKAGE = Path(voiceflow_worker.__file__).parent
@@ -29,23 +31,29 @@ def said() -> list[str]:
 
 
 @pytest.mark.parametrize("remedy", list(Remedy))
-def test_the_command_line_words_each_remedy_as_something_to_type(remedy: Remedy) -> None:
-    worded = in_commands(f"it failed; {remedy}")
-    assert re.search(r"`voiceflow |--[a-z]|VOICEFLOW_|voiceflow restore FILE", worded), worded
-    sentence = in_commands(f"{remedy.sentence}.")
-    assert sentence[0] in {"`", sentence[0].upper()}
+def test_the_command_line_says_what_to_type_for_each_remedy(remedy: Remedy) -> None:
+    told = with_remedies(f"it failed; {remedy}", [remedy])
+    assert told.startswith(f"it failed; {remedy} (")
+    assert re.search(r"`voiceflow |--[a-z]|VOICEFLOW_", told), told
 
 
-def test_an_error_names_its_remedies() -> None:
-    error = SettingsError(f"the key is wrong; {Remedy.CHECK_API_KEY}, or {Remedy.CHECK_BASE_URL}")
-    assert set(error.remedies) == {Remedy.CHECK_API_KEY, Remedy.CHECK_BASE_URL}
+def test_what_people_wrote_is_printed_as_they_wrote_it(voiceflow: Program) -> None:
+    """It may have the words of a remedy."""
+    file, said = "name the batch.csv", "first restore a backup"
+    (voiceflow.folder / file).write_text("destination\n6322 2222\n", encoding="utf-8")
+    text = ("--say", "Hello", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567")
+    assert voiceflow("check", file, *text, "--json").lines[0]["file"] == file
+    assert file in voiceflow("check", file, *text).out
+    store = ("--store", empty(voiceflow.folder))
+    assert voiceflow("hold", "--reason", said, "--json", *store).document["reason"] == said
+    assert said in voiceflow("status", *store).out
 
 
 def test_messages_of_the_lower_rooms_name_no_command_option_or_variable() -> None:
     """Library users and Airflow meet them too."""
     found = [
         f"{path.relative_to(PACKAGE)}: {text}"
-        for room in ("model", "core", "gateway", "backends", "notify")
+        for room in ("model", "core", "gateway", "backends")
         for path in sorted((PACKAGE / room).rglob("*.py"))
         for text in texts(path)
         if re.search(r"`voiceflow |VOICEFLOW_|(?<![\w-])--[a-z]", text)

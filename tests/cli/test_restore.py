@@ -104,7 +104,7 @@ def test_every_queue_is_held_with_the_reason_until_somebody_opens_it(voiceflow: 
     assert voiceflow("restore", "copy.db").code == 0
     (held,) = voiceflow("status", "--json").document["holds"]
     assert held["reason"].startswith("restored from a backup of 20")
-    assert "voiceflow resume" in held["reason"]
+    assert "resume the queue" in held["reason"]
     within(voiceflow.folder, sends_nothing)
 
 

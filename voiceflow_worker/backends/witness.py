@@ -30,7 +30,8 @@ from voiceflow_worker.backends.disk_speed import DiskSpeed
 from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessFile, WitnessJournal
 from voiceflow_worker.core.ports.record_set import report_unreadable
-from voiceflow_worker.errors import Remedy, SettingsError, StoreReadOnlyError, StoreVersionError
+from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.hiding import HIDDEN, without_secrets
 
@@ -103,7 +104,7 @@ class JournalFiles(Witness):
                 f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}). "
                 f"Without it, nobody would notice that the store was restored to an older state. "
                 f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
-            ) from error
+            ).remedied(Remedy.SET_STATE_DIR) from error
         return file
 
     async def files(self, queue: str) -> Sequence[WitnessFile]:
@@ -293,7 +294,7 @@ class JournalFile(WitnessJournal):
             raise StoreReadOnlyError(
                 f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
                 f"no calls are sent: free space on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
-            ) from error
+            ).remedied(Remedy.SET_STATE_DIR) from error
 
 
 def _sync_folder(folder: Path) -> None:

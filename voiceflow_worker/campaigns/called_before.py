@@ -11,8 +11,7 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import Remedy
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.text.counting import count_of
@@ -38,7 +37,14 @@ class CalledBefore:
             f"as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). "
             f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
         )
-        return Finding(file=file, row=self.row, column="destination", severity=severity, message=message)
+        return Finding(
+            file=file,
+            row=self.row,
+            column="destination",
+            severity=severity,
+            message=message,
+            remedy=Remedy.CALL_AGAIN,
+        )
 
 
 class CallsBefore:

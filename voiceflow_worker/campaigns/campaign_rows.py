@@ -21,8 +21,8 @@ from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERV
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.campaigns.sources.detection import open_source
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError, Remedy
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
@@ -148,10 +148,20 @@ class CampaignRows:
         if not self.source.kind.is_table:
             return template.findings if template is not None else ()
         if template is None:
-            raise CampaignFileError(f"{self.file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}")
+            raise CampaignFileError(
+                f"{self.file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}"
+            ).remedied(Remedy.GIVE_TEXT)
         if self.is_bare:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
-            return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
+            return (
+                Finding(
+                    file=self.file,
+                    row=self.source.header_row,
+                    severity=Severity.WARNING,
+                    message=message,
+                    remedy=Remedy.GIVE_TEXT,
+                ),
+            )
         needed = header_findings(template, self._options, self._csv.variables, self._maker.menu_texts)
         if needed:
             found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
@@ -220,12 +230,14 @@ def batch_of(file: InputFile, purpose: Purpose = Purpose.ENQUEUE) -> str:
     if stem is None and purpose is Purpose.CHECK:
         return "-"
     if stem is None:
-        raise CampaignFileError(f"{file} has no name to use as a batch id; {Remedy.NAME_BATCH}")
+        raise CampaignFileError(f"{file} has no name to use as a batch id; {Remedy.NAME_BATCH}").remedied(
+            Remedy.NAME_BATCH
+        )
     if len(stem) > MAX_ID_CHARACTERS:
         raise CampaignFileError(
             f"{file}: its name has {len(stem)} characters, but a batch id has at most {MAX_ID_CHARACTERS}; "
             f"{Remedy.NAME_BATCH}"
-        )
+        ).remedied(Remedy.NAME_BATCH)
     return stem
 
 
@@ -281,5 +293,8 @@ def _finding(name: str, present: Collection[str]) -> Finding:
     if close := get_close_matches(name, present, n=1):
         remedy += f", or did you mean {close[0]}?"
     return Finding(
-        column=name, code=-1009, message=f"is needed by the call flow, but there is no such column; {remedy}"
+        column=name,
+        code=-1009,
+        message=f"is needed by the call flow, but there is no such column; {remedy}",
+        remedy=option,
     )

@@ -16,6 +16,7 @@ from voiceflow_worker.cli.listing import first
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.remedies import with_remedies
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_json import call_as_json
@@ -330,7 +331,7 @@ async def _each(
             job, judged = await change(job_id)
             _tell(output, job, judged=judged)
         except JobError as error:
-            output.note(str(error))
+            output.note(with_remedies(str(error), error.remedies))
             code = ExitCode.UNDONE
     return code
 

@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.findings import in_words, tell_findings
+from voiceflow_worker.cli.findings import in_words, tell_findings, typed
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption
 from voiceflow_worker.cli.output import Output
@@ -68,7 +68,7 @@ async def check(
                         check_file, source, options, now=now, assumptions=assumed, on_bytes=_shown_on(shown, source)
                     )
                 )
-        findings = [*report.findings, *(await look_at(report.file_urls, file=report.file) if fetch else [])]
+        findings = typed([*report.findings, *(await look_at(report.file_urls, file=report.file) if fetch else [])])
         valid = valid and not any(found.is_error for found in findings)
         _tell(output, report, findings)
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT

@@ -18,7 +18,7 @@ from anyio import CancelScope
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.findings import tell_findings
+from voiceflow_worker.cli.findings import tell_findings, typed
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
@@ -152,7 +152,9 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
         title="Outcomes of the calls",
     )
     tell_findings(
-        output, [found for found in shown.enqueued.findings if found.is_error], title="Bad rows, which were not called"
+        output,
+        typed(found for found in shown.enqueued.findings if found.is_error),
+        title="Bad rows, which were not called",
     )
     output.say(f"{phones_that_rang(shown.rang)}. Next steps:")
     kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN

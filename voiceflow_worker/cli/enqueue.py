@@ -12,7 +12,7 @@ from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.findings import tell_findings
+from voiceflow_worker.cli.findings import tell_findings, typed
 from voiceflow_worker.cli.garbage_collection import collect_less
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import Flag, QueueOptions
@@ -103,6 +103,7 @@ async def enqueue(
         batch_id = rows.batch if rows is not None else None
         output.document(_unreadable(error, file, batch_id=batch_id, dry_run=dry_run).as_json())
         raise
+    report = replace(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
     if not output.as_json:
         warnings = [found for found in report.findings if not found.is_error]
@@ -172,13 +173,14 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, d
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.campaigns.files.input_file import InputFile
 
+    remedy = next(iter(error.remedies), None)
     return EnqueueReport(
         batch_id=batch_id or InputFile(file).stem or "",
         enqueued=0,
         duplicates=0,
         suppressed=0,
         rejected=0,
-        findings=tuple(error.findings) or (Finding(file=str(file), message=str(error)),),
+        findings=tuple(typed(error.findings or (Finding(file=str(file), message=str(error), remedy=remedy),))),
         rows=0,
         valid=0,
         again=0,

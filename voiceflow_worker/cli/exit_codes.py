@@ -6,6 +6,8 @@ import errno
 from enum import IntEnum
 from pathlib import PurePath
 
+from voiceflow_worker.cli.findings import typed
+from voiceflow_worker.cli.remedies import with_remedies
 from voiceflow_worker.errors import (
     CallLogUnavailableError,
     CallNotSentError,
@@ -16,6 +18,7 @@ from voiceflow_worker.errors import (
     StoreError,
     UnknownBackendError,
     VoiceError,
+    VoiceflowError,
     VoiceUnavailableError,
 )
 from voiceflow_worker.model.text.file_remedy import file_remedy
@@ -45,15 +48,24 @@ _OF_ADDRESSES = {
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:
     """The exit code and the message of an expected error; None for an unexpected one.
 
-    For an exception group of expected errors, the error with the highest exit code counts.
+    The message says what to type for the remedies of the error. For an exception group of expected errors, the error
+    with the highest exit code counts.
     """
+    found = _explained(error)
+    if found is None or not isinstance(error, VoiceflowError):
+        return found
+    code, message = found
+    return code, with_remedies(message, error.remedies)
+
+
+def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
     match error:
         case BaseExceptionGroup():
             found = [explained(each) for each in error.exceptions]
             known = [each for each in found if each is not None]
             return max(known, key=lambda each: each[0]) if len(known) == len(found) else None
         case CampaignFileError():
-            remaining = [f"  {finding}" for finding in error.findings if finding.message not in str(error)]
+            remaining = [f"  {found}" for found in typed(error.findings) if found.message not in str(error)]
             return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
         case UnknownBackendError() | InvalidInputError():
             return ExitCode.BAD_INPUT, str(error)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.remedies import with_remedies
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.text.counting import count_of
 
 _FIRST_ROWS = 3
+
+
+def typed(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, each with what to type for its remedy in its message."""
+    return [replace(each, message=with_remedies(each.message, [each.remedy]), remedy=None) for each in findings]
 
 
 def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | None = None) -> None:

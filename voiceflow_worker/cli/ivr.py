@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.findings import in_words
+from voiceflow_worker.cli.findings import in_words, typed
 from voiceflow_worker.cli.menus import load_menu, menus_beside
 from voiceflow_worker.cli.options import JsonOption, MomentOption
 from voiceflow_worker.cli.output import Output
@@ -92,7 +92,7 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
 
     root = load_menu(menu)
     found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))
-    findings = [replace(each, file=menu) for each in found]
+    findings = typed(replace(each, file=menu) for each in found)
     output = Output(as_json=json)
     for each in findings:
         output.document(each.as_json())

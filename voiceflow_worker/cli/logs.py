@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, MutableMapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.core.ports.rate_limited_log import RateLimitedLog
 from voiceflow_worker.model.text.hiding import without_secrets_in
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line
@@ -113,8 +112,8 @@ class _Stderr:
         self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
     def write(self, text: str) -> None:
-        """Write a text. Secrets are hidden, and remedies are worded as commands."""
-        sys.stderr.write(without_secrets_in(in_commands(text), known=self._secrets))
+        """Write a text. Secrets are hidden."""
+        sys.stderr.write(without_secrets_in(text, known=self._secrets))
 
     def flush(self) -> None:
         """Write the buffered text."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from anyio import sleep
 
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.errors import Remedy, StoreCorruptError, StoreUnavailableError
+from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
+from voiceflow_worker.finding import Remedy
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.file.same_files import Identities
@@ -101,8 +102,8 @@ def require_store(settings: Settings) -> None:
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
             f"{path} is empty. If there was a store in it before, "
-            f"{Remedy.RESTORE}; otherwise `voiceflow enqueue` creates a store in it"
-        )
+            "restore a backup (`voiceflow restore FILE`); otherwise `voiceflow enqueue` creates a store in it"
+        ).remedied(Remedy.RESTORE)
     if path.exists():
         return
     why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO
 
-from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.model.text.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -28,14 +27,12 @@ class Output:
         if self.as_json:
             # JSON between programs is UTF-8 (RFC 8259 §8.1), even if the terminal has another encoding.
             sys.stdout.flush()
-            sys.stdout.buffer.write(
-                printable_json(json.dumps(_in_commands(value), ensure_ascii=False)).encode() + b"\n"
-            )
+            sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
         """Print a line of the command's answer for people."""
-        print(printable(in_commands(text)), file=self._people)
+        print(printable(text), file=self._people)
 
     def answer(self, *lines: str) -> None:
         """Print these lines; with `as_json`, print nothing."""
@@ -45,7 +42,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a remark for people, always on stderr."""
-        print(printable(in_commands(text)), file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
         """Print a table for people. A column whose name begins with `#` is aligned to the right, as numbers are.
@@ -66,7 +63,7 @@ class Output:
             )
         for row in rows:
             # Text, because rich reads brackets in a str as markup.
-            table.add_row(*(Text(printable(_cell(column, cell))) for column, cell in zip(columns, row, strict=True)))
+            table.add_row(*(Text(printable(_cell(cell))) for cell in row))
         self.print(table)
 
     def print(self, shown: RenderableType) -> None:
@@ -100,32 +97,15 @@ class Output:
         return sys.stderr if self.as_json else sys.stdout
 
 
-def _cell(column: str, value: object) -> str:
-    """The text of a cell. Remedies are worded as commands, except in columns that people copy, such as ids."""
+def _cell(value: object) -> str:
+    """The text of a cell."""
     match value:
         case None:
             return ""
         case bool():
             return "yes" if value else "no"
         case _:
-            text = str(value)
-    return text if column.lstrip("#") in _COPIED else in_commands(text)
+            return str(value)
 
 
-_COPIED = frozenset({"id", "batch", "key", "number", "destination", "queue"})
 _NUMBERS = frozenset({"seconds", "answered", "size", "row", "code", "attempts"})
-_SENTENCES = frozenset({"message", "reason", "error", "remedy"})
-"""The members of JSON documents whose texts this library writes. Remedies in them are printed as commands."""
-
-
-def _in_commands(value: object, *, name: str = "") -> object:
-    match value:
-        case str():
-            return in_commands(value) if name in _SENTENCES else value
-        case Mapping():
-            members = cast("Mapping[str, object]", value)
-            return {key: each if key == "data" else _in_commands(each, name=key) for key, each in members.items()}
-        case list() | tuple():
-            return [_in_commands(each, name=name) for each in cast("Sequence[object]", value)]
-        case _:
-            return value

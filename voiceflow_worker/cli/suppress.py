@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.findings import tell_findings
+from voiceflow_worker.cli.findings import tell_findings, typed
 from voiceflow_worker.cli.listing import first
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
 from voiceflow_worker.errors import InvalidInputError
@@ -177,6 +177,7 @@ async def import_file(
     output = common.output()
     found = await run_sync(partial(read_number_file, file, column=column, country=country))
     refused = bool(found.findings) and not skip_bad
+    told = typed([*found.findings, *found.warnings])
     known = added = 0
     if not refused:
         async with common.opened(makes=True) as calls:
@@ -191,11 +192,11 @@ async def import_file(
             "added": added,
             "known": known,
             "rejected": len(found.findings),
-            "findings": [each.as_json() for each in (*found.findings, *found.warnings)],
+            "findings": [each.as_json() for each in told],
         }
     )
     if not output.as_json:
-        tell_findings(output, [*found.findings, *found.warnings])
+        tell_findings(output, told)
     if found.warnings:
         output.note(f"warning: some numbers may have been misread{'' if country else _NATIONAL}")
     bad = len(found.findings)

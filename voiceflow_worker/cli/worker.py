@@ -16,7 +16,7 @@ from voiceflow_worker.cli.options import Flag, MetricsPortOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.voice import voice_client
-from voiceflow_worker.errors import InvalidInputError, Remedy, StoreError, VoiceError
+from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.rate import rate_in_words
 
@@ -183,7 +183,7 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
         )
     with suppress(StoreError):  # the worker reports it
         if trouble := (await waiting_menus(calls.store, calls.name)).trouble:
-            output.note(f"{trouble}; {Remedy.SERVE_MENU}")
+            output.note(f"{trouble}; start a receiver with this menu (`voiceflow serve --ivr MODULE:MENU`)")
 
 
 @asynccontextmanager

@@ -18,11 +18,10 @@ from voiceflow_worker.errors import (
     CallFlowError,
     InvalidInputError,
     KeyConflictError,
-    Remedy,
     SuppressedNumber,
     SuppressedNumberError,
 )
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.copying import maker
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -248,7 +247,7 @@ class Admitter:
                 raise InvalidInputError(
                     f"batch {gate.name} was cancelled, and its calls are never sent; nothing was enqueued; "
                     f"{Remedy.OTHER_BATCH}"
-                )
+                ).remedied(Remedy.OTHER_BATCH)
         await self._batch_names.keep(names)
 
 

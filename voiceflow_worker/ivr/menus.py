@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TypeAlias, cast
 
-from voiceflow_worker.errors import InvalidInputError, Remedy
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
 from voiceflow_worker.ivr.caller import Caller
@@ -163,7 +163,7 @@ class Menus:
         if caller.job.menu is not None:
             name = caller.job.menu
             return self._named.get(name) or (
-                f"this receiver does not serve the call's menu {name}; {Remedy.SERVE_MENU}"
+                f"this receiver does not serve the call's menu {name}; start a receiver that serves this menu"
             )
         return self.default or "the call names no menu, and this receiver has no default menu"
 

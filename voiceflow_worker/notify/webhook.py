@@ -10,7 +10,8 @@ import anyio
 import httpx
 import orjson
 
-from voiceflow_worker.errors import HookGoneError, Remedy, SettingsError, TellAgainError
+from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_retry_after
 from voiceflow_worker.gateway.answers.verdict import describe
@@ -120,5 +121,5 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
         raise SettingsError(
             f"notifications to http://{parsed.host} would not be encrypted, and they contain telephone numbers. Nothing"
             f" was sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
-        )
+        ).remedied(Remedy.ALLOW_PLAIN_HTTP)
     return parsed

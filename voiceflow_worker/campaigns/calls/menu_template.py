@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from copy import copy
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.errors import InvalidInputError, Remedy
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Remedy
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -40,13 +41,13 @@ def _with_columns(menu: Menu, text: Text) -> Text:
         raise InvalidInputError(
             f"the prompt or voice of menu {menu.name} is a function, which a file cannot use: enqueue "
             f"these calls from Python (menu.call), or {Remedy.GIVE_TEMPLATE}"
-        )
+        ).remedied(Remedy.GIVE_TEMPLATE)
     if isinstance(text, Mapping):
         return {language: str(_with_columns(menu, each)) for language, each in text.items()}
     if "{{" in text or "{%" in text:
         raise InvalidInputError(
             f"a text of menu {menu.name} contains {{{{ or {{%, which a campaign template would replace: "
             f"{Remedy.GIVE_TEMPLATE}"
-        )
+        ).remedied(Remedy.GIVE_TEMPLATE)
     parts = (part if isinstance(part, str) else part.text for part in parts_of(text))
     return "".join(part.replace("{", "{{").replace("}", "}}") for part in parts)

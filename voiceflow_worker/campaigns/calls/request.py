@@ -18,8 +18,8 @@ from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.columns import DESTINATION, RESERVED
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
-from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, Remedy
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.canonical import body_digest
@@ -199,7 +199,7 @@ class _Work:
                 name = (found.path or "").rpartition(".")[2]
                 option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
                 message = found.message if option is None else f"{found.message}, or {option}"
-                self.findings.append(replace(found, column=column, message=message))
+                self.findings.append(replace(found, column=column, message=message, remedy=option))
         return body
 
     def number(self, name: str, *, required: bool) -> str | None:
@@ -218,7 +218,8 @@ class _Work:
             read = parse_number if name == DESTINATION else _parsed_source
             number = read(text, country=self.options.country, guesses=guesses)
         except PhoneNumberError as error:
-            self._error(str(error), column=name, code=error.code if name == DESTINATION else -1009)
+            code = error.code if name == DESTINATION else -1009
+            self._error(str(error), column=name, code=code, remedy=next(iter(error.remedies), None))
             return None
         if name == DESTINATION:
             self.findings += [
@@ -289,8 +290,16 @@ class _Work:
             return 0
         return int(found)
 
-    def _error(self, message: str, *, column: str | None, path: str | None = None, code: int | None = None) -> None:
-        self.findings.append(Finding(message=message, column=column, path=path, code=code))
+    def _error(
+        self,
+        message: str,
+        *,
+        column: str | None,
+        path: str | None = None,
+        code: int | None = None,
+        remedy: Remedy | None = None,
+    ) -> None:
+        self.findings.append(Finding(message=message, column=column, path=path, code=code, remedy=remedy))
 
 
 @lru_cache(maxsize=256)

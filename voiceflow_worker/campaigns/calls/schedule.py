@@ -10,8 +10,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.times import read_time, read_zone
-from voiceflow_worker.errors import Remedy
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
@@ -129,7 +128,7 @@ def _settle_validity(
         if own is not None and own <= now:
             severity = Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR
             expired = f"the validity period expired at {in_words(own)}; {Remedy.GIVE_VALIDITY}"
-            yield found(severity=severity, message=expired)
+            yield found(severity=severity, message=expired, remedy=Remedy.GIVE_VALIDITY)
             return
     begin, end = schedule.not_before, schedule.valid_until
     if begin and end and begin >= end:

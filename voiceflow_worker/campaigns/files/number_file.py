@@ -11,7 +11,7 @@ from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.lines import read_lines
-from voiceflow_worker.errors import CampaignFileError, PhoneNumberError, Remedy
+from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
 from voiceflow_worker.model.text.counting import count_of
@@ -65,7 +65,8 @@ def read_number_file(path: Path, *, column: str | None = None, country: str | No
             ]
         except PhoneNumberError as error:
             code = None if problem is not None else error.code
-            findings.append(Finding(file=str(path), row=row, message=str(error), code=code))
+            remedy = next(iter(error.remedies), None)
+            findings.append(Finding(file=str(path), row=row, message=str(error), code=code, remedy=remedy))
     return NumberFile(rows=rows, numbers=numbers, findings=findings, warnings=warnings)
 
 
@@ -99,7 +100,7 @@ def _header_problem(names: Sequence[str], wanted: str | None) -> str | None:
         return None
     if wanted is not None:
         return f"has no column {wanted!r}; columns found: {shown}"
-    return f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMN}; columns found: {shown}"
+    return f"has no column whose name suggests phone numbers; name the column of numbers; columns found: {shown}"
 
 
 def _place(names: Sequence[str], wanted: str | None) -> int | None:

@@ -15,7 +15,8 @@ from voiceflow_worker.campaigns.files.columns import canonical_name, header_prob
 from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
-from voiceflow_worker.errors import CampaignFileError, Remedy
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Remedy
 
 _MOST_TEXTS = 500_000_000
 """The largest size of the table of texts, in bytes. It is the only part of a workbook that has to be in memory."""
@@ -122,7 +123,7 @@ class ExcelRows(RowSource):
         if len(filled) > 1:
             raise CampaignFileError(
                 f"{self._file} has several sheets with rows: {', '.join(filled)}; {Remedy.NAME_SHEET}"
-            )
+            ).remedied(Remedy.NAME_SHEET)
         if not filled:
             raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")
         return str(filled[0])

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
+from voiceflow_worker.cli.remedies import with_remedies
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL
@@ -52,7 +53,7 @@ async def account(context: CheckContext) -> Diagnosis:
     try:
         VoiceClient.from_settings(context.settings)
     except SettingsError as error:
-        return failure(str(error), remedy="correct VOICEFLOW_BASE_URL")
+        return failure(with_remedies(str(error), error.remedies), remedy="correct VOICEFLOW_BASE_URL")
     return ok(f"{context.settings.sub_account}, at {context.settings.base_url or BASE_URL}")
 
 

@@ -15,6 +15,7 @@ from voiceflow_worker.backends.file_address import file_of
 from voiceflow_worker.backends.registry import is_redis, open_store
 from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, CannotLookError, Diagnosis, failure, ok, warning
+from voiceflow_worker.cli.remedies import with_remedies
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
 from voiceflow_worker.gateway.account.resources import Webhook
@@ -127,7 +128,10 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
                 store = await stack.enter_async_context(open_store(settings.store, **quietly))
                 found = _found(store)
             except (StoreError, SettingsError) as error:
-                found = failure(str(error), remedy="do what the message says, and check VOICEFLOW_STORE")
+                found = failure(
+                    with_remedies(str(error), error.remedies),
+                    remedy="do what the message says, and check VOICEFLOW_STORE",
+                )
             opening.deadline = math.inf
             yield store, found
         return

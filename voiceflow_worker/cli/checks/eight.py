@@ -8,6 +8,7 @@ from functools import partial
 
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Diagnosis, failure, ok, warning
+from voiceflow_worker.cli.remedies import with_remedies
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.text.duration import write_duration
@@ -21,9 +22,9 @@ async def credentials(context: CheckContext) -> Diagnosis:
     try:
         await context.account.webhooks()
     except VoiceUnavailableError as error:
-        return failure(error.message, remedy=error.remedy or "try again later")
+        return failure(error.message, remedy=with_remedies(error.remedy or "try again later", error.remedies))
     except RequestFailedError as error:
-        return failure(error.message, remedy=error.remedy or "see the message")
+        return failure(error.message, remedy=with_remedies(error.remedy or "see the message", error.remedies))
     return ok(f"8x8 accepts the API key for {context.settings.sub_account}")
 
 

@@ -26,7 +26,7 @@ from voiceflow_worker.core.ports.one_trip import KnownPost
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
-from voiceflow_worker.errors import JobError, Remedy, StoreError
+from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -38,7 +38,7 @@ from voiceflow_worker.model.reports.verdict import Hold
 _log = structlog.get_logger("voiceflow.witness")
 
 SET_BACK = "the store was set back to an older state, and had lost calls that were sent"
-HELD = f"{SET_BACK}. {Remedy.RECONCILE.sentence}"
+HELD = f"{SET_BACK}. Look for the calls in the log of 8x8, resolve what stays in doubt, then resume the queue"
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was set back,
 perhaps only another worker can notice. That worker needs this time to connect, to look, and to hold the queue."""

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.sending.journal import Unsent
-from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import spread
 from voiceflow_worker.model.numbers.spellings import spellings
@@ -40,4 +39,4 @@ def _busy_words(job: Job, number: str) -> str:
     second = next((each for each in job.parties[1:] if number in spellings(each)), None)
     if second is None:
         return f"its number {BUSY}"
-    return f"its second party {second} {BUSY} ({Remedy.SHARE_NUMBER})"
+    return f"its second party {second} {BUSY} (if many calls may use a number at once, list it as shared)"

@@ -14,7 +14,6 @@ from http import HTTPStatus
 from ssl import SSLCertVerificationError
 from typing import NamedTuple
 
-from voiceflow_worker.errors import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
 from voiceflow_worker.model.copying import replace
@@ -32,14 +31,14 @@ _ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
 _ABOUT_US = frozenset({401, 403, 404, 307, 308})
 
 _REMEDIES = {
-    401: f"8x8 does not accept the API key (401): {Remedy.CHECK_API_KEY}, then resume the queue",
+    401: "8x8 does not accept the API key (401): check the API key, then resume the queue",
     403: "8x8 does not allow this call (403): check that the API key belongs to the sub-account, and that the"
     " sub-account may place calls and allows this machine's address; then resume the queue",
-    404: f"8x8 does not know this sub-account at this address (404): {Remedy.CHECK_SUB_ACCOUNT}, and"
-    f" {Remedy.CHECK_BASE_URL}; then resume the queue",
+    404: "8x8 does not know this sub-account at this address (404): check the sub-account id, and"
+    " check the base URL; then resume the queue",
     400: "the platform of 8x8 rejected the request before it reached the API (400): ask 8x8, and quote the error"
     " id that is shown with the call; then resume the queue, or cancel the call if only this call is rejected",
-    410: f"the API is no longer at this address (410): {Remedy.CHECK_BASE_URL}, or ask 8x8; then resume the queue",
+    410: "the API is no longer at this address (410): check the base URL, or ask 8x8; then resume the queue",
     426: "8x8 requires a newer version of TLS than this machine or its proxy supports (426): update Python and OpenSSL;"
     " then resume the queue",
 }
@@ -109,7 +108,7 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict
     hold = None
     if problem is not None:
         hold = Hold(
-            reason=f"the certificate of {host} is not trusted ({problem}): {Remedy.CHECK_BASE_URL}, check the clock and"
+            reason=f"the certificate of {host} is not trusted ({problem}): check the base URL, check the clock and"
             " the certificates of this machine, and check whether a proxy decrypts the connection; then resume the"
             " queue",
             until_opened=True,
@@ -231,7 +230,7 @@ def _remedy(answer: Answer, status: int) -> str:
     there = quote(answer.headers.get("location", ""))
     return (
         f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call does not follow a redirect:"
-        f" {Remedy.CHECK_BASE_URL}; then resume the queue"
+        f" check the base URL; then resume the queue"
     )
 
 

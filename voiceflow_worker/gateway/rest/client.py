@@ -11,7 +11,8 @@ import anyio
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
-from voiceflow_worker.errors import Remedy, RequestFailedError, VoiceUnavailableError
+from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_retry_after
 from voiceflow_worker.gateway.answers.verdict import describe, quote
@@ -56,8 +57,8 @@ class RestClient:
                 return {}
             if not (fields := answer.fields):
                 raise self._failed(
-                    answer, self.url().host, " with a body that is not the expected JSON", Remedy.CHECK_BASE_URL
-                )
+                    answer, self.url().host, " with a body that is not the expected JSON", "check the base URL"
+                ).remedied(Remedy.CHECK_BASE_URL)
             return fields
 
         return await self._with_retries(once)
@@ -149,19 +150,20 @@ class RestClient:
             why = f"the answer broke off, or has more than {longest // 2**20} MiB"
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
-            remedy=f"check the network and DNS of this machine; {Remedy.CHECK_BASE_URL}",
-        ) from None
+            remedy="check the network and DNS of this machine; check the base URL",
+        ).remedied(Remedy.CHECK_BASE_URL) from None
 
     def _failed(self, answer: Answer, host: str, said: str, remedy: str) -> RequestFailedError:
         message = self.wire.hide(f"{host} answered {answer.status}{said}")
-        return RequestFailedError(message, status=answer.status, remedy=remedy)
+        remedies = _SETTINGS.get(answer.status, ()) if remedy else ()
+        return RequestFailedError(message, status=answer.status, remedy=remedy).remedied(*remedies)
 
     def _remedy(self, request: httpx.Request, answer: Answer) -> str:
         if "authorization" not in request.headers:
             return "the link may have expired: try again"
         match answer.status:
             case 401:
-                return f"8x8 does not accept the API key: {Remedy.CHECK_API_KEY}"
+                return "8x8 does not accept the API key: check the API key"
             case 403:
                 return (
                     "check that the API key belongs to the sub-account and has the permission for this request, and "
@@ -170,14 +172,17 @@ class RestClient:
             case 404:
                 return (
                     f"8x8 does not know the sub-account {self.wire.sub_account} at this address: "
-                    f"{Remedy.CHECK_SUB_ACCOUNT}, and {Remedy.CHECK_BASE_URL}"
+                    f"check the sub-account id, and check the base URL"
                 )
             case status if 300 <= status < 400:
                 there = self.wire.hide(quote(answer.headers.get("location", "")))
-                return f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
+                return f"the API has moved{f' to {there}' if there else ''}: check the base URL"
             case _:
                 return ""
 
+
+_SETTINGS = {401: (Remedy.CHECK_API_KEY,), 404: (Remedy.CHECK_SUB_ACCOUNT, Remedy.CHECK_BASE_URL)}
+"""The settings that an answer of this status casts doubt on."""
 
 _backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.3)
 

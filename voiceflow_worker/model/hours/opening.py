@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.errors import InvalidInputError, Remedy
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
@@ -50,7 +50,8 @@ def first_opening(
             f"its calling window ({window}) opens in {name} at {in_words(opens)}, but its validity ends at "
             f"{in_words(valid_until)}; {Remedy.GIVE_VALIDITY}, or a wider window"
         )
-        return Opening(at=opens, time_zone=name, problem=Finding(message=message, code=VALIDITY_EXPIRED))
+        expired = Finding(message=message, code=VALIDITY_EXPIRED, remedy=Remedy.GIVE_VALIDITY)
+        return Opening(at=opens, time_zone=name, problem=expired)
     return Opening(at=opens, time_zone=name)
 
 
@@ -71,4 +72,4 @@ def _zone_for(number: str, time_zone: str | None) -> tuple[str | None, Finding |
         f"{number} {where}, so the local time for its calling window is not known: {Remedy.NAME_TIME_ZONE} (for "
         "example America/New_York)"
     )
-    return None, Finding(column="time_zone", message=message)
+    return None, Finding(column="time_zone", message=message, remedy=Remedy.NAME_TIME_ZONE)

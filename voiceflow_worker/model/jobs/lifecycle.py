@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
-from voiceflow_worker.errors import IllegalMoveError, Remedy, TooEarlyError, TooLateError
+from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, spread
@@ -236,7 +237,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
             remedy=f"{newest}; look at the call first",
         )
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
-        raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}")
+        raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}").remedied(Remedy.FORCE_REDIAL)
     if job.is_expired(at=at):
         raise refused(remedy="its validity has passed; enqueue a new call")
     opens = job.opens(at=at)

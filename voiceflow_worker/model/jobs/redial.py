@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from voiceflow_worker.errors import InvalidInputError, Remedy
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 
@@ -81,7 +82,9 @@ def redial_policy(
     """A redial policy. Raises InvalidInputError for a limit above 0 without outcomes after which to call again."""
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
-        raise InvalidInputError(f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}")
+        raise InvalidInputError(
+            f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}"
+        ).remedied(Remedy.NAME_OUTCOMES)
     return RedialPolicy(
         on=statuses,
         limit=limit,

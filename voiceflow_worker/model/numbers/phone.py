@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.numbers.plans import PlannedNumber, only_region, ordinary_within, planned
 
 if TYPE_CHECKING:
@@ -241,9 +242,8 @@ def parse_number(text: str, *, country: str | None = None, guesses: bool = True)
         e164, doubt = _from_within(digits, region)
         warnings += doubt
     elif not is_known:
-        raise PhoneNumberError(
-            f"{text.strip()[:40]!r} does not say its country: give --country SG (the country of national numbers), or "
-            f"--country {INTERNATIONAL} for digits that begin with their country code"
+        raise PhoneNumberError(f"{text.strip()[:40]!r} does not say its country: {Remedy.NAME_COUNTRY}").remedied(
+            Remedy.NAME_COUNTRY
         )
     elif digits.startswith("0"):
         raise PhoneNumberError(

@@ -12,7 +12,6 @@ from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
 
-from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 
 
@@ -80,15 +79,15 @@ def _by_code(*entries: CodeEntry) -> Mapping[int, CodeEntry]:
     return MappingProxyType({entry.code: entry for entry in entries})
 
 
-_OWN_SOURCE = f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this number."
+_OWN_SOURCE = "Use a source that the account owns, or ask 8x8 to allow this number."
 _NO_SCENARIO = "Write out the actions of the scenario."
 _UNKNOWN_AT_8X8 = "an unknown error has occurred at 8x8"
 _OUTAGE = "Call again later; contact 8x8 support if the error persists."
 
 API_CODES = _by_code(
     CodeEntry(CREATED, "created: 8x8 accepted the session, and nobody has answered yet"),
-    _body(-1001, "invalid JSON request body", f"Send one JSON object; {Remedy.VALIDATE} to find the line and column."),
-    _permanent(-1002, "speech profile or language parameter invalid", f"{Remedy.LIST_VOICES.sentence}."),
+    _body(-1001, "invalid JSON request body", "Send one JSON object; validate the body to find the line and column."),
+    _permanent(-1002, "speech profile or language parameter invalid", "Use a voiceProfile of the account."),
     _body(-1003, "valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
     _permanent(
         -1004,
@@ -134,9 +133,7 @@ API_CODES = _by_code(
 SESSION_ERROR_CODES = _by_code(
     CodeEntry(-2001, "internal error at 8x8", _OUTAGE),
     CodeEntry(-2002, "internal connectivity error at 8x8", _OUTAGE),
-    _permanent(
-        -2003, "the call flow is invalid", f"{Remedy.VALIDATE.sentence}, and the answers to call action events."
-    ),
+    _permanent(-2003, "the call flow is invalid", "Validate the body, and the answers to call action events."),
     _permanent(
         -2004,
         "no coverage for this destination",
@@ -150,7 +147,7 @@ SESSION_ERROR_CODES = _by_code(
     CodeEntry(
         -2006,
         "the audio file could not be downloaded",
-        f"Check that fileUrl is public, wav or mp3, and under 5 MB: {Remedy.VALIDATE_AUDIO}.",
+        "Check that fileUrl is public, wav or mp3, and under 5 MB: validate the audio file.",
     ),
     CodeEntry(
         SESSION_VALIDITY_EXPIRED,
@@ -162,7 +159,7 @@ SESSION_ERROR_CODES = _by_code(
     CodeEntry(
         -2010,
         "the trunk's capacity is exceeded",
-        f"{Remedy.LOWER_RATE.sentence}, or ask 8x8 for more channels; call again later.",
+        "Lower the rate or the number of open calls, or ask 8x8 for more channels; call again later.",
     ),
     CodeEntry(UNKNOWN_ERROR, _UNKNOWN_AT_8X8, "Call again later."),
 )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from voiceflow_worker.errors import Remedy
-
 _NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
 """Endings of names that do not exist on the internet (RFC 6761, RFC 6762, RFC 8375; ICANN reserves `internal`)."""
 
@@ -18,7 +16,7 @@ def read_base_url(text: str) -> str:
     if parts is None or parts.query or parts.fragment:
         raise ValueError("give an http or https address, such as https://voice.8x8.com or http://127.0.0.1:8088")
     if "@" in parts.netloc:
-        raise ValueError(f"the address has a user name or a key: {Remedy.SET_KEY_ASIDE}")
+        raise ValueError("the address has a user name or a key: remove it, and set the API key as a setting of its own")
     return text
 
 
@@ -31,7 +29,7 @@ def read_notify_url(text: str) -> str:
     if "@" in parts.netloc:
         raise ValueError(
             "remove the user name and password from the address; to let the receiver verify notifications, "
-            f"{Remedy.SET_NOTIFY_SECRET}"
+            "set the secret that notifications are signed with"
         )
     return text
 

@@ -28,7 +28,8 @@ from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_file, require_store
 from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.errors import InvalidInputError, Remedy, StoreCorruptError, StoreError, StoreUnavailableError
+from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreUnavailableError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.moment import in_words
 
@@ -127,7 +128,7 @@ def _require_other_file(path: Path, source: Path) -> None:
         raise InvalidInputError(
             f"{source} is in use by process {_listed(pids)}, so a copy could be inconsistent. "
             f"{Remedy.MAKE_BACKUP.sentence}, and restore the backup"
-        )
+        ).remedied(Remedy.MAKE_BACKUP)
 
 
 def _copy(source: Path, temporary: Path, progress: Progress) -> None:
@@ -243,14 +244,14 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
     if replaced is not None and taken.is_whole:
         return (
             f"{made}; the sent calls in the replaced file were taken over. Check the status of the queue, then "
-            f"{Remedy.RESUME}"
+            f"resume the queue"
         )
     why = (
         "there was no store to compare it with" if replaced is None else "parts of the replaced file could not be read"
     )
     return (
         f"{made}; {why}, so some queued calls may have been made already. Compare the queued calls with the logs of "
-        f"8x8, cancel those that were made, then {Remedy.RESUME}"
+        f"8x8, cancel those that were made, then resume the queue"
     )
 
 

@@ -11,13 +11,13 @@ import apsw
 
 from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.errors import (
-    Remedy,
     StoreCorruptError,
     StoreError,
     StoreReadOnlyError,
     StoreUnavailableError,
     StoreVersionError,
 )
+from voiceflow_worker.finding import Remedy
 
 BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 """Errors while another connection has the file locked. The same operation may succeed later. (ProtocolError is a race
@@ -90,7 +90,7 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
         f"the store {path} is damaged ({found}). Nothing was changed. Stop all processes that use it, then "
         f"{Remedy.RESTORE}. This keeps the damaged file, and takes over what can still be read about sent calls. "
         f"Without a backup, recover the readable part: sqlite3 {path} .recover | sqlite3 recovered.db"
-    )
+    ).remedied(Remedy.RESTORE)
 
 
 def other_version(path: Path, *, found: int, known: int) -> StoreVersionError:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
-from voiceflow_worker.errors import Remedy, StoreReplacedError, StoreUnavailableError
+from voiceflow_worker.errors import StoreReplacedError, StoreUnavailableError
+from voiceflow_worker.finding import Remedy
 
 Identity = tuple[int, int]
 """The device and the inode of a file. An inode is not reused while a process has the file open."""
@@ -103,4 +104,4 @@ def _replaced(store: Path, path: Path, *, gone: bool) -> StoreReplacedError:
         f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so this process sends and "
         "writes nothing more. Stop all processes that use the store, then start them again. If calls are missing, "
         f"{Remedy.RESTORE}; calls that were sent after the backup are not sent again"
-    )
+    ).remedied(Remedy.RESTORE)
