@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -172,3 +175,45 @@ def test_standard_input_needs_a_batch(tmp_path: Path) -> None:
 )
 def test_the_name_tells_the_format(name: str, kind: FileKind) -> None:
     assert kind_of(InputFile(Path(name))) is kind
+
+
+def _one_long_text(folder: Path) -> Path:
+    texts: Any = pa.DictionaryArray.from_arrays(pa.array([0] * 2000), pa.array(["Ana" * 1_000_000]))
+    return parquet(folder, {"destination": ["+6587654321"] * 2000, "name": texts})
+
+
+def _long_lists(folder: Path) -> Path:
+    empty: Any = pa.ListArray.from_arrays([0, 50_000_000], pa.nulls(50_000_000, pa.int8()))
+    return parquet(folder, {"destination": ["+6587654321"], "name": empty})
+
+
+def _one_long_row(folder: Path) -> Path:
+    path = workbook(folder, [("destination", "name"), ("+6587654321", "Ana")])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    row = b'<row r="3">' + b"<c><v>1</v></c>" * 4_000_000 + b"</row></sheetData>"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        for name, part in parts.items():
+            book.writestr(name, part.replace(b"</sheetData>", row) if "worksheets/" in name else part)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
+@pytest.mark.parametrize("bomb", [_one_long_text, _long_lists, _one_long_row])
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path, bomb: Callable[[Path], Path]) -> None:
+    path = bomb(tmp_path)
+    command = f"""
+from pathlib import Path
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.sources.detection import open_source
+from voiceflow_worker.errors import CampaignFileError
+try:
+    list(open_source(InputFile(Path({str(path)!r}))))
+except CampaignFileError as error:
+    used = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(int(used.split()[1]) // 1000, error)
+"""
+    ended = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=100, check=True)
+    megabytes, _, said = ended.stdout.partition(" ")
+    assert "drop" in said or "delete the columns" in said
+    assert int(megabytes) < 700

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, header_problem
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.lines import Line, read_lines
+from voiceflow_worker.campaigns.files.lines import LONGEST_LINE, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 
@@ -98,7 +98,12 @@ class CsvRows(RowSource):
         cells = _cells(text, self.delimiter)
         taken: list[Line] = []
         # Only a quote can end a quoted cell: after a line without a quote, parsing again is useless.
-        while cells == _OPEN_QUOTE and len(taken) < _LONGEST_RECORD and (line := self._lines.take()) is not None:
+        while (
+            cells == _OPEN_QUOTE
+            and len(taken) < _LONGEST_RECORD
+            and len(text) < LONGEST_LINE
+            and (line := self._lines.take()) is not None
+        ):
             taken.append(line)
             if line.problem is not None:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,11 @@ A part above both limits is refused: it may be a zip bomb. Ordinary sheets unpac
 
 _MOST_ROWS = 1_048_576
 """The largest number of rows in a sheet of Excel. It is checked: a damaged file may have larger row numbers."""
+
+_LONGEST_ROW = 2_000_000
+"""The largest size of a row in bytes of XML. A row of 16,384 cells, the most that Excel allows, has about a million."""
+
+_ROW_OR_END = re.compile(rb"<(?:\w+:)?row[\s/>]|</(?:\w+:)?sheetData>")
 
 _AT_ONCE = 500
 """The number of rows that are read at a time."""
@@ -83,7 +89,9 @@ class ExcelRows(RowSource):
         with ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._file.opened_raw())
-                self._refuse_bomb(zipfile.ZipFile(reader).infolist())
+                archive = zipfile.ZipFile(reader)
+                self._refuse_bomb(archive.infolist())
+                self._refuse_endless_rows(archive)
                 with catch_warnings():
                     simplefilter("ignore")
                     book = load_workbook(reader, read_only=True, data_only=True, keep_links=False)
@@ -110,6 +118,26 @@ class ExcelRows(RowSource):
                 )
             if part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_TEXTS:
                 raise CampaignFileError(f"{self._file} has more texts than fit in memory; save the sheet as CSV")
+
+    def _refuse_endless_rows(self, archive: zipfile.ZipFile) -> None:
+        """Raise CampaignFileError for a row that is too long: the library reads each row as a whole into memory."""
+        for name in archive.namelist():
+            if not name.startswith("xl/worksheets/") or not name.endswith(".xml"):
+                continue
+            with archive.open(name) as part:
+                row = b""
+                while chunk := part.read(1_000_000):
+                    row += chunk
+                    *_, last = [None, *_ROW_OR_END.finditer(row)]
+                    if last is not None:
+                        if last[0].startswith(b"</"):
+                            break
+                        row = row[last.start() :]
+                    if len(row) > _LONGEST_ROW:
+                        raise CampaignFileError(
+                            f"{name} in {self._file} has a row of more than {_LONGEST_ROW} bytes, too much for a call; "
+                            "delete the columns that no call needs"
+                        )
 
     def _chosen(self, book: Any, wanted: str | None) -> str:
         names: list[str] = [sheet.title for sheet in book.worksheets]
