@@ -63,38 +63,6 @@ async def test_a_stranger_is_asked_to_sign_in(memory: Store) -> None:
             assert (await client.get(route)).status_code == 401
 
 
-async def test_readers_see_the_commands_to_type_and_operators_the_buttons(memory: Store) -> None:
-    (job,) = await enqueued(memory, batch_id="it's/1")
-    await QueueNames(memory).remember("default")
-    app = receiver(memory)
-    paths = ("/ui", "/ui/batches/it%27s%2F1", f"/ui/calls/{job.id}", "/ui/suppression")
-    async with signed_in(app, READERS) as client:
-        shown = {path: Page((await client.get(path)).text) for path in paths}
-        live = await client.get(paths[2], headers={"X-Voiceflow-Live": ""})
-        assert "/act/" not in live.text
-    assert not [link for found in shown.values() for link in found.links("/act/")]
-    for path, command in zip(
-        paths,
-        (
-            "voiceflow hold --queue default",
-            """voiceflow calls cancel --queue default --batch 'it'"'"'s/1'""",
-            f"voiceflow calls cancel {job.id}",
-            "voiceflow suppress add NUMBER",
-        ),
-        strict=True,
-    ):
-        assert command in shown[path].text
-    async with signed_in(app) as client:
-        for path in paths:
-            answer = await client.get(path)
-            links = Page(answer.text).links("/act/")
-            assert links, path
-            for link in links:
-                assert (await client.get(urljoin(str(answer.url), link))).status_code == 200, link
-        live = await client.get(paths[2], headers={"X-Voiceflow-Live": ""})
-        assert "/act/cancel-call" in live.text
-
-
 # -- forged forms ------------------------------------------------------------------------------------------------------
 
 

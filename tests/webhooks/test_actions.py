@@ -8,15 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-import anyio
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from tests.cli.eight_by_eight import running
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
 from tests.webhooks.stored_calls import ended, in_doubt
@@ -30,7 +28,6 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import from_settings, receiver_app
-from voiceflow_worker.webhooks.pages.actions import batch_redials
 from voiceflow_worker.webhooks.pages.actions.batch_redials import COUNT_HOLDS
 
 pytestmark = pytest.mark.anyio
@@ -239,28 +236,6 @@ async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(stor
             assert not await engine.queue.find(states=[JobState.QUEUED])
 
 
-async def test_a_redial_of_a_batch_that_would_take_too_long_names_the_command(
-    memory: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await batch_of_all_kinds(memory)
-    address = "/ui/act/redial-batch?queue=default&batch=march&outcome=busy"
-
-    async def stuck(call: StoreCall) -> None:
-        if call.name == "jobs.find" and call.arguments[0].outcomes:
-            await anyio.sleep_forever()
-
-    app = receiver(FaultyStore(memory, before=stuck))
-    async with signed_in(receiver(memory)) as client, signed_in(app) as slow:
-        form = Form((await client.get(address)).text)
-        monkeypatch.setattr(batch_redials, "COUNTING_LIMIT", timedelta(milliseconds=20))
-        monkeypatch.setattr(batch_redials, "REDIALLING_LIMIT", timedelta(milliseconds=20))
-        told = await slow.get(address)
-        assert (told.status_code, "voiceflow calls redial --queue default --batch march" in told.text) == (409, True)
-        token = dict(Form((await slow.get("/ui")).text).hidden)["token"]
-        told = await slow.post("/ui/act/redial-batch", data={**form.values(note="x"), "token": token})
-        assert (told.status_code, "no call is redialled twice" in told.text) == (409, True)
-
-
 async def test_a_cancelled_batch_is_not_redialled(memory: Store) -> None:
     await batch_of_all_kinds(memory)
     async with signed_in(receiver(memory)) as client:
@@ -274,27 +249,6 @@ async def test_a_cancelled_batch_is_not_redialled(memory: Store) -> None:
         await enqueued(memory, batch_id="april")
         nothing = await client.get("/ui/act/redial-batch?queue=default&batch=april")
         assert (nothing.status_code, "o call of batch april has ended" in nothing.text) == (409, True)
-
-
-async def test_other_calls_to_a_number_are_redialled_from_the_page_of_one(memory: Store) -> None:
-    busy = await ended(memory)
-    waiting = await CallQueue(memory).enqueue(flow(busy.destination))
-    async with signed_in(receiver(memory)) as client:
-        shown = await client.get(f"/ui/calls/{waiting.id}")
-        (again,) = Page(shown.text).links("act/redial")
-        assert f"{busy.destination} rings once more" in (await client.get(urljoin(str(shown.url), again))).text
-    async with signed_in(receiver(memory), READERS) as client:
-        assert not Page((await client.get(f"/ui/calls/{waiting.id}")).text).links("act/")
-
-
-async def test_a_redial_tells_what_keeps_it_from_ringing(memory: Store) -> None:
-    job = await ended(memory)
-    await SuppressionList(memory).add(job.destination, reason="asked by mail")
-    await CallQueue(memory).hold(reason="wait")
-    async with signed_in(receiver(memory)) as client:
-        told = Page((await client.get(f"/ui/act/redial?call={job.id}")).text).text
-    assert "The phone will not ring: its number has been on the suppression list" in told
-    assert "The call will not yet be sent: queue default is held" in told
 
 
 async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None:
@@ -328,11 +282,6 @@ async def test_the_inbox_is_read_page_by_page(memory: Store) -> None:
             onward = found.links("after=")
             path = urljoin(str(answer.url), onward[0]) if onward else ""
     assert len(listed) == len(set(listed)) == 120
-
-
-async def test_without_doubts_the_inbox_says_so(memory: Store) -> None:
-    async with signed_in(receiver(memory)) as client:
-        assert "No call is in doubt" in (await client.get("/ui/doubts")).text
 
 
 async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
@@ -425,15 +374,6 @@ async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
         assert "is not on the list" in (await client.get("/ui/suppression?number=%2B6587654321")).text
         assert "give digits only" in (await client.get("/ui/suppression?number=none")).text
         assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
-
-
-async def test_a_national_number_without_its_country_is_put_on_the_list_with_a_warning(store: Store) -> None:
-    async with signed_in(receiver(store)) as client:
-        added = await confirmed(client, "/ui/act/suppress", numbers="+6587654321\r\n8765 4321")
-        after = (await client.get(urljoin(str(added.url), added.headers["location"]))).text
-    assert "2 numbers on the list. 1 number may have been misread" in after
-    assert "+87654321 does not begin with a country code in use" in after
-    assert "National numbers need their country" in after
 
 
 async def test_a_file_of_numbers_is_imported_all_or_nothing(store: Store) -> None:

@@ -14,8 +14,6 @@ import anyio
 import httpx
 import pytest
 from openpyxl import load_workbook
-from starlette.applications import Starlette
-from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from tests.support.engine import Engine
@@ -23,10 +21,8 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from tests.webhooks.signing_in import HOST, OPERATORS, READERS, browser, receiver, signed_in
-from tests.webhooks.test_pages import STRICT, Page, broken, enqueued, hostile, hostile_job
+from tests.webhooks.test_pages import STRICT, Page, enqueued, hostile, hostile_job
 from voiceflow_worker import CallQueue, CallRequest, Store, open_store
-from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.webhooks.pages import exports
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
@@ -230,56 +226,6 @@ async def test_one_report_is_written_at_a_time_and_none_for_a_browser_that_has_g
 
         await pages(scope, receive, take)
     assert third[0]["status"] == 200, "and the next one gets its file"
-
-
-async def test_a_report_is_sent_in_pieces(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    await campaign(memory, 30)
-    monkeypatch.setattr(exports, "_PIECE", 1000)
-    sent: list[int] = []
-    app = receiver(memory)
-
-    async def noting(scope: Any, receive: Any, send: Any) -> None:
-        async def note(message: MutableMapping[str, Any]) -> None:
-            sent.append(len(message.get("body", b"")))
-            await send(message)
-
-        await app(scope, receive, note)
-
-    async with signed_in(app, READERS) as client:
-        cookies = client.cookies
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(noting), base_url=HOST, cookies=cookies) as client:
-        answer = await client.get(MARCH.format("csv"))
-    assert (len(answer.text.splitlines()), max(sent)) == (31, 1000)
-    assert len(sent) > 5
-
-
-@pytest.mark.parametrize(
-    ("error", "status"), [(OSError(28, "No space left on device", "/tmp/secret/place"), 503), (RuntimeError("x"), 500)]
-)
-async def test_a_report_that_cannot_be_written_is_reported(
-    memory: Store, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
-) -> None:
-    await campaign(memory)
-
-    async def fail(*_: object) -> None:
-        raise error
-
-    async with signed_in(receiver(memory), READERS) as client:
-        monkeypatch.setattr(exports, "write_report_files", fail)
-        for _ in range(2):
-            answer = await client.get(MARCH.format("csv"))
-            assert (answer.status_code, "/tmp" in answer.text) == (status, False)
-
-
-async def test_a_store_that_is_away_is_reported_instead_of_a_file(memory: Store) -> None:
-    await campaign(memory)
-    async with signed_in(receiver(memory), READERS) as client:
-        cookies = client.cookies
-    pages = Pages(broken(memory, StoreUnavailableError("gone")), secret=READERS)
-    away = Starlette(routes=[Route("/ui/{rest:path}", pages)])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(away), base_url=HOST, cookies=cookies) as client:
-        answer = await client.get(MARCH.format("csv"))
-    assert (answer.status_code, "attachment" in str(answer.headers)) == (503, False)
 
 
 @pytest.mark.parametrize("gone", ["receive", "send"])

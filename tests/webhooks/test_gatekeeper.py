@@ -45,12 +45,6 @@ def test_only_the_registered_header_lets_in(shown: list[tuple[bytes, bytes]], re
     assert Gatekeeper(secret=SECRET).refusal(shown, EIGHT) is refusal
 
 
-def test_without_a_secret_any_header_and_none_lets_in() -> None:
-    keeper = Gatekeeper(secret=None)
-    assert keeper.refusal([], None) is None
-    assert keeper.refusal([authorization("whatever")], EIGHT) is None
-
-
 def test_a_secret_may_have_letters_beyond_ascii() -> None:
     keeper = Gatekeeper(secret="cl\u00e9")
     assert keeper.refusal([authorization("cl\u00e9")], None) is None
@@ -86,13 +80,6 @@ def test_only_allowed_networks_are_let_in(peer: str | None, refusal: RefusalReas
     assert keeper.refusal([], peer) is refusal
 
 
-def test_the_network_is_judged_before_the_secret() -> None:
-    keeper = Gatekeeper(secret=SECRET, allow=[ip_network(f"{EIGHT}/32")])
-    assert keeper.refusal([authorization("wrong")], STRANGER) is RefusalReason.NETWORK
-    assert keeper.refusal([authorization(SECRET)], STRANGER) is RefusalReason.NETWORK
-    assert keeper.refusal([authorization("wrong")], EIGHT) is RefusalReason.SECRET
-
-
 @pytest.mark.parametrize(
     ("peer", "headers", "sender"),
     [
@@ -119,11 +106,6 @@ def test_only_trusted_proxies_may_say_where_a_request_came_from(
 ) -> None:
     keeper = Gatekeeper(secret=None, trusted_proxies=[ip_network("10.0.0.0/8")])
     assert keeper.sender(headers, peer) == (None if sender is None else ip_address(sender))
-
-
-def test_without_trusted_proxies_nobodys_word_counts() -> None:
-    keeper = Gatekeeper(secret=None, allow=[ip_network(f"{EIGHT}/32")])
-    assert keeper.refusal([forwarded(EIGHT)], "127.0.0.1") is RefusalReason.NETWORK
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"x-forwarded-for", b"authorization"]), st.binary(max_size=60)), max_size=6))

@@ -164,13 +164,6 @@ class TestBounds:
         bodies = [found.body for label in labels if (found := await kept.get(label.id)) is not None]
         assert bodies == [b"%d" % place for place in range(99, 99 - len(labels), -1)]
 
-    async def test_another_receiver_finds_what_is_there(self, dated: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kept_module, "MOST", 30)
-        monkeypatch.setattr(kept_module, "_ROOM", 10)
-        for _ in range(60):
-            await KeptEvents(dated).keep(OddEvent(reason=OddReason.NOT_JSON, answered=400, body=b"x"))
-        assert len(await KeptEvents(dated).newest()) <= 30
-
     async def test_they_are_forgotten_after_seven_days(self, dated: Store, clock: ManualClock) -> None:
         kept = KeptEvents(dated)
         await kept.keep(OddEvent(reason=OddReason.NOT_JSON, answered=400, body=b"x"))
@@ -180,12 +173,3 @@ class TestBounds:
         clock.advance(timedelta(seconds=2))
         assert await kept.newest() == []
         assert await kept.get(label.id) is None
-
-    async def test_they_can_be_cleared(self, dated: Store) -> None:
-        kept = KeptEvents(dated)
-        for _ in range(3):
-            await kept.keep(OddEvent(reason=OddReason.NOT_JSON, answered=400, body=b"x"))
-        (newest, *_) = await kept.newest(1)
-        assert await kept.clear() == 3
-        assert await kept.newest() == []
-        assert await kept.get(newest.id) is None

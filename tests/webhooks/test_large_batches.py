@@ -18,7 +18,7 @@ from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import Store, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview import large_breakdowns
-from voiceflow_worker.core.overview.large_breakdowns import COUNTED_AGAIN, MOST_KEPT, REST, LargeBreakdowns
+from voiceflow_worker.core.overview.large_breakdowns import COUNTED_AGAIN, MOST_KEPT, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks.pages.routes import batch
 
@@ -33,23 +33,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are large from five calls on, and are counted two calls at a time."""
     monkeypatch.setattr(batch, "MOST_BROKEN_DOWN", 4)
     monkeypatch.setattr(large_breakdowns, "PAGE", 2)
-
-
-class CountingClock(ManualClock):
-    """Each look at it takes a second, and it remembers how long somebody rested."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rests: list[float] = []
-        self.looks = 0.0
-
-    def monotonic(self) -> float:
-        self.looks += 1
-        return self.looks
-
-    async def sleep(self, seconds: float) -> None:
-        self.rests.append(seconds)
-        await super().sleep(0)
 
 
 @pytest.fixture
@@ -128,25 +111,6 @@ async def test_a_batch_that_has_not_changed_is_not_counted_again(memory: Store) 
                 large.look("default", f"batch-{place}", totals)
             assert len(large._entries) == MOST_KEPT
         assert large.look("default", "march", totals) is None
-
-
-async def test_the_count_rests_between_its_pages() -> None:
-    clock = CountingClock()
-    async with open_store("memory://", clock=clock) as store:
-        await campaign(store)
-        large, totals = LargeBreakdowns(store), await store.jobs.totals("default", batch_id="march")
-        clock.rests.clear()
-        async with large.running():
-            await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)
-    assert len(clock.rests) == -(-CALLS // 2)
-    assert min(clock.rests) >= REST, "for a page that took a second"
-
-
-async def test_a_receiver_that_does_not_count_names_the_command(memory: Store) -> None:
-    await campaign(memory)
-    async with signed_in(receiver(memory), READERS) as client:
-        told = Page((await client.get(ADDRESS)).text).text
-    assert "voiceflow report --queue default --batch march" in told
 
 
 async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the_count() -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.support.redis_server import RedisServer, standalone
 from tests.support.waiting import until
 from tests.webhooks.payload_forms import whole
-from tests.webhooks.receiving import SECRET, Sender, Settling, other, posting, receiving, summary
+from tests.webhooks.receiving import SECRET, Sender, other, receiving, summary
 from tests.webhooks.test_payload_forms import named, now, submitted
 from voiceflow_worker import open_store
 from voiceflow_worker.asgi.server import serving
@@ -101,12 +101,6 @@ async def test_a_menu_that_hangs_has_a_limit_of_its_own() -> None:
         assert (await sender.send(event)).json() == {"callflow": []}
     async with receiving(on_event=menu, event_limit=SHORT) as sender:
         assert (await sender.send(event)).status_code == 503
-
-
-async def test_an_answer_in_time_is_not_held_until_the_limit() -> None:
-    async with posting(webhook_app(Settling(), secret=SECRET, store_limit=timedelta(hours=1))) as sender:
-        with anyio.fail_after(20):
-            assert (await sender.send()).status_code == 200
 
 
 async def test_a_redis_that_stands_still_is_a_503_in_seconds_and_the_summary_is_taken_when_it_comes_again(

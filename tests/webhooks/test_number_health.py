@@ -9,7 +9,6 @@ import pytest
 from tests.webhooks.receiving import SECRET, posting
 from voiceflow_worker import CallQueue
 from voiceflow_worker.cli.worker_metrics import metrics_text
-from voiceflow_worker.core.numbers.health import NAMESPACE, NumberHealth
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.webhooks import receiver_app
 
@@ -40,10 +39,3 @@ async def test_a_number_that_should_not_be_used_is_shown_until_it_is_active_agai
         assert 'voiceflow_number_not_active{number="+6531234567",status="Unhealthy"} 1.0' in metrics
         assert (await receiver.send(update(n6531234567="ACTIVE"))).status_code == 200
         assert await shown(store) == {"+6531234568": "Expiring"}
-
-
-async def test_a_record_that_cannot_be_read_is_not_shown(store: Store) -> None:
-    now = store.clock.now()
-    values = {"+1": "[]", "+2": '{"status": "Unhealthy", "since": "2026-11-20T08:00:00+00:00", "mood": "bad"}'}
-    await store.records.put(NAMESPACE, values, expires_at=None, now=now)
-    assert [each.number for each in await NumberHealth(store).standing()] == ["+2"]

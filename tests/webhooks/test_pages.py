@@ -275,42 +275,12 @@ async def test_the_live_part_is_sent_only_when_it_has_changed(memory: Store) -> 
         assert (await client.get("/ui", headers={**again, "Cookie": ""})).status_code == 401
 
 
-async def test_many_browsers_that_watch_a_page_cost_one_reading(memory: Store) -> None:
-    await enqueued(memory, 3)
-    asked: list[str] = []
-
-    async def note(call: StoreCall) -> None:
-        asked.append(call.name)
-        await anyio.lowlevel.checkpoint()
-
-    app = Starlette(routes=[Route("/ui", Pages(FaultyStore(memory, before=note), secret=SECRET, clock=ManualTime()))])
-    async with reading(app) as client:
-        await client.get("/ui", headers={"X-Voiceflow-Live": ""})
-        for_one, tags = len(asked), set[str]()
-        asked.clear()
-
-        async def watch() -> None:
-            tags.add((await client.get("/ui", headers={"X-Voiceflow-Live": ""})).headers["etag"])
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(200):
-                tasks.start_soon(watch)
-    assert (for_one > 0, asked, len(tags)) == (True, [], 1)
-
-
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/ui", "/ui/calls/default.1", "/ui/batches/b"])
 async def test_only_reading_is_allowed(memory: Store, method: str, path: str) -> None:
     async with reading(shown_by(memory)) as client:
         answer = await client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
-
-
-async def test_head_is_get_without_the_page(memory: Store) -> None:
-    async with reading(shown_by(memory)) as client:
-        head, get = await client.head("/ui/batches/none"), await client.get("/ui/batches/none")
-    assert (head.status_code, head.content) == (404, b"")
-    assert head.headers == get.headers
 
 
 @pytest.mark.parametrize("path", ["/ui", "/ui?find=x", "/ui/calls/default.01J", "/ui/batches/march"])
@@ -320,13 +290,6 @@ async def test_a_store_that_is_away_is_reported(memory: Store, path: str) -> Non
     assert answer.status_code == 503
     assert "The store is not available" in answer.text
     assert "hush" not in answer.text
-
-
-async def test_a_store_that_does_not_answer_is_away(memory: Store) -> None:
-    pages = Pages(broken(memory, None), secret=SECRET, store_limit=timedelta(milliseconds=20))
-    async with reading(pages) as client:
-        answer = await client.get("/ui")
-    assert (answer.status_code, "The store is not available" in answer.text) == (503, True)
 
 
 READING = {
@@ -384,40 +347,6 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     assert len((await page(app, urljoin("/ui", doubts))).links("calls/default.")) == 3
 
 
-async def test_the_front_page_of_an_empty_store_says_how_to_begin(memory: Store) -> None:
-    found = await page(shown_by(memory), "/ui")
-    assert 'voiceflow enqueue people.csv --say "Hello {{name}}"' in found.text
-    for path in ("/ui/batches", "/ui/calls"):
-        assert "voiceflow " in (await page(shown_by(memory), path)).text.partition("Show all")[0].partition("Live")[0]
-
-
-async def test_the_page_of_a_batch_does_not_count_ringing_as_talk_time(store: Store) -> None:
-    await enqueued(store, 1, batch_id="march")
-    found = await page(shown_by(store), "/ui/batches/march")
-    assert "Duration of all calls" in found.text
-    assert "Talk time" not in found.text
-
-
-async def test_workers_receivers_and_rates_are_shown(store: Store) -> None:
-    heartbeats = Heartbeats(store)
-    jobs = await enqueued(store, 30, batch_id="march")
-    for worker, rate in (("a", 1.5), ("b", 1.0)):
-        beat = WorkerBeat(worker_id=worker, queue="default", rate=rate, in_flight=1)
-        await heartbeats.worker(beat, batches={"march": rate})
-    await heartbeats.receiver("r")
-    found = await page(shown_by(store), "/ui")
-    for told in (
-        "2 workers, 1 receiver alive",
-        "Calls a second 2.5",
-        "Remaining 12 s",
-        "march 0 of 30 2.5 12 s sending",
-    ):
-        assert told in found.text, told
-    assert "No receiver" not in found.text
-    assert "no worker" not in found.text
-    assert len(jobs) == 30
-
-
 async def test_the_last_hour_is_kept_from_samples_of_the_heartbeats(store_url: str) -> None:
     clock = ManualClock(datetime(2026, 7, 1, 17, 0, 5, tzinfo=UTC))
     async with open_store(store_url, clock=clock) as store:
@@ -460,13 +389,6 @@ async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> 
             assert (answer.status_code, "No call has this" in answer.text) == (200, True), text
 
 
-async def test_the_newest_calls_to_a_number_come_first(memory: Store) -> None:
-    queue = CallQueue(memory)
-    jobs = [await queue.enqueue(flow()) for _ in range(3)]
-    found = await page(shown_by(memory), f"/ui?find={quote(jobs[0].destination)}")
-    assert found.links("calls/") == [f"ui/calls/{job.id}" for job in reversed(jobs)]
-
-
 async def test_the_page_of_a_call_tells_its_whole_story(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
     await engine.enqueue(batch_id="march/2", unique_key="order-42")
@@ -504,12 +426,6 @@ async def test_an_unknown_call_is_reported(store: Store, job_id: str) -> None:
         answer = await client.get(f"/ui/calls/{job_id}")
     assert (answer.status_code, "No such call" in answer.text) == (404, True)
     assert len(answer.text) < 5000
-
-
-@pytest.mark.parametrize("path", ["/ui/calls/", "/ui/batches/", "/ui/style.css", "/ui/x/y", "/ui//"])
-async def test_there_is_no_other_page(memory: Store, path: str) -> None:
-    async with reading(shown_by(memory)) as client:
-        assert (await client.get(path)).status_code == 404
 
 
 async def followed(client: httpx.AsyncClient, path: str, label: str) -> list[list[str]]:
@@ -896,29 +812,9 @@ async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_p
             assert f'<span class="mono">{job.id}</span>' in answer.text
 
 
-@pytest.mark.slow
 def test_a_duration_on_a_page_is_not_broken_over_two_lines() -> None:
     shown = _compiled("1").from_string("{{ length|span }}").render(length=timedelta(minutes=6, seconds=7))
     assert shown.split("\u00a0") == ["6", "min", "7", "s"]
-
-
-def test_a_receiver_without_pages_loads_no_templates() -> None:
-    code = (
-        "import sys, anyio\n"
-        "from voiceflow_worker import open_store\n"
-        "import voiceflow_worker.cli.serve, voiceflow_worker.webhooks.from_settings\n"
-        "from voiceflow_worker.asgi.server import serving\n"
-        "from voiceflow_worker.webhooks import receiver_app\n"
-        "async def main():\n"
-        "    async with open_store('memory://') as store:\n"
-        "        async with serving(receiver_app(store, secret=None)): pass\n"
-        "        print('jinja2' in sys.modules)\n"
-        "        receiver_app(store, secret=None, ui_secret='x')\n"
-        "        print('jinja2' in sys.modules)\n"
-        "anyio.run(main)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert run.stdout.split() == ["False", "True"]
 
 
 def test_the_wheel_carries_the_templates_and_the_public_names(tmp_path: Path) -> None:

@@ -47,14 +47,6 @@ async def test_a_served_receiver_is_present_from_its_first_request_on_until_it_s
     assert told.left == told.heard[:1]
 
 
-async def test_presence_is_announced_again_and_again() -> None:
-    told = Told()
-    async with receiving(heartbeats=told, heartbeat_every=timedelta(milliseconds=10)):
-        with anyio.fail_after(20):
-            await told.twice.wait()
-    assert len(set(told.heard)) == 1
-
-
 async def test_a_store_that_is_away_does_not_end_the_receiver() -> None:
     told = Told(away=1)
     async with present(told, name="here", every=timedelta(milliseconds=10)):

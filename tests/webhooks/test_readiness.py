@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
-import anyio
 import apsw
 import pytest
 
@@ -47,26 +45,6 @@ async def test_a_file_that_another_process_has_locked_is_not_ready(tmp_path: Pat
     assert (answer.status_code, answer.json()) == (503, {"error": "the store did not answer within 1 s"})
 
 
-async def test_a_store_that_hangs_is_not_ready() -> None:
-    readiness = Readiness(anyio.sleep_forever, within=timedelta(milliseconds=50))
-    with anyio.fail_after(20):
-        assert await readiness.why_not() == "the store did not answer within 0.05 s"
-
-
-async def test_whoever_asks_often_does_not_cost_the_store_more() -> None:
-    asked: list[None] = []
-
-    async def probe() -> None:
-        asked.append(None)
-        await anyio.lowlevel.checkpoint()
-
-    readiness = Readiness(probe, within=timedelta(seconds=20))
-    async with anyio.create_task_group() as group:
-        for _ in range(50):
-            group.start_soon(readiness.why_not)
-    assert len(asked) == 1
-
-
 async def test_a_store_that_comes_back_is_ready_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.webhooks.readiness.FRESH", 0.0)
     away = [True]
@@ -79,14 +57,3 @@ async def test_a_store_that_comes_back_is_ready_again(monkeypatch: pytest.Monkey
     assert await readiness.why_not() is not None
     away.append(False)
     assert await readiness.why_not() is None
-
-
-async def test_without_a_probe_it_is_ready() -> None:
-    async with posting(webhook_app(Settling(), secret=SECRET)) as sender:
-        assert (await sender.client.get("/readyz")).status_code == 200
-
-
-async def test_the_metrics_can_be_left_to_the_app_around() -> None:
-    async with posting(webhook_app(Settling(), secret=SECRET, metrics=False)) as sender:
-        assert (await sender.client.get("/metrics")).status_code == 404
-        assert (await sender.send()).status_code == 200
