@@ -16,11 +16,6 @@ CALL = {"action": "makeCall", "params": {"source": "6531234567", "destination": 
 PLAY = {"action": "playFile", "params": {"fileUrl": "https://example.com/a.mp3"}}
 
 
-def test_a_good_campaign_is_valid(tmp_path: Path) -> None:
-    report = check_file(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654321,Ana\n"), OPTIONS, now=NOW)
-    assert (report.is_valid, report.rows, report.bad, report.duplicates) == (True, 2, 0, 1)
-
-
 def test_a_number_that_is_called_twice_with_different_texts_is_a_warning(tmp_path: Path) -> None:
     report = check_file(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654321,Anna\n"), OPTIONS, now=NOW)
     assert (report.is_valid, report.duplicates) == (True, 0)
@@ -72,15 +67,6 @@ def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_judged
         (3, "priority", True),
     ]
     assert report.findings[0].message.startswith("only numbers and reserved columns are checked")
-
-
-def test_a_past_validity_is_a_warning_with_its_code(tmp_path: Path) -> None:
-    body = {"callflow": [CALL, PLAY], "validUntil": "2020-01-01T00:00:00.000Z"}
-    report = check_file(file_of(tmp_path, json.dumps(body), "call.json"), now=NOW)
-    assert report.is_valid
-    assert [(found.row, found.path, found.code, found.severity.value) for found in report.findings] == [
-        (1, "$.validUntil", -1015, "warning")
-    ]
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,10 +103,6 @@ def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
     assert "is empty; it needs a header line with a column named destination" in refused(file_of(tmp_path, content))
 
 
-def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:
-    assert "has a header and no rows" in refused(file_of(tmp_path, "destination,name\n\n"))
-
-
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -126,13 +121,6 @@ def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:
 )
 def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path, content: bytes, sentence: str) -> None:
     assert sentence in refused(file_of(tmp_path, content))
-
-
-def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
-    assert "cannot be read: No such file or directory; check its name and its folder" in refused(tmp_path / "none.csv")
-    within = file_of(tmp_path, b"destination\n") / "none.csv"
-    assert "cannot be read: Not a directory; check its name and its folder" in refused(within)
-    assert "cannot be read: Is a directory; name a file in it" in refused(tmp_path)
 
 
 def test_a_nul_character_is_one_bad_row(tmp_path: Path) -> None:
@@ -179,12 +167,6 @@ def test_a_quote_within_a_cell_is_a_character(tmp_path: Path) -> None:
     ]
 
 
-def test_columns_that_a_menu_may_use_later_are_not_warned_of_but_slips_are(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name,valid_til,colour\n+6587654321,Ana,,red\n")
-    campaign = open_campaign(path, replace(OPTIONS, menu="main"), now=NOW)
-    assert [found.column for found in campaign.findings] == ["valid_til"]
-
-
 def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,valid_til,colour\n+6587654321,Ana,,red\n+6587654322,Ben,,red\n")
     campaign = open_campaign(path, OPTIONS, now=NOW)
@@ -194,16 +176,6 @@ def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
     ]
     assert campaign.findings[0].message.endswith("it is only stored with the call; did you mean valid_until?")
     assert all(not row.findings for row in campaign)
-
-
-def test_a_column_name_may_have_a_line_break(tmp_path: Path) -> None:
-    rows = read(file_of(tmp_path, '"first\nname";destination;name\nx;+6587654321;Ana\n'))
-    assert list(map(text_of, requests(rows))) == ["Hello Ana."]
-
-
-def test_trailing_columns_without_a_name_are_left_alone(tmp_path: Path) -> None:
-    rows = read(file_of(tmp_path, "destination,name,,\n+6587654321,Ana,,\n"))
-    assert told(rows) == []
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.campaigns.reading import OPTIONS, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.errors import CampaignFileError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -259,16 +259,6 @@ async def test_an_open_quote_in_the_rejects_swallows_no_other_row(queue: CallQue
     ]
 
 
-async def test_a_row_that_a_spreadsheet_gave_columns_without_a_name_is_bad(queue: CallQueue, tmp_path: Path) -> None:
-    table = "reason,destination,name,day,\ntoo long,+65 8123 4501,Lim, Ah Kow,Monday\nx,+65 8123 4502,Tan,Monday,\n"
-    report = await enqueue(queue, file_of(tmp_path, table), SEE_YOU, skip_bad=True)
-    assert numbers(report) == (1, 0, 1)
-    assert [found.message for found in report.findings] == [
-        "has 'Monday' after the last named column; name its column, or correct the row"
-    ]
-    assert await spoken(queue) == ["Tan, see you on Monday"]
-
-
 async def test_mended_rejects_are_enqueued_again(queue: CallQueue, tmp_path: Path) -> None:
     rejects = tmp_path / "rejects.csv"
     await enqueue(queue, file_of(tmp_path, HEADER + GOOD + BAD), skip_bad=True, rejects=rejects)
@@ -301,12 +291,6 @@ async def test_rejects_may_be_mended_in_their_own_file(queue: CallQueue, tmp_pat
     ]
     assert [row["reason"][:18] for row in rows] == ["destination: 'none", "name: is empty, bu"]
     assert list(tmp_path.glob("*.part")) == []  # noqa: ASYNC240 (a test may wait for a disk)
-
-
-async def test_rejects_keep_the_delimiter_of_their_file(queue: CallQueue, tmp_path: Path) -> None:
-    rejects = tmp_path / "rejects.csv"
-    await enqueue(queue, file_of(tmp_path, "destination;name\nnone;Ana\n"), skip_bad=True, rejects=rejects)
-    assert rejects.read_text().splitlines()[0] == "reason;destination;name"
 
 
 async def test_rejects_of_json_lines_are_json_lines_with_a_reason(queue: CallQueue, tmp_path: Path) -> None:
@@ -354,50 +338,6 @@ async def test_a_run_that_fails_leaves_earlier_rejects_alone(queue: CallQueue, t
     with pytest.raises(CampaignFileError, match="is longer than"):
         await enqueue(queue, file_of(tmp_path, content), skip_bad=True, rejects=rejects)
     assert rejects.read_text() == "of yesterday"
-
-
-async def test_rejects_that_cannot_be_written_are_reported(queue: CallQueue, tmp_path: Path) -> None:
-    path = file_of(tmp_path, HEADER + BAD)
-    with pytest.raises(CampaignFileError, match="cannot be written: No such file or directory"):
-        await enqueue(queue, path, skip_bad=True, rejects=tmp_path / "nowhere" / "rejects.csv")
-
-
-@pytest.mark.usefixtures("small_chunks")
-async def test_progress_is_reported_in_bytes_and_then_in_rows(queue: CallQueue, tmp_path: Path) -> None:
-    path = file_of(tmp_path, HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(250)))
-    seen: list[tuple[Phase, int, int, int]] = []
-
-    def progress(phase: Phase, *, done: int, total: int, rows: int) -> None:
-        seen.append((phase, done, total, rows))
-
-    assert (await enqueue(queue, path, progress=progress)).enqueued == 250
-    size = path.stat().st_size
-    assert [(phase, rows) for phase, _, _, rows in seen if phase is Phase.READING] == [
-        (Phase.READING, 100),
-        (Phase.READING, 200),
-        (Phase.READING, 250),
-    ]
-    assert seen[2] == (Phase.READING, size, size, 250)
-    assert [(done, total) for phase, done, total, _ in seen if phase is Phase.ENQUEUEING] == [
-        (100, 250),
-        (200, 250),
-        (250, 250),
-    ]
-
-
-@pytest.mark.usefixtures("small_chunks")
-async def test_a_file_that_is_resumed_is_never_more_than_all_of_it(queue: CallQueue, tmp_path: Path) -> None:
-    rows = "".join(f"+65{80000000 + n},Ana\n" for n in range(150))
-    await enqueue(queue, file_of(tmp_path, HEADER + rows))
-    seen: list[tuple[int, int]] = []
-
-    def progress(phase: Phase, *, done: int, total: int, rows: int) -> None:
-        if phase is Phase.ENQUEUEING:
-            seen.append((done, total))
-
-    more = "".join(f"+65{90000000 + n},Ben\n" for n in range(50))
-    await enqueue(queue, file_of(tmp_path, HEADER + rows + more), progress=progress)
-    assert seen == [(50, 50)]
 
 
 async def test_the_columns_that_are_not_reserved_stay_with_the_job(queue: CallQueue, tmp_path: Path) -> None:

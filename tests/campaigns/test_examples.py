@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,17 +56,8 @@ def test_the_example_campaign_is_wrong_in_each_way_that_people_get_wrong(options
     assert [each.row for each in found if not each.is_error] == [28]  # twice
 
 
-def test_a_country_mends_the_national_number_of_the_example(options: CampaignOptions) -> None:
-    rows = read(CAMPAIGN, replace(options, country="ID"))
-    assert [row.is_bad for row in rows if row.raw.number == 29] == [False]
-
-
 @pytest.mark.parametrize("name", ["text-to-speech.json", "play-file.json"])
 def test_the_bodies_of_the_guide_are_valid(name: str) -> None:
     report = check_file(EXAMPLES / name, now=datetime.now(UTC))
     assert report.is_valid
     assert [found.path for found in report.findings] == ["$.callflow[0].params.source"], "6512345678 is not assigned"
-
-
-def test_the_template_of_the_example_is_valid() -> None:
-    assert check_file(EXAMPLES / "reminder-flow.json", now=datetime.now(UTC)).findings == ()

@@ -17,10 +17,3 @@ def test_what_is_too_much_is_counted_and_not_kept(monkeypatch: pytest.MonkeyPatc
         "warning 0",
         "5 more findings are not listed",
     ]
-
-
-def test_a_single_finding_that_is_not_listed_is_told_in_the_singular(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_findings, "MOST", {Severity.ERROR: 1, Severity.WARNING: 1})
-    findings = file_findings.Findings()
-    findings.add(Finding(message=f"error {n}") for n in range(2))
-    assert findings.all(file="f")[-1].message == "1 more finding is not listed"

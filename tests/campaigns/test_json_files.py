@@ -50,10 +50,6 @@ def test_comments_and_trailing_commas_are_accepted(tmp_path: Path) -> None:
     assert requests(read(file_of(tmp_path, text, "call.json"), NONE))[0].flow == CallFlow.parse(BODY)
 
 
-def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
-    assert requests(read(file_of(tmp_path, b"\xef\xbb\xbf" + json.dumps(BODY).encode(), "call.json"), NONE))
-
-
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -75,12 +71,6 @@ def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
 )
 def test_a_json_file_that_holds_no_single_body_is_refused(tmp_path: Path, content: str | bytes, sentence: str) -> None:
     assert sentence in refused(file_of(tmp_path, content, "call.json"))
-
-
-def test_broken_json_is_reported_with_its_place(tmp_path: Path) -> None:
-    assert "(line 2, character " in refused(
-        file_of(tmp_path, '{"callflow": [\n  {"action" "makeCall"}\n]}', "call.json")
-    )
 
 
 def test_each_json_line_is_a_call(tmp_path: Path) -> None:
@@ -194,10 +184,6 @@ def test_what_a_numbering_plan_thinks_of_the_source_is_reported_once(tmp_path: P
 
     rows = read(file_of(tmp_path, lines(body(1), body(2), body(3)), "calls.jsonl"), NONE)
     assert [[found.path for found in row.findings] for row in rows] == [["$.callflow[0].params.source"], [], []]
-
-
-def test_an_empty_file_of_json_lines_is_refused(tmp_path: Path) -> None:
-    assert "is empty; write one JSON object on each line" in refused(file_of(tmp_path, "\n// nothing\n", "c.jsonl"))
 
 
 @pytest.mark.parametrize(

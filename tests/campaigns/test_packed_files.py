@@ -20,12 +20,10 @@ from tests.campaigns.reading import NOW, file_of, requests, text_of, told
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import parquet, workbook
-from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
 from voiceflow_worker.campaigns.files import lines
-from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
+from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.sources.detection import kind_of
 from voiceflow_worker.errors import CampaignFileError
@@ -85,14 +83,6 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     assert "cannot be read: Is a directory; name a file in it" in refused(tmp_path / "folder.parquet")
 
 
-def test_without_the_library_the_command_to_install_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = parquet(tmp_path, {"destination": ["+6587654321"], "name": ["Ana"]})
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    assert "pip install 'voiceflow-worker[files]'" in refused(path)
-
-
 @pytest.mark.parametrize(("name", "content"), [("visits.csv.gz", TABLE), ("visits.jsonl.gz", LINES)])
 def test_a_packed_file_is_read_with_its_rows_and_its_batch(tmp_path: Path, name: str, content: str) -> None:
     campaign = open_campaign(file_of(tmp_path, gzip.compress(content.encode()), name), OPTIONS, now=NOW)
@@ -114,21 +104,6 @@ def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monke
     monkeypatch.setattr(lines, "_SUSPICIOUS_BYTES", 1_000_000)
     bomb = gzip.compress(b"destination,name\n" + b"\n" * 3_000_000)
     assert "unpacks to more than 200 times its size" in refused(file_of(tmp_path, bomb, "bomb.csv.gz"))
-
-
-@pytest.mark.anyio
-async def test_progress_of_a_packed_file_counts_the_bytes_on_disk(tmp_path: Path, queue: CallQueue) -> None:
-    table = "destination,name\n" + "".join(f"+65{87650000 + n},Ana {n}\n" for n in range(3000))
-    path = file_of(tmp_path, gzip.compress(table.encode()), "visits.csv.gz")
-    seen: list[tuple[int, int]] = []
-
-    def progress(phase: Phase, *, done: int, total: int, rows: int) -> None:
-        if phase is Phase.READING:
-            seen.append((done, total))
-
-    await enqueue_file(queue, path, OPTIONS, now=NOW, progress=progress)
-    assert {total for _, total in seen} == {path.stat().st_size}
-    assert seen[-1][0] == path.stat().st_size
 
 
 def contents(folder: Path) -> dict[FileKind, bytes]:
@@ -162,19 +137,6 @@ def test_standard_input_needs_a_batch(tmp_path: Path) -> None:
         pytest.raises(CampaignFileError, match="standard input has no name to use as a batch id; name the batch"),
     ):
         open_campaign(file, OPTIONS, now=NOW)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("a.csv.gz", FileKind.CSV),
-        ("a.jsonl.GZ", FileKind.JSON_LINES),
-        ("a.XLSX", FileKind.EXCEL),
-        ("a.parquet", FileKind.PARQUET),
-    ],
-)
-def test_the_name_tells_the_format(name: str, kind: FileKind) -> None:
-    assert kind_of(InputFile(Path(name))) is kind
 
 
 def _one_long_text(folder: Path) -> Path:

@@ -247,10 +247,3 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
     assert speech.seconds == pytest.approx(4 + 2 / 4.5)
     assert speech.text == f"{'x' * 30} 你好"
     assert seconds_of("") == 0
-
-
-def test_a_request_body_has_no_preview(tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "examples" / "text-to-speech.json"
-    assert check_file(path, now=NOW, assumptions=PreviewOptions()).preview is None
-    bare = file_of(tmp_path, "destination\n+6587654321\n")
-    assert check_file(bare, now=NOW, assumptions=PreviewOptions()).preview is None, "nothing to say was given"

@@ -210,14 +210,6 @@ async def test_the_page_needs_nothing_else_and_takes_nothing_for_markup(store: S
         assert told in page.text
 
 
-async def test_the_page_of_an_empty_batch_says_so(store: Store, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    assert await written(store, "<nothing>", html=path) == 0
-    page = Page(path.read_text(encoding="utf-8"))
-    assert "The store holds no calls of this batch." in page.text
-    assert "Batch <nothing>" in page.text
-
-
 async def test_the_table_of_a_large_batch_is_cut_and_says_so(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,17 +14,14 @@ from openpyxl import load_workbook
 
 from tests.campaigns.reading import NOW
 from tests.campaigns.test_report import Page, ended, fill, job, written
-from voiceflow_worker import CallQueue, Store
+from voiceflow_worker import Store
 from voiceflow_worker.campaigns.reports import report_xlsx
 from voiceflow_worker.core.overview.report import (
-    MOST_KEYS,
     PAGE,
     Report,
     build_full_report,
     build_report,
-    reports_as_rich,
 )
-from voiceflow_worker.core.overview.report_tables import as_plain_text
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -251,26 +248,6 @@ async def test_several_batches_stand_side_by_side_in_every_form(store: Store, tm
     assert "<april>" in page.text
     assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
     assert "http" not in html.read_text(encoding="utf-8").replace('http-equiv="', "")
-
-
-async def test_keys_that_differ_in_each_call_are_summed_up(store: Store) -> None:
-    codes = [ended(place, JobState.COMPLETED, SessionStatus.COMPLETED, f"{place:04}") for place in range(MOST_KEYS + 9)]
-    await fill(store, *codes, ended(99, JobState.COMPLETED, SessionStatus.COMPLETED, "0000"))
-    report = await build_full_report(store, "default", "visits")
-    assert len(report.digits) == MOST_KEYS + 9
-    lines = [line.split() for line in str(report).splitlines()]
-    assert ["0000", "2"] in lines
-    assert ["others", "9"] in lines
-
-
-async def test_a_report_prints_as_people_read_it(queue: CallQueue) -> None:
-    await fill(queue.store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"), job(2))
-    report = await build_full_report(queue.store, "default", "visits")
-    text = str(report)
-    assert text.startswith("batch visits: 2 calls\n")
-    for told in ("completed", "answered: 1 of 1 (100%)", "talk time: 0:00:12", "duration: 0:00:12, from 2026-03-02"):
-        assert told in text
-    assert "answer rate" in as_plain_text(reports_as_rich([report, replace(report, batch_id="again")]))
 
 
 async def test_the_ringing_of_calls_that_nobody_answered_is_no_talk_time(store: Store) -> None:

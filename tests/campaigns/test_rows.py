@@ -98,13 +98,6 @@ def test_the_batch_is_that_of_the_column_then_of_the_option_then_the_name_of_the
     assert [r.batch_id for r in requests(read(path, replace(OPTIONS, batch_id="given")))] == ["own", "given"]
 
 
-def test_a_file_with_too_long_a_name_needs_a_batch(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n", f"{'x' * 51}.csv")
-    with pytest.raises(CampaignFileError, match="a batch id has at most 50; name the batch"):
-        read(path)
-    assert requests(read(path, replace(OPTIONS, batch_id="given")))
-
-
 def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_path: Path) -> None:
     def keys(content: str, **changes: object) -> list[str | None]:
         path = file_of(tmp_path, content)

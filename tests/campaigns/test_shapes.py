@@ -45,7 +45,6 @@ def flow(*entries: Mapping[str, object], **more: object) -> dict[str, object]:
 
 
 SAY = {"action": "say", "params": {"text": "{{text}}"}}
-AGENT = {"source": "{{source}}", "destination": "6587654321"}
 TEMPLATES = [
     flow({"action": "say", "params": {"text": " Hello {{name}}, \n{{text}}! "}}, {"action": "hangup"}),
     flow(SAY, {"action": "say", "params": {"text": "{{name}}", "voiceProfile": "{{voice_profile}}"}}),

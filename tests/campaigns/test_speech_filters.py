@@ -139,23 +139,6 @@ def test_a_missing_column_is_found_before_the_rows(tmp_path: Path) -> None:
         read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), options)
 
 
-def test_an_unknown_filter_is_refused_with_a_hint() -> None:
-    with pytest.raises(CampaignFileError, match="there is no filter monney; did you mean money") as raised:
-        FlowTemplate.speaking("{{ amount|monney }}")
-    assert "money? The filters for speech are date, digits, money, ordinal, spell and time" in str(raised.value)
-    with pytest.raises(CampaignFileError, match="there is no filter xyzzyx; the filters for speech are date, digits"):
-        FlowTemplate.speaking("{{ amount|xyzzyx }}")
-
-
-def test_a_voice_without_a_language_is_reported() -> None:
-    assert (
-        "'Emily' does not begin with the code of a language; give the language, such as language='en-US'"
-        in problem("{{x|date}}", "2030-01-31", "Emily")[1]
-    )
-    assert "no voice is set, so the language is unknown" in problem("{{x|date}}", "2030-01-31", None)[1]
-    assert speak("{{x|date(language='en')}}", "2030-01-31", "Emily") == "January 31, 2030"
-
-
 def test_each_text_has_the_language_of_its_own_voice() -> None:
     template = FlowTemplate.parse(
         {

@@ -79,20 +79,6 @@ def test_what_is_not_a_zone_is_refused(name: str) -> None:
         read_zone(name)
 
 
-@pytest.mark.parametrize("offset", ["UTC+3", "gmt-03:30", "+08:00", "UTC +8"])
-def test_no_zone_is_guessed_for_an_offset(offset: str) -> None:
-    with pytest.raises(ValueError, match="write the offset in the time: 2030-01-31T09:00:00") as refusal:
-        read_zone(offset)
-    assert "did you mean" not in str(refusal.value)
-
-
-def test_a_zone_that_is_nearly_right_is_guessed_for_people() -> None:
-    with pytest.raises(ValueError, match=r"did you mean Asia/Jakarta\?"):
-        read_zone("Asia/Jakata")
-    assert read_zone(" Asia/Jakarta ").key == "Asia/Jakarta"
-    assert read_zone("UTC").key == "UTC"
-
-
 def rows(folder: Path, columns: str, cells: str) -> Path:
     return file_of(folder, f"destination,name,{columns}\n+6587654321,Ana,{cells}\n")
 
@@ -110,13 +96,6 @@ def test_a_row_has_its_own_zone_or_that_of_the_options(tmp_path: Path) -> None:
     first, second = requests(read(path, options))
     assert (first.time_zone, str(first.not_before)) == ("Asia/Jakarta", "2030-01-31 02:00:00+00:00")
     assert (second.time_zone, str(second.not_before)) == ("Asia/Singapore", "2030-01-31 01:00:00+00:00")
-
-
-def test_a_zone_that_does_not_exist_is_one_finding_and_not_two(tmp_path: Path) -> None:
-    found = told(read(rows(tmp_path, "time_zone,not_before", "Singapur,2030-01-31 09:00")))
-    assert [(column, message[:30]) for _, column, _, message in found] == [
-        ("time_zone", "'Singapur' is not a time zone;")
-    ]
 
 
 def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_when_checking(tmp_path: Path) -> None:

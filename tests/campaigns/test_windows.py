@@ -54,19 +54,6 @@ def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_pat
     assert len(requests(rows)) == 1
 
 
-def test_a_validity_that_has_passed_is_reported_once(tmp_path: Path) -> None:
-    path = file_of(tmp_path, HEADER + "+12025550123,Ana,,,2026-03-01T14:00:00Z\n")
-    assert len(told(read(path, DAYTIME))) == 1
-    assert told(read(path, DAYTIME, purpose=Purpose.CHECK)) == []
-
-
-def test_a_zone_that_does_not_exist_is_reported_once(tmp_path: Path) -> None:
-    rows = read(file_of(tmp_path, HEADER + "+6587654321,Ana,Asia/Singapur,,\n"), DAYTIME)
-    assert [(column, message.split(";")[0]) for _, column, _, message in told(rows)] == [
-        ("time_zone", "'Asia/Singapur' is not a time zone")
-    ]
-
-
 @pytest.mark.anyio
 async def test_calls_are_due_when_their_windows_open(queue: CallQueue, tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n+12025550123,Ben\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import sys
 import tracemalloc
 import zipfile
 from datetime import date, datetime, time, timedelta
@@ -128,16 +127,6 @@ def test_empty_and_hidden_sheets_need_no_choice(tmp_path: Path) -> None:
     assert spoken(path) == [("+6587654321", "Hello Ana.")]
 
 
-def test_only_a_workbook_has_sheets(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination\n+6587654321\n")
-    assert "has no sheet 'A': only workbooks have sheets" in refused(path, CampaignOptions(sheet="A"))
-
-
-def test_a_title_above_the_header_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    path = workbook(tmp_path, [("Customers of March",), HEADER, (6587654321, "Ana")])
-    assert "has only one cell: remove titles above the header" in refused(path)
-
-
 def test_a_value_under_a_merged_header_is_not_lost(tmp_path: Path) -> None:
     book = Workbook()
     sheet = book.active
@@ -152,21 +141,10 @@ def test_a_value_under_a_merged_header_is_not_lost(tmp_path: Path) -> None:
     )
 
 
-def test_an_empty_workbook_is_refused(tmp_path: Path) -> None:
-    assert "is empty: its visible sheets have no rows" in refused(workbook(tmp_path, [()]))
-
-
 def test_a_damaged_workbook_is_refused(tmp_path: Path) -> None:
     whole = workbook(tmp_path, [HEADER, *((6587654321 + n, "Ana") for n in range(500))]).read_bytes()
     for damaged in (whole[: len(whole) // 2], b"PK\x03\x04 and so on", whole[:1500] + bytes(200) + whole[1700:], b""):
         assert "is not an Excel workbook (.xlsx), or it is damaged" in refused(file_of(tmp_path, damaged, "half.xlsx"))
-
-
-def test_a_zip_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "photos.xlsx"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.txt", "a")
-    assert "is not an Excel workbook (.xlsx), or it is damaged" in refused(path)
 
 
 def test_a_row_number_that_excel_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -189,14 +167,6 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         bad.getinfo("xl/worksheets/sheet9.xml").compress_size = 100_000
         bad.filelist[-1].compress_type = zipfile.ZIP_DEFLATED
     assert f"xl/worksheets/sheet9.xml in {path} unpacks to more than 200 times its packed size" in refused(path)
-
-
-def test_without_the_library_the_command_to_install_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = workbook(tmp_path, [HEADER, (6587654321, "Ana")])
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    assert "pip install 'voiceflow-worker[files]'" in refused(path)
 
 
 @pytest.mark.anyio
