@@ -72,7 +72,6 @@ from .finding import Finding as Finding
 from .finding import Severity as Severity
 from .gateway.account.resources import OwnedNumber as OwnedNumber
 from .gateway.account.resources import Recording as Recording
-from .gateway.account.resources import RecordingPush as RecordingPush
 from .gateway.account.resources import SpeechProfile as SpeechProfile
 from .gateway.account.resources import Webhook as Webhook
 from .gateway.account.resources import WebhookType as WebhookType

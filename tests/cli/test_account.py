@@ -20,7 +20,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
         yield found
 
 
-COMMANDS = [["profiles"], ["numbers"], ["webhooks"], ["recordings", "s-1"], ["recording-push", "show"]]
+COMMANDS = [["profiles"], ["numbers"], ["webhooks"], ["recordings", "s-1"]]
 
 
 def test_voices_are_listed(voiceflow: Program, eight: EightByEight) -> None:
@@ -81,40 +81,6 @@ def test_a_webhook_is_deleted_where_it_is_meant(voiceflow: Program, eight: Eight
     )
     assert voiceflow("account", "webhooks", "--delete", "VCS", "--yes").code == 1
     assert voiceflow("account", "webhooks", "--delete", "SMS", "--yes").code == 2
-
-
-def test_the_server_for_recordings_is_set_shown_and_deleted(voiceflow: Program, eight: EightByEight) -> None:
-    push = ("account", "recording-push")
-    assert "no server for recordings" in voiceflow(*push, "show").err
-    (voiceflow.folder / "secret").write_text("pass-1", encoding="utf-8")
-    server = ("SFTP", "sftp.example.com", "--port", 22, "--username", "ana", "--path", "/calls")
-    ended = voiceflow(*push, "set", *server, "--password-file", "secret", "--json")
-    shown = voiceflow(*push, "show", "--json")
-    assert ended.document == shown.document == {
-        "protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls",
-        "has_password": True,
-    }  # fmt: skip
-    assert eight.sandbox._account.push_configs.get("acme") == {
-        "protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls",
-        "password": "pass-1",
-    }  # fmt: skip
-    assert "pass-1" not in ended.out + ended.err + shown.out + shown.err
-    assert "sftp.example.com" in voiceflow(*push, "show").out
-    assert voiceflow(*push, "delete").code == 2
-    assert voiceflow(*push, "delete", "--yes", "--json").document == {"deleted": True}
-    assert eight.sandbox._account.push_configs.get("acme") is None
-
-
-def test_the_password_of_a_server_is_read_from_a_file(voiceflow: Program, eight: EightByEight) -> None:
-    push = ("account", "recording-push", "set", "S3", "s3.example.com")
-    (voiceflow.folder / "secret").write_text("pass-2\n", encoding="utf-8")
-    assert voiceflow(*push, "--password-file", "secret").code == 0
-    assert (eight.sandbox._account.push_configs.get("acme") or {})["password"] == "pass-2"
-    assert voiceflow(*push, "--no-password").code == 0
-    assert "password" not in (eight.sandbox._account.push_configs.get("acme") or {})
-    (voiceflow.folder / "empty").touch()
-    for wrong in ((), ("--password-file", "none"), ("--password-file", "empty")):
-        assert voiceflow(*push, *wrong).code == 2
 
 
 def test_recordings_are_listed(voiceflow: Program, eight: EightByEight) -> None:

@@ -16,7 +16,6 @@ from voiceflow_worker.gateway.account.resources import (
     Webhook,
     read_list,
     read_number,
-    read_recording_push,
 )
 
 LISTS = [
@@ -25,7 +24,7 @@ LISTS = [
     ("webhooks", Webhook),
     ("recordings", SessionRecording),
 ]
-SINGLES = [read_number, read_recording_push]
+SINGLES = [read_number]
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +20,7 @@ from voiceflow_worker.errors import (
     VoiceUnavailableError,
 )
 from voiceflow_worker.gateway.account.api import LONGEST_PAUSE, TRIES, AccountApi
-from voiceflow_worker.gateway.account.resources import OwnedNumber, RecordingPush, WebhookType
+from voiceflow_worker.gateway.account.resources import OwnedNumber, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
@@ -153,47 +152,6 @@ async def test_a_number_is_read_as_the_reference_answers_it() -> None:
     payload = b'{"referenceId":"r-1","msisdn":"6531234567","countryCode":"SG"}'
     service = Service(said(200, b'{"statusCode":0,"statusMessage":"ok","timestamp":"now","payload":%s}' % payload))
     assert await service.api.number("6531234567") == OwnedNumber(msisdn="6531234567", country="SG", reference_id="r-1")
-
-
-async def test_the_server_for_recordings_is_set_and_its_password_never_told() -> None:
-    told = b'{"protocol":"SFTP","host":"sftp.example.com","port":22,"username":"ana","passwordSet":true}'
-    service = Service(said(200, told))
-    push = RecordingPush(protocol="sftp", host="sftp.example.com", port=22, username="ana", path="/calls")
-    found = await service.api.set_recording_push_config(push, password="pass-1")
-    assert found == RecordingPush(protocol="SFTP", host="sftp.example.com", port=22, username="ana", has_password=True)
-    assert await service.api.recording_push_config() == found
-    assert await service.api.delete_recording_push_config() is True
-    assert [request.method for request in service.asked] == ["POST", "GET", "DELETE"]
-    assert {request.url.path.rpartition("/")[2] for request in service.asked} == {"recording-push-config"}
-    assert orjson.loads(service.asked[0].content) == {
-        "protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "password": "pass-1",
-        "path": "/calls",
-    }  # fmt: skip
-    with pytest.raises(RequestFailedError, match=r"no login with \[password\]") as failed:
-        await Service(said(422, b'{"statusMessage":"no login with pass-1"}')).api.set_recording_push_config(
-            push, password="pass-1"
-        )
-    assert "pass-1" not in str(failed.value)
-    absent = Service(said(404, b'{"statusCode":404,"statusMessage":"not found"}'))
-    assert await absent.api.recording_push_config() is None
-    assert await absent.api.delete_recording_push_config() is False
-
-
-@pytest.mark.parametrize(
-    "push",
-    [
-        RecordingPush(host="sftp.example.com"),
-        RecordingPush(protocol="FTP", host="sftp.example.com"),
-        RecordingPush(protocol="S3", host="https://s3.example.com"),
-        RecordingPush(protocol="S3", host=" "),
-        RecordingPush(protocol="S3", host="s3.example.com", port=70000),
-    ],
-)
-async def test_a_server_that_cannot_be_one_is_not_asked_for(push: RecordingPush) -> None:
-    service = Service(said(200))
-    with pytest.raises(InvalidInputError):
-        await service.api.set_recording_push_config(push)
-    assert service.asked == []
 
 
 # -- what is absent ----------------------------------------------------------------------------------------------------
@@ -360,11 +318,6 @@ async def test_the_sandbox_answers_all_of_it() -> None:
         assert (webhook.type, webhook.url, webhook.has_auth_header) == ("VSS", "https://calls.example.com/", True)
         assert await client.delete_webhook("VSS")
         assert not await client.delete_webhook("VSS")
-        push = RecordingPush(protocol="S3", host="s3.example.com", username="key", path="calls")
-        stored = await client.set_recording_push_config(push, password="pass-1")
-        assert stored == await client.recording_push_config() == replace(push, has_password=True)
-        assert await client.delete_recording_push_config()
-        assert await client.recording_push_config() is None
         (recording,) = await client.recordings("s-1")
         assert recording.duration == timedelta(seconds=12)
 

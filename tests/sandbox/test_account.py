@@ -77,20 +77,6 @@ async def test_enabled_may_be_null(caller: Caller) -> None:
         assert (answer.status_code, answer.json()["webhooks"][0]["enabled"]) == (200, True)
 
 
-async def test_the_server_for_recordings_is_set_shown_without_its_password_and_deleted(caller: Caller) -> None:
-    url = f"{caller.url}{ACME}/recording-push-config"
-    given = {"protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls"}
-    missing = await caller.client.get(url, headers=KEY)
-    stored = await caller.client.post(url, json={**given, "password": "pass-1"}, headers=KEY)
-    shown = await caller.client.get(url, headers=KEY)
-    deleted = await caller.client.delete(url, headers=KEY)
-    again = await caller.client.delete(url, headers=KEY)
-    assert [each.status_code for each in (missing, stored, shown, deleted, again)] == [404, 200, 200, 200, 404]
-    assert shown.json() == stored.json() == {**given, "passwordSet": True, "statusCode": 0, "statusMessage": "ok"}
-    refused = await caller.client.post(url, json={**given, "protocol": "FTP"}, headers=KEY)
-    assert refused.status_code == 422
-
-
 @pytest.mark.parametrize(
     "given",
     [

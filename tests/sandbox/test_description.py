@@ -135,13 +135,7 @@ async def test_numbers_and_what_is_removed_are_answered_as_the_document_says() -
         assert await voice.number("+6539999999") is None
         assert await voice.delete_webhook("VNU")
         assert not await voice.delete_webhook("VNU")
-        push = f"{ACCOUNT}/recording-push-config"
-        server = {"protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "me", "password": "secret"}
-        answers = [await stage.plain.get(push), await stage.plain.post(push, json=server)]
-        answers += [await stage.plain.get(push), await stage.plain.delete(push), await stage.plain.delete(push)]
     assert not problems_of(stage)
-    assert [answer.status_code for answer in answers] == [404, 200, 200, 200, 404]
-    assert not [answer for answer in answers if "secret" in answer.text]
 
 
 async def test_rows_of_the_export_have_the_columns_of_the_document() -> None:

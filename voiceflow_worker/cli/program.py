@@ -66,7 +66,6 @@ def program() -> App:
         overview,
         rate,
         reconcile,
-        recording_push,
         report,
         restore,
         sandbox,
@@ -107,8 +106,7 @@ def program() -> App:
     add_command(app, restore.restore)
     add_command(app, reconcile.reconcile)
     add_command(app, doctor.doctor)
-    of_account = add_group(app, account, account.profiles, account.numbers, account.webhooks, account.recordings)
-    add_group(of_account, recording_push, recording_push.show, recording_push.set_server, recording_push.delete)
+    add_group(app, account, account.profiles, account.numbers, account.webhooks, account.recordings)
     add_group(app, ivr, ivr.draw, ivr.play, ivr.check)
     add_group(app, kept, kept.list_kept, kept.show, kept.clear)
     add_group(app, config, config.show)

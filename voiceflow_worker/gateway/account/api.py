@@ -9,16 +9,13 @@ from urllib.parse import urlsplit
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.gateway.account.resources import (
-    MOST_PORT,
     OwnedNumber,
-    RecordingPush,
     SessionRecording,
     SpeechProfile,
     Webhook,
     WebhookType,
     read_list,
     read_number,
-    read_recording_push,
     webhook_type,
 )
 from voiceflow_worker.model.numbers.phone import normalise
@@ -30,8 +27,6 @@ TRIES = 3
 """The most times that a GET is sent."""
 LONGEST_PAUSE = timedelta(seconds=10)
 """The longest Retry-After that is waited for. After a longer one, a GET is not retried."""
-PROTOCOLS = ("S3", "SFTP")
-_PUSH = "recording-push-config"
 
 
 class AccountApi(ABC):
@@ -90,34 +85,3 @@ class AccountApi(ABC):
             raise InvalidInputError(f"{session_id!r} is not a session id; give the session id of a call")
         found = await self._account().get("recordings", session_id, absent=True)
         return read_list(found, "recordings", SessionRecording)
-
-    async def recording_push_config(self) -> RecordingPush | None:
-        """The server to which 8x8 uploads recordings, without its password; None if no server is set."""
-        return read_recording_push(await self._account().get(_PUSH, absent=True))
-
-    async def set_recording_push_config(
-        self, push: RecordingPush, *, password: str | None = None
-    ) -> RecordingPush | None:
-        """Make 8x8 upload recordings to a server. Returns the server, without its password.
-
-        Raises InvalidInputError for an unknown protocol, or an invalid host or port.
-        """
-        protocol, host, port = (push.protocol or "").upper(), push.host or "", push.port
-        if protocol not in PROTOCOLS:
-            raise InvalidInputError(
-                f"{push.protocol!r} is not a protocol for uploads of recordings; use {' or '.join(PROTOCOLS)}"
-            )
-        if not host.strip() or any(map(str.isspace, host)) or "://" in host:
-            raise InvalidInputError(
-                f"{host!r} is not a host name: give only the name of the server, such as sftp.example.com"
-            )
-        if port is not None and not 0 < port <= MOST_PORT:
-            raise InvalidInputError(f"{port} is not a port: give one between 1 and {MOST_PORT}")
-        given = {"port": port, "username": push.username, "password": password, "path": push.path}
-        body = {"protocol": protocol, "host": host, **{name: each for name, each in given.items() if each is not None}}
-        said = await self._account().send("POST", _PUSH, body=body, secret=password)
-        return read_recording_push(said.fields)
-
-    async def delete_recording_push_config(self) -> bool:
-        """Stop the uploads of recordings. Returns False if no server was set."""
-        return (await self._account().send("DELETE", _PUSH, absent=True)).status != 404

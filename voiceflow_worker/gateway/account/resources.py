@@ -16,7 +16,7 @@ from functools import partial
 from typing import TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.reports.payload import Payload, entry_of, needed_field, read_field, read_fields
+from voiceflow_worker.model.reports.payload import Payload, entry_of, needed_field, read_field
 
 T = TypeVar("T")
 _DEAREST = Decimal(10) ** 12
@@ -164,18 +164,6 @@ Recording = SessionRecording
 """The public name of `SessionRecording`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingPush:
-    """The server to which 8x8 uploads recordings over `protocol` (S3 or SFTP), without its password."""
-
-    protocol: str | None = read_field(_TEXT, "protocol")
-    host: str | None = read_field(_TEXT, "host")
-    port: int | None = read_field(_port, "port")
-    username: str | None = read_field(_TEXT, "username")
-    path: str | None = read_field(_TEXT, "path")
-    has_password: bool = read_field(_is_true, "passwordSet", default=False)
-
-
 def read_list(answer: Fields, name: str, kind: Callable[..., T]) -> tuple[T, ...]:
     """The entries of the list `name` in an answer, each read as a `kind`."""
     found = (entry_of(kind, entry) for entry in Payload(answer).listed(name))
@@ -186,9 +174,3 @@ def read_number(answer: Fields) -> OwnedNumber | None:
     """The number in an answer to `GET …/numbers/{number}`; None if the answer names no number."""
     fields = Payload(answer)
     return entry_of(OwnedNumber, fields.nested("payload") or fields)
-
-
-def read_recording_push(answer: Fields) -> RecordingPush | None:
-    """The server in an answer to `GET …/recording-push-config`; None if the answer names no server."""
-    found = RecordingPush(**read_fields(RecordingPush, Payload(answer)))
-    return None if found.host is None and found.protocol is None else found

@@ -78,16 +78,14 @@ class RestClient:
         *path: str,
         body: Mapping[str, object] | None = None,
         absent: bool = False,
-        secret: str | None = None,
     ) -> Answer:
         """Send a request once.
 
         A 404 raises an error. With `absent`, it is returned as an answer instead, unless it is about the sub-account.
-        `secret` is a part of the body, such as a password. No error contains it, even if a server has sent it back.
         """
         extensions = {"timeout": dict(self.timeouts)}
         request = self.wire.request(method, *path, body=body, extensions=extensions)
-        return await self._exchange(request, absent=absent, secret=secret)
+        return await self._exchange(request, absent=absent)
 
     async def _with_retries(self, once: Callable[[], Awaitable[T]]) -> T:
         def gives_up(state: RetryCallState) -> bool:
@@ -103,7 +101,6 @@ class RestClient:
         request: httpx.Request,
         *,
         absent: bool = False,
-        secret: str | None = None,
         deadline: timedelta | None = None,
         longest: int = LONGEST_ANSWER,
     ) -> Answer:
@@ -114,8 +111,6 @@ class RestClient:
         fields = answer.fields
         text = fields.get("statusMessage") or fields.get("message")
         message = quote(text) if isinstance(text, str) else ""
-        if secret:
-            message = message.replace(secret, "[password]")
         letters = "".join(filter(str.isalpha, message)).casefold()
         if absent and answer.status == 404 and fields and "subaccount" not in letters:
             return answer

@@ -23,8 +23,6 @@ from voiceflow_worker.sandbox.orders.recordings import Recordings
 
 _NO_JSON = "Invalid JSON request body"
 _SINCE = "2026-01-05T08:00:00.000Z"
-_PUSH_FIELDS = ("protocol", "host", "port", "username", "password", "path")
-_MOST_PORT = 65535
 
 
 Answering: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
@@ -65,9 +63,6 @@ class AccountRoutes:
             ("GET", "/webhooks", self._webhooks),
             ("DELETE", "/webhooks/{hook_type}", self._remove_webhook),
             ("POST", "/webhooks", self._register_webhook),
-            ("GET", "/recording-push-config", self._push_config),
-            ("DELETE", "/recording-push-config", self._remove_push_config),
-            ("POST", "/recording-push-config", self._set_push_config),
         ]
         return [guarded(self.account, method, path, answer) for method, path, answer in answers]
 
@@ -125,21 +120,6 @@ class AccountRoutes:
             {**_webhook(hook_type, hook), "enabled": False, "statusCode": 0, "statusMessage": "deleted"}
         )
 
-    def _push_config(self, request: Request) -> Response:
-        return _push(self.account.push_configs.get(request.path_params["sub_account"]))
-
-    def _remove_push_config(self, request: Request) -> Response:
-        return _push(self.account.push_configs.pop(request.path_params["sub_account"], None))
-
-    async def _set_push_config(self, request: Request) -> Response:
-        given = await _body(request)
-        wrong = _NO_JSON if given is None else _wrong_in_push_config(given)
-        if given is None or wrong is not None:
-            return _invalid(wrong or _NO_JSON)
-        config = {name: given[name] for name in _PUSH_FIELDS if given.get(name) is not None}
-        self.account.push_configs[request.path_params["sub_account"]] = config
-        return _push(config)
-
 
 async def _body(request: Request) -> Mapping[str, object] | None:
     """Return the JSON object of a request, or None if its body is not a JSON object."""
@@ -177,27 +157,6 @@ def _webhook(hook_type: str, hook: WebhookTarget) -> dict[str, object]:
         "enabled": hook.enabled,
         "httpAuthHeaderAvailable": hook.authorization is not None,
     }
-
-
-def _wrong_in_push_config(given: Mapping[str, object]) -> str | None:
-    protocol, port = given.get("protocol"), given.get("port")
-    if protocol not in {"S3", "SFTP"}:
-        return "protocol should be one of: S3,SFTP"
-    if not isinstance(given.get("host"), str) or not given["host"]:
-        return "host is missing but it is required"
-    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= _MOST_PORT):
-        return f"port should be between 1 and {_MOST_PORT}"
-    texts = ("username", "password", "path")
-    wrong = [name for name in texts if not isinstance(given.get(name), str | None)]
-    return f"{wrong[0]} should be a string" if wrong else None
-
-
-def _push(config: Mapping[str, object] | None) -> Response:
-    """Return an answer that shows the server for recordings, but not the password."""
-    if config is None:
-        return _not_found("Recording push config not found")
-    shown = {name: value for name, value in config.items() if name != "password"}
-    return _ok({**shown, "passwordSet": "password" in config})
 
 
 def _ok(shown: Mapping[str, object]) -> Response:
