@@ -33,8 +33,8 @@ def restore(
     """Replace a SQLite store with a backup. Afterwards every queue is held, until `voiceflow resume`.
 
     The restore is refused while a process uses the store. The old file is moved aside with its -wal and -shm files, and
-    is never deleted. So that no call is made twice, calls that were sent or ended after the backup are taken over from
-    the old file, as far as it can be read. Calls that were only enqueued after the backup are not taken over.
+    is never deleted. So that no call is made twice and none is lost, the calls of the old file are taken over. Nothing
+    is taken over from a damaged file.
 
     Examples:
         voiceflow restore calls-monday.db
@@ -100,13 +100,13 @@ def _lines(done: Restored) -> Iterator[str]:
         yield f"the old files are kept as: {', '.join(map(str, done.moved))}"
     taken = done.taken
     if sent := taken.advanced + taken.added:
-        yield f"taken over from the old file: {count_of(sent, 'call')} sent or ended after the backup"
+        yield f"taken over from the old file: {count_of(sent, 'call')} enqueued, sent or ended after the backup"
     if taken.cancelled:
         yield f"cancelled: {count_of(taken.cancelled, 'call')} of the backup that had been deleted in the old file"
     if taken.left:
         yield (
-            f"not taken over: {count_of(taken.left, 'call')} enqueued after the backup and never sent. Enqueue the "
-            "files again: only missing calls are added"
+            f"not taken over: {count_of(taken.left, 'call')} of the old file, never sent. Either the backup has the "
+            "same unique key, or its store may have deleted the same call after its end"
         )
     if not done.replaced:
         yield (
@@ -114,11 +114,8 @@ def _lines(done: Restored) -> Iterator[str]:
             "calls with the logs of 8x8, and cancel those that were made; or, if the store has another path, remove "
             f"{done.path} and restore to that path with --store"
         )
-    elif taken.unreadable is None:
-        yield "the old file cannot be read: calls sent after the backup are unknown"
-    elif not taken.is_whole:
-        lost = count_of(taken.unreadable or 0, "call")
-        yield f"the old file is damaged; {lost} in it could not be read, and may have been sent"
+    elif not taken.was_read:
+        yield "the old file is damaged: calls, cancellations and opt-outs after the backup are unknown"
     if done.held:
         yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
     if done.waiting:

@@ -28,7 +28,13 @@ from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_file, require_store
 from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreUnavailableError
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    StoreCorruptError,
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.moment import in_words
@@ -92,7 +98,7 @@ def restore(
         with _replaced(path, at=clock()) as replaced:
             db = open_file(temporary, patience=timedelta(0))[0]
             try:
-                taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
+                taken = _take(replaced, db, made_at=made_at, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")
                 db.run(statements("takeover")["forget_made"])
                 held = hold_queues(db, reason=_reason(made_at, replaced, taken), at=clock())
@@ -216,7 +222,10 @@ def _in_use(path: Path) -> StoreUnavailableError:
 
 
 def _require_silence(db: Connection, path: Path, *, at: datetime) -> None:
-    found = heartbeats(db, at=at)
+    try:
+        found = heartbeats(db, at=at)
+    except apsw.Error:
+        return  # this part of the file is damaged, so nothing tells of other machines
     if not found:
         return
     until = from_micros(found[0][2])
@@ -229,29 +238,36 @@ def _require_silence(db: Connection, path: Path, *, at: datetime) -> None:
 
 
 def _take(
-    replaced: _Replaced | None, db: Connection, *, at: datetime, policy: CallPolicy, progress: Progress
+    replaced: _Replaced | None,
+    db: Connection,
+    *,
+    made_at: datetime | None,
+    at: datetime,
+    policy: CallPolicy,
+    progress: Progress,
 ) -> TakenOver:
     if replaced is None:
-        return TakenOver(unreadable=None, sound=False)
-    if replaced.db is None:
-        skip_sequences(db)
-        return TakenOver(unreadable=None, sound=False)
-    return take_over(replaced.db, db, sound=replaced.sound, at=at, policy=policy, progress=progress)
+        return TakenOver(was_read=False)
+    if replaced.db is not None and replaced.sound:
+        try:
+            return take_over(replaced.db, db, made_at=made_at, at=at, policy=policy, progress=progress)
+        except StoreVersionError:
+            db.run("ROLLBACK")  # a row cannot be read, so the file counts as unread
+    skip_sequences(db)
+    return TakenOver(was_read=False)
 
 
 def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOver) -> str:
     made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
-    if replaced is not None and taken.is_whole:
+    if taken.was_read:
         return (
             f"{made}; the sent calls in the replaced file were taken over. Check the status of the queue, then "
             f"resume the queue"
         )
-    why = (
-        "there was no store to compare it with" if replaced is None else "parts of the replaced file could not be read"
-    )
+    why = "there was no store to compare it with" if replaced is None else "the replaced file could not be read"
     return (
-        f"{made}; {why}, so some queued calls may have been made already. Compare the queued calls with the logs of "
-        f"8x8, cancel those that were made, then resume the queue"
+        f"{made}; {why}, so some queued calls may have been made already, and later opt-outs are not known. Compare "
+        f"the queued calls with the logs of 8x8, cancel those that were made, add the opt-outs, then resume the queue"
     )
 
 

@@ -1,12 +1,6 @@
 -- name: next_rows
--- Jobs by their row numbers. No index is used, because a damaged index could hide jobs.
-SELECT number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
-       active_until, record
-FROM jobs NOT INDEXED WHERE number BETWEEN ? AND ? ORDER BY number;
-
--- name: body_of
--- The body of the job in a row.
-SELECT body FROM bodies WHERE number = ?;
+-- Jobs by their row numbers.
+SELECT number, id, revision FROM jobs WHERE number BETWEEN ? AND ? ORDER BY number;
 
 -- name: known
 -- The row and the revision of a job.
