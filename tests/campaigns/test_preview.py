@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of
-from tests.campaigns.test_report import ended, fill
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.check import check_file
@@ -22,15 +20,12 @@ from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.preview import course
 from voiceflow_worker.campaigns.preview.course import CallPlan, CallTimes
 from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions
-from voiceflow_worker.campaigns.preview.prices import PriceTable, learned_prices
+from voiceflow_worker.campaigns.preview.prices import PriceTable
 from voiceflow_worker.campaigns.preview.speech import seconds_of, speech_of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.status import SessionStatus
 
 TABLE = """destination,name
 +6587654321,Ana
@@ -188,25 +183,6 @@ def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_pa
     found = previewed(file_of(tmp_path, table), options)
     assert {currency: float(amount) for currency, amount in found.cost.items()} == {"USD": pytest.approx(0.03 + 0.07)}
     assert dict(found.unpriced) == {"ID": 1}
-
-
-@pytest.mark.anyio
-async def test_prices_are_learned_from_earlier_calls(queue: CallQueue) -> None:
-    assert await learned_prices(queue.store, queue.name) is None
-    charges = [("+6587654321", "0.04", "USD", 30), ("+6587654322", "0.08", "USD", 90), ("+6587654323", "1", "SGD", 60)]
-    charges.append(("+6281234567890", "0", "USD", 0))
-    await fill(queue.store, *(charged(place, *each) for place, each in enumerate(charges)))
-    table = await learned_prices(queue.store, queue.name)
-    assert table is not None
-    assert set(table.countries) == {"SG"}, "nobody was billed for the call to Indonesia"
-    assert table.countries["SG"].currency == "USD", "of most calls"
-    assert float(table.countries["SG"].per_minute) == pytest.approx(0.06)
-
-
-def charged(place: int, number: str, price: str, currency: str, seconds: float) -> Job:
-    job = ended(place, JobState.COMPLETED, SessionStatus.COMPLETED)
-    charge = Charge(price=Decimal(price), currency=currency, billed_seconds=seconds)
-    return replace(job, destination=number, posts=(replace(job.posts[0], charge=charge),))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,6 @@ async def enqueue(
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
     from voiceflow_worker.campaigns.enqueue import enqueue_file
-    from voiceflow_worker.campaigns.preview.prices import learned_prices
 
     settings = common.settings()
     output = common.output()
@@ -78,8 +77,6 @@ async def enqueue(
             collect_less()
             limits = await calls.store.control.limits(calls.name)
             assumed = preview_options(assumptions, settings, limits=limits, time_zone=options.time_zone)
-            if dry_run and assumed.prices is None:
-                assumed = replace(assumed, prices=await learned_prices(calls.store, calls.name))
             with meter(f"enqueuing {source.name}") as shown:
                 report = await enqueue_file(
                     calls,

@@ -29,8 +29,6 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 from voiceflow_worker.model.records.facts import Facts
 
-_TALLIES_AT_ONCE = 64
-"""The number of tallies written in one step, before other tasks may run."""
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
 _LOOK_EVERY = 0.02

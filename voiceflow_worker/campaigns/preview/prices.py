@@ -10,15 +10,10 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.core.ports.store import Order, Query, Store
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.names import folded
-
-_LEARNED_FROM = 2000
-"""The number of newest calls from which prices are learned: enough for an average, and quick to read."""
 
 _PLACES = ("prefix", "country")
 _PRICES = ("per_minute", "per_call")
@@ -105,40 +100,6 @@ class PriceTable:
             if self.countries.setdefault(country.upper(), price) is price
             else f"gives a second price for {country}"
         )
-
-
-async def learned_prices(store: Store, queue: str) -> PriceTable | None:
-    """The price per minute by country, learned from the newest calls of a queue; None if no price of these is known.
-
-    If a country has calls in several currencies, the currency of most calls wins. Raises StoreError.
-    """
-    totals: dict[tuple[str, str], _Total] = {}
-    states = frozenset({JobState.COMPLETED, JobState.UNREACHED, JobState.FAILED})
-    newest = Query(queue=queue, states=states, order=Order.NEWEST, limit=_LEARNED_FROM)
-    for job in await store.jobs.find(newest):
-        for charge in (post.charge for post in job.posts):
-            country = country_of(job.destination)
-            if country is not None and charge is not None and charge.currency is not None and charge.billed_seconds:
-                total = totals.setdefault((country, charge.currency), _Total())
-                total.calls += 1
-                total.price += charge.price
-                total.seconds += charge.billed_seconds
-    if not totals:
-        return None
-    table = PriceTable("the prices of earlier calls")
-    for (country, currency), total in sorted(totals.items(), key=lambda each: each[1].calls):
-        a_minute = total.price * 60 / Decimal(str(total.seconds))
-        table.countries[country] = Price(currency=currency, per_minute=a_minute)
-    return table
-
-
-@dataclass(slots=True)
-class _Total:
-    """The number of calls to a country, with their total price and their total duration in seconds."""
-
-    calls: int = 0
-    price: Decimal = Decimal(0)
-    seconds: float = 0.0
 
 
 def _amount(text: str) -> Decimal:
