@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
+from anyio import to_thread
 
 from voiceflow_worker import CallQueue, SettingsError, load_settings, open_store
 
@@ -49,15 +49,13 @@ class VoiceFlowHook(BaseHook):
         """Return the connection as settings. Raises SettingsError with the name of the wrong field."""
         if self._settings is None:
             connection = self.get_connection(self.voiceflow_conn_id)
-            self._settings = self._read(connection, dict(connection.extra_dejson))
+            self._settings = self._read(connection)
         return self._settings
 
     async def asettings(self) -> Settings:
         """Return the connection as settings, without blocking the event loop. Raises SettingsError."""
-        if self._settings is None:
-            connection = await get_async_connection(self.voiceflow_conn_id, hook=self)
-            self._settings = self._read(connection, await _async_extra(connection))
-        return self._settings
+        # On another thread: `airflow dags test` has no connections of the database for an event loop.
+        return await to_thread.run_sync(self.settings)
 
     def store_url(self) -> str:
         """Return the URL of the store without its password."""
@@ -73,10 +71,14 @@ class VoiceFlowHook(BaseHook):
         self.settings()
         return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
 
-    def _read(self, connection: Connection, extra: Mapping[str, Any]) -> Settings:
+    def _read(self, connection: Connection) -> Settings:
         # Connection forms of Airflow 2 saved these fields with a prefix.
         prefix = f"extra__{self.conn_type}__"
-        given = {name.removeprefix(prefix): value for name, value in extra.items() if value not in (None, "")}
+        given = {
+            name.removeprefix(prefix): value
+            for name, value in connection.extra_dejson.items()
+            if value not in (None, "")
+        }
         self._own = {name: given.pop(name) for name in _OWN_EXTRAS & given.keys()}
         if "api_key" in given:
             raise SettingsError(
@@ -197,12 +199,3 @@ def _base_url(connection: Connection) -> str | None:
     if "://" not in host:
         host = f"{connection.schema or 'https'}://{host}"
     return f"{host}:{connection.port}" if connection.port else host
-
-
-async def _async_extra(connection: Connection) -> dict[str, Any]:
-    """Read the extra of a connection, with Airflow's async function if there is one (since 3.3.2)."""
-    try:
-        from airflow.providers.common.compat.connection import get_async_extra_dejson
-    except ImportError:  # an older common-compat, for an older Airflow
-        return dict(connection.extra_dejson)
-    return dict(await get_async_extra_dejson(connection))

@@ -13,11 +13,28 @@ import pytest
 
 from tests.airflow.stack import airflow_version
 from tests.support.processes import running
+from tests.support.stage import stage
 
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 KEY = "a-key-that-nobody-may-see"
+HELLO = """
+from datetime import datetime
+
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider.operators.voice import VoiceCallOperator
+
+with DAG("hello", schedule=None, start_date=datetime(2026, 1, 1)):
+    VoiceCallOperator(
+        task_id="call",
+        destination="+6587654321",
+        say="Hello. This is {{ dag.dag_id }}.",
+        retries=2,
+        deferrable=True,
+        voiceflow_conn_id="voiceflow_added",
+    )
+"""
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +122,22 @@ def test_the_hook_is_known_by_its_connection_type() -> None:
 
 def test_the_provider_asks_for_no_newer_airflow_than_is_here() -> None:
     assert airflow_version() >= (2, 11)
+
+
+def test_a_deferred_task_of_dags_test_reads_a_connection_of_the_database(env: dict[str, str], tmp_path: Path) -> None:
+    with stage(tmp_path, speed=100) as on:
+        extra = {
+            "sub_account": "demo",
+            "store": on.store,
+            "source": "+6531234567",
+            "voice_profile": "en-IE-EmilyNeural",
+        }
+        named = ("--conn-host", on.sandbox, "--conn-password", "any-key", "--conn-extra", json.dumps(extra))
+        airflow(env, "connections", "add", "voiceflow_added", "--conn-type", "voiceflow", *named)
+        (tmp_path / "hello.py").write_text(HELLO, encoding="utf-8")
+        dags = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)}
+        if airflow_version() >= (3, 0):
+            airflow({**env, **dags}, "dags", "reserialize")
+        said = airflow({**env, **dags}, "dags", "test", "hello")
+        assert "isn't defined" not in said, said
+        assert [call["state"] for call in on.calls()] in (["completed"], ["unreached"]), said
