@@ -234,10 +234,7 @@ class Settings(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        given = {
-            name: _Given(value, _OPTIONS.get(name, "--" + name.replace("_", "-")), "given directly")
-            for name, value in cast("Mapping[str, object]", data).items()
-        }
+        given = dict(cast("Mapping[str, _Given]", data))
         for layer in _layers():
             given = layer.given() | given
         refused = [f"{given[name].name} ({given[name].place}): {_REFUSED[name]}" for name in _REFUSED if name in given]
@@ -313,13 +310,20 @@ class Settings(BaseModel):
         )
 
 
-def load_settings(**options: object) -> Settings:
+def load_settings(*, options_place: str | None = None, **options: object) -> Settings:
     """The settings from options, the environment, `.env`, `voiceflow.toml` and defaults, in that order.
 
     An option that is None counts as not given; `rate="unlimited"` lifts the limit. Raises SettingsError, which names
-    every wrong setting with its place, its expected form, and its value unless that is a secret.
+    every wrong setting with its place, its expected form, and its value unless that is a secret. `options_place` is the
+    place of the options in such an error if they are no options of a command, for example a connection.
     """
-    return Settings(**cast("dict[str, Any]", {name: value for name, value in options.items() if value is not None}))
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is not None:
+            option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
+            shown, place = (option, "given directly") if options_place is None else (name, options_place)
+            given[name] = _Given(value, shown, place)
+    return Settings(**given)
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:

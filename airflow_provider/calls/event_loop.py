@@ -13,11 +13,16 @@ T = TypeVar("T")
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine and return its result. If this thread already runs an event loop, use a new thread."""
+    return run_in_thread(work, seconds=None) if _has_loop() else asyncio.run(work())
+
+
+def _has_loop() -> bool:
+    """Return whether this thread runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work())
-    return run_in_thread(work, seconds=None)
+        return False
+    return True
 
 
 def run_in_thread(work: Callable[[], Coroutine[Any, Any, T]], *, seconds: float | None) -> T:

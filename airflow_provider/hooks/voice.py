@@ -59,7 +59,7 @@ class VoiceFlowHook(BaseHook):
 
     def store_url(self) -> str:
         """Return the URL of the store without its password."""
-        return next(each.value for each in self.settings().shown() if each.variable == "VOICEFLOW_STORE")
+        return _shown_store(self.settings())
 
     def ui_url(self) -> str | None:
         """Return the address of the pages of `voiceflow serve`, or None if the connection has none."""
@@ -85,13 +85,20 @@ class VoiceFlowHook(BaseHook):
                 f"connection {self.voiceflow_conn_id}: api_key is in its extra; put it into the password, which "
                 "Airflow hides"
             )
+        api_key = (connection.password or "").strip() or None
         base_url = _base_url(connection) or given.pop("base_url", None)
+        fields = {**given, "api_key": api_key, "base_url": base_url}
         try:
-            return load_settings(
-                **{**given, "api_key": (connection.password or "").strip() or None, "base_url": base_url}
-            )
+            settings = load_settings(options_place="the connection", **fields)
         except SettingsError as error:
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {error}") from None
+        if "store" in given and _shown_store(settings) != settings.store:
+            raise SettingsError(
+                f"connection {self.voiceflow_conn_id}: the store in its extra has a password, or a part that may be "
+                "one. Airflow shows it to everybody who may read connections. Remove the store from the extra, and set "
+                "VOICEFLOW_STORE, or VOICEFLOW_STORE_FILE to a file that holds it, for every component of Airflow"
+            )
+        return settings
 
     def get_conn(self) -> VoiceClient:
         """Return the client. Airflow expects this name."""
@@ -189,6 +196,10 @@ class VoiceFlowHook(BaseHook):
             "relabeling": behaviour["relabeling"],
             "placeholders": behaviour["placeholders"],
         }
+
+
+def _shown_store(settings: Settings) -> str:
+    return next(each.value for each in settings.shown() if each.variable == "VOICEFLOW_STORE")
 
 
 def _base_url(connection: Connection) -> str | None:

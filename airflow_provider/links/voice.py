@@ -43,8 +43,9 @@ def store_link(
     batch_id: str | None = None,
     queue: str = "default",
 ) -> None:
-    """Store the address of a call, or of a batch in `queue`, for the link. Without a `ui_url`, nothing is stored."""
+    """Store the address of a call, or of a batch in `queue`, for the link. Without a `ui_url`, it is empty."""
     if ui_url is None:
+        context["ti"].xcom_push(key=XCOM_KEY, value="")  # Airflow logs an error if the link finds no value
         return
     page = ui_url if ui_url.endswith("/ui") else f"{ui_url}/ui"
     place = f"calls/{quote(job_id, safe='')}" if job_id else f"batches/{quote(batch_id or '', safe='')}?queue={queue}"

@@ -116,16 +116,17 @@ async def _call(queue: CallQueue, escalation: Escalation, number: str, *, key: t
         return found[0]
     choices = {escalation.key: "acknowledged"}
     question, voice_profile = escalation.question, escalation.voice_profile
+    how = f"Press {escalation.key} to acknowledge."
     return await queue.enqueue(
         approval_call(
-            number, source=escalation.source, question=question, voice_profile=voice_profile, choices=choices
+            number, source=escalation.source, question=question, voice_profile=voice_profile, choices=choices, how=how
         ),
         unique_key=unique_key,
         batch_id=escalation.batch_id,
         priority=1_000,
         valid_for=escalation.answer_within,
         menu=MENU,
-        data=approval_data(question, voice_profile=voice_profile, choices=choices),
+        data=approval_data(question, voice_profile=voice_profile, choices=choices, how=how),
     )
 
 

@@ -28,7 +28,7 @@ class VoiceCallNotifier(BaseNotifier):
     A person is called within `answer_within` (a timedelta, or seconds), or not at all. The next number is called when
     the call has ended without the key, or 90 s after `answer_within` at the latest. For one event (a failed try, a
     failed run, a missed deadline), each number is called once, even if the callback runs again. `say` is a template of
-    the text. By default, the text names the failed task or DAG.
+    the text, by default a sentence that names the failed task or DAG. "Press 1 to acknowledge." is spoken after it.
     """
 
     template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "voiceflow_conn_id")
@@ -92,7 +92,7 @@ class VoiceCallNotifier(BaseNotifier):
         return Escalation(
             occasion=occasion_of(context),
             numbers=_listed(self.numbers),
-            question=f"{self.say or announcement(context)} Press {self.acknowledge_key} to acknowledge.",
+            question=self.say or announcement(context),
             source=source,
             voice_profile=voice,
             key=self.acknowledge_key,

@@ -35,7 +35,7 @@ _WAYS = ("fail", "skip", "return")
 class IvrApprovalSensor(OneCallTask, VoiceSensor):
     """A sensor that calls a person once, asks `question`, and returns the key that the person presses, such as "1".
 
-    `choices` gives each key a meaning. If the question names no key, the choices are read out after it. After a key in
+    `choices` gives each key a meaning. They are read out after the question, so it names no keys. After a key in
     `approve`, the DAG goes on. After another key, `on_reject` decides: "fail", "skip", or "return" (the key, for a
     branch). If nobody answers or presses a key, `on_silence` decides: "fail", "skip", or "return" (None).
 

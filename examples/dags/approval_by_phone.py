@@ -20,7 +20,7 @@ with DAG(
     approved = IvrApprovalSensor(
         task_id="ask",
         destination="{{ params.approver }}",
-        question="{{ params.invoices }} invoices are ready to be sent. Press 1 to send them, 2 to keep them.",
+        question="{{ params.invoices }} invoices are ready. Shall they be sent?",
         on_reject="skip",
         on_silence="fail",
         deferrable=True,

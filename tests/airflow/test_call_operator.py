@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider.calls.event_loop import run
 from airflow_provider.operators.voice import VoiceCallOperator
 from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
 from tests.support.processes import voiceflow
@@ -190,11 +191,26 @@ def test_stopping_leaves_the_call_if_the_user_says_so(on: Stage) -> None:
     assert [each["state"] for each in on.calls() if each["id"] == result["id"]] == ["queued"]
 
 
+def test_an_error_of_a_task_follows_no_other_error() -> None:
+    async def failing() -> None:
+        raise ValueError("the cause")
+
+    with pytest.raises(ValueError, match="the cause") as raised:
+        run(failing)
+    assert raised.value.__context__ is None
+
+
 def test_the_link_leads_to_the_call(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, on, ui_url="https://calls.example.com/")
     here = context("linked")
     result = call("+6587660010", send="worker", wait_for=None).execute(here)
     assert here["ti"].pushed == {"voiceflow_call": f"https://calls.example.com/ui/calls/{result['id']}"}
+
+
+def test_a_link_without_an_address_is_stored_empty_because_airflow_logs_an_error_about_a_missing_one(on: Stage) -> None:
+    here = context("unlinked")
+    call("+6587660013", send="worker", wait_for=None).execute(here)
+    assert here["ti"].pushed == {"voiceflow_call": ""}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,13 @@ def test_a_second_callback_with_the_numbers_in_another_order_calls_nobody_again(
         with pytest.raises(AirflowException, match="acknowledged"):
             VoiceCallNotifier(numbers=order, answer_within=30).notify(context("turned"))
     assert sorted(numbers_called(on, "+658766206")) == sorted(numbers), "a number that is listed twice is called twice"
+
+
+def test_the_key_is_named_once(on: Stage) -> None:
+    answers(on, "+6587662071", ["1"])
+    VoiceCallNotifier(numbers="+6587662071", say="Disk full.", answer_within=30).notify(context("once"))
+    (called,) = (each for each in on.ledger() if each["destination"] == "+6587662071")
+    assert json.dumps(called).count("Press 1") == 1, called
 
 
 def test_another_failure_is_another_occasion(on: Stage) -> None:
