@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 LONGEST_BATCH = 50
 """The largest number of characters in a `clientBatchId` (8x8 callflows guide)."""
@@ -16,8 +16,8 @@ LONGEST_BATCH = 50
 class TaskIdentity:
     """The key of a task instance in Airflow.
 
-    `max_tries` grows only when a user clears the instance. `clear_number` counts the clears of the DAG run; only a
-    clear can give an instance of a mapped task another index. The key has no `try_number`, no id of a try (`ti.id`) and
+    `max_tries` grows only when a user clears the instance. `clear_number`, of a mapped task, counts the clears of the
+    DAG run; only a clear can give an instance another index. The key has no `try_number`, no id of a try (`ti.id`) and
     no logical date, because these change between tries or may be undefined.
     """
 
@@ -39,7 +39,7 @@ class TaskIdentity:
             task_id=ti.task_id,
             map_index=-1 if map_index is None else map_index,
             max_tries=getattr(ti, "max_tries", 0) or 0,
-            clear_number=getattr(context.get("dag_run"), "clear_number", 0) or 0,
+            clear_number=0 if map_index is None or map_index < 0 else _clear_number(context),
         )
 
     @property
@@ -98,6 +98,21 @@ class TaskIdentity:
     def __str__(self) -> str:
         index = f"[{self.map_index}]" if self.is_mapped else ""
         return f"{self.dag_id}.{self.task_id}{index} of run {self.run_id}"
+
+
+def _clear_number(context: Mapping[str, Any]) -> int:
+    """Return the number of clears of this DAG run. It grows with each clear, and only then.
+
+    Airflow 2 counts only the clears of runs that have ended. But any clear raises the `max_tries` of a task instance
+    above the retries of its task.
+    """
+    dag_run, dag = context.get("dag_run"), context.get("dag")
+    counted = getattr(dag_run, "clear_number", 0) or 0
+    if hasattr(dag_run, "get_task_instances") and dag is not None:  # Airflow 2
+        for ti in cast("Any", dag_run).get_task_instances():
+            if dag.has_task(ti.task_id):
+                counted += max((ti.max_tries or 0) - dag.get_task(ti.task_id).retries, 0)
+    return counted
 
 
 def digest(*parts: object) -> str:

@@ -23,7 +23,7 @@ class VoiceCallNotifier(BaseNotifier):
     """A notifier that phones `numbers` in order until somebody presses `acknowledge_key`.
 
     It can be the `on_failure_callback` of tasks and DAGs, a notifier of `ApprovalOperator`, or the callback of a
-    deadline (Airflow 3.1 and later): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
+    deadline (Airflow 3): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
 
     A person is called within `answer_within` (a timedelta, or seconds), or not at all. The next number is called when
     the call has ended without the key, or 90 s after `answer_within` at the latest. For one event (a failed try, a

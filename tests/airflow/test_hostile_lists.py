@@ -85,6 +85,10 @@ class Run:
             return True
         return False
 
+    def end(self) -> None:
+        """Let a run end that is kept running."""
+        self._file("end").touch()
+
     def is_running(self) -> bool:
         return self._file("pid").exists()
 
@@ -202,3 +206,21 @@ def test_mapped_calls_whose_indexes_move_are_made_once(airflow: Airflow) -> None
     assert first is None, "before a clear nothing is asked"
     assert [last[index] for index in "234"] == ["removed"] * 3
     assert {last[index] for index in "01"}.isdisjoint({"removed"})
+
+
+def test_a_clear_of_a_running_run_calls_nobody_again(airflow: Airflow) -> None:
+    run = Run(airflow, "hostile_running", "running", 50, random.Random(SEED))
+    first, second, new = run.number(), run.number(), run.number()
+    run.write([first, second])
+    airflow.trigger("hostile_running", "running")
+    for index in (0, 1):
+        airflow.wait_for_task("hostile_running", f"call[{index}]", "success", "running")
+    run.write([new, first, second])
+    airflow.cli("tasks", "clear", "hostile_running", "--task-regex", "numbers", "--downstream", "--yes")
+    airflow.wait(lambda: airflow.posts_to(new) == 1, "the new number to be called", seconds=120)
+    for index in (0, 1, 2):
+        airflow.wait_for_task("hostile_running", f"call[{index}]", "success", "running")
+    assert [airflow.posts_to(number) for number in (first, second)] == [1, 1]
+    assert airflow.run_state("hostile_running", "running") == "running"
+    run.end()
+    assert airflow.wait_for_run("hostile_running", "running") == "success", airflow.log_tails()

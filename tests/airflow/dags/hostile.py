@@ -1,4 +1,4 @@
-# dags: hostile, hostile_once, hostile_mapped
+# dags: hostile, hostile_once, hostile_mapped, hostile_running
 """DAGs of the tests: campaigns and mapped calls whose lists change between tries, and whose tries are killed."""
 
 from __future__ import annotations
@@ -89,4 +89,22 @@ with DAG("hostile_mapped", schedule=None, start_date=START, default_args=TRIED):
 
     WatchedCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
         destination=numbers()
+    )
+
+with DAG("hostile_running", schedule=None, start_date=START, default_args=TRIED):
+
+    @task.sensor(poke_interval=2, mode="reschedule")
+    def be_busy(run_id: str | None = None) -> bool:
+        """Keep the run running until its file says that it may end."""
+        return _file(f"{run_id}.end").exists()
+
+    be_busy()
+
+    @task(task_id="numbers")
+    def running_numbers(run_id: str | None = None) -> list[str]:
+        """The numbers to call."""
+        return listed(str(run_id))
+
+    VoiceCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
+        destination=running_numbers()
     )
