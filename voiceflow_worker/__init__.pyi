@@ -118,5 +118,4 @@ from .settings import load_settings as load_settings
 from .webhooks import present as present
 from .webhooks import webhook_app as webhook_app
 from .webhooks.app import receiver_app as receiver_app
-from .webhooks.kept_events import KeptEvents as KeptEvents
 from .webhooks.menus.menu_events import MenuEvents as MenuEvents

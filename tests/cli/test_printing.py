@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import logging
@@ -20,7 +19,6 @@ from voiceflow_worker.cli.logs import log_to_stderr
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.webhooks.kept_events import KeptEvents, OddEvent, OddReason
 
 STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\u202eevil\u2066\u2069\u2028"
 """A window title, a cleared screen, a colour in its 8-bit form, overwriting, and a line turned around."""
@@ -44,22 +42,13 @@ def _with_a_summary_that_steers(folder: Path) -> str:
             error_message=f"message {STEERING}",
         )
         await engine.settler.summary(summary)
-        odd = OddEvent(
-            reason=OddReason.NOT_JSON,
-            answered=400,
-            body=f"body {STEERING}".encode(),
-            event_type=f"type {STEERING}",
-            content_type=f"text/{STEERING}",
-        )
-        await KeptEvents(engine.store).keep(odd)
-        (label,) = await KeptEvents(engine.store).newest()
-        return f"{flight.job.id} {label.id}"
+        return flight.job.id
 
     return within(folder, work)
 
 
 def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id, kept_id = _with_a_summary_that_steers(voiceflow.folder).split()
+    job_id = _with_a_summary_that_steers(voiceflow.folder)
     monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
     page, table = voiceflow.folder / "report.html", voiceflow.folder / "report.csv"
     for command in (
@@ -73,8 +62,6 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
         ["report", "--csv", str(table), "--html", str(page)],
         ["calls", "redial", job_id, "--note", STEERING],
         ["calls", "show", job_id],
-        ["kept", "list"],
-        ["kept", "show", kept_id],
         ["calls", "show", f"default.{STEERING}"],
     ):
         for options in ([], ["--json"]):
@@ -128,19 +115,3 @@ def test_a_log_line_steers_nothing(capsys: pytest.CaptureFixture[str], form: str
     assert "owned" in err
     if form == "json":
         assert json.loads(err.splitlines()[0])["error"] == f"value {STEERING}\nforged line"
-
-
-def test_a_body_that_is_not_text_is_shown_without_its_bytes(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = b"\x9b31m\xff\x1b[2J"
-
-    async def work(engine: Engine) -> str:
-        await KeptEvents(engine.store).keep(OddEvent(reason=OddReason.NOT_JSON, answered=400, body=body))
-        (label,) = await KeptEvents(engine.store).newest()
-        return label.id
-
-    kept_id = within(voiceflow.folder, work)
-    monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
-    assert not UNWANTED & set(voiceflow("kept", "show", kept_id).out)
-    assert base64.b64decode(voiceflow("kept", "show", kept_id, "--json").document["body_base64"]) == body

@@ -62,7 +62,6 @@ def program() -> App:
         enqueue,
         hold,
         ivr,
-        kept,
         overview,
         rate,
         reconcile,
@@ -108,7 +107,6 @@ def program() -> App:
     add_command(app, doctor.doctor)
     add_group(app, account, account.profiles, account.numbers, account.webhooks, account.recordings)
     add_group(app, ivr, ivr.draw, ivr.play, ivr.check)
-    add_group(app, kept, kept.list_kept, kept.show, kept.clear)
     add_group(app, config, config.show)
     return app
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 from voiceflow_worker.webhooks.app import PATH as PATH
 from voiceflow_worker.webhooks.app import receiver_app as receiver_app
 from voiceflow_worker.webhooks.app import webhook_app as webhook_app
-from voiceflow_worker.webhooks.kept_events import KeptEvent as KeptEvent
-from voiceflow_worker.webhooks.kept_events import KeptEvents as KeptEvents
-from voiceflow_worker.webhooks.kept_events import OddEvent as OddEvent
-from voiceflow_worker.webhooks.kept_events import OddReason as OddReason
 from voiceflow_worker.webhooks.ports import EventAnswer as EventAnswer
 from voiceflow_worker.webhooks.ports import SettlesSummaries as SettlesSummaries
 from voiceflow_worker.webhooks.presence import present as present

@@ -22,7 +22,6 @@ from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
-from voiceflow_worker.webhooks.kept_events import KeptEvents
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import AnswersEvents, SettlesSummaries
 from voiceflow_worker.webhooks.presence import present, sampled
@@ -84,7 +83,6 @@ def receiver_app(
         heartbeats=Heartbeats(store, menus=getattr(on_event, "menu_names", ())),
         on_event=on_event,
         progress=CallProgress(store, recordings_for=policy.retention),
-        kept=KeptEvents(store),
         probe=store_probe(store),
         registry=registry,
         metrics=metrics,
@@ -104,7 +102,6 @@ def webhook_app(
     heartbeat_every: timedelta = EVERY,
     on_event: AnswersEvents | None = None,
     progress: CallProgress | None = None,
-    kept: KeptEvents | None = None,
     probe: Probe | None = None,
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
@@ -128,8 +125,8 @@ def webhook_app(
 
     Session summaries go to `settle`, states and recordings to `progress`. All known events except summaries also go to
     `on_event`, whose result is the answer. For a call action event (VCA), `event_limit` is the time limit of
-    `on_event`; without `on_event`, the answer ends the call. An event that could not be understood goes to `kept` after
-    it was answered.
+    `on_event`; without `on_event`, the answer ends the call. An event that could not be understood is logged with the
+    first 2 KB of its body, and counted.
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
@@ -143,7 +140,6 @@ def webhook_app(
         reader=RequestReader(gatekeeper, longest_body=LONGEST_BODY, read_limit=read_limit),
         metrics=counted,
         progress=progress,
-        kept=kept,
         on_event=on_event,
         store_limit=store_limit,
         event_limit=event_limit,

@@ -21,8 +21,8 @@ class Metrics:
         self.refusals = counter("voiceflow_webhook_refusals", "Requests refused, by the reason.", ["reason"])
         self.odd = counter(
             "voiceflow_webhook_odd",
-            "Events that could not be understood, by the reason, and by whether they were kept.",
-            ["reason", "kept"],
+            "Events that could not be understood, by the reason.",
+            ["reason"],
         )
         self.store_failures = counter(
             "voiceflow_webhook_store_failures", "Events answered 503 because they could not be stored."

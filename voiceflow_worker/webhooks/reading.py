@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 from typing import NoReturn
 
 import orjson
@@ -16,7 +17,6 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import Event, parse_event
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, RefusalReason
-from voiceflow_worker.webhooks.kept_events import OddReason
 
 DISCARDS_FOR = 2.0
 """Seconds for which the body of a refused request is read and discarded."""
@@ -26,6 +26,22 @@ _REFUSALS = {
     RefusalReason.NETWORK: (403, "events from this network are not accepted"),
     RefusalReason.SECRET: (401, "the Authorization header is missing or wrong"),
 }
+
+
+class OddReason(StrEnum):
+    """The reason why an event could not be understood.
+
+    NOT_AN_EVENT: the JSON is not an object, or has no payload. UNKNOWN_EVENT: this version does not know the type or
+    the product of the event. UNKNOWN_STATUS: a session summary has an unknown status or none. NO_SESSION: the event is
+    about a call, but names no session. FAILURE: the receiver failed and answered 500.
+    """
+
+    NOT_JSON = "not_json"
+    NOT_AN_EVENT = "not_an_event"
+    UNKNOWN_EVENT = "unknown_event"
+    UNKNOWN_STATUS = "unknown_status"
+    NO_SESSION = "no_session"
+    FAILURE = "failure"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,9 @@ from voiceflow_worker.model.reports.events import (
     SessionSummary,
     UnknownEvent,
 )
-from voiceflow_worker.webhooks.kept_events import KeptEvents, OddEvent, OddReason
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import AnswersEvents, EventAnswer, OtherEvent, SettlesSummaries
-from voiceflow_worker.webhooks.reading import RequestReader, WebhookAnswer, understood
+from voiceflow_worker.webhooks.reading import OddReason, RequestReader, WebhookAnswer, understood
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
@@ -48,8 +47,8 @@ _NO_MENU = orjson.dumps({"callflow": [{"action": "hangup"}]})
 
 MOST_LATE = 1000
 """The largest number of events that are still being stored after their 503. Beyond it, new events get a 503 at once."""
-MOST_KEEPING = 50
-"""The largest number of events that are written to `KeptEvents` at the same time. Further events are only counted."""
+LOGGED = 2048
+"""The number of bytes of an event that could not be understood that are logged."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -65,13 +64,11 @@ class Receiver:
     reader: RequestReader
     metrics: Metrics
     progress: CallProgress | None
-    kept: KeptEvents | None
     on_event: AnswersEvents | None
     store_limit: timedelta
     event_limit: timedelta
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
     _late: int = field(default=0, init=False)
-    _keeping: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -103,8 +100,7 @@ class Receiver:
             self.metrics.events.labels(_KINDS[type(event)]).inc()
             given = await self._take(event, answer)
         if given.odd is not None:
-            # After the answer, so that the sender does not wait for it.
-            await self._keep(given.odd, given.status, content, event, scope)
+            self._report(given.odd, given.status, content, scope)
 
     async def _take(self, event: Event, answer: Callable[[WebhookAnswer], Awaitable[None]]) -> WebhookAnswer:
         """Handle an event. The answer is sent when the event is handled, or when its time limit is over."""
@@ -189,33 +185,20 @@ class Receiver:
             )
         return WebhookAnswer.refused(503, "store", "the event could not be stored; send it again later")
 
-    async def _keep(
-        self, reason: OddReason, answered: int, content: bytes, event: Event | WebhookAnswer, scope: Scope
-    ) -> None:
-        kept = False
-        if self.kept is not None and self._keeping < MOST_KEEPING:
-            odd = OddEvent(
-                reason=reason,
+    def _report(self, reason: OddReason, answered: int, content: bytes, scope: Scope) -> None:
+        """Count an event that could not be understood, and log its beginning: at most one event a second."""
+        self.metrics.odd.labels(reason.value).inc()
+        if (suppressed := self._seldom.admit(reason)) is not None:
+            _log.warning(
+                "an event could not be understood",
+                reason=reason.value,
                 answered=answered,
-                body=content,
-                event_type=event.event_type if isinstance(event, UnknownEvent) else _KINDS.get(type(event)),
                 sender=self.reader.sender(scope),
                 content_type=Headers(scope=scope).get("content-type"),
+                size=len(content),
+                body=content[:LOGGED].decode(errors="backslashreplace"),
+                more=suppressed,
             )
-            self._keeping += 1
-            try:
-                kept = await self.kept.keep(odd)
-            except Exception as error:  # noqa: BLE001 - the sender has its answer, and nothing depends on this
-                if (suppressed := self._seldom.admit("kept")) is not None:
-                    _log.warning(
-                        "an event that could not be understood was not kept",
-                        reason=reason.value,
-                        error=str(error),
-                        more=suppressed,
-                    )
-            finally:
-                self._keeping -= 1
-        self.metrics.odd.labels(reason.value, "yes" if kept else "no").inc()
 
 
 def _written(answer: EventAnswer, event: Event) -> bytes:
