@@ -28,6 +28,7 @@ def test_what_people_read_is_printed_for_every_kind_of_call(
         (0, ("rate", "--reset")), (0, ("hold", "--batch", "b")), (0, ("hold", "--for", "1m")), (1, ("doctor",)),
         (0, ("status",)), (0, ("batches",)), (0, ("resume",)), (1, ("calls", "redial", done.id)),
         (0, ("suppress", "add", "+6587654321", "--for", "30d")), (0, ("suppress", "list")),
+        (0, ("suppress", "remove", "+6587654321")), (0, ("suppress", "import", good)),
         (2, ("check", bad, *SAY)), (2, ("enqueue", bad, *SAY)), (0, ("enqueue", good, *SAY, "--dry-run")),
         (0, ("calls", "cancel", waits.id)), (1, ("calls", "cancel", done.id)), (0, ("config", "show")),
         (2, ("backup", ".")), (2, ("backup", "x.db", "--store", "redis://127.0.0.1:1/0")),
