@@ -28,7 +28,7 @@ def settings_from(**options: object) -> Settings:
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.settings import load_settings
 
-    settings = load_settings(**options)
+    settings = load_settings(options_place=None, **options)
     log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
     return settings
 
