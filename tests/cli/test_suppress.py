@@ -42,19 +42,15 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert on_the_list(voiceflow) == ["+6587654321"]
 
 
-def test_national_numbers_without_their_country_are_reported(voiceflow: Program) -> None:
-    ended = voiceflow("suppress", "add", "8765 4321")
-    assert ended.code == 0
-    assert "+87654321 does not begin with a country code in use" in ended.err
-    assert "national numbers need --country" in ended.err
-    assert voiceflow("suppress", "add", "8765 4321", "--country", "SG").err == ""
-    path = written(voiceflow.folder, "opt-outs.csv", "Name,Phone\nAna,+6587654321\nBen,8765 4322\n")
-    ended = voiceflow("suppress", "import", path, "--json")
-    assert (ended.code, ended.document["added"], ended.document["rejected"]) == (0, 1, 0)
-    assert [(each["row"], each["severity"]) for each in ended.document["findings"]] == [(3, "warning")]
-    assert "national numbers need --country" in ended.err
-    assert "+87654322 does not begin with a country code in use" in voiceflow("suppress", "import", path).out
-    assert voiceflow("suppress", "import", path, "--country", "SG", "--json").document["findings"] == []
+def test_digits_that_do_not_say_their_country_are_not_put_on_the_list(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "opt-outs.csv", "Name,Phone\nAna,+6587654321\nBen,6322 2222\n")
+    for command in (("add", "+6587654321", "6322 2222"), ("import", path)):
+        refused = voiceflow("suppress", *command)
+        told = refused.out + refused.err
+        assert (refused.code, "--country SG" in told, "--country international" in told) == (2, True, True)
+    voiceflow("suppress", "add", "6322 2222", "--country", "SG")
+    voiceflow("suppress", "add", "6587654321", "--country", "international")
+    assert on_the_list(voiceflow) == ["+6563222222", "+6587654321"]
 
 
 def test_what_is_suppressed_is_left_out_of_a_campaign(voiceflow: Program) -> None:

@@ -293,7 +293,7 @@ class TestTheList:
         added = await listed.add("8765 4321", "0065 8765-4322", "+65 8765 4323", country="SG", reason="asked")
         assert sorted(added) == ["+6587654321", "+6587654322", "+6587654323"]
         assert await on_the_list(listed) == sorted(added)
-        found = await listed.find("(65) 87654321", number(9))
+        found = await listed.find("+(65) 87654321", number(9))
         assert [(entry.number, entry.reason) for entry in found.values()] == [(ANA, "asked")]
         assert await listed.remove("8765 4321", number(9), country="SG") == [ANA]
         assert ANA not in await on_the_list(listed)

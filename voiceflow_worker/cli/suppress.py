@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
 
 PAGE = 1000
-_NATIONAL = "; national numbers need --country, such as --country SG"
-
 
 Numbers = Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")]
-CountryOption = Annotated[str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG.")]
+CountryOption = Annotated[
+    str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG, or international.")
+]
 ReasonOption = Annotated[str, Parameter(metavar="TEXT", help="The reason, shown in the list and with the calls.")]
 UntilOption = Annotated[
     MomentOption, Parameter(help="Suppress until this time, such as 2026-11-20T09:00:00+08:00. [for good]")
@@ -70,7 +70,7 @@ async def add(
         output.answer(_in_words(entry))
     for number in numbers:
         for message in parse_number(number, country=country).messages:
-            output.note(f"warning: {message}{'' if country else _NATIONAL}")
+            output.note(f"warning: {message}")
 
 
 async def remove(
@@ -198,7 +198,7 @@ async def import_file(
     if not output.as_json:
         tell_findings(output, told)
     if found.warnings:
-        output.note(f"warning: some numbers may have been misread{'' if country else _NATIONAL}")
+        output.note("warning: some numbers may have been misread")
     bad = len(found.findings)
     if refused:
         them = "it" if bad == 1 else "them"

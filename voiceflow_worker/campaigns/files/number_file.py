@@ -24,7 +24,7 @@ _SEVERAL_CELLS = ",;\t|"
 class NumberFile:
     """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines.
 
-    `warnings` are about numbers that may have been misread, such as national numbers without a country.
+    `warnings` are about numbers that no numbering plan knows, and numbers with two readings.
     """
 
     rows: int
@@ -41,7 +41,7 @@ class NumberFile:
 
 
 def read_number_file(path: Path, *, column: str | None = None, country: str | None = None) -> NumberFile:
-    """Read the numbers of a file, in any usual spelling. `country` (ISO 3166) is the country of national numbers.
+    """Read the numbers of a file, in any usual spelling. Without + or 00 they need a `country`, as of `parse_number`.
 
     A CSV has a header, and a `column` of numbers; the default is a column named destination, phone, number, msisdn or
     the like. A file whose first line is a number has one number on each line and no header. Raises CampaignFileError
@@ -57,7 +57,7 @@ def read_number_file(path: Path, *, column: str | None = None, country: str | No
         try:
             if problem is not None:
                 raise PhoneNumberError(problem)
-            number = parse_number(text, country=country)
+            number = parse_number(text, country=country, guesses=False)
             numbers.setdefault(number.e164, row)
             warnings += [
                 Finding(file=str(path), row=row, severity=Severity.WARNING, message=message)

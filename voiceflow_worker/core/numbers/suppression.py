@@ -65,9 +65,9 @@ class Suppression:
 class SuppressionList:
     """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 
-    Numbers may be written as people write them (`country`, ISO 3166, is for national numbers), and are stored in E.164
-    form. Methods raise StoreUnavailableError. For an argument that is not a number they raise PhoneNumberError, and
-    change nothing.
+    Numbers may be written as people write them, and are stored in E.164 form. Without + or 00 they need a `country`:
+    that of national numbers (ISO 3166), or `international` if they begin with their country code. Methods raise
+    StoreUnavailableError. For an argument that is not a number they raise PhoneNumberError, and change nothing.
     """
 
     def __init__(self, store: Store) -> None:
@@ -186,7 +186,7 @@ def _opt_outs(moves: Sequence[Move], *, now: datetime) -> dict[str, Suppression]
 
 
 def _parsed(numbers: Iterable[str], country: str | None) -> list[str]:
-    return list(dict.fromkeys(parse_number(number, country=country).e164 for number in numbers))
+    return list(dict.fromkeys(parse_number(number, country=country, guesses=False).e164 for number in numbers))
 
 
 def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -167,18 +167,23 @@ class ImportNumbersAction(PageAction):
 
 
 def _doubts(doubted: Sequence[str]) -> str:
-    """Two sentences about numbers that may have been misread, for the end of a result; empty without such numbers."""
+    """A sentence about numbers that may have been misread, for the end of a result; empty without such numbers."""
     if not doubted:
         return ""
     several = count_of(len(doubted), "number")
-    return f". {several} may have been misread, such as {doubted[0]}. National numbers need their country"
+    return f". {several} may have been misread, such as {doubted[0]}"
 
 
 def _common_fields(form: PageForm) -> tuple[FormField, ...]:
     return (
         reason_field("Reason", form),
         FormField(name="for", label="For how long", value=form.one("for"), help="Such as 30d. Empty: for good."),
-        FormField(name="country", label="Country of national numbers", value=form.one("country"), help="Such as SG."),
+        FormField(
+            name="country",
+            label="Country of national numbers",
+            value=form.one("country"),
+            help="Such as SG, or international for digits that begin with their country code.",
+        ),
     )
 
 
