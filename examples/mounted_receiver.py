@@ -30,7 +30,7 @@ from voiceflow_worker import (
     present,
     receiver_app,
 )
-from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.asgi import serving
 from voiceflow_worker.webhooks import PATH
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"

@@ -29,8 +29,8 @@ from voiceflow_worker import (
     open_store,
     receiver_app,
 )
-from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.sandbox.calls.inbound import InboundOrder
+from voiceflow_worker.asgi import serving
+from voiceflow_worker.sandbox import InboundOrder
 from voiceflow_worker.webhooks import PATH
 
 # -- pairs of people --------------------------------------------------------------------------------------------------

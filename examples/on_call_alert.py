@@ -34,8 +34,8 @@ from voiceflow_worker import (
     open_store,
     receiver_app,
 )
-from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.asgi import serving
+from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 
 # -- the menu and the rota --------------------------------------------------------------------------------------------

@@ -31,9 +31,8 @@ from voiceflow_worker import (
     open_store,
     receiver_app,
 )
-from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.asgi import serving
+from voiceflow_worker.sandbox import InboundEntry, InboundOrder, Script
 from voiceflow_worker.webhooks import PATH
 
 # -- the menus --------------------------------------------------------------------------------------------------------

@@ -1,10 +1,15 @@
 """The sandbox: a simulator of 8x8 that calls nobody.
 
-It checks requests as 8x8 does, records calls in a ledger, and simulates the faults that tests order.
+It checks requests as 8x8 does, records calls in a ledger, and simulates the ends, key presses, events and faults that
+tests order.
 """
 
 from __future__ import annotations
 
+from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
+from voiceflow_worker.sandbox.orders.caller import KeyPress
+from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder
+from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.sandbox.service import Sandbox
 
-__all__ = ["Sandbox"]
+__all__ = ["EventKind", "EventOrder", "InboundEntry", "InboundOrder", "KeyPress", "Sandbox", "Script"]
