@@ -49,6 +49,13 @@ def test_what_people_wrote_is_printed_as_they_wrote_it(voiceflow: Program) -> No
     assert said in voiceflow("status", *store).out
 
 
+def test_a_missing_column_is_told_once_with_its_option(voiceflow: Program) -> None:
+    (voiceflow.folder / "march.csv").write_text("destination\n+6563222222\n", encoding="utf-8")
+    told = voiceflow("enqueue", "march.csv", "--say", "Hello", "--store", empty(voiceflow.folder)).err
+    assert told.count("give a source for all rows") == 1
+    assert "--source" in told
+
+
 def test_messages_of_the_lower_rooms_name_no_command_option_or_variable() -> None:
     """Library users and Airflow meet them too."""
     found = [

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 
-MOST_WARNINGS = 20
-"""The largest number of warnings in the table; --json has all of them."""
-
 
 async def enqueue(
     file: Annotated[FileArgument, Parameter(help=f"{FILE_KINDS}.")],
@@ -103,8 +100,7 @@ async def enqueue(
     report = replace(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
     if not output.as_json:
-        warnings = [found for found in report.findings if not found.is_error]
-        tell_findings(output, [*[each for each in report.findings if each.is_error], *warnings[:MOST_WARNINGS]])
+        tell_findings(output, report.findings)
         if report.preview is not None:
             tell_preview(output, report.preview)
     _tell(output, report, file, rejects=rejects)

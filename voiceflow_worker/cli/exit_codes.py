@@ -65,7 +65,8 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             known = [each for each in found if each is not None]
             return max(known, key=lambda each: each[0]) if len(known) == len(found) else None
         case CampaignFileError():
-            remaining = [f"  {found}" for found in typed(error.findings) if found.message not in str(error)]
+            untold = typed(found for found in error.findings if found.message not in str(error))
+            remaining = [f"  {found}" for found in untold]
             return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
         case UnknownBackendError() | InvalidInputError():
             return ExitCode.BAD_INPUT, str(error)

@@ -11,6 +11,8 @@ from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.text.counting import count_of
 
 _FIRST_ROWS = 3
+MOST_WARNINGS = 20
+"""The largest number of different warnings in a table."""
 
 
 def typed(findings: Iterable[Finding]) -> list[Finding]:
@@ -19,22 +21,27 @@ def typed(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | None = None) -> None:
-    """Print a table of findings; nothing when there are none. Findings that differ only in their row share a line."""
+    """Print a table of findings: all errors, then the first warnings. Those that differ only in their row share a line.
+
+    Nothing is printed if there are none.
+    """
     alike: dict[Finding, list[int]] = {}
     for each in findings:
         rows_of = alike.setdefault(replace(each, row=None), [])
         if each.row is not None:
             rows_of.append(each.row)
+    errors = [each for each in alike if each.is_error]
+    warnings = [each for each in alike if not each.is_error]
     all_errors = {each.severity for each in findings} == {Severity.ERROR}
     rows = [
         {
-            "row": _in_short(numbers),
+            "row": _in_short(alike[each]),
             "column": each.column or each.path,
             "level": None if all_errors else each.severity.value,
             "what is wrong": each.message,
             "code": each.code,
         }
-        for each, numbers in alike.items()
+        for each in (*errors, *warnings[:MOST_WARNINGS])
     ]
     output.records(rows, title=title)
 

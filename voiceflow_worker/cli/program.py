@@ -146,8 +146,9 @@ def _options(app: App) -> set[str]:
     """The options of all commands of a group."""
     names = [name for name in app if not name.startswith("-")]
     of_groups = {option for name in names for option in _options(app[name])}
-    own = set() if app.default_command is None else app.assemble_argument_collection()
-    return of_groups | {name for argument in own for name in argument.names}
+    if app.default_command is None:
+        return of_groups
+    return of_groups | {name for argument in app.assemble_argument_collection() for name in argument.names}
 
 
 def _misspelled(error: CycloptsError) -> str | None:

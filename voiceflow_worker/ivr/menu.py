@@ -135,7 +135,7 @@ class Menu(Manner):
                 checked_duration(timeout, given, positive=True)
         for setting, value, fewest in (("retries", self.retries, 0), ("tries", self.tries, 1)):
             if value is not None and not fewest <= value <= 20:
-                raise InvalidInputError(f"menu {self.name}: {setting} should be {fewest} to 20, not {value}")
+                raise InvalidInputError(f"menu {self.name}: {setting} should be a number from {fewest} to 20")
         self.inbound = _numbers(self.name, self.inbound)
 
     @property
