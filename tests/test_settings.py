@@ -32,7 +32,7 @@ def _an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(**options: object) -> str:
     with pytest.raises(SettingsError) as caught:
-        load_settings(**options)
+        load_settings(options_place=None, **options)
     return str(caught.value)
 
 

@@ -385,7 +385,7 @@ def at_8x8(
 ) -> Diagnosis:
     """What a check finds when 8x8 itself is asked, and not a sandbox of this machine."""
     looked = CheckContext(
-        settings=load_settings(**settings),
+        settings=load_settings(options_place=None, **settings),
         opening=ok("it opens"),
         opened=None,
         asked=Account(Asked(hooks)),  # type: ignore[arg-type]

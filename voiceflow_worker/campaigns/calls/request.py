@@ -94,7 +94,9 @@ class RequestMaker:
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts = texts_of(options)
-        self._stored = self.menu_texts.names & {DESTINATION, *RESERVED} if self.menu_texts is not None else frozenset()
+        self._stored: frozenset[str] = frozenset()
+        if self.menu_texts is not None:
+            self._stored = self.menu_texts.names & {DESTINATION, *RESERVED}
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""

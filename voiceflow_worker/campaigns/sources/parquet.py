@@ -100,10 +100,13 @@ class ParquetRows(RowSource):
 def _size(column: Any) -> int:
     """The size of a column as values of Python, in bytes: each text counts as often as it stands in a row."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute
 
     if pa.types.is_dictionary(column.type):
-        return int(pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0)
+        lengths = compute.take(compute.binary_length(column.dictionary), column.indices)
+        return int(compute.sum(lengths).as_py() or 0)
     if pa.types.is_struct(column.type):
         return sum(map(_size, column.flatten()))
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):

@@ -86,12 +86,14 @@ class PersonCaps:
 
         The process that stored this was killed before it freed the place.
         """
+        if self._jobs is None:
+            return False
         owners = {key: owner for key, value in places.items() if (owner := job_of(_owner(value))) is not None}
         ids = list({job_id for job_id, _ in owners.values()})
-        jobs = {} if self._jobs is None else (await read_each(self._jobs, ids)).jobs
+        jobs = (await read_each(self._jobs, ids)).jobs
         posts = {key: jobs[job_id].post(number) for key, (job_id, number) in owners.items() if job_id in jobs}
         gone = {key: places[key] for key, post in posts.items() if post is not None and not post.may_have_rung}
-        if not gone or self._jobs is None:
+        if not gone:
             return False
         await self._delete(gone)
         # Evidence that was stored since the read may show that one of them rang after all.

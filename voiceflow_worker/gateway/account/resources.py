@@ -20,7 +20,6 @@ from voiceflow_worker.model.reports.payload import Payload, entry_of, needed_fie
 
 T = TypeVar("T")
 _DEAREST = Decimal(10) ** 12
-MOST_PORT = 65535
 Fields = Mapping[str, object]
 
 
@@ -69,11 +68,6 @@ def _is_enabled(payload: Payload, name: str) -> bool:
     # Some guides of 8x8 write `active`. A webhook with neither field is listed, so it is in use.
     enabled = payload.raw(name)
     return (payload.raw("active") if enabled is None else enabled) is not False
-
-
-def _port(payload: Payload, name: str) -> int | None:
-    port = payload.whole(name)
-    return port if port is not None and 0 < port <= MOST_PORT else None
 
 
 def _price(payload: Payload, name: str) -> Decimal | None:

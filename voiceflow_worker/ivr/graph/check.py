@@ -224,13 +224,13 @@ class _Walk:
         """
         for path in (path for paths in self._paths.values() for path in paths):
             menu, manner = path[-1], manner_of(path)
-            named = [(name, getattr(manner, name)) for name in _SPOKEN_SETTINGS]
+            named: list[tuple[str, Text | None]] = [(name, getattr(manner, name)) for name in _SPOKEN_SETTINGS]
             named += [("prompt", menu.prompt), ("play", menu.play)]
             for edge in self._edges[id(menu)]:
                 # A text from a handler is spoken unchanged.
                 named += [(edge.keys, _text_of(step)) for step in edge.steps if not edge.is_handled]
             for name, text in named:
-                if isinstance(text, Mapping):
+                if text is not None and not isinstance(text, str) and not callable(text):
                     with suppress(InvalidInputError):  # found by the check of the menu
                         yield f"{menu.name} {name}", in_language(text, manner.language), manner
                 elif isinstance(text, str):

@@ -36,10 +36,9 @@ def is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, (list, tuple))  # `list | tuple` is made anew each time
 
 
-def is_whole(value: float) -> bool:
+def is_whole(value: int | float) -> bool:  # noqa: PYI041 - an integer may be too large for a float
     """Whether a number has the value of an integer: 2 and 2.0 are the same JSON number."""
-    # An integer may be too large for a float.
-    return isinstance(value, int) or (math.isfinite(value) and value == math.floor(value))
+    return isinstance(value, int) or value.is_integer()
 
 
 def describe(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -132,5 +131,5 @@ async def _facts_of(connection: Connection) -> ServerFacts:
 
 def _pairs(answer: Any) -> dict[str, str]:
     """The settings in an answer to CONFIG GET: a map in RESP3, a flat list in RESP2."""
-    pairs = answer.items() if isinstance(answer, Mapping) else zip(answer[::2], answer[1::2], strict=True)
+    pairs: Any = answer.items() if hasattr(answer, "items") else zip(answer[::2], answer[1::2], strict=True)
     return {str(name): str(value) for name, value in pairs}
