@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -70,25 +69,6 @@ class TestBuilding:
             {"source": SOURCE, "destination": "+6587654322"},
         ]
 
-    def test_each_step_is_a_new_flow(self) -> None:
-        first = simple()
-        second = first.hangup()
-        assert len(first.actions) == 2
-        assert len(second.actions) == 3
-        assert first != second
-
-    def test_nothing_is_judged_before_it_is_asked_for(self) -> None:
-        flow = (
-            CallFlow.call("nobody", source="").say("", voice_profile="").capture("Hi", voice_profile="a", min_digits=1)
-        )
-        assert [found.path for found in flow.problems()] == [
-            "$.callflow[0].params.source",
-            "$.callflow[0].params.destination",
-            "$.callflow[1].params.text",
-            "$.callflow[1].params.voiceProfile",
-            "$.callflow[2].params.maxDigits",
-        ]
-
     def test_times_and_ids_are_set_by_replace(self) -> None:
         singapore = timezone(timedelta(hours=8))
         flow = simple().replace(
@@ -108,13 +88,6 @@ class TestBuilding:
 
 
 class TestAnswers:
-    def test_an_answer_names_where_the_caller_will_be(self) -> None:
-        flow = CallFlow.reply("menu").capture("Press 1.", voice_profile="a", max_digits=1)
-        assert flow.is_reply
-        assert flow.client_action_id == "menu"
-        assert flow.problems() == ()
-        assert flow.to_body()["clientActionId"] == "menu"
-
     def test_an_answer_can_begin_with_a_bridge(self) -> None:
         flow = CallFlow.bridge(source=SOURCE, destination=DESTINATION, recording=True, client_action_id="agent")
         assert flow.problems() == ()
@@ -180,9 +153,8 @@ class TestParsing:
         flow = CallFlow.parse(simple().replace(valid_until=NOW).to_body())
         assert flow.validated() is flow
         assert [found.code for found in flow.problems(now=NOW)] == [-1015]
-        with pytest.raises(CallFlowError, match="has expired") as caught:
+        with pytest.raises(CallFlowError, match="has expired"):
             flow.validated(now=NOW)
-        assert caught.value.findings[0].is_error
         assert flow.validated(now=NOW - timedelta(seconds=1)) is flow
 
     def test_what_is_not_json_cannot_be_printed(self) -> None:
@@ -199,19 +171,6 @@ class TestLooking:
 
     def test_the_first_call_is_the_one_that_counts(self) -> None:
         assert simple().then_call("+6587654322", source=SOURCE).destination == DESTINATION
-
-    def test_what_is_not_there_is_none(self) -> None:
-        flow = CallFlow.reply().hangup()
-        assert (flow.source, flow.destination, flow.valid_until) == (None, None, None)
-        assert (flow.client_request_id, flow.client_batch_id, flow.client_action_id) == (None, None, None)
-        assert CallFlow.call("nobody", source="").destination is None
-
-    def test_an_empty_id_is_none(self) -> None:
-        assert CallFlow.parse(simple().to_body() | {"clientRequestId": ""}).client_request_id is None
-
-    def test_it_tells_people_what_it_is(self) -> None:
-        assert repr(simple()) == "<CallFlow call to +6587654321: makeCall, say>"
-        assert repr(CallFlow.reply()) == "<CallFlow reply: nothing yet>"
 
 
 class TestMeaning:
@@ -259,14 +218,6 @@ class TestMeaning:
     def test_true_is_not_one(self) -> None:
         body = simple().to_body()
         assert CallFlow.parse(body | {"x": True}) != CallFlow.parse(body | {"x": 1})
-
-    def test_it_is_not_equal_to_its_body(self) -> None:
-        assert simple() != simple().to_body()
-
-
-def test_a_flow_cannot_be_changed() -> None:
-    with pytest.raises(FrozenInstanceError):
-        simple()._reply = True  # type: ignore[misc]
 
 
 def test_a_flow_survives_copying_and_pickling() -> None:

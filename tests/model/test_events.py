@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -157,15 +158,16 @@ class TestSessionSummary:
     def test_an_error_code_may_be_text(self, given: object, code: int | None) -> None:
         assert summary(errorDetails={"errorCode": given}).error_code == code
 
-    def test_both_legs_are_told_the_first_one_first(self) -> None:
-        event = summary(details={"CALLB": {"callId": "b"}, "callA": {"callId": "a"}})
-        assert [leg.call_id for leg in event.legs] == ["a", "b"]
-        assert summary(details={"callA": None, "callB": None}).legs == ()
-
-    def test_both_spellings_of_a_leg_in_one_summary_use_the_one_that_speaks(self) -> None:
-        event = summary(details={"callA": None, "CallA": {"callId": "a"}})
-        assert event.call_a is not None
-        assert event.call_a.call_id == "a"
+    @pytest.mark.parametrize(
+        ("details", "told"),
+        [
+            ({"CALLB": {"callId": "b"}, "callA": {"callId": "a"}}, ["a", "b"]),
+            ({"callA": None, "CallA": {"callId": "a"}}, ["a"]),
+            ({"callA": None, "callB": None}, []),
+        ],
+    )
+    def test_both_legs_are_told_the_first_one_first(self, details: Json, told: list[str]) -> None:
+        assert [leg.call_id for leg in summary(details=details).legs] == told
 
     @pytest.mark.parametrize(
         ("spelling", "status"),
@@ -209,16 +211,12 @@ class TestSessionSummary:
             "endTime": -5,
         }
 
-    def test_a_summary_may_come_without_its_envelope(self) -> None:
-        event = parse_event({"sessionStatus": "COMPLETED", "sessionId": "abc123", "more": 1})
+    @pytest.mark.parametrize("wrapped", [lambda body: body, lambda body: {"payload": body}], ids=["envelope", "type"])
+    def test_a_summary_may_come_without_its_envelope_or_its_type(self, wrapped: Callable[[Json], Json]) -> None:
+        event = parse_event(wrapped({"sessionStatus": "COMPLETED", "sessionId": "abc123", "more": 1}))
         assert event == SessionSummary(
             session_id="abc123", status=SessionStatus.COMPLETED, status_text="COMPLETED", extra={"more": 1}
         )
-
-    def test_a_summary_may_come_without_its_type(self) -> None:
-        event = parse_event({"payload": {"sessionStatus": "BUSY", "sessionId": "a"}})
-        assert isinstance(event, SessionSummary)
-        assert event.status is SessionStatus.BUSY
 
     @pytest.mark.parametrize("missing", sorted(SUMMARY["payload"].keys() - {"sessionStatus"}))
     def test_any_field_may_be_missing(self, missing: str) -> None:
@@ -302,9 +300,6 @@ class TestCallAction:
         event = action(eventData=None, dtmf="3", callStatus="DTMF_RECEIVED")
         assert (event.dtmf, event.call_status) == ("3", ActionStatus.DTMF_RECEIVED)
 
-    def test_the_first_request_of_a_call_has_no_action_id(self) -> None:
-        assert action(clientActionId=None).client_action_id is None
-
     def test_an_unknown_status_is_none_and_its_spelling_kept(self) -> None:
         event = action(callStatus="SPEECH_RECEIVED")
         assert (event.call_status, event.status_text) == (None, "SPEECH_RECEIVED")
@@ -317,10 +312,7 @@ def test_a_text_of_any_length_is_not_a_burden_and_an_identifier_is_never_cut_int
     assert event.error_message == "m" * 4000
     assert event.last_action == "a" * 4000
     assert summary(sessionId="s" * 200).session_id == "s" * 200
-
-
-def test_what_a_menu_said_of_itself_comes_back_whole() -> None:
-    assert action(clientActionId="x" * 50_000).client_action_id == "x" * 50_000
+    assert action(clientActionId="x" * 50_000).client_action_id == "x" * 50_000, "what a menu said of itself"
 
 
 def test_a_call_status_is_not_an_action_request() -> None:

@@ -14,17 +14,14 @@ from voiceflow_worker.model.jobs.call_log import (
     ExportRow,
     Likeness,
     LoggedSession,
-    Match,
     SessionBook,
-    Window,
     likeness,
-    matched,
     may_own,
     window_of,
 )
 from voiceflow_worker.model.jobs.evidence import answered, found_placed, summarised
 from voiceflow_worker.model.jobs.job import Post, RedialPolicy
-from voiceflow_worker.model.jobs.lifecycle import look_again, resolve
+from voiceflow_worker.model.jobs.lifecycle import resolve
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -145,6 +142,11 @@ class TestNumbers:
     def test_no_number_that_lost_its_beginning_excludes_it(self, number: str, lost: int) -> None:
         assert likeness(number[1 + lost :], number) is not Likeness.OTHER
 
+    @pytest.mark.parametrize("number", ["+442079460958", "+4402079460958"])
+    @pytest.mark.parametrize("written", ["4402079460958", "+442079460958", "+44 (0)20 7946 0958"])
+    def test_the_zero_that_is_dialled_within_a_country_makes_no_other_number(self, written: str, number: str) -> None:
+        assert likeness(written, number) is Likeness.SAME
+
 
 class TestSessions:
     def test_a_row_of_the_same_numbers_in_the_window_fits(self) -> None:
@@ -213,19 +215,6 @@ class TestSessions:
 
 
 class TestHowItEnded:
-    def test_a_known_status_is_an_outcome(self) -> None:
-        outcome = LoggedSession("s-1", (a_row(),)).outcome
-        assert outcome is not None
-        assert [leg.destination for leg in outcome.legs] == [ANA]
-        assert replace(outcome, legs=(), is_partial=False) == Outcome(
-            status=SessionStatus.COMPLETED,
-            status_text="COMPLETED",
-            session_id="s-1",
-            started_at=NOW + 5 * SECOND,
-            ended_at=NOW + 35 * SECOND,
-            seconds=30,
-        )
-
     def test_an_outcome_spans_all_legs(self) -> None:
         outcome = LoggedSession("s-1", (a_row(at=NOW + MINUTE, destination=BEN), a_row())).outcome
         assert outcome is not None
@@ -253,61 +242,29 @@ class TestHowItEnded:
         assert LoggedSession("s-1", legs).outcome is None
 
 
-CERTAIN = (LoggedSession("s-1", (a_row(),)), Likeness.SAME)
-UNCLEAR = (LoggedSession("s-2", (a_row("s-2", destination="65876*****"),)), Likeness.MAYBE)
-
-
-class TestMatching:
-    def test_the_only_session_that_fits_is_the_posts_own(self) -> None:
-        assert matched([CERTAIN], taken=(), rivals=()) == Match(session=CERTAIN[0])
-
-    def test_a_session_of_another_post_is_not_a_candidate(self) -> None:
-        assert matched([CERTAIN], taken={"s-1"}, rivals=()).session is None
-        assert matched([CERTAIN, UNCLEAR], taken={"s-2"}, rivals=()) == Match(session=CERTAIN[0])
-
-    @pytest.mark.parametrize("looks", [[UNCLEAR], [CERTAIN, UNCLEAR]])
-    def test_beside_one_that_may_fit_nothing_is_bound_and_nothing_missing(
-        self, looks: list[tuple[LoggedSession, Likeness]]
-    ) -> None:
-        match = matched(looks, taken=(), rivals=())
-        assert match.session is None
-        assert "1 session in the log of 8x8 might be this call" in match.reason
-
-    def test_of_two_that_fit_none_is_bound(self) -> None:
-        match = matched([CERTAIN, (LoggedSession("s-3", (a_row("s-3"),)), Likeness.SAME)], taken=(), rivals=())
-        assert match.session is None
-        assert "2 sessions" in match.reason
-
-    def test_what_another_post_may_own_is_not_bound(self) -> None:
-        match = matched([CERTAIN], taken=(), rivals=["other.7.1"])
-        assert match.session is None
-        assert "other.7.1" in match.reason
-
-    def test_a_missing_row_is_reported_as_such(self) -> None:
-        match = matched([], taken=(), rivals=())
-        assert match.session is None
-        assert match.reason.startswith("no row found")
-
-
 class TestOwners:
-    @pytest.mark.parametrize("verdict", [None, VerdictKind.UNKNOWN, VerdictKind.CREATED, VerdictKind.PLACED])
-    def test_a_post_of_that_time_without_a_session_may_own_a_row(self, verdict: VerdictKind | None) -> None:
-        assert may_own(a_post(verdict=verdict), WINDOW, skew=SKEW)
-
-    def test_so_may_one_that_a_person_said_was_not_placed(self) -> None:
-        assert may_own(a_post(verdict=VerdictKind.NOT_PLACED), WINDOW, skew=SKEW)
-
-    @pytest.mark.parametrize("verdict", [VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY])
-    def test_one_that_was_answered_with_no_may_not(self, verdict: VerdictKind) -> None:
-        assert not may_own(a_post(verdict=verdict), WINDOW, skew=SKEW)
-
-    def test_one_that_has_a_session_may_not(self) -> None:
-        assert not may_own(replace(a_post(), session_id="s-9"), WINDOW, skew=SKEW)
-
-    @pytest.mark.parametrize(("later", "may"), [(timedelta(0), True), (2 * MINUTE + 2 * SKEW, True), (HOUR, False)])
-    def test_one_whose_window_does_not_touch_this_one_may_not(self, later: timedelta, may: bool) -> None:
-        assert may_own(a_post(began_at=NOW + later), WINDOW, skew=SKEW) is may
-        assert may_own(a_post(began_at=NOW - later), WINDOW, skew=SKEW) is may
+    @pytest.mark.parametrize(
+        ("post", "may"),
+        [
+            (a_post(verdict=None), True),
+            (a_post(verdict=VerdictKind.UNKNOWN), True),
+            (a_post(verdict=VerdictKind.CREATED), True),
+            (a_post(verdict=VerdictKind.PLACED), True),
+            (a_post(verdict=VerdictKind.NOT_PLACED), True),  # a person may be wrong
+            (a_post(verdict=VerdictKind.REFUSED), False),
+            (a_post(verdict=VerdictKind.NOT_SENT), False),
+            (a_post(verdict=VerdictKind.TURNED_AWAY), False),
+            (replace(a_post(), session_id="s-9"), False),
+            (a_post(began_at=NOW + 2 * MINUTE + 2 * SKEW), True),
+            (a_post(began_at=NOW - 2 * MINUTE - 2 * SKEW), True),
+            (a_post(began_at=NOW + HOUR), False),
+            (a_post(began_at=NOW - HOUR), False),
+        ],
+    )
+    def test_a_post_of_that_time_may_own_a_row_unless_its_answer_or_its_session_says_otherwise(
+        self, post: Post, may: bool
+    ) -> None:
+        assert may_own(post, WINDOW, skew=SKEW) is may
 
 
 COMPLETED = LoggedSession("s-1", (a_row(),)).outcome
@@ -319,38 +276,10 @@ def found(job: Job, outcome: Outcome | None = COMPLETED, *, session_id: str = "s
 
 
 class TestFoundPlaced:
-    def test_with_an_outcome_it_settles_as_a_summary_does(self) -> None:
-        job = found(a_job())
-        assert (job.state, job.session_id, job.outcome) == (JobState.COMPLETED, "s-1", COMPLETED)
-        assert (job.posts[0].verdict, job.attempt) == (VerdictKind.PLACED, 1)
-
-    def test_without_an_outcome_the_summary_is_waited_for(self) -> None:
-        job = found(a_job(), None)
-        assert (job.state, job.session_id, job.outcome) == (JobState.SUBMITTED, "s-1", None)
-        assert job.due_at == NOW + POLICY.summary_deadline
-        assert job.posts[0].verdict is VerdictKind.PLACED
-
     def test_where_nobody_listens_for_summaries_that_is_the_end(self) -> None:
         policy = CallPolicy(outcomes=OutcomeSource.NONE)
         job = found_placed(a_job(), 1, session_id="s-1", outcome=None, at=NOW, policy=policy)
         assert job.state is JobState.ACCEPTED
-
-    @pytest.mark.parametrize("outcome", [COMPLETED, BUSY, None], ids=["completed", "busy", "unknown"])
-    @pytest.mark.parametrize("state", list(JobState))
-    def test_the_same_again_changes_nothing(self, state: JobState, outcome: Outcome | None) -> None:
-        redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=MINUTE)
-        once = found(a_job(state=state, redial=redial), outcome)
-        assert found(once, outcome, at=NOW + MINUTE) is once
-
-    def test_a_redial_is_granted_once(self) -> None:
-        redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=MINUTE)
-        job = found(a_job(redial=redial), BUSY)
-        assert (job.state, job.redials) == (JobState.QUEUED, 1)
-        assert summarised(job, 1, BUSY, at=NOW + MINUTE, policy=POLICY) is job
-
-    def test_a_summary_that_comes_later_changes_nothing(self) -> None:
-        job = found(a_job())
-        assert summarised(job, 1, BUSY, at=NOW + MINUTE, policy=POLICY) is job
 
     def test_after_a_summary_it_only_adds_the_session(self) -> None:
         unnamed = replace(BUSY, session_id=None)
@@ -358,43 +287,22 @@ class TestFoundPlaced:
         job = found(ended)
         assert (job.state, job.outcome, job.session_id) == (JobState.UNREACHED, unnamed, "s-1")
 
-    @pytest.mark.parametrize("kind", [VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY])
-    def test_an_answer_that_said_no_outweighs_it(self, kind: VerdictKind) -> None:
-        job = answered(a_job(), 1, Verdict(kind=kind, message="no", code=-1014), at=NOW, policy=POLICY)
+    @pytest.mark.parametrize(
+        "said",
+        [
+            Verdict(kind=VerdictKind.REFUSED, message="no", code=-1014),
+            Verdict(kind=VerdictKind.NOT_SENT, message="no"),
+            Verdict(kind=VerdictKind.TURNED_AWAY, message="no"),
+            Verdict(kind=VerdictKind.CREATED, message="created", code=1, session_id="s-true"),
+        ],
+        ids=lambda said: said.kind.value,
+    )
+    def test_an_answer_that_said_no_or_named_another_session_outweighs_it(self, said: Verdict) -> None:
+        job = answered(a_job(), 1, said, at=NOW, policy=POLICY)
         assert found(job) is job
-
-    def test_the_session_of_an_answer_outweighs_it(self) -> None:
-        created = Verdict(kind=VerdictKind.CREATED, message="created", code=1, session_id="s-true")
-        job = answered(a_job(), 1, created, at=NOW, policy=POLICY)
-        assert found(job) is job
-
-    def test_it_gives_a_call_that_was_accepted_its_outcome(self) -> None:
-        created = Verdict(kind=VerdictKind.CREATED, message="created", code=1, session_id="s-1")
-        job = found(answered(a_job(), 1, created, at=NOW, policy=POLICY))
-        assert (job.state, job.posts[0].verdict) == (JobState.COMPLETED, VerdictKind.CREATED)
 
     def test_found_after_a_person_said_that_it_was_not_placed_it_is_not_sent_again(self) -> None:
         said = resolve(a_job(), placed=False, at=NOW, witnessed=NOW + HOUR, note="not in the portal", policy=POLICY)
         assert said.state is JobState.QUEUED
         assert found(said, None).state is JobState.SUBMITTED
         assert found(said).state is JobState.COMPLETED
-
-
-def test_a_look_that_found_nothing_says_so() -> None:
-    job = look_again(a_job(), at=NOW + 5 * MINUTE, policy=POLICY, reason="no row found")
-    assert (job.state, job.reason, job.due_at) == (JobState.IN_DOUBT, "no row found", NOW + 10 * MINUTE)
-    assert look_again(job, at=NOW + 10 * MINUTE, policy=POLICY).reason == "no row found"
-
-
-def test_windows_overlap_when_they_share_a_moment() -> None:
-    window = Window(NOW, NOW + MINUTE)
-    assert window.overlaps(Window(NOW + MINUTE, NOW + HOUR))
-    assert not window.overlaps(Window(NOW + MINUTE + SECOND, NOW + HOUR))
-
-
-@pytest.mark.parametrize("number", ["+442079460958", "+4402079460958"])
-@pytest.mark.parametrize("written", ["4402079460958", "+442079460958", "+44 (0)20 7946 0958"])
-def test_a_number_with_the_zero_that_is_dialled_within_its_country_is_the_same_number(
-    written: str, number: str
-) -> None:
-    assert likeness(written, number) is Likeness.SAME

@@ -74,24 +74,9 @@ def test_a_gate_of_a_batch_is_spent_once_it_keeps_nothing_back(
     assert not replace(of_a_batch, scope=GateScope.QUEUE).is_spent(at=NOW), "the gate of a queue stays"
 
 
-def test_an_open_order_opens_a_hold_of_any_kind() -> None:
-    assert merged(held(), OPEN, at=NOW) is OPEN
-    assert merged(held(NOW + MINUTE), OPEN, at=NOW) is OPEN
-
-
-@pytest.mark.parametrize("order", [OPEN, held(), held(NOW + MINUTE)])
-def test_a_cancelled_batch_stays_cancelled(order: Gate) -> None:
-    assert merged(CANCELLED, order, at=NOW) is CANCELLED
-
-
 @pytest.mark.parametrize("standing", [None, OPEN, held(), held(NOW + MINUTE), CANCELLED])
 def test_a_batch_can_always_be_cancelled(standing: Gate | None) -> None:
     assert merged(standing, CANCELLED, at=NOW) is CANCELLED
-
-
-def test_a_429_of_two_seconds_does_not_open_what_a_person_closed() -> None:
-    person = held(reason="a person")
-    assert merged(person, held(NOW + timedelta(seconds=2), "429"), at=NOW) is person
 
 
 def test_the_reasons_of_holds_without_an_end_are_all_kept() -> None:
@@ -109,22 +94,6 @@ def test_of_many_reasons_the_first_and_the_newest_are_kept() -> None:
     for number in range(1, 20):
         gate = merged(gate, held(reason=str(number)), at=NOW)
     assert gate.reason.split(THEN) == ["0", "13", "14", "15", "16", "17", "18", "19"]
-
-
-def test_a_shorter_429_does_not_shorten_a_longer_one() -> None:
-    longer = held(NOW + 2 * MINUTE)
-    assert merged(longer, held(NOW + MINUTE), at=NOW) is longer
-
-
-def test_a_longer_hold_replaces_a_shorter_one() -> None:
-    longer, for_good = held(NOW + 2 * MINUTE), held()
-    assert merged(held(NOW + MINUTE), longer, at=NOW) is longer
-    assert merged(held(NOW + MINUTE), for_good, at=NOW) is for_good
-
-
-@pytest.mark.parametrize("order", [OPEN, held(), held(NOW + MINUTE)])
-def test_a_hold_that_has_ended_is_not_a_hold(order: Gate) -> None:
-    assert merged(held(NOW), order, at=NOW) is order
 
 
 @given(standing=st.none() | gates, order=gates)

@@ -42,16 +42,8 @@ def most_in_a_second(times: list[float]) -> int:
     return max((sum(start <= time < start + 1 - ROUNDING for time in times) for start in times), default=0)
 
 
-@given(plan=takes, rate=rates, burst=bursts)
-def test_no_sliding_second_holds_more_than_the_rate_and_the_burst(
-    plan: list[tuple[float, int]], rate: float, burst: int
-) -> None:
-    times, _ = taken(plan, rate=rate, burst=burst)
-    assert most_in_a_second(times) <= rate + burst
-
-
-@given(plan=takes, rate=rates, burst=bursts, clocks=skews)
-def test_it_holds_in_any_interleaving_of_workers_whose_clocks_differ(
+@given(plan=takes, rate=rates, burst=bursts, clocks=st.just([0.0]) | skews)
+def test_no_sliding_second_holds_more_than_the_rate_and_the_burst_though_clocks_of_workers_differ(
     plan: list[tuple[float, int]], rate: float, burst: int, clocks: list[float]
 ) -> None:
     times, _ = taken(plan, rate=rate, burst=burst, clocks=clocks)

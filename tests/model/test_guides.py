@@ -117,18 +117,3 @@ def test_an_answer_of_the_guides_is_accepted_and_printed_back_unchanged(body: Bo
     given = deepcopy(body)
     assert not [found for found in find_problems(body, reply=True) if found.is_error]
     assert CallFlow.parse(body, reply=True).to_body() == given
-
-
-def test_the_messaging_guides_bodies_are_built_by_the_builder() -> None:
-    speech = (
-        CallFlow.call("6512345678", source="6512341234")
-        .say("Hello, this is a test Voice Message.", voice_profile="en-IE-EmilyNeural", repetition=1, speed=1)
-        .hangup()
-    )
-    file = (
-        CallFlow.call("6512345678", source="6512341234")
-        .play("https://sample-videos.com/audio/mp3/wave.mp3", repetition=2)
-        .hangup()
-    )
-    assert speech.to_body() == REQUESTS["voice messaging, speech"]
-    assert file.to_body() == REQUESTS["voice messaging, file"]

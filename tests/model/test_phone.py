@@ -13,23 +13,12 @@ from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.numbers.phone import (
     ParsedNumber,
     country_of,
-    is_e164,
     normalise,
     parse_number,
     warnings_for,
 )
 
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
-
-
-@pytest.mark.parametrize("text", ["6587654321", "+6587654321"])
-def test_the_plus_is_optional_and_always_told(text: str) -> None:
-    assert normalise(text) == "+6587654321"
-
-
-@pytest.mark.parametrize("text", ["1234567", "123456789012345", "6512345678", "+65123456789"])
-def test_seven_to_fifteen_digits_are_a_number_assigned_or_not(text: str) -> None:
-    assert is_e164(text)
 
 
 @pytest.mark.parametrize(

@@ -22,34 +22,6 @@ def test_every_code_of_the_service_is_in_its_table() -> None:
     assert set(status.SESSION_STATUSES) == set(SessionStatus)
 
 
-def test_every_entry_says_what_it_means_and_every_failure_what_to_do() -> None:
-    for code, entry in [*status.API_CODES.items(), *status.SESSION_ERROR_CODES.items()]:
-        assert entry.code == code
-        assert entry.meaning
-        assert entry.remedy.endswith(".") or code == status.CREATED
-    for kind, ending in status.SESSION_STATUSES.items():
-        assert ending.meaning
-        assert ending.remedy.endswith(".") or kind is SessionStatus.COMPLETED
-
-
-@pytest.mark.parametrize("code", [1, -1002, -1004, -1014, -9999])
-def test_what_only_the_service_can_know_is_not_found_before_sending(code: int) -> None:
-    assert not api_code(code).found_before_sending
-
-
-@pytest.mark.parametrize("code", [-1001, -1003, *range(-1013, -1004), -1015, -1017])
-def test_what_the_body_tells_is_found_before_sending(code: int) -> None:
-    assert api_code(code).found_before_sending
-
-
-def test_what_passes_with_time_is_not_permanent() -> None:
-    assert not api_code(-1015).is_permanent
-    assert not session_error(-2007).is_permanent
-    assert not session_error(-2010).is_permanent
-    assert api_code(-1017).is_permanent
-    assert session_error(-2004).is_permanent
-
-
 def test_people_who_asked_to_be_left_alone_are_not_to_be_called_again() -> None:
     assert {kind for kind in SessionStatus if "UNSUB" in kind.value} == status.OPT_OUTS
     assert all("not call this number again" in session_status(kind).remedy for kind in status.OPT_OUTS)
@@ -60,11 +32,6 @@ def test_any_code_can_be_looked_up(code: int) -> None:
     for lookup in (api_code, session_error):
         assert lookup(code).code == code
         assert lookup(code).meaning
-
-
-def test_an_unknown_code_says_that_it_is_unknown() -> None:
-    assert "-4711" in api_code(-4711).meaning
-    assert not session_error(-4711).is_permanent
 
 
 @pytest.mark.parametrize(
