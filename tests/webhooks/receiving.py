@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,30 +120,3 @@ async def posting(app: ASGIApp, *, secret: str | None = SECRET) -> AsyncGenerato
     transport = httpx.ASGITransport(app, client=("18.140.80.2", 4711))
     async with httpx.AsyncClient(transport=transport, base_url="http://receiver", headers=headers) as client:
         yield Sender("http://receiver", client)
-
-
-async def status_of(content: bytes, settling: SettlesSummaries) -> int:
-    """The status the app answers with; without a socket, so that many bodies can be tried."""
-    app = webhook_app(settling, secret=SECRET)
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": PATH,
-        "raw_path": PATH.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"authorization", SECRET.encode())],
-        "client": ("127.0.0.1", 1),
-    }
-    statuses: list[int] = []
-
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": content, "more_body": False}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
-
-    await app(scope, receive, send)
-    (status,) = statuses
-    return status

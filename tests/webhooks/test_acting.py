@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from urllib.parse import urlencode, urljoin
 
@@ -14,18 +13,12 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.webhooks.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, browser, confirmed, receiver, signed_in
 from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued, hostile
-from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.webhooks.pages.acting import ACTIONS
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def memory() -> AsyncGenerator[Store]:
-    async with open_store("memory://") as opened:
-        yield opened
 
 
 # -- who may -----------------------------------------------------------------------------------------------------------

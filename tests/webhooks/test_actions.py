@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,12 +30,6 @@ from voiceflow_worker.webhooks import from_settings, receiver_app
 from voiceflow_worker.webhooks.pages.actions.batch_redials import COUNT_HOLDS
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def memory() -> AsyncGenerator[Store]:
-    async with open_store("memory://") as opened:
-        yield opened
 
 
 async def test_a_queue_is_held_and_resumed(store: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import MutableMapping
 from email.message import EmailMessage
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from tests.webhooks.signing_in import HOST, OPERATORS, READERS, browser, receiver, signed_in
 from tests.webhooks.test_pages import STRICT, Page, enqueued, hostile, hostile_job
-from voiceflow_worker import CallQueue, CallRequest, Store, open_store
+from voiceflow_worker import CallQueue, CallRequest, Store
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
@@ -30,12 +30,6 @@ pytestmark = pytest.mark.anyio
 FORMS = ("xlsx", "html", "csv")
 FORMULA = '=HYPERLINK("https://evil.example", "your prize")'
 MARCH = "/ui/export/{}?queue=default&batch=march"
-
-
-@pytest.fixture
-async def memory() -> AsyncGenerator[Store]:
-    async with open_store("memory://") as opened:
-        yield opened
 
 
 async def campaign(store: Store, count: int = 3, **data: str) -> None:

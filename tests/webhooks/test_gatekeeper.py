@@ -97,6 +97,8 @@ def test_only_allowed_networks_are_let_in(peer: str | None, refusal: RefusalReas
         (PROXY, [forwarded(f"::ffff:{EIGHT}")], EIGHT),
         (PROXY, [forwarded(f"{EIGHT}, unknown")], None),
         (PROXY, [forwarded("")], None),
+        (PROXY, [forwarded(EIGHT), forwarded(STRANGER)], STRANGER),
+        (PROXY, [forwarded(f"{EIGHT}, {STRANGER}, 10.0.0.9")], STRANGER),
         (f"::ffff:{PROXY}", [forwarded(EIGHT)], EIGHT),
         ("nobody", [forwarded(EIGHT)], None),
     ],

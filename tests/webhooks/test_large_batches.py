@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import httpx
@@ -33,12 +32,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are large from five calls on, and are counted two calls at a time."""
     monkeypatch.setattr(batch, "MOST_BROKEN_DOWN", 4)
     monkeypatch.setattr(large_breakdowns, "PAGE", 2)
-
-
-@pytest.fixture
-async def memory() -> AsyncGenerator[Store]:
-    async with open_store("memory://") as opened:
-        yield opened
 
 
 async def campaign(store: Store) -> Engine:

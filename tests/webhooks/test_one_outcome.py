@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import anyio
-import httpx
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.processes import running
-from tests.support.redis_server import RedisServer
 from tests.support.voices import GatedVoice
 from tests.webhooks.payload_forms import Call, whole
 from tests.webhooks.receiving import SECRET, posting
 from tests.webhooks.test_payload_forms import named, now, submitted
-from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import EventKind, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.webhooks import PATH, receiver_app
+from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio
 
@@ -78,30 +73,3 @@ async def test_a_summary_before_the_answer_of_its_own_post_is_one_outcome(
     assert len(ended.posts) == 1
     assert ended.notes == ()
     assert await endings(store, job) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
-async def test_a_receiver_killed_between_commit_and_answer_leaves_one_outcome(
-    kind: str, tmp_path: Path, shared_redis: RedisServer
-) -> None:
-    shared_redis.ask("FLUSHALL")
-    url = shared_redis.url if kind == "redis" else f"sqlite:///{tmp_path / 'calls.db'}"
-    async with open_store(url) as store:
-        job = await submitted(store)
-    with running(url, module="tests.webhooks.dying_receiver") as receiver:
-        address = receiver.wait_for(r"ready on (\S+)")[1]
-        async with httpx.AsyncClient(timeout=30, trust_env=False, headers={"Authorization": SECRET}) as client:
-            with pytest.raises(httpx.TransportError):
-                await client.post(address + PATH, json=whole(named(job)))
-        assert receiver.wait() == -9
-    async with open_store(url) as store, posting(receiver_app(store, secret=SECRET)) as sender:
-        assert (await now(store, job)).state is JobState.COMPLETED, "it was committed"
-        for _ in range(3):
-            assert (await sender.send(whole(named(job)))).status_code == 200
-        assert await sender.metric('summaries_total{result="repeated"}') == 3
-        assert await sender.metric('summaries_total{result="settled"}') == 0
-        ended = await now(store, job)
-        assert ended.state is JobState.COMPLETED
-        assert len(ended.posts) == 1
-        assert await endings(store, job) == 1

@@ -62,13 +62,6 @@ STRICT = {
 }
 
 
-@pytest.fixture
-async def memory() -> AsyncGenerator[Store]:
-    """For what does not depend on the kind of store."""
-    async with open_store("memory://") as opened:
-        yield opened
-
-
 class Page(HTMLParser):
     """What a browser makes of a page: its elements, their attributes, and its texts."""
 

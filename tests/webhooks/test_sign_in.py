@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from urllib.parse import urljoin
@@ -22,7 +21,7 @@ from tests.webhooks.signing_in import (
     sign_in,
     signed_in,
 )
-from voiceflow_worker import SettingsError, Store, open_store
+from voiceflow_worker import SettingsError, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.webhooks import receiver_app
@@ -30,12 +29,6 @@ from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, PageRole, Pa
 from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import MOST_ADDRESSES, WrongSecrets
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def memory() -> AsyncGenerator[Store]:
-    async with open_store("memory://") as opened:
-        yield opened
 
 
 # -- who comes in ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.flows import flow, number
 from tests.support.stores import BACKENDS, url_for
-from tests.webhooks.receiving import SECRET, status_of
+from tests.webhooks.receiving import SECRET
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
@@ -60,17 +60,3 @@ async def test_each_call_rings_once_and_ends_as_its_summary_says(backend: str, t
     rang = Counter(entry.destination for entry in sandbox.ledger if entry.rang)
     assert set(rang.values()) == {1}
     assert len(rang) == 29
-
-
-async def test_any_summary_is_settled_or_told_apart_by_the_real_settler() -> None:
-    odd = [
-        b'{"eventType":"SESSION_SUMMARY","payload":{}}',
-        b'{"eventType":"SESSION_SUMMARY","payload":{"sessionId":"s","sessionStatus":"NEW ONE"}}',
-        b'{"eventType":"SESSION_SUMMARY","payload":{"sessionId":"s","sessionStatus":"BUSY"}}',
-        b'{"eventType":"SESSION_SUMMARY","payload":{"clientRequestId":"default.01J.1","sessionStatus":"BUSY"}}',
-        b'{"eventType":"SESSION_SUMMARY","payload":{"clientRequestId":"\\u0000.x.1","sessionStatus":null}}',
-        b'{"eventType":"SESSION_SUMMARY","payload":{"clientRequestId":"default.01J.999999999999","sessionId":""}}',
-    ]
-    async with open_store("memory://") as store:
-        for content in odd:
-            assert await status_of(content, Settler(store, CallPolicy())) == 200

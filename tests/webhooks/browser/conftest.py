@@ -13,7 +13,9 @@ from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 
+from tests.support.stage import Stage, stage
 from tests.webhooks.browser.reader import Reader
+from tests.webhooks.signing_in import OPERATORS, READERS
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -58,3 +60,10 @@ def reader(tmp_path: Path, _chromium_starts: None) -> Iterator[Reader]:
     """Somebody in front of a browser."""
     with chromium_in(tmp_path / "profile") as driver:
         yield Reader(driver)
+
+
+@pytest.fixture
+def on(tmp_path: Path) -> Iterator[Stage]:
+    """A receiver with pages, a sandbox and their store."""
+    with stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS) as stage_of_it:
+        yield stage_of_it

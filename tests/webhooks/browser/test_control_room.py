@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.processes import waited_for_a_processor
-from tests.support.stage import Stage, stage
+from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 from tests.webhooks.browser.reader import PHONE, Reader
 from tests.webhooks.signing_in import OPERATORS, READERS
@@ -21,12 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy
 CALLS = 3000
 """More than ring before the slowest machine has held and cancelled them."""
 BATCH = "/ui/batches/campaign?queue=default"
-
-
-@pytest.fixture
-def on(tmp_path: Path) -> Iterator[Stage]:
-    with stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS) as stage_of_it:
-        yield stage_of_it
 
 
 def call_with(on: Stage, destination: str) -> str:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.support.stage import Stage, stage
+from tests.support.stage import Stage
 from tests.webhooks.browser.reader import Reader
-from tests.webhooks.signing_in import OPERATORS, READERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
 ZONE = "Asia/Tokyo"
-
-
-@pytest.fixture
-def on(tmp_path: Path) -> Iterator[Stage]:
-    with stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS) as stage_of_it:
-        yield stage_of_it
 
 
 def test_times_are_those_of_the_reader_with_utc_on_hover(on: Stage, reader: Reader) -> None:

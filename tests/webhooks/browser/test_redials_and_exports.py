@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -13,22 +12,16 @@ from openpyxl import load_workbook
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.support.stage import Stage, stage
+from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 from tests.webhooks.browser.reader import Reader
-from tests.webhooks.signing_in import OPERATORS, READERS
+from tests.webhooks.signing_in import READERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
 BATCH = "/ui/batches/campaign?queue=default"
 BUSY, DOUBTFUL, DONE = "+6580000000", "+6580000001", "+6580000002"
 ZONE = "Asia/Tokyo"
-
-
-@pytest.fixture
-def on(tmp_path: Path) -> Iterator[Stage]:
-    with stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS) as stage_of_it:
-        yield stage_of_it
 
 
 def sent(on: Stage) -> None:
