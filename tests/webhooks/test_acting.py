@@ -38,6 +38,8 @@ async def test_a_reader_cannot_act(memory: Store) -> None:
     for operators in (True, False):
         app = receiver(memory, operators=operators)
         async with signed_in(app, READERS) as client:
+            shown = Page((await client.get("/ui/batches/march")).text)
+            assert ("voiceflow hold" in shown.text, shown.links("/act/")) == (True, [])
             token = dict(Form((await client.get("/ui")).text).hidden)["token"]
             for route in acting_routes(memory):
                 answer = await client.post(route, data={**subject, "token": token, "note": "x", "verdict": "placed"})
@@ -63,11 +65,9 @@ async def test_a_stranger_is_asked_to_sign_in(memory: Store) -> None:
     ("headers", "token"),
     [
         ({}, None),
-        (FROM_HERE, ""),
         (FROM_HERE, "wrong"),
         (FROM_HERE, "another session's"),
         ({"Origin": "https://evil.example"}, None),
-        ({"Origin": "null"}, None),
         ({**FROM_HERE, "Sec-Fetch-Site": "cross-site"}, None),
     ],
 )

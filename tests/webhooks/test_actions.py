@@ -293,16 +293,6 @@ async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
     assert found[0].notes[0].text == "seen in the portal (by Mary Tan)"
 
 
-async def test_not_placed_is_refused_while_8x8_may_still_place_the_call(store: Store) -> None:
-    _, (doubt,) = await in_doubt(store)
-    address = f"/ui/act/resolve?call={doubt.id}"
-    async with signed_in(receiver(store)) as client:
-        assert "“It was not placed” is refused until" in (await client.get(address)).text
-        refused = await confirmed(client, address, verdict="not-placed", note="nothing in the portal")
-        assert (refused.status_code, "8x8 may still place this call until" in refused.text) == (409, True)
-    assert await CallQueue(store).get(doubt.id) == doubt
-
-
 @pytest.mark.parametrize(
     ("ours", "theirs", "status"), [(140, 0, 409), (140, 140, 303), (0, 140, 303), (140, None, 303), (0, None, 409)]
 )
@@ -325,31 +315,29 @@ async def test_not_placed_is_judged_by_the_clock_of_8x8(ours: int, theirs: int |
         assert states == {JobState.QUEUED if status == 303 else JobState.IN_DOUBT}
 
 
-@pytest.mark.parametrize("minutes", [0, 3])
-async def test_a_receiver_with_settings_asks_8x8_for_its_clock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int
-) -> None:
+async def test_a_receiver_with_settings_asks_8x8_for_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     async with open_store(url) as store:
         _, (doubt,) = await in_doubt(store)
     monkeypatch.setenv("VOICEFLOW_STORE", url)
     monkeypatch.setenv("VOICEFLOW_UI_SECRET", READERS)
     monkeypatch.setenv("VOICEFLOW_UI_OPERATOR_SECRET", OPERATORS)
-    with running(Sandbox(clock_offset=timedelta(minutes=minutes))) as eight:
+    with running(Sandbox(clock_offset=timedelta(minutes=3))) as eight:
         for name, value in eight.environment.items():
             monkeypatch.setenv(name, value)
         app = from_settings.app()
         async with app.router.lifespan_context(app), signed_in(app) as client:
             typed = {"verdict": "not-placed", "note": "not in the portal"}
             told = await confirmed(client, f"/ui/act/resolve?call={doubt.id}", **typed)
-    assert told.status_code == (303 if minutes else 409)
+    assert told.status_code == 303
 
 
 async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
     listed = SuppressionList(store)
     async with signed_in(receiver(store)) as client:
-        bad = await confirmed(client, "/ui/act/suppress", numbers="+6587654321\r\nno number")
-        assert (bad.status_code, await listed.scan()) == (409, [])
+        for bad in ("no number", "8765 4321"):
+            refused = await confirmed(client, "/ui/act/suppress", numbers=f"+6587654321\r\n{bad}")
+            assert (refused.status_code, await listed.scan()) == (409, []), bad
         numbers = "8765 4321\r\n\r\n+6587654322"
         typed = {"numbers": numbers, "country": "sg", "reason": "by mail", "for": "30d"}
         assert (await confirmed(client, "/ui/act/suppress", **typed)).status_code == 303
@@ -367,14 +355,6 @@ async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
         assert "is not on the list" in (await client.get("/ui/suppression?number=%2B6587654321")).text
         assert "give digits only" in (await client.get("/ui/suppression?number=none")).text
         assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
-
-
-async def test_digits_that_do_not_say_their_country_are_not_put_on_the_list(store: Store) -> None:
-    async with signed_in(receiver(store)) as client:
-        refused = await confirmed(client, "/ui/act/suppress", numbers="+6587654321\r\n8765 4321")
-        assert (refused.status_code, await SuppressionList(store).scan()) == (409, [])
-        await confirmed(client, "/ui/act/suppress", numbers="6587654321", country="international")
-    assert [each.number for each in await SuppressionList(store).scan()] == ["+6587654321"]
 
 
 async def test_a_file_of_numbers_is_imported_all_or_nothing(store: Store) -> None:

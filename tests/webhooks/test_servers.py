@@ -6,17 +6,20 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
 
+from tests.support.flows import flow
 from tests.support.processes import Process, running
 from tests.support.redis_server import free_port
 from tests.support.waiting import wait_until
 from tests.webhooks.payload_forms import Call, whole
 from tests.webhooks.receiving import SECRET, metric_in, other
+from tests.webhooks.signing_in import READERS, Form, sign_in
 from tests.webhooks.test_payload_forms import named, submitted
-from voiceflow_worker import open_store
+from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.model.jobs.job import JobState
@@ -64,8 +67,9 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     async with open_store(url) as store:
         job = await submitted(store)
+        await CallQueue(store).enqueue(flow(), batch_id="a/b")
         call = named(job)
-        with served(kind, url) as (process, address):
+        with served(kind, url, VOICEFLOW_UI_SECRET=READERS) as (process, address):
             async with httpx.AsyncClient(base_url=address, timeout=30, trust_env=False) as client:
                 client.headers["Authorization"] = SECRET
                 answer = await client.post(PATH, json=whole(call))
@@ -83,6 +87,13 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
                 assert (await client.get(PATH)).status_code == 405
                 assert (await client.get("/readyz")).json() == {"status": "ok"}
                 metrics = (await client.get("/metrics")).text
+                client.headers["Origin"] = address
+                closed = await client.get("/ui/batches/a%2Fb")
+                assert closed.status_code == 401
+                way = dict(Form(closed.text).hidden)["way"]
+                signed_in = await sign_in(client, READERS, way=way)
+                shown = await client.get(urljoin(str(signed_in.url), signed_in.headers["location"]))
+                assert (shown.status_code, "a/b" in shown.text) == (200, True)
             assert metric_in(metrics, 'summaries_total{result="settled"}') == 1
             assert metric_in(metrics, 'summaries_total{result="repeated"}') == 1
             assert (await store.jobs.get([job.id]))[job.id].state is JobState.COMPLETED

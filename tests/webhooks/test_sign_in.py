@@ -31,6 +31,12 @@ from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import MOST_ADDRESSES
 pytestmark = pytest.mark.anyio
 
 
+ODD_FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\\ud800\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="secret"\r\n\r\n\\ud800\r\n--x--'
+)
+
+
 # -- who comes in ------------------------------------------------------------------------------------------------------
 
 
@@ -56,16 +62,6 @@ async def test_cookies_of_other_programs_on_the_host_lock_nobody_out(memory: Sto
         client.cookies.clear()
         for cookies in (f"{foreign}; {own}", f"{own}; {foreign}"):
             assert (await client.get("/ui", headers={"Cookie": cookies})).status_code == 200
-
-
-@pytest.mark.parametrize("charset", ["undefined", "idna", "unicode_escape"])
-async def test_a_form_in_an_odd_charset_is_refused(memory: Store, charset: str) -> None:
-    parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n\\ud800\r\n' for name in ("name", "secret")]
-    kind = f'multipart/form-data; boundary=x; charset="{charset}"'
-    async with browser(receiver(memory)) as client:
-        content = "".join([*parts, "--x--"])
-        answer = await client.post("/ui/sign-in", content=content, headers={"Content-Type": kind})
-    assert answer.status_code == 400
 
 
 async def test_the_cookie_is_kept_from_scripts_and_from_other_sites(memory: Store) -> None:
@@ -111,10 +107,11 @@ async def test_without_their_own_secret_there_are_no_operators(memory: Store) ->
 
 
 @pytest.mark.parametrize(
-    ("reader", "operator", "why"), [("a", "a", "same"), ("a", " ", "empty"), (None, "a", "none for")]
+    ("reader", "operator", "why"),
+    [("a", "a", "same"), ("a", " ", "empty"), (" ", None, "empty"), (None, "a", "none for")],
 )
 async def test_secrets_that_would_let_in_too_many_are_refused(
-    memory: Store, reader: str | None, operator: str, why: str
+    memory: Store, reader: str | None, operator: str | None, why: str
 ) -> None:
     with pytest.raises(SettingsError, match=why):
         receiver_app(memory, secret=None, ui_secret=reader, ui_operator_secret=operator)
@@ -173,14 +170,6 @@ async def test_a_session_ends_with_its_time_and_with_its_secret() -> None:
     assert await sessions.find(cookie) == session
     clock.advance(timedelta(seconds=3))
     assert await sessions.find(cookie) is None
-
-
-async def test_a_reader_cannot_make_the_cookie_of_an_operator(memory: Store) -> None:
-    own = PageSessions(memory, secret=READERS, operator_secret=READERS + "!")
-    forged = own.cookie(own.begin("Mallory", PageRole.OPERATOR))
-    async with browser(receiver(memory)) as client:
-        client.cookies.set("voiceflow", forged)
-        assert (await client.get("/ui")).status_code == 401
 
 
 # -- brute force -------------------------------------------------------------------------------------------------------
@@ -267,13 +256,6 @@ async def test_behind_a_proxy_that_renames_the_host_the_word_of_the_browser_coun
     assert (answer.status_code, "Secure" in answer.headers["set-cookie"]) == (303, True)
 
 
-async def test_nothing_can_frame_the_sign_in_form(memory: Store) -> None:
-    async with browser(receiver(memory)) as client:
-        for answer in (await client.get("/ui/sign-in"), await client.get("/ui"), await sign_in(client, "wrong")):
-            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-            assert answer.headers["x-frame-options"] == "DENY"
-
-
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +283,8 @@ async def test_a_form_that_is_too_long_or_none_is_refused(memory: Store) -> None
         for content, kind in (
             (b"\x00\xff", "multipart/form-data"),
             (b"--x", "multipart/form-data; boundary=x"),
+            (ODD_FORM, 'multipart/form-data; boundary=x; charset="undefined"'),
+            (ODD_FORM, 'multipart/form-data; boundary=x; charset="unicode_escape"'),
             (b"{}", "a/b"),
         ):
             answer = await client.post("/ui/sign-in", content=content, headers={"Content-Type": kind})

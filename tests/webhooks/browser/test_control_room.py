@@ -12,7 +12,7 @@ from tests.support.processes import waited_for_a_processor
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 from tests.webhooks.browser.reader import PHONE, Reader
-from tests.webhooks.signing_in import OPERATORS, READERS
+from tests.webhooks.signing_in import OPERATORS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
@@ -142,13 +142,4 @@ def test_on_a_phone_nothing_is_wider_than_the_window(on: Stage, reader: Reader) 
         reader.sees("Mary Tan")
         widths[path] = reader.width
     assert {path: width for path, width in widths.items() if width > PHONE} == {}
-    assert reader.console() == []
-
-
-def test_a_reader_sees_the_commands_and_no_button(on: Stage, reader: Reader) -> None:
-    on.campaign(1)
-    reader.sign_in(on.receiver, secret=READERS, name="Ana")
-    reader.open(on.receiver + BATCH)
-    reader.sees("Ana, reader", "voiceflow hold --queue default --batch campaign")
-    assert not reader.driver.find_elements(By.CSS_SELECTOR, "main a[href*='/act/']")
     assert reader.console() == []

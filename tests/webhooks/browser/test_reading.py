@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -42,3 +42,25 @@ def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Sta
         assert "queued" in link.text, "and on the same thing, beside new ones"
     reader.driver.find_element(By.XPATH, "//button[normalize-space()='Pause']").click()
     reader.sees("Paused")
+
+
+def test_times_are_typed_in_the_zone_of_the_reader(on: Stage, reader: Reader) -> None:
+    on.campaign(3)
+    (made, *_) = (datetime.fromisoformat(str(call["created_at"])) for call in on.calls())
+    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ZONE})
+    reader.sign_in(on.receiver)
+    there = made.astimezone(ZoneInfo(ZONE))
+    for begin, calls in ((there - timedelta(minutes=1), 3), (there + timedelta(minutes=2), 0)):
+        reader.open(f"{on.receiver}/ui/calls")
+        for name, at in (("from", begin), ("until", begin + timedelta(hours=1))):
+            field = reader.driver.find_element(By.NAME, name)
+            reader.script("arguments[0].value = arguments[1]", field, f"{at:%Y-%m-%dT%H:%M}")
+        reader.press("Filter")
+        assert f"zone={ZONE.replace('/', '%2F')}" in reader.driver.current_url
+        reader.sees("Changed from, until (Asia/Tokyo)")
+        assert len(reader.driver.find_elements(By.CSS_SELECTOR, "td.first")) == calls
+    # An address that somebody in another zone has sent shows the same times in one's own.
+    reader.open(f"{on.receiver}/ui/calls?zone=UTC&from={made.astimezone(UTC):%Y-%m-%dT%H:%M}")
+    field = reader.driver.find_element(By.NAME, "from")
+    assert reader.script("return arguments[0].value", field) == f"{there:%Y-%m-%dT%H:%M}"
+    assert reader.console() == []
