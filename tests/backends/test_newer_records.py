@@ -24,7 +24,7 @@ from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import JournalledCall, forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.outcomes.outbox import CURSORS, cursors
+from voiceflow_worker.core.outcomes.outbox import PLACES, places
 from voiceflow_worker.core.ports import Query, record_set
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
@@ -147,9 +147,9 @@ async def test_a_suppression_that_cannot_be_read_counts_for_good(here: Engine, e
 
 
 async def test_a_reader_whose_place_cannot_be_read_stands_still(store: Store) -> None:
-    await put(store, CURSORS, hook={"place": 7})
+    await put(store, PLACES, hook={"place": 7})
     with pytest.raises(StoreVersionError, match="Upgrade"):
-        await cursors(store).get(["hook"])
+        await places(store).get(["hook"])
 
 
 async def test_a_gate_in_an_unknown_state_lets_nothing_pass(here: Engine, store: Store) -> None:

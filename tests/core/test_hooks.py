@@ -181,30 +181,6 @@ async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(store: Store,
     assert len(heard.told) == 3
 
 
-async def test_what_waits_behind_a_failure_holds_up_nothing_and_outlives_a_restart(
-    store: Store, clock: ManualClock
-) -> None:
-    """Two outcomes of one call are read together, and the first of them fails."""
-    calls, heard = Calls(store), Heard()
-    hooks = hooks_for(store, heard)
-    async with running(hooks, clock):
-        pass
-    late = await calls.placed()
-    heard.fails = {late.id}
-    clock.advance(timedelta(hours=3))
-    await calls.engine.sweeper.sweep()
-    await calls.end(late)
-    other = await calls.ended()
-    async with running(hooks_for(store, heard), clock):
-        await until(lambda: heard.tries[late.id] >= 2)
-    assert heard.jobs == [other.id]
-    heard.fails.clear()
-    async with running(hooks_for(store, heard), clock):
-        await until(lambda: len(heard.told) >= 3)
-    assert [told.state.value for told in heard.told if told.job.id == late.id] == ["accepted", "completed"]
-    assert len(heard.told) == 3
-
-
 async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_delivered_once(
     store: Store, clock: ManualClock
 ) -> None:
@@ -310,7 +286,11 @@ async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_an
         let.set()
 
 
-async def test_a_handler_may_say_when_it_wants_to_be_told_again(store: Store, clock: ManualClock) -> None:
+@pytest.mark.parametrize("after", [timedelta(minutes=10), timedelta(days=4)])
+async def test_a_handler_may_say_when_it_wants_to_be_told_again(
+    store: Store, clock: ManualClock, after: timedelta
+) -> None:
+    """Also if it asks for more time than a failure may last."""
     calls = Calls(store)
     times: list[float] = []
     hooks = OutcomeHooks(store, grace=GRACE)
@@ -319,37 +299,16 @@ async def test_a_handler_may_say_when_it_wants_to_be_told_again(store: Store, cl
     async def handle(_outcome: CallOutcome) -> None:
         times.append(clock.monotonic())
         if len(times) == 1:
-            raise TellAgainError("closed for lunch", after=timedelta(minutes=10))
+            raise TellAgainError("closed for lunch", after=after)
 
     async with running(hooks, clock):
         await calls.ended()
         await until(lambda: len(times) == 1)
         await hooks.caught_up()
-        clock.advance(timedelta(minutes=9, seconds=50))
+        assert await hooks.parked("busy") == []
+        clock.advance(after - timedelta(seconds=10))
         await until(lambda: len(times) == 2)
-    assert times[1] - times[0] >= timedelta(minutes=10).total_seconds()
-
-
-async def test_a_handler_that_asks_for_more_time_than_a_failure_may_last_gets_it(
-    store: Store, clock: ManualClock
-) -> None:
-    calls = Calls(store)
-    tries: list[float] = []
-    hooks = OutcomeHooks(store, grace=GRACE)
-
-    @hooks.on_outcome(name="away")
-    async def handle(_outcome: CallOutcome) -> None:
-        tries.append(clock.monotonic())
-        if len(tries) == 1:
-            raise TellAgainError("closed for the holidays", after=timedelta(days=4))
-
-    async with running(hooks, clock):
-        await calls.ended()
-        await until(lambda: len(tries) == 1)
-        await hooks.caught_up()
-        assert await hooks.parked("away") == []
-        clock.advance(timedelta(days=4))
-        await until(lambda: len(tries) == 2)
+    assert times[1] - times[0] >= after.total_seconds()
 
 
 async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Store, clock: ManualClock) -> None:
@@ -367,30 +326,6 @@ async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Sto
             await until(lambda: hooks.counts["billing"].is_stopped)
             await until(lambda: len(other.told) == 3)
             await hooks.caught_up()
-    assert [line["hook"] for line in logs if line["log_level"] == "error"] == ["billing"]
-    async with running(hooks_for(store, heard), clock):
-        await until(lambda: len(heard.told) >= 3)
-    assert sorted(heard.jobs) == sorted(job.id for job in jobs)
-
-
-async def test_handlers_that_are_gone_together_end_their_hook_once(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    hooks = OutcomeHooks(store, grace=GRACE)
-    begun: list[str] = []
-    go_on = anyio.Event()
-
-    @hooks.on_outcome(name="billing")
-    async def gone(outcome: CallOutcome) -> None:
-        begun.append(outcome.job.id)
-        await go_on.wait()
-        raise HookGoneError("410 Gone")
-
-    with capture_logs() as logs:
-        async with running(hooks, clock):
-            jobs = [await calls.ended() for _ in range(3)]
-            await until(lambda: len(begun) == 3)
-            go_on.set()
-            await until(lambda: hooks.counts["billing"].is_stopped)
     assert [line["hook"] for line in logs if line["log_level"] == "error"] == ["billing"]
     async with running(hooks_for(store, heard), clock):
         await until(lambda: len(heard.told) >= 3)
@@ -475,8 +410,8 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
         told_before = await calls.ended()
         await until(lambda: len(lost.told) == 1)
         await killed.caught_up()
-        # From here on nothing that this process says is heard: neither a cursor nor a goodbye.
-        dying.lose(Loss.BEFORE, "jobs.", "records.", times=1_000_000, unless=("jobs.events", "jobs.get", "records.get"))
+        # From here on the store does not hear that an outcome was delivered, nor a goodbye.
+        dying.lose(Loss.BEFORE, "records.delete", times=1_000_000)
         job = await calls.ended()
         await until(lambda: len(lost.told) == 2)
         process.cancel_scope.cancel()

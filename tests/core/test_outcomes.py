@@ -328,7 +328,7 @@ async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
         raise StoreUnavailableError("away")
 
     with monkeypatch.context() as broken:
-        broken.setattr("voiceflow_worker.core.sweep.forgotten_before", away)
+        broken.setattr("voiceflow_worker.core.sweep.forgotten_events", away)
         with pytest.raises(StoreUnavailableError):
             await calls.engine.sweeper.prune()
     await calls.engine.sweeper.prune()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.guard.journal_check import remember_pruned
-from voiceflow_worker.core.outcomes.outbox import forgotten_before
+from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.changes import Changes
@@ -115,7 +115,8 @@ class Sweeper:
         oldest = await self._store.jobs.events(self._queue, limit=1)
         if oldest and oldest[0].at < before:
             # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
-            await forgotten_before(self._store).put({self._queue: before})
+            last = await place_at(self._store.jobs, self._queue, before)
+            await forgotten_events(self._store).put({self._queue: Forgotten(last, before)})
             await self._store.jobs.forget_events(self._queue, before=before)
         await self._store.control.forget_gates(self._queue, before=before)
         await self._store.records.prune(now=now)

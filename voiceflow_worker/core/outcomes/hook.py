@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -17,41 +17,6 @@ from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainE
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.model.text.duration import checked_duration
-
-Given = TypeVar("Given")
-Got = TypeVar("Got")
-
-
-class _HookThreads:
-    """Runs functions in a limited number of threads.
-
-    A thread cannot be ended. After its time limit, a thread that hangs is left behind, but is still counted. So retries
-    cannot add more and more threads.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._running = 0
-        self._lock = threading.Lock()
-
-    async def run(self, function: Callable[[Given], Got], given: Given) -> Got:
-        """Run the function in a thread, and return its result. Raises TellAgainError while too many threads hang."""
-        if self._running >= self._most:
-            raise TellAgainError(f"all {self._most} threads of this hook are busy: its handler does not return")
-        # With its own limiter, so that other threads, such as those of the store, do not wait for a handler.
-        return await anyio.to_thread.run_sync(
-            self._counted, function, given, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-        )
-
-    def _counted(self, function: Callable[[Given], Got], given: Given) -> Got:
-        with self._lock:
-            self._running += 1
-        try:
-            return function(given)
-        finally:
-            with self._lock:
-                self._running -= 1
-
 
 Handler: TypeAlias = Callable[[CallOutcome], Awaitable[object] | object]
 """A function that takes one outcome. Its result is ignored. If it is not async, it runs in a thread."""
@@ -98,14 +63,6 @@ class HookCounts:
     is_stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HookFailure:
-    """A failure of a handler, and the wait that the handler asked for."""
-
-    error: str
-    wait: timedelta | None = None
-
-
 class Hook:
     """A handler with its name and options. `only` are the states whose outcomes it receives; None means all."""
 
@@ -124,7 +81,7 @@ class Hook:
         self._handler = handler
         self._only = None if only is None else frozenset(only)
         self._attempts = attempts
-        self._threads = _HookThreads(self.options.concurrency)
+        self._threads = threading.Semaphore(self.options.concurrency)
 
     def wants(self, event: Event) -> bool:
         """Whether this hook receives the outcome of an event."""
@@ -132,26 +89,36 @@ class Hook:
             return False
         return self._only is None or event.state in self._only
 
-    async def deliver(self, outcome: CallOutcome) -> HookFailure | None:
-        """Call the handler within its time limit. Returns its failure, or None. Raises its `HookGoneError`."""
+    async def deliver(self, outcome: CallOutcome) -> None:
+        """Call the handler within its time limit. Raises its `HookGoneError`, and `TellAgainError` if it failed."""
         limit = self.options.limit.total_seconds()
         with anyio.move_on_after(limit):
             try:
-                await self._call(outcome)
-            except HookGoneError:
+                return await self._call(outcome)
+            except (HookGoneError, TellAgainError):
                 raise
-            except TellAgainError as error:
-                return HookFailure(str(error), error.after)
-            except Exception as error:  # noqa: BLE001 - a fault of one handler must not end the others
-                return HookFailure(f"{type(error).__name__}: {error}")
-            return None
-        return HookFailure(f"the handler took longer than {limit:g} s")
+            except Exception as error:
+                raise TellAgainError(f"{type(error).__name__}: {error}") from error
+        raise TellAgainError(f"the handler took longer than {limit:g} s")
 
     async def _call(self, outcome: CallOutcome) -> None:
         handler = self._handler
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004 - an object with an async __call__
             result = handler(outcome)
         else:
-            result = await self._threads.run(handler, outcome)
+            # With its own limiter, so that other threads, such as those of the store, do not wait for a handler.
+            result = await anyio.to_thread.run_sync(
+                self._call_in_thread, outcome, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
         if inspect.isawaitable(result):
             await result
+
+    def _call_in_thread(self, outcome: CallOutcome) -> Awaitable[object] | object:
+        # A thread cannot be ended. One that hangs is left behind after its time limit, but is still counted. So retries
+        # cannot add more and more of them.
+        if not self._threads.acquire(blocking=False):
+            raise TellAgainError(f"all {self.options.concurrency} threads of this hook are busy: it does not return")
+        try:
+            return self._handler(outcome)
+        finally:
+            self._threads.release()

@@ -1,19 +1,16 @@
-"""The backlog of a hook: its outcomes that are not delivered yet, as records that survive a restart."""
+"""The backlog of a hook: the outcomes that it has read and not received yet, as records that survive a restart."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from voiceflow_worker.core.ports import Event, Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_codec
+from voiceflow_worker.core.ports.record_set import json_records
 
 WAITING = "hook-waiting"
 PARKED = "hook-parked"
-SINCE = "hook-since"
 KEPT_PARKED = timedelta(days=90)
 
 
@@ -22,8 +19,7 @@ class PendingOutcome:
     """An outcome that a hook has not received yet.
 
     `failures` is the number of failed tries, and `error` the last failure. `due_at` is the time of the next try, or
-    None to try now. `is_kept` means that the outcome is stored as a record. The hook's stored position may then already
-    be past this outcome.
+    None to try now.
     """
 
     event: Event
@@ -31,11 +27,10 @@ class PendingOutcome:
     first_failed_at: datetime | None = None
     due_at: datetime | None = None
     error: str = ""
-    is_kept: bool = False
 
 
 class HookBacklog:
-    """The records of one hook for one queue: outcomes that wait for another try, and parked outcomes.
+    """The records of one hook for one queue: outcomes that wait for delivery, and parked outcomes.
 
     Records that this version cannot read are left out, but stay in the store for newer versions. Every method raises
     StoreError.
@@ -43,14 +38,12 @@ class HookBacklog:
 
     def __init__(self, store: Store, *, hook: str, queue: str) -> None:
         self._prefix = f"{hook}/{queue}/"
-        self._waiting = RecordSet(store, WAITING, write=_written, read=_read)
-        self._parked = RecordSet(store, PARKED, write=_written, read=_read, keep_for=KEPT_PARKED)
+        self._waiting = json_records(store, WAITING, PendingOutcome)
+        self._parked = json_records(store, PARKED, PendingOutcome, keep_for=KEPT_PARKED)
 
     async def keep(self, entries: Sequence[PendingOutcome]) -> None:
-        """Store outcomes that wait for another try, in their present state."""
+        """Store outcomes that wait for delivery, in their present state."""
         await self._waiting.put(self._by_key(entries))
-        for entry in entries:
-            entry.is_kept = True
 
     async def waiting(self) -> list[PendingOutcome]:
         """All outcomes that wait, oldest first."""
@@ -76,16 +69,3 @@ class HookBacklog:
 
     def _by_key(self, entries: Sequence[PendingOutcome]) -> dict[str, PendingOutcome]:
         return {f"{self._prefix}{entry.event.sequence:020d}": entry for entry in entries}
-
-
-def _written(entry: PendingOutcome) -> str:
-    stored = asdict(entry) | {"event": astuple(entry.event)}
-    del stored["is_kept"]
-    return json.dumps(stored, default=datetime.isoformat)
-
-
-def _read(_: str, text: str) -> PendingOutcome:
-    stored: dict[str, Any] = json.loads(text)
-    event = dict(zip((each.name for each in fields(Event)), stored["event"], strict=False))
-    entry: PendingOutcome = json_codec(PendingOutcome).validate_python(stored | {"event": event, "is_kept": True})
-    return entry

@@ -13,9 +13,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.outcomes.hook import Handler, Hook, HookCounts, HookOptions
-from voiceflow_worker.core.outcomes.hook_backlog import SINCE, HookBacklog
-from voiceflow_worker.core.outcomes.hook_lane import LEAVING, HookLane, reader_name
-from voiceflow_worker.core.outcomes.outbox import cursors, last_sequence
+from voiceflow_worker.core.outcomes.hook_backlog import HookBacklog, PendingOutcome
+from voiceflow_worker.core.outcomes.hook_lane import HookLane, reader_name
+from voiceflow_worker.core.outcomes.outbox import last_sequence, places
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.queue_names import QueueNames
@@ -24,6 +24,7 @@ from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 
+SINCE = "hook-since"
 LOOK_FOR_QUEUES = timedelta(seconds=5)
 LOOK_EVERY = timedelta(milliseconds=100)
 
@@ -102,14 +103,14 @@ class OutcomeHooks:
     async def run(self) -> None:
         """Deliver outcomes until `stop` is called; wait while the store is unavailable."""
         self._runs = True
-        async with anyio.create_task_group() as everything:
-            everything.start_soon(self._end, everything)
-            async with anyio.create_task_group() as lanes:
-                if self._queue is not None:
-                    await self._open(self._queue, lanes)
-                else:
-                    await self._open_each(lanes)
-            everything.cancel_scope.cancel()
+        async with anyio.create_task_group() as lanes:
+            if self._queue is not None:
+                self._open(self._queue, dict.fromkeys(self._hooks, self._since), lanes)
+            else:
+                await self._open_each(lanes)
+            await self._stopped.wait()
+            # Even if a handler never ends, or the store is unavailable.
+            lanes.cancel_scope.deadline = anyio.current_time() + self._grace.total_seconds()
 
     def stop(self) -> None:
         """Begin no new delivery; `run` returns when the deliveries under way have ended, or `grace` has passed."""
@@ -154,10 +155,9 @@ class OutcomeHooks:
             await book.unpark(found)
         return len(found)
 
-    async def _open(self, queue: str, lanes: TaskGroup, *, since: Mapping[str, datetime] | None = None) -> None:
+    def _open(self, queue: str, since: Mapping[str, datetime], lanes: TaskGroup) -> None:
         for hook in self._hooks.values():
-            begins = self._since if since is None else since[hook.name]
-            lane = HookLane(self._store, hook, queue, since=begins, grace=self._grace)
+            lane = HookLane(self._store, hook, queue, since=since[hook.name])
             self._lanes.append(lane)
             if self._stopped.is_set():
                 lane.stop()
@@ -170,7 +170,7 @@ class OutcomeHooks:
         while not self._stopped.is_set():
             for queue in sorted(set(await self._known_queues()) - opened):
                 opened.add(queue)
-                await self._open(queue, lanes, since=since)
+                self._open(queue, since, lanes)
             if self._stopped.is_set():
                 break
             with anyio.CancelScope() as self._nap:
@@ -188,12 +188,12 @@ class OutcomeHooks:
         return await self._retry(QueueNames(self._store).known)
 
     async def _has_passed(self, hook: Hook, queue: str, sequence: int) -> bool:
+        """Whether the hook has read this far, and has tried each outcome that does not wait behind another."""
         name = reader_name(hook.name, queue)
-        cursor = (await self._retry(partial(cursors(self._store).get, [name]))).get(name)
-        return cursor is not None and cursor.sequence >= sequence
-
-    async def _end(self, everything: TaskGroup) -> None:
-        """End `run` when `grace` has passed after a stop, even if a handler never ends or the store is unavailable."""
-        await self._stopped.wait()
-        await anyio.sleep(self._grace.total_seconds() + LEAVING)
-        everything.cancel_scope.cancel()
+        place = (await self._retry(partial(places(self._store).get, [name]))).get(name)
+        if place is None or place < sequence:
+            return False
+        first: dict[str, PendingOutcome] = {}
+        for entry in await self._retry(HookBacklog(self._store, hook=hook.name, queue=queue).waiting):
+            first.setdefault(entry.event.job_id, entry)
+        return all(entry.failures or entry.event.sequence > sequence for entry in first.values())

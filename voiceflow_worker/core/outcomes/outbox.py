@@ -1,13 +1,13 @@
-"""The outbox of a queue: the events of its outcomes, and the position of each reader in them.
+"""The outbox of a queue: the events of its outcomes, and the place of each reader in them.
 
 Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not. The
-sweep also records the time up to which events were deleted, so that a reader that comes too late reports the gap.
+sweep also records which events were deleted, so that a reader that comes too late reports the gap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,11 +20,9 @@ from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
 from voiceflow_worker.model.text.moment import in_words
 
 FORGOTTEN = "forgotten-events"
-CURSORS = "outcome-cursor"
+PLACES = "outcome-place"
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOK_FOR_FORGOTTEN = timedelta(minutes=1)
-SAVE_IDLE = timedelta(hours=1)
-"""The interval at which a reader without new outcomes stores that it has missed nothing."""
 
 _KINDS = {EventKind.ENDED: OutcomeKind.ENDED, EventKind.ATTEMPTED: OutcomeKind.ATTEMPTED}
 
@@ -32,18 +30,18 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
-    """The position of a reader. The reader goes on after `sequence`; no event from before `at` is left to read."""
+class Forgotten:
+    """The deleted events of a queue: those up to `sequence`, which happened before the time `before`."""
 
     sequence: int
-    at: datetime
+    before: datetime
 
 
 class OutboxReader:
-    """Reads the outcomes of one queue, from a position on.
+    """Reads the outcomes of one queue, from a place on: the sequence of the last event that was read.
 
-    A reader with a name keeps its position in the store. Only the process that holds the lease of this name may read. A
-    reader without a stored position begins with the first event at `since` or later. Methods raise StoreError.
+    A reader with a name keeps its place in the store. Only the process that holds the lease of this name may read. A
+    reader without a stored place begins with the first event at `since` or later. Methods raise StoreError.
     """
 
     def __init__(self, store: Store, queue: str, *, name: str | None, since: datetime) -> None:
@@ -51,78 +49,77 @@ class OutboxReader:
         self._queue = queue
         self._name = name
         self._since = since
-        self._cursors = cursors(store)
-        self._saved: Cursor | None = None
+        self._places = places(store)
+        self._saved: int | None = None
         self._looked_for_forgotten: float | None = None
-        self.cursor = Cursor(0, since)
-        """The position after the last event that was read."""
+        self.place = 0
         self.is_behind = True
         """Whether the last page was full, so that there may be more to read."""
         self.gaps = 0
         """How many times events were deleted before this reader had read them."""
 
     async def open(self) -> None:
-        """Go to the stored position; a new reader stores its first position."""
+        """Go to the stored place; a new reader stores its first place."""
         saved = await self._load()
         if saved is None:
-            saved = await _cursor_since(self._store, self._queue, self._since)
-            await self._store_place(saved)
-        self.cursor = self._saved = saved
+            saved = await place_at(self._store.jobs, self._queue, self._since)
+            forgotten = await self._forgotten()
+            if forgotten is not None and forgotten.before <= self._since:
+                saved = max(saved, forgotten.sequence)
+            await self.save(saved)
+        self.place = self._saved = saved
 
     async def is_overtaken(self) -> bool:
-        """Whether another process has changed the position that this reader stored; True before `open`."""
+        """Whether another process has changed the place that this reader stored; True before `open`."""
         return self._saved is None or await self._load() != self._saved
 
     async def page(self, *, limit: int = 100) -> list[Event]:
         """The next events with outcomes. An empty page is not the end: events without an outcome are left out."""
         await self._look_for_gap()
-        before = self._store.clock.now()
-        events = await self._store.jobs.events(self._queue, after=self.cursor.sequence, limit=limit)
+        events = await self._store.jobs.events(self._queue, after=self.place, limit=limit)
         self.is_behind = len(events) == limit
-        at = max(self.cursor.at, events[-1].at if self.is_behind else before)
-        self.cursor = Cursor(events[-1].sequence if events else self.cursor.sequence, at)
+        if events:
+            self.place = events[-1].sequence
         return [event for event in events if event.kind in _KINDS]
 
-    async def save(self, cursor: Cursor) -> None:
-        """Store a new position. If only its time has changed, it is stored at most once an hour."""
-        saved = self._saved
-        if saved is None or cursor.sequence != saved.sequence or cursor.at - saved.at >= SAVE_IDLE:
-            await self._store_place(cursor)
+    async def save(self, place: int) -> None:
+        """Store a new place."""
+        if self._name is not None and place != self._saved:
+            await self._places.put({self._name: place})
+        self._saved = place
 
-    async def _load(self) -> Cursor | None:
-        return None if self._name is None else (await self._cursors.get([self._name])).get(self._name)
+    async def _load(self) -> int | None:
+        return None if self._name is None else (await self._places.get([self._name])).get(self._name)
 
-    async def _store_place(self, cursor: Cursor) -> None:
-        if self._name is not None:
-            await self._cursors.put({self._name: cursor})
-        self._saved = cursor
+    async def _forgotten(self) -> Forgotten | None:
+        return (await forgotten_events(self._store).get([self._queue])).get(self._queue)
 
     async def _look_for_gap(self) -> None:
         now, last = self._store.clock.monotonic(), self._looked_for_forgotten
         if last is not None and now - last < LOOK_FOR_FORGOTTEN.total_seconds():
             return
-        forgotten = (await forgotten_before(self._store).get([self._queue])).get(self._queue)
+        forgotten = await self._forgotten()
         self._looked_for_forgotten = now
-        if forgotten is None or forgotten <= self.cursor.at:
+        if forgotten is None or forgotten.sequence <= self.place:
             return
-        self.cursor = replace(self.cursor, at=forgotten)
+        self.place = forgotten.sequence
         self.gaps += 1
         _log.error(
             "outcomes were deleted before they were read; look at the calls themselves instead",
             reader=self._name or "a stream",
             queue=self._queue,
-            before=in_words(forgotten),
+            before=in_words(forgotten.before),
         )
 
 
-def cursors(store: Store) -> RecordSet[Cursor]:
-    """The records of readers' positions, by the readers' names. They are kept forever."""
-    return json_records(store, CURSORS, Cursor, unreadable=_refused_cursor)
+def places(store: Store) -> RecordSet[int]:
+    """The records of readers' places, by the readers' names. They are kept forever."""
+    return RecordSet(store, PLACES, write=str, read=lambda _, text: int(text), unreadable=_refused_place)
 
 
-def forgotten_before(store: Store) -> RecordSet[datetime]:
-    """The records of the times before which events were deleted, by queue."""
-    return RecordSet(store, FORGOTTEN, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text))
+def forgotten_events(store: Store) -> RecordSet[Forgotten]:
+    """The records of deleted events, by queue."""
+    return json_records(store, FORGOTTEN, Forgotten)
 
 
 def outcome_of(event: Event, job: Job) -> CallOutcome:
@@ -141,14 +138,14 @@ async def last_sequence(jobs: Jobs, queue: str) -> int:
     return await _least(is_last)
 
 
-async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
-    """The cursor just before the first event at this time or later."""
+async def place_at(jobs: Jobs, queue: str, since: datetime) -> int:
+    """The place just before the first event at this time or later; 0 if no event is earlier."""
 
     async def is_in_front(sequence: int) -> bool:
-        found = await store.jobs.events(queue, after=sequence, limit=1)
+        found = await jobs.events(queue, after=sequence, limit=1)
         return not found or found[0].at >= since
 
-    return Cursor(await _least(is_in_front), since)
+    return await _least(is_in_front)
 
 
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
@@ -171,8 +168,8 @@ async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
     return high
 
 
-def _refused_cursor(name: str, error: Exception) -> Cursor:
+def _refused_place(name: str, error: Exception) -> int:
     raise StoreVersionError(
-        f"the position of reader {name} cannot be read by this version of voiceflow-worker, because a newer version "
+        f"the place of reader {name} cannot be read by this version of voiceflow-worker, because a newer version "
         "wrote it. Upgrade this installation; nothing was delivered."
     ) from error

@@ -11,10 +11,9 @@ from typing import Self
 
 import structlog
 
-from voiceflow_worker.core.outcomes.outbox import LOOK_EVERY, Cursor, OutboxReader, outcome_of
+from voiceflow_worker.core.outcomes.outbox import LOOK_EVERY, OutboxReader, outcome_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.leader_lease import LeaderLease
-from voiceflow_worker.core.ports.reading import ReadJobs, read_each
 from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.records.call_outcome import CallOutcome
@@ -41,9 +40,7 @@ class OutcomeStream:
         self._reader = OutboxReader(store, queue, name=name, since=since)
         self._retry = Retry(store.clock, what=f"the outcomes of {queue}")
         self._page: deque[Event] = deque()
-        self._jobs = ReadJobs({}, {})
-        self._jobs_read_at = 0.0
-        self._given: Cursor | None = None
+        self._given: int | None = None
         self._is_current = False
         self._is_closed = False
 
@@ -100,9 +97,8 @@ class OutcomeStream:
     async def _read(self) -> None:
         events = await self._reader.page()
         self._page.extend(event for event in events if self._attempts or event.kind is not EventKind.ATTEMPTED)
-        self._jobs = ReadJobs({}, {})
         if not self._page:
-            await self._reader.save(self._reader.cursor)
+            await self._reader.save(self._reader.place)
 
     async def _next(self) -> CallOutcome | None:
         """The next outcome of the page; None if its call is no longer in the store.
@@ -110,16 +106,10 @@ class OutcomeStream:
         Raises StoreVersionError for a call that a newer version wrote. The position then stays before the outcome, so
         that no outcome is lost.
         """
-        age = self._store.clock.monotonic() - self._jobs_read_at
-        if age > LOOK_EVERY.total_seconds() or self._page[0].job_id not in self._jobs.jobs:
-            self._jobs_read_at = self._store.clock.monotonic()
-            self._jobs = await read_each(self._store.jobs, list({event.job_id for event in self._page}))
-        unreadable = self._jobs.unreadable.get(self._page[0].job_id)
-        if unreadable is not None:
-            raise unreadable
-        event = self._page.popleft()
-        self._given = Cursor(event.sequence, event.at)
-        job = self._jobs.jobs.get(event.job_id)
+        event = self._page[0]
+        job = (await self._store.jobs.get([event.job_id])).get(event.job_id)
+        self._page.popleft()
+        self._given = event.sequence
         if job is None:
             _log.warning("an outcome is left out: its call has been deleted", job=event.job_id)
             return None
