@@ -13,7 +13,6 @@ from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_m
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.many_new_rows import MANY, count_new
 from voiceflow_worker.backends.sqlite.reading import as_array, job_of, known_keys, tally_record
 from voiceflow_worker.core.ports import Enqueued, Event, Move
 from voiceflow_worker.core.ports.one_trip import KnownPost, LockingMove, Made
@@ -66,23 +65,13 @@ def enqueue(
     answers, fresh = yield from admission([job for job, _ in jobs], held=held, owner=owner)
     new = [jobs[place] for place in fresh]
     transaction.changed.update(job.queue for job, _ in new)
-    if len(new) >= MANY:
-        with db.without_triggers():
-            yield from _insert(new, db)
-        count_new(db, [row for _, row in new])
-    else:
-        yield from _insert(new, db)
-    return answers
-
-
-def _insert(new: Sequence[EncodedJob], db: Connection) -> Generator[None]:
-    sql = statements("jobs")
     last: int = db.rows(sql["last_number"])[0][0]
     for start in range(0, len(new), _PER_STEP):
         part = list(enumerate(new[start : start + _PER_STEP], last + 1 + start))
         db.run_each(sql["insert_job"], [(number, *row) for number, (_, row) in part])
         db.run_each(sql["insert_body"], [(number, job.body) for number, (job, _) in part])
         yield
+    return answers
 
 
 EncodedMove = tuple[Job, Row, Row | None, Sequence[Row]]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,6 @@ class Connection:
             while not copy.done:
                 copy.step(pages)
                 progress(copy.page_count - copy.remaining, copy.page_count)
-
-    @contextmanager
-    def without_triggers(self) -> Generator[None]:
-        """Run no triggers during a block. SQLite prepares each statement again at its next use."""
-        self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-        try:
-            yield
-        finally:
-            self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
 
     def keep_log(self) -> None:
         """Keep the WAL in its own file when this connection closes, even if it is the last connection."""

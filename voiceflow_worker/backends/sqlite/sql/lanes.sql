@@ -1,11 +1,5 @@
 -- Reads and changes of the lanes (see schema.sql).
 
--- name: enter
--- What the trigger job_enters_lane does, for the first of many new jobs of a lane.
-INSERT INTO lanes (queue, batch, priority, due_at, id) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (queue, batch, priority) DO UPDATE SET due_at = excluded.due_at, id = excluded.id
-    WHERE (excluded.due_at, excluded.id) < (lanes.due_at, lanes.id);
-
 -- name: next_priority
 -- The next lower priority that lanes of a queue have: an index seek, so priorities far in the future cost nothing.
 SELECT max(priority) FROM lanes INDEXED BY lanes_to_lease

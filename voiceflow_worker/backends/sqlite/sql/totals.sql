@@ -35,7 +35,3 @@ SELECT json_group_object('state:' || s.value, iif(s.value IN ('leased', 'sending
 ), (
     SELECT sum(live) FROM totals WHERE queue = :queue AND field = 'state:' || s.value
 ))) FROM json_each(:states) AS s;
-
--- name: adjust
--- Adds an amount to a field of the live totals.
-INSERT INTO totals (queue, batch, field, live) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET live = live + excluded.live;
