@@ -20,7 +20,7 @@ from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.evidence import charged
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.stop_rules import LeastAnswerRate, StopRules, read_answer_rate, read_cost
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -80,12 +80,6 @@ async def test_too_few_answers_hold_the_batch_with_the_figure_and_the_limit(engi
     await ended(engine, S.COMPLETED)
     assert await hold(engine) == "stopped itself: 1 of 4 calls were answered (25.0%), less than the required 50%"
     assert await engine.lease() == []
-
-
-async def test_enough_answers_do_not(engine: Engine, stops: BatchStops) -> None:
-    await stops.put("march", HALF_OF_FOUR)
-    await ended(engine, S.COMPLETED, S.BUSY, S.COMPLETED, S.NO_ANSWER)
-    assert await hold(engine) is None
 
 
 async def test_a_cost_holds_the_batch_in_each_currency_alone(engine: Engine, stops: BatchStops) -> None:
@@ -156,15 +150,6 @@ async def test_a_hold_of_a_person_is_not_the_end_of_a_rule(engine: Engine, stops
     assert await hold(engine) == "lunch"
     await engine.queue.resume(batch_id="march")
     assert str(await hold(engine)).startswith("stopped itself: 0 of 4")
-
-
-async def test_a_cancelled_batch_stays_cancelled(engine: Engine, stops: BatchStops) -> None:
-    await stops.put("march", HALF_OF_FOUR)
-    await ended(engine, *[S.BUSY] * 4)
-    await engine.queue.cancel_batch("march", reason="it is off")
-    await engine.sweeper.sweep()
-    (gate,) = await engine.store.control.gates("default")
-    assert (gate.state, gate.reason) == (GateState.CANCELLED, "it is off")
 
 
 async def test_a_batch_that_has_sent_everything_is_not_held(engine: Engine, stops: BatchStops) -> None:

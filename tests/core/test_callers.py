@@ -18,7 +18,7 @@ from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -69,10 +69,6 @@ class TestAPress:
         assert with_press(once, 1, press("1", seconds=5)) is once
         unnamed = with_press(submitted, 1, press("1", event_id=None))
         assert with_press(unnamed, 1, press("1", event_id=None)) is unnamed
-
-    async def test_of_a_post_that_is_not_recorded_changes_nothing(self, submitted: Job) -> None:
-        assert with_press(submitted, 7, press("1")) is submitted
-        assert with_press(submitted, None, press("1")) is submitted
 
     async def test_beyond_the_most_is_not_kept(self, submitted: Job) -> None:
         many = tuple(press("1", event_id=str(place)) for place in range(MOST_PRESSES))
@@ -224,16 +220,6 @@ class TestACallOfAnotherProgramToTheSamePerson:
         ours = SessionSummary(session_id="ours", client_request_id="mangled", status=SessionStatus.COMPLETED)
         assert await engine.settler.summary(ours) is SummaryResult.SETTLED
         assert await engine.state(taken_for_ours) == "completed"
-
-    async def test_does_not_end_ours_that_was_turned_away_and_is_to_be_called_yet(
-        self, engine: Engine, taken_for_ours: Job
-    ) -> None:
-        turned_away = Verdict(kind=VerdictKind.TURNED_AWAY, message="too many", http_status=429)
-        await engine.settler.verdict(taken_for_ours, 1, turned_away)
-        theirs = SessionSummary(session_id="theirs", status=SessionStatus.COMPLETED)
-        assert await engine.settler.summary(theirs) is SummaryResult.PARKED
-        await engine.sweeper.sweep()
-        assert await engine.state(taken_for_ours) == "queued"
 
     async def test_that_tells_whose_it_is_leaves_ours_in_doubt_again(
         self, engine: Engine, callers: Callers, store: Store, in_doubt: Job

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import anyio
@@ -67,26 +66,6 @@ async def doubted(engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> J
     return doubt
 
 
-async def test_a_worker_that_stood_still_past_its_lease_frees_no_place_of_another(
-    clock: ManualClock, voice: ScriptedVoice
-) -> None:
-    store = MemoryStore(clock=clock)
-    policy = CallPolicy(max_per_person=PersonLimit(1, 24 * HOUR))
-    frozen, other = (Engine(store, voice, policy=policy) for _ in range(2))
-    job = await frozen.enqueue(ANA)
-    [flight] = await frozen.prepare()
-    clock.advance(LEASE + timedelta(seconds=1))
-    await other.sweeper.sweep()
-    while not await other.send():
-        clock.advance(MINUTE)
-    await other.summarise(job, S.NO_ANSWER)
-    assert await frozen.journal_of(flight) is None
-    again = await other.enqueue(ANA)
-    await other.send()
-    assert (await other.queue.get(again.id)).state is JobState.QUEUED
-    assert len(voice.placed) == 1
-
-
 async def waits(engine: Engine, job: Job) -> Job:
     """The job, which is not sent because its person has had all attempts."""
     before = job.post_count
@@ -143,16 +122,6 @@ async def test_redials_count(engine: Engine, clock: ManualClock) -> None:
         await engine.summarise(job, S.NO_ANSWER)
         clock.advance(MINUTE)
     await waits(engine, await engine.queue.get(job.id))
-
-
-async def test_a_call_whose_validity_ends_first_expires(engine: Engine, clock: ManualClock) -> None:
-    for _ in range(2):
-        await called(engine)
-    job = await engine.enqueue(ANA, valid_for=HOUR)
-    await waits(engine, job)
-    clock.advance(HOUR)
-    await engine.sweeper.sweep()
-    assert (await engine.queue.get(job.id)).state is JobState.EXPIRED
 
 
 async def test_a_refused_call_whose_worker_was_killed_before_it_freed_the_place_keeps_nobody_waiting(
@@ -312,20 +281,6 @@ async def test_the_place_of_a_post_that_reached_nobody_is_used_again_although_it
     assert len(voice.placed) == 1
 
 
-async def test_a_place_of_a_killed_worker_is_lost_to_the_safe_side_only(engine: Engine, clock: ManualClock) -> None:
-    """Its call is cancelled, so nobody uses the place: until it ends, one attempt fewer is made."""
-    job = await engine.enqueue(ANA)
-    await engine.prepare()
-    clock.advance(LEASE)
-    await engine.sweeper.sweep()
-    await engine.queue.cancel(job.id)
-    clock.advance(5 * MINUTE)
-    await called(engine)
-    await waits(engine, await engine.enqueue(ANA))
-    clock.advance(25 * HOUR)
-    assert (await engine.send())[0].state is JobState.SUBMITTED
-
-
 async def test_a_call_that_is_put_back_before_it_left_frees_its_place(engine: Engine) -> None:
     for _ in range(3):
         await engine.enqueue(ANA)
@@ -352,15 +307,6 @@ async def test_two_workers_together_keep_the_limit(any_store: Store, voice: Scri
         clock.advance(timedelta(seconds=30))
     assert len(voice.placed) == 4
     assert (await workers[0].queue.status()).waiting.max_per_person == 4
-
-
-async def test_a_lower_limit_holds_at_once(any_store: Store, engine: Engine, voice: ScriptedVoice) -> None:
-    for _ in range(2):
-        await called(engine)
-    stricter = Engine(any_store, voice, policy=replace(TWICE_A_DAY, max_per_person=PersonLimit(1, 24 * HOUR)))
-    await stricter.enqueue(ANA)
-    await stricter.send()
-    assert len(voice.placed) == 2
 
 
 STEPS = st.lists(

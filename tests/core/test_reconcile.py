@@ -122,7 +122,6 @@ async def a_doubt(engine: Engine, destination: str = ANA, *, redial: RedialPolic
 
 OPEN = Reconciled(looked_at=1, open=1)
 PLACED = Reconciled(looked_at=1, placed=1)
-NOT_PLACED = Reconciled(looked_at=1, not_placed=1)
 
 
 class TestWhatIsFound:
@@ -165,16 +164,6 @@ class TestWhatIsFound:
         assert await engine.summarise(job, SessionStatus.BUSY, session_id="s-1") is SummaryResult.REPEATED
         unnamed = await engine.summarise(job, SessionStatus.BUSY, session_id="s-1", with_client_request_id=False)
         assert unnamed is SummaryResult.REPEATED
-        assert await engine.state(job) == "completed"
-
-    async def test_two_legs_of_one_session_are_one_call(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        job = await a_doubt(engine)
-        log.write()
-        log.write(destination=BEN, after=10 * SECOND)
-        clock.advance(5 * MINUTE)
-        assert await look(engine, log) == PLACED
         assert await engine.state(job) == "completed"
 
     @pytest.mark.parametrize("late", ["the second party's row", "the person's row"])
@@ -260,8 +249,9 @@ class TestWhatStaysOpen:
         assert await engine.send() == []
         assert len(voice.placed) == 1
 
+    @pytest.mark.parametrize("later", [5 * MINUTE, timedelta(days=20)])  # session records are kept for seven days
     async def test_a_row_of_a_call_that_is_known_is_not_this_ones(
-        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock, later: timedelta
     ) -> None:
         voice.answers = [created("of-the-first")]
         first = await engine.enqueue(ANA)
@@ -269,19 +259,7 @@ class TestWhatStaysOpen:
         log.write("of-the-first", after=5 * SECOND)
         await engine.summarise(first, session_id="of-the-first")
         await a_doubt(engine)
-        clock.advance(5 * MINUTE)
-        assert await look(engine, log) == OPEN
-
-    async def test_it_is_known_for_as_long_as_its_job_is_kept(
-        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        voice.answers = [created("of-the-first")]
-        first = await engine.enqueue(ANA)
-        await engine.send()
-        log.write("of-the-first", after=5 * SECOND)
-        await engine.summarise(first, session_id="of-the-first")
-        await a_doubt(engine)
-        clock.advance(timedelta(days=20))  # session records are kept for seven
+        clock.advance(later)
         assert await look(engine, log) == OPEN
 
     async def test_what_is_older_than_that_is_left_to_people(
@@ -352,16 +330,6 @@ class TestWhatStaysOpen:
         log.write("of-ana")
         clock.advance(5 * MINUTE)
         assert await look(engine, log) == PLACED
-
-    async def test_the_second_party_of_another_doubt_is_not_bound_to_this_one(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        job = await a_doubt(engine, BEN)
-        log.write(destination=ANA)
-        log.write(destination=BEN, after=10 * SECOND)
-        clock.advance(5 * MINUTE)
-        assert await look(engine, log) == OPEN
-        assert await engine.state(job) == "in_doubt"
 
     async def test_nothing_is_concluded_from_a_log_that_cannot_be_had(
         self, engine: Engine, log: WrittenLog, clock: ManualClock
@@ -460,14 +428,6 @@ class TestTurns:
         assert await reconciler(engine, log).due() == Reconciled()
         assert log.asked == []
 
-    async def test_who_looks_later_does_so_at_longer_and_longer_intervals(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        job = await a_doubt(engine)
-        clock.advance(10 * MINUTE)
-        await reconciler(engine, log).due()
-        assert (await engine.queue.get(job.id)).due_at == clock.now() + 10 * MINUTE
-
     async def test_the_workers_of_a_queue_share_their_turns(
         self, engine: Engine, log: WrittenLog, clock: ManualClock
     ) -> None:
@@ -549,11 +509,6 @@ class TestTurns:
         assert await reconciler(engine, log).everything(tell=heard.append) == Reconciled(looked_at=2, open=2)
         assert [(look.number, look.count, look.calls) for look in heard] == [(1, 2, 1), (2, 2, 1)]
         assert [(look.asked.since, look.asked.until) for look in heard] == log.asked
-
-    async def test_where_nothing_is_in_doubt_no_log_is_asked_for(self, engine: Engine, log: WrittenLog) -> None:
-        await engine.enqueue()
-        assert await look(engine, log) == Reconciled()
-        assert log.asked == []
 
     async def test_a_sweep_beside_it_leaves_doubts_alone(
         self, engine: Engine, store: Store, clock: ManualClock

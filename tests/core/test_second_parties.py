@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import SOURCE, flow, number
+from tests.support.flows import SOURCE, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
@@ -18,7 +18,6 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.flows.parties import second_parties
-from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -228,49 +227,6 @@ async def test_a_second_party_who_opts_out_before_its_lost_lock_is_taken_again_i
 
 
 # -- one telephone, two spellings ----------------------------------------------------------------------------------
-
-MEXICO = ("+525512345678", "+5215512345678")
-ARGENTINA = ("+541143211234", "+5491143211234")
-
-
-@pytest.mark.parametrize(("short", "long"), [MEXICO, ARGENTINA])
-async def test_one_telephone_spelled_two_ways_is_one_number(
-    here: Engine, clock: ManualClock, short: str, long: str
-) -> None:
-    _, other = await hand_in(here, clock, flow(short), flow(long))
-    assert other.destination == long  # the wire and listings keep the caller's spelling
-    assert sent(await here.send()) == [short]
-    assert (await here.queue.get(other.id)).state is JobState.QUEUED
-
-
-@pytest.mark.parametrize("pair", [MEXICO, MEXICO[::-1], ARGENTINA, ARGENTINA[::-1]])
-async def test_a_number_is_on_the_list_in_every_spelling(
-    here: Engine, listed: SuppressionList, pair: tuple[str, str]
-) -> None:
-    on_it, called = pair
-    waiting = await here.enqueue(called)
-    await listed.add(on_it)
-    with pytest.raises(SuppressedNumberError):
-        await here.enqueue(called)
-    assert await here.send() == []
-    assert (await here.queue.get(waiting.id)).state is JobState.CANCELLED
-    assert list(await listed.find(called)) == [called]
-    assert await listed.remove(called) == [on_it]
-
-
-async def test_an_opt_out_ends_the_calls_that_wait_for_the_other_spelling(here: Engine) -> None:
-    await here.enqueue(MEXICO[0])
-    (job,) = await here.send()
-    waiting = await here.enqueue(MEXICO[1])
-    await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
-    assert (await here.queue.get(waiting.id)).state is JobState.CANCELLED
-
-
-def test_spellings_are_those_of_the_two_plans_alone() -> None:
-    assert set(spellings(MEXICO[0])) == set(spellings(MEXICO[1])) == set(MEXICO)
-    assert set(spellings(ARGENTINA[0])) == set(spellings(ARGENTINA[1])) == set(ARGENTINA)
-    for other in ("+6587654321", "+52551234567", "+54114321123", "+5511987654321", "+1", ""):
-        assert spellings(other) == (other,)
 
 
 def test_a_body_with_one_call_is_not_read() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -44,21 +43,6 @@ async def drained(store: FaultyStore, clock: ManualClock) -> CallQueue:
     worker = Worker(store, ScriptedVoice(), rate=None, concurrency=CALLS, options=WorkerOptions(policy=policy))
     await passing(clock, worker.drain)
     return queue
-
-
-async def test_calls_leased_together_take_one_commit_for_their_journal_and_one_for_their_verdicts(
-    store: FaultyStore, clock: ManualClock
-) -> None:
-    commits: list[Counter[JobState]] = []
-
-    async def count(call: StoreCall) -> None:
-        if call.name == "jobs.commit":
-            (moves,) = call.arguments
-            commits.append(Counter(move.new.state for move in moves))
-
-    store.before = count
-    await drained(store, clock)
-    assert commits == [{JobState.SENDING: CALLS}, {JobState.ACCEPTED: CALLS}]
 
 
 class OneAnswerVoice(GatedVoice):
@@ -158,18 +142,3 @@ async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
     assert [(job.state, job.attempt) for job in after] == [(JobState.QUEUED, 0)] * 3
     assert {job.posts[-1].verdict for job in after} == {VerdictKind.NOT_SENT}
     assert (voice.placed, senders.in_flight) == ([], 0)
-
-
-async def test_a_sender_takes_one_call_after_the_other(store: FaultyStore) -> None:
-    voice = ScriptedVoice()
-    engine = Engine(store, voice)
-    senders = Senders(engine.submitter, on_freed=lambda: None)
-    async with anyio.create_task_group() as group:
-        for place in range(3):
-            await engine.enqueue(number(place))
-            begun = await engine.submitter.begin(await engine.prepare())
-            senders.occupy(1)
-            senders.send(begun, group)
-            await anyio.wait_all_tasks_blocked()
-            assert (len(voice.placed), senders.in_flight) == (place + 1, 0)
-        group.cancel_scope.cancel()

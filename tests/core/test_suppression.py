@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import anyio
@@ -21,7 +20,6 @@ from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, SuppressedNumberError
-from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +27,6 @@ pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 ANA = "+6587654321"
-AGAIN = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=10 * MINUTE)
 
 
 @pytest.fixture
@@ -164,30 +161,6 @@ class TestAnOptOut:
         await here.enqueue(ANA, unique_key="after all")
         assert len(await here.send()) == 1
 
-    async def test_ends_a_redial_that_was_granted_before_as_unreached(
-        self, here: Engine, there: Engine, clock: ManualClock, voice: ScriptedVoice
-    ) -> None:
-        busy = await there.enqueue(ANA, redial=AGAIN)
-        await there.send()
-        await there.summarise(busy, SessionStatus.BUSY)
-        assert await there.state(busy) == "queued"
-        await asked_to_be_left_alone(here)
-        clock.advance(10 * MINUTE)
-        assert await there.send() == []
-        ended = await there.queue.get(busy.id)
-        assert ended.state is JobState.UNREACHED
-        assert ended.reason is not None
-        assert "suppression list" in ended.reason
-        assert len(voice.placed) == 2
-
-    async def test_is_never_redialled_whatever_the_policy_says(self, here: Engine, clock: ManualClock) -> None:
-        job = await here.enqueue(ANA, redial=RedialPolicy(on=OPT_OUTS, limit=3, after=MINUTE))
-        await here.send()
-        await here.summarise(job, SessionStatus.UNSUBSCRIBED_CONTACT)
-        clock.advance(HOUR)
-        assert await here.state(job) == "unreached"
-        assert await here.lease() == []
-
     async def test_is_on_the_list_though_the_receiver_died_before_its_commit(
         self, here: Engine, listed: SuppressionList, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -230,35 +203,6 @@ class TestAnOptOut:
         await here.sweeper.sweep()
         assert await here.state(job) == "completed"
         assert await on_the_list(listed) == [ANA]
-
-    async def test_of_one_call_holds_off_thousands_with_one_read(
-        self, here: Engine, listed: SuppressionList, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The list costs a lease one read, however many calls it has."""
-        for place in range(20):
-            await here.enqueue(number(place))
-        await listed.add(number(3))
-        records = type(here.store.records)
-        reads: list[int] = []
-        get = records.get
-
-        async def counted(*args: object, **kwargs: object) -> object:
-            if args[1] == "suppressed":
-                reads.append(len(args[2]))  # type: ignore[arg-type]
-            return await get(*args, **kwargs)  # type: ignore[arg-type]
-
-        async def claimed(*args: object, then_read: Mapping[str, Sequence[str]], **kwargs: object) -> object:
-            reads.append(len(then_read["suppressed"]))
-            return await claim(*args, then_read=then_read, **kwargs)  # type: ignore[misc]
-
-        leased = await here.lease(20)
-        if (claim := getattr(records, "claim", None)) is None:
-            monkeypatch.setattr(records, "get", counted)
-        else:  # the list is read in the trip that locks the numbers
-            monkeypatch.setattr(records, "claim", claimed)
-        flights = await here.submitter.prepare(leased, leased_at=0.0)
-        assert reads == [20]
-        assert len(flights) == 19
 
 
 class TestEnqueue:
@@ -343,12 +287,6 @@ class TestTheList:
         rest = await listed.scan(after=first[-1].number, limit=20)
         assert [entry.number for entry in (*first, *rest)] == [number(place) for place in range(25)]
 
-    async def test_takes_many_at_once(self, listed: SuppressionList) -> None:
-        await listed.add(*map(number, range(2500)))
-        assert len(await listed.scan(limit=5000)) == 2500
-        assert len(await listed.remove(*map(number, range(2500)))) == 2500
-        assert await on_the_list(listed) == []
-
 
 async def test_two_queues_race_for_a_person_who_opts_out(
     any_store: Store, here: Engine, there: Engine, voice: ScriptedVoice
@@ -367,15 +305,17 @@ async def test_two_queues_race_for_a_person_who_opts_out(
     assert len(voice.placed) == 1
 
 
+@pytest.mark.parametrize(
+    ("written", "usual"),
+    [("+4402079460958", "+442079460958"), ("+5215512345678", "+525512345678"), ("+541143211234", "+5491143211234")],
+)
 class TestOnePhoneOfTwoSpellings:
-    """+44 0… and +44… ring the same phone: the 0 is dialled within the country only."""
-
-    WRITTEN, USUAL = "+4402079460958", "+442079460958"
+    """A 0 that is dialled within the country only, and the mobile digit of Mexico and Argentina, are the same phone."""
 
     async def test_is_not_called_when_either_is_on_the_list(
-        self, here: Engine, listed: SuppressionList, voice: ScriptedVoice
+        self, here: Engine, listed: SuppressionList, voice: ScriptedVoice, written: str, usual: str
     ) -> None:
-        for wanted, spelling in ((self.WRITTEN, self.USUAL), (self.WRITTEN, self.WRITTEN), (self.USUAL, self.WRITTEN)):
+        for wanted, spelling in ((written, usual), (written, written), (usual, written)):
             job = await here.enqueue(wanted)
             await listed.add(spelling)
             await here.send()
@@ -384,22 +324,30 @@ class TestOnePhoneOfTwoSpellings:
         assert voice.placed == []
 
     async def test_is_left_alone_in_both_by_one_opt_out(
-        self, here: Engine, there: Engine, voice: ScriptedVoice
+        self, here: Engine, there: Engine, voice: ScriptedVoice, written: str, usual: str
     ) -> None:
-        job = await here.enqueue(self.WRITTEN)
-        elsewhere = await there.enqueue(self.USUAL)
+        job = await here.enqueue(written)
+        elsewhere = await there.enqueue(usual)
         await here.send()
         await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
         await there.send()
         assert await there.state(elsewhere) == "cancelled"
         assert len(voice.placed) == 1
 
-    async def test_has_one_open_call(self, here: Engine, there: Engine, voice: ScriptedVoice) -> None:
-        job = await here.enqueue(self.WRITTEN)
-        elsewhere = await there.enqueue(self.USUAL)
+    async def test_has_one_open_call(
+        self, here: Engine, there: Engine, voice: ScriptedVoice, written: str, usual: str
+    ) -> None:
+        job = await here.enqueue(written)
+        elsewhere = await there.enqueue(usual)
         await here.send()
         await there.send()
         assert [placement.client_request_id for _, placement in voice.placed] == [f"{job.id}.1"]
         assert await there.state(elsewhere) == "queued"
-        assert [each.id for each in await here.queue.find(destination=self.WRITTEN)] == [job.id]
-        assert [each.id for each in await here.queue.find(destination=self.USUAL)] == [job.id]
+
+
+async def test_a_call_is_found_by_its_number_with_and_without_the_0_that_is_dialled_within_the_country(
+    here: Engine,
+) -> None:
+    job = await here.enqueue("+4402079460958")
+    for written in ("+4402079460958", "+442079460958"):
+        assert [each.id for each in await here.queue.find(destination=written)] == [job.id]

@@ -28,10 +28,6 @@ async def test_the_results_are_in_the_order_of_the_trips_whichever_ends_first() 
         assert await gather(first, second) == ("first", 2)
 
 
-async def test_no_trips_have_no_results() -> None:
-    assert await gather() == ()
-
-
 async def test_the_first_error_is_raised_after_all_trips_have_ended() -> None:
     failed = anyio.Event()
     ended: list[int] = []

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
-from random import Random
 from typing import Any
 
 import pytest
@@ -141,17 +140,6 @@ def check(sessions: Sequence[Told], ended: dict[int, tuple[Job, int]]) -> None:
 async def test_who_answered_is_never_rung_again_whatever_became_of_the_other_party() -> None:
     sessions = list(every_pair())
     check(sessions, await played(sessions))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-async def test_ten_thousand_sessions_of_two_legs() -> None:
-    dice = Random(2026)
-    pairs = list(every_pair())
-    sessions = [dice.choice(pairs) for _ in range(10_000)]
-    ended = await played(sessions)
-    check(sessions, ended)
-    assert sum(told.first == "COMPLETED" for told in sessions) > 1_000
 
 
 async def test_the_outcome_keeps_the_status_of_the_session_and_tells_of_each_leg() -> None:

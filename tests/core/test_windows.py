@@ -10,15 +10,15 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, not_sent, refused
-from voiceflow_worker import CallFlowError, CallPolicy, Job, JobState
+from voiceflow_worker import CallFlowError, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -103,18 +103,6 @@ class TestEnqueue:
         assert [found.code for found in told.value.findings] == [-1015]
         await enqueued(engine, not_before=CLOSES, valid_until=OPENS + SECOND)
 
-    async def test_a_calendar_that_nobody_knows_is_refused(self, engine: Engine) -> None:
-        with pytest.raises(CallFlowError, match="no calendar for 'XX'"):
-            await enqueued(engine, window=replace(DAYTIME, holidays=("XX",)))
-
-    async def test_of_many_the_finding_names_the_place(self, engine: Engine) -> None:
-        requests = [
-            CallRequest(flow=flow(ANA), window=DAYTIME),
-            CallRequest(flow=flow("+18005551234"), window=DAYTIME),
-        ]
-        with pytest.raises(CallFlowError, match="call 1: "):
-            await engine.queue.enqueue_many(requests)
-
 
 class TestOnItsWay:
     async def test_what_8x8_is_told_ends_with_the_window(
@@ -154,24 +142,13 @@ class TestOnItsWay:
         await other.enqueue(ANA)
         assert len(await other.send()) == 1
 
-    async def test_a_call_that_never_left_goes_out_in_the_next_window(
-        self, engine: Engine, clock: ManualClock, voice: ScriptedVoice
-    ) -> None:
-        clock.advance(CLOSES - EVENING - SECOND)
-        voice.answers = [not_sent()]
-        job = await enqueued(engine)
-        clock.advance(timedelta(seconds=0.9))
-        await engine.send()
-        waits = await engine.queue.get(job.id)
-        assert waits.state is JobState.QUEUED
-        assert waits.due_at == OPENS
-
-    async def test_a_call_that_8x8_took_for_late_is_made_in_the_next_window(
-        self, engine: Engine, clock: ManualClock, voice: ScriptedVoice
+    @pytest.mark.parametrize("verdict", [not_sent(), refused(-1015)], ids=["not sent", "too late for 8x8"])
+    async def test_a_call_that_was_not_made_goes_out_in_the_next_window(
+        self, engine: Engine, clock: ManualClock, voice: ScriptedVoice, verdict: Verdict
     ) -> None:
         """The window cut its validUntil short; the call itself has no end."""
         clock.advance(CLOSES - EVENING - SECOND)
-        voice.answers = [refused(-1015)]
+        voice.answers = [verdict]
         job = await enqueued(engine)
         clock.advance(timedelta(seconds=0.9))
         await engine.send()
@@ -186,18 +163,6 @@ class TestOnItsWay:
         clock.advance(CLOSES - EVENING + HOUR)
         await engine.sweeper.sweep()
         assert (await engine.queue.get(job.id)).due_at == OPENS
-
-    async def test_one_whose_validity_ends_in_the_night_expires_and_says_why(
-        self, engine: Engine, clock: ManualClock
-    ) -> None:
-        job = await enqueued(engine, valid_until=CLOSES + HOUR)
-        clock.advance(CLOSES - EVENING)
-        await engine.send()
-        clock.advance(HOUR)
-        await engine.sweeper.sweep()
-        ended = await engine.queue.get(job.id)
-        assert ended.state is JobState.EXPIRED
-        assert ended.reason == "its validity ended before its calling window opened (09:00-20:00 mon-sun)"
 
     async def test_one_whose_calendar_this_installation_does_not_know_waits(
         self, engine: Engine, store: Store, clock: ManualClock, voice: ScriptedVoice
@@ -241,15 +206,6 @@ class TestRedial:
             "2026-01-06 01:00:00 UTC"
         )
 
-    async def test_one_that_would_come_after_its_validity_is_not_granted_without_a_window_either(
-        self, engine: Engine
-    ) -> None:
-        enqueued_job = await engine.enqueue(ANA, redial=AGAIN, valid_for=30 * MINUTE)
-        job = await self.unanswered(engine, enqueued_job)
-        assert job.state is JobState.UNREACHED
-        assert job.reason is not None
-        assert job.reason.startswith("BUSY; not called again: the redial would be at")
-
     async def test_by_a_person_waits_for_the_morning_too(self, engine: Engine, clock: ManualClock) -> None:
         job = await self.unanswered(engine, await enqueued(engine))
         assert job.state is JobState.UNREACHED
@@ -273,25 +229,3 @@ class TestThePolicyOfAQueue:
         assert (await queue.enqueue(flow(number(1)))).redial == AGAIN
         assert (await queue.enqueue(flow(number(2)), redial=own)).redial == own
         assert (await queue.enqueue(flow(number(3)), redial=never)).redial == never
-
-    async def test_is_none_unless_asked_for(self, store: Store) -> None:
-        assert (await CallQueue(store).enqueue(flow())).redial is None
-
-    async def test_calls_again_as_often_as_it_says_and_no_more(
-        self, store: Store, voice: ScriptedVoice, clock: ManualClock
-    ) -> None:
-        engine = Engine(store, voice, policy=CallPolicy())
-        queue = CallQueue(store, redial=replace(AGAIN, limit=2, factor=2.0))
-        job = await queue.enqueue(flow())
-        waits: list[timedelta] = []
-        while True:
-            assert len(await engine.send()) == 1
-            await engine.summarise(job, SessionStatus.BUSY)
-            now = await queue.get(job.id)
-            if now.state is not JobState.QUEUED:
-                break
-            waits.append(now.due_at - clock.now())
-            clock.advance(waits[-1])
-        assert (now.state, now.reason, now.attempt) == (JobState.UNREACHED, "BUSY", 3)
-        assert waits == [30 * MINUTE, HOUR]
-        assert voice.client_request_ids == [f"{job.id}.{place}" for place in (1, 2, 3)]

@@ -16,3 +16,8 @@ def test_every_spelling_of_a_number_identifies_the_same_telephone(number: str) -
 def test_other_numbers_are_other_telephones() -> None:
     numbers = ["+525512345678", "+525512345679", "+5491123456789", "+6587654321", "+65187654321"]
     assert len({telephone_of(each) for each in numbers}) == len(numbers)
+
+
+@pytest.mark.parametrize("number", ["+6587654321", "+52551234567", "+54114321123", "+5511987654321", "+1", ""])
+def test_a_number_of_another_plan_has_one_spelling(number: str) -> None:
+    assert spellings(number) == (number,)
