@@ -1,6 +1,6 @@
 """Never twice, never lost, never late: everything that can happen to a call, walked through the real rules.
 
-Small scenes run every day; the large ones are marked slow. `pytest -rP` shows how many states each of them has.
+`pytest -rP` shows how many states each scene has.
 """
 
 from __future__ import annotations
@@ -12,21 +12,11 @@ import pytest
 from tests.explorer.scene import FAR, Scene
 from tests.explorer.search import explore
 
-EVERYDAY = {
-    "one call, its answers and summaries in any order": Scene(without_id=True, unclear=True, export=True),
-    "a call that is redialled once": Scene(redials=1, lost_replies=False),
+SCENES = {
     "a person who looks, and one who cancels, while the call is valid": Scene(
         valid_for=4, cancels=1, resolves=1, lost_replies=False
     ),
-    "a person who is mistaken": Scene(resolves=1, mistaken=True, busy=False, lost_replies=False),
-    "a person who calls again": Scene(calls_again=1, refusals=False, lost_replies=False),
-    "a clock that jumps": Scene(valid_for=3, jumps=(-FAR, FAR), lost_replies=False),
-    "two calls to one number": Scene(
-        jobs=2, posts=1, copies=0, busy=False, refusals=False, lost_replies=False, kills=False
-    ),
-}
-
-LARGE = {
+    "a clock that jumps while the call is valid": Scene(valid_for=3, jumps=(-FAR, FAR), lost_replies=False),
     "summaries twice, late, without their id, with unknown statuses, and a redial": Scene(
         redials=1, copies=2, without_id=True, unclear=True, lost_replies=False
     ),
@@ -46,19 +36,9 @@ LARGE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scene", EVERYDAY.values(), ids=EVERYDAY.keys())
-def test_no_call_rings_twice_or_late_or_is_lost(scene: Scene) -> None:
-    judge(scene)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("scene", LARGE.values(), ids=LARGE.keys())
-def test_no_call_rings_twice_or_late_or_is_lost_in_a_large_world(scene: Scene) -> None:
-    judge(scene)
-
-
-def judge(scene: Scene) -> None:
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys())
+def test_no_call_rings_twice_or_late_or_is_lost(scene: Scene) -> None:
     report = explore(scene)
     sys.stdout.write(f"{report}\n")
     assert report.broken is None, str(report)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from typing import Any
 
 from tests.gateway.misbehaving import CREATED, Connection, answer, places, sends
 from tests.verdicts import scenes
@@ -63,92 +64,27 @@ class Row:
     loop: str | None = None
 
 
-def nothing_left(name: str, scene: SceneMaker, *, hold: Hold = Hold.NO) -> Row:
+def nothing_left(name: str, scene: SceneMaker, **more: Any) -> Row:
     """It is certain that no byte left: tried again after a pause, no attempt."""
-    return Row(
-        name=name,
-        scene=scene,
-        state=JobState.QUEUED,
-        verdict=VerdictKind.NOT_SENT,
-        posts=0,
-        hold=hold,
-        wait=Wait.BACKOFF,
-    )
+    ends: dict[str, Any] = {"state": JobState.QUEUED, "verdict": VerdictKind.NOT_SENT, "posts": 0, "wait": Wait.BACKOFF}
+    return Row(name=name, scene=scene, **ends, **more)
 
 
-def in_doubt(
-    name: str,
-    scene: SceneMaker,
-    *,
-    posts: int = 1,
-    hold: Hold | timedelta = Hold.NO,
-    code: int | None = None,
-    says: int = 1,
-) -> Row:
+def in_doubt(name: str, scene: SceneMaker, **more: Any) -> Row:
     """Something may have left and nobody knows: one attempt, never sent again by time."""
-    return Row(
-        name=name,
-        scene=scene,
-        state=JobState.IN_DOUBT,
-        verdict=VerdictKind.UNKNOWN,
-        posts=posts,
-        attempt=1,
-        hold=hold,
-        code=code,
-        says=says,
-    )
+    return Row(name=name, scene=scene, state=JobState.IN_DOUBT, verdict=VerdictKind.UNKNOWN, attempt=1, **more)
 
 
-def turned_away(
-    name: str,
-    scene: SceneMaker,
-    *,
-    hold: Hold | timedelta = Hold.UNTIL_OPENED,
-    code: int | None = None,
-    says: int = 1,
-    resent: bool = True,
-    loop: str | None = None,
-) -> Row:
+def turned_away(name: str, scene: SceneMaker, *, hold: Hold | timedelta = Hold.UNTIL_OPENED, **more: Any) -> Row:
     """8x8 did not take it: queued behind a hold, no attempt."""
-    return Row(
-        name=name,
-        scene=scene,
-        state=JobState.QUEUED,
-        verdict=VerdictKind.TURNED_AWAY,
-        hold=hold,
-        wait=Wait.HOLD if isinstance(hold, timedelta) else Wait.NOW,
-        code=code,
-        says=says,
-        resent=resent,
-        loop=loop,
-    )
+    wait = Wait.HOLD if isinstance(hold, timedelta) else Wait.NOW
+    ends: dict[str, Any] = {"state": JobState.QUEUED, "verdict": VerdictKind.TURNED_AWAY, "hold": hold, "wait": wait}
+    return Row(name=name, scene=scene, **ends, **more)
 
 
-def refused(
-    name: str,
-    scene: SceneMaker,
-    code: int,
-    *,
-    state: JobState = JobState.FAILED,
-    hold: Hold = Hold.NO,
-    wait: Wait = Wait.NOW,
-    valid_for: timedelta | None = None,
-    posts: int = 1,
-    again: bool = False,
-) -> Row:
+def refused(name: str, scene: SceneMaker, code: int, *, state: JobState = JobState.FAILED, **more: Any) -> Row:
     """8x8 said NOT_CREATED: nobody was called, so no attempt."""
-    return Row(
-        name=name,
-        scene=scene,
-        state=state,
-        verdict=VerdictKind.REFUSED,
-        code=code,
-        hold=hold,
-        wait=wait,
-        valid_for=valid_for,
-        posts=posts,
-        again=again,
-    )
+    return Row(name=name, scene=scene, state=state, verdict=VerdictKind.REFUSED, code=code, **more)
 
 
 def _reset_within_an_answer(connection: Connection) -> None:

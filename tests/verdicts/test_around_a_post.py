@@ -25,9 +25,8 @@ from tests.verdicts.playing import (
     worker_on,
 )
 from tests.verdicts.scenes import SOON, Scene, never_accepts, stalls_after_the_body, well_behaved
-from voiceflow_worker import CallFlow, CallRequest, JobState, Worker
+from voiceflow_worker import CallRequest, JobState, Worker
 from voiceflow_worker.core.sending.journal import Journal
-from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = [
@@ -43,22 +42,6 @@ async def passed(ground: Ground, moment: timedelta = MOMENT) -> None:
 
 
 # -- before the POST ---------------------------------------------------------------------------------------------------
-
-
-async def test_an_invalid_call_is_refused_when_it_is_handed_in_and_never_sent(ground: Ground) -> None:
-    with pytest.raises(CallFlowError):
-        await queue_of(ground).enqueue(CallFlow.parse({"callflow": [{"action": "hangup"}]}))
-    assert sum((await ground.store.jobs.count("default")).values()) == 0
-    assert (await mended(ground))[1] == 0
-
-
-async def test_one_whose_validity_has_passed_in_the_queue_expires_without_a_post(ground: Ground) -> None:
-    await queue_of(ground).enqueue(call(), valid_for=MOMENT)
-    await passed(ground)
-    _, posts = await mended(ground)
-    job = await only_job(ground)
-    assert (job.state, posts, job.post_count, job.attempt) == (JobState.EXPIRED, 0, 0, 0)
-    assert await closed_gates(ground) == []
 
 
 async def test_one_whose_validity_passes_while_it_waits_for_its_turn_expires_without_a_post(ground: Ground) -> None:
