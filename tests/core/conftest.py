@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engine import Engine
 from tests.support.redis_server import RedisServer, standalone
 from tests.support.stores import BACKENDS, url_for
+from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
@@ -26,6 +28,16 @@ def clock() -> ManualClock:
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     async with open_store(url_for(request.param, tmp_path), clock=clock) as opened:
         yield opened
+
+
+@pytest.fixture
+def voice() -> ScriptedVoice:
+    return ScriptedVoice()
+
+
+@pytest.fixture
+def engine(store: Store, voice: ScriptedVoice) -> Engine:
+    return Engine(store, voice)
 
 
 @pytest.fixture(scope="session")

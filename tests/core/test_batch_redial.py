@@ -12,7 +12,7 @@ from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.numbers.suppression import SuppressionList
-from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.settling import batch_redial
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -21,16 +21,6 @@ pytestmark = pytest.mark.anyio
 
 S = SessionStatus
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def voice() -> ScriptedVoice:
-    return ScriptedVoice()
-
-
-@pytest.fixture
-def engine(store: Store, voice: ScriptedVoice) -> Engine:
-    return Engine(store, voice)
 
 
 async def ended(engine: Engine, *statuses: SessionStatus, valid_for: timedelta | None = None) -> list[Job]:

@@ -18,9 +18,8 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling import batch_stops
 from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.evidence import charged
-from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.stop_rules import LeastAnswerRate, StopRules, read_answer_rate, read_cost
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -156,24 +155,6 @@ async def test_a_batch_that_has_sent_everything_is_not_held(engine: Engine, stop
     await stops.put("march", HALF_OF_FOUR)
     await ended(engine, *[S.BUSY] * PEOPLE)
     assert await hold(engine) is None
-
-
-async def test_a_process_that_dies_after_the_hold_leaves_it_standing(
-    engine: Engine, stops: BatchStops, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await stops.put("march", HALF_OF_FOUR)
-    await ended(engine, *[S.BUSY] * 4)
-    gate = engine.store.control.gate
-
-    async def dies(ordered: Gate) -> Gate:
-        await gate(ordered)
-        raise StoreUnavailableError("killed")
-
-    with monkeypatch.context() as killed:
-        killed.setattr(engine.store.control, "gate", dies)
-        with pytest.raises(StoreUnavailableError):
-            await stops.look()
-    assert str(await hold(engine)).startswith("stopped itself")
 
 
 async def test_a_second_file_replaces_only_the_limits_that_it_names(engine: Engine, stops: BatchStops) -> None:

@@ -130,15 +130,6 @@ async def test_a_report_that_also_reads_every_call_has_the_same_figures(store: S
     assert found.breakdown == plain_breakdown(read) == (await build_full_report(store, "default", None)).breakdown
 
 
-def test_each_call_alone_has_the_figures_of_a_plain_count() -> None:
-    random = Random(9)
-    for place in range(400):
-        job = some_job(place, random)
-        count = breakdown.BreakdownCount()
-        assert count.add(facts_of(job)) == 1
-        assert count.result() == plain_breakdown([job])
-
-
 async def test_reasons_that_differ_from_call_to_call_are_counted_together(store: Store) -> None:
     queue = CallQueue(store)
     for place in range(4):
@@ -168,21 +159,6 @@ def test_the_memory_does_not_grow_with_the_reasons_of_people(monkeypatch: pytest
     assert {each.reason: each.count for each in found}["wrong date"] == 100
     assert sum(each.count for each in found) == 300
     assert len(found) < 30
-
-
-def test_no_cancelled_call_is_lost_when_the_other_reasons_of_a_country_are_rare(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(breakdown, "_MOST_REASONS", 5)
-    monkeypatch.setattr(breakdown, "_KEPT_REASONS", 1)
-    count = breakdown.BreakdownCount()
-    reasons = ["wrong date"] * 9 + [f"order {place}" for place in range(6)] + ["wrong text"] * 9
-    reasons += [f"order {place // 8}" for place in range(80)]
-    for place, reason in enumerate(reasons):
-        count.add(facts_of(sample_job(place, state=JobState.CANCELLED, reason=reason)))
-    found = count.result()
-    assert sum(each.count for each in found.cancellations) == len(reasons)
-    assert found.attempts == {0: len(reasons)}
 
 
 def test_a_time_at_the_beginning_of_1970_counts() -> None:

@@ -5,13 +5,9 @@ Nothing here depends on the machine. A change that adds a trip for each call, or
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import Counter
-from collections.abc import Coroutine
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -109,22 +105,3 @@ async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
         monkeypatch.setattr(os, "fdatasync", counted)
         await drained(store, clock, 60, witness=JournalFiles(tmp_path))
     assert done == {"batches": 1, "syncs": 1}
-
-
-async def test_a_worker_begins_no_task_for_a_call(clock: ManualClock) -> None:
-    """Its senders go on from one call to the next."""
-    begun = 0
-
-    def counted(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> Any:
-        nonlocal begun
-        begun += 1
-        return asyncio.Task(coroutine, loop=loop, **options)
-
-    async with open_store("memory://", clock=clock) as opened:
-        store = FaultyStore(opened)
-        await filled(store, 300)
-        asyncio.get_running_loop().set_task_factory(counted)  # type: ignore[arg-type]
-        policy = CallPolicy(outcomes=OutcomeSource.NONE)
-        worker = Worker(store, ScriptedVoice(), rate=None, concurrency=10, options=WorkerOptions(policy=policy))
-        await passing(clock, worker.drain, within=timedelta(hours=1))
-    assert begun < 300, f"{begun} tasks for 300 calls"

@@ -47,9 +47,3 @@ async def test_while_the_store_is_away_the_reply_orders_it(monkeypatch: pytest.M
     assert reply is not None
     assert reply.gate is not None
     assert reply.gate.reason == HOLD.reason
-
-
-async def test_without_one_the_verdict_is_judged_as_ever() -> None:
-    async with open_store("memory://") as store:
-        early = EarlyHold(Holds(store.control, store.clock, queue="default"))
-        assert early.reply(VERDICT, at=NOW) is None

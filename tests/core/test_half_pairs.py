@@ -39,18 +39,6 @@ async def test_a_call_with_it_is_refused_and_the_sentence_names_the_field_and_th
     assert await queue.find() == []
 
 
-@pytest.mark.parametrize("data", [{"note": HALF}, {HALF: "note"}])
-async def test_data_with_it_is_refused_and_the_sentence_names_the_value_and_the_call(
-    queue: CallQueue, data: Mapping[str, object]
-) -> None:
-    with pytest.raises(InvalidInputError, match=rf"^data\[.*\] {SENTENCE}$"):
-        await queue.enqueue(flow(), data=data)
-    good = CallRequest(flow=flow(number(1)))
-    with pytest.raises(InvalidInputError, match=rf"call 1: data\[.*\] {SENTENCE}"):
-        await queue.enqueue_many([good, CallRequest(flow=flow(number(2)), data=data)])
-    assert await queue.find() == []
-
-
 async def test_the_other_calls_of_a_campaign_are_enqueued(queue: CallQueue) -> None:
     calls = [
         CheckedCall.of(CallRequest(flow=flow(number(place)), unique_key=key))

@@ -177,14 +177,6 @@ async def test_a_call_whose_queue_was_held_since_its_lease_gets_no_entry(store: 
     assert await engine.state(job) == JobState.LEASED
 
 
-async def test_a_call_whose_lease_is_over_gets_no_entry(store: Restarted, clock: ManualClock) -> None:
-    engine = Engine(store, ScriptedVoice())
-    job = await leased_call(engine)
-    clock.advance(job.due_at - clock.now())
-    assert await at_once(engine, job) == ([], [job])
-    assert await engine.state(job) == JobState.LEASED
-
-
 async def test_a_call_for_which_a_rate_is_set_before_its_entry_waits_for_a_departure_time(
     store: Restarted, clock: ManualClock
 ) -> None:
@@ -243,15 +235,3 @@ async def test_a_prepared_call_gets_no_entry_after_a_restart_that_is_noticed_bef
             stored.set()
         assert await engine.state(first.job) == JobState.SENDING
         assert await engine.state(second.job) == JobState.QUEUED
-
-
-async def test_a_call_whose_validity_ends_before_its_entry_ends_without_a_post(
-    store: Restarted, clock: ManualClock
-) -> None:
-    engine = Engine(store, ScriptedVoice())
-    job = await leased_call(engine, valid_for=SECOND)
-    clock.advance(SECOND)
-    assert await at_once(engine, job) == ([], [])
-    ended = await engine.queue.get(job.id)
-    assert (ended.state, ended.post_count) == (JobState.EXPIRED, 0)
-    assert await store.records.get(LOCKS, [job.destination], now=clock.now()) == {}

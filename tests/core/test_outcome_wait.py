@@ -13,7 +13,7 @@ from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
-from voiceflow_worker import CallQueue, CallRequest, Job, JobState, RedialPolicy, SessionStatus
+from voiceflow_worker import CallQueue, CallRequest, Job, JobState, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import JobNotFoundError, OutcomeTimeoutError, StoreCorruptError, VoiceflowError
@@ -67,16 +67,6 @@ async def test_a_doubt_is_waited_through_and_named(store: Store, clock: ManualCl
             await calls.queue.wait_for_outcome(job.id, timeout=3 * SECOND)
     await calls.end(job)
     assert (await calls.queue.wait_for_outcome(job.id)).state is JobState.COMPLETED
-
-
-async def test_a_redial_is_waited_through(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
-    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=5))
-    job = await calls.placed(redial=policy)
-    await calls.end(job, SessionStatus.BUSY)
-    async with time_passing(clock):
-        with pytest.raises(OutcomeTimeoutError, match="it is queued"):
-            await calls.queue.wait_for_outcome(job.id, timeout=3 * SECOND)
 
 
 async def test_an_unknown_call_is_an_error(store: Store) -> None:

@@ -38,11 +38,6 @@ TWICE_A_DAY = CallPolicy(max_per_person=PersonLimit(2, 24 * HOUR))
 
 
 @pytest.fixture
-def voice() -> ScriptedVoice:
-    return ScriptedVoice()
-
-
-@pytest.fixture
 def engine(any_store: Store, voice: ScriptedVoice) -> Engine:
     return Engine(any_store, voice, policy=TWICE_A_DAY)
 
@@ -234,19 +229,6 @@ async def test_a_place_that_is_freed_late_is_taken_again_if_the_call_proves_to_h
     slow = Engine(FaultyStore(any_store, before=summary_comes), voice, policy=TWICE_A_DAY)
     await slow.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
     assert late == [SummaryResult.SETTLED]
-    await called(engine)
-    await waits(engine, await engine.enqueue(ANA))
-    assert len(voice.placed) == 2
-
-
-async def test_a_late_created_takes_its_place_back_once(
-    engine: Engine, voice: ScriptedVoice, clock: ManualClock
-) -> None:
-    doubt = await doubted(engine, voice, clock)
-    await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
-    for _ in range(2):
-        await engine.settler.verdict(doubt, 1, created("session-of-old"))
-    await engine.summarise(doubt, S.NO_ANSWER, session_id="session-of-old")
     await called(engine)
     await waits(engine, await engine.enqueue(ANA))
     assert len(voice.placed) == 2

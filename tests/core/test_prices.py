@@ -29,11 +29,6 @@ PRICE = Decimal("0.0400")
 
 
 @pytest.fixture
-def engine(store: Store) -> Engine:
-    return Engine(store, ScriptedVoice())
-
-
-@pytest.fixture
 def log(clock: ManualClock) -> WrittenLog:
     return WrittenLog(clock)
 
@@ -87,16 +82,6 @@ async def test_a_call_without_an_outcome_keeps_its_state(engine: Engine, log: Wr
     row(log, submitted.session_id)
     assert (await prices(engine, log).read()).looked_at == 0  # it has not ended
     assert (await engine.queue.get(job.id)).state is JobState.SUBMITTED
-
-
-async def test_legs_are_added_up_and_a_session_with_too_few_rows_waits(engine: Engine, log: WrittenLog) -> None:
-    job = await ended(engine)
-    row(log, job.session_id)
-    row(log, job.session_id)
-    await prices(engine, log).read()
-    assert (await engine.queue.get(job.id)).charge == Charge(
-        price=Decimal("0.0800"), currency="USD", billed_seconds=120.0
-    )
 
 
 async def test_only_a_batch_or_a_time_is_looked_at(engine: Engine, log: WrittenLog, clock: ManualClock) -> None:

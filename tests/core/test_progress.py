@@ -66,13 +66,6 @@ async def test_the_same_event_again_is_one_entry(store: Store, clock: ManualCloc
     assert len(heard.recordings) == 1
 
 
-async def test_events_with_an_id_of_their_own_are_distinguished(store: Store) -> None:
-    progress = CallProgress(store)
-    await progress.status(state("RINGING", event_id="a"))
-    await progress.status(state("RINGING", event_id="b"))
-    assert len((await progress.of(["s"])).states) == 2
-
-
 @pytest.mark.parametrize("order", [("UPLOADING", "UPLOAD_COMPLETED"), ("UPLOAD_COMPLETED", "UPLOADING")])
 async def test_a_recording_is_reported_once_with_its_file(
     store: Store, clock: ManualClock, order: tuple[str, str]

@@ -11,9 +11,3 @@ def test_what_repeats_is_reported_once_a_second_and_counted() -> None:
     assert limited.admit("a") is None
     now[0] += 0.2
     assert [limited.admit("a"), limited.admit("a"), limited.admit("b")] == [3, None, 0]
-
-
-def test_kinds_are_forgotten_before_they_fill_the_memory() -> None:
-    limited = RateLimitedLog(monotonic=lambda: 0.0)
-    assert all(limited.admit(kind) == 0 for kind in range(5000))
-    assert len(limited._logged) <= 1000

@@ -95,11 +95,6 @@ def voice() -> ScriptedVoice:
 
 
 @pytest.fixture
-def engine(store: Store, voice: ScriptedVoice) -> Engine:
-    return Engine(store, voice)
-
-
-@pytest.fixture
 def log(clock: ManualClock) -> WrittenLog:
     return WrittenLog(clock)
 
@@ -164,22 +159,6 @@ class TestWhatIsFound:
         assert await engine.summarise(job, SessionStatus.BUSY, session_id="s-1") is SummaryResult.REPEATED
         unnamed = await engine.summarise(job, SessionStatus.BUSY, session_id="s-1", with_client_request_id=False)
         assert unnamed is SummaryResult.REPEATED
-        assert await engine.state(job) == "completed"
-
-    @pytest.mark.parametrize("late", ["the second party's row", "the person's row"])
-    async def test_who_answered_is_not_called_again_while_one_of_two_rows_is_missing(
-        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock, late: str
-    ) -> None:
-        voice.answers = [created("s-1")]
-        job = await engine.enqueue(ANA, redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE))
-        await engine.send()
-        # The session is named after the second party, who was busy once the person had answered.
-        log.write(status=SessionStatus.BUSY)
-        log.write(status=SessionStatus.BUSY, destination=BEN, after=10 * SECOND)
-        person, second = (replace(log.rows[0], call_status="COMPLETED"), replace(log.rows[1], call_status="BUSY"))
-        log.rows = [second if late == "the person's row" else person]
-        clock.advance(engine.policy.summary_deadline)
-        await look(engine, log)
         assert await engine.state(job) == "completed"
 
     async def test_a_call_that_still_goes_on_is_submitted(
@@ -423,11 +402,6 @@ class TestTurns:
         assert since < clock.now() - 2 * MINUTE
         assert until == clock.now()
 
-    async def test_what_is_not_due_for_a_look_is_not_looked_for(self, engine: Engine, log: WrittenLog) -> None:
-        await a_doubt(engine)
-        assert await reconciler(engine, log).due() == Reconciled()
-        assert log.asked == []
-
     async def test_the_workers_of_a_queue_share_their_turns(
         self, engine: Engine, log: WrittenLog, clock: ManualClock
     ) -> None:
@@ -481,23 +455,6 @@ class TestTurns:
         clock.advance(EVERY)
         log.error = None
         assert await reconciler(engine, log).due() == OPEN
-
-    async def test_calls_of_different_times_have_their_turns_one_after_the_other(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        await a_doubt(engine, ANA)
-        clock.advance(5 * HOUR)
-        await a_doubt(engine, BEN)
-        clock.advance(10 * MINUTE)
-        looking = reconciler(engine, log)
-        assert await looking.due() == OPEN
-        clock.advance(EVERY)
-        assert await looking.due() == OPEN
-        (first, second) = log.asked
-        assert first[1] - first[0] < 2 * HOUR
-        assert second[1] - second[0] < 2 * HOUR
-        assert first != second
-        assert all(job.due_at > clock.now() for job in await engine.queue.find())
 
     async def test_who_asks_for_everything_hears_what_is_asked_for(
         self, engine: Engine, log: WrittenLog, clock: ManualClock

@@ -21,7 +21,7 @@ from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, BatchLim
 from voiceflow_worker.core.settling.settle import Answered
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.reports.status import SessionStatus, api_code
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -68,22 +68,6 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     await queue.resume(batch_id="people")
     await drained(store, voice)
     assert await count(queue) == {"failed": failed, "accepted": 200 - failed}
-
-
-@pytest.mark.parametrize(
-    ("message", "told"),
-    [("ask your account manager", True), ("voice profile is not licensed", True), ("", False), (None, False)],
-)
-async def test_a_hold_tells_the_words_of_8x8_where_they_say_more_than_the_code(
-    store: Store, message: str | None, told: bool
-) -> None:
-    """`None`: the words are the meaning of the code, in other letters."""
-    words = api_code(NO_VOICE).meaning.upper() if message is None else message
-    await enqueued(store, 20)
-    await drained(store, ScriptedVoice(answer=lambda _: refused(NO_VOICE, words)))
-    [gate] = await store.control.gates("default")
-    assert (f"; 8x8 says: {words}" in gate.reason) is told
-    assert ("8x8 says" in gate.reason) is told
 
 
 async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
@@ -173,14 +157,6 @@ async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Lim
     await BatchLimits(store).put("default", "people", stop_after_refused=limited.limit)
     await drained(store, voice)
     assert (await count(queue))["failed"] in limited.failed
-
-
-async def test_the_limit_of_a_newer_version_that_cannot_be_read_is_the_default(store: Store) -> None:
-    queue, voice = await enqueued(store, 40), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
-    now = store.clock.now()
-    await store.records.put("batch-limits", {"default/people": '["of", "2028"]'}, expires_at=None, now=now)
-    await drained(store, voice)
-    assert 10 <= (await count(queue))["failed"] <= 15
 
 
 async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store) -> None:

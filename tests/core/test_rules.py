@@ -29,16 +29,6 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture
-def voice() -> ScriptedVoice:
-    return ScriptedVoice()
-
-
-@pytest.fixture
-def engine(store: Store, voice: ScriptedVoice) -> Engine:
-    return Engine(store, voice)
-
-
 class TestEvidenceIsNeverDropped:
     async def test_a_verdict_that_loses_its_commit_is_merged_with_what_came_meanwhile(
         self, engine: Engine, clock: ManualClock

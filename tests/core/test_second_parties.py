@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -121,14 +122,14 @@ async def test_a_later_post_takes_its_locks_over_only_when_it_can_have_them_all(
     assert (await numbers.lock([job], now=now)).jobs == [job]
     await store.records.delete(NAMESPACE, {BEN: None})
     await store.records.put(NAMESPACE, {BEN: "default.another.1"}, expires_at=now + AGAIN, now=now)
-    later = await here.queue.get(job.id)
-    object.__setattr__(later, "post_count", 1)
+    later = replace(job, post_count=1)
     locked = await numbers.lock([later], now=now)
     assert [(each.id, busy) for each, busy in locked.busy] == [(job.id, BEN)]
     held = await store.records.get(NAMESPACE, [ANA, BEN], now=now)
     assert held == {ANA: f"{job.id}.1", BEN: "default.another.1"}
     await store.records.delete(NAMESPACE, {BEN: None})
     assert (await numbers.lock([later], now=now)).jobs == [later]
+    assert (await numbers.lock([job], now=now)).jobs == [], "a worker that still has the older POST"
     assert set((await store.records.get(NAMESPACE, [ANA, BEN], now=now)).values()) == {f"{job.id}.2"}
 
 

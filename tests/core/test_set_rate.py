@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing, passing_beside
@@ -105,17 +104,6 @@ async def test_a_worker_that_starts_later_keeps_it_until_it_is_reset(clock: Manu
     status = await queue.status()
     assert status.limits is not None
     assert status.limits.rate == 50
-
-
-async def test_a_worker_with_another_rate_logs_both(clock: ManualClock, store: Store) -> None:
-    await enqueued(store, 1)
-    await passing(clock, worker_of(store, ScriptedVoice(), rate=50).drain)
-    with capture_logs() as logs:
-        await passing(clock, worker_of(store, ScriptedVoice(), rate=20).drain)
-    changed = [entry for entry in logs if entry["event"] == "the limits of the queue were changed"]
-    assert [(entry["old"], entry["new"]) for entry in changed] == [
-        ({"rate": 50, "burst": 1, "max_active": None}, {"rate": 20, "burst": 1, "max_active": None})
-    ]
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan"), 1e-13, 5e-324])

@@ -30,11 +30,6 @@ ANA = "+6587654321"
 
 
 @pytest.fixture
-def voice() -> ScriptedVoice:
-    return ScriptedVoice()
-
-
-@pytest.fixture
 def here(any_store: Store, voice: ScriptedVoice) -> Engine:
     return Engine(any_store, voice)
 

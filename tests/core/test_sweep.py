@@ -94,21 +94,6 @@ async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock:
     assert await any_store.records.prune(now=NOW) == 0
 
 
-async def test_the_gate_of_a_cancelled_batch_ends_with_its_batch(any_store: Store, clock: ManualClock) -> None:
-    clock.jump(NOW - clock.now())
-    await any_store.jobs.enqueue(sample_jobs(3, batch_id="b"), now=NOW)
-    await any_store.control.gate(
-        Gate(queue=QUEUE, scope=GateScope.BATCH, name="b", state=GateState.CANCELLED, since=NOW)
-    )
-    sweeper = sweeper_of(any_store)
-    await sweeper.sweep()
-    await sweeper.prune()
-    assert len(await any_store.control.gates(QUEUE)) == 1
-    clock.advance(POLICY.retention + MINUTE)
-    assert await sweeper.prune() == 3
-    assert list(await any_store.control.gates(QUEUE)) == []
-
-
 class Rival:
     """Jobs of which somebody else moves whatever a sweep has found to be late."""
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import product
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.voices import created
-from voiceflow_worker import open_store
+from tests.support.plain_jobs import NOW, POLICY, sending
 from voiceflow_worker.core.overview.story import story
-from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.core.settling.settle import outcome_of
+from voiceflow_worker.core.settling.settle import SummaryResult, outcome_of
+from voiceflow_worker.model.jobs.evidence import summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.events import Leg, SessionSummary, parse_event
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -30,125 +25,41 @@ OTHER_PARTY = "+6587650000"
 ANY = RedialPolicy(on=frozenset(set(SessionStatus) - REACHED - OPT_OUTS), limit=1, after=timedelta(0))
 
 
-def session_status(first: str, second: str) -> str:
-    """The status of a session by the statuses of its legs (8x8 number masking guide, "Session statuses")."""
-    return second if first == "COMPLETED" else first
+def ended(first: str, second: str, status: str) -> Job:
+    """A call that may be redialled, after the summary of a session with these two legs."""
+
+    def leg(to: str, status: str) -> dict[str, Any]:
+        answered = {"connectedTimestamp": "2026-11-20T08:00:10.000Z"} if status == "COMPLETED" else {}
+        told = {"callId": f"c-{to}", "destination": to.removeprefix("+"), "callStatus": status}
+        return {**told, "callDuration": 37 if answered else 0, **answered}
+
+    job = sending(redial=ANY)
+    payload = {
+        "sessionId": "s-1",
+        "sessionStatus": status,
+        "callCount": 2,
+        "details": {"callA": leg(job.destination, first), "callB": leg(OTHER_PARTY, second)},
+    }
+    event = parse_event({"namespace": "VOICE", "eventType": "SESSION_SUMMARY", "payload": payload})
+    assert isinstance(event, SessionSummary)
+    return summarised(job, 1, outcome_of(event), at=NOW, policy=POLICY)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """How one session is told of."""
-
-    first: str
-    second: str
-    status: str
-    before_the_answer: bool = False
-    with_request_id: bool = True
-    times: int = 1
-    connected: bool = True
-
-    def summary(self, job_id: str, number: int, *, destination: str) -> SessionSummary:
-        def leg(to: str, status: str) -> dict[str, Any]:
-            answered = {"connectedTimestamp": "2026-11-20T08:00:10.000Z"} if status == "COMPLETED" else {}
-            return {
-                "callId": f"c-{to}",
-                "destination": to.removeprefix("+"),
-                "callStatus": status,
-                "callDuration": 37 if answered else 0,
-                **(answered if self.connected else {}),
-            }
-
-        payload: dict[str, Any] = {
-            "sessionId": f"session-{job_id}.{number}",
-            "sessionStatus": self.status,
-            "callCount": 2,
-            "details": {"callA": leg(destination, self.first), "callB": leg(OTHER_PARTY, self.second)},
-        }
-        if self.with_request_id:
-            payload["clientRequestId"] = f"{job_id}.{number}"
-        event = parse_event({"namespace": "VOICE", "eventType": "SESSION_SUMMARY", "payload": payload})
-        assert isinstance(event, SessionSummary)
-        return event
+@pytest.mark.parametrize("second", STATUSES)
+@pytest.mark.parametrize("first", STATUSES)
+def test_who_answered_is_never_rung_again_whatever_became_of_the_other_party(first: str, second: str) -> None:
+    """The status of the session is that of the second leg once the first was answered (number masking guide)."""
+    job = ended(first, second, second if first == "COMPLETED" else first)
+    assert (job.state is JobState.COMPLETED) is (first == "COMPLETED")
+    assert (job.state is JobState.QUEUED) is (first != "COMPLETED")
 
 
-class TellingVoice:
-    """Accepts each call; a session that is told of before the answer is told of while the POST is on its way."""
-
-    def __init__(self) -> None:
-        self.engine: Engine | None = None
-        self.told: dict[str, Told] = {}
-        self.rang: dict[str, int] = {}
-
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002 (the port's)
-        progress.may_have_left = True
-        job_id, _, number = placement.client_request_id.rpartition(".")
-        self.rang[job_id] = self.rang.get(job_id, 0) + 1
-        if self.told[job_id].before_the_answer:
-            await self.tell(job_id, int(number))
-        return created(f"session-{placement.client_request_id}")
-
-    async def tell(self, job_id: str, number: int) -> None:
-        assert self.engine is not None
-        destination = (await self.engine.queue.get(job_id)).destination
-        for _ in range(self.told[job_id].times):
-            await self.engine.settler.summary(self.told[job_id].summary(job_id, number, destination=destination))
-
-
-async def played(sessions: Sequence[Told]) -> dict[int, tuple[Job, int]]:
-    """What became of a call with each of these sessions, and how often its phone rang. All may be redialled."""
-    voice = TellingVoice()
-    async with open_store("memory://") as store:
-        engine = voice.engine = Engine(store, voice)
-        jobs = [await engine.enqueue(f"+65{81000000 + place}", redial=ANY) for place in range(len(sessions))]
-        voice.told = {job.id: told for job, told in zip(jobs, sessions, strict=True)}
-        for _ in range(2):  # the call, and its redial
-            while flights := await engine.prepare():
-                for flight in flights:
-                    await engine.submitter.fly(flight)
-                    told, job = voice.told[flight.job.id], await engine.queue.get(flight.job.id)
-                    if not told.before_the_answer:
-                        await voice.tell(job.id, job.post_count)
-            await engine.settler.apply_all_parked(limit=len(sessions) + 1)
-        ended = [await engine.queue.get(job.id) for job in jobs]
-    return {place: (job, voice.rang[job.id]) for place, job in enumerate(ended)}
-
-
-def every_pair() -> Iterator[Told]:
-    """Every pair of statuses of two legs, told in every way."""
-    for first, second, before, named, times in product(STATUSES, STATUSES, (False, True), (False, True), (1, 2)):
-        yield Told(
-            first=first,
-            second=second,
-            status=session_status(first, second),
-            before_the_answer=before,
-            with_request_id=named,
-            times=times,
-        )
-
-
-def check(sessions: Sequence[Told], ended: dict[int, tuple[Job, int]]) -> None:
-    for place, told in enumerate(sessions):
-        job, rang = ended[place]
-        if told.first == "COMPLETED":
-            assert (job.state, rang) == (JobState.COMPLETED, 1), told
-        else:
-            assert rang <= 2, told
-            assert job.state.is_final, told
-        assert job.notes == (), told
-
-
-async def test_who_answered_is_never_rung_again_whatever_became_of_the_other_party() -> None:
-    sessions = list(every_pair())
-    check(sessions, await played(sessions))
-
-
-async def test_the_outcome_keeps_the_status_of_the_session_and_tells_of_each_leg() -> None:
-    told = Told(first="COMPLETED", second="BUSY", status="BUSY")
-    [(job, _)] = (await played([told])).values()
+def test_the_outcome_keeps_the_status_of_the_session_and_tells_of_each_leg() -> None:
+    job = ended("COMPLETED", "BUSY", "BUSY")
     shown: Any = call_as_json(job)["outcome"]
     assert shown["session_status"] == "BUSY"
     assert [(leg["destination"], leg["status"], leg["seconds"]) for leg in shown["legs"]] == [
-        ("+6581000000", "COMPLETED", 37.0),
+        ("+6587654321", "COMPLETED", 37.0),
         (OTHER_PARTY, "BUSY", 0.0),
     ]
     lines = "\n".join(story(job, at=job.created_at).lines())
@@ -156,10 +67,18 @@ async def test_the_outcome_keeps_the_status_of_the_session_and_tells_of_each_leg
     assert "+6587650000 BUSY" in lines
 
 
-async def test_a_session_status_that_nobody_knows_is_settled_by_the_persons_leg() -> None:
-    told = Told(first="COMPLETED", second="BUSY", status="SOMETHING_NEW")
-    [(job, rang)] = (await played([told])).values()
-    assert (job.state, rang) == (JobState.COMPLETED, 1)
+async def test_a_session_status_that_nobody_knows_is_settled_by_the_persons_leg(engine: Engine) -> None:
+    job = await engine.enqueue(redial=ANY)
+    await engine.send()
+    told = SessionSummary(
+        status=None,
+        status_text="SOMETHING_NEW",
+        client_request_id=f"{job.id}.1",
+        call_a=Leg(destination=job.destination, status_text="COMPLETED"),
+        call_b=Leg(destination=OTHER_PARTY, status_text="BUSY"),
+    )
+    assert await engine.settler.summary(told) is SummaryResult.SETTLED
+    assert await engine.state(job) == "completed"
 
 
 def outcome(session: str, *legs: CallLeg) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +23,12 @@ from voiceflow_worker.model.reports.status import SessionStatus
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with open_store("memory://") as store:
+        yield Engine(store, ScriptedVoice())
+
+
 async def waiting_in(engine: Engine) -> dict[str, int]:
     return {why: count for why, count in (await engine.queue.status()).waiting.as_json().items() if count}
 
@@ -32,97 +39,83 @@ def closed_now() -> CallWindow:
     return CallWindow.parse(f"{begin:%H:00}-{begin + timedelta(hours=1):%H:00}")
 
 
-async def test_calls_to_a_busy_number_count_as_such() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
+async def test_calls_to_a_busy_number_count_as_such(engine: Engine) -> None:
+    await engine.enqueue(number(1))
+    (flight,) = await engine.prepare()
+    assert await engine.journal_of(flight) is not None
+    for _ in range(3):
         await engine.enqueue(number(1))
-        (flight,) = await engine.prepare()
-        assert await engine.journal_of(flight) is not None
-        for _ in range(3):
-            await engine.enqueue(number(1))
-        assert await engine.prepare() == []
-        assert await waiting_in(engine) == {"number_busy": 3}
+    assert await engine.prepare() == []
+    assert await waiting_in(engine) == {"number_busy": 3}
 
 
-async def test_a_closed_window_counts_as_such() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        await engine.queue.enqueue(flow(), window=closed_now(), time_zone="UTC")
-        assert await waiting_in(engine) == {"window": 1}
+async def test_a_closed_window_counts_as_such(engine: Engine) -> None:
+    await engine.queue.enqueue(flow(), window=closed_now(), time_zone="UTC")
+    assert await waiting_in(engine) == {"window": 1}
 
 
-async def test_a_redial_counts_as_such() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
-        await engine.enqueue(redial=policy)
-        (job,) = await engine.send()
-        await engine.summarise(job, SessionStatus.BUSY)
-        assert await waiting_in(engine) == {"redial": 1}
+async def test_a_redial_counts_as_such(engine: Engine) -> None:
+    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
+    await engine.enqueue(redial=policy)
+    (job,) = await engine.send()
+    await engine.summarise(job, SessionStatus.BUSY)
+    assert await waiting_in(engine) == {"redial": 1}
 
 
-async def test_what_is_due_waits_for_the_rate_only_while_a_worker_lives() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        await engine.queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(5)])
-        await store.control.configure("default", Limits(rate=1.0))
-        assert await waiting_in(engine) == {}
-        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
-        assert await waiting_in(engine) == {"rate": 5}
+async def test_what_is_due_waits_for_the_rate_only_while_a_worker_lives(engine: Engine) -> None:
+    await engine.queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(5)])
+    await engine.store.control.configure("default", Limits(rate=1.0))
+    assert await waiting_in(engine) == {}
+    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+    assert await waiting_in(engine) == {"rate": 5}
 
 
-async def test_what_is_due_waits_for_its_turn_under_a_limit_of_open_calls() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        await engine.enqueue(number(1))
-        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=0.0, in_flight=0))
-        await store.control.configure("default", Limits(rate=None))
-        assert await waiting_in(engine) == {}
-        await store.control.configure("default", Limits(rate=None, max_active=3))
-        assert await waiting_in(engine) == {"rate": 1}
+async def test_what_is_due_waits_for_its_turn_under_a_limit_of_open_calls(engine: Engine) -> None:
+    await engine.enqueue(number(1))
+    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=0.0, in_flight=0))
+    await engine.store.control.configure("default", Limits(rate=None))
+    assert await waiting_in(engine) == {}
+    await engine.store.control.configure("default", Limits(rate=None, max_active=3))
+    assert await waiting_in(engine) == {"rate": 1}
 
 
-async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_rate() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        await store.control.configure("default", Limits(rate=1.0))
-        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
-        for place in range(3):
-            await engine.enqueue(number(place), batch_id="march")
-        await engine.enqueue(number(7))
-        await engine.queue.hold(batch_id="march")
-        assert await waiting_in(engine) == {"hold": 3, "rate": 1}
-        await engine.queue.hold()
-        assert await waiting_in(engine) == {"hold": 4}
+async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_rate(engine: Engine) -> None:
+    await engine.store.control.configure("default", Limits(rate=1.0))
+    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+    for place in range(3):
+        await engine.enqueue(number(place), batch_id="march")
+    await engine.enqueue(number(7))
+    await engine.queue.hold(batch_id="march")
+    assert await waiting_in(engine) == {"hold": 3, "rate": 1}
+    await engine.queue.hold()
+    assert await waiting_in(engine) == {"hold": 4}
 
 
-async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        await store.control.configure("default", Limits(rate=1.0))
-        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
-        job = await engine.enqueue()
-        await store.jobs.commit([Move(job, replace(job, revision="r", reason="its number is busy with another call"))])
-        await engine.enqueue(number(2))
-        assert await waiting_in(engine) == {"number_busy": 1, "rate": 1}
+async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate(engine: Engine) -> None:
+    await engine.store.control.configure("default", Limits(rate=1.0))
+    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+    job = await engine.enqueue()
+    await engine.store.jobs.commit(
+        [Move(job, replace(job, revision="r", reason="its number is busy with another call"))]
+    )
+    await engine.enqueue(number(2))
+    assert await waiting_in(engine) == {"number_busy": 1, "rate": 1}
 
 
-async def test_calls_for_later_wait_for_none_of_these() -> None:
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        await engine.queue.enqueue(flow(), not_before=store.clock.now() + timedelta(hours=1))
-        assert await waiting_in(engine) == {}
+async def test_calls_for_later_wait_for_none_of_these(engine: Engine) -> None:
+    await engine.queue.enqueue(flow(), not_before=engine.store.clock.now() + timedelta(hours=1))
+    assert await waiting_in(engine) == {}
 
 
-async def test_of_a_longer_queue_the_figures_are_reported_as_least(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_a_longer_queue_the_figures_are_reported_as_least(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MOST_READ", 3)
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        for place in range(4):
-            await engine.queue.enqueue(flow(number(place)), window=closed_now(), time_zone="UTC")
-        found = (await engine.queue.status()).waiting
-        assert (found.window, found.is_exact) == (3, False)
-        assert found.in_words() == "at least 3 for their calling window"
+    for place in range(4):
+        await engine.queue.enqueue(flow(number(place)), window=closed_now(), time_zone="UTC")
+    found = (await engine.queue.status()).waiting
+    assert (found.window, found.is_exact) == (3, False)
+    assert found.in_words() == "at least 3 for their calling window"
 
 
 def test_in_words() -> None:

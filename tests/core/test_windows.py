@@ -39,16 +39,6 @@ def clock() -> ManualClock:
     return ManualClock(EVENING)
 
 
-@pytest.fixture
-def voice() -> ScriptedVoice:
-    return ScriptedVoice()
-
-
-@pytest.fixture
-def engine(store: Store, voice: ScriptedVoice) -> Engine:
-    return Engine(store, voice)
-
-
 async def enqueued(
     engine: Engine,
     *,

@@ -262,7 +262,8 @@ class TestRedialling:
     def test_a_redial_that_ended_without_a_post_counts_as_one_with_the_next(self) -> None:
         waits = lifecycle.redial(accepted(), at=NOW, note="again", force=True)
         never_sent = lifecycle.cancel(waits, at=NOW, reason="no need", policy=POLICY)
-        assert lifecycle.redial(never_sent, at=NOW, note="once more", force=True).redials == 1
+        once_more = lifecycle.redial(never_sent, at=NOW, note="once more", force=True)
+        assert (once_more.redials, begun(once_more).posts[-1].redial) == (1, 1)
 
 
 class TestKeptPosts:
