@@ -89,7 +89,7 @@ class TestRowsWithAWindowAndARedial:
             (["--holidays", "XX"], "has no calendar for 'XX'"),
             (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "asked not to be called"),
             (["--redial-max", "2"], "outcomes after which"),
-            (["--redial-on", "busy", "--redial-jitter", "2"], "jitter between 0 and 1"),
+            (["--redial-on", "busy", "--redial-max", "-1"], "limit >= 0"),
         ],
     )
     def test_an_option_that_is_wrong_keeps_the_file_out(
@@ -113,19 +113,17 @@ class TestWhoseRedial:
         assert policies.of() is None
 
     def test_that_of_the_options(self, policies: Policies) -> None:
-        assert policies.of(
-            "--redial-on", "unreached", "--redial-max", "2", "--redial-after", "10m", "--redial-factor", "2"
-        ) == (["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0, 2.0, 0.0)
+        assert policies.of("--redial-on", "unreached", "--redial-max", "2", "--redial-after", "10m") == (
+            ["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0,
+        )  # fmt: skip
 
     def test_that_of_the_settings(self, policies: Policies) -> None:
         policies.settings(REDIAL_ON="busy", REDIAL_MAX="3", REDIAL_AFTER="1h")
-        assert policies.of() == (["BUSY"], 3, 3600.0, 1.0, 0.0)
+        assert policies.of() == (["BUSY"], 3, 3600.0)
 
     def test_options_win_and_settings_fill_in(self, policies: Policies) -> None:
         policies.settings(REDIAL_ON="busy", REDIAL_MAX="3")
-        assert policies.of("--redial-on", "failed", "--redial-jitter", "0.1") == (
-            ["ERROR", "FAILED"], 3, 1800.0, 1.0, 0.1,
-        )  # fmt: skip
+        assert policies.of("--redial-on", "failed") == (["ERROR", "FAILED"], 3, 1800.0)
 
     def test_no_redial_at_all_is_an_option_too(self, policies: Policies) -> None:
         policies.settings(REDIAL_ON="busy")
@@ -145,7 +143,7 @@ class Policies:
         for name, value in values.items():
             self._monkeypatch.setenv(f"VOICEFLOW_{name}", value)
 
-    def of(self, *options: str) -> tuple[list[str], int, float, float, float] | None:
+    def of(self, *options: str) -> tuple[list[str], int, float] | None:
         import anyio
 
         from voiceflow_worker import CallQueue, open_store
@@ -154,13 +152,13 @@ class Policies:
         ended = self._voiceflow("enqueue", path, *SAY, *options)
         assert ended.code == 0, ended.err
 
-        async def look() -> tuple[list[str], int, float, float, float] | None:
+        async def look() -> tuple[list[str], int, float] | None:
             async with open_store("sqlite:///voiceflow.db") as store:
                 (job,) = await CallQueue(store).find()
             redial = job.redial
             if redial is None:
                 return None
             on = sorted(status.value for status in redial.on)
-            return on, redial.limit, redial.after.total_seconds(), redial.factor, redial.jitter
+            return on, redial.limit, redial.after.total_seconds()
 
         return anyio.run(look)

@@ -43,7 +43,6 @@ FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_n
 """A file; `-` is standard input."""
 Format = Literal["csv", "jsonl", "json", "xlsx", "parquet"]
 Code = Annotated[str | None, Parameter(metavar="CC")]
-Factor = Annotated[float | None, Parameter(metavar="X")]
 
 
 @Parameter(name="*")
@@ -71,8 +70,6 @@ class RowOptions:
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
         redial_max: Redial a call at most this many times. [VOICEFLOW_REDIAL_MAX, else 1]
         redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
-        redial_factor: Each wait is this many times as long as the previous one. [1]
-        redial_jitter: Make each wait longer or shorter at random, by up to this fraction, 0 to 1. [0]
         sheet: The sheet of a workbook, if several have rows.
         format: The format: csv, jsonl, json, xlsx or parquet. [by the file's name, else by its content]
         stop_after_refused: Hold the batch after N consecutive refusals because of its voice or source; 0: never. [10]
@@ -98,8 +95,6 @@ class RowOptions:
     redial_on: Annotated[str | None, Parameter(metavar="OUTCOMES")] = None
     redial_max: Annotated[int | None, Parameter(metavar="N")] = None
     redial_after: DurationOption = None
-    redial_factor: Factor = None
-    redial_jitter: Factor = None
     sheet: Name = None
     format: Annotated[Format | None, Parameter(metavar="FORMAT")] = None
     stop_after_refused: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
@@ -187,13 +182,10 @@ def _redial(rows: RowOptions, settings: Settings) -> RedialPolicy | None:
     """The redial policy of these rows; None stands for the policy of the queue."""
     from voiceflow_worker.model.jobs.redial import redial_policy
 
-    given = (rows.redial_on, rows.redial_max, rows.redial_after, rows.redial_factor, rows.redial_jitter)
-    if all(each is None for each in given):
+    if rows.redial_on is None and rows.redial_max is None and rows.redial_after is None:
         return None
     return redial_policy(
         settings.redial_on if rows.redial_on is None else rows.redial_on,
         limit=settings.redial_max if rows.redial_max is None else rows.redial_max,
         after=settings.redial_after if rows.redial_after is None else rows.redial_after,
-        factor=rows.redial_factor,
-        jitter=rows.redial_jitter,
     )

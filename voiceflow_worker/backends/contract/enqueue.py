@@ -258,8 +258,7 @@ def full_job() -> Job:
         post_count=17,
         redials=1,
         redial=RedialPolicy(
-            on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2, after=30 * MICROSECOND, factor=1.5,
-            jitter=0.25,
+            on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2, after=30 * MICROSECOND
         ),
         window=CallWindow.parse("09:00-12:00,14:00-20:00", days="mon-fri,sun", holidays="SG,DE-BY"),
         posts=posts,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from math import isfinite
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.parties import second_parties
@@ -147,26 +146,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedialPolicy:
-    """A redial policy: the session statuses after which to call again, the most redials, and the waits between them.
-
-    The n-th redial waits `after * factor ** (n - 1)`. This wait is made longer or shorter by up to the fraction
-    `jitter` (0 to 1).
-    """
+    """A redial policy: the session statuses after which to call again, the most redials, and the wait before each."""
 
     on: frozenset[SessionStatus]
     limit: int
     after: timedelta
-    factor: float = 1.0
-    jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        # JSON has no infinity: a store would keep null, and the job could not be read any more.
         checked_duration("after", self.after)
-        grows = self.factor > 0 and isfinite(self.factor)
-        if self.limit < 0 or self.after < timedelta() or not grows or not 0 <= self.jitter <= 1:
+        if self.limit < 0 or self.after < timedelta():
             raise InvalidInputError(
-                "a redial policy needs limit >= 0, after >= 0, a finite factor > 0 and jitter between 0 and 1; "
-                f"got limit={self.limit}, after={self.after}, factor={self.factor}, jitter={self.jitter}"
+                f"a redial policy needs limit >= 0 and after >= 0; got limit={self.limit}, after={self.after}"
             )
 
 

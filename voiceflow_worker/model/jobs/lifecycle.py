@@ -16,7 +16,7 @@ from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateErro
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
-from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, spread
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -327,9 +327,8 @@ def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
     if plan is None or outcome.status_of(job.destination) not in plan.on - OPT_OUTS or job.redials >= plan.limit:
         return None
     try:
-        wait: timedelta = plan.after * plan.factor**job.redials
-        return at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
-    except (OverflowError, ValueError):
+        return at + plan.after
+    except OverflowError:
         return None  # beyond the year 9999. An error here would reject the summary.
 
 

@@ -76,19 +76,11 @@ def _listed(value: object) -> Iterable[object]:
     raise ValueError("name outcomes, separated by commas, such as busy,no_answer")
 
 
-def redial_policy(
-    on: str | Iterable[str], *, limit: int, after: timedelta, factor: float | None = None, jitter: float | None = None
-) -> RedialPolicy:
+def redial_policy(on: str | Iterable[str], *, limit: int, after: timedelta) -> RedialPolicy:
     """A redial policy. Raises InvalidInputError for a limit above 0 without outcomes after which to call again."""
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
         raise InvalidInputError(
             f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}"
         ).remedied(Remedy.NAME_OUTCOMES)
-    return RedialPolicy(
-        on=statuses,
-        limit=limit,
-        after=after,
-        factor=1.0 if factor is None else factor,
-        jitter=0.0 if jitter is None else jitter,
-    )
+    return RedialPolicy(on=statuses, limit=limit, after=after)
