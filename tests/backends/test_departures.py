@@ -49,10 +49,3 @@ def test_a_new_rate_holds_from_the_last_departure_on(old: float, new: float, old
     limits = Limits(rate=new, burst=new_burst)
     second, _ = taken(limits, repaced(pace, limits), wanted=1, horizon=10 * DAY, now=NOW)
     assert second.times[0] <= first.times[-1] + timedelta(seconds=1 / new, microseconds=2)
-
-
-def test_taking_nothing_keeps_the_pace() -> None:
-    limits = Limits(rate=1)
-    _, pace = taken(limits, Pace(), wanted=1, horizon=DAY, now=NOW)
-    assert taken(limits, pace, wanted=0, horizon=DAY, now=NOW) == taken(limits, pace, wanted=-1, horizon=DAY, now=NOW)
-    assert taken(limits, pace, wanted=0, horizon=DAY, now=NOW)[1] == pace

@@ -24,12 +24,10 @@ from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import JournalledCall, forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.outcomes.outbox import PLACES, places
 from voiceflow_worker.core.ports import Query, record_set
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -98,17 +96,6 @@ async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualC
         await here.queue.get(newer.id)
 
 
-async def test_summaries_of_the_others_are_settled_and_its_own_is_not_taken(here: Engine) -> None:
-    ana, newer, _ = await three(here)
-    await here.send()
-    with pytest.raises(StoreVersionError):
-        await here.settler.summary(
-            SessionSummary(session_id="s", status=SessionStatus.BUSY, client_request_id=f"{newer.id}.1")
-        )
-    await here.summarise(ana)
-    assert await here.state(ana) == "completed"
-
-
 async def test_a_store_that_holds_a_newer_job_has_not_forgotten_it(here: Engine) -> None:
     await three(here)
     sent = await here.send()
@@ -144,12 +131,6 @@ async def test_a_suppression_that_cannot_be_read_counts_for_good(here: Engine, e
     await here.send()
     assert await here.state(waiting) == "cancelled"
     assert len(await SuppressionList(here.store).scan()) == 1
-
-
-async def test_a_reader_whose_place_cannot_be_read_stands_still(store: Store) -> None:
-    await put(store, PLACES, hook={"place": 7})
-    with pytest.raises(StoreVersionError, match="Upgrade"):
-        await places(store).get(["hook"])
 
 
 async def test_a_gate_in_an_unknown_state_lets_nothing_pass(here: Engine, store: Store) -> None:

@@ -5,19 +5,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from voiceflow_worker.backends import open_store, registry
-from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.sqlite import SqliteStore
-from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
 
@@ -38,22 +32,6 @@ async def test_the_default_is_a_file_in_the_working_directory(tmp_path: Path, mo
     async with open_store():
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["voiceflow.db"]
-
-
-@pytest.mark.anyio
-async def test_each_memory_store_is_its_own() -> None:
-    async with open_store("memory://") as one, open_store("memory://") as two:
-        assert isinstance(one, MemoryStore)
-        assert one is not two
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("url", ["memory://", "sqlite:///calls.db"])
-async def test_a_clock_can_be_given(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    clock = ManualClock()
-    async with open_store(url, clock=clock) as store:
-        assert store.clock is clock
 
 
 def test_nothing_is_opened_before_it_is_entered(tmp_path: Path) -> None:
@@ -100,30 +78,10 @@ def test_no_error_shows_a_password(url: str) -> None:
     assert "heim" not in str(caught.value)
 
 
-@asynccontextmanager
-async def open_mystore(url: str, *, clock: Clock | None = None, **options: Any) -> AsyncGenerator[MemoryStore]:
-    store = MemoryStore(clock=clock)
-    store.url = f"{url} with {options}"
-    yield store
-
-
-@pytest.mark.anyio
-async def test_a_third_partys_backend_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    register(monkeypatch, "mystore", f"{__name__}:open_mystore")
-    clock = ManualClock()
-    async with open_store("mystore://place", clock=clock, speed=3) as store:
-        assert store.url == "mystore://place with {'speed': 3}"
-        assert store.clock is clock
-    assert "mystore" in registry.registered()
-
-
 def test_a_backend_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, "mystore", "no_such_module:open_mystore")
     with pytest.raises(UnknownBackendError, match=r"no_such_module:open_mystore.*No module named 'no_such_module'"):
         open_store("mystore://secret@place")
-    register(monkeypatch, "mystore", f"{__name__}:no_such_name")
-    with pytest.raises(UnknownBackendError, match="no_such_name"):
-        open_store("mystore://place")
 
 
 def test_what_is_built_in_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

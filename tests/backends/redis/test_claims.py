@@ -38,18 +38,6 @@ async def claimed(store: Store, values: Mapping[str, str]) -> Claimed:
     return await Claims(store.records).claim("number", values, expires_at=ENDS, now=NOW, then_read=wanted)
 
 
-async def test_a_claim_and_its_reads_are_sent_together(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        await store.records.put("list", {"+1": "listed"}, expires_at=None, now=NOW)
-        await claimed(store, {"+2": "me"})  # the server knows the scripts now
-        redis_server.ask("CONFIG", "RESETSTAT")
-        found = await claimed(store, {"+1": "me", "+2": "you"})
-        stats = str(redis_server.ask("INFO", "stats"))
-    assert dict(found.standing) == {"+1": "me", "+2": "me"}
-    assert found.read == {"number": {"+1": "me", "+2": "me"}, "list": {"+1": "listed"}}
-    assert int(stats.partition("total_reads_processed:")[2].split()[0]) <= 3
-
-
 async def test_a_read_comes_after_the_claim_even_if_the_server_has_forgotten_only_the_script_of_the_claim(
     redis_server: RedisServer,
 ) -> None:
@@ -83,18 +71,6 @@ async def test_a_call_is_locked_and_journalled_by_the_command_that_follows_its_l
         stats = str(redis_server.ask("INFO", "commandstats"))
     assert ([flight.job.state for flight in begun], left) == ([JobState.SENDING], [])
     assert "cmdstat_evalsha:calls=2," in stats
-
-
-async def test_a_call_is_enqueued_in_the_trip_that_looks_for_its_number_on_the_suppression_list(
-    redis_server: RedisServer,
-) -> None:
-    async with open_store(redis_server.url) as store:
-        queue = CallQueue(store)
-        await queue.enqueue(flow(number(1)))  # the server knows the script now
-        redis_server.ask("CONFIG", "RESETSTAT")
-        await queue.enqueue(flow(number(2)))
-        stats = str(redis_server.ask("INFO", "commandstats"))
-    assert "cmdstat_evalsha:calls=1," in stats
 
 
 async def test_a_call_with_a_listed_number_is_not_stored(redis_server: RedisServer) -> None:

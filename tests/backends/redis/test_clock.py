@@ -52,11 +52,6 @@ async def test_one_odd_reply_does_not_end_the_store(scripted: ScriptedRedis, mon
             pass
 
 
-async def test_two_stores_have_the_same_time(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as one, open_store(redis_server.url) as other:
-        assert abs(one.clock.now() - other.clock.now()) < timedelta(milliseconds=100)
-
-
 async def test_a_clock_that_is_handed_in_is_used(redis_server: RedisServer) -> None:
     clock = ManualClock()
     async with open_store(redis_server.url, clock=clock) as store:

@@ -25,7 +25,6 @@ from voiceflow_worker.errors import (
     StoreVersionError,
 )
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 
@@ -134,18 +133,6 @@ async def test_a_real_server_that_evicts_is_refused(own_server: RedisServer) -> 
         await open_and_close(own_server.url)
 
 
-async def test_a_real_server_says_what_it_guarantees(own_server: RedisServer) -> None:
-    async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
-        assert store.durability.guarantee is Guarantee.ALWAYS
-        assert store.durability.warning is None
-    own_server.ask("CONFIG", "SET", "appendfsync", "everysec")
-    async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
-        assert store.durability.guarantee is Guarantee.SECOND
-        assert "two seconds" in store.durability.promise
-
-
 async def test_a_user_who_may_not_read_the_settings_is_reported(own_server: RedisServer) -> None:
     own_server.ask("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-config")
     url = own_server.url.replace("redis://", "redis://worker:secret@")
@@ -163,17 +150,6 @@ async def test_a_wrong_password_is_reported_without_printing_it(own_server: Redi
             await open_and_close(url)
         assert "wrong-one" not in str(caught.value)
     await open_and_close(own_server.url.replace("redis://", "redis://:right-one@"))
-
-
-async def test_a_server_that_was_made_forgetful_is_refused_when_it_comes_back(own_server: RedisServer) -> None:
-    async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
-        await store.jobs.enqueue([sample_job()], now=NOW)
-        own_server.ask("CONFIG", "SET", "appendonly", "no")
-        store.link.reopen()
-        with pytest.raises(RedisForgetsError):
-            await store.jobs.commit([moved(sample_job(), state=JobState.SENDING)])
-        own_server.ask("CONFIG", "SET", "appendonly", "yes")
 
 
 @pytest.mark.parametrize("setting", [("CONFIG", "SET", "appendonly", "no"), ("SET", "voiceflow:{store:}:schema", 99)])
@@ -326,16 +302,3 @@ async def test_replicas_that_were_asked_for_must_confirm(scripted: ScriptedRedis
         scripted.wait = 2
         assert await store.jobs.commit([moved(sample_job())]) == [True]
         assert scripted.commands[-2:] == ["EVALSHA", "WAIT"]
-
-
-async def test_a_server_that_forbids_config_is_refused(scripted: ScriptedRedis) -> None:
-    scripted.settings = None
-    with pytest.raises(RedisForgetsError, match="does not allow CONFIG GET"):
-        await open_and_close(scripted.url)
-    await open_and_close(f"{scripted.url}?durability=best-effort")
-
-
-async def test_an_older_server_is_refused_when_it_is_opened(scripted: ScriptedRedis) -> None:
-    scripted.version = "6.0.16"
-    with pytest.raises(SettingsError, match=r"6\.0\.16"):
-        await open_and_close(scripted.url)

@@ -8,11 +8,11 @@ import pytest
 
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job
+from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, sample_job
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
@@ -36,19 +36,6 @@ async def cost_of_a_lease(server: RedisServer, store: Store, job: Job) -> int:
     [leased] = await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=HOUR, now=NOW)
     assert leased.id == job.id
     return commands(server)[0]
-
-
-async def test_a_lease_takes_the_same_commands_however_many_due_calls_wait_behind_it(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        taken: list[int] = []
-        for first, waiting in ((1, 60), (100, 60), (1000, 3000)):  # the first lease also loads the script
-            jobs = [sample_job(number) for number in range(first, first + waiting)]
-            await store.jobs.enqueue(jobs, now=NOW)
-            redis_server.ask("CONFIG", "RESETSTAT")
-            leased = await store.jobs.lease(QUEUE, worker_id="w", limit=50, lease_for=HOUR, now=NOW)
-            assert len(leased) == 50
-            taken.append(commands(redis_server)[0])
-        assert taken[1] == taken[2]
 
 
 @pytest.mark.parametrize("priorities", [1, 500])
@@ -91,17 +78,6 @@ async def test_calls_that_expired_together_are_put_aside_in_slices(redis_server:
         assert await cost_of_a_lease(redis_server, store, sample_job(50_001)) <= alone + 5
 
 
-async def test_a_sweep_ends_all_that_expired(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url, clock=ManualClock(NOW)) as store:
-        await store.jobs.enqueue([sample_job(number, valid_until=NOW) for number in range(1000)], now=NOW - HOUR)
-        await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=HOUR, now=NOW - HOUR / 2)
-        sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy())
-        redis_server.ask("CONFIG", "RESETSTAT")
-        assert (await sweeper.sweep()).expired == 1000
-        assert commands(redis_server)[0] < 40 * 1000
-        assert (await store.jobs.count(QUEUE))[JobState.EXPIRED] == 1000
-
-
 @pytest.mark.slow
 async def test_a_sweep_looks_at_no_cancelled_batch_that_is_done(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url, clock=ManualClock(NOW)) as store:
@@ -122,16 +98,3 @@ async def test_a_sweep_looks_at_no_cancelled_batch_that_is_done(redis_server: Re
         redis_server.ask("CONFIG", "RESETSTAT")
         assert (await sweeper.sweep()).cancelled == 0
         assert commands(redis_server)[0] <= alone + 5
-
-
-async def test_heads_follow_every_change_of_a_lane(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        jobs = [sample_job(number, batch_id="b", due_at=NOW + number * HOUR) for number in (1, 2, 3)]
-        await store.jobs.enqueue(jobs, now=NOW)
-        assert await store.jobs.commit([moved(jobs[0], state=JobState.CANCELLED)]) == [True]
-        assert await store.jobs.delete([jobs[1]], keep_keys_until=NOW) == [True]
-        heads = redis_server.ask("ZRANGE", "voiceflow:{default}:heads:0", 0, -1)
-        assert heads == [f"{jobs[2].id}\0000=b"]
-        assert await store.jobs.commit([moved(jobs[2], state=JobState.QUEUED, batch_id=None)]) == [True]
-        assert redis_server.ask("ZRANGE", "voiceflow:{default}:heads:0", 0, -1) == [f"{jobs[2].id}\0000"]
-        assert redis_server.ask("EXISTS", "voiceflow:{default}:batch:=b:lanes") == 0

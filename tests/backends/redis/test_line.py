@@ -14,12 +14,9 @@ from coredis.exceptions import ConnectionError as DriverConnectionError
 from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
-from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
-from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.backends.redis.connection.survey import Survey
 from voiceflow_worker.backends.redis.connection.url import parse_url
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.errors import InvalidInputError
 
 pytestmark = pytest.mark.anyio
 CERTIFICATE = Path(__file__).resolve().parents[2] / "gateway" / "localhost.pem"
@@ -91,31 +88,6 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
         with pytest.raises(InvalidInputError, match=r"'a\\ud800' has half a surrogate pair"):
             await store.records.put("x", {"key": "a\ud800"}, expires_at=None, now=NOW)
         assert list(await store.jobs.get([job.id])) == [job.id]
-
-
-async def test_a_server_that_cannot_be_reached_is_tried_once_for_all_who_wait(
-    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries = 0
-
-    async def unreachable(*_: object) -> ScriptLine:
-        nonlocal tries
-        tries += 1
-        await anyio.wait_all_tasks_blocked()
-        raise TimeoutError
-
-    monkeypatch.setattr(ScriptLine, "opened", unreachable)
-    url = parse_url(own_server.url)
-    link = Link(url, Survey(url, Keys("voiceflow")).server)
-
-    async def refused() -> None:
-        with pytest.raises(StoreUnavailableError):
-            await link.run("clock", "any")
-
-    async with link.opened(), anyio.create_task_group() as group:
-        for _ in range(3):
-            group.start_soon(refused)
-    assert tries == 1
 
 
 @pytest.mark.parametrize("answer", [b"$x\r\n", b"-ERR \xff\r\n", b"HTTP/1.1 400\r\n", b"\r\n"])

@@ -13,7 +13,7 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.errors import StoreUnavailableError
@@ -122,37 +122,6 @@ async def test_an_enqueue_whose_answer_is_lost_can_be_asked_again(
     answers = await store.jobs.enqueue(jobs, now=NOW)
     assert [(answer.job, answer.created) for answer in answers] == [(jobs[0], True), (jobs[1], True)]
     assert sum((await store.jobs.count(QUEUE)).values()) == 3
-
-
-async def test_a_lease_whose_answer_is_lost_comes_back_with_its_end(
-    store: Store, proxy: CuttingProxy, witness: Store
-) -> None:
-    await witness.jobs.enqueue(sample_jobs(2), now=NOW)
-    await witness.jobs.lease("reminders", worker_id="w", limit=1, lease_for=MINUTE, now=NOW)
-    lose_answer_of(proxy, "lease")
-    with pytest.raises(StoreUnavailableError):
-        await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=MINUTE, now=NOW)
-    counts = await witness.jobs.count(QUEUE)
-    assert (counts[JobState.LEASED], counts[JobState.QUEUED]) == (1, 1)
-    assert (await witness.jobs.count(QUEUE, due_before=NOW + MINUTE))[JobState.LEASED] == 1
-
-
-async def test_a_claim_whose_answer_is_lost_is_still_ones_own(
-    store: Store, proxy: CuttingProxy, witness: Store
-) -> None:
-    await witness.records.put_if_absent("number", {"x": "y"}, expires_at=None, now=NOW)
-    lose_answer_of(proxy, "record_put_if_absent")
-    with pytest.raises(StoreUnavailableError):
-        await store.records.put_if_absent("number", {"+6587654321": "me"}, expires_at=NOW + MINUTE, now=NOW)
-    again = {"+6587654321": "me"}
-    assert await store.records.put_if_absent("number", again, expires_at=NOW + MINUTE, now=NOW) == again
-
-
-async def test_connections_that_were_cut_are_replaced(store: Store, proxy: CuttingProxy) -> None:
-    await store.jobs.enqueue([sample_job()], now=NOW)
-    for _ in range(5):
-        proxy.close_all()
-        assert sample_job().id in await once_available(lambda: store.jobs.get([sample_job().id]))
 
 
 async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(

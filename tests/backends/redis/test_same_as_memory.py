@@ -9,7 +9,6 @@ from itertools import count
 from typing import Any
 
 import anyio
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -207,13 +206,4 @@ async def compare(url: str, commands: Sequence[Step]) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
 @given(commands=st.lists(steps, min_size=1, max_size=25))
 def test_any_commands_are_answered_as_memory_answers_them(redis_server: RedisServer, commands: Sequence[Step]) -> None:
-    anyio.run(compare, redis_server.url, commands)
-
-
-@pytest.mark.slow
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
-@given(commands=st.lists(steps, min_size=10, max_size=40))
-def test_many_more_commands_are_answered_as_memory_answers_them(
-    redis_server: RedisServer, commands: Sequence[Step]
-) -> None:
     anyio.run(compare, redis_server.url, commands)

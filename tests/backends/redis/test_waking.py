@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import statistics
-import time
 from datetime import timedelta
 
 import anyio
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 
 pytestmark = pytest.mark.anyio
 LONG = timedelta(hours=1)
-
-
-async def test_a_waiting_worker_hears_of_a_job_within_50_ms(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as waiting, open_store(redis_server.url) as handing_in:
-        seen = await waiting.jobs.wait(QUEUE, seen=0, until=waiting.clock.now() + LONG)
-        took: list[float] = []
-        for number in range(15):
-            woken = anyio.Event()
-
-            async def wait(known: int = seen, woken: anyio.Event = woken) -> None:
-                while await waiting.jobs.wait(QUEUE, seen=known, until=waiting.clock.now() + LONG) == known:
-                    pass
-                woken.set()
-
-            async with anyio.create_task_group() as group:
-                group.start_soon(wait)
-                await anyio.sleep(0.02)  # the server has its question; no event says so
-                started = time.monotonic()
-                await handing_in.jobs.enqueue([sample_job(number)], now=NOW)
-                await woken.wait()
-                took.append(time.monotonic() - started)
-            seen = await waiting.jobs.wait(QUEUE, seen=0, until=waiting.clock.now() + LONG)
-        assert statistics.median(took) < 0.05
 
 
 async def test_a_waiting_worker_asks_for_next_to_nothing(redis_server: RedisServer) -> None:
@@ -52,25 +25,6 @@ async def test_a_waiting_worker_asks_for_next_to_nothing(redis_server: RedisServ
             pass
         stats = str(redis_server.ask("INFO", "stats"))
         assert int(stats.partition("total_commands_processed:")[2].split()[0]) < 12
-
-
-async def test_a_waiter_that_is_woken_asks_nothing_before_it_goes_on(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as waiting, open_store(redis_server.url) as handing_in:
-        seen = await waiting.jobs.wait(QUEUE, seen=0, until=waiting.clock.now() + LONG)
-        await until(lambda: "cmd=xread" in str(redis_server.ask("CLIENT", "LIST")))
-        before = _counts_read(redis_server)
-        async with anyio.create_task_group() as group:
-            group.start_soon(lambda: waiting.jobs.wait(QUEUE, seen=seen, until=waiting.clock.now() + LONG))
-            await until(lambda: _counts_read(redis_server) == before + 1)
-            await handing_in.jobs.enqueue([sample_job(1)], now=NOW)
-        assert _counts_read(redis_server) == before + 1
-
-
-def _counts_read(server: RedisServer) -> int:
-    """How often a change count was read: besides, GET is used with each SETNX, by the check of a new connection."""
-    stats = str(server.ask("INFO", "commandstats"))
-    gets, checks = (re.search(rf"cmdstat_{name}:calls=(\d+)", stats) for name in ("get", "setnx"))
-    return (int(gets[1]) if gets else 0) - (int(checks[1]) if checks else 0)
 
 
 async def test_a_server_that_was_set_back_wakes_who_waits(redis_server: RedisServer) -> None:

@@ -2,8 +2,6 @@
 
 It prints `ready` once the store is open, and begins when it is given a line.
 
-`hammer.py URL count NAME TIMES`: adds one to the `failures` of job 1, TIMES times, trying again when somebody else was
-first. Prints the longest time that one commit took, in seconds.
 `hammer.py URL lease NAME`: leases until nothing is left, and prints the ids.
 `hammer.py URL write NAME`: enqueues jobs and moves them, one commit after the other, until it is killed; prints
 `<id> <revision>` once each commit is answered.
@@ -13,7 +11,6 @@ first. Prints the longest time that one commit took, in seconds.
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -25,19 +22,6 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.model.jobs.job import JobState
-
-
-async def add(store: Store, name: str, times: int) -> None:
-    longest = 0.0
-    for number in range(times):
-        made = False
-        while not made:
-            job = (await store.jobs.get([sample_job(1).id]))[sample_job(1).id]
-            more = replace(job, failures=job.failures + 1, revision=f"{name}-{number}-{time.monotonic_ns()}")
-            began = time.monotonic()
-            [made] = await store.jobs.commit([Move(job, more)])
-            longest = max(longest, time.monotonic() - began)
-    print(longest)
 
 
 async def lease(store: Store, name: str) -> None:
@@ -58,17 +42,11 @@ async def write(store: Store, name: str) -> None:
             print(job.id, job.revision, flush=True)
 
 
-async def main(url: str, what: str, name: str, times: str = "0") -> None:
+async def main(url: str, what: str, name: str) -> None:
     async with open_store(url, patience=timedelta(seconds=60)) as store:
         print("ready", flush=True)
         sys.stdin.readline()
-        match what:
-            case "count":
-                await add(store, name, int(times))
-            case "lease":
-                await lease(store, name)
-            case _:
-                await write(store, name)
+        await (lease if what == "lease" else write)(store, name)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """The thread of a commit: the event loop's, unless the commit could keep the event loop waiting."""
 
-# ruff: noqa: ASYNC220, ASYNC240 - a test may look at files, and start a process
+# ruff: noqa: ASYNC240 - a test may look at files, and start a process
 
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -87,16 +85,6 @@ async def test_a_slow_disk_keeps_the_event_loop_waiting_once(store: SqliteStore,
     assert watched.commits == [HERE, THREAD, THREAD]
 
 
-async def test_a_commit_after_several_slices_is_made_in_a_thread(
-    store: SqliteStore, watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "_SLICE", -1.0)
-    await store.jobs.enqueue([sample_job(number) for number in range(300)], now=NOW)
-    monkeypatch.setattr(group_commit, "_SLICE", 60.0)
-    await store.jobs.enqueue([sample_job(300)], now=NOW)
-    assert watched.commits == [THREAD, HERE]
-
-
 async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore, watched: Watched, path: Path) -> None:
     filled = 0
     while not watched.moves:
@@ -132,27 +120,6 @@ async def test_a_log_that_is_being_read_is_moved_again_and_again_and_stops_nobod
     for number in range(63, 70):
         await store.jobs.enqueue([sample_job(number)], now=NOW)
     assert (watched.commits[-7:], len(watched.moves)) == ([HERE] * 7, moves)
-
-
-LOCKED = (
-    "import fcntl, sys; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX, 1, 121); print(); input()"
-)
-"""Locks the byte of the -shm file that a process locks while it moves the WAL (sqlite.org/walformat.html)."""
-
-
-async def test_while_another_process_moves_the_log_commits_go_on(
-    store: SqliteStore, watched: Watched, path: Path
-) -> None:
-    command = [sys.executable, "-c", LOCKED, f"{path}-shm"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"\n"
-        for number in range(30):
-            await store.jobs.enqueue([sample_job(number, body="x" * 200_000)], now=NOW)
-        other.communicate(b"\n")
-    assert len(watched.moves) > 5
-    assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 30
-    assert path.stat().st_size < 200_000  # nothing was moved
 
 
 async def test_a_full_disk_takes_commits_again_when_the_reader_that_kept_the_wal_has_ended(

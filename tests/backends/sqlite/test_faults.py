@@ -85,21 +85,6 @@ async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> Non
         intruder.close()
 
 
-@either_loop
-async def test_who_gives_up_while_the_file_is_locked_changes_nothing(path: Path) -> None:
-    async with open_store(f"sqlite:///{path}", patience=timedelta(seconds=60)) as store:
-        intruder = apsw.Connection(str(path))
-        intruder.execute("BEGIN IMMEDIATE")
-        async with anyio.create_task_group() as group:
-            with anyio.move_on_after(0.02) as scope:
-                await enqueue(store, 1)
-            group.start_soon(enqueue, store, 2)
-            intruder.execute("ROLLBACK")
-        intruder.close()
-        assert scope.cancelled_caught
-        assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
-
-
 async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, path: Path) -> None:
     database = store.jobs._writer._db
     pages = database.pragma("page_count")
@@ -240,15 +225,11 @@ async def test_a_forked_child_is_told_to_open_its_own(path: Path, anyio_backend:
     ("raised", "kind"),
     [
         (apsw.BusyError, StoreUnavailableError),
-        (apsw.LockedError, StoreUnavailableError),
-        (apsw.ProtocolError, StoreUnavailableError),
         (apsw.CantOpenError, StoreUnavailableError),
         (apsw.IOError, StoreUnavailableError),
         (apsw.FullError, StoreReadOnlyError),
-        (apsw.ReadOnlyError, StoreReadOnlyError),
         (apsw.PermissionsError, StoreReadOnlyError),
         (apsw.CorruptError, StoreCorruptError),
-        (apsw.NotADBError, StoreCorruptError),
         (apsw.SQLError, StoreError),
     ],
 )

@@ -164,15 +164,6 @@ async def test_one_that_is_refused_at_first_and_written_when_repeated_is_told_so
     assert await keys(store) == ["mine"]
 
 
-async def test_a_refused_statement_is_the_fault_of_its_own_caller(store: SqliteStore) -> None:
-    await writer_of(store).carry_out(partial(put, "taken"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(writer_of(store).carry_out, partial(put, "free"))
-        with pytest.raises(Exception, match="UNIQUE"):
-            await writer_of(store).carry_out(partial(put, "taken"))
-    assert await keys(store) == ["free", "taken"]
-
-
 async def test_text_that_no_store_can_keep_is_refused_and_the_rest_goes_on(store: SqliteStore) -> None:
     with pytest.raises(InvalidInputError, match="half a surrogate pair"):
         await store.jobs.enqueue([sample_job(1, unique_key="half a pair: \ud83d")], now=NOW)
@@ -230,29 +221,6 @@ async def test_a_cancelled_block_closes_its_file(path: Path) -> None:
         await store.jobs.enqueue([sample_job()], now=NOW)
 
 
-async def test_an_error_of_the_block_comes_out_as_it_is(path: Path) -> None:
-    with pytest.raises(KeyError, match="mine"):
-        async with open_store(f"sqlite:///{path}"):
-            raise KeyError("mine")
-
-
-@either_loop
-async def test_a_key_that_is_interrupted_midway_is_asked_for_again(store: SqliteStore) -> None:
-    """An operation that is started anew, because another one failed, writes once."""
-    ran: list[str] = []
-
-    def watched(key: str, transaction: Transaction) -> Generator[None, None, str]:
-        ran.append(key)
-        return (yield from put(key, transaction))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(writer_of(store).carry_out, partial(watched, "first"))
-        with pytest.raises(ArithmeticError):
-            await writer_of(store).carry_out(partial(put_and_fail, "bad"))
-    assert ran in (["first"], ["first", "first"])
-    assert await keys(store) == ["first"]
-
-
 class TestNativeCancellation:
     """asyncio's own `task.cancel()`, which no shield of anyio keeps away."""
 
@@ -271,14 +239,6 @@ class TestNativeCancellation:
         counted = await store.jobs.count(QUEUE)
         assert counted[JobState.EXPIRED] >= 30
         assert counted[JobState.EXPIRED] + counted[JobState.QUEUED] == 60
-
-    async def test_a_cancelled_scan_does_not_disturb_the_next(self, store: SqliteStore) -> None:
-        await store.jobs.enqueue(sample_jobs(3000), now=NOW)
-        for _ in range(20):
-            scan = asyncio.ensure_future(store.jobs.find(Query(queue=QUEUE, limit=None)))
-            await asyncio.sleep(0.0005)  # the moment is the point: in the middle of the scan
-            scan.cancel()
-        assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 3000
 
     async def test_a_store_that_was_never_closed_keeps_what_it_answered(self, path: Path) -> None:
         """A program that ends without closing, its loop gone: the next one finds everything."""

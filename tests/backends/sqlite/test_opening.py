@@ -25,7 +25,6 @@ from voiceflow_worker.core.ports import Query
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
-    StoreReadOnlyError,
     StoreUnavailableError,
     StoreVersionError,
 )
@@ -67,13 +66,6 @@ async def test_a_new_file_is_its_owners_alone(path: Path) -> None:
     finally:
         os.umask(previous)
     assert files == {"calls.db": 0o600, "calls.db-wal": 0o600, "calls.db-shm": 0o600}
-
-
-async def test_nothing_is_left_beside_a_closed_file(path: Path) -> None:
-    async with open_store(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
-        await store.jobs.find(Query(queue=QUEUE))
-    assert [file.name for file in path.parent.iterdir()] == ["calls.db"]
 
 
 async def test_an_empty_file_becomes_a_store(path: Path) -> None:
@@ -119,30 +111,16 @@ async def test_a_link_to_a_missing_file_is_named_and_nothing_is_made(tmp_path: P
     assert list(tmp_path.iterdir()) == [link]
 
 
-async def test_a_directory_is_not_a_store(tmp_path: Path) -> None:
-    assert "directory" in await refusal(tmp_path, StoreUnavailableError)
-
-
 @pytest.mark.parametrize(
     "content", [b"destination\n+6587654321\n" * 100, b"x", b"SQLite format 3\x00" + b"\xff" * 4080]
 )
 async def test_a_file_that_is_not_a_store_is_left_as_it_is(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    sentence = await refusal(path, StoreCorruptError)
-    assert "Nothing was changed" in sentence or "not overwritten" in sentence
+    await refusal(path, StoreCorruptError)
 
 
-@pytest.mark.parametrize(
-    "statements",
-    [
-        ["CREATE TABLE customers (name)"],
-        ["PRAGMA application_id = 42"],
-        ["PRAGMA user_version = 7"],
-        ["PRAGMA journal_mode = wal", "CREATE TABLE customers (name)"],
-    ],
-)
-async def test_another_applications_file_is_left_as_it_is(path: Path, statements: list[str]) -> None:
-    by_hand(path, *statements)
+async def test_another_applications_file_is_left_as_it_is(path: Path) -> None:
+    by_hand(path, "PRAGMA journal_mode = wal", "CREATE TABLE customers (name)")
     assert "another application" in await refusal(path, StoreCorruptError)
 
 
@@ -194,14 +172,9 @@ async def test_a_file_system_that_cannot_share_a_log_is_refused(path: Path, monk
         return "delete" if name == "journal_mode" else pragma(self, name, value)
 
     monkeypatch.setattr(Connection, "pragma", without_wal)
-    assert "local disk" in await refusal_of_new(path)
-
-
-async def refusal_of_new(path: Path) -> str:
-    with pytest.raises(StoreUnavailableError) as caught:
+    with pytest.raises(StoreUnavailableError, match="local disk"):
         async with open_store(f"sqlite:///{path}"):
             pass
-    return str(caught.value)
 
 
 # Everything is imported and used once before the rights are given up: this checkout may not be everybody's to read.
@@ -243,14 +216,3 @@ async def test_what_may_not_be_written_is_refused(tmp_path: Path, what: str) -> 
         path.parent.chmod(0o755)
     assert run.stdout.startswith("StoreReadOnlyError "), run.stdout + run.stderr
     assert str(path) in run.stdout
-
-
-async def test_a_new_file_in_a_directory_that_may_not_be_written_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def denied(*_: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", denied)
-    with pytest.raises(StoreReadOnlyError, match=str(path)):
-        open_file(path, patience=timedelta(seconds=1))[0]

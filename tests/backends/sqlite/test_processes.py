@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job, sample_jobs
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_jobs
 from voiceflow_worker.core.ports import Query
 
 pytestmark = pytest.mark.anyio
@@ -53,17 +53,6 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
     return told
 
 
-@pytest.mark.alone
-async def test_no_change_is_lost_and_nobody_starves(url: str) -> None:
-    async with open_store(url) as store:
-        await store.jobs.enqueue([sample_job(1)], now=NOW)
-        told = finish([start(url, "count", f"process-{number}", "300") for number in range(3)])
-        [job] = await store.jobs.find(Query(queue=QUEUE))
-    assert job.failures == 900
-    # A plain busy_timeout made the loser wait for 0.5 to 1.3 s; here 30 ms are usual on two cores.
-    assert max(float(lines[0]) for lines in told) < 5
-
-
 @pytest.mark.slow
 async def test_processes_never_lease_the_same_job(url: str) -> None:
     async with open_store(url) as store:
@@ -102,18 +91,3 @@ async def test_a_killed_process_takes_nothing_that_was_answered(url: str, tmp_pa
     assert database.pragma("integrity_check") == "ok"
     assert database.execute("SELECT count(*) FROM jobs LEFT JOIN bodies USING (number) WHERE body IS NULL").get == 0
     database.close()
-
-
-@pytest.mark.slow
-async def test_a_killed_process_keeps_nobody_waiting(url: str) -> None:
-    """A lock dies with its process: the next write goes through at once."""
-    async with open_store(url) as store:
-        for run in range(3):
-            process = start(url, "write", f"run-{run}")
-            begin(process)
-            assert process.stdout is not None
-            process.stdout.readline()
-            process.kill()
-            await store.jobs.enqueue([sample_job(run)], now=NOW)
-            process.communicate(timeout=30)
-        assert len(await store.jobs.get([sample_job(run).id for run in range(3)])) == 3

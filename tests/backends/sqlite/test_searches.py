@@ -70,13 +70,6 @@ def test_what_is_overdue_comes_in_order_from_the_index(database: Connection, sta
     assert "TEMP B-TREE" not in steps
 
 
-def test_every_statement_has_its_promise() -> None:
-    for file in [*FILES, "finding"]:
-        for name, text in statements(file).items():
-            assert text.startswith("-- "), f"{file}.sql: {name}"
-            assert text.split("\n")[0].endswith(".") or text.split("\n")[1].startswith("-- "), f"{file}.sql: {name}"
-
-
 @pytest.mark.anyio
 class TestFind:
     """What happens while a listing is read."""
