@@ -1,10 +1,10 @@
 """What a call costs in processor time, network, disk and memory, and what a second worker process adds.
 
-    python tests/bench/capacity.py                          both stores, one process and two
-    python tests/bench/capacity.py --store redis --calls 3000 --processes 1 2 4
-    python tests/bench/capacity.py --store cluster --processes 1           three nodes: the work of each
-    python tests/bench/capacity.py --processes 1 --rate 100 --calls 2000   at a rate, as most campaigns run
-    python tests/bench/capacity.py --processes 1 2 4 --share 0.2           slow cores, some of them free (Linux, root)
+    python -m tests.bench.capacity                          both stores, one process and two
+    python -m tests.bench.capacity --store redis --calls 3000 --processes 1 2 4
+    python -m tests.bench.capacity --store cluster --processes 1           three nodes: the work of each
+    python -m tests.bench.capacity --processes 1 --rate 100 --calls 2000   at a rate, as most campaigns run
+    python -m tests.bench.capacity --processes 1 2 4 --share 0.2           slow cores, some of them free (Linux, root)
 
 Each measurement has a new store: SQLite with synchronous=FULL, Redis with appendfsync always. The calls wait when the
 workers begin, each with 50 POSTs in flight and its journal file. Processes that share too few cores slow each other:
@@ -31,15 +31,12 @@ from pathlib import Path
 
 import anyio
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.bench.rung import client_of, request, witness_of  # noqa: E402
-from tests.bench.throughput import environment, sink  # noqa: E402
-from tests.support.redis_server import RedisCluster, RedisServer, standalone, system_server  # noqa: E402
-from voiceflow_worker import CallPolicy, CallQueue, JobState, Worker, open_store  # noqa: E402
-from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
-from voiceflow_worker.model.jobs.policy import OutcomeSource  # noqa: E402
+from tests.bench.rung import client_of, request, witness_of
+from tests.bench.throughput import environment, sink
+from tests.support.redis_server import RedisCluster, RedisServer, standalone, system_server
+from voiceflow_worker import CallPolicy, CallQueue, JobState, Worker, open_store
+from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 PAGE = 1000
@@ -172,7 +169,7 @@ def measure(kind: str, processes: int, *, calls: int, rate: float | None, share:
 
 
 def _worker(url: str, port: int, rate: float | None, group: Path | None) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__)), "--work", "--url", url, "--port", str(port)]
+    command = [sys.executable, "-m", "tests.bench.capacity", "--work", "--url", url, "--port", str(port)]
     for option, value in (("--rate", rate), ("--group", group)):
         command += [] if value is None else [option, str(value)]
     return subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

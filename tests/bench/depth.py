@@ -1,7 +1,7 @@
 """Depth: what a lease costs beside a few and beside many waiting calls, and the room that a waiting call takes.
 
-    python tests/bench/depth.py                               both stores, beside 1,000 and 1,000,000 due calls
-    python tests/bench/depth.py --store redis --counts 1000 100000 --later
+    python -m tests.bench.depth                               both stores, beside 1,000 and 1,000,000 due calls
+    python -m tests.bench.depth --store redis --counts 1000 100000 --later
 
 Each store is a new one: SQLite with synchronous=FULL, Redis with appendfsync always. Each lease takes 50 calls, and as
 many are enqueued after it. The figures are for the caller; the median of the last count is compared with the first.
@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,13 +22,10 @@ from pathlib import Path
 
 import anyio
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.bench.rung import AT_ONCE, request  # noqa: E402
-from tests.support.redis_server import ask, standalone, system_server  # noqa: E402
-from voiceflow_worker import CallQueue, open_store  # noqa: E402
-from voiceflow_worker.core.ports import Store  # noqa: E402
+from tests.bench.rung import AT_ONCE, request
+from tests.support.redis_server import ask, standalone, system_server
+from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.core.ports import Store
 
 LEASES = 100
 PAGE = 1000

@@ -1,8 +1,8 @@
 """Idle latency: the time from `enqueue` to the arrival of the POST at a sink, with a worker that waits for work.
 
-    python tests/bench/latency.py                          Redis, SQLite in one process, SQLite across processes
-    python tests/bench/latency.py --peers                  the same, and other queue libraries on Redis
-    python tests/bench/latency.py --only redis --calls 50
+    python -m tests.bench.latency                          Redis, SQLite in one process, SQLite across processes
+    python -m tests.bench.latency --peers                  the same, and other queue libraries on Redis
+    python -m tests.bench.latency --only redis --calls 50
 
 The worker keeps its journal files. Redis has appendfsync always, SQLite synchronous=FULL. One call at a time, at
 irregular moments, so that no moment suits the worker better than another.
@@ -28,20 +28,17 @@ import anyio
 from anyio.abc import ByteSendStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tests.bench.peers import PEERS, peer_command, plain_redis
+from tests.bench.rung import client_of, request
+from tests.bench.throughput import environment, store
+from tests.support import sink as bare_sink
+from voiceflow_worker import CallPolicy, CallQueue, Store, VoiceClient, Worker, open_store
+from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.cli.garbage_collection import collect_less
+from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 
-from tests.bench.peers import EXTRAS, peer_command, plain_redis  # noqa: E402
-from tests.bench.rung import client_of, request  # noqa: E402
-from tests.bench.throughput import environment, store  # noqa: E402
-from tests.support import sink as bare_sink  # noqa: E402
-from voiceflow_worker import CallPolicy, CallQueue, Store, VoiceClient, Worker, open_store  # noqa: E402
-from voiceflow_worker.backends.witness import JournalFiles  # noqa: E402
-from voiceflow_worker.cli.garbage_collection import collect_less  # noqa: E402
-from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
-from voiceflow_worker.model.jobs.policy import OutcomeSource  # noqa: E402
-
-SELF = (sys.executable, str(Path(__file__)))
+SELF = (sys.executable, "-m", "tests.bench.latency")
 CALLS = 200
 WARM_UP = 10
 PAUSE = (0.03, 0.13)
@@ -188,7 +185,7 @@ async def main() -> None:
         case "worker":
             await work(wanted.store, wanted.port)
         case _:
-            for kind in [*PLACES, *(EXTRAS if wanted.peers else ())]:
+            for kind in [*PLACES, *(PEERS if wanted.peers else ())]:
                 if wanted.only in kind:
                     found = await (of_worker if kind in PLACES else of_peer)(kind, calls=wanted.calls)
                     print(json.dumps({"what": kind, **found}), flush=True)  # noqa: T201

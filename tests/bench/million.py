@@ -1,9 +1,7 @@
-"""A million calls in 300 batches: how soon batches, totals and the overview are shown, and what a report needs.
+"""A million calls in 300 batches: how soon their status, totals and report are read.
 
 python -m tests.bench.million fill URL [--calls N]     fills an empty store
-python -m tests.bench.million look URL                 the batches, and the overview of a receiver
-python -m tests.bench.million read URL                     status, totals and a whole report, by Python and by command
-python -m tests.bench.million report URL FOLDER        all calls into a CSV and an Excel file
+python -m tests.bench.million read URL               status, totals and a whole report
 """
 
 from __future__ import annotations
@@ -11,25 +9,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
-import httpx
-
-from tests.support.processes import running
-from tests.webhooks.signing_in import Form
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
-from voiceflow_worker.core.overview.batches import read_batches
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
@@ -40,7 +28,6 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 BATCHES = 300
 WAITING = 20
 """One call of so many waits for its turn."""
-SECRET = "to-look-at-it"
 LOOKS = 20
 ENDS = [SessionStatus.COMPLETED] * 15 + [SessionStatus.NO_ANSWER] * 3 + [SessionStatus.BUSY, SessionStatus.FAILED]
 BODY = json.dumps(
@@ -127,19 +114,6 @@ async def fill(url: str, count: int) -> None:
         told(filled=count, seconds=round(time.monotonic() - began))
 
 
-async def look_at_batches(url: str) -> None:
-    """Read the batches again and again."""
-    async with open_store(url) as store:
-        times: list[float] = []
-        batches = await read_batches(store, "default")
-        for _ in range(LOOKS):
-            began = time.perf_counter()
-            batches = await read_batches(store, "default")
-            times.append(time.perf_counter() - began)
-    calls_of_all = sum(each.total for each in batches)
-    told(what="the batches", batches=len(batches), calls=calls_of_all, **_ms(times))
-
-
 async def read(url: str) -> None:
     """Read the status and the totals again and again, and the whole report once."""
     async with open_store(url) as store:
@@ -161,55 +135,6 @@ async def read(url: str) -> None:
         told(what="report", calls=found.total, seconds=round(took, 2), processor_seconds=round(spent, 2))
 
 
-def read_by_command(url: str) -> None:
-    """Run the commands for the same, and one that reads nothing: its time is that of the start."""
-    with tempfile.TemporaryDirectory() as compiled:
-        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}
-        report = ["report", "--store", url]
-        for words in (["--version"], ["status", "--store", url], [*report, "--totals"], report):
-            times: list[float] = []
-            for _ in range(6):
-                began = time.perf_counter()
-                command = [sys.executable, "-m", "voiceflow_worker", *words]
-                subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True)
-                times.append(time.perf_counter() - began)
-            told(what=" ".join(["voiceflow", *words]), **_ms(times[1:]))  # the first one compiles the modules
-
-
-def look_at_overview(url: str) -> None:
-    """Open the overview of a receiver again and again."""
-    env = {"VOICEFLOW_STORE": url, "VOICEFLOW_UI_SECRET": SECRET}
-    with running("serve", "--port", "0", env=env) as receiver:
-        home = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
-        with httpx.Client(base_url=home, trust_env=False, timeout=60, headers={"Origin": home}) as client:
-            form = Form(client.get("/ui").text)
-            client.post("/ui/sign-in", data=form.values(name="Bench", secret=SECRET))
-            times: list[float] = []
-            for _ in range(LOOKS):
-                time.sleep(1.1)  # what was read for the look before is then too old
-                began = time.perf_counter()
-                answer = client.get("/ui")
-                times.append(time.perf_counter() - began)
-                assert answer.status_code == 200, answer.text
-                assert "batch-000" in answer.text
-    told(what="the overview", first_ms=round(1000 * times[0], 1), **_ms(times[1:]))
-
-
-def report(url: str, folder: Path) -> None:
-    """Write the report of all calls, and tell the most memory that the command had."""
-    files = ("--csv", str(folder / "million.csv"), "--xlsx", str(folder / "million.xlsx"))
-    began = time.monotonic()
-    child = subprocess.Popen([sys.executable, "-m", "voiceflow_worker", "report", "--store", url, *files])
-    _, status, used = os.wait4(child.pid, 0)
-    told(
-        exit=os.waitstatus_to_exitcode(status),
-        seconds=round(time.monotonic() - began),
-        processor_seconds=round(used.ru_utime + used.ru_stime),
-        peak_mb=round(used.ru_maxrss / 1024, 1),
-        bytes={path.name: path.stat().st_size for path in sorted(folder.iterdir())},
-    )
-
-
 def _ms(times: list[float]) -> dict[str, float]:
     return {
         "median_ms": round(1000 * statistics.median(times), 1),
@@ -225,19 +150,12 @@ def told(**figures: object) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["fill", "look", "read", "report"])
+    parser.add_argument("what", choices=["fill", "read"])
     parser.add_argument("url")
-    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--calls", type=int, default=1_000_000)
     given = parser.parse_args()
     match given.what:
         case "fill":
             asyncio.run(fill(given.url, given.calls))
-        case "look":
-            asyncio.run(look_at_batches(given.url))
-            look_at_overview(given.url)
-        case "read":
-            asyncio.run(read(given.url))
-            read_by_command(given.url)
         case _:
-            report(given.url, given.folder)
+            asyncio.run(read(given.url))

@@ -4,7 +4,7 @@
 
 Each library is used as its own page shows it, with its defaults (results are kept as long as it keeps them), 50 tasks
 in flight, and asyncio. A task is one `client.post` of httpx. `shipped` is the client that httpx makes by itself; `fast`
-has the transport that this product opens. The libraries are in the extras `bench…`, and nowhere else.
+has the transport that this product opens. The libraries are in the extra `bench`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,16 +20,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.bench.rung import AT_ONCE, BODY, WARM_UP, Stopwatch  # noqa: E402
-from voiceflow_worker.gateway.transport.transports import DefaultTransport  # noqa: E402
+from tests.bench.rung import AT_ONCE, BODY, WARM_UP, Stopwatch
+from voiceflow_worker.gateway.transport.transports import DefaultTransport
 
 PAGE = 1000
 
@@ -101,54 +97,10 @@ async def streaq(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
         yield enqueue, run
 
 
-@asynccontextmanager
-async def saq(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
-    """SAQ."""
-    library = import_module("saq")
-    queue = library.Queue.from_url(url)
-
-    async def call(_: Any, *, body: str) -> None:
-        await post(body)
-
-    async def one(body: str) -> None:
-        await queue.enqueue("call", body=body)
-
-    async def run() -> None:
-        await library.Worker(queue, functions=[("call", call)], concurrency=AT_ONCE).start()
-
-    await queue.connect()
-    yield _one_by_one(one), run
-    await queue.disconnect()
-
-
-@asynccontextmanager
-async def arq(url: str, post: Post) -> AsyncIterator[tuple[Enqueue, Run]]:
-    """arq, whose worker looks for tasks every half second."""
-    settings = import_module("arq.connections").RedisSettings.from_dsn(url)
-    pool = await import_module("arq").create_pool(settings)
-    library = import_module("arq.worker")
-
-    async def call(_: Any, body: str) -> None:
-        await post(body)
-
-    async def one(body: str) -> None:
-        await pool.enqueue_job("call", body)
-
-    async def run() -> None:
-        functions = [library.func(call, name="call")]
-        worker = library.Worker(functions, redis_settings=settings, max_jobs=AT_ONCE, handle_signals=False)
-        await worker.async_run()
-
-    yield _one_by_one(one), run
-    await pool.aclose()
-
-
 PEERS: dict[str, Peer] = {
     "taskiq, streams and results": taskiq_streams,
     "taskiq, list": taskiq_list,
     "streaq": streaq,
-    "saq": saq,
-    "arq": arq,
 }
 
 

@@ -1,12 +1,11 @@
 """This worker beside other queue libraries: jobs and enqueued jobs per second of processor time, in one run.
 
-    ./dev bench-peers                       streaq, taskiq, saq, arq, on this product's transport and as shipped
-    ./dev bench-peers --only saq --rounds 1
+    ./dev bench-peers                       taskiq and streaq, on this product's transport and as shipped
+    ./dev bench-peers --only streaq --rounds 1
 
 The same sink, one process for each measurement, 50 in flight, Redis on this machine. This product journals each call,
 in Redis with appendfsync always and in its journal file. The peers have no journal, and a Redis that writes nothing to
-the disk. Each of two groups of libraries is installed into a folder of its own, because they need different releases
-of the Redis client; the first run does it.
+the disk. The first run installs the libraries into a folder of their own.
 """
 
 from __future__ import annotations
@@ -18,20 +17,11 @@ import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.bench.throughput import Rung, measured, rates_of, running_redis, sink, summary
+from tests.support.redis_server import RedisServer
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.bench.throughput import Rung, measured, rates_of, running_redis, sink, summary  # noqa: E402
-from tests.support.redis_server import RedisServer  # noqa: E402
-
-EXTRAS = {
-    "taskiq, streams and results": "bench",
-    "taskiq, list": "bench",
-    "streaq": "bench",
-    "saq": "bench-older-client",
-    "arq": "bench-older-client",
-}
-"""The extra of pyproject.toml with each peer."""
+PEERS = ("taskiq, streams and results", "taskiq, list", "streaq")
 TRANSPORTS = ("fast", "shipped")
 OURS = {
     "bare loop of client.post": Rung("bare", "bare"),
@@ -43,20 +33,14 @@ OURS = {
 Rates = dict[str, float]
 
 
-def python_of(extra: str) -> Path:
-    """The Python of a virtual environment with an extra, which is made if it is missing."""
-    folder = ROOT / "build" / f"venv-{extra}"
+def peer_command(name: str, what: str) -> list[str]:
+    """The beginning of a command of `peer.py`, by a virtual environment with the peers, made if it is missing."""
+    folder = ROOT / "build" / "venv-bench"
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[redis,{extra}]"]
-        subprocess.run(command, check=True)
-    return python
-
-
-def peer_command(name: str, what: str) -> list[str]:
-    """The beginning of a command of `peer.py`."""
-    return [str(python_of(EXTRAS[name])), str(ROOT / "tests/bench/peer.py"), name, what]
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[redis,bench]"], check=True)
+    return [str(python), "-m", "tests.bench.peer", name, what]
 
 
 def plain_redis() -> AbstractContextManager[str]:
@@ -114,7 +98,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only peers whose name contains this")
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
-    peers = [name for name in EXTRAS if wanted.only in name]
+    peers = [name for name in PEERS if wanted.only in name]
     with sink() as port:
         rounds = [one_round(peers, port=port, calls=wanted.calls) for _ in range(wanted.rounds)]
     rates = {name: summary([each[name]["per_cpu_second"] for each in rounds]) for name in rounds[0]}

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import gc
 import json
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,21 +22,18 @@ import anyio
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.support.flows import flow, number  # noqa: E402
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store  # noqa: E402
-from voiceflow_worker.backends.witness import JournalFiles  # noqa: E402
-from voiceflow_worker.campaigns.calls.options import CampaignOptions  # noqa: E402
-from voiceflow_worker.campaigns.calls.template import FlowTemplate  # noqa: E402
-from voiceflow_worker.campaigns.enqueue import enqueue_file  # noqa: E402
-from voiceflow_worker.cli.garbage_collection import collect_less  # noqa: E402
-from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
-from voiceflow_worker.core.ports import Placement  # noqa: E402
-from voiceflow_worker.gateway.transport.transports import DefaultTransport  # noqa: E402
-from voiceflow_worker.model.jobs.policy import OutcomeSource  # noqa: E402
-from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind  # noqa: E402
+from tests.support.flows import flow, number
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store
+from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.cli.garbage_collection import collect_less
+from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.gateway.transport.transports import DefaultTransport
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
 
 AT_ONCE = 50
 WARM_UP = 200

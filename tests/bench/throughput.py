@@ -20,10 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.support.redis_server import RedisServer, standalone, system_server  # noqa: E402
+from tests.support.redis_server import RedisServer, standalone, system_server
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,12 @@ LADDER = (
     Rung("rows of a CSV, Redis", "rows", "redis"),
 )
 """The stores commit durably: SQLite with synchronous=FULL, Redis with appendfsync always."""
-RATIOS = Path(__file__).with_name("ratios.json")
-"""The committed ratios: medians of the run that docs/stores.md shows."""
-USUAL = 0.25
-"""How much lower a ratio may be by chance, on a machine with other work."""
 
 
 @contextlib.contextmanager
 def sink() -> Iterator[int]:
     """The port of a sink in a process of its own."""
-    command = [sys.executable, str(ROOT / "tests/support/sink.py")]
+    command = [sys.executable, "-m", "tests.support.sink"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -102,7 +95,7 @@ def environment() -> dict[str, str]:
 def measured(rung: Rung, *, port: int, calls: int) -> dict[str, float]:
     """The rates of one rung, from a process of its own."""
     with store(rung.store) as url:
-        command = [sys.executable, str(ROOT / "tests/bench/rung.py"), rung.kind, "--port", str(port)]
+        command = [sys.executable, "-m", "tests.bench.rung", rung.kind, "--port", str(port)]
         command += ["--calls", str(calls), "--store", url, *(["--guard"] if rung.guard else [])]
         return rates_of(command)
 
@@ -155,16 +148,6 @@ def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def slower(figures: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """A line for each rung whose ratio to the bare loop is lower than the committed one by more than is usual."""
-    committed: dict[str, float] = json.loads(RATIOS.read_text(encoding="utf-8"))
-    return [
-        f"{name}: {found['ratio']['median']:.2f} of the bare loop's calls per CPU second; it was {committed[name]:.2f}"
-        for name, found in figures.items()
-        if name in committed and found["ratio"]["median"] < (1 - USUAL) * committed[name]
-    ]
-
-
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -172,14 +155,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="only rungs whose name contains this, and the bare loops")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--check", action="store_true", help=f"compare the ratios with those of {RATIOS.name}")
     wanted = parser.parse_args()
     began = time.perf_counter()
     rungs = [rung for rung in LADDER if rung.kind in {"bare", "stock"} or (wanted.only or "") in rung.name]
     figures = ladder(rungs, calls=wanted.calls, rounds=wanted.rounds)
-    if wanted.check:
-        worse = slower(figures)
-        sys.exit("\n".join(worse) if worse else 0)
     if wanted.json:
         told = {"calls": wanted.calls, "rounds": wanted.rounds, "ladder": figures}
         print(json.dumps(told, indent=2))  # noqa: T201

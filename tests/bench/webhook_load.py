@@ -28,13 +28,6 @@ BODY = (
     '"sourceRefId":"null","callStatus":"COMPLETED","callDuration":20,'
     '"callQuality":{"mos":4.2,"packetLossRate":0.01,"jitter":1.5}}}}}'
 )
-STATUS = (
-    '{"namespace":"VOICE","eventType":"CALL_STATUS","description":"Status of a call","payload":{'
-    '"eventId":"e-%(session)s-%(place)d","callId":"c-%(session)s","sessionId":"%(session)s","subAccountId":"acme",'
-    '"callStatus":"RINGING","callDirection":"OUTBOUND","callType":"PSTN","source":"6531234567",'
-    '"destination":"6587654321","sourceCountryCode":"SG","destinationCountryCode":"SG",'
-    '"timestamp":"2026-07-01T09:00:0%(place)d.000Z"}}'
-)
 
 
 @dataclass
@@ -107,9 +100,6 @@ async def send(orders: dict[str, Any]) -> dict[str, Any]:
     """Carry out one order."""
     requests: deque[bytes] = deque()
     for client_request_id, session_id in orders["posts"]:
-        for place in range(orders["statuses"]):
-            body = STATUS % {"session": session_id, "place": place}
-            requests.append(request(body, path=orders["path"], secret=orders["secret"]))
         body = BODY % {"session": session_id, "request": client_request_id}
         requests.append(request(body, path=orders["path"], secret=orders["secret"]))
     load = Load(requests, orders["rate"], left=len(requests))

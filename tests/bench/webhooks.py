@@ -2,9 +2,8 @@
 
 Run with `./dev bench-webhooks`. A real `voiceflow serve`, bound to one core, settles calls that wait for their
 summaries in a real store (SQLite, and Redis with `appendfsync always`). First as many as it can take, counted by the
-second of its own processor time; then the same with four call status events (VCS) beside each summary; then half of
-what is wanted of it, on a schedule, for the answer times. Prints medians of several runs: a machine that is shared
-makes single runs worthless.
+second of its own processor time; then half of what is wanted of it, on a schedule, for the answer times. Prints medians
+of several runs: a machine that is shared makes single runs worthless.
 """
 
 from __future__ import annotations
@@ -18,34 +17,28 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+import anyio
 
-import anyio  # noqa: E402
-
-from tests.support.flows import SOURCE, number  # noqa: E402
-from tests.support.redis_server import standalone, system_server  # noqa: E402
-from voiceflow_worker import open_store  # noqa: E402
-from voiceflow_worker.core.numbers.locks import NAMESPACE  # noqa: E402
-from voiceflow_worker.core.ports.identity import new_job_ids, new_revision  # noqa: E402
-from voiceflow_worker.core.settling.sessions import Sessions  # noqa: E402
-from voiceflow_worker.model.jobs.evidence import answered  # noqa: E402
-from voiceflow_worker.model.jobs.job import Job, JobState  # noqa: E402
-from voiceflow_worker.model.jobs.lifecycle import begin, lease  # noqa: E402
-from voiceflow_worker.model.jobs.policy import CallPolicy  # noqa: E402
-from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind  # noqa: E402
+from tests.bench.throughput import environment, store
+from tests.support.flows import SOURCE, number
+from voiceflow_worker import open_store
+from voiceflow_worker.core.numbers.locks import NAMESPACE
+from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
+from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.model.jobs.evidence import answered
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.lifecycle import begin, lease
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 WANTED = {"sqlite": 1000, "redis": 2000}
 """Summaries a second on one core."""
-STATES = 4
-"""Call status events beside each summary, where both are measured."""
 SECRET = "Bearer of-the-bench"
 PATH = "/webhooks/8x8"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -105,12 +98,10 @@ class Receiver:
     """`voiceflow serve` as a process."""
 
     def __init__(self, url: str, *, core: int | None) -> None:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
-        env |= {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET, "PYTHONUNBUFFERED": "1"}
+        told = {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET, "VOICEFLOW_LOG_LEVEL": "info"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "voiceflow_worker", "serve", "--port", "0"],
-            env=env,
-            cwd=ROOT,
+            env=environment() | told,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -139,7 +130,7 @@ class Receiver:
 def generator(core: int | None) -> Iterator[subprocess.Popen[str]]:
     """The process that sends."""
     with subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/bench/webhook_load.py")],
+        [sys.executable, "-m", "tests.bench.webhook_load"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -155,7 +146,7 @@ def load(process: subprocess.Popen[str], **orders: Any) -> dict[str, Any]:
     """Have a load sent; all must be taken."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps({"path": PATH, "secret": SECRET, "statuses": 0, **orders}) + "\n")
+    process.stdin.write(json.dumps({"path": PATH, "secret": SECRET, **orders}) + "\n")
     process.stdin.flush()
     result: dict[str, Any] = json.loads(process.stdout.readline())
     if set(result["statuses"]) != {"200"}:
@@ -167,9 +158,8 @@ def one_run(kind: str, url: str, wanted: argparse.Namespace) -> dict[str, float]
     """One store, one receiver, both loads."""
     half = WANTED[kind] / 2
     scheduled = int(half * wanted.seconds)
-    posts = anyio.run(seed, url, 200 + 2 * wanted.summaries + scheduled)
-    first, measured, mixed = posts[:200], posts[200 : 200 + wanted.summaries], posts[200 + wanted.summaries :]
-    mixed, timed = mixed[: wanted.summaries], mixed[wanted.summaries :]
+    posts = anyio.run(seed, url, 200 + wanted.summaries + scheduled)
+    first, measured, timed = posts[:200], posts[200 : 200 + wanted.summaries], posts[200 + wanted.summaries :]
     cores = sorted(os.sched_getaffinity(0))
     own, others = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
     receiver = Receiver(url, core=own)
@@ -180,8 +170,6 @@ def one_run(kind: str, url: str, wanted: argparse.Namespace) -> dict[str, float]
             began = receiver.cpu_seconds()
             closed = load(process, posts=measured, rate=None, **orders)
             ended = receiver.cpu_seconds()
-            load(process, posts=mixed, statuses=STATES, rate=None, **orders)
-            with_states = receiver.cpu_seconds() - ended
             opened = load(process, posts=timed, rate=half, **orders)
     finally:
         receiver.end()
@@ -193,22 +181,7 @@ def one_run(kind: str, url: str, wanted: argparse.Namespace) -> dict[str, float]
         f"{kind} summaries/s": wanted.summaries / closed["seconds"],
         f"{kind} p50 ms at {half:.0f}/s": latencies[len(latencies) // 2] * 1000,
         f"{kind} p99 ms at {half:.0f}/s": latencies[len(latencies) * 99 // 100] * 1000,
-        f"{kind} mixed events/cpu s": (STATES + 1) * wanted.summaries / with_states,
     }
-
-
-@contextlib.contextmanager
-def store(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of a fresh store of this kind; a Redis writes each command to the disk before it answers."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder / 'calls.db'}"
-        return
-    server = standalone(folder / "redis", binary=system_server())
-    server.start()
-    try:
-        yield server.url
-    finally:
-        server.kill()
 
 
 def main() -> None:
@@ -223,7 +196,7 @@ def main() -> None:
     for kind in WANTED if wanted.store == "both" else [wanted.store]:
         results = []
         for _ in range(wanted.runs):
-            with tempfile.TemporaryDirectory() as folder, store(kind, Path(folder)) as url:
+            with store(kind) as url:
                 results.append(one_run(kind, url, wanted))
         for figure in results[0]:
             values = [result[figure] for result in results]
