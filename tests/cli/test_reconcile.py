@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 from voiceflow_worker import CallPolicy, Job, JobState, VoiceClient
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders.export_orders import At, ExportOrder, RowOrder
+from voiceflow_worker.sandbox.orders.export_orders import ExportOrder, RowOrder
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
 from voiceflow_worker.sandbox.orders.script import Script
 
@@ -161,8 +161,8 @@ def test_8x8_out_of_reach_is_exit_3_and_changes_nothing(
     ("order", "code", "told"),
     [
         (ExportOrder(status="failed"), 1, "ended with the state failed"),
-        (ExportOrder(at=At.START, http_status=503), 3, "answered 503"),
-        (ExportOrder(at=At.START, http_status=403), 1, "answered 403"),
+        (ExportOrder(http_status=503), 3, "answered 503"),
+        (ExportOrder(http_status=403), 1, "answered 403"),
     ],
 )
 def test_an_export_that_fails_changes_nothing(

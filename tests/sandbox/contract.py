@@ -19,7 +19,6 @@ EVENTS = {
     "CALL_ACTION": "VCA",
     "CALL_STATUS": "VCS",
     "CALL_RECORDING_STATUS": "VRU",
-    "VIRTUAL_NUMBER_UPDATE": "VNU",
 }
 # A rule for some values of an object names a few of its properties; it is not the whole of it.
 _PARTIAL = frozenset({"if", "then", "contains"})

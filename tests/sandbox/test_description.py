@@ -25,7 +25,6 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api.control_routes import description
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.sandbox.events.number_updates import NumberChange, NumberUpdateOrder, UpdateKind
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
 from voiceflow_worker.sandbox.orders.script import Script
 
@@ -171,16 +170,13 @@ async def test_faults_to_order_are_answers_that_the_document_knows() -> None:
     assert statuses == [400, 401, 403, 404, 410, 426, 400, 401, 404, 422, 500, 502, 503, 504, 200, 429, 400]
 
 
-async def test_updates_of_numbers_and_calls_that_come_in_are_reported_as_the_document_says() -> None:
+async def test_calls_that_come_in_are_reported_as_the_document_says() -> None:
     async with staged() as stage:
-        stage.sandbox.number_updates.send(NumberUpdateOrder(kind=UpdateKind.SNAPSHOT))
-        change = NumberChange(msisdn="+6531234567", operational_status="Unhealthy")
-        stage.sandbox.number_updates.send(NumberUpdateOrder(numbers=(change,)))
         stage.sandbox.inbound.call(InboundOrder(source="+6587654321", destination="+6531234567", statuses=True))
         await stage.settled()
     assert not problems_of(stage)
     told = Counter(json.loads(exchange.request)["eventType"] for exchange in stage.told.exchanges)
-    assert told == {"VIRTUAL_NUMBER_UPDATE": 2, "CALL_ACTION": 1, "CALL_STATUS": 3, "SESSION_SUMMARY": 1}
+    assert told == {"CALL_ACTION": 1, "CALL_STATUS": 3, "SESSION_SUMMARY": 1}
 
 
 def exchanged(given: object, answer: object, *, status: int = 200) -> Exchange:

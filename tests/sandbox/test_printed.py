@@ -91,20 +91,6 @@ def printed_events() -> Iterator[Json]:
         "filePath": "a.mp3",
     }
     yield from (of("CALL_RECORDING_STATUS", **recording, status=status) for status in RECORDED)
-    number = {
-        "msisdn": "6531234567", "countryCode": "SG", "referenceId": "x", "rentalPrice": 5, "incomingRate": 0.1,
-        "billingUnit": "MINUTE", "billingCurrency": "USD", "updatedTimestamp": "2026-09-01T08:00:00.000Z",
-    }  # fmt: skip
-    for kind, update in (("SNAPSHOT", "NO_CHANGE"), ("UPDATES", "UPDATED")):
-        for status in ("Active", "Unhealthy", "Expiring"):
-            told = {**number, "operationalStatus": status, "updateStatus": update}
-            yield of(
-                "VIRTUAL_NUMBER_UPDATE",
-                subAccountId="acme",
-                totalNumbers=1,
-                updateEventType=kind,
-                virtualNumbers=[told],
-            )
 
 
 async def test_every_printed_event_is_taken_by_the_receiver_and_is_as_the_document_says() -> None:
@@ -120,4 +106,4 @@ async def test_every_printed_event_is_taken_by_the_receiver_and_is_as_the_docume
             )
             assert not list(contract.problems_of_event(exchange)), event
     assert len(settling.taken) == len(ENDED) + len(ERRORS)
-    assert len(events) == len(settling.taken) + 5 + len(STATES) + len(RECORDED) + 6
+    assert len(events) == len(settling.taken) + 5 + len(STATES) + len(RECORDED)

@@ -27,7 +27,6 @@ from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.answers import date_header
 from voiceflow_worker.sandbox.events.delivery import Delivery, WebhookTarget
 from voiceflow_worker.sandbox.events.event_maker import EventMaker
-from voiceflow_worker.sandbox.events.number_updates import NumberUpdates
 from voiceflow_worker.sandbox.exchange.conversation import Stage
 from voiceflow_worker.sandbox.exchange.exchange import Exchange, Switchboard
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
@@ -106,8 +105,6 @@ class Sandbox:
         exchange = Exchange(activity=self._activity, stage=stage, log=self._log, now=self._now)
         self.inbound = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
         """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
-        self.number_updates = NumberUpdates(self._account, events)
-        """Updates of the account's numbers: `sandbox.number_updates.send(NumberUpdateOrder(…))`."""
         self._misbehaviour = Misbehaviour(self._now)
         self.ledger = Ledger()
         """Every call that was requested, in order."""
@@ -135,7 +132,6 @@ class Sandbox:
             recordings=self.recordings,
             events=self.events,
             switchboard=self.inbound,
-            number_updates=self.number_updates,
             reset=self.reset,
         )
         account = [

@@ -20,7 +20,6 @@ from voiceflow_worker.sandbox.api.exports import Exports
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry, Ledger
 from voiceflow_worker.sandbox.events.delivery import Delivery
-from voiceflow_worker.sandbox.events.number_updates import NumberUpdateOrder, NumberUpdates
 from voiceflow_worker.sandbox.exchange.exchange import Switchboard
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
 from voiceflow_worker.sandbox.orders.export_orders import ExportOrder, RowOrder
@@ -48,12 +47,10 @@ class ControlRoutes:
     recordings: Recordings
     events: OrderBook[EventOrder]
     switchboard: Switchboard
-    number_updates: NumberUpdates
     reset: Callable[[], None]
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        updates = self.number_updates
         return [
             Route("/_sandbox/calls", self._calls, methods=["GET"]),
             Route("/_sandbox/deliveries", _listing(lambda: self.delivery.entries), methods=["GET"]),
@@ -62,7 +59,6 @@ class ControlRoutes:
             _orders("events", EventOrder, self.events.add),
             Route("/_sandbox/inbound", self._call_in, methods=["POST"]),
             Route("/_sandbox/inbound", _listing(lambda: self.switchboard.entries), methods=["GET"]),
-            _orders("numbers", NumberUpdateOrder, updates.send, check=updates.sub_account_of),
             _orders("log", RowOrder, self.rows.add),
             _orders("exports", ExportOrder, self.exports.add),
             Route("/_sandbox/exports", self._list_exports, methods=["GET"]),
@@ -100,17 +96,19 @@ def _listing(entries: Callable[[], Iterable[JsonEntry]]) -> Callable[[Request], 
     return endpoint
 
 
-def _orders(
-    name: str, model: type[Given], add: Callable[[Given], None], *, check: Callable[[Given], object] = lambda _: None
-) -> Route:
+def _orders(name: str, model: type[Given], add: Callable[[Given], None]) -> Route:
     async def endpoint(request: Request) -> Response:
-        return await _take(request, model, add, check=check)
+        return await _take(request, model, add)
 
     return Route(f"/_sandbox/{name}", endpoint, methods=["POST"])
 
 
 async def _take(
-    request: Request, model: type[Given], add: Callable[[Given], None], *, check: Callable[[Given], object]
+    request: Request,
+    model: type[Given],
+    add: Callable[[Given], None],
+    *,
+    check: Callable[[Given], object] = lambda _: None,
 ) -> Response:
     """Read orders and carry them out. `check` raises ValueError for an order that cannot be carried out."""
     try:

@@ -17,7 +17,6 @@ from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.sandbox.api.account_routes import guarded
 from voiceflow_worker.sandbox.api.exports import Export, Exports
 from voiceflow_worker.sandbox.events.account import SandboxAccount
-from voiceflow_worker.sandbox.orders.export_orders import At
 
 _EXPORTS = "/messages/exports"
 _FILES = "/_sandbox/files"
@@ -36,7 +35,7 @@ class ExportRoutes:
             guarded(self.account, "POST", _EXPORTS, self._begin),
             self._of_one("GET", self._state),
             self._of_one("DELETE", self._cancel),
-            Route(_FILES + "/{job_id}/{place:int}", self._file, methods=["GET"]),
+            Route(_FILES + "/{job_id}", self._file, methods=["GET"]),
         ]
 
     def _of_one(self, method: str, answer: Callable[[Request, Export], Response]) -> Route:
@@ -47,9 +46,9 @@ class ExportRoutes:
         return guarded(self.account, method, _EXPORTS + "/{job_id}", answered)
 
     async def _begin(self, request: Request) -> Response:
-        broken = self._broken(At.START)
-        if broken is not None:
-            return broken
+        order = self.exports.next_order()
+        if order.http_status is not None:
+            return _error(order.http_status, order.http_status, HTTPStatus(order.http_status).phrase)
         content = await request.body()
         try:
             given: object = _json_of(content) if content else {}
@@ -66,23 +65,18 @@ class ExportRoutes:
                 since=_moment(given.get("from")),
                 until=_moment(given.get("to")),
                 limit=limit,
+                order=order,
             )
         except ValueError as error:
             return _error(400, 1002, str(error))
         return JSONResponse({"jobId": made.job_id}, status_code=202)
 
     def _state(self, request: Request, export: Export) -> Response:
-        broken = self._broken(At.POLL)
-        if broken is not None:
-            return broken
         export.polls += 1
         shown: dict[str, object] = {"status": export.status}
         if export.status == "succeeded":
             base = str(request.base_url).rstrip("/")
-            shown["data"] = [
-                f"{base}{_FILES}/{export.job_id}/{place}?signature={export.signature}"
-                for place in range(len(export.files))
-            ]
+            shown["data"] = [f"{base}{_FILES}/{export.job_id}?signature={export.signature}"]
             shown["expires"] = export.expires.isoformat()
         return JSONResponse(shown)
 
@@ -91,26 +85,11 @@ class ExportRoutes:
         return Response(status_code=204)
 
     async def _file(self, request: Request) -> Response:
-        broken = self._broken(At.FILE)
-        if broken is not None:
-            return broken
         if "authorization" in request.headers:
             # Object stores refuse a signed link if the request also has a key. Clients must not send the key here.
             return Response("Only one auth mechanism allowed", status_code=400)
-        found = self.exports.file(
-            request.path_params["job_id"], request.path_params["place"], request.query_params.get("signature")
-        )
+        found = self.exports.file(request.path_params["job_id"], request.query_params.get("signature"))
         return Response(status_code=403) if found is None else Response(found, media_type="text/csv")
-
-    def _broken(self, at: At) -> Response | None:
-        order = self.exports.broken(at)
-        if order is None or order.http_status is None:
-            return None
-        answer = _error(order.http_status, order.http_status, HTTPStatus(order.http_status).phrase)
-        if order.retry_after is not None:
-            after = order.retry_after
-            answer.headers["retry-after"] = after if isinstance(after, str) else f"{after:g}"
-        return answer
 
 
 def _json_of(content: bytes) -> object:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from voiceflow_worker.sandbox.calls.call_log import LogRows, as_csv
-from voiceflow_worker.sandbox.orders.export_orders import At, ExportOrder
+from voiceflow_worker.sandbox.orders.export_orders import ExportOrder
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 
 _KEPT = timedelta(days=30)
@@ -37,15 +37,9 @@ class Export:
         """The status of the export, which depends on the number of polls so far."""
         if self.is_cancelled:
             return "cancelled"
-        if self.polls <= self.order.polls:
-            return "queued" if self.polls <= 1 < self.order.polls else "running"
+        if self.polls <= 1:
+            return "running"
         return self.order.status or ("succeeded" if self.rows else "empty")
-
-    @property
-    def files(self) -> list[Sequence[Row]]:
-        """The rows of each file. There is at least one file."""
-        step = self.order.rows_per_file
-        return [self.rows[start : start + step] for start in range(0, max(len(self.rows), 1), step)]
 
     def as_json(self) -> dict[str, object]:
         """Return the export as JSON."""
@@ -74,12 +68,18 @@ class Exports:
         """Add an order."""
         self._orders.add(order)
 
-    def broken(self, at: At) -> ExportOrder | None:
-        """Return the order that makes this request fail, and count it as used once; None if there is none."""
-        return self._orders.take(None, at)
+    def next_order(self) -> ExportOrder:
+        """Return the order for the next export, and count it as used once."""
+        return self._orders.take(None) or ExportOrder()
 
     def begin(
-        self, sub_account: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 0
+        self,
+        sub_account: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 0,
+        order: ExportOrder,
     ) -> Export:
         """Begin an export, by default of the last seven days. Raises ValueError for an invalid range."""
         now = self._now()
@@ -91,7 +91,7 @@ class Exports:
             sub_account=sub_account,
             since=since,
             until=until,
-            order=self._orders.take(None) or ExportOrder(),
+            order=order,
             rows=rows[:limit] if limit else rows,
             expires=now + _KEPT,
         )
@@ -103,13 +103,13 @@ class Exports:
         found = self._exports.get(job_id)
         return found if found is not None and found.sub_account == sub_account else None
 
-    def file(self, job_id: str, place: int, signature: str | None) -> bytes | None:
-        """Return a file of an export, or None without the right signature."""
+    def file(self, job_id: str, signature: str | None) -> bytes | None:
+        """Return the file of an export, or None without the right signature."""
         found = self._exports.get(job_id)
-        if found is None or signature != found.signature or not 0 <= place < len(found.files):
+        if found is None or signature != found.signature:
             return None
         found.downloads += 1
-        return as_csv(found.files[place])
+        return as_csv(found.rows)
 
     def as_json(self) -> list[dict[str, object]]:
         """Return all exports as JSON, oldest first."""

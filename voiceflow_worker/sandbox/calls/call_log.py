@@ -26,7 +26,6 @@ COLUMNS: tuple[str, ...] = (
     "UnitPrice", "UnitPriceCurrency", "TotalPriceOfCall", "CallType", "SipStatus", "SessionStatus", "CallStatus",
     "TTSLength", "MOS", "Content",
 )  # fmt: skip
-_SHOWN_DIGITS = 6
 _ACCOUNT = "sandbox"
 _MINUTE = 60
 PRICE_OF_A_MINUTE = Decimal("0.0400")
@@ -64,8 +63,7 @@ class LogRows:
         rows = [_row(call, leg, dialled) for leg in call.legs]
         call.entry.price = str(sum(Decimal(cells["TotalPriceOfCall"]) for cells in rows))
         for cells in rows:
-            row = {**cells, **{name: _masked(cells[name]) for name in _NUMBERS}} if order.masked else cells
-            self._rows.append(LoggedRow(call.sub_account, dialled, known_at, row))
+            self._rows.append(LoggedRow(call.sub_account, dialled, known_at, cells))
 
     def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Mapping[str, str]]:
         """Return the rows that are in the log now, for calls that were dialled in this range."""
@@ -88,9 +86,6 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-_NUMBERS = ("SourceEndpoint", "DestinationEndpoint")
 
 
 def _row(call: Call, leg: SessionLeg, dialled: datetime) -> dict[str, str]:
@@ -142,7 +137,3 @@ def _spoken(call: Call) -> str:
     """Return the texts that the actions in the call's request speak."""
     spoken = [text(read_action(entry)[1], name) for entry in call.request.actions for name in ("text", "promptMessage")]
     return " ".join(each for each in spoken if each is not None)
-
-
-def _masked(number: str) -> str:
-    return number[:_SHOWN_DIGITS] + "*" * len(number[_SHOWN_DIGITS:])

@@ -1,4 +1,4 @@
-"""Events about calls and numbers, sent to the webhooks of the account. Orders may delay, repeat or drop them."""
+"""Events about calls, sent to the webhooks of the account. Orders may delay, repeat or drop them."""
 
 from __future__ import annotations
 
@@ -104,12 +104,6 @@ class EventMaker:
         """Report a recording that is ready."""
         self._tell(call, EventKind.VRU, partial(recording_event, call, recording))
 
-    def number_update(self, sub_account: str, worded: Worded) -> None:
-        """Report changed numbers of a sub-account."""
-        sent = self._prepared(sub_account, EventKind.VNU, None, worded)
-        if sent is not None:
-            self._later(sent.order.delay_seconds, partial(self._send, None, sent))
-
     def summary(self, call: Call) -> None:
         """Report the end of a session."""
         script = call.summary_script
@@ -140,22 +134,19 @@ class EventMaker:
         if sent is not None:
             self._later(sent.order.delay_seconds, partial(self._send, call, sent, partial(call.has_told, kind)))
 
-    def _send(self, call: Call | None, sent: _Sent, then: Callable[[], None] | None = None) -> None:
+    def _send(self, call: Call, sent: _Sent, then: Callable[[], None]) -> None:
         self._repeat(call, sent)
         self.delivery.send(sent.hook, sent.event, retries=sent.order.retries, then=then)
 
     def _of_call(self, call: Call, kind: EventKind, worded: Worded) -> _Sent | None:
-        return self._prepared(call.sub_account, kind, call.request.destination, worded)
-
-    def _prepared(self, sub_account: str, kind: EventKind, destination: str | None, worded: Worded) -> _Sent | None:
         """Return the event with its order, or None if no webhook is registered or an order drops the event."""
-        hook = self.account.hook(sub_account, kind)
+        hook = self.account.hook(call.sub_account, kind)
         if hook is None:
             return None
-        order = self.orders.take(destination, kind) or AS_USUAL[kind]
+        order = self.orders.take(call.request.destination, kind) or AS_USUAL[kind]
         return None if order.drop else _Sent(hook, worded(), order)
 
-    def _repeat(self, call: Call | None, sent: _Sent) -> None:
+    def _repeat(self, call: Call, sent: _Sent) -> None:
         """Schedule the further copies of an event, as the order of the event demands."""
         order = sent.order
         if not order.duplicates:
@@ -163,7 +154,7 @@ class EventMaker:
         send = partial(self.delivery.send, sent.hook, sent.event, copies=order.duplicates, retries=0)
         if order.duplicate_after != "VSS":
             self._later(order.duplicate_after, send)
-        elif call is not None:
+        else:
             call.after_summary += (send,)
 
     def _later(self, seconds: float, step: partial[None]) -> None:

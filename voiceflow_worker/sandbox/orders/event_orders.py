@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from voiceflow_worker.sandbox.orders.orders import DestinationOrder
 
 
 class EventKind(StrEnum):
-    """The types of events that the sandbox sends, which are also the types of webhooks."""
+    """The types of events that the sandbox sends. Each is also a type of webhooks."""
 
     VSS = "VSS"
     """A session has ended."""
@@ -21,8 +21,6 @@ class EventKind(StrEnum):
     """A leg has changed its state."""
     VRU = "VRU"
     """A recording is ready."""
-    VNU = "VNU"
-    """The account's numbers have changed."""
 
 
 class EventOrder(DestinationOrder):
@@ -40,12 +38,6 @@ class EventOrder(DestinationOrder):
     duplicate_after: Annotated[float, Field(ge=0)] | Literal["VSS"] = 0.0
     drop: bool = False
     retries: int | None = Field(default=None, ge=0, le=100)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.event is EventKind.VNU and (self.for_destination or self.duplicate_after == "VSS"):
-            raise ValueError("a VNU does not belong to a call: omit destination, and give duplicate_after in seconds")
-        return self
 
     @property
     def occasion(self) -> EventKind:
