@@ -134,7 +134,7 @@ def test_a_call_whose_worker_died_is_waited_for_and_not_given_out_as_done(on: St
     task = call("+6587660026", send="worker", wait_timeout=timedelta(seconds=1))
     with pytest.raises(AirflowException, match="has not ended within"):
         task.execute(context("orphan"))
-    assert [each["state"] for each in on.calls("--destination", "+6587660026")] == ["queued"]
+    assert [each["state"] for each in on.calls("--number", "+6587660026")] == ["queued"]
 
 
 def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: py
     monkeypatch.setattr("airflow_provider.operators.voice_task.enqueue_once", stopped_first)
     with pytest.raises(AirflowException, match="Airflow stopped this task"):
         task.execute(context("meanwhile"))
-    assert [each["state"] for each in on.calls("--destination", "+6587660016")] == ["cancelled"]
+    assert [each["state"] for each in on.calls("--number", "+6587660016")] == ["cancelled"]
 
 
 def test_a_deferred_task_has_no_secret(on: Stage) -> None:

@@ -60,7 +60,7 @@ def rings(on: Stage, *numbers: str) -> list[int]:
 
 
 def states(on: Stage, number: str) -> list[str]:
-    return sorted(call["state"] for call in on.calls("--destination", number))
+    return sorted(call["state"] for call in on.calls("--number", number))
 
 
 def run_of(task_id: str, run_id: str, **more: Any) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_a_corrected_text_takes_the_place_of_a_call_that_waits(
     assert states(on, person) == ["cancelled", "queued"]
     campaign([row(person, "Ann")]).execute(here)
     assert rings(on, person) == [1]
-    (call,) = [call for call in on.calls("--destination", person) if call["state"] == "completed"]
+    (call,) = [call for call in on.calls("--number", person) if call["state"] == "completed"]
     assert call["data"]["name"] == "Ann"
 
 
@@ -160,7 +160,7 @@ def test_two_calls_to_one_number_stay_two_in_any_order(on: Stage, number: Callab
     campaign([first, second]).execute(here)
     campaign([second]).execute(here)
     assert rings(on, person) == [2]
-    texts = sorted(call["data"]["name"] for call in on.calls("--destination", person))
+    texts = sorted(call["data"]["name"] for call in on.calls("--number", person))
     assert texts == ["order 1", "order 2"]
 
 
@@ -178,7 +178,7 @@ def test_a_row_is_identified_by_its_own_key_which_its_text_may_speak(on: Stage, 
     for name in ("Ann", "Bo"):
         campaign([row(person, name, unique_key="order-7")], say="{{ name }}, order {{ unique_key }}.").execute(here)
     assert rings(on, wrong, person) == [0, 1]
-    bodies = [call for call in on.calls("--destination", person) if call["state"] == "completed"]
+    bodies = [call for call in on.calls("--number", person) if call["state"] == "completed"]
     assert "order order-7." in _body(on, bodies[0]["id"])
 
 
@@ -224,7 +224,7 @@ def test_a_call_for_later_is_not_made_sooner_by_a_stop_and_a_retry(on: Stage, nu
     people = [row(person, not_before=(datetime.now(UTC) + timedelta(hours=3)).isoformat())]
     left_waiting(people, here).on_kill()
     left_waiting(people, here)
-    (call,) = [call for call in on.calls("--destination", person) if call["state"] == "queued"]
+    (call,) = [call for call in on.calls("--number", person) if call["state"] == "queued"]
     assert datetime.fromisoformat(call["due_at"]) > datetime.now(UTC) + timedelta(hours=2)
 
 
@@ -241,7 +241,7 @@ def test_a_call_whose_validity_passed_while_the_task_was_stopped_is_made_anew(
 def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry(on: Stage, number: Callable[[], str]) -> None:
     person, here = number(), context("taken out")
     left_waiting([row(person)], here)
-    (call,) = on.calls("--destination", person)
+    (call,) = on.calls("--number", person)
     assert voiceflow("calls", "cancel", call["id"], env=on.env).wait() == 0
     campaign([row(person, "another text")]).execute(here)
     assert rings(on, person) == [0]

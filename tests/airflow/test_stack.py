@@ -67,7 +67,7 @@ def test_a_doubt_fails_the_task_with_the_remedy_and_goes_on_once_it_was_resolved
     airflow.trigger("killed_unknowably")
     assert airflow.wait_for_run("killed_unknowably") == "failed", airflow.log_tails()
     assert airflow.posts_to("+6587650015") == 0
-    (call,) = airflow.stage.calls("--destination", "+6587650015")
+    (call,) = airflow.stage.calls("--number", "+6587650015")
     assert call["state"] == "in_doubt"
     logs = "".join(
         path.read_text(errors="replace") for path in airflow.home.glob("logs/dag_id=killed_unknowably/**/*.log")
@@ -109,7 +109,7 @@ def test_a_failing_dag_phones_one_after_the_other_until_somebody_acknowledges(ai
     airflow.trigger("alarm")
     assert airflow.wait_for_run("alarm") == "failed"
     airflow.wait(lambda: airflow.posts_to("+6587650102") == 1, "the second number to be phoned", seconds=90)
-    acknowledged = ("calls", "list", "--destination", "+6587650102", "--json")
+    acknowledged = ("calls", "list", "--number", "+6587650102", "--json")
 
     def taken() -> bool:
         (call,) = [json.loads(line) for line in voiceflow(*acknowledged, env=airflow.stage.env).stdout]

@@ -72,8 +72,8 @@ def test_a_list_is_restricted(voiceflow: Program, store: Store) -> None:
     assert ids("--state", "completed") == [done.id]
     assert ids("--state", "completed", "--state", "queued") == [first.id, second.id, done.id]
     assert ids("--state", "in_doubt") == []
-    assert ids("--destination", number(1)) == [second.id]
-    assert ids("--destination", number(1).removeprefix("+")) == [second.id]
+    assert ids("--number", number(1)) == [second.id]
+    assert ids("--number", number(1).removeprefix("+")) == [second.id]
     assert ids("--limit", "2") == [first.id, second.id]
     assert ids("--queue", "other") == []
 

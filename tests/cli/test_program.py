@@ -71,7 +71,7 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["calls", "cancel"], "give either their ids, or --batch"),
         (["calls", "redial"], "give either their ids"),
         (["calls", "list", "--limit", "-1"], "--limit"),
-        (["calls", "list", "--destination", "somebody"], "'somebody' is not a phone number"),
+        (["calls", "list", "--number", "somebody"], "'somebody' is not a phone number"),
         (["check"], "one or more files"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -39,9 +39,7 @@ StatesOption = Annotated[
 OutcomesOption = Annotated[list[str] | None, Parameter(name="--outcome", negative=(), metavar="OUTCOME")]
 DestinationOption = Annotated[
     str | None,
-    Parameter(
-        name=("--destination", "--number"), metavar="NUMBER", help="Only calls to this number, such as +6587654321."
-    ),
+    Parameter(name="--number", metavar="NUMBER", help="Only calls to this number, such as +6587654321."),
 ]
 JobIds = Annotated[str, Parameter(name="ID", help="The ids of the calls.")]
 JobId = Annotated[str, Parameter(name="ID", help="The id of the call.")]

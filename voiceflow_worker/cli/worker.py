@@ -37,7 +37,6 @@ async def worker(
     drain: Annotated[bool, Flag] = False,
     processes: int = 1,
     metrics_port: MetricsPortOption = None,
-    metrics_host: str = "127.0.0.1",
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
     common: QueueOptions = QueueOptions(),
@@ -56,8 +55,7 @@ async def worker(
             batches of the queue. [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.
         processes: The number of worker processes.
-        metrics_port: Serve GET /metrics for Prometheus on this port.
-        metrics_host: The address to serve metrics on.
+        metrics_port: Serve GET /metrics for Prometheus on this port of 127.0.0.1.
         retry_not_created_5xx: Send a call again if 8x8 answers NOT_CREATED with a 5xx status. Use this only if 8x8 has
             confirmed that it is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
 
@@ -90,7 +88,7 @@ async def worker(
     async with (
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
-        _metrics(calls, hooks, host=metrics_host, port=metrics_port),
+        _metrics(calls, hooks, port=metrics_port),
     ):
         if processes > 1:
             code = await _send_in_processes(output, calls, settings, options=options, count=processes, drain=drain)
@@ -212,9 +210,7 @@ def _stopping(what: str, settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def _metrics(
-    calls: CallQueue, hooks: OutcomeHooks | None, *, host: str, port: int | None
-) -> AsyncGenerator[None]:
+async def _metrics(calls: CallQueue, hooks: OutcomeHooks | None, *, port: int | None) -> AsyncGenerator[None]:
     if port is None:
         yield
         return
@@ -222,8 +218,6 @@ async def _metrics(
     from voiceflow_worker.cli.worker_metrics import metrics_app
     from voiceflow_worker.notify.running import HookMetrics
 
-    async with serving(
-        metrics_app(calls, None if hooks is None else HookMetrics(hooks)), host=host, port=port
-    ) as address:
+    async with serving(metrics_app(calls, None if hooks is None else HookMetrics(hooks)), port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")
         yield

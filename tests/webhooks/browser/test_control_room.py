@@ -22,7 +22,7 @@ BATCH = "/ui/batches/campaign?queue=default"
 
 
 def call_with(on: Stage, destination: str) -> str:
-    (call,) = on.calls("--destination", destination)
+    (call,) = on.calls("--number", destination)
     return str(call["id"])
 
 
