@@ -20,7 +20,7 @@ ONE_HOST = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
 _FILES = ("sqlite:", "file:")
 
 
-def require_lasting_store(hook: VoiceFlowHook, *, executor: str | None) -> None:
+def require_lasting_store(hook: VoiceFlowHook) -> None:
     """Raise InvalidInputError if the next try of this task might be unable to read the store."""
     store = hook.store_url()
     if is_relative(store):
@@ -30,7 +30,7 @@ def require_lasting_store(hook: VoiceFlowHook, *, executor: str | None) -> None:
             store,
         )
     configured = conf.get("core", "executor", fallback="") or ""
-    require_lasting(store, executor=executor_of(executor, configured), allowed=hook.allows_local_store())
+    require_lasting(store, executor=configured, allowed=hook.allows_local_store())
 
 
 def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
@@ -59,17 +59,6 @@ def executors(configured: str) -> list[str]:
     parts = configured.replace(";", ",").split(",")
     names = [part.strip().rpartition("=")[2].rpartition(":")[2].rpartition(".")[2].strip() for part in parts]
     return [name for name in names if name]
-
-
-def executor_of(task_executor: str | None, configured: str) -> str:
-    """Return the executor that the task names by its alias or class. If it names none, return the configured value."""
-    if not task_executor:
-        return configured
-    for part in configured.replace(";", ",").split(","):
-        alias, colon, path = part.strip().rpartition("=")[2].partition(":")
-        if colon and alias == task_executor:
-            return path
-    return task_executor
 
 
 def is_relative(store: str) -> bool:

@@ -30,8 +30,8 @@ class VoiceFlowHook(BaseHook):
     `voice_profile`, `rate`, …), and also `ui_url` and `allow_local_store`. Missing settings come from the
     environment of the process (`VOICEFLOW_STORE`, …), then from defaults.
 
-    The connection is read once, at first use. Methods whose names begin with `a` read it without blocking the event
-    loop.
+    The connection is read once, at first use. In a coroutine, call `await hook.asettings()` first: it reads the
+    connection without blocking the event loop.
     """
 
     conn_name_attr = "voiceflow_conn_id"
@@ -108,17 +108,9 @@ class VoiceFlowHook(BaseHook):
         """Return a client of 8x8, to be opened with `async with`. Raises SettingsError."""
         return self._client(self.settings())
 
-    async def aget_client(self) -> VoiceClient:
-        """Return a client of 8x8, without blocking the event loop. Raises SettingsError."""
-        return self._client(await self.asettings())
-
     def get_store(self) -> AbstractAsyncContextManager[Store]:
         """Return the store, to be opened with `async with`. Raises SettingsError and StoreError."""
         return open_store(self.settings().store)
-
-    async def aget_store(self) -> AbstractAsyncContextManager[Store]:
-        """Return the store, without blocking the event loop. Raises SettingsError and StoreError."""
-        return open_store((await self.asettings()).store)
 
     @asynccontextmanager
     async def opened_queue(self) -> AsyncGenerator[CallQueue]:

@@ -122,7 +122,3 @@ def _spoken(name: object) -> str:
 def _listed(numbers: Sequence[str] | str) -> list[str]:
     given = numbers.split(",") if isinstance(numbers, str) else numbers
     return [str(number).strip() for number in given if str(number).strip()]
-
-
-send_voice_notification = VoiceCallNotifier
-"""Another name of `VoiceCallNotifier`, in the style of other providers (`send_slack_notification`)."""

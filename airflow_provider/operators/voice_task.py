@@ -123,7 +123,7 @@ class CallingTask(VoiceTask):
     def _checked_state(self, context: Context) -> AirflowTaskState:
         """Check the connection and the store, and return Airflow's task state."""
         self.hook.settings()
-        require_lasting_store(self.hook, executor=getattr(self, "executor", None))
+        require_lasting_store(self.hook)
         if self._options.sends:
             self.hook.get_client()
         return AirflowTaskState(context)

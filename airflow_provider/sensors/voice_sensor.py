@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOperator, PokeReturnValue
 
 from airflow_provider.operators.voice_task import VoiceTask
-from airflow_provider.triggers.outcome import safe_after
+from airflow_provider.triggers.voice import safe_after
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -1,12 +1,146 @@
-"""The triggers of this provider. `VoiceBatchTrigger` needs Airflow 3."""
+"""The trigger that waits for calls. It reads the store, and never sends."""
 
-from airflow_provider.triggers.outcome import VoiceOutcomeTrigger
+from __future__ import annotations
 
-__all__ = ["VoiceOutcomeTrigger"]
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from inspect import signature
+from typing import Any
 
-try:
-    from airflow_provider.triggers.batch import VoiceBatchTrigger
-except ImportError:  # Airflow 2 has no event triggers
-    pass
-else:
-    __all__ += ["VoiceBatchTrigger"]
+from airflow.providers.common.compat.sdk import conf
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
+from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from airflow_provider.triggers.shared_store import shared_queue
+from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK = 2.0
+"""Seconds before the first look at the calls. An event without this pause could arrive before the task is deferred."""
+LAG_MARGIN = 1.0
+PATIENCE_WITH_STORE = 300.0
+"""The number of seconds for which the store may be unavailable before the task resumes with an error."""
+
+
+class VoiceOutcomeTrigger(BaseTrigger):
+    """A trigger that fires once when calls have ended, are in doubt for too long, are due, or are overdue.
+
+    A waiting trigger only reads, so any number of copies may run, be killed, and run again. It has job ids and the id
+    of a connection, but no secret. Its event has a `status`, and the `job_ids` or the `batch_id`. The status is "over"
+    (the wait has ended), "look" (a call is due or overdue) or "error" (the calls cannot be read; `error` says why).
+
+    `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
+    `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
+    names a batch to wait for, instead of `job_ids`. With `cancel_on_kill`, unsent calls are cancelled if the task is
+    stopped: of a batch, only those of the task instance `owner`, because other tasks may share the batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        voiceflow_conn_id: str = DEFAULT_CONNECTION,
+        job_ids: Sequence[str] = (),
+        batch_id: str | None = None,
+        wait_for: str = "outcome",
+        sends: bool = False,
+        doubt_patience: float = 900.0,
+        poll_interval: float = 5.0,
+        enough: dict[str, Any] | None = None,
+        cancel_on_kill: bool = False,
+        owner: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.voiceflow_conn_id = voiceflow_conn_id
+        self.job_ids = list(job_ids)
+        self.batch_id = batch_id
+        self.wait_for = wait_for
+        self.sends = sends
+        self.doubt_patience = doubt_patience
+        self.poll_interval = poll_interval
+        self.enough = enough
+        self.cancel_on_kill = cancel_on_kill
+        self.owner = owner
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, for a copy in another triggerer."""
+        arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
+        return "airflow_provider.triggers.voice.VoiceOutcomeTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the calls until there is an event, and yield it."""
+        loop = asyncio.get_running_loop()
+        safe_at = loop.time() + safe_after()
+        await asyncio.sleep(FIRST_LOOK)
+        away_since: float | None = None
+        hook = VoiceFlowHook(self.voiceflow_conn_id)
+        event: TriggerEvent | None = None
+        while event is None:
+            try:
+                async with shared_queue(hook) as queue:
+                    event = await self._watch(queue)
+            except StoreUnavailableError as error:
+                now = loop.time()
+                away_since = now if away_since is None else away_since
+                if now - away_since > PATIENCE_WITH_STORE:
+                    event = self._event("error", error=str(error))
+                else:
+                    log.warning("the store is unavailable; the trigger tries again: %s", error)
+                    await asyncio.sleep(self.poll_interval)
+            except VoiceflowError as error:
+                event = self._event("error", error=str(error))
+        await asyncio.sleep(safe_at - loop.time())
+        yield event
+
+    async def on_kill(self) -> None:
+        """Cancel the unsent calls if a user stops the deferred task (Airflow 3.3)."""
+        if not self.cancel_on_kill:
+            return
+        async with shared_queue(VoiceFlowHook(self.voiceflow_conn_id)) as queue:
+            if self.batch_id is not None:
+                owner = TaskIdentity(**self.owner) if self.owner is not None else None
+                cancelled = await cancel_unsent(queue, [self.batch_id], owner)
+            else:
+                cancelled = len(await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW))
+        log.info("the task was stopped: %s unsent calls were cancelled", cancelled)
+
+    async def _watch(self, queue: CallQueue) -> TriggerEvent:
+        while True:
+            status = await self._status(queue)
+            if status is not None:
+                return self._event(status)
+            await asyncio.sleep(self.poll_interval)
+
+    async def _status(self, queue: CallQueue) -> str | None:
+        options = WaitOptions(
+            goal=Goal(self.wait_for), sends=self.sends, patience=timedelta(seconds=self.doubt_patience)
+        )
+        waited = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id)
+        status = await waited.status(queue)
+        if waited.is_over(status, CompletionThreshold.of(self.enough)):
+            return "over"
+        return "look" if (self.sends and status.due) or status.overdue else None
+
+    def _event(self, status: str, **more: str) -> TriggerEvent:
+        subject = {"batch_id": self.batch_id} if self.batch_id is not None else {"job_ids": self.job_ids}
+        return TriggerEvent({"status": status, **subject, **more})
+
+
+def safe_after() -> float:
+    """Return the seconds for which a task must not be queued again after a deferral or a poke.
+
+    In Airflow 3, the supervisor of a task may notice the end of the task's process only after the interval `[workers]
+    min_heartbeat_interval` (5 s). If the task is queued again before that, the scheduler mistakes the end of the
+    process for the end of the task, and fails the task. This was seen on 3.3.2, with an event after 3.6 s and with a
+    poke after 1 s.
+    """
+    try:
+        lag = float(conf.get("workers", "min_heartbeat_interval", fallback="0") or 0)
+    except ValueError:
+        lag = 5.0
+    return max(FIRST_LOOK, lag + LAG_MARGIN) if lag else FIRST_LOOK

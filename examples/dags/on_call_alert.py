@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider.notifications.voice import send_voice_notification
+from airflow_provider.notifications.voice import VoiceCallNotifier
 
 with DAG(
     "nightly_load",
@@ -18,7 +18,7 @@ with DAG(
 
     @task(
         retries=0,
-        on_failure_callback=send_voice_notification(
+        on_failure_callback=VoiceCallNotifier(
             numbers="{{ params.on_call | join(',') }}",
             say="The nightly load has failed at {{ ti.task_id }}.",
             answer_within=timedelta(minutes=2),

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider.notifications.escalation import occasion_of
-from airflow_provider.notifications.voice import VoiceCallNotifier, announcement, send_voice_notification
+from airflow_provider.notifications.voice import VoiceCallNotifier, announcement
 from tests.airflow.scene import context, surroundings
 from tests.support.stage import Stage
 
@@ -115,10 +115,6 @@ def test_each_failed_try_is_an_occasion_of_its_own() -> None:
 )
 def test_the_announcement_names_what_failed(given: dict[str, Any], said: str) -> None:
     assert said in announcement(given)
-
-
-def test_it_has_the_name_that_other_providers_give_theirs() -> None:
-    assert send_voice_notification is VoiceCallNotifier
 
 
 def test_it_is_a_notifier_of_an_approval(on: Stage) -> None:

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider.operators.voice import VoiceCallOperator
 from airflow_provider.sensors.voice import IvrApprovalSensor, VoiceOutcomeSensor
-from airflow_provider.triggers.outcome import LAG_MARGIN
+from airflow_provider.triggers.voice import LAG_MARGIN
 from tests.airflow.scene import context, surroundings
 from tests.support.stage import Stage
 

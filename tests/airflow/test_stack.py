@@ -145,13 +145,6 @@ def test_a_campaign_ends_with_its_report(airflow: Airflow) -> None:
 
 
 @modern
-def test_a_finished_batch_runs_a_dag_once(airflow: Airflow) -> None:
-    airflow.wait(lambda: bool(_watched(airflow)), "the run of the finished campaign", seconds=90)
-    time.sleep(6)  # several looks of the trigger, which must not fire again; no event says that it did not
-    assert len(_watched(airflow)) == 1
-
-
-@modern
 def test_a_missed_deadline_phones_within_seconds(airflow: Airflow) -> None:
     airflow.stage.order("script", {"destination": "+6587650401", "outcome": "COMPLETED", "keys": ["1"]})
     airflow.trigger("deadline")
@@ -160,7 +153,3 @@ def test_a_missed_deadline_phones_within_seconds(airflow: Airflow) -> None:
     assert time.monotonic() - began < 30
     airflow.wait_for_run("deadline")
     assert airflow.posts_to("+6587650401") == 1
-
-
-def _watched(airflow: Airflow) -> list[tuple[str]]:
-    return airflow.rows("SELECT run_id FROM dag_run WHERE dag_id = 'batch_watch'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider.calls.store_check import executor_of, executors, is_relative, require_lasting
+from airflow_provider.calls.store_check import executors, is_relative, require_lasting
 from voiceflow_worker import InvalidInputError
 
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
@@ -44,13 +44,6 @@ def test_a_store_in_memory_is_refused_everywhere() -> None:
     for allowed in (False, True):
         with pytest.raises(InvalidInputError, match="loses every call"):
             require_lasting("memory://", executor="LocalExecutor", allowed=allowed)
-
-
-def test_a_task_that_names_its_executor_is_judged_by_that() -> None:
-    both = f"LocalExecutor,far:{CELERY}"
-    assert executors(executor_of("far", both)) == ["CeleryExecutor"]
-    assert executors(executor_of("LocalExecutor", both)) == ["LocalExecutor"]
-    assert executors(executor_of(None, both)) == ["LocalExecutor", "CeleryExecutor"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.triggers import outcome
+from airflow_provider.triggers import voice
 from airflow_provider.triggers.shared_store import _open, shared_store
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from tests.airflow.scene import surroundings
@@ -29,8 +29,8 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcome, "FIRST_LOOK", 0.01)
-    monkeypatch.setattr(outcome, "safe_after", lambda: 0.0)
+    monkeypatch.setattr(voice, "FIRST_LOOK", 0.01)
+    monkeypatch.setattr(voice, "safe_after", lambda: 0.0)
 
 
 async def enqueued(on: Stage, *numbers: str, batch_id: str | None = None) -> list[str]:
@@ -126,9 +126,9 @@ async def test_the_first_look_comes_after_two_seconds(on: Stage) -> None:
 
 def test_a_task_is_not_resumed_before_airflow_has_noticed_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
-    assert outcome.safe_after() == 6.0
+    assert voice.safe_after() == 6.0
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
-    assert outcome.safe_after() == 2.0
+    assert voice.safe_after() == 2.0
 
 
 async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-# dags 3: deadline, batch_watch
-"""DAGs of the tests for Airflow 3: a deadline, and a DAG that runs when a batch has finished."""
+# dags 3: deadline
+"""The DAG of the tests for Airflow 3: a deadline."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import contextlib
 from datetime import datetime, timedelta
 
 with contextlib.suppress(ImportError):
-    from airflow.sdk import DAG, Asset, AssetWatcher, task
+    from airflow.sdk import DAG, task
     from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
 
     from airflow_provider.notifications.voice import VoiceCallNotifier
-    from airflow_provider.triggers.voice import VoiceBatchTrigger
 
     START = datetime(2026, 1, 1)  # noqa: DTZ001 (Airflow reads it as UTC)
 
@@ -34,21 +33,3 @@ with contextlib.suppress(ImportError):
             time.sleep(8)  # longer than the deadline of the DAG, which is what is tested
 
         be_slow()
-
-    finished = Asset(
-        "finished-campaigns",
-        watchers=[
-            AssetWatcher(
-                name="batches",
-                trigger=VoiceBatchTrigger(watcher="tests", batch_prefix="campaign.", poll_interval=1, quiet_for=2),
-            )
-        ],
-    )
-
-    with DAG("batch_watch", schedule=[finished], start_date=START, catchup=False):
-
-        @task
-        def tell() -> None:
-            """A batch has finished."""
-
-        tell()
