@@ -35,6 +35,11 @@ class VoiceBatchLink(VoiceCallLink):
     name = "Calls of the batch"
 
 
+def store_no_link(context: Mapping[str, Any]) -> None:
+    """Store an empty address, before anything can fail: Airflow logs an error if the link finds no value."""
+    context["ti"].xcom_push(key=XCOM_KEY, value="")
+
+
 def store_link(
     context: Mapping[str, Any],
     *,
@@ -43,9 +48,8 @@ def store_link(
     batch_id: str | None = None,
     queue: str = "default",
 ) -> None:
-    """Store the address of a call, or of a batch in `queue`, for the link. Without a `ui_url`, it is empty."""
+    """Store the address of a call, or of a batch in `queue`, for the link, if there is a `ui_url`."""
     if ui_url is None:
-        context["ti"].xcom_push(key=XCOM_KEY, value="")  # Airflow logs an error if the link finds no value
         return
     page = ui_url if ui_url.endswith("/ui") else f"{ui_url}/ui"
     place = f"calls/{quote(job_id, safe='')}" if job_id else f"batches/{quote(batch_id or '', safe='')}?queue={queue}"

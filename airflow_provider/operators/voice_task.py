@@ -22,7 +22,7 @@ from airflow_provider.calls.waiting.polling import StopFlag
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitOptions
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.links.voice import VoiceCallLink, store_link
+from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallQueue
 
@@ -122,6 +122,7 @@ class CallingTask(VoiceTask):
 
     def _checked_state(self, context: Context) -> AirflowTaskState:
         """Check the connection and the store, and return Airflow's task state."""
+        store_no_link(context)
         self.hook.settings()
         require_lasting_store(self.hook)
         if self._options.sends:

@@ -208,9 +208,11 @@ def test_the_link_leads_to_the_call(on: Stage, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_link_without_an_address_is_stored_empty_because_airflow_logs_an_error_about_a_missing_one(on: Stage) -> None:
-    here = context("unlinked")
-    call("+6587660013", send="worker", wait_for=None).execute(here)
-    assert here["ti"].pushed == {"voiceflow_call": ""}
+    made, refused = context("unlinked"), context("refused")
+    call("+6587660013", send="worker", wait_for=None).execute(made)
+    with pytest.raises(AirflowFailException):
+        call("not a number").execute(refused)
+    assert [here["ti"].pushed for here in (made, refused)] == [{"voiceflow_call": ""}] * 2
 
 
 @pytest.mark.parametrize(
