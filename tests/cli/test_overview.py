@@ -13,8 +13,8 @@ from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 
 def beats(rate: float, batches: dict[str, float]) -> Callable[[Engine], Awaitable[None]]:
     async def work(engine: Engine) -> None:
-        beat = WorkerBeat(worker_id="worker-1", queue="default", rate=rate, in_flight=3)
-        await Heartbeats(engine.store).worker(beat, batches=batches)
+        beat = WorkerBeat(worker_id="worker-1", queue="default", rate=rate, in_flight=3, batches=batches)
+        await Heartbeats(engine.store).worker(beat)
 
     return work
 

@@ -110,8 +110,8 @@ def test_the_view_has_states_outcomes_rate_holds_doubts_and_the_last_calls(folde
     enqueued(folder, 6, batch_id="march")
 
     async def prepared(engine: Engine) -> None:
-        beat = WorkerBeat(worker_id="worker-1", queue="default", rate=2.0, in_flight=3)
-        await Heartbeats(engine.store).worker(beat, batches={"march": 2.0})
+        beat = WorkerBeat(worker_id="worker-1", queue="default", rate=2.0, in_flight=3, batches={"march": 2.0})
+        await Heartbeats(engine.store).worker(beat)
         await engine.queue.hold(batch_id="april", reason="the text is wrong")
 
     within(folder, prepared)

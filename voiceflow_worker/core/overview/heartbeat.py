@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from voiceflow_worker.core.ports import Store
@@ -15,24 +15,20 @@ EVERY = timedelta(seconds=5)
 
 WORKERS = "worker"
 RECEIVERS = "receiver"
-BATCHES = "worker-batches"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerBeat:
-    """One heartbeat of a worker. `rate` is in calls per second, over the last 5 seconds; `in_flight` counts POSTs."""
+    """One heartbeat of a worker.
+
+    `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
+    """
 
     worker_id: str
     queue: str
     rate: float
     in_flight: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRates:
-    """The rates of the batches that a worker sends, in calls per second over the last 5 seconds."""
-
-    rates: Mapping[str, float]
+    batches: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +46,17 @@ class Heartbeats:
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._beat = _ReceiverBeat(menus=tuple(menus))
         self._workers = json_records(store, WORKERS, WorkerBeat, keep_for=FRESH, unreadable=lambda _key, _error: None)
-        self._batches = json_records(store, BATCHES, BatchRates, keep_for=FRESH, unreadable=lambda _key, _error: None)
         self._receivers = json_records(
             store, RECEIVERS, _ReceiverBeat, keep_for=FRESH, unreadable=lambda _key, _error: _ReceiverBeat()
         )
 
-    async def worker(self, beat: WorkerBeat, *, batches: Mapping[str, float] | None = None) -> None:
-        """Store the heartbeat of a worker, and the rates of its batches."""
+    async def worker(self, beat: WorkerBeat) -> None:
+        """Store the heartbeat of a worker."""
         await self._workers.put({_key(beat): beat})
-        await self._batches.put({_key(beat): BatchRates(rates=batches or {})})
 
     async def worker_left(self, beat: WorkerBeat) -> None:
         """Delete the heartbeat of a worker that has stopped."""
         await self._workers.remove([_key(beat)])
-        await self._batches.remove([_key(beat)])
 
     async def workers(self, queue: str) -> Sequence[WorkerBeat]:
         """The heartbeat of each live worker of a queue."""
@@ -83,8 +76,8 @@ class Heartbeats:
     async def batches(self, queue: str) -> Mapping[str, float]:
         """The rate of each batch of a queue: the sum over the queue's workers."""
         rates: Counter[str] = Counter()
-        for each in await self._batches.values(prefix=f"{queue}/"):
-            rates.update(each.rates)
+        for beat in await self.workers(queue):
+            rates.update(beat.batches)
         return rates
 
     async def receiver(self, name: str) -> None:

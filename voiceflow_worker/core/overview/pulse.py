@@ -37,10 +37,7 @@ class Pulse:
 
     async def beat(self) -> None:
         """Store a heartbeat. Raises StoreError."""
-        beat = self._now()
-        batches = Counter(batch_id for _, batch_id in self._answered if batch_id is not None)
-        rates = {name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)}
-        await self._heartbeats.worker(beat, batches=rates)
+        await self._heartbeats.worker(self._now())
 
     async def end(self) -> None:
         """Delete the heartbeat of a worker that stops. A failure is only logged."""
@@ -53,5 +50,11 @@ class Pulse:
         now = self._clock.monotonic()
         while self._answered and self._answered[0][0] < now - RATE_WINDOW:
             self._answered.popleft()
-        rate = len(self._answered) / RATE_WINDOW
-        return WorkerBeat(worker_id=self._worker_id, queue=self._queue, rate=rate, in_flight=self._in_flight())
+        batches = Counter(batch_id for _, batch_id in self._answered if batch_id is not None)
+        return WorkerBeat(
+            worker_id=self._worker_id,
+            queue=self._queue,
+            rate=len(self._answered) / RATE_WINDOW,
+            in_flight=self._in_flight(),
+            batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
+        )
