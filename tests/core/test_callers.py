@@ -213,6 +213,15 @@ class TestACallOfAnotherProgramToTheSamePerson:
         ours = SessionSummary(session_id="ours", status=SessionStatus.COMPLETED)
         assert await engine.settler.summary(ours) is SummaryResult.SETTLED
 
+    async def test_does_not_settle_ours_though_its_session_could_not_be_forgotten(
+        self, engine: Engine, taken_for_ours: Job
+    ) -> None:
+        await engine.settler.verdict(taken_for_ours, 1, created("ours"))
+        await Sessions(engine.store).remember({"theirs": taken_for_ours.posts[0].client_request_id})
+        theirs = SessionSummary(session_id="theirs", status=SessionStatus.BUSY)
+        assert await engine.settler.summary(theirs) is SummaryResult.UNKNOWN
+        assert await engine.state(taken_for_ours) == "submitted"
+
     async def test_is_not_what_a_session_is_that_our_answer_named_whatever_its_summary_calls_it(
         self, engine: Engine, taken_for_ours: Job
     ) -> None:

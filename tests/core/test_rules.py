@@ -102,8 +102,10 @@ class TestSummaries:
         await engine.store.jobs.delete(
             [await engine.queue.get(job.id)], keep_keys_until=datetime.max.replace(tzinfo=UTC)
         )
-        for client_request_id in (f"{job.id}.1", "crm-4711"):
-            stranger = SessionSummary(status=SessionStatus.BUSY, client_request_id=client_request_id, session_id="s")
+        for client_request_id, session_id in ((f"{job.id}.1", "s"), ("crm-4711", "s"), (None, None)):
+            stranger = SessionSummary(
+                status=SessionStatus.BUSY, client_request_id=client_request_id, session_id=session_id
+            )
             assert await engine.settler.summary(stranger) is SummaryResult.UNKNOWN
 
 
