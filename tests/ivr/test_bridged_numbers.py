@@ -57,6 +57,14 @@ async def pressed_1(store: Store, menu: Menu, receiver: Receiver, destination: s
     return await Line.of(await called(store, menu, destination)).press(receiver, "1")
 
 
+async def put_through_to_the_desk(store: Store) -> Job:
+    """The call of Ana, who has pressed 1."""
+    menu = put_through()
+    job = await called(store, menu, ANA)
+    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    return job
+
+
 async def test_a_menu_bridges_to_nobody_on_the_suppression_list(store: Store) -> None:
     menu = put_through()
     receiver = Receiver.of(store, menu)
@@ -110,8 +118,9 @@ def meanwhile(store: Store, space: str, happens: Callable[[], Awaitable[object]]
     return FaultyStore(store, before=before)
 
 
+@pytest.mark.parametrize("rang", [True, False])
 async def test_callers_reach_one_desk_at_a_time_and_queues_leave_it_alone_until_the_last_has_hung_up(
-    store: Store,
+    store: Store, *, rang: bool
 ) -> None:
     menu = put_through()
     receiver = Receiver.of(store, menu)
@@ -120,9 +129,8 @@ async def test_callers_reach_one_desk_at_a_time_and_queues_leave_it_alone_until_
         assert (await Line.of(job).press(receiver, "1")).connected_to == DESK
     for job in jobs:
         assert await waits_for(store, DESK) == "its number is busy with another call"
-        await settled(store, job)
-    for namespace in (NAMESPACE, BESIDE):
-        assert await store.records.scan(namespace, now=store.clock.now()) == []
+        await settled(store, job, rang=rang)
+    assert await locked(store) == []
     assert await waits_for(store, DESK) is None
 
 
@@ -159,48 +167,19 @@ async def locked(store: Store) -> list[str]:
     return [key for each in spaces for key, _ in await store.records.scan(each, now=store.clock.now())]
 
 
-async def test_a_caller_who_hangs_up_before_the_desk_rings_leaves_it_free_for_queues(store: Store) -> None:
-    menu = put_through()
-    receiver = Receiver.of(store, menu)
-    jobs = [await called(store, menu, destination) for destination in (ANA, BEN)]
-    for job in jobs:
-        assert (await Line.of(job).press(receiver, "1")).connected_to == DESK
-    for job in jobs:
-        assert await waits_for(store, DESK) == "its number is busy with another call"
-        await settled(store, job, rang=False)
-    assert await locked(store) == []
-    assert await waits_for(store, DESK) is None
-
-
 async def test_the_desk_stays_locked_until_there_is_evidence_that_the_session_is_over(store: Store) -> None:
-    menu = put_through()
-    job = await called(store, menu, ANA)
-    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    job = await put_through_to_the_desk(store)
     unclear = SessionSummary(session_id=job.session_id, status=None, status_text="NEW", client_request_id=f"{job.id}.1")
     await Engine(store, ScriptedVoice()).settler.summary(unclear)
     assert await waits_for(store, DESK) == "its number is busy with another call"
 
 
 async def test_a_summary_that_comes_after_the_job_has_ended_frees_the_desk_too(store: Store) -> None:
-    menu = put_through()
-    job = await called(store, menu, ANA)
-    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    job = await put_through_to_the_desk(store)
     job, now = await CallQueue(store).get(job.id), store.clock.now()
     await store.jobs.commit([move(job, lifecycle.give_up_waiting(job, at=now, policy=CallPolicy()), at=now)])
     await settled(store, job, rang=False)
     assert DESK not in await locked(store)
-
-
-async def test_two_numbers_that_one_call_bridges_to_are_both_freed(store: Store) -> None:
-    menu = put_through()
-    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
-    receiver = Receiver.of(store, menu)
-    job = await called(store, menu, ANA)
-    line = Line.of(job)
-    for keys in ("1", "2"):
-        assert (await line.elsewhere().press(receiver, keys)).connected_to is not None
-    await settled(store, job, rang=False)
-    assert await locked(store) == []
 
 
 async def test_ten_numbers_that_one_call_bridges_to_are_all_freed(store: Store) -> None:
@@ -341,9 +320,7 @@ def lost_once(store: Store, space: str) -> FaultyStore:
 
 @pytest.mark.parametrize("space", [NAMESPACE, BRIDGED])
 async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(store: Store, space: str) -> None:
-    menu = put_through()
-    job = await called(store, menu, ANA)
-    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    job = await put_through_to_the_desk(store)
     with pytest.raises(StoreUnavailableError):
         await settled(lost_once(store, space), job, rang=False)
     assert await locked(store)
@@ -352,9 +329,7 @@ async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(store: Sto
 
 
 async def test_a_parked_summary_that_is_applied_again_frees_what_a_lost_store_kept_locked(store: Store) -> None:
-    menu = put_through()
-    job = await called(store, menu, ANA)
-    assert (await Line.of(job).press(Receiver.of(store, menu), "1")).connected_to == DESK
+    job = await put_through_to_the_desk(store)
     ended = outcome_of(SessionSummary(session_id=job.session_id, status=SessionStatus.COMPLETED))
     await Sessions(store).parked.add({f"session-{job.id}.1": ended})
     settler = Engine(lost_once(store, NAMESPACE), ScriptedVoice()).settler

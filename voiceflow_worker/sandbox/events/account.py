@@ -57,7 +57,6 @@ class SandboxAccount:
         self.hook_for_all = hook
         """The default webhook, which gets the events of all types until others are registered."""
         self._hooks: dict[str, dict[str, WebhookTarget]] = {}
-        """The servers that recordings are uploaded to, by sub-account."""
 
     # -- access --------------------------------------------------------------------------------------------------------
 
