@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def store(voiceflow: Program) -> tuple[str, str]:
 
 
 Store = tuple[str, str]
+Listed = Callable[..., list[str]]
+
+
+@pytest.fixture
+def ids(voiceflow: Program, store: Store) -> Listed:
+    """The ids of the calls that are listed with these options."""
+
+    def listed(*options: str) -> list[str]:
+        return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
+
+    return listed
 
 
 def test_a_list_is_json_lines_of_calls(voiceflow: Program, store: Store) -> None:
@@ -32,15 +44,6 @@ def test_a_list_is_json_lines_of_calls(voiceflow: Program, store: Store) -> None
     assert ended.code == 0
     assert ended.lines == [call_as_json(job) for job in jobs]
     assert ended.err == ""
-
-
-def test_ids_and_data_are_printed_as_they_are(voiceflow: Program, store: Store) -> None:
-    """They may hold the very words for which the command line has commands."""
-    words = "name the batch"
-    completed(voiceflow.folder, batch_id=words)
-    (line,) = voiceflow("calls", "list", "--json", *store).lines
-    assert line["batch_id"] == words
-    assert voiceflow("calls", "list", "--batch", words, "--json", *store).lines == [line]
 
 
 def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) -> None:
@@ -60,13 +63,10 @@ def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) ->
     assert found["client_request_id"] == f"{job.id}.1"
 
 
-def test_a_list_is_restricted(voiceflow: Program, store: Store) -> None:
+def test_a_list_is_restricted(voiceflow: Program, ids: Listed) -> None:
     folder = voiceflow.folder
     first, second = enqueued(folder, 2, batch_id="march")
     done = completed(folder, batch_id="april")
-
-    def ids(*options: str) -> list[str]:
-        return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
 
     assert ids("--batch", "march") == [first.id, second.id]
     assert ids("--state", "completed") == [done.id]
@@ -78,15 +78,12 @@ def test_a_list_is_restricted(voiceflow: Program, store: Store) -> None:
     assert ids("--queue", "other") == []
 
 
-def test_a_list_is_of_one_outcome_of_one_time_the_newest_first(voiceflow: Program, store: Store) -> None:
+def test_a_list_is_of_one_outcome_of_one_time_the_newest_first(voiceflow: Program, ids: Listed) -> None:
     folder = voiceflow.folder
     reached = completed(folder, batch_id="april")
     busy = [unreached(folder, SessionStatus.BUSY, batch_id="april") for _ in range(2)]
     missed = unreached(folder, SessionStatus.NO_ANSWER)
     enqueued(folder, 1)
-
-    def ids(*options: str) -> list[str]:
-        return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
 
     assert ids("--outcome", "busy", "--since", "2h", "--newest") == [job.id for job in reversed(busy)]
     assert ids("--outcome", "BUSY", "--outcome", "no-answer") == [*(job.id for job in busy), missed.id]
@@ -96,38 +93,35 @@ def test_a_list_is_of_one_outcome_of_one_time_the_newest_first(voiceflow: Progra
     assert ids("--newest", "--limit", "1", "--after", missed.id) == [busy[1].id]
 
 
-def test_a_list_since_a_time_has_the_calls_to_which_something_happened(voiceflow: Program, store: Store) -> None:
+def test_a_list_since_a_time_has_the_calls_to_which_something_happened(voiceflow: Program, ids: Listed) -> None:
     done = completed(voiceflow.folder)
     later = (done.touched_at + timedelta(microseconds=1)).isoformat()
     (waiting,) = enqueued(voiceflow.folder, 1)
-
-    def ids(*options: str) -> list[str]:
-        return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
 
     assert ids("--since", done.touched_at.isoformat()) == [done.id, waiting.id]
     assert ids("--since", later) == [waiting.id]
     assert ids("--since", later, "--limit", "1") == [waiting.id]
 
 
-def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: Store) -> None:
+def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: Store, ids: Listed) -> None:
     enqueued(voiceflow.folder, 120)
-    assert len(voiceflow("calls", "list", "--json", *store).lines) == 100
-    assert len(voiceflow("calls", "list", "--json", "--limit", "0", *store).lines) == 120
-    assert len(voiceflow("calls", "list", "--json", "--limit", "110", *store).lines) == 110
+    assert [len(ids(*limit)) for limit in ((), ("--limit", "0"), ("--limit", "110"))] == [100, 120, 110]
     assert "--limit 0 lists all" in voiceflow("calls", "list", *store).err
 
 
-def test_pages_make_one_list(voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_make_one_list(voiceflow: Program, ids: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.cli.calls.PAGE", 3)
-    jobs = enqueued(voiceflow.folder, 7)
-    for limit, expected in (("0", 7), ("6", 6), ("5", 5), ("3", 3)):
-        lines = voiceflow("calls", "list", "--json", "--limit", limit, *store).lines
-        assert [line["id"] for line in lines] == [job.id for job in jobs[:expected]]
+    jobs = [job.id for job in enqueued(voiceflow.folder, 7)]
+    assert [ids("--limit", limit) for limit in "0653"] == [jobs, jobs[:6], jobs[:5], jobs[:3]]
 
 
-def test_what_people_wrote_is_not_taken_for_markup(voiceflow: Program, store: Store) -> None:
-    enqueued(voiceflow.folder, 1, batch_id="[red]march[/red]")
-    assert "[red]march[/red]" in voiceflow("calls", "list", *store).out
+def test_words_of_people_are_printed_as_they_are(voiceflow: Program, store: Store, ids: Listed) -> None:
+    """They may hold markup, and the very words for which the command line has commands."""
+    words = "[red]name the batch[/red]"
+    (job,) = enqueued(voiceflow.folder, 1, batch_id=words)
+    assert words in voiceflow("calls", "list", *store).out
+    assert voiceflow("calls", "list", "--json", *store).lines[0]["batch_id"] == words
+    assert ids("--batch", words) == [job.id]
 
 
 def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) -> None:
@@ -177,7 +171,12 @@ def test_a_doubt_is_resolved_as_placed(voiceflow: Program, store: Store) -> None
     assert ended.document["notes"][0]["text"] == "seen in the portal"
 
 
-def test_not_placed_may_not_be_said_too_early(voiceflow: Program, store: Store) -> None:
+def test_not_placed_may_not_be_said_too_early(
+    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8x8 does not answer: the clock of the store must do."""
+    for name, value in EightByEight(Sandbox(), "http://127.0.0.1:9").environment.items():
+        monkeypatch.setenv(name, value)
     job = in_doubt(voiceflow.folder)
     ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", "--json", *store)
     assert (ended.code, ended.out) == (1, "")
@@ -200,17 +199,6 @@ def test_not_placed_is_judged_by_the_clock_of_8x8(
         ended = voiceflow(*resolve)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"{job.id} to +6587654321 is queued")
-
-
-def test_without_an_answer_of_8x8_the_stores_clock_must_do(
-    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = in_doubt(voiceflow.folder)
-    for name, value in EightByEight(Sandbox(), "http://127.0.0.1:9").environment.items():
-        monkeypatch.setenv(name, value)
-    ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", *store)
-    assert ended.code == 1
-    assert "may still place this call until" in ended.err
 
 
 def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:
