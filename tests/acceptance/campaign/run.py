@@ -146,7 +146,8 @@ class Campaign:
         done = desk.types(f"voiceflow suppress import do-not-call.csv --reason 'on our own list' --as '{WHO}'")
         assert f"{len(people.suppressed)} numbers added" in done.printed, done.printed
         hours = Hours.around(datetime.now(UTC), ahead=plan.ahead)
-        call = f"people.xlsx --ivr delivery:delivery --window {hours} --valid-for 12h --rate {plan.rate}"
+        what = "people.xlsx --ivr delivery:delivery --country international"
+        call = f"{what} --window {hours} --valid-for 12h --rate {plan.rate}"
         checked = desk.types(f"voiceflow check {call} --prices prices.csv", code=2)
         assert "Preview" in checked.printed or "preview" in checked.printed.lower(), checked.printed[-3000:]
         policy = f"--redial-on busy --redial-max 1 --redial-after {plan.redial_after}"
