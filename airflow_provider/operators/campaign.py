@@ -109,18 +109,14 @@ class VoiceCampaignOperator(CallingTask):
                 *counts.values(),
             )
             self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
-            rows = {"rows": counts}
             if self._options.goal is not Goal.NOTHING and not self.deferrable:
                 run(calls.send_and_wait)
             elif not run(calls.send).has_ended and self._options.goal is not Goal.NOTHING:
-                self._wait(context, batch_id, rows)
-            return self._done(batch_id, rows)
+                self._wait(context, batch_id, counts)
+            return self._done(batch_id, counts)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
-        """Look at the batch after the trigger fired, send calls that are due, and defer again if some are open.
-
-        `told` has the counts of rows for the result.
-        """
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Look at the batch after the trigger fired, send calls that are due, and defer again if some are open."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             if event["status"] == "error":
@@ -128,8 +124,8 @@ class VoiceCampaignOperator(CallingTask):
             calls = self._calls(context)
             run(calls.look)
             if not run(calls.send).has_ended:
-                self._wait(context, str(calls.calls.batch_id), told)
-            return self._done(str(calls.calls.batch_id), told)
+                self._wait(context, str(calls.calls.batch_id), event["rows"])
+            return self._done(str(calls.calls.batch_id), event["rows"])
 
     def _calls(self, context: Context) -> TaskCalls:
         identity = TaskIdentity.of(context)
@@ -197,7 +193,7 @@ class VoiceCampaignOperator(CallingTask):
             limit=self.wait_timeout,
             cancel_on_kill=self.cancel_on_kill,
             owner=TaskIdentity.of(context).as_json(),
-            more={"told": dict(rows)},  # this name is stored with deferred tasks
+            rows=dict(rows),
         )
 
     def _done(self, batch_id: str, rows: Mapping[str, Any]) -> Any:
@@ -215,7 +211,7 @@ class VoiceCampaignOperator(CallingTask):
             if doubts:
                 more = f" (Calls in doubt in batch {batch_id}: {len(doubts)}. This is the first.)"
                 raise AirflowException(doubt(doubts[0], store=store) + more)
-        return {**report_result(report), **rows}
+        return {**report_result(report), "rows": rows}
 
     async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int]:
         """Return the report of the batch, its calls in doubt, and the number of calls that tasks cancelled."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -58,10 +58,8 @@ class VoiceTask(BaseOperator):
         """The hook for the connection of this task."""
         return VoiceFlowHook(self.voiceflow_conn_id)
 
-    def _defer(
-        self, *, every: float, limit: timedelta | None, more: Mapping[str, Any] | None = None, **waited: Any
-    ) -> None:
-        """Wait in the triggerer. `waited` are arguments of the trigger, `more` are arguments of `execute_complete`."""
+    def _defer(self, *, every: float, limit: timedelta | None, **waited: Any) -> None:
+        """Wait in the triggerer. `waited` are arguments of the trigger."""
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
@@ -72,7 +70,6 @@ class VoiceTask(BaseOperator):
                 **waited,
             ),
             method_name="execute_complete",
-            kwargs=None if more is None else dict(more),
             timeout=limit,
         )
 

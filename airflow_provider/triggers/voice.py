@@ -38,7 +38,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
     `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
     `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
     names a batch to wait for, instead of `job_ids`. With `cancel_on_kill`, unsent calls are cancelled if the task is
-    stopped: of a batch, only those of the task instance `owner`, because other tasks may share the batch.
+    stopped: of a batch, only those of the task instance `owner`, because other tasks may share the batch. `rows` are
+    the counts of a campaign's rows, which the event brings back: `airflow dags test` keeps nothing else of a deferral.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         enough: dict[str, Any] | None = None,
         cancel_on_kill: bool = False,
         owner: dict[str, Any] | None = None,
+        rows: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.voiceflow_conn_id = voiceflow_conn_id
@@ -66,6 +68,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.enough = enough
         self.cancel_on_kill = cancel_on_kill
         self.owner = owner
+        self.rows = rows
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for a copy in another triggerer."""
@@ -128,7 +131,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
     def _event(self, status: str, **more: str) -> TriggerEvent:
         subject = {"batch_id": self.batch_id} if self.batch_id is not None else {"job_ids": self.job_ids}
-        return TriggerEvent({"status": status, **subject, **more})
+        rows = {} if self.rows is None else {"rows": self.rows}
+        return TriggerEvent({"status": status, **subject, **rows, **more})
 
 
 def safe_after() -> float:

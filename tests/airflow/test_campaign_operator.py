@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -163,7 +164,8 @@ def test_too_many_failures_fail_the_task(on: Stage) -> None:
     assert campaign(rows=people, fail_ratio=0.7).execute(context("failing"))["total"] == 3
 
 
-def test_a_deferred_campaign_waits_for_its_batch(on: Stage) -> None:
+def test_a_deferred_campaign_waits_for_its_batch_and_ends_with_what_the_event_alone_brings(on: Stage) -> None:
+    """`airflow dags test` resumes a task with the event, and drops all other arguments."""
     on.order("script", {"destination": "+6587663130", "outcome": "COMPLETED", "talk_seconds": 100})
     people = [{"destination": "+6587663130", "name": "x"}]
     with pytest.raises(TaskDeferred) as deferred:
@@ -171,6 +173,12 @@ def test_a_deferred_campaign_waits_for_its_batch(on: Stage) -> None:
     _, kwargs = deferred.value.trigger.serialize()
     assert kwargs["batch_id"].startswith("dag.deferred.")
     assert API_KEY not in json.dumps(kwargs)
+
+    async def event() -> Any:
+        return (await anext(deferred.value.trigger.run())).payload
+
+    result = campaign(rows=people, deferrable=True).execute_complete(context("deferred"), asyncio.run(event()))
+    assert (result["total"], result["rows"]["enqueued"]) == (1, 1)
 
 
 def test_stopping_cancels_the_rest_and_the_next_try_goes_on(on: Stage) -> None:
