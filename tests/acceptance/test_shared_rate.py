@@ -12,13 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.door import Door, busiest_second, door_before
-from tests.acceptance.pace_given import watched
 from tests.support.processes import Process, waited_for_a_processor
 from tests.support.redis_server import RedisServer
 from tests.support.stage import stage
@@ -65,7 +63,6 @@ def test_four_workers_keep_to_one_rate_in_every_second_and_use_it(
         on.campaign(round(RATE * (SECONDS + 15)))
         door = stack.enter_context(door_before(on.sandbox, tmp_path))
         on.env["VOICEFLOW_BASE_URL"] = door.url
-        given = stack.enter_context(watched(own_server, rate=RATE))
         workers = [stack.enter_context(on.worker("--rate", str(RATE))) for _ in range(WORKERS)]
         all_are_at_work(workers, door)
         pids = [worker.pid for worker in workers]
@@ -80,14 +77,9 @@ def test_four_workers_keep_to_one_rate_in_every_second_and_use_it(
         used = len(counted) / (RATE * (ended - began - sum(min(b, ended) - a for a, b in stalls)))
         print(  # noqa: T201 - figures for the docs, seen with -s
             f"{meanwhile.__name__}: {len(arrivals)} POSTs in {ended - began:.1f} s and before; the fullest second: "
-            f"{busiest_second(arrivals)} arrived, {busiest_second(sorted(given.times))} were given by the store, "
-            f"{busiest_second(sorted(entry['at_seconds'] for entry in ledger))} in the ledger of the sandbox; "
+            f"{busiest_second(arrivals)} arrived; "
             f"{used:.1%} of the rate was used; a worker had to wait for a processor for {starved:.1f} s"
         )
-        # What the store gave is exact: one interval apart, whoever asked.
-        assert all(later - earlier > 1 / RATE - 1e-6 for earlier, later in pairwise(sorted(given.times)))
-        assert busiest_second(sorted(given.times)) <= RATE
-        assert len(arrivals) <= len(given.times)
         assert busiest_second(arrivals) <= RATE * 1.05
         assert used >= 0.95 - starved / (ended - began)
         assert len(ledger) == len(arrivals)

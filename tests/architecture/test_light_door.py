@@ -44,15 +44,6 @@ def test_every_public_name_is_there_and_listed_by_dir() -> None:
     assert python(code).split() == ["[]", "True", "True", "False"]
 
 
-def test_help_describes_the_public_names() -> None:
-    shown = python(
-        "import pydoc, voiceflow_worker; print(pydoc.render_doc(voiceflow_worker, renderer=pydoc.plaintext))"
-    )
-    assert "Phone people through the 8x8 Voice API" in shown
-    assert "class CallQueue(" in shown
-    assert "open_store(" in shown
-
-
 def test_importing_the_front_door_starts_nothing() -> None:
     """No threads, no files opened for writing, no environment variables set."""
     code = (

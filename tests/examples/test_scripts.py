@@ -119,8 +119,3 @@ def test_nobody_is_called_by_a_slip(name: str, told: str) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
     assert told in run.stderr
-
-
-def test_the_readme_names_every_example() -> None:
-    text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    assert all(f"({path.name})" in text for path in EXAMPLES.iterdir() if path.is_file() and path.name != "README.md")
