@@ -137,8 +137,9 @@ class TestCancelAndRedial:
 
 
 class TestNothingLeft:
+    @pytest.mark.parametrize("is_journalled", [False, True])
     async def test_what_is_about_to_leave_when_a_hold_is_heard_of_stays(
-        self, engine: Engine, voice: ScriptedVoice
+        self, engine: Engine, voice: ScriptedVoice, is_journalled: bool
     ) -> None:
         unauthorised = Verdict(
             kind=VerdictKind.TURNED_AWAY,
@@ -148,7 +149,8 @@ class TestNothingLeft:
         )
         voice.answers = [unauthorised]
         first, second = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")
-        for flight in await engine.prepare():
+        flights = await engine.prepare()
+        for flight in await engine.submitter.begin(flights) if is_journalled else flights:
             await engine.submitter.fly(flight)
         assert len(voice.placed) == 1
         assert {await engine.state(first), await engine.state(second)} == {"queued"}
