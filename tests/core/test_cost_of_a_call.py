@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import flow, number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from tests.support.workers import enqueued, worker_for
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
 
@@ -35,14 +34,7 @@ A_BATCH = {
 
 async def drained(store: FaultyStore, clock: ManualClock, calls: int, *, witness: JournalFiles | None = None) -> None:
     """Send this many calls, all at once."""
-    options = WorkerOptions(policy=CallPolicy(outcomes=OutcomeSource.NONE))
-    worker = Worker(store, ScriptedVoice(), rate=None, concurrency=calls, options=options, witness=witness)
-    await passing(clock, worker.drain)
-
-
-async def filled(store: FaultyStore, calls: int) -> None:
-    queue = CallQueue(store, policy=CallPolicy(outcomes=OutcomeSource.NONE))
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(calls))
+    await passing(clock, worker_for(store, ScriptedVoice(), concurrency=calls, witness=witness).drain)
 
 
 async def test_calls_that_are_leased_together_make_these_trips_however_many_they_are(clock: ManualClock) -> None:
@@ -61,7 +53,7 @@ async def trips_of(calls: int, clock: ManualClock) -> Counter[str]:
 
     async with open_store("memory://", clock=clock) as opened:
         store = FaultyStore(opened)
-        await filled(store, calls)
+        await enqueued(store, calls)
         store.before = note
         await drained(store, clock, calls)
     return Counter(trips[trips.index("jobs.lease") : len(trips) - trips[::-1].index("jobs.commit")])
@@ -76,11 +68,9 @@ async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for
 
     async with open_store("memory://", clock=clock) as opened:
         store = FaultyStore(opened)
-        await filled(store, 1)
+        await enqueued(store, 1)
         store.before = note
-        options = WorkerOptions(policy=CallPolicy(outcomes=OutcomeSource.NONE))
-        worker = Worker(store, ScriptedVoice(), rate=None, concurrency=10, options=options)
-        await passing(clock, worker.drain)
+        await passing(clock, worker_for(store, ScriptedVoice(), concurrency=10).drain)
     assert trips[: trips.index("jobs.commit")].count("jobs.lease") == 1
     assert trips.count("jobs.lease") > 1
 
@@ -101,7 +91,7 @@ async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
 
     async with open_store("memory://", clock=clock) as opened:
         store = FaultyStore(opened, before=note)
-        await filled(store, 60)
+        await enqueued(store, 60)
         monkeypatch.setattr(os, "fdatasync", counted)
         await drained(store, clock, 60, witness=JournalFiles(tmp_path))
     assert done == {"batches": 1, "syncs": 1}

@@ -9,23 +9,22 @@ import pytest
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing_beside
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallQueue, Worker, WorkerOptions, open_store
+from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
+from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.overview.batches import read_batch, read_batches, read_queue
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_the_rate_of_each_batch_is_measured_over_the_last_seconds(clock: ManualClock) -> None:
-    policy = CallPolicy(outcomes=OutcomeSource.NONE)
     async with open_store("memory://", clock=clock) as store:
-        queue = CallQueue(store, policy=policy)
+        queue = CallQueue(store, policy=NO_WEBHOOKS)
         for place in range(400):
             batch = "odd" if place % 4 else "every fourth"
             await queue.enqueue(flow(number(place)), batch_id=batch)
-        worker = Worker(store, ScriptedVoice(), rate=8, options=WorkerOptions(policy=policy))
+        worker = worker_for(store, ScriptedVoice(), rate=8)
 
         async def look() -> None:
             await clock.sleep(20.5)
@@ -45,13 +44,10 @@ async def test_the_rate_of_each_batch_is_measured_over_the_last_seconds(clock: M
 
 
 async def test_the_end_is_not_known_while_calls_wait_for_their_time(clock: ManualClock) -> None:
-    policy = CallPolicy(outcomes=OutcomeSource.NONE)
     async with open_store("memory://", clock=clock) as store:
-        queue = CallQueue(store, policy=policy)
-        for place in range(100):
-            await queue.enqueue(flow(number(place)), batch_id="march")
+        queue = await enqueued(store, 100, batch_id="march")
         await queue.enqueue(flow(number(100)), batch_id="soon", not_before=clock.now() + timedelta(seconds=5))
-        worker = Worker(store, ScriptedVoice(), rate=2, options=WorkerOptions(policy=policy))
+        worker = worker_for(store, ScriptedVoice(), rate=2)
 
         async def look() -> None:
             await clock.sleep(10.5)

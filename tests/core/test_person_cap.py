@@ -234,6 +234,33 @@ async def test_a_place_that_is_freed_late_is_taken_again_if_the_call_proves_to_h
     assert len(voice.placed) == 2
 
 
+async def test_a_place_that_is_freed_while_evidence_that_the_call_rang_is_stored_is_taken_again(
+    engine: Engine, any_store: Store, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    doubt = await doubted(engine, voice, clock)
+    commits, is_freed = anyio.Event(), anyio.Event()
+
+    async def summary_waits(call: StoreCall) -> None:
+        if call.name == "jobs.commit":
+            commits.set()
+            await is_freed.wait()
+
+    async def summary_comes(call: StoreCall) -> None:
+        if call.name == "records.delete" and call.arguments[0] == PLACES:
+            group.start_soon(late.summarise, doubt, S.NO_ANSWER)
+            await commits.wait()
+
+    late, slow = (
+        Engine(FaultyStore(any_store, before=before), voice, policy=TWICE_A_DAY)
+        for before in (summary_waits, summary_comes)
+    )
+    async with anyio.create_task_group() as group:
+        await slow.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
+        is_freed.set()
+    await called(engine)
+    await waits(engine, await engine.enqueue(ANA))
+
+
 async def test_a_place_of_a_killed_worker_is_used_by_the_next_post_of_its_call(
     engine: Engine, voice: ScriptedVoice, clock: ManualClock
 ) -> None:

@@ -12,20 +12,19 @@ from structlog.testing import capture_logs
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import Answer, ScriptedVoice, created, refused
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, BatchLimits, Noted, RefusalRuns
 from voiceflow_worker.core.settling.settle import Answered
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
-NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
 NO_VOICE, NO_SOURCE, BAD_NUMBER, SOURCE_NOT_LISTED = -1002, -1014, -1017, -2008
 
 
@@ -35,30 +34,22 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield opened
 
 
-async def enqueued(store: Store, count: int, *, batch_id: str | None = "people") -> CallQueue:
-    queue = CallQueue(store, policy=NO_WEBHOOKS)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place)), batch_id=batch_id) for place in range(count))
-    return queue
-
-
 async def drained(store: Store, voice: ScriptedVoice, *, workers: int = 1, concurrency: int = 5) -> None:
     async with anyio.create_task_group() as group:
         for _ in range(workers):
-            options = WorkerOptions(policy=NO_WEBHOOKS)
-            group.start_soon(Worker(store, voice, rate=None, concurrency=concurrency, options=options).drain)
-
-
-async def count(queue: CallQueue) -> dict[str, int]:
-    return {state.value: count for state, count in (await queue.status()).states.items() if count}
+            group.start_soon(worker_for(store, voice, concurrency=concurrency).drain)
 
 
 @pytest.mark.parametrize("code", [NO_VOICE, NO_SOURCE])
 async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_once_that_is_mended(
     store: Store, code: int
 ) -> None:
-    queue, voice = await enqueued(store, 200), ScriptedVoice(answer=lambda _: refused(code, "it is not allowed"))
+    queue, voice = (
+        await enqueued(store, 200, batch_id="people"),
+        ScriptedVoice(answer=lambda _: refused(code, "it is not allowed")),
+    )
     await drained(store, voice)
-    failed = (await count(queue))["failed"]
+    failed = (await states(queue))["failed"]
     assert 10 <= failed <= 10 + 5  # and what was in flight
     [gate] = await store.control.gates("default")
     assert (gate.scope, gate.name, gate.state, gate.until) == (GateScope.BATCH, "people", GateState.HELD, None)
@@ -67,21 +58,21 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     voice.answer = None
     await queue.resume(batch_id="people")
     await drained(store, voice)
-    assert await count(queue) == {"failed": failed, "accepted": 200 - failed}
+    assert await states(queue) == {"failed": failed, "accepted": 200 - failed}
 
 
 async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
     queue, voice = await enqueued(store, 60, batch_id=None), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
     await drained(store, voice)
-    assert 10 <= (await count(queue))["failed"] <= 15
+    assert 10 <= (await states(queue))["failed"] <= 15
     [gate] = await store.control.gates("default")
     assert gate.scope is GateScope.QUEUE
 
 
 async def test_several_workers_count_together(store: Store) -> None:
-    queue, voice = await enqueued(store, 200), ScriptedVoice(answer=lambda _: refused(NO_SOURCE))
+    queue, voice = await enqueued(store, 200, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_SOURCE))
     await drained(store, voice, workers=4)
-    assert 10 <= (await count(queue))["failed"] <= 10 + 4 * 5
+    assert 10 <= (await states(queue))["failed"] <= 10 + 4 * 5
 
 
 @pytest.mark.parametrize("batch_id", ["people", None])
@@ -102,7 +93,7 @@ async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, ba
 
 
 async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(store: Store) -> None:
-    queue = await enqueued(store, 1)
+    queue = await enqueued(store, 1, batch_id="people")
     [job] = await queue.find()
     runs = RefusalRuns(store)
     for _ in range(9):
@@ -117,15 +108,15 @@ async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
     def answer(placement: Placement) -> Answer:
         return created(f"s-{placement.client_request_id}") if len(voice.placed) % 10 == 0 else refused(NO_VOICE)
 
-    queue, voice = await enqueued(store, 60), ScriptedVoice(answer=answer)
+    queue, voice = await enqueued(store, 60, batch_id="people"), ScriptedVoice(answer=answer)
     await drained(store, voice, concurrency=1)
-    assert await count(queue) == {"failed": 54, "accepted": 6}
+    assert await states(queue) == {"failed": 54, "accepted": 6}
     assert list(await store.control.gates("default")) == []
 
 
 async def test_refusals_that_are_settled_together_are_counted_together(store: Store) -> None:
     """Other verdicts wait for the trips to the store."""
-    await enqueued(store, 9)
+    await enqueued(store, 9, batch_id="people")
     faulty = FaultyStore(store)
     engine = Engine(faulty, ScriptedVoice(), policy=NO_WEBHOOKS)
     jobs = [job for flight in await engine.prepare() if (job := await engine.journal_of(flight)) is not None]
@@ -139,9 +130,9 @@ async def test_refusals_that_are_settled_together_are_counted_together(store: St
 
 
 async def test_what_blames_the_row_holds_nothing(store: Store) -> None:
-    queue, voice = await enqueued(store, 40), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
+    queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
     await drained(store, voice)
-    assert await count(queue) == {"failed": 40}
+    assert await states(queue) == {"failed": 40}
     assert list(await store.control.gates("default")) == []
 
 
@@ -153,10 +144,10 @@ class Limited:
 
 @pytest.mark.parametrize("limited", [Limited(3, range(3, 9)), Limited(0, [40])])
 async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Limited) -> None:
-    queue, voice = await enqueued(store, 40), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
     await BatchLimits(store).put("default", "people", stop_after_refused=limited.limit)
     await drained(store, voice)
-    assert (await count(queue))["failed"] in limited.failed
+    assert (await states(queue))["failed"] in limited.failed
 
 
 async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store) -> None:
@@ -197,13 +188,13 @@ class Voices:
 async def logged(store: Store, voices: Voices) -> list[dict[str, object]]:
     voice = ScriptedVoice()
     with capture_logs() as logs:
-        await Worker(store, voice, rate=None, options=WorkerOptions(policy=NO_WEBHOOKS), voices=voices).drain()
+        await worker_for(store, voice, voices=voices).drain()
     assert len(voice.placed) == 60
     return [dict(each) for each in logs if "voice" in each]
 
 
 async def test_a_voice_that_the_account_does_not_have_is_warned_of_once(store: Store) -> None:
-    await enqueued(store, 60)
+    await enqueued(store, 60, batch_id="people")
     voices = Voices("en-IE-EmilyNeural2", "de-DE-KatjaNeural")
     [warning] = await logged(store, voices)
     assert (warning["voice"], warning["near"]) == ("en-IE-EmilyNeural", ["en-IE-EmilyNeural2"])
@@ -212,7 +203,7 @@ async def test_a_voice_that_the_account_does_not_have_is_warned_of_once(store: S
 
 @pytest.mark.parametrize("voices", [Voices("en-IE-EmilyNeural"), Voices(error=OSError("no way"))])
 async def test_a_known_voice_and_a_list_that_cannot_be_had_are_no_reason_to_warn(store: Store, voices: Voices) -> None:
-    await enqueued(store, 60)
+    await enqueued(store, 60, batch_id="people")
     voices.asked = 0
     assert await logged(store, voices) == []
     assert voices.asked == 1

@@ -10,17 +10,16 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import flow, number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice, created
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from tests.support.workers import enqueued, worker_for
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
@@ -170,11 +169,9 @@ async def test_only_a_way_to_8x8_that_fails_makes_a_worker_pause(
     store: FaultyStore, clock: ManualClock, cause: NotSentCause | None
 ) -> None:
     """With a slow limiter calls are late, and there is nothing to wait for."""
-    policy = CallPolicy(outcomes=OutcomeSource.NONE)
-    queue = CallQueue(store, policy=policy)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(2))
+    await enqueued(store, 2)
     voice = ScriptedVoice(answers=[Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message="not sent")])
-    worker = Worker(store, voice, rate=None, concurrency=1, options=WorkerOptions(policy=policy))
+    worker = worker_for(store, voice, concurrency=1)
     began = clock.now()
     await passing(clock, worker.drain)
     paused = voice.placed[1][0] - began

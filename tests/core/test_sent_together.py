@@ -10,10 +10,11 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.manual_time import passing
 from tests.support.voices import GatedVoice, ScriptedVoice, created
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from tests.support.workers import enqueued, worker_for
+from voiceflow_worker import CallPolicy, CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.moves import move
@@ -21,7 +22,6 @@ from voiceflow_worker.core.sending.senders import Senders
 from voiceflow_worker.core.worker import MANY_SLOTS
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
@@ -37,11 +37,8 @@ async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
 
 async def drained(store: FaultyStore, clock: ManualClock) -> CallQueue:
     """A queue of calls after a worker without a rate has sent them."""
-    policy = CallPolicy(outcomes=OutcomeSource.NONE)
-    queue = CallQueue(store, policy=policy)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(CALLS))
-    worker = Worker(store, ScriptedVoice(), rate=None, concurrency=CALLS, options=WorkerOptions(policy=policy))
-    await passing(clock, worker.drain)
+    queue = await enqueued(store, CALLS)
+    await passing(clock, worker_for(store, ScriptedVoice(), concurrency=CALLS).drain)
     return queue
 
 
@@ -59,10 +56,8 @@ class OneAnswerVoice(GatedVoice):
 async def test_a_worker_that_is_stopped_while_it_waits_for_more_free_slots_takes_no_new_calls(
     store: FaultyStore, clock: ManualClock
 ) -> None:
-    policy = CallPolicy(outcomes=OutcomeSource.NONE)
-    queue, voice = CallQueue(store, policy=policy), OneAnswerVoice(bytes_left=True)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(MANY_SLOTS * 2))
-    worker = Worker(store, voice, rate=None, concurrency=MANY_SLOTS, options=WorkerOptions(policy=policy))
+    queue, voice = await enqueued(store, MANY_SLOTS * 2), OneAnswerVoice(bytes_left=True)
+    worker = worker_for(store, voice, concurrency=MANY_SLOTS)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         await voice.reached(MANY_SLOTS - 1)
@@ -77,10 +72,9 @@ async def test_a_worker_that_is_stopped_while_it_waits_for_more_free_slots_takes
 async def test_a_worker_with_few_slots_takes_the_next_call_as_soon_as_one_is_free(
     store: FaultyStore, clock: ManualClock
 ) -> None:
-    policy = CallPolicy(outcomes=OutcomeSource.NONE)
-    queue, voice = CallQueue(store, policy=policy), OneAnswerVoice(bytes_left=True)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(3))
-    worker = Worker(store, voice, rate=None, concurrency=2, options=WorkerOptions(policy=policy))
+    await enqueued(store, 3)
+    voice = OneAnswerVoice(bytes_left=True)
+    worker = worker_for(store, voice, concurrency=2)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         with anyio.fail_after(60):

@@ -9,15 +9,13 @@ import pytest
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing, passing_beside
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallQueue, InvalidInputError, Worker, WorkerOptions, open_store
+from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
+from voiceflow_worker import CallQueue, InvalidInputError, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.rate import SLOWEST
 
 pytestmark = pytest.mark.anyio
-
-POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 @pytest.fixture
@@ -26,24 +24,13 @@ async def store(clock: ManualClock) -> AsyncIterator[Store]:
         yield opened
 
 
-async def enqueued(store: Store, count: int) -> CallQueue:
-    queue = CallQueue(store, policy=POLICY)
-    for place in range(count):
-        await queue.enqueue(flow(number(place)))
-    return queue
-
-
-def worker_of(store: Store, voice: ScriptedVoice, *, rate: float | None) -> Worker:
-    return Worker(store, voice, rate=rate, options=WorkerOptions(policy=POLICY))
-
-
 async def placed_in(
     clock: ManualClock, store: Store, *, given: list[float | None], new: float | None, seconds: float
 ) -> int:
     """Calls of two workers in the seconds after the one in which the rate was set; all workers stand before that."""
     voice, counted = ScriptedVoice(), 0
-    queue = CallQueue(store, policy=POLICY)
-    workers = [worker_of(store, voice, rate=rate) for rate in given]
+    queue = CallQueue(store, policy=NO_WEBHOOKS)
+    workers = [worker_for(store, voice, rate=rate) for rate in given]
 
     async def changed() -> None:
         nonlocal counted
@@ -75,7 +62,7 @@ async def test_a_slower_rate_holds_all_workers_within_a_second(clock: ManualCloc
 async def test_an_unlimited_worker_keeps_a_rate_that_is_set(clock: ManualClock, store: Store) -> None:
     queue = await enqueued(store, 1)
     voice = ScriptedVoice()
-    worker = worker_of(store, voice, rate=None)
+    worker = worker_for(store, voice, rate=None)
 
     async def changed() -> None:
         await clock.sleep(1)
@@ -94,13 +81,13 @@ async def test_an_unlimited_worker_keeps_a_rate_that_is_set(clock: ManualClock, 
 async def test_a_worker_that_starts_later_keeps_it_until_it_is_reset(clock: ManualClock, store: Store) -> None:
     queue = await enqueued(store, 1)
     await queue.set_rate(5)
-    await passing(clock, worker_of(store, ScriptedVoice(), rate=50).drain)
+    await passing(clock, worker_for(store, ScriptedVoice(), rate=50).drain)
     status = await queue.status()
     assert status.limits is not None
     assert status.limits.rate == 5
     assert await queue.reset_rate()
     assert not await queue.reset_rate()
-    await passing(clock, worker_of(store, ScriptedVoice(), rate=50).drain)
+    await passing(clock, worker_for(store, ScriptedVoice(), rate=50).drain)
     status = await queue.status()
     assert status.limits is not None
     assert status.limits.rate == 50
@@ -116,12 +103,12 @@ async def test_an_impossible_rate_is_refused(store: Store, rate: float) -> None:
 @pytest.mark.parametrize("rate", [0, float("nan"), 1e-13, 5e-324])
 async def test_a_worker_with_an_impossible_rate_is_not_made(store: Store, rate: float) -> None:
     with pytest.raises(InvalidInputError, match="sends nothing"):
-        worker_of(store, ScriptedVoice(), rate=rate)
+        worker_for(store, ScriptedVoice(), rate=rate)
 
 
 async def test_workers_go_on_at_the_slowest_rate_and_after_it(clock: ManualClock, store: Store) -> None:
     voice, queue = ScriptedVoice(), await enqueued(store, 40)
-    worker = worker_of(store, voice, rate=10)
+    worker = worker_for(store, voice, rate=10)
 
     async def changed() -> None:
         await clock.sleep(1)

@@ -11,15 +11,13 @@ import pytest
 
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions, open_store
+from tests.support.workers import NO_WEBHOOKS, worker_for
+from voiceflow_worker import CallFlow, CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.wire import body_of
 from voiceflow_worker.model.flows.canonical import body_digest, canonical_body
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
-
-NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -38,7 +36,7 @@ async def posted(store: Store, given: dict[str, Any], **options: Any) -> tuple[J
     """The job of a body, and what its POST carried."""
     queue, voice = CallQueue(store, policy=NO_WEBHOOKS), ScriptedVoice()
     job = await queue.enqueue(CallFlow.parse(given), **options)
-    await Worker(store, voice, rate=None, options=WorkerOptions(policy=NO_WEBHOOKS)).drain()
+    await worker_for(store, voice).drain()
     assert (await queue.get(job.id)).state is JobState.ACCEPTED
     [(_, placement)] = voice.placed
     return job, orjson.loads(body_of(placement))

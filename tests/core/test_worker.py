@@ -11,46 +11,29 @@ import anyio
 import pytest
 
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
-from tests.support.flows import flow, number
+from tests.support.flows import flow
 from tests.support.loops import either_loop
 from tests.support.manual_time import passing_beside
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, not_sent, unknown
 from tests.support.waiting import until
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
+from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
-from voiceflow_worker.core.ports import Move, Store, Voice
+from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.one_trip import LockingMove
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Hold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
-
-NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 @pytest.fixture(params=BACKENDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     async with open_store(url_for(request.param, tmp_path)) as opened:
         yield opened
-
-
-async def enqueued(store: Store, count: int, **fields: object) -> CallQueue:
-    queue = CallQueue(store, policy=NO_WEBHOOKS)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place)), **fields) for place in range(count))  # type: ignore[arg-type]
-    return queue
-
-
-def worker_for(store: Store, voice: Voice, **settings: object) -> Worker:
-    options = WorkerOptions(policy=NO_WEBHOOKS, **settings.pop("options", {}))  # type: ignore[arg-type]
-    return Worker(store, voice, **{"rate": None, "options": options, **settings})  # type: ignore[arg-type]
-
-
-async def states(queue: CallQueue) -> dict[str, int]:
-    return {state.value: count for state, count in (await queue.status()).states.items() if count}
 
 
 async def is_held(queue: CallQueue) -> bool:

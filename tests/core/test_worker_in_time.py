@@ -9,19 +9,16 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.flows import flow, number
+from tests.support.flows import flow
 from tests.support.manual_time import all_blocked, passing
 from tests.support.voices import ScriptedVoice, created, not_sent
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
+from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
+from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio
-
-POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
-OPTIONS = WorkerOptions(policy=POLICY)
 
 
 @pytest.fixture
@@ -45,8 +42,8 @@ async def held_then_resumed(queue: CallQueue) -> None:
 async def test_an_idle_worker_is_woken_by_what_happens_and_does_not_wait_for_its_next_look(
     store: Store, clock: ManualClock, happens: Callable[[CallQueue], Awaitable[None]]
 ) -> None:
-    queue, voice = CallQueue(store, policy=POLICY), ScriptedVoice()
-    worker = Worker(store, voice, rate=None, options=OPTIONS)
+    queue, voice = CallQueue(store, policy=NO_WEBHOOKS), ScriptedVoice()
+    worker = worker_for(store, voice)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         await all_blocked()
@@ -80,10 +77,10 @@ class Unreachable(ScriptedVoice):
 async def test_fifty_calls_that_fail_together_are_one_outage(
     store: Store, clock: ManualClock, apart: timedelta
 ) -> None:
-    queue, voice = CallQueue(store, policy=POLICY), Unreachable(clock, calls=50, apart=apart)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(60))
+    voice = Unreachable(clock, calls=50, apart=apart)
+    await enqueued(store, 60)
     with capture_logs() as logs:
-        await passing(clock, Worker(store, voice, rate=None, concurrency=50, options=OPTIONS).drain)
+        await passing(clock, worker_for(store, voice, concurrency=50).drain)
     assert [line["event"] for line in logs].count("8x8 cannot be reached") == 1
     asked_again = voice.placed[50][0]
     assert asked_again - voice.failed_at[-1] <= timedelta(seconds=1)

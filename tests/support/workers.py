@@ -1,0 +1,30 @@
+"""Queues and workers without webhooks: each call ends as 8x8 answers, and nobody waits for its summary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.flows import flow, number
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions
+from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+
+NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
+
+
+async def enqueued(store: Store, count: int, **fields: Any) -> CallQueue:
+    """A queue with so many calls, each to a number of its own."""
+    queue = CallQueue(store, policy=NO_WEBHOOKS)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place)), **fields) for place in range(count))
+    return queue
+
+
+def worker_for(store: Store, voice: Voice, *, options: dict[str, Any] | None = None, **settings: Any) -> Worker:
+    """A worker of this queue; without a rate unless one is given."""
+    made = WorkerOptions(policy=NO_WEBHOOKS, **(options or {}))
+    return Worker(store, voice, **{"rate": None, "options": made, **settings})
+
+
+async def states(queue: CallQueue) -> dict[str, int]:
+    """The states that any calls are in."""
+    return {state.value: count for state, count in (await queue.status()).states.items() if count}
