@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import httpx
 from starlette.types import Receive, Scope, Send
 
@@ -84,6 +85,11 @@ async def calling(sandbox: Sandbox) -> AsyncGenerator[Caller]:
         yield Caller(url, client)
 
 
+async def settled(sandbox: Sandbox) -> None:
+    with anyio.fail_after(30):
+        await sandbox.idle()
+
+
 @dataclass
 class Listener:
     """A webhook receiver that keeps every event, and answers with the statuses it is given, then with 200."""
@@ -120,3 +126,12 @@ async def listening(*statuses: int) -> AsyncGenerator[Listener]:
     async with serving(listener.app) as address:
         listener.url = f"{address.url}/hook"
         yield listener
+
+
+@asynccontextmanager
+async def reporting(**more: Any) -> AsyncGenerator[tuple[Listener, Sandbox, Caller]]:
+    """A quick sandbox that reports to a listener, and a caller of it."""
+    async with listening() as listener:
+        sandbox = Sandbox(**{"webhook": listener.url, "speed": 2000.0, **more})
+        async with calling(sandbox) as caller:
+            yield listener, sandbox, caller

@@ -11,7 +11,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.sandbox.calling import ANA, BEN, Caller, calling
+from tests.sandbox.calling import ANA, BEN, Caller, calling, settled
 from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.anyio
 
 QUICK = 2000.0
 GOODBYE = answered(say("Goodbye."), HANGUP)
-
-
-async def settled(sandbox: Sandbox) -> None:
-    with anyio.fail_after(30):
-        await sandbox.idle()
 
 
 def menus(receiver: Receiver, **more: Any) -> Sandbox:
@@ -159,28 +154,6 @@ async def test_the_answer_to_the_post_may_come_after_events_of_its_call(until: s
     assert receiver.questions[0]["sessionId"] == answer.json()["sessionId"]
 
 
-async def test_the_answer_to_the_post_may_come_while_its_menu_goes_on() -> None:
-    held = asyncio.Event()
-
-    def reply(payload: Json) -> Json:
-        if payload.get("clientActionId") == "held":
-            return GOODBYE
-        receiver.holds = held
-        return answered(ask(), place="held")
-
-    async with receiving(reply) as receiver:
-        sandbox = menus(receiver)
-        async with calling(sandbox) as caller:
-            await caller.fault("delay", until="VCA", next=1)
-            with anyio.fail_after(30):
-                assert (await caller.post(asking())).status_code == 200
-            await receiver.reached(2)
-            assert receiver.order == ["CALL_ACTION"] * 2
-            held.set()
-            await settled(sandbox)
-    assert receiver.summary["sessionStatus"] == "COMPLETED"
-
-
 async def test_the_answer_to_the_post_does_not_come_while_the_question_is_open() -> None:
     async with receiving(GOODBYE) as receiver:
         receiver.holds = asyncio.Event()
@@ -211,14 +184,6 @@ async def test_an_answer_that_waits_for_a_question_that_never_comes_is_let_out_a
                 assert (await caller.place()).status_code == 200
                 assert (await caller.place("1")).status_code == 400
             assert receiver.order == ["SESSION_SUMMARY"]
-
-
-@pytest.mark.parametrize(
-    "order",
-    [{"fault": "delay"}, {"fault": "reset", "until": "VCA"}, {"fault": "delay", "until": "VCA", "place": "before"}],
-)
-async def test_waiting_orders_that_make_no_sense_are_refused(caller: Caller, order: Json) -> None:
-    assert (await caller.client.post(f"{caller.url}/_sandbox/faults", json=order)).status_code == 422
 
 
 async def test_a_call_whose_answer_was_lost_goes_through_its_menu() -> None:

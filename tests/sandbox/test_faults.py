@@ -53,24 +53,16 @@ async def test_a_connection_closed_without_an_answer_ends_in_order(caller: Calle
 
 
 @pytest.mark.parametrize("within", ["headers", "body", None])
-async def test_an_answer_is_cut(caller: Caller, within: str | None) -> None:
+async def test_an_answer_is_cut_or_reset_in_the_middle(caller: Caller, within: str | None) -> None:
     await caller.fault("cut", next=1, **({} if within is None else {"within": within}))
     sent = await caller.bytes_of_answer()
     assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
     assert (b"\r\n\r\n" in sent) is (within != "headers")
     assert not sent.endswith(b"}")
-    await caller.fault("cut", next=1, **({} if within is None else {"within": within}))
-    with pytest.raises(httpx.RemoteProtocolError):
-        await caller.place()
-    assert await rang(caller) == [True, True]
-
-
-@pytest.mark.parametrize("within", ["headers", "body"])
-async def test_an_answer_is_reset_in_the_middle(caller: Caller, within: str) -> None:
-    await caller.fault("reset", next=1, within=within)
+    await caller.fault("reset", next=1, within=within or "body")
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
         await caller.place()
-    assert await rang(caller) == [True]
+    assert await rang(caller) == [True, True]
 
 
 @pytest.mark.parametrize("within", ["nothing", "headers", "body"])
@@ -146,11 +138,6 @@ async def test_a_surplus_answer_is_read_by_the_next_post_of_its_connection(calle
     assert [entry["http_status"] for entry in await caller.ledger()] == [200, 200]
 
 
-async def test_a_surplus_comes_after_a_true_answer(caller: Caller) -> None:
-    refused = await caller.client.post(f"{caller.url}/_sandbox/faults", json={"fault": "surplus", "place": "before"})
-    assert refused.status_code == 422
-
-
 async def test_whoever_keeps_connections_calls_nobody_twice_when_answers_are_left_over(caller: Caller) -> None:
     await caller.fault("surplus", times=None, seconds=0.2)
     async with open_store("memory://") as store:
@@ -178,13 +165,7 @@ async def test_an_error_of_the_platform_has_nothing_of_a_call(caller: Caller, st
     assert (await caller.place()).status_code == 200
 
 
-async def test_the_platform_has_no_errors_of_other_statuses(caller: Caller) -> None:
-    refused = await caller.client.post(f"{caller.url}/_sandbox/faults", json={"fault": "platform", "status": 500})
-    assert refused.status_code == 422
-    assert "410" in refused.text
-
-
-@pytest.mark.parametrize("status", [200, 201, 400, 401, 403, 404, 408, 409, 418, 425, 429, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [200, 201, 400, 418, 429, 503, 599])
 async def test_any_status_can_be_ordered_and_nobody_is_called(caller: Caller, status: int) -> None:
     await caller.fault("status", next=1, status=status)
     answer = await caller.place()
@@ -194,7 +175,7 @@ async def test_any_status_can_be_ordered_and_nobody_is_called(caller: Caller, st
     assert entry["http_status"] == status
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [301, 307])
 async def test_a_redirect_says_where_to(caller: Caller, status: int) -> None:
     await caller.fault("status", next=1, status=status, location="http://127.0.0.1:9/")
     answer = await caller.place()
@@ -303,6 +284,10 @@ async def test_faults_are_used_up_in_their_order_and_forgotten_by_a_reset(caller
         ({"fault": "close", "next": 1, "destination": ANA}, "give 'destination' or 'next', not both"),
         ({"fault": "close", "next": 1, "times": 2}, "omit 'times'"),
         ({"fault": "close", "destination": ANA, "place": "arrival"}, "before the body is read"),
+        ({"fault": "surplus", "place": "before"}, ""),
+        ({"fault": "platform", "status": 500}, "410"),
+        ({"fault": "reset", "until": "VCA"}, ""),
+        ({"fault": "delay", "until": "VCA", "place": "before"}, ""),
         ([], None),
         ({}, "fault:"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, listening
+from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, listening, reporting, settled
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.flows.validity import write_valid_until
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
@@ -24,11 +24,6 @@ from voiceflow_worker.sandbox.events.delivery import Delivery, WebhookTarget
 pytestmark = pytest.mark.anyio
 
 QUICK = 2000.0
-
-
-async def settled(sandbox: Sandbox) -> None:
-    with anyio.fail_after(20):
-        await sandbox.idle()
 
 
 async def register(caller: Caller, **given: object) -> Any:
@@ -82,28 +77,27 @@ async def test_a_summary_tells_how_a_call_ended_as_the_service_words_it() -> Non
         ("BUSY", SessionStatus.BUSY),
         ("CANCELLED", SessionStatus.CANCELED),
         ("COMPLETED_UNSUBSCRIBED", SessionStatus.COMPLETED_UNSUBSCRIBED),
+        ("UNSUBSCRIBED_CONTACT", SessionStatus.UNSUBSCRIBED_CONTACT),
     ],
 )
 async def test_a_scripted_outcome_comes_true(outcome: str, status: SessionStatus) -> None:
-    async with listening() as listener:
-        sandbox = Sandbox(webhook=listener.url, speed=QUICK)
-        async with calling(sandbox) as caller:
-            await caller.script(destination=ANA, outcome=outcome)
-            await caller.place()
-            await settled(sandbox)
+    async with reporting() as (listener, sandbox, caller):
+        await caller.script(destination=ANA, outcome=outcome)
+        await caller.place()
+        await settled(sandbox)
+        (entry,) = await caller.ledger()
+    # Who is on the block list of the account is never called.
+    assert (entry["rang"], entry["outcome"]) == (status is not SessionStatus.UNSUBSCRIBED_CONTACT, status.value)
     assert [payload["sessionStatus"] for payload in listener.payloads] == [status.value]
     assert "errorDetails" not in listener.payloads[0]
     assert listener.authorizations == [None]
 
 
 async def test_a_scripted_error_has_its_code_and_sentence() -> None:
-    async with listening() as listener:
-        sandbox = Sandbox(webhook=listener.url, speed=QUICK)
-        async with calling(sandbox) as caller:
-            await caller.script(outcome="FAILED", error_code=-2004, times=1)
-            await caller.script(outcome="ERROR", error_code=-2010, error_message="Trunk full", times=1)
-            await caller.place()
-            await settled(sandbox)
+    async with reporting() as (listener, sandbox, caller):
+        await caller.script(outcome="FAILED", error_code=-2004, times=1)
+        await caller.script(outcome="ERROR", error_code=-2010, error_message="Trunk full", times=1)
+        for _ in range(2):
             await caller.place()
             await settled(sandbox)
     assert [(payload["sessionStatus"], payload["errorDetails"]) for payload in listener.payloads] == [
@@ -112,35 +106,15 @@ async def test_a_scripted_error_has_its_code_and_sentence() -> None:
     ]
 
 
-async def test_scripts_for_a_destination_are_used_up_in_their_order() -> None:
-    async with listening() as listener:
-        sandbox = Sandbox(webhook=listener.url, speed=QUICK)
-        async with calling(sandbox) as caller:
-            await caller.order(
-                "script",
-                [
-                    {"destination": ANA, "outcome": "BUSY", "times": 1},
-                    {"destination": ANA, "outcome": "NO_ANSWER", "times": 1},
-                    {"destination": "*", "outcome": "COMPLETED"},
-                ],
-            )
-            for _ in range(3):
-                await caller.place()
-                await settled(sandbox)
-    assert [payload["sessionStatus"] for payload in listener.payloads] == ["BUSY", "NO_ANSWER", "COMPLETED"]
-
-
 async def test_a_summary_can_be_repeated_dropped_or_nameless() -> None:
-    async with listening() as listener:
-        sandbox = Sandbox(webhook=listener.url, speed=QUICK)
-        async with calling(sandbox) as caller:
-            await caller.script(destination=ANA, duplicates=2)
-            await caller.script(destination=BEN, drop=True, times=1)
-            await caller.script(destination=BEN, no_client_request_id=True)
-            await caller.place(ANA, clientRequestId="a")
-            await caller.place(BEN, clientRequestId="b")
-            third = await caller.place(BEN, clientRequestId="c", clientBatchId="batch")
-            await settled(sandbox)
+    async with reporting() as (listener, sandbox, caller):
+        await caller.script(destination=ANA, duplicates=2)
+        await caller.script(destination=BEN, drop=True, times=1)
+        await caller.script(destination=BEN, no_client_request_id=True)
+        await caller.place(ANA, clientRequestId="a")
+        await caller.place(BEN, clientRequestId="b")
+        third = await caller.place(BEN, clientRequestId="c", clientBatchId="batch")
+        await settled(sandbox)
     assert Counter(payload.get("clientRequestId") for payload in listener.payloads) == {"a": 3, None: 1}
     (nameless,) = [payload for payload in listener.payloads if "clientRequestId" not in payload]
     assert (nameless["sessionId"], nameless["clientBatchId"]) == (third.json()["sessionId"], "batch")
@@ -162,36 +136,6 @@ async def test_a_call_that_is_dialled_after_its_validity_ends_with_2007_and_neve
     by_code = {payload.get("errorDetails", {}).get("errorCode"): payload for payload in listener.payloads}
     assert set(by_code) == {-2007, None}
     assert (by_code[-2007]["sessionStatus"], by_code[-2007]["callCount"], by_code[-2007]["details"]) == ("ERROR", 0, {})
-
-
-async def test_a_contact_on_the_block_list_never_rings() -> None:
-    sandbox = Sandbox(speed=QUICK)
-    async with calling(sandbox) as caller:
-        await caller.script(outcome="UNSUBSCRIBED_CONTACT")
-        await caller.place()
-        await settled(sandbox)
-        (entry,) = await caller.ledger()
-    assert (entry["rang"], entry["outcome"]) == (False, "UNSUBSCRIBED_CONTACT")
-
-
-async def test_a_summary_may_come_before_the_answer_to_its_post() -> None:
-    async with listening() as listener:
-        sandbox = Sandbox(webhook=listener.url, speed=QUICK)
-        async with calling(sandbox) as caller, anyio.create_task_group() as tasks:
-            await caller.fault("delay", next=1, seconds=60)
-            answered: list[float] = []
-
-            async def place() -> None:
-                await caller.place()
-                answered.append(anyio.current_time())
-
-            tasks.start_soon(place)
-            with anyio.fail_after(20):
-                await sandbox.ledger.reached(1)
-            await settled(sandbox)
-            assert len(listener.events) == 1
-            assert not answered
-            tasks.cancel_scope.cancel()
 
 
 async def test_a_delivery_is_tried_once_unless_retries_are_ordered() -> None:
@@ -238,25 +182,6 @@ async def test_summaries_go_where_they_were_registered_for() -> None:
     assert {"type": "VSS", "url": second.url, "enabled": True, "httpAuthHeaderAvailable": True} in listed["webhooks"]
     assert first.events == []
     assert second.authorizations == ["Bearer hook"]
-
-
-async def test_a_reset_ends_calls_without_a_word() -> None:
-    async with listening() as listener:
-        sandbox = Sandbox(webhook=listener.url)
-        async with calling(sandbox) as caller:
-            await caller.place()
-            await caller.order("reset", {})
-            await settled(sandbox)
-    assert listener.events == []
-
-
-def test_the_same_seed_gives_a_destination_the_same_course() -> None:
-    def courses(seed: int) -> list[object]:
-        outcomes = Outcomes(seed)
-        return [outcomes.plan(f"65876{place:05d}", []) for place in range(200)]
-
-    assert courses(1) == courses(1)
-    assert courses(1) != courses(2)
 
 
 def test_the_courses_of_one_destination_differ_and_begin_again_after_a_reset() -> None:
