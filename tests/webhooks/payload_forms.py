@@ -119,10 +119,8 @@ def _with_code(code: int | str) -> Form:
 
 STATUSES = [
     _with_status("COMPLETED", S.COMPLETED, JobState.COMPLETED),
-    _with_status("completed", S.COMPLETED, JobState.COMPLETED),
     _with_status(" COMPLETED ", S.COMPLETED, JobState.COMPLETED),
     _with_status("NO_ANSWER", S.NO_ANSWER, JobState.UNREACHED),
-    _with_status("NO ANSWER", S.NO_ANSWER, JobState.UNREACHED),
     _with_status("NO-ANSWER", S.NO_ANSWER, JobState.UNREACHED),
     _with_status("No Answer", S.NO_ANSWER, JobState.UNREACHED),
     _with_status("BUSY", S.BUSY, JobState.UNREACHED),
@@ -131,34 +129,25 @@ STATUSES = [
     _with_status("FAILED", S.FAILED, JobState.FAILED),
     _with_status("ERROR", S.ERROR, JobState.FAILED),
     _with_status("COMPLETED_UNSUBSCRIBED", S.COMPLETED_UNSUBSCRIBED, JobState.COMPLETED),
-    _with_status("COMPLETED UNSUBSCRIBED", S.COMPLETED_UNSUBSCRIBED, JobState.COMPLETED),
     _with_status("COMPLETED_UNSUB_ERROR", S.COMPLETED_UNSUB_ERROR, JobState.COMPLETED),
     _with_status("UNSUBSCRIBED_CONTACT", S.UNSUBSCRIBED_CONTACT, JobState.UNREACHED),
 ]
-ERRORS = [
-    _with_code(code)
-    for code in (-2001, -2002, -2003, -2004, -2005, -2006, -2007, -2008, -2009, -2010, -9999, "-2004", -31337)
-]
+ERRORS = [_with_code(code) for code in (-2001, -2007, -9999, "-2004")]
 SPELLINGS = [
     Form("as the guides print it", whole, outcome={"last_action": "SAY", "seconds": 20.0}),
     Form("CallA", lambda call: whole(call, details={"CallA": leg()})),
-    Form("callA", lambda call: whole(call, details={"callA": leg()})),
     Form("call_a", lambda call: whole(call, details={"call_a": leg()})),
     Form("callA and CallA, one of them null", lambda call: whole(call, details={"CallA": None, "callA": leg()})),
     Form("two legs", lambda call: whole(call, callCount=2, details={"CallA": leg(), "CallB": leg()}), legs=2),
     Form("two legs, one is null", lambda call: whole(call, callCount=2, details={"CallA": leg(), "CallB": None})),
     Form("SourceRefId null as text", lambda call: whole(call, details={"callA": leg(SourceRefId="null")})),
-    Form("sourceRefId", lambda call: whole(call, details={"callA": leg(sourceRefId="customer-17")})),
     Form("names in another case", lambda call: renamed(call, sessionId="SessionID", sessionStatus="SESSION_STATUS")),
     Form("names with underscores", lambda call: renamed(call, clientRequestId="client_request_id")),
     Form("event type in another case", lambda call: enveloped(call, eventType="session_summary")),
-    Form("event type with a hyphen", lambda call: enveloped(call, eventType="session-summary")),
     Form("namespace in small letters", lambda call: enveloped(call, namespace="voice")),
     Form("without namespace and description", lambda call: enveloped(call, namespace=..., description=...)),
-    Form("with a version", lambda call: enveloped(call, version=1)),
     Form("without its envelope", lambda call: whole(call)["payload"]),
     Form("without an event type", lambda call: enveloped(call, eventType=...)),
-    Form("times with milliseconds", lambda call: whole(call, startTime="2024-03-25T06:01:30.123Z")),
     Form(
         "times with an offset",
         lambda call: whole(call, startTime="2024-03-25T14:01:30+08:00"),
@@ -170,7 +159,6 @@ SPELLINGS = [
         outcome={"seconds": 20.0},
     ),
     Form("numbers as text", lambda call: whole(call, callCount="1", details={"callA": leg(callDuration="13")})),
-    Form("numbers with a fraction", lambda call: whole(call, details={"callA": leg(callDuration=13.0)})),
     Form("telephone numbers as numbers", lambda call: whole(call, details={"callA": leg(destination=6587654321)})),
     Form("a masked number", lambda call: whole(call, details={"callA": leg(destination="65876****1")})),
 ]
@@ -189,14 +177,10 @@ MISSING = [
         outcome={"seconds": None, "last_action": None},
     ),
     Form("without clientRequestId", lambda call: whole(call, clientRequestId=...)),
-    Form("clientRequestId null", lambda call: whole(call, clientRequestId=None)),
     Form("clientRequestId is the text null", lambda call: whole(call, clientRequestId="null")),
-    Form("clientRequestId is empty", lambda call: whole(call, clientRequestId="")),
     Form("clientRequestId of somebody else", lambda call: whole(call, clientRequestId="order-42")),
     Form("without sessionId", lambda call: whole(call, sessionId=...)),
-    Form("sessionId null", lambda call: whole(call, sessionId=None)),
     Form("a sessionId that no session has", lambda call: whole(call, sessionId="x" * 10_000)),
-    Form("details null", lambda call: whole(call, details=None), legs=0),
     Form("details empty", lambda call: whole(call, details={}), legs=0),
     Form("details of another kind", lambda call: whole(call, details="none"), legs=0),
     Form("a leg of another kind", lambda call: whole(call, details={"callA": [1, 2]}), legs=0),
@@ -209,10 +193,6 @@ MISSING = [
             details={"callA": leg(connectedTimestamp=None, callDuration=0, callQuality=None)},
         ),
         JobState.UNREACHED,
-    ),
-    Form("quality null", lambda call: whole(call, details={"callA": leg(callQuality=None)})),
-    Form(
-        "quality of nulls", lambda call: whole(call, details={"callA": leg(callQuality={"mos": None, "jitter": None})})
     ),
     Form("errorDetails null", lambda call: whole(call, errorDetails=None), outcome={"code": None}),
     Form("errorDetails of nulls", lambda call: whole(call, errorDetails={"errorCode": None, "errorMsg": None})),

@@ -17,7 +17,7 @@ from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import Store, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview import large_breakdowns
-from voiceflow_worker.core.overview.large_breakdowns import COUNTED_AGAIN, MOST_KEPT, LargeBreakdowns
+from voiceflow_worker.core.overview.large_breakdowns import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks.pages.routes import batch
 
@@ -100,10 +100,6 @@ async def test_a_batch_that_has_not_changed_is_not_counted_again(memory: Store) 
                 clock.advance(COUNTED_AGAIN * 2)
                 found = large.look("default", "march", totals)
                 assert (found is not None and found.share is None, len(asked)) == (True, reads)
-            for place in range(2 * MOST_KEPT):
-                large.look("default", f"batch-{place}", totals)
-            assert len(large._entries) == MOST_KEPT
-        assert large.look("default", "march", totals) is None
 
 
 async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the_count() -> None:
