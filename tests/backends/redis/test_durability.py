@@ -266,7 +266,6 @@ async def test_everything_that_must_not_be_lost_is_waited_for(scripted: Scripted
         "order_gate": 1,
         "record_put": None,
         "record_put_if_absent": ["v"],
-        "record_put_if_longer": ["v"],
     }
     gate = Gate(queue="default", scope=GateScope.QUEUE, name="default", state=GateState.HELD, since=NOW)
     async with open_store(scripted.url) as store:

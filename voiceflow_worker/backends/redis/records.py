@@ -36,12 +36,8 @@ class RedisRecords(Records, OneTripClaims):
         keep_later_end: bool = False,
     ) -> Mapping[str, str]:
         del durably  # always durable: if the jobs are on another server, their next commit does not save these records
-        if not values:
-            return {}
-        await self._registers.note(self._keys.namespaces, namespace)
-        args: list[Argument] = [to_micros(now), micros(expires_at), int(keep_later_end), *_pairs(values)]
-        standing = await self._link.run_durably("record_put_if_absent", self._keys.namespace(namespace), args)
-        return dict(zip(values, standing, strict=True))
+        mode = "later" if keep_later_end else ""
+        return await self._put_unless_standing(namespace, values, mode=mode, expires_at=expires_at, now=now)
 
     async def claim(
         self,
@@ -55,7 +51,7 @@ class RedisRecords(Records, OneTripClaims):
         if not values or not self._link.has_order:
             return None  # on several connections, the server may read before it stores
         await self._registers.note(self._keys.namespaces, namespace)
-        args: list[Argument] = [to_micros(now), micros(expires_at), 1, *_pairs(values)]
+        args: list[Argument] = [to_micros(now), micros(expires_at), "later", *_pairs(values)]
         runs = [Run("record_put_if_absent", self._keys.namespace(namespace), args)]
         wanted = {each: keys for each, keys in then_read.items() if keys}
         runs += [
@@ -78,11 +74,16 @@ class RedisRecords(Records, OneTripClaims):
     async def put_if_longer(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> Mapping[str, str]:
+        return await self._put_unless_standing(namespace, values, mode="longer", expires_at=expires_at, now=now)
+
+    async def _put_unless_standing(
+        self, namespace: str, values: Mapping[str, str], *, mode: str, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
         if not values:
             return {}
         await self._registers.note(self._keys.namespaces, namespace)
-        args: list[Argument] = [to_micros(now), micros(expires_at), *_pairs(values)]
-        standing = await self._link.run_durably("record_put_if_longer", self._keys.namespace(namespace), args)
+        args: list[Argument] = [to_micros(now), micros(expires_at), mode, *_pairs(values)]
+        standing = await self._link.run_durably("record_put_if_absent", self._keys.namespace(namespace), args)
         return dict(zip(values, standing, strict=True))
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
