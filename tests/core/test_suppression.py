@@ -329,6 +329,15 @@ class TestOnePhoneOfTwoSpellings:
         assert await there.state(elsewhere) == "cancelled"
         assert len(voice.placed) == 1
 
+    async def test_is_left_alone_for_as_long_as_the_longer_of_its_entries_says(
+        self, here: Engine, listed: SuppressionList, clock: ManualClock, written: str, usual: str
+    ) -> None:
+        await listed.add(usual)
+        await listed.add(written, until=clock.now() + HOUR)
+        for spelling in (written, usual):
+            with pytest.raises(SuppressedNumberError):
+                await here.queue.enqueue(flow(spelling), not_before=clock.now() + 2 * HOUR)
+
     async def test_has_one_open_call(
         self, here: Engine, there: Engine, voice: ScriptedVoice, written: str, usual: str
     ) -> None:

@@ -99,7 +99,7 @@ class Commands:
         conflict = False
         for job in jobs:
             key = job.unique_key
-            owner = None if key is None else self.calls.owner(key, now)
+            owner = None if key is None else self.calls.owner(key)
             owner = owner or next(((new.id, new.body_digest) for new in fresh if key and new.unique_key == key), None)
             conflict = conflict or (owner is not None and owner[1] != job.body_digest)
             expected.append((job.id if owner is None else owner[0], owner is None))
@@ -112,7 +112,6 @@ class Commands:
                 assert [(each.job.id, each.created) for each in answer] == expected
         if not conflict:
             self.calls.by_id.update({job.id: _call(job) for job in fresh})
-            self.calls.enqueued += len(fresh)
         self.look()
 
     def lease(self, limit: int, loss: Loss = Loss.NOTHING) -> list[Held]:
@@ -201,9 +200,6 @@ class Commands:
             lambda side: side.again(lambda: side.settler.verdict(self._of(side, flight.jobs), post.number, verdict)),
             loss=loss,
         )
-        if call.id not in self.calls.by_id:
-            assert all(isinstance(answer, VoiceflowError) for answer in answers)
-            return
         assert not any(isinstance(answer, VoiceflowError) for answer in answers), answers
         call.answer(post, self.clock.now())
         self.look()
@@ -213,9 +209,7 @@ class Commands:
         call, post, told = flight.call, flight.post, _summary(flight, by_session=by_session)
         results = self._all(lambda side: side.again(partial(side.settler.summary, told)), loss=loss)
         assert len(set(results)) == 1
-        if call.id not in self.calls.by_id:
-            assert results[0] in {SummaryResult.UNKNOWN, SummaryResult.PARKED}
-        elif by_session and not post.session_known:
+        if by_session and not post.session_known:
             assert results[0] is SummaryResult.PARKED
             self._parked[_session(flight)] = flight
         else:
@@ -235,8 +229,7 @@ class Commands:
         for session, flight in list(self._parked.items()):
             if flight.post.session_known:
                 del self._parked[session]
-                if flight.call.id in self.calls.by_id:
-                    flight.call.summary(flight.post, now)
+                flight.call.summary(flight.post, now)
         self.calls.sweep(now)
         self.look()
 
@@ -295,16 +288,8 @@ class Commands:
         """For good; other calls stay as they are, but for leases that are over."""
         now = self.clock.now()
         self._all(lambda side: side.queue.cancel_batch(batch_id))
-        self.calls.gate(batch_id).cancel(now)
+        self.calls.gate(batch_id).cancelled = True
         self.calls.end_cancelled(now)
-        self.look()
-
-    def prune(self) -> None:
-        """Delete what ended long ago, and the events of then."""
-        for side in self._sides:
-            self._hear_events(side)
-        self._all(lambda side: side.sweeper.prune())
-        self.calls.prune(self.clock.now(), keep_keys_for=POLICY.key_retention, keep_for=POLICY.retention)
         self.look()
 
     # What must hold after every command.
@@ -318,7 +303,7 @@ class Commands:
             assert {job_id: comparable(job) for job_id, job in jobs.items()} == first, side.name
         assert {job.id: job.state for job in first.values()} == {c.id: c.state for c in self.calls.by_id.values()}
         for status in self._all(lambda side: side.queue.status()):
-            assert status.total == self.calls.enqueued - self.calls.pruned
+            assert status.total == len(self.calls.by_id)
             assert status.doubts == sum(call.state is S.IN_DOUBT for call in self.calls.by_id.values())
             assert {state: n for state, n in status.states.items() if n} == Counter(j.state for j in first.values())
         for call in self.calls.by_id.values():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from voiceflow_worker.model.jobs.job import JobState as S
@@ -215,10 +215,6 @@ class Gate:
     closed: bool = False
     until: datetime | None = None
     cancelled: bool = False
-    since: datetime | None = None
-
-    def cancel(self, at: datetime) -> None:
-        self.cancelled, self.since = True, at
 
     def is_closed(self, at: datetime) -> bool:
         return self.cancelled or (self.closed and (self.until is None or at < self.until))
@@ -240,21 +236,13 @@ class Calls:
     def __init__(self) -> None:
         self.by_id: dict[str, Call] = {}
         self.gates: dict[str | None, Gate] = {}
-        self.graves: dict[str, tuple[str, str, datetime]] = {}
-        """Of deleted jobs that had a key: id, body, and until when the key answers."""
-        self.enqueued = 0
-        self.pruned = 0
 
     def gate(self, batch_id: str | None) -> Gate:
         return self.gates.setdefault(batch_id, Gate())
 
-    def owner(self, key: str, at: datetime) -> tuple[str, str] | None:
+    def owner(self, key: str) -> tuple[str, str] | None:
         """Who owns a unique key: a job's id and its body."""
-        for call in self.by_id.values():
-            if call.unique_key == key:
-                return call.id, call.body
-        grave = self.graves.get(key)
-        return None if grave is None or at >= grave[2] else grave[:2]
+        return next(((call.id, call.body) for call in self.by_id.values() if call.unique_key == key), None)
 
     def due(self, at: datetime, limit: int) -> list[str]:
         """Whom a lease takes, in order."""
@@ -298,18 +286,6 @@ class Calls:
 
     def _queued(self) -> Iterable[Call]:
         return [call for call in self.by_id.values() if call.state is S.QUEUED]
-
-    def prune(self, at: datetime, *, keep_keys_for: timedelta, keep_for: timedelta) -> None:
-        """What ended long enough ago is deleted; its key answers on. Gates of cancelled batches go with their batch."""
-        for call in [call for call in self.by_id.values() if call.state.is_final and call.due_at <= at]:
-            del self.by_id[call.id]
-            self.pruned += 1
-            if call.unique_key is not None:
-                self.graves[call.unique_key] = (call.id, call.body, at + keep_keys_for)
-        left = {call.batch_id for call in self.by_id.values()}
-        for batch_id, gate in list(self.gates.items()):
-            if batch_id is not None and batch_id not in left and gate.since is not None and gate.since < at - keep_for:
-                del self.gates[batch_id]
 
 
 STATUS = {

@@ -21,9 +21,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 
 QUEUE = "default"
 LEASE = timedelta(seconds=60)
-POLICY = CallPolicy(
-    summary_deadline=timedelta(minutes=30), retention=timedelta(hours=1), key_retention=timedelta(hours=2)
-)
+POLICY = CallPolicy(summary_deadline=timedelta(minutes=30))
 
 T = TypeVar("T")
 

@@ -179,11 +179,6 @@ class EngineOnEveryStore(RuleBasedStateMachine):
         else:
             self.all.cancel_batch(batch_id)
 
-    @rule(hours=st.sampled_from([0, 1, 2]))
-    def prune(self, hours: int) -> None:
-        self.all.clock.advance(timedelta(hours=hours, seconds=1))
-        self.all.prune()
-
     def _calls(self, *states: S) -> list[Call]:
         return [call for call in self.all.calls.by_id.values() if not states or call.state in states]
 
