@@ -4,7 +4,7 @@
 
 Each library is used as its own page shows it, with its defaults (results are kept as long as it keeps them), 50 tasks
 in flight, and asyncio. A task is one `client.post` of httpx. `shipped` is the client that httpx makes by itself; `fast`
-has the transport that this product opens. The libraries are in the extra `bench`, and nowhere else.
+is httpx's over the connections of this product. The libraries are in the extra `bench`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from typing import Any
 
 import httpx
 
-from tests.bench.rung import AT_ONCE, BODY, WARM_UP, Stopwatch
-from voiceflow_worker.gateway.transport.transports import DefaultTransport
+from tests.bench.rung import AT_ONCE, BODY, WARM_UP, OwnConnections, Stopwatch
 
 PAGE = 1000
 
@@ -122,11 +121,11 @@ def _one_by_one(one: Callable[[str], Awaitable[None]]) -> Enqueue:
     return enqueue
 
 
-def client_with(transport: str) -> httpx.AsyncClient:
-    """An HTTP client as shipped, or on the transport of this product."""
+def client_with(transport: str, port: int) -> httpx.AsyncClient:
+    """An HTTP client as shipped, or on the connections of this product."""
     if transport == "shipped":
         return httpx.AsyncClient(trust_env=False)
-    return httpx.AsyncClient(transport=DefaultTransport(limit=AT_ONCE).open().transport, trust_env=False)
+    return httpx.AsyncClient(transport=OwnConnections(port), trust_env=False)
 
 
 class Poster:
@@ -156,7 +155,7 @@ class Poster:
 
 async def measure(wanted: argparse.Namespace) -> None:
     """Print the rates of the worker, or of enqueueing, by this process's own processor time; then leave at once."""
-    async with client_with(wanted.transport) as client:
+    async with client_with(wanted.transport, wanted.port) as client:
         poster = Poster(client, wanted.port, wanted.calls)
         async with PEERS[wanted.name](wanted.redis, poster.post) as (enqueue, run):
             if wanted.what == "serve":

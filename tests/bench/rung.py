@@ -20,7 +20,6 @@ from pathlib import Path
 
 import anyio
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store
@@ -31,7 +30,8 @@ from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.cli.garbage_collection import collect_less
 from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.gateway.transport.transports import DefaultTransport
+from voiceflow_worker.gateway.transport.transports import DefaultTransport, Timeouts
+from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
 
@@ -76,15 +76,34 @@ async def timed(post: Callable[[], Awaitable[None]], calls: int) -> dict[str, fl
     return watch.report(calls)
 
 
+class OwnConnections(httpx.AsyncBaseTransport):
+    """The product's own connections as a transport of httpx, for programs that POST with `client.post`."""
+
+    def __init__(self, port: int) -> None:
+        wire = Wire("bench", "bench", base_url=f"http://127.0.0.1:{port}")
+        default = DefaultTransport(limit=AT_ONCE)
+        self.posts = default.open(wire.calls, headers=wire.post_headers, timeouts=Timeouts(5.0, 30.0)).posts
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """POST the body of the request, whatever its address."""
+        exchange = await self.posts.post(await request.aread(), progress=PostProgress())
+        exchange.over(keep=True)
+        return httpx.Response(exchange.answer.status, content=exchange.answer.body)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.posts.aclose()
+
+
 async def bare(wanted: argparse.Namespace) -> dict[str, float]:
-    """`client.post` of httpx over the transport that the product opens."""
-    return await loop_of_posts(DefaultTransport(limit=AT_ONCE).open().transport, wanted)
+    """`client.post` of httpx over the connections of the product."""
+    return await loop_of_posts(OwnConnections(wanted.port), wanted)
 
 
 async def stock(wanted: argparse.Namespace) -> dict[str, float]:
-    """`client.post` of httpx over httpx-aiohttp's own transport, as anybody gets it."""
+    """`client.post` of httpx over its own pool, as anybody gets it."""
     limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-    return await loop_of_posts(AiohttpTransport(limits=limits, trust_env=False), wanted)
+    return await loop_of_posts(httpx.AsyncHTTPTransport(limits=limits, trust_env=False), wanted)
 
 
 async def loop_of_posts(transport: httpx.AsyncBaseTransport, wanted: argparse.Namespace) -> dict[str, float]:

@@ -35,7 +35,7 @@ class Rung:
 
 LADDER = (
     Rung("bare loop of client.post", "bare"),
-    Rung("bare loop, httpx-aiohttp as shipped", "stock"),
+    Rung("bare loop, httpx's pool as shipped", "stock"),
     Rung("gateway: POST, evidence, verdict", "gateway"),
     Rung("worker, memory", "worker", "memory"),
     Rung("worker, SQLite", "worker", "sqlite"),

@@ -142,7 +142,7 @@ def test_names_that_the_terminal_cannot_print_do_not_end_it(folder: Path) -> Non
 
 
 def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
-    heavy = {"aiohttp", "apsw", "httpx", "pydantic", "starlette", "structlog", "uvicorn"}
+    heavy = {"apsw", "httpx", "pydantic", "starlette", "structlog", "uvicorn"}
     code = (
         "import sys; from voiceflow_worker.cli.program import program; program();"
         f"print(sorted({heavy!r} & set(sys.modules)))"

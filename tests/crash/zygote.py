@@ -27,7 +27,7 @@ from tests.crash.orders import Order
 DRIVERS = (
     "voiceflow_worker.backends.redis",
     "voiceflow_worker.backends.sqlite",
-    "voiceflow_worker.gateway.transport.aiohttp_pool",
+    "voiceflow_worker.gateway.transport.connections",
 )
 """Loaded when first used, by a child each time anew, unless they are loaded before it is forked."""
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from httpx_aiohttp import AiohttpTransport
 
 from tests.gateway.misbehaving import CERTIFICATE
 from voiceflow_worker.core.ports import Placement
@@ -83,10 +82,11 @@ def stranger(**options: Any) -> httpx.AsyncBaseTransport:
     return Stranger(httpx.AsyncHTTPTransport(**options))
 
 
+OURS = Kind("default", "asyncio", None)
+"""Our own connections, which are kept."""
 KINDS = (
-    Kind("default", "asyncio", None),
+    OURS,
     Kind("pool", "asyncio", httpx.AsyncHTTPTransport),
-    Kind("aiohttp", "asyncio", AiohttpTransport),
     Kind("unknown", "asyncio", stranger, proves=False, tells=False),
 )
 

@@ -24,6 +24,7 @@ from voiceflow_worker.gateway.account.resources import OwnedNumber, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
+from voiceflow_worker.gateway.transport.transports import Timeouts
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 from voiceflow_worker.settings import load_settings
@@ -334,5 +335,5 @@ def test_a_client_of_settings_names_all_that_is_missing(tmp_path: Any, monkeypat
 def test_a_client_of_settings_is_as_patient_as_they_say(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = load_settings(api_key=KEY, sub_account="acme", connect_timeout="2s", read_timeout="9s")
-    assert VoiceClient.from_settings(settings)._deadline == timedelta(seconds=13)
-    assert VoiceClient.from_settings(settings, patience=timedelta(seconds=3))._deadline == timedelta(seconds=7)
+    assert VoiceClient.from_settings(settings)._timeouts == Timeouts(2.0, 9.0)
+    assert VoiceClient.from_settings(settings, patience=timedelta(seconds=3))._timeouts == Timeouts(2.0, 3.0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.gateway.transport.answer_times import LATE, SHORTEST, AnswerTimes
-from voiceflow_worker.gateway.transport.recent_sessions import REMEMBERED, RecentSessions
+from voiceflow_worker.gateway.transport.proof import LATE, REMEMBERED, SHORTEST, AnswerTimes, RecentSessions
 
 DAY = 86400.0
 

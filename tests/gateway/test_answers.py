@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from tests.gateway.conftest import BODY, NOW, Kind, placement
+from tests.gateway.conftest import BODY, NOW, OURS, Kind, placement
 from tests.gateway.misbehaving import CREATED, MisbehavingServer, answer, answers, places, sends
 from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
@@ -179,8 +179,7 @@ async def test_connections_are_kept_where_leftovers_are_noticed(kind: Kind) -> N
             await client.server_time()
             for _ in range(3):
                 await client.place(placement(), progress=PostProgress(), now=NOW)
-        over_aiohttp = kind.name == "aiohttp" or (kind.name, kind.backend) == ("default", "asyncio")
-        assert server.connections == (2 if over_aiohttp else 4), "a GET leaves its connection to nobody"
+        assert server.connections == (2 if kind is OURS else 4), "a GET leaves its connection to nobody"
         assert len(server.posts) == 3
 
 

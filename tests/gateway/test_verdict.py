@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.gateway.answers.answer import Answer
-from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
+from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 K = VerdictKind
@@ -397,7 +397,6 @@ def test_a_certificate_error_holds_the_queue_wherever_it_lies(nothing_left: bool
 
 
 def test_a_certificate_error_without_a_word_about_the_certificate_holds_the_queue_too() -> None:
-    """That of aiohttp has none of the attributes of the one of `ssl`."""
     hold = judge_failure(ssl.SSLCertVerificationError(), nothing_left=True, host="voice.8x8.com").hold
     assert hold is not None
     assert "the check failed" in hold.reason
@@ -407,13 +406,6 @@ def test_another_tls_error_holds_nothing() -> None:
     error = httpx.ConnectError("tls")
     error.__cause__ = ssl.SSLError(1, "WRONG_VERSION_NUMBER")
     assert judge_failure(error, nothing_left=True, host="voice.8x8.com").hold is None
-
-
-def test_silence_is_in_doubt_once_something_may_have_left() -> None:
-    after = timedelta(seconds=40)
-    assert judge_silence(may_have_left=True, after=after, host="voice.8x8.com").kind is K.UNKNOWN
-    nothing_left = judge_silence(may_have_left=False, after=after, host="voice.8x8.com")
-    assert (nothing_left.kind, nothing_left.cause) == (K.NOT_SENT, NotSentCause.UNREACHABLE)
 
 
 def test_lateness_tells_how_late() -> None:

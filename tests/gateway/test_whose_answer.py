@@ -7,24 +7,18 @@ own never meets what they leave over; one that keeps connections has to find it 
 from __future__ import annotations
 
 import asyncio
-import select
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
-import aiohttp
 import anyio
 import httpx
 import pytest
-from aiohttp.client_proto import ResponseHandler
-from httpx_aiohttp import AiohttpTransport
 
-from tests.gateway.conftest import KINDS, NOW, TRUSTING_CERTIFI, Kind, Stranger, named, placement
+from tests.gateway.conftest import NOW, OURS, TRUSTING_CERTIFI, Kind, Stranger, placement
 from tests.gateway.misbehaving import (
     CERTIFICATE,
     LONGEST,
@@ -34,22 +28,14 @@ from tests.gateway.misbehaving import (
     answer,
     answers,
     created,
-    places,
 )
 from tests.support.loops import either_loop
-from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.transport.answer_times import SHORTEST
-from voiceflow_worker.gateway.transport.proof import LONGEST_WAIT
-from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch, WatchedConnector
-from voiceflow_worker.gateway.transport.watched_protocol import WatchedProtocol
+from voiceflow_worker.gateway.transport.proof import LONGEST_WAIT, SHORTEST
 from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 K = VerdictKind
-KEEPING = [kind for kind in KINDS if kind.name == "aiohttp" or (kind.name, kind.backend) == ("default", "asyncio")]
-keeping = pytest.mark.parametrize("kind", KEEPING, ids=named)
-
 NOT_CREATED = b'{"sessionStatus":"NOT_CREATED","statusCode":%d,"statusMessage":"No"}'
 PLATFORM = b'{"code":1304,"message":"No","errorId":"4b0c-77"}'
 # Every answer that frees a call to be sent again, or ends it as failed or expired: (what it says, how it is judged).
@@ -96,24 +82,6 @@ def after_the_first(act: Callable[[Connection, bytes], None]) -> Behaviour:
     return behave
 
 
-def tunnel_to(port: int) -> Behaviour:
-    """A proxy that connects to this port, whatever it is asked for."""
-
-    def behave(connection: Connection) -> None:
-        connection.read_head()
-        with socket.create_connection(("127.0.0.1", port)) as far:
-            connection.send(b"HTTP/1.1 200 Connected\r\n\r\n")
-            ways = {connection.socket: far, far: connection.socket}
-            while not connection.server.stopping.is_set():
-                for here in select.select(list(ways), [], [], LONGEST)[0]:
-                    data = here.recv(65536)
-                    if not data:
-                        return
-                    ways[here].sendall(data)
-
-    return behave
-
-
 async def second_verdict(
     kind: Kind, act: Callable[[Connection, bytes], None], *, tls: bool = False, **more: Any
 ) -> Verdict:
@@ -127,7 +95,7 @@ async def second_verdict(
 
 def assert_in_doubt(kind: Kind, verdict: Verdict) -> None:
     """In doubt where connections are kept, and placed where the POST had one of its own."""
-    if kind in KEEPING:
+    if kind is OURS:
         assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, None), verdict
         assert "another request" in verdict.message
     else:
@@ -171,9 +139,8 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
     assert_in_doubt(kind, await second_verdict(kind, act, tls=tls))
 
 
-@keeping
 @pytest.mark.parametrize("pieces", ["its beginning", "behind the end of the surplus"])
-async def test_what_waits_within_the_parser_is_seen(kind: Kind, pieces: str) -> None:
+async def test_what_waits_within_the_parser_is_seen(pieces: str) -> None:
     """The true answer has begun to come, and nothing more comes while the client listens."""
 
     def act(connection: Connection, true: bytes) -> None:
@@ -186,31 +153,11 @@ async def test_what_waits_within_the_parser_is_seen(kind: Kind, pieces: str) -> 
             connection.send(surplus[-3:] + true)
         connection.stall()
 
-    assert_in_doubt(kind, await second_verdict(kind, act))
+    assert_in_doubt(OURS, await second_verdict(OURS, act))
 
 
-@keeping
-async def test_through_a_proxys_tunnel_it_is_the_same(kind: Kind) -> None:
-    def act(connection: Connection, true: bytes) -> None:
-        connection.send(answer(429))
-        time.sleep(0.2)  # the true answer comes while the client listens
-        with suppress(OSError):
-            connection.send(true)
-
-    with (
-        MisbehavingServer(after_the_first(act), tls=True) as server,
-        MisbehavingServer(tunnel_to(server.port)) as proxy,
-    ):
-        trust = ssl.create_default_context(cafile=CERTIFICATE)
-        async with kind.client(server.url, trust=trust, proxy=proxy.url) as client:
-            kinds = [(await place(client)).kind for _ in range(3)]
-        assert kinds == [K.CREATED, K.UNKNOWN, K.CREATED]
-        assert (proxy.connections, len(server.posts)) == (2, 3)
-
-
-@keeping
-async def test_a_surplus_that_came_before_the_post_closes_the_connection(kind: Kind) -> None:
-    """Also when only a part of it has come, which aiohttp would forget when the next request begins."""
+async def test_a_surplus_that_came_before_the_post_closes_the_connection() -> None:
+    """Also when only a part of it has come."""
     asked, came = threading.Event(), threading.Event()
 
     def behave(connection: Connection) -> None:
@@ -224,7 +171,7 @@ async def test_a_surplus_that_came_before_the_post_closes_the_connection(kind: K
             connection.send(b"29 Whatever\r\nContent-Length: 0\r\n\r\n")
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
             asked.set()
             assert await anyio.to_thread.run_sync(came.wait, LONGEST)
@@ -233,21 +180,11 @@ async def test_a_surplus_that_came_before_the_post_closes_the_connection(kind: K
         assert (server.connections, len(server.posts)) == (2, 2)
 
 
-async def test_a_connection_that_brought_something_before_it_was_asked_is_suspect() -> None:
-    quiet, talking = (WatchedProtocol(loop=asyncio.get_running_loop()) for _ in range(2))
-    talking.data_received(answer(429))
-    for protocol, is_own in ((quiet, True), (talking, False)):
-        watch = ConnectorWatch(PostProgress())
-        watch.handed_out(protocol)
-        assert watch.has_own_connection(Answer(status=429, raw_headers=[], body=b"")) is is_own
-
-
 # -- nothing more comes ------------------------------------------------------------------------------------------------
 
 
-@keeping
 @pytest.mark.parametrize("said", ["429", "400 refused", "403", "410 of the platform"])
-async def test_an_answer_that_nothing_follows_is_believed_and_its_connection_is_kept(kind: Kind, said: str) -> None:
+async def test_an_answer_that_nothing_follows_is_believed_and_its_connection_is_kept(said: str) -> None:
     raw, expected = FREEING[said]
 
     def behave(connection: Connection) -> None:
@@ -256,7 +193,7 @@ async def test_an_answer_that_nothing_follows_is_believed_and_its_connection_is_
             connection.send(raw if number == 2 else answer(200, created(f"s-{number}")))
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             began = time.monotonic()
             kinds = [(await place(client)).kind for _ in range(3)]
             took = time.monotonic() - began
@@ -265,8 +202,7 @@ async def test_an_answer_that_nothing_follows_is_believed_and_its_connection_is_
         assert server.connections == 1
 
 
-@keeping
-async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late(kind: Kind) -> None:
+async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late() -> None:
     slow = 0.8
 
     def behave(connection: Connection) -> None:
@@ -277,15 +213,14 @@ async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late(kind: Kin
             connection.send(answer(429) if number == 2 else answer(200, created(f"s-{number}")))
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
             began = time.monotonic()
             assert (await place(client)).kind is K.TURNED_AWAY
             assert time.monotonic() - began >= 2 * slow
 
 
-@keeping
-async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_refusal_waits(kind: Kind) -> None:
+async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_refusal_waits() -> None:
     slow = LONGEST_WAIT / 2 + 0.2
 
     def behave(connection: Connection) -> None:
@@ -297,7 +232,7 @@ async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_re
             connection.send(answer(400, NOT_CREATED % -1017) if refused else answer(200, created(f"s-{place_of_it}")))
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
             began = time.monotonic()
             verdicts = [(await place(client)).kind for _ in range(3)]
@@ -306,22 +241,20 @@ async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_re
     assert server.connections == 4
 
 
-@keeping
-async def test_on_a_new_connection_nothing_is_waited_for(kind: Kind) -> None:
+async def test_on_a_new_connection_nothing_is_waited_for() -> None:
     with MisbehavingServer(answers(429)) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             with anyio.fail_after(SHORTEST * 0.9):
                 assert (await place(client)).kind is K.TURNED_AWAY
 
 
-@keeping
-async def test_no_other_post_gets_the_connection_meanwhile(kind: Kind) -> None:
+async def test_no_other_post_gets_the_connection_meanwhile() -> None:
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(429))
         connection.stall()
 
     with MisbehavingServer(after_the_first(act)) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
             verdicts: list[Verdict] = []
 
@@ -339,8 +272,7 @@ async def test_no_other_post_gets_the_connection_meanwhile(kind: Kind) -> None:
             assert [verdict.kind for verdict in verdicts] == [K.TURNED_AWAY]
 
 
-@keeping
-async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is(kind: Kind) -> None:
+async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is() -> None:
     heard: list[tuple[Hold, float]] = []
 
     async def hear(hold: Hold) -> None:
@@ -351,7 +283,7 @@ async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is(kin
         connection.stall()
 
     with MisbehavingServer(after_the_first(act)) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             await place(client)
             verdict = await place(client, progress=PostProgress(on_hold=hear))
             over = time.monotonic()
@@ -363,21 +295,19 @@ async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is(kin
 # -- the connection ends -----------------------------------------------------------------------------------------------
 
 
-@keeping
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-async def test_an_end_that_the_answer_announced_is_the_end(kind: Kind, tls: bool) -> None:
+async def test_an_end_that_the_answer_announced_is_the_end(tls: bool) -> None:
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(429, b"", "Connection: close"))
 
     with anyio.fail_after(SHORTEST * 0.9):
-        assert (await second_verdict(kind, act, tls=tls)).kind is K.TURNED_AWAY
+        assert (await second_verdict(OURS, act, tls=tls)).kind is K.TURNED_AWAY
 
 
-@keeping
 @pytest.mark.parametrize(
     "how", ["unannounced", "reset", "announced and reset", "announced and more", "within its body"]
 )
-async def test_any_other_end_proves_nothing(kind: Kind, how: str) -> None:
+async def test_any_other_end_proves_nothing(how: str) -> None:
     def act(connection: Connection, true: bytes) -> None:
         match how:
             case "unannounced":
@@ -395,11 +325,10 @@ async def test_any_other_end_proves_nothing(kind: Kind, how: str) -> None:
             case _:
                 connection.send(answer(429, b"slow down")[:-3])
 
-    assert (await second_verdict(kind, act)).kind is K.UNKNOWN
+    assert (await second_verdict(OURS, act)).kind is K.UNKNOWN
 
 
-@keeping
-async def test_after_an_answer_that_leaves_a_doubt_the_connection_is_closed(kind: Kind) -> None:
+async def test_after_an_answer_that_leaves_a_doubt_the_connection_is_closed() -> None:
     """Else its true answer, which is still to come, would be taken for that of the call after it."""
 
     def act(connection: Connection, true: bytes) -> None:
@@ -410,7 +339,7 @@ async def test_after_an_answer_that_leaves_a_doubt_the_connection_is_closed(kind
         connection.stall()
 
     with MisbehavingServer(after_the_first(act)) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             kinds = [(await place(client)).kind for _ in range(2)]
             third = await place(client)
         assert kinds == [K.CREATED, K.UNKNOWN]
@@ -430,8 +359,7 @@ async def test_the_session_of_an_earlier_call_is_not_given_to_the_next(kind: Kin
     assert_in_doubt(kind, await second_verdict(kind, act))
 
 
-@keeping
-async def test_a_doubt_keeps_no_session_of_an_earlier_call(kind: Kind) -> None:
+async def test_a_doubt_keeps_no_session_of_an_earlier_call() -> None:
     """Else the summary of that call would settle this one."""
 
     def act(connection: Connection, true: bytes) -> None:
@@ -440,11 +368,10 @@ async def test_a_doubt_keeps_no_session_of_an_earlier_call(kind: Kind) -> None:
         with suppress(OSError):
             connection.send(true)
 
-    assert_in_doubt(kind, await second_verdict(kind, act))
+    assert_in_doubt(OURS, await second_verdict(OURS, act))
 
 
-@keeping
-async def test_a_post_that_was_given_up_counts_for_the_wait(kind: Kind) -> None:
+async def test_a_post_that_was_given_up_counts_for_the_wait() -> None:
     given_up = 0.9
 
     def behave(connection: Connection) -> None:
@@ -456,7 +383,7 @@ async def test_a_post_that_was_given_up_counts_for_the_wait(kind: Kind) -> None:
             connection.send(answer(429) if number == 3 else answer(200, created(f"s-{number}")))
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url, read=given_up) as client:
+        async with OURS.client(server.url, read=given_up) as client:
             assert [(await place(client)).kind for _ in range(2)] == [K.UNKNOWN, K.CREATED]
             client._proof._at_most = 60.0
             began = time.monotonic()
@@ -464,10 +391,9 @@ async def test_a_post_that_was_given_up_counts_for_the_wait(kind: Kind) -> None:
             assert time.monotonic() - began >= 2 * given_up
 
 
-@keeping
-async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_wait(kind: Kind) -> None:
+async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_wait() -> None:
     with MisbehavingServer(answers(200, created("always-this"))) as server:
-        async with kind.client(server.url) as client:
+        async with OURS.client(server.url) as client:
             began = time.monotonic()
             kinds = [(await place(client)).kind for _ in range(20)]
             took = time.monotonic() - began
@@ -483,7 +409,7 @@ async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_
 @pytest.mark.parametrize("when", ["in mid-body", "while it listens"])
 async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: Kind, raw: bool, when: str) -> None:
     """Cancelled while the body of an answer comes, or before it is known whose answer it is."""
-    if when == "while it listens" and kind not in KEEPING:
+    if when == "while it listens" and kind is not OURS:
         pytest.skip("nothing is listened to")
     sent = threading.Event()
 
@@ -531,8 +457,7 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
     assert progress.may_have_left
 
 
-@keeping
-async def test_the_late_answer_of_a_post_that_was_given_up_reaches_nobody(kind: Kind) -> None:
+async def test_the_late_answer_of_a_post_that_was_given_up_reaches_nobody() -> None:
     late = threading.Event()
 
     def behave(connection: Connection) -> None:
@@ -544,7 +469,7 @@ async def test_the_late_answer_of_a_post_that_was_given_up_reaches_nobody(kind: 
                 connection.send(answer(429) if number == 2 else answer(200, created(f"s-{number}")))
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url, read=0.2) as client:
+        async with OURS.client(server.url, read=0.2) as client:
             verdicts = [await place(client), await place(client)]
             late.set()
             verdicts += [await place(client), await place(client)]
@@ -596,33 +521,3 @@ async def test_a_pool_whose_owner_keeps_connections_is_not_believed_on_them() ->
             second = await place(client)
         assert server.connections == 2
     assert [first.kind, second.kind] == [K.TURNED_AWAY, K.UNKNOWN]
-
-
-@pytest.mark.parametrize("said", [[], ["Connection: close"]], ids=["kept", "closed"])
-async def test_a_session_of_the_callers_is_believed_only_when_the_server_closes(said: list[str]) -> None:
-    session = aiohttp.ClientSession()
-    transport = AiohttpTransport(client=session, verify=TRUSTING_CERTIFI, trust_env=False)
-    with MisbehavingServer(answers(429, b"", *said)) as server:
-        async with VoiceClient("key", "tests", base_url=server.url, transport=transport) as client:
-            verdict = await place(client)
-    assert verdict.kind is (K.TURNED_AWAY if said else K.UNKNOWN)
-
-
-@keeping
-async def test_connections_are_of_the_kind_that_is_watched(kind: Kind) -> None:
-    """Another release of aiohttp might make them otherwise: then nothing may leave on them."""
-    with MisbehavingServer(places) as server:
-        async with kind.client(server.url) as client:
-            assert (await place(client)).kind is K.CREATED
-            assert client._carrier is not None
-            transport = client._carrier.transport
-            assert isinstance(transport, AiohttpTransport)
-            connector = transport.get_client().connector
-            assert isinstance(connector, WatchedConnector)
-            connector._factory = partial(ResponseHandler, loop=asyncio.get_running_loop())
-            connector._conns.clear()
-            for kept in connector._kept:
-                kept.close_one()
-            verdict = await place(client)
-        assert len(server.posts) == 1
-    assert verdict.kind is K.NOT_SENT

@@ -1,4 +1,4 @@
-"""Backends, on the event loop that gives the gateway its transport: asyncio (aiohttp) or trio (httpx's pool)."""
+"""Backends, on the event loop that gives the gateway its way to POST: asyncio (our connections) or trio (httpx)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ssl import SSLContext
@@ -18,13 +18,12 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.account import api
-from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
+from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_date
-from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
+from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness
 from voiceflow_worker.gateway.rest.wire import RestWire
-from voiceflow_worker.gateway.transport.evidence import BlindWatch, Watch
 from voiceflow_worker.gateway.transport.proof import AnswerProof
-from voiceflow_worker.gateway.transport.transports import Carrier, DefaultTransport, carry
+from voiceflow_worker.gateway.transport.transports import Carrier, DefaultTransport, Timeouts, carry, check_transport
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
@@ -62,10 +61,10 @@ class VoiceClient(api.AccountApi):
     With `retry_not_created_5xx`, two further answers count as proof that nobody was called, and the call can be tried
     again: a NOT_CREATED with a 5xx, and a 503 with a Retry-After.
 
-    Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. Only then can
-    `proxy` (http or https, with credentials if needed) and `ssl_context` be given. Nothing is read from the
-    environment. A given `transport` must speak HTTP/1.1, and is closed with the client. If it is neither httpx's nor
-    httpx-aiohttp's own transport, each of its errors leaves the call in doubt.
+    Without a `transport`, the client keeps connections of its own on asyncio, and uses httpx's pool on trio and through
+    a `proxy` (http or https, with credentials if needed). `proxy` and `ssl_context` cannot be given together with a
+    `transport`. Nothing is read from the environment. A given `transport` must speak HTTP/1.1, and is closed with the
+    client. If it is not `httpx.AsyncHTTPTransport` itself, each of its errors leaves the call in doubt.
 
     The API key does not appear in any repr, log or error. Over http:// it is sent only to this machine (a sandbox),
     unless `allow_plain_http` is set. Raises SettingsError for invalid settings, and InvalidInputError for a timeout
@@ -101,27 +100,22 @@ class VoiceClient(api.AccountApi):
             raise SettingsError(
                 "the API key would go to the proxy unencrypted: give an https:// base URL, or an https:// proxy"
             )
-        self._open: Callable[[], Carrier]
-        if transport is None:
-            self._open = DefaultTransport(limit=concurrency, ssl_context=ssl_context, proxy=proxy).open
-        else:
-            given = carry(transport)
-            self._open = lambda: given
         self._wire = wire.Wire(api_key, sub_account, base_url=address, allow_plain_http=allow_plain_http)
         self._account_wire = RestWire(api_key, sub_account, base_url=address)
         self._export_wire = RestWire(api_key, sub_account, base_url=base_url or wire.EXPORT_URL)
-        self._deadline = 2 * connect_timeout + read_timeout
-        self._timeouts = {
-            "connect": connect_timeout.total_seconds(),
-            "write": connect_timeout.total_seconds(),
-            "read": read_timeout.total_seconds(),
-            "pool": connect_timeout.total_seconds(),
-        }
+        timeouts = Timeouts(connect_timeout.total_seconds(), read_timeout.total_seconds())
+        self._timeouts = timeouts
+        self._open: Callable[[], Carrier]
+        if transport is None:
+            default = DefaultTransport(limit=concurrency, ssl_context=ssl_context, proxy=proxy)
+            self._open = lambda: default.open(self._wire.calls, headers=self._wire.post_headers, timeouts=timeouts)
+        else:
+            check_transport(transport)
+            self._open = lambda: carry(transport, self._wire.calls, headers=self._wire.post_headers, timeouts=timeouts)
         self._limiter = limiter
         self._believes_5xx = retry_not_created_5xx
         self._carrier: Carrier | None = None
-        self._post_directly: Callable[[bytes], Awaitable[Answer | None]] | None = None
-        self._proof = AnswerProof(at_most=self._timeouts["read"])
+        self._proof = AnswerProof(at_most=timeouts.read)
 
     @classmethod
     def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
@@ -171,15 +165,8 @@ class VoiceClient(api.AccountApi):
         if self._carrier is not None:
             raise RuntimeError("this VoiceClient is open already; make a new client for each `async with`")
         carrier = self._open()
-        await carrier.transport.__aenter__()
+        await carrier.__aenter__()
         self._carrier = carrier
-        if carrier.posts is not None:
-            self._post_directly = carrier.posts(
-                self._wire.calls,
-                headers=self._wire.post_headers,
-                timeouts=self._timeouts,
-                deadline=self._deadline.total_seconds(),
-            )
         return self
 
     async def __aexit__(
@@ -187,7 +174,7 @@ class VoiceClient(api.AccountApi):
     ) -> None:
         carrier, self._carrier = self._carrier, None
         if carrier is not None:
-            await carrier.transport.__aexit__(kind, error, trace)
+            await carrier.__aexit__(kind, error, trace)
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         """POST one call, once, and return its verdict.
@@ -254,8 +241,8 @@ class VoiceClient(api.AccountApi):
     async def server_time(self) -> datetime | None:
         """The present time by the clock of 8x8, from the Date of an answer to a new request; None if no Date came."""
         carrier = self._opened()
-        request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts})
-        with anyio.move_on_after(self._deadline.total_seconds()):
+        request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts.of_httpx})
+        with anyio.move_on_after(self._timeouts.deadline):
             try:
                 response = await carrier.transport.handle_async_request(request)
             except Exception:  # noqa: BLE001 - each transport has errors of its own for this
@@ -284,8 +271,8 @@ class VoiceClient(api.AccountApi):
         return RestClient(
             self._opened().transport,
             rest_wire,
-            timeouts=self._timeouts,
-            deadline=self._deadline,
+            timeouts=self._timeouts.of_httpx,
+            deadline=timedelta(seconds=self._timeouts.deadline),
             tries=tries,
             longest_pause=longest_pause,
         )
@@ -304,58 +291,25 @@ class VoiceClient(api.AccountApi):
         return now + timedelta(seconds=time.monotonic() - began)
 
     async def _post(self, carrier: Carrier, body: bytes, *, progress: PostProgress, now: datetime) -> Verdict:
-        watch = carrier.watch(progress)
+        began = time.monotonic()
+        try:
+            exchange = await carrier.posts.post(body, progress=progress)
+        except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
+            if progress.may_have_left:
+                self._proof.waited(time.monotonic() - began)
+            return self._without_key(
+                judge_failure(error, nothing_left=not progress.may_have_left, host=self._wire.host)
+            )
+        took = time.monotonic() - began
         keep = False
         try:
-            verdict, keep = await self._answered(carrier, watch, body, progress=progress, now=now)
-        finally:
-            watch.over(keep=keep)
-        return self._without_key(verdict)
-
-    async def _answered(
-        self, carrier: Carrier, watch: Watch, body: bytes, *, progress: PostProgress, now: datetime
-    ) -> tuple[Verdict, bool]:
-        """POST one call, and return its verdict, and whether its connection may be used again."""
-        began = time.monotonic()
-        post = self._post_directly if carrier.posts is not None else None
-        try:
-            with watch:
-                answer = await (self._exchange(carrier, watch, body, progress) if post is None else post(body))
-        except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
-            nothing_left = watch.proves_nothing_left(error)
-            if not nothing_left:
-                self._proof.waited(time.monotonic() - began)
-            return judge_failure(error, nothing_left=nothing_left, host=self._wire.host), False
-        took = time.monotonic() - began
-        if progress.may_have_left:
             self._proof.waited(took)
-        if answer is None:
-            silence = judge_silence(may_have_left=progress.may_have_left, after=self._deadline, host=self._wire.host)
-            return silence, False
-        verdict = judge_answer(answer, now=now + timedelta(seconds=took), retry_not_created_5xx=self._believes_5xx)
-        return await self._proof.judge(verdict, watch=watch, answer=answer, progress=progress)
-
-    async def _exchange(self, carrier: Carrier, watch: Watch, body: bytes, progress: PostProgress) -> Answer | None:
-        """POST a body over a transport of httpx. Returns the answer; None if it did not begin before the deadline."""
-        request = self._wire.post_call(
-            body, keep_connection=carrier.keeps_connections, extensions={"timeout": self._timeouts, **watch.extensions}
-        )
-        reader: AnswerReader | None = None
-        with anyio.move_on_after(self._deadline.total_seconds()):
-            response = await carrier.transport.handle_async_request(request)
-            self._check(carrier, progress)
-            reader = AnswerReader(response)
-            await reader.read()
-        return None if reader is None else reader.answer(post_was_cut=watch.post_was_cut)
-
-    def _check(self, carrier: Carrier, progress: PostProgress) -> None:
-        """Stop trusting the watch of a transport if an answer came, but the watch saw no POST leave.
-
-        A newer version of the transport's library may be the cause.
-        """
-        if not progress.may_have_left:
-            progress.may_have_left = True
-            self._carrier = replace(carrier, watch=BlindWatch, posts=None)
+            answered = now + timedelta(seconds=took)
+            verdict = judge_answer(exchange.answer, now=answered, retry_not_created_5xx=self._believes_5xx)
+            verdict, keep = await self._proof.judge(verdict, exchange, progress=progress)
+        finally:
+            exchange.over(keep=keep)
+        return self._without_key(verdict)
 
     def _without_key(self, verdict: Verdict) -> Verdict:
         """The verdict without the API key, which a server or a proxy may have sent back."""

@@ -59,17 +59,15 @@ class Answer:
 
 
 class AnswerReader:
-    """A reader for the body of a response whose head has arrived.
+    """A reader for the body of a response of httpx whose head has arrived.
 
-    A body of more than `longest` bytes is cut, and counts as incomplete. With `closes_itself`, a response that was read
-    to its end is not closed, because it has closed itself.
+    A body of more than `longest` bytes is cut, and counts as incomplete.
     """
 
-    __slots__ = ("_body", "_came_with_content", "_closes_itself", "_longest", "_response", "is_whole")
+    __slots__ = ("_body", "_came_with_content", "_longest", "_response", "is_whole")
 
-    def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY, closes_itself: bool = False) -> None:
+    def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY) -> None:
         self._response = response
-        self._closes_itself = closes_itself
         self._longest = longest
         self._body = bytearray()
         self._came_with_content = response.is_stream_consumed
@@ -77,7 +75,7 @@ class AnswerReader:
 
     async def read(self) -> None:
         """Read the body to its end, and close the response. After an error the answer is not whole."""
-        response, is_over = self._response, False
+        response = self._response
         try:
             if self._came_with_content:
                 self._body += response.content
@@ -92,14 +90,15 @@ class AnswerReader:
                 fits = fits and len(self._body) + len(chunk) <= self._longest
                 if fits:
                     self._body += chunk
-            is_over = self._closes_itself
-            self.is_whole = fits and self._has_its_length()
-            if self.is_whole and "content-encoding" in response.headers:
-                self._decode()
+            if fits and self._has_its_length():
+                whole = decoded(bytes(self._body), response.headers.raw)
+                if whole is not None:
+                    self._body = bytearray(whole)
+                    self.is_whole = True
         except Exception:  # noqa: BLE001 - each transport has errors of its own for this
             return
         finally:
-            if not response.is_closed and not is_over:
+            if not response.is_closed:
                 await self._close()
 
     def answer(self, *, post_was_cut: bool = False) -> Answer:
@@ -114,18 +113,9 @@ class AnswerReader:
         )
 
     def _has_its_length(self) -> bool:
-        # httpx's pool and aiohttp raise an error for a body that is too short; other transports may not.
+        # httpx's pool raises an error for a body that is too short; other transports may not.
         stated = self._response.headers.get("content-length", "")
         return not (stated.isascii() and stated.isdigit()) or stated.lstrip("0") == (str(len(self._body)).lstrip("0"))
-
-    def _decode(self) -> None:
-        """Decode a body that is encoded although no encoding was requested. After an error the answer is not whole."""
-        self.is_whole = False
-        encoding = self._response.headers["content-encoding"]
-        self._body = bytearray(
-            httpx.Response(200, headers={"content-encoding": encoding}, content=bytes(self._body)).content
-        )
-        self.is_whole = True
 
     async def _close(self) -> None:
         with anyio.move_on_after(_CLOSING, shield=True):
@@ -133,3 +123,14 @@ class AnswerReader:
                 await self._response.aclose()
             except Exception:  # noqa: BLE001 - the connection is lost, so it is closed
                 return
+
+
+def decoded(body: bytes, headers: RawHeaders) -> bytes | None:
+    """The body without its Content-Encoding, although none was requested; None if it cannot be decoded."""
+    encodings = [(name, value) for name, value in headers if name.lower() == b"content-encoding"]
+    if not encodings:
+        return body
+    try:
+        return httpx.Response(200, headers=encodings, content=body).content
+    except httpx.DecodingError:
+        return None

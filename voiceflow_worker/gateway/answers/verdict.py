@@ -118,13 +118,6 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict
     return _unknown(f"the connection to {host} failed, and the call may have left ({why})", hold=hold)
 
 
-def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdict:
-    """The verdict on a POST whose deadline passed before an answer began."""
-    if may_have_left:
-        return _unknown(f"no answer from {host} within {_in_words(after)}")
-    return _not_sent(NotSentCause.UNREACHABLE, f"no connection to {host} within {_in_words(after)}: nothing was sent")
-
-
 def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
     """The verdict on a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
@@ -139,8 +132,8 @@ def judge_foreign(verdict: Verdict) -> Verdict:
     return replace(
         verdict,
         kind=VerdictKind.UNKNOWN,
-        message=f"{verdict.message}; but the connection had been used before, and the answer may belong to another"
-        " request: the call may have been placed",
+        message=f"{verdict.message}; but other answers came, or may come, on the same connection, and this answer may"
+        " belong to another request: the call may have been placed",
         session_id=None,
     )
 
@@ -301,7 +294,6 @@ def _certificate_problem(error: BaseException) -> str | None:
             continue
         seen.add(id(found))
         if isinstance(found, SSLCertVerificationError):
-            # aiohttp's subclass lacks `verify_message`.
             problem = quote(getattr(found, "verify_message", "")) or problem or "the check failed"
         nested = (found.__cause__, found.__context__, *found.args)
         open_errors.extend(one for one in nested if isinstance(one, BaseException))

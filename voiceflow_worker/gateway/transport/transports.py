@@ -1,65 +1,112 @@
-"""The transports of POSTs, each with its kind of watch."""
+"""The two ways to POST, and the choice between them.
+
+On asyncio without a proxy, `connections` carries the POSTs. Everything else goes over httpx: POSTs on trio, through a
+proxy or over a transport of the user, and all requests that place no call. There the `trace` extension of httpcore is
+the evidence, and each request asks the server to close its connection.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from ssl import SSLContext
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 import anyio
 import httpx
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.answers.answer import Answer
-from voiceflow_worker.gateway.transport.evidence import BlindWatch, TracedWatch, WatchMaker
-
-KEEP_ALIVE = 2.0
-"""Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
-hardly ever uses a connection that the server is closing. If it does, the call is in doubt."""
-
-
-class PostMaker(Protocol):
-    """A maker of functions that POST a body to one address, always with the same headers and timeouts."""
-
-    def __call__(
-        self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float], deadline: float
-    ) -> Callable[[bytes], Awaitable[Answer | None]]:
-        """Make a function that POSTs to `url`. It returns None if no answer began within `deadline` seconds.
-
-        Call this in the event loop that will run the function.
-        """
-        ...
+from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
+from voiceflow_worker.gateway.transport.proof import Exchange
+from voiceflow_worker.model.reports.verdict import PostProgress
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
-    """A transport and its kind of watch.
+class Timeouts:
+    """The limits on the time of one request, in seconds.
 
-    If an answer is left over on a connection, httpcore and aiohttp take it for the answer to the next POST. Only over
-    aiohttp can a watch notice leftover answers. `keeps_connections` means that the watch notices leftover answers, so
-    that a connection may serve several POSTs. `posts` is a faster way to POST over the same connections; None if there
-    is no such way, as through a proxy.
+    `connect` limits the wait for a free connection together with the connecting, `read` the silence before and within
+    an answer, and `deadline` the whole request.
     """
 
-    transport: httpx.AsyncBaseTransport
-    watch: WatchMaker
-    keeps_connections: bool = False
-    posts: PostMaker | None = None
+    connect: float
+    read: float
+
+    @property
+    def deadline(self) -> float:
+        """The limit on the whole request: once `connect` to connect, once to write, and `read`."""
+        return 2 * self.connect + self.read
+
+    @property
+    def of_httpx(self) -> dict[str, float]:
+        """The timeouts as httpx's extension has them."""
+        return {"connect": self.connect, "write": self.connect, "read": self.read, "pool": self.connect}
+
+
+class Posts(Protocol):
+    """A way to POST bodies to one address."""
+
+    async def post(self, body: bytes, *, progress: PostProgress) -> Exchange:
+        """POST a body once, and return its exchange.
+
+        `progress.may_have_left` becomes True before the first byte can leave. If an error is raised while it is False,
+        provably nothing has left. Raises TimeoutError if no answer began in time.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections of this way."""
+        ...
+
+
+class Carrier:
+    """What carries the requests of an open client: `posts` its POSTs, and `transport`, of httpx, all other requests.
+
+    An async context manager. A transport that `make` makes is made when it is first used, because httpx's pool takes
+    0.1 s to load.
+    """
+
+    def __init__(
+        self,
+        posts: Posts,
+        make: Callable[[], httpx.AsyncBaseTransport],
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.posts = posts
+        self._make = make
+        self._transport = transport
+
+    @property
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """The transport for requests that place no call."""
+        if self._transport is None:
+            self._transport = self._make()
+        return self._transport
+
+    async def __aenter__(self) -> None:
+        if self._transport is not None:
+            await self._transport.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await self.posts.aclose()
+        if self._transport is not None:
+            await self._transport.__aexit__(kind, error, trace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultTransport:
-    """The parameters of the transport that a client opens by itself.
+    """The parameters of the connections that a client opens by itself.
 
-    The transport is httpx over aiohttp on asyncio, and httpx's own pool on trio. It speaks HTTP/1.1, makes no retries
-    or redirects, and reads nothing from the environment. Raises SettingsError for a proxy that is not an http or https
-    address.
+    They speak HTTP/1.1, make no retries or redirects, and read nothing from the environment. Raises SettingsError for a
+    proxy that is not an http or https address.
     """
 
     limit: int
@@ -69,44 +116,164 @@ class DefaultTransport:
     def __post_init__(self) -> None:
         _read_proxy(self.proxy)
 
-    def open(self) -> Carrier:
-        """A new transport for the running event loop."""
+    def open(self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts) -> Carrier:
+        """The connections for the running event loop. POSTs go to `url`, with `headers`."""
         ssl_context = self.ssl_context or _certifi_context()
-        proxy = _read_proxy(self.proxy)
-        if runs_on_asyncio():
-            from voiceflow_worker.gateway.transport.aiohttp_pool import open_aiohttp_transport
-            from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch
 
-            opened = open_aiohttp_transport(
-                limit=self.limit, keep_alive=KEEP_ALIVE, ssl_context=ssl_context, proxy=proxy
-            )
-            posts = opened.posts if proxy is None else None
-            return Carrier(opened, ConnectorWatch, keeps_connections=True, posts=posts)
-        limits = httpx.Limits(max_connections=self.limit)
-        pool = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits, proxy=proxy)
-        return Carrier(pool, TracedWatch)
+        def make() -> httpx.AsyncHTTPTransport:
+            limits = httpx.Limits(max_connections=self.limit)
+            proxy = _read_proxy(self.proxy)
+            return httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits, proxy=proxy)
+
+        if self.proxy is None and runs_on_asyncio():
+            from voiceflow_worker.gateway.transport.connections import ConnectionPosts
+
+            posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=self.limit, ssl_context=ssl_context)
+            return Carrier(posts, make)
+        return carry(make(), url, headers=headers, timeouts=timeouts)
 
 
-def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
-    """A transport of the user as a carrier, with the watch that suits it.
+def carry(
+    transport: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts
+) -> Carrier:
+    """A carrier over a transport of httpx. POSTs go to `url`, with `headers`."""
+    posts = HttpxPosts(transport, url, headers=headers, timeouts=timeouts)
+    return Carrier(posts, lambda: transport, transport=transport)
 
-    Two transports are known: httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses
-    and wrappers count as unknown, because they may send a request twice or late. Each error of an unknown transport
-    leaves the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, because its errors have not been
-    examined.
+
+def check_transport(transport: httpx.AsyncBaseTransport) -> None:
+    """Raise SettingsError for a pool of httpx that speaks HTTP/2, because its errors have not been examined."""
+    if is_known(transport) and getattr(getattr(transport, "_pool", None), "_http2", False):
+        raise SettingsError("calls are sent over HTTP/1.1 only: make the transport with http2=False")
+
+
+def is_known(transport: httpx.AsyncBaseTransport) -> bool:
+    """Whether the transport is httpx's own pool, whose `trace` events prove what has left.
+
+    Subclasses and wrappers are unknown, because they may send a request twice or late.
     """
-    if type(transport) is httpx.AsyncHTTPTransport:
-        if getattr(getattr(transport, "_pool", None), "_http2", False):
-            raise SettingsError("calls are sent over HTTP/1.1 only: make the transport with http2=False")
-        return Carrier(transport, TracedWatch)
-    # A transport of httpx-aiohttp can be given only if the package is loaded. This check does not load it.
-    if "httpx_aiohttp" in sys.modules:
-        from voiceflow_worker.gateway.transport.aiohttp_pool import watch_over
-        from voiceflow_worker.gateway.transport.watched_connector import ConnectorWatch
+    return type(transport) is httpx.AsyncHTTPTransport
 
-        if watch_over(transport, keep_alive=KEEP_ALIVE):
-            return Carrier(transport, ConnectorWatch, keeps_connections=True)
-    return Carrier(transport, BlindWatch)
+
+class HttpxPosts:
+    """POSTs over a transport of httpx. Each POST asks the server to close its connection.
+
+    If an answer is left over on a kept connection, httpcore takes it for the answer to the next POST, and data after an
+    answer cannot be seen. Each error of an unknown transport leaves the call in doubt. A known one is trusted no more
+    after an answer to a POST that it did not report: a newer version of its library may be the cause.
+    """
+
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> None:
+        self._transport = transport
+        self._url = url
+        self._headers = {**headers, "Connection": "close"}
+        self._timeouts = timeouts
+        self._is_trusted = is_known(transport)
+
+    async def post(self, body: bytes, *, progress: PostProgress) -> HttpxExchange:
+        """POST a body once, and return its exchange. An error counts as `progress` says."""
+        progress.may_have_left = not self._is_trusted
+        trace = _Trace(progress)
+        extensions = {"timeout": self._timeouts.of_httpx, "trace": trace}
+        headers = {**self._headers, "Content-Length": str(len(body))}
+        request = httpx.Request("POST", self._url, headers=headers, stream=_Body(body), extensions=extensions)
+        request.read()
+        reader: AnswerReader | None = None
+        with anyio.move_on_after(self._timeouts.deadline):
+            try:
+                response = await self._transport.handle_async_request(request)
+            except httpx.TransportError:
+                raise
+            except Exception:
+                progress.may_have_left = True  # an error that is not understood proves nothing
+                raise
+            self._is_trusted = self._is_trusted and progress.may_have_left
+            progress.may_have_left = True
+            reader = AnswerReader(response)
+            await reader.read()
+        if reader is None:
+            raise TimeoutError(f"no answer within {self._timeouts.deadline:g} s")
+        answer = reader.answer(post_was_cut=self._is_trusted and trace.post_was_cut)
+        return HttpxExchange(answer, trace.has_own_connection(answer))
+
+    async def aclose(self) -> None:
+        """Do nothing: the connections are those of the transport."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpxExchange:
+    """One POST and its answer over a transport of httpx."""
+
+    answer: Answer
+    has_own_connection: bool
+
+    async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
+        """False, because data after an answer cannot be seen."""
+        return False
+
+    def over(self, *, keep: bool) -> None:
+        """Do nothing, because no connection is kept."""
+
+
+class _Body(httpx.ByteStream):
+    """A body in one piece, as a plain iterator: httpx's async generator would stay open after a failed write."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Pieces(iter(self))
+
+
+class _Pieces:
+    __slots__ = ("_pieces",)
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+class _Trace:
+    """The `trace` extension of one POST: httpcore reports each connection, and each head before it is written.
+
+    A CONNECT to a proxy is reported in the same way, but is not the POST. If a write fails, a part of the POST has not
+    left. The pool then still reads an answer, because a server may answer early.
+    """
+
+    __slots__ = ("_connections", "_posts", "_progress", "post_was_cut")
+
+    def __init__(self, progress: PostProgress) -> None:
+        self._progress = progress
+        self._posts = 0
+        self._connections = 0
+        self.post_was_cut = False
+
+    async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
+        step = name.partition(".")[2]
+        if name in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
+            self._connections += 1
+        elif step == "send_request_headers.started" and getattr(info.get("request"), "method", None) != b"CONNECT":
+            self._posts += 1
+            self._progress.may_have_left = True
+        elif step in ("send_request_headers.failed", "send_request_body.failed") and self._posts:
+            self.post_was_cut = True
+
+    def has_own_connection(self, answer: Answer) -> bool:
+        """Whether one POST was reported, on one new connection.
+
+        Without a report: whether the answer used no connection, or announces that the server closes the connection. A
+        transport that ignores that a POST asks for the end of its connection can keep the connection only if the server
+        keeps it too. A response that was made with its content (httpx.MockTransport) used no connection.
+        """
+        if self._posts:
+            return self._posts == self._connections == 1
+        return answer.came_with_content or answer.closes_its_connection
 
 
 def runs_on_asyncio() -> bool:
@@ -129,7 +296,6 @@ def _read_proxy(proxy: str | None) -> httpx.Proxy | None:
         raise SettingsError("the proxy must be an http:// or https:// address with a host")
     headers: dict[str, str] = {}
     if parts.username:
-        # A header is set here because aiohttp deprecates the parameter that httpx-aiohttp uses for credentials.
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
     return httpx.Proxy(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), headers=headers)

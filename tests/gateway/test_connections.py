@@ -1,0 +1,311 @@
+"""Our own connections on asyncio: when they are kept, shared and closed, and what is proven on them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from tests.gateway.conftest import BODY, OURS
+from tests.gateway.misbehaving import CREATED, LONGEST, Connection, MisbehavingServer, answer
+from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.transport import connections
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import VerdictKind as K
+
+pytestmark = pytest.mark.anyio
+
+HEAD = b"HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 09:00:00 GMT\r\nContent-Type: application/json\r\n"
+
+
+async def place(client: VoiceClient, *, call: int = 1, body: str = BODY) -> Verdict:
+    now = datetime.now(UTC)
+    placement = Placement(body=body, client_request_id=f"default.{call}.1", valid_until=now + timedelta(hours=1))
+    return await client.place(placement, progress=PostProgress(), now=now)
+
+
+def created(number: int) -> bytes:
+    body = CREATED.replace(b"0001", b"%04d" % number)
+    return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+async def test_an_answer_in_two_pieces_is_read_wherever_it_is_cut() -> None:
+    answers = {}
+    began = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            number = len(connection.server.bodies)
+            raw = created(number)
+            cut = number * len(raw) // 25
+            connection.send(raw[:cut])
+            began.wait(0.02)  # nothing sets it: the pieces shall arrive one by one
+            connection.send(raw[cut:])
+
+    with MisbehavingServer(behave) as server:
+        async with OURS.client(server.url) as client:
+            for call in range(1, 25):
+                verdict = await place(client, call=call)
+                answers[call] = (verdict.kind, verdict.session_id)
+        assert answers == {call: (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 25)}
+        assert server.connections == 1
+
+
+async def test_the_records_of_tls_that_arrive_together_are_one_answer(trusting: ssl.SSLContext) -> None:
+    """Nothing of an earlier answer is read instead, though all have the same length."""
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            number = len(connection.server.bodies)
+            raw = created(number)
+            cuts = [0, *sorted({number * len(raw) // 12, len(raw) - number}), len(raw)]
+            # The kernel holds the records back until all of them are written.
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, number > 1)
+            for begin, end in pairwise(cuts):
+                connection.send(raw[begin:end])
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    with MisbehavingServer(behave, tls=True) as server:
+        async with OURS.client(server.url, trust=trusting) as client:
+            verdicts = [await place(client, call=call) for call in range(1, 12)]
+    assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
+        (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 12)
+    ]
+
+
+def usual(connection: Connection) -> None:
+    """Answers each POST in the usual way, and each GET with a Date."""
+    while connection.read_request():
+        connection.send(created(len(connection.server.bodies)))
+
+
+async def test_posts_in_turn_share_a_connection() -> None:
+    with MisbehavingServer(usual) as server:
+        async with OURS.client(server.url) as client:
+            kinds = [(await place(client, call=call)).kind for call in range(10)]
+        assert kinds == [K.CREATED] * 10
+        assert server.connections == 1
+
+
+async def test_an_idle_connection_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEEP_ALIVE", 0.2)
+    closed = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        usual(connection)
+        closed.set()
+
+    with MisbehavingServer(behave) as server:
+        async with OURS.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
+            assert await anyio.to_thread.run_sync(closed.wait, LONGEST)
+            assert (await place(client)).kind is K.CREATED
+        assert server.connections == 2
+
+
+async def test_a_connection_that_should_have_been_closed_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy event loop closes idle connections late."""
+    monkeypatch.setattr(connections, "KEEP_ALIVE", 1e-9)
+    with MisbehavingServer(usual) as server:
+        async with OURS.client(server.url) as client:
+            assert [(await place(client, call=call)).kind for call in range(3)] == [K.CREATED] * 3
+        assert server.connections == 3
+
+
+async def test_a_post_that_waits_for_a_connection_gets_the_next_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEEP_ALIVE", 3600.0)
+    waits = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            waits.wait(LONGEST)
+            connection.send(created(len(connection.server.bodies)))
+
+    verdicts: list[Verdict] = []
+    with MisbehavingServer(behave) as server:
+
+        async def post(call: int) -> None:
+            verdicts.append(await place(client, call=call))
+
+        async with OURS.client(server.url, concurrency=1, connect=2.0) as client, anyio.create_task_group() as group:
+            for call in range(1, 4):
+                group.start_soon(post, call)
+            assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
+            waits.set()
+        assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
+            (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 4)
+        ]
+        assert server.connections == 1
+
+
+async def test_silence_on_a_kept_connection_is_a_doubt() -> None:
+    over = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            if len(connection.server.bodies) == 2:
+                over.wait(LONGEST)
+                return
+            connection.send(created(len(connection.server.bodies)))
+
+    with MisbehavingServer(behave) as server:
+        try:
+            async with OURS.client(server.url, read=0.3) as client:
+                verdicts = [await place(client, call=call) for call in range(3)]
+        finally:
+            over.set()
+        assert [verdict.kind for verdict in verdicts] == [K.CREATED, K.UNKNOWN, K.CREATED]
+        assert "no answer within 0.3 s" in verdicts[1].message
+        assert (server.connections, len(server.posts)) == (2, 3)
+
+
+@pytest.mark.parametrize("sent", [b"", created(2)[:40], created(2)[:-1]], ids=["nothing", "half a head", "most of it"])
+async def test_the_end_of_a_kept_connection_ends_the_wait_for_an_answer(sent: bytes) -> None:
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(created(1))
+        connection.read_request()
+        connection.send(sent)
+
+    with MisbehavingServer(behave) as server:
+        async with OURS.client(server.url, read=3600.0) as client:
+            assert (await place(client)).kind is K.CREATED
+            with anyio.fail_after(LONGEST):
+                verdict = await place(client, call=2)
+        assert verdict.kind is K.UNKNOWN
+        assert server.connections == 1
+
+
+async def test_an_answer_that_stays_incomplete_is_a_doubt_at_the_deadline() -> None:
+    over = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(created(1))
+        connection.read_request()
+        connection.send(HEAD + b"X-Long: ")
+        while not over.wait(0.05):  # a byte from time to time, within the read timeout
+            connection.send(b"x")
+
+    with MisbehavingServer(behave) as server:
+        try:
+            async with OURS.client(server.url, connect=0.3, read=0.6) as client:
+                assert (await place(client)).kind is K.CREATED
+                with anyio.fail_after(LONGEST):
+                    verdict = await place(client, call=2)
+        finally:
+            over.set()
+        assert verdict.kind is K.UNKNOWN
+
+
+@pytest.mark.parametrize("surplus", [created(99), b"\r\n", b""], ids=["answer", "line", "end"])
+async def test_a_surplus_that_the_program_has_not_read_yet_closes_the_connection(surplus: bytes) -> None:
+    asked, came = threading.Event(), threading.Event()
+
+    def behave(connection: Connection) -> None:
+        if connection.server.connections > 1:
+            usual(connection)
+            return
+        connection.read_request()
+        connection.send(created(1))
+        asked.wait(LONGEST)
+        connection.send(surplus)
+        if not surplus:
+            connection.socket.shutdown(socket.SHUT_WR)
+        came.set()
+        connection.read_request()
+        connection.send(created(77))
+
+    with MisbehavingServer(behave) as server:
+        async with OURS.client(server.url) as client:
+            assert (await place(client)).session_id == "6f7a2c1e-0001"
+            asked.set()
+            assert came.wait(LONGEST)  # the event loop stands still meanwhile
+            assert (await place(client, call=2)).session_id == "6f7a2c1e-0002"
+        assert (server.connections, len(server.posts)) == (2, 2)
+
+
+async def test_two_answers_that_contradict_each_other_are_a_doubt_on_a_new_connection_too() -> None:
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(answer(429) + created(1))
+        connection.stall()
+
+    with MisbehavingServer(behave) as server:
+        async with OURS.client(server.url) as client:
+            verdict = await place(client)
+        assert (verdict.kind, len(server.posts)) == (K.UNKNOWN, 1)
+
+
+async def test_nothing_is_sent_to_a_server_that_answers_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A balancer that is full may say 503 to whoever connects."""
+    said = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        connection.send(answer(503))
+        said.set()
+        connection.stall()
+
+    async def connect(self: connections.ConnectionPosts) -> connections.Connection:
+        connection = await connect_at_once(self)
+        assert not await connection.falls_silent(LONGEST)
+        return connection
+
+    connect_at_once = connections.ConnectionPosts._connect
+    monkeypatch.setattr(connections.ConnectionPosts, "_connect", connect)
+    with MisbehavingServer(behave) as server:
+        async with OURS.client(server.url) as client:
+            verdict = await place(client)
+        assert (verdict.kind, server.posts) == (K.NOT_SENT, [])
+
+
+async def test_a_408_to_a_post_that_was_cut_frees_the_call() -> None:
+    """What the socket has not taken when the answer comes is never sent."""
+
+    def behave(connection: Connection) -> None:
+        connection.read_head()
+        connection.send(answer(408))
+        connection.stall()
+
+    with MisbehavingServer(behave) as server:
+        async with OURS.client(server.url) as client:
+            verdict = await place(client, body=f'{{"callflow":"{"x" * 30_000_000}"}}')
+    assert (verdict.kind, verdict.http_status) == (K.TURNED_AWAY, 408)
+
+
+async def test_the_next_address_of_a_name_is_tried_where_the_first_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lookup(*_: object, **__: object) -> list[tuple[object, ...]]:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*kind, ("127.0.0.2", server.port)), (*kind, ("127.0.0.1", server.port))]
+
+    with MisbehavingServer(lambda connection: connection.send(created(len(connection.read_request())))) as server:
+        async with OURS.client(f"http://voice.invalid:{server.port}") as client:
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+            assert (await place(client)).kind is K.CREATED
+
+
+async def test_a_client_that_is_closed_leaves_doubts_only_for_what_has_left() -> None:
+    verdicts: list[Verdict] = []
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.stall()
+
+    with MisbehavingServer(behave) as server:
+        async with anyio.create_task_group() as group, OURS.client(server.url, concurrency=1) as client:
+
+            async def post(call: int) -> None:
+                verdicts.append(await place(client, call=call))
+
+            for call in range(3):
+                group.start_soon(post, call)
+            assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
+        assert [verdict.kind for verdict in verdicts] == [K.UNKNOWN, K.NOT_SENT, K.NOT_SENT]
+        assert len(server.posts) == 1

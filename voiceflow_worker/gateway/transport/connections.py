@@ -1,0 +1,329 @@
+"""POSTs to one address on asyncio, over a few kept connections.
+
+Head and body of a POST are given to the connection in one piece, and from that moment the POST may have left. So
+whatever fails earlier (the wait for a connection, DNS, connecting, TLS) has provably sent nothing. A POST is sent once:
+there are no retries and no redirects. Nothing is read from the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Mapping
+from ssl import SSLContext
+from typing import Any, cast
+
+import anyio
+import httpx
+
+from voiceflow_worker.gateway.answers.answer import Answer
+from voiceflow_worker.gateway.answers.answer_parser import AnswerParser, UnreadableAnswerError
+from voiceflow_worker.gateway.transport.transports import Timeouts
+from voiceflow_worker.model.reports.verdict import PostProgress
+
+KEEP_ALIVE = 2.0
+"""Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
+hardly ever uses a connection that the server is closing. If it does, the call is in doubt."""
+_NEXT_ADDRESS = 0.25
+"""Seconds after which the next address of a name is tried too (RFC 8305 §5, happy eyeballs)."""
+_BUFFER = 16 * 1024  # bytes; an answer to a call has a few hundred
+
+
+class ConnectionPosts:
+    """POSTs over connections of its own, at most `limit` at a time. The running event loop must be asyncio's."""
+
+    def __init__(
+        self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts, limit: int, ssl_context: SSLContext
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._host = url.raw_host.decode("ascii")
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._ssl_context = ssl_context if url.scheme == "https" else None
+        if self._ssl_context is not None:
+            self._ssl_context.set_alpn_protocols(["http/1.1"])
+        self._timeouts = timeouts
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        path = url.raw_path.decode("ascii")
+        self._head = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "Content-Length: "]).encode("ascii")
+        self._places = asyncio.Semaphore(limit)
+        self._idle: list[tuple[Connection, float]] = []  # the connection that was used last is the last one
+        self._connections: set[Connection] = set()
+        self._closing: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    async def post(self, body: bytes, *, progress: PostProgress) -> PostOnConnection:
+        """POST a body once, and return its exchange. An error counts as `progress` says."""
+        by = self._loop.time() + self._timeouts.deadline
+        if self._places.locked():
+            await self._wait_for_a_place()
+        else:
+            await self._places.acquire()
+        connection = None
+        try:
+            connection = self._take() or await self._connect()
+            if self._is_closed:
+                raise ConnectionError("the client was closed")
+            answer = await connection.post(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), progress=progress, by=by)
+        except BaseException:
+            if connection is not None:
+                connection.abort()
+            self._places.release()
+            raise
+        return PostOnConnection(self, connection, answer)
+
+    def give_back(self, connection: Connection, *, keep: bool) -> None:
+        """Take a connection back from its POST, and close it unless it may be kept."""
+        self._places.release()
+        if not keep or self._is_closed or not connection.may_be_kept:
+            connection.abort()
+            return
+        self._idle.append((connection, self._loop.time()))
+        if self._closing is None:
+            self._closing = self._loop.call_later(KEEP_ALIVE, self._close_old)
+
+    async def aclose(self) -> None:
+        """Close all connections. POSTs that are still in flight fail."""
+        self._is_closed = True
+        self._idle.clear()
+        if self._closing is not None:
+            self._closing.cancel()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        for connection in connections:
+            await connection.has_ended.wait()
+
+    async def _wait_for_a_place(self) -> None:
+        within = self._timeouts.connect
+        try:
+            with anyio.fail_after(within):
+                await self._places.acquire()
+        except TimeoutError:
+            raise TimeoutError(f"no connection was free within {within:g} s") from None
+
+    def _take(self) -> Connection | None:
+        """The connection that was used last; None if no connection may be used."""
+        oldest = self._loop.time() - KEEP_ALIVE
+        while self._idle:
+            connection, since = self._idle.pop()
+            if since > oldest and not connection.has_something_to_read:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        within = self._timeouts.connect
+        # uvloop tries the addresses of a name one after the other, and does not know the delay.
+        knows_delay = isinstance(self._loop, asyncio.BaseEventLoop)
+        delay: dict[str, Any] = {"happy_eyeballs_delay": _NEXT_ADDRESS} if knows_delay else {}
+        try:
+            with anyio.fail_after(within):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._connections, self._timeouts),
+                    self._host,
+                    self._port,
+                    ssl=self._ssl_context,
+                    ssl_handshake_timeout=within if self._ssl_context else None,
+                    **delay,
+                )
+        except TimeoutError:
+            raise TimeoutError(f"connecting took more than {within:g} s") from None
+        return connection
+
+    def _close_old(self) -> None:
+        self._closing = None
+        oldest = self._loop.time() - KEEP_ALIVE
+        while self._idle and self._idle[0][1] <= oldest:
+            self._idle.pop(0)[0].abort()
+        if self._idle:
+            self._closing = self._loop.call_at(self._idle[0][1] + KEEP_ALIVE, self._close_old)
+
+
+class PostOnConnection:
+    """One POST and its answer on a connection.
+
+    The answer on a new connection belongs to its POST, unless more came with it. On a kept connection, the answer may
+    be left over from an earlier request. It belongs to the POST in two cases: nothing more arrives for long enough, or
+    the connection ends as the answer announced. A server that announces the end reads no further request (RFC 9112
+    §9.6). An end that was not announced proves nothing: the server may have read the POST and ended before it answered.
+    """
+
+    __slots__ = ("_connection", "_posts", "answer", "has_own_connection")
+
+    def __init__(self, posts: ConnectionPosts, connection: Connection, answer: Answer) -> None:
+        self._posts = posts
+        self._connection = connection
+        self.answer = answer
+        self.has_own_connection = connection.posts == 1 and not connection.has_more
+
+    async def falls_silent(self, wait: float) -> bool:
+        """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
+        return await self._connection.falls_silent(wait)
+
+    def over(self, *, keep: bool) -> None:
+        """Release the connection. With `keep`, it may be used for another POST."""
+        self._posts.give_back(self._connection, keep=keep)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection. It notices data that belongs to no request, and is then not used again.
+
+    It reads into a buffer of its own. Without this buffer, asyncio would allocate 256 KB for each read, which takes
+    14 µs.
+    """
+
+    def __init__(self, connections: set[Connection], timeouts: Timeouts) -> None:
+        self.posts = 0
+        self.has_more = False
+        self.has_ended = asyncio.Event()
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = timeouts
+        self._transport: asyncio.Transport | None = None
+        self._ended_in_order = False
+        self._parser = AnswerParser()
+        self._answered: asyncio.Future[Answer] | None = None
+        self._post_was_cut = False
+        self._stirred: asyncio.Event | None = None
+        self._heard = self._by = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._poll: select.poll | None = None
+        self._buffer = memoryview(bytearray(_BUFFER))  # TLS writes to slices of it, which must not be copies
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether another POST may be sent on this connection."""
+        return self._is_open and self._parser.keeps_connection and not self.has_more and not self._post_was_cut
+
+    @property
+    def has_something_to_read(self) -> bool:
+        """Whether data has arrived that was not read yet, or the end of the connection."""
+        if self._transport is None or self._transport.is_closing():
+            return True
+        if self._poll is None:
+            opened = self._transport.get_extra_info("socket")
+            if opened is None:
+                return True
+            self._poll = select.poll()
+            self._poll.register(opened.fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    async def post(self, request: bytes, *, progress: PostProgress, by: float) -> Answer:
+        """Send the bytes of a POST, and return the answer. `by` is the latest time for it, by the event loop's clock.
+
+        Raises TimeoutError if no head of an answer came in time, and ConnectionError if the connection ended first.
+        """
+        if self._transport is None or not self._is_open or self.has_more:
+            raise ConnectionError("the server ended the connection, or sent an answer, before a request")
+        self.posts += 1
+        self._parser = AnswerParser()
+        self._answered = self._loop.create_future()
+        progress.may_have_left = True
+        self._transport.write(request)
+        self._heard, self._by = self._loop.time(), by
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._heard + self._timeouts.read, self._look)
+        try:
+            return await self._answered
+        finally:
+            self._answered = None
+
+    async def falls_silent(self, wait: float) -> bool:
+        """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
+        self._stirred = asyncio.Event()
+        if self._is_open and not self.has_more:
+            with anyio.move_on_after(wait):
+                await self._stirred.wait()
+        if self.has_more:
+            return False
+        if self._is_open:
+            return not self.has_something_to_read
+        return self._ended_in_order and not self._parser.keeps_connection
+
+    def abort(self) -> None:
+        """Close the connection at once. What was not sent yet is never sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The event loop calls this."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the event loop gives it)
+        """The buffer for data. The event loop calls this."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read the data in the buffer. The event loop calls this."""
+        if self._answered is None or self._answered.done():
+            self.has_more = True
+            self.abort()
+            self._stir()
+            return
+        self._heard = self._loop.time()
+        try:
+            self._parser.feed(bytes(self._buffer[:nbytes]))
+        except UnreadableAnswerError as error:
+            self._fail(error)
+            return
+        if self._parser.has_head and self._transport is not None and self._transport.get_write_buffer_size():
+            # The server answered before it had read the whole POST. The rest stays here for good.
+            self._post_was_cut = True
+            self.abort()
+        if self._parser.is_over:
+            self._give_answer()
+
+    def eof_received(self) -> None:
+        """Record that the server ended the connection in order. The event loop calls this, and then closes it."""
+        self._ended_in_order = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Record that the connection has ended. The event loop calls this."""
+        self._ended_in_order = self._ended_in_order and exc is None
+        self._connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end(exc or ConnectionError("the connection ended before an answer"))
+        self.has_ended.set()
+        self._stir()
+
+    @property
+    def _is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _look(self) -> None:
+        """End the wait for an answer if it has taken too long; otherwise look again later.
+
+        One timer serves many POSTs: to set and cancel a timer for each takes 3 µs.
+        """
+        self._timer = None
+        if self._answered is None or self._answered.done():
+            return
+        due = min(self._heard + self._timeouts.read, self._by)
+        if self._loop.time() < due:
+            self._timer = self._loop.call_at(due, self._look)
+        else:
+            within = self._timeouts.deadline if due == self._by else self._timeouts.read
+            self._end(TimeoutError(f"no answer within {within:g} s"))
+
+    def _end(self, error: Exception) -> None:
+        """End the wait for an answer. If its head has come, the answer is what has come; else the POST fails."""
+        self._parser.connection_ended(in_order=self._ended_in_order)
+        if self._parser.has_head:
+            self._give_answer()
+        else:
+            self._fail(error)
+
+    def _give_answer(self) -> None:
+        if self._answered is not None and not self._answered.done():
+            self.has_more = self._parser.has_more
+            self._answered.set_result(self._parser.answer(post_was_cut=self._post_was_cut))
+
+    def _fail(self, error: Exception) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(error)
+
+    def _stir(self) -> None:
+        if self._stirred is not None:
+            self._stirred.set()
