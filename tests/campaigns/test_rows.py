@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
-from voiceflow_worker.campaigns.calls.keys import row_key
+from voiceflow_worker.campaigns.calls.keys import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.flows.canonical import canonical_body
+from voiceflow_worker.model.flows.canonical import EncodedBody
 
 
 def one(folder: Path, columns: str, cells: str) -> Path:
@@ -106,7 +106,7 @@ def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_pat
     table = "destination,name,valid_until\n+6587654321,Ana,{}\n"
     first = keys(table.format("2030-01-31T09:00:00Z"))
     request = requests(read(tmp_path / "visits.csv"))[0]
-    assert first == [row_key("visits", canonical_body(request.flow))]
+    assert first == [row_key("visits", EncodedBody.of(request.flow).canonical)]
     assert keys(table.format("2031-01-31T09:00:00Z")) == first
     assert keys(table.format(""), valid_for=timedelta(hours=2)) == first
     assert keys(table.format("").replace("+6587654321", "0065 8765 4321")) == first, "another way to write it"
@@ -223,3 +223,11 @@ def test_digits_that_do_not_say_their_country_call_nobody(tmp_path: Path, text: 
     assert row.findings[0].remedy is Remedy.NAME_COUNTRY
     (abroad,) = read(file_of(tmp_path, "destination,name\n6587654321,Ana\n"), replace(OPTIONS, country="international"))
     assert abroad.number == "+6587654321"
+
+
+def test_a_key_that_the_file_had_before_is_found_among_thousands() -> None:
+    seen = SeenKeys()
+    keys = [row_key("b", str(place)) for place in range(5000)]
+    assert not any(seen.first(key, row=row, digest=f"{row:032x}") for row, key in enumerate(keys, 2))
+    assert seen.first(keys[3000], row=9000, digest=f"{3002:032x}") == (3002, True)
+    assert seen.first(keys[4999], row=9001, digest=f"{1 << 70:032x}") == (5001, False)

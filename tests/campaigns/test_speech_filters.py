@@ -12,11 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, file_of, read, requests, text_of, told
-from voiceflow_worker.campaigns.calls.completion import complete
-from voiceflow_worker.campaigns.calls.shapes import Shapes
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.flows.shape import EncodedBody
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
 
@@ -154,23 +151,6 @@ def test_each_text_has_the_language_of_its_own_voice() -> None:
     values = {"x": "2030-01-31", "other": "fr-FR-DeniseNeural", "voice_profile": "en-US-JennyNeural"}
     texts = [entry["params"]["text"] for entry in template.fill(values).body["callflow"][1:]]
     assert texts == ["31. Januar 2030", "31 janvier 2030", "January 31, 2030"]
-
-
-@given(
-    rows=st.lists(st.tuples(st.dates(), st.integers(0, 10**6), st.sampled_from(VOICES)), min_size=2, max_size=6),
-)
-def test_the_fast_path_gives_the_same_bytes(rows: list[tuple[date, int, str]]) -> None:
-    template = FlowTemplate.speaking("{{ x|date }}: {{ y|money('SGD') }}, {{ y|ordinal }}, {{ y|digits }} for {{ z }}")
-    shapes = Shapes(template)
-    to, source = "+6587654321", "+6531234567"
-    for day, number, voice in rows:
-        values = {"x": day.isoformat(), "y": str(number), "z": "Ana", "voice_profile": voice}
-        fast = shapes.encoded(values, destination=to, source=source, voice_profile=voice, source_wins=False)
-        body = template.fill(values).body
-        complete(body, destination=to, source=source, voice_profile=voice)
-        slow = EncodedBody.of(body)
-        assert fast is not None
-        assert (fast.stored, fast.canonical) == (slow.stored, slow.canonical)
 
 
 @given(st.dates(min_value=date(1900, 1, 1), max_value=date(2199, 12, 31)))

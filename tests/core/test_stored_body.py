@@ -15,7 +15,7 @@ from tests.support.workers import NO_WEBHOOKS, worker_for
 from voiceflow_worker import CallFlow, CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.wire import body_of
-from voiceflow_worker.model.flows.canonical import body_digest, canonical_body
+from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
 
 pytestmark = pytest.mark.anyio
 
@@ -65,5 +65,5 @@ async def test_the_batch_of_the_body_is_sent_even_when_the_queue_knows_another(s
 
 def test_the_same_call_spelled_in_two_ways_has_one_digest() -> None:
     spelled = [body("6587654321", "+6531234567"), body("+6587654321", "6531234567", clientBatchId="b")]
-    first, second = (body_digest(canonical_body(CallFlow.parse(each))) for each in spelled)
+    first, second = (body_digest(EncodedBody.of(CallFlow.parse(each)).canonical) for each in spelled)
     assert first == second

@@ -25,8 +25,7 @@ from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.copying import maker
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.canonical import body_digest
-from voiceflow_worker.model.flows.shape import FlowEncoder
+from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
@@ -84,13 +83,15 @@ class CheckedCall(NamedTuple):
     menu: str | None = None
 
     @classmethod
-    def of(cls, request: CallRequest, encoder: FlowEncoder | None = None) -> Self:
+    def of(cls, request: CallRequest) -> Self:
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
         # With an empty key, the call would be made again each time that it is enqueued again.
         if problems := key_findings(request.unique_key):
             raise CallFlowError(problems)
         flow = request.flow
-        encoded = (encoder or FlowEncoder()).encoded(flow)
+        if flow.validated().destination is None:
+            raise InvalidInputError("a call needs a source and a destination")
+        encoded = EncodedBody.of(flow)
         return cls(
             source=encoded.source,
             # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
@@ -139,7 +140,6 @@ class Admitter:
         self._suppression = SuppressionList(store)
         self._in_one_trip = store.jobs if isinstance(store.jobs, OneTripEnqueue) else None
         self._batch_names = BatchNames(store, queue)
-        self._encoder = FlowEncoder()
 
     async def admit_all(self, requests: Sequence[CallRequest]) -> Sequence[Enqueued]:
         """Admit all of these requests or none.
@@ -152,7 +152,7 @@ class Admitter:
         errors: dict[int, InvalidInputError] = {}
         for place, request in enumerate(requests):
             try:
-                calls[place] = CheckedCall.of(request, self._encoder)
+                calls[place] = CheckedCall.of(request)
             except InvalidInputError as error:
                 errors[place] = error
         made, refused = self._jobs(calls, now)

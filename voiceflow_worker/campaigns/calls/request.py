@@ -12,8 +12,7 @@ from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete, wr
 from voiceflow_worker.campaigns.calls.keys import row_key
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
-from voiceflow_worker.campaigns.calls.shapes import Shapes, column_of
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.columns import DESTINATION, RESERVED
 from voiceflow_worker.campaigns.files.rows import RawRow
@@ -22,11 +21,11 @@ from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.canonical import body_digest
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
 from voiceflow_worker.model.flows.meaning import copy_of
 from voiceflow_worker.model.flows.parties import destinations
 from voiceflow_worker.model.flows.rules import find_problems
-from voiceflow_worker.model.flows.shape import EncodedBody
 from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number
@@ -90,7 +89,6 @@ class RequestMaker:
         self._default_batch = default_batch
         self._now = now
         self._purpose = purpose
-        self._shapes = Shapes(options.template) if options.template is not None else None
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts = texts_of(options)
@@ -103,12 +101,10 @@ class RequestMaker:
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         destination = work.number(DESTINATION, required=self._options.template is not None)
         source = work.number("source", required=False)
-        encoded = self._encoded(work, destination, source)
-        body = encoded.fields if encoded is not None else work.body(destination, source)
+        body = work.body(destination, source)
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
         if self._options.window is not None:
-            number = encoded.destination if encoded is not None else next(iter(destinations(body)), None)
-            fit_window(schedule, self._options.window, number=number, now=self._now)
+            fit_window(schedule, self._options.window, number=next(iter(destinations(body)), None), now=self._now)
         work.findings += schedule.findings
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
@@ -120,8 +116,7 @@ class RequestMaker:
         findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
         if findings and any(found.is_error for found in findings):
             return ReadRow(raw, findings=findings)
-        if encoded is None:
-            encoded = EncodedBody.of(body)
+        encoded = EncodedBody.of(CallFlow(body))
         call = CheckedCall(
             source=encoded.source,
             destination=encoded.destination,
@@ -139,22 +134,6 @@ class RequestMaker:
             menu=self._menu,
         )
         return ReadRow(raw, call, call.digest, own_key, not (given or own_key), findings)
-
-    def _encoded(self, work: _Work, destination: str | None, source: str | None) -> EncodedBody | None:
-        """The encoded body of a row, if its shape is known to be valid; otherwise None."""
-        if self._shapes is None or destination is None or any(found.is_error for found in work.findings):
-            return None
-        voice = work.voice_profile
-        encoded = self._shapes.encoded(
-            work.given(destination, source),
-            destination=destination,
-            source=source,
-            voice_profile=voice,
-            source_wins="source" in work.values.reserved,
-        )
-        if encoded is not None:
-            work.findings += encoded.findings
-        return encoded
 
 
 @dataclass(slots=True)
@@ -196,7 +175,7 @@ class _Work:
         if template is None and self.options.country is not None:
             write_numbers_out(body, country=self.options.country)
         for found in find_problems(body):
-            column = column_of(found.path, template, reserved)
+            column = _column_of(found.path, template, reserved)
             if found.path not in reported_paths and (column is None or column not in reported):
                 name = (found.path or "").rpartition(".")[2]
                 option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
@@ -307,3 +286,16 @@ class _Work:
 @lru_cache(maxsize=256)
 def _parsed_source(text: str, *, country: str | None, guesses: bool) -> ParsedNumber:
     return parse_number(text, country=country, guesses=guesses)
+
+
+def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:
+    """The column that causes a finding at this path of the body; None if no column does, or several do."""
+    if path is None:
+        return None
+    varying = template.column_of(path) if template is not None else None
+    if varying is not None:
+        return varying
+    last = path.rpartition(".")[2]
+    if path in {f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}:
+        return last if template is not None or last in reserved else None
+    return "voice_profile" if last == "voiceProfile" and template is not None else None

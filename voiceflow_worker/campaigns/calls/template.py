@@ -6,7 +6,7 @@ The templates run in the sandbox of Jinja.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +41,13 @@ class Filled:
     problems: list[TemplateProblem] = field(default_factory=list[TemplateProblem])
 
 
+@dataclass(frozen=True, slots=True)
+class _Varying:
+    """A part of a template with texts in it. All other parts are the same in every row, and are not copied."""
+
+    node: Mapping[str, object] | Sequence[object]
+
+
 class FlowTemplate:
     """A compiled call flow template. `load`, `parse` and `speaking` make one."""
 
@@ -49,7 +56,7 @@ class FlowTemplate:
         self.findings: tuple[Finding, ...] = ()
         """Warnings about the constant parts of the template, reported once for the file."""
         self._texts: list[TemplateText] = []
-        self._tree = self._compiled(body, "$", None, {})
+        self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -109,13 +116,6 @@ class FlowTemplate:
         return self._texts
 
     @property
-    def called(self) -> object:
-        """The number of the template's first call, constant or with variables; None if it names no number."""
-        flow = self._tree.get("callflow")
-        params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
-        return params.get("destination") if is_object(params) else None
-
-    @property
     def variables(self) -> frozenset[str]:
         """The names of all variables that the template uses."""
         return frozenset(name for text in self._texts for name in text.variables)
@@ -126,25 +126,22 @@ class FlowTemplate:
         names = {name for text in self._texts if text.path == path for name in text.variables}
         return names.pop() if len(names) == 1 else None
 
-    def fill(self, values: Mapping[str, object], *, spoken: Callable[[], str] | None = None) -> Filled:
+    def fill(self, values: Mapping[str, object]) -> Filled:
         """Fill in the template with a row's values. Empty texts and null count as missing.
 
         An optional parameter is left out if its text is a single variable that is missing or empty. Texts for numbers
-        and booleans are converted. If `spoken` is given, it is called for each spoken text, and its result replaces
-        that text.
+        and booleans are converted.
         """
         problems: list[TemplateProblem] = []
 
         def value_of(text: TemplateText) -> object:
             try:
-                value = text.filled(values)
+                return text.filled(values)
             except UnfitValueError as error:
                 problems.extend(error.problems)
-            else:
-                return value if spoken is None or not text.is_spoken or value is LEFT_OUT else spoken()
-            return text.text
+                return text.text
 
-        return Filled(_filled(self._tree, value_of), problems)
+        return Filled(_filled(_Varying(self._tree), value_of), problems)
 
     def constant_problems(self, body: Mapping[str, object]) -> list[Finding]:
         """The problems of the template's constant parts."""
@@ -154,11 +151,13 @@ class FlowTemplate:
         filled_in = {*(text.path for text in self._texts), f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
         return [
             replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in
-        ] + self._fixed_number()
+        ] + self._fixed_number(body)
 
-    def _fixed_number(self) -> list[Finding]:
-        number = self.called
-        if number is None or isinstance(number, TemplateText):
+    def _fixed_number(self, body: Mapping[str, object]) -> list[Finding]:
+        flow = body.get("callflow")
+        params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
+        number = params.get("destination") if is_object(params) else None
+        if number is None or (isinstance(number, str) and is_template(number)):
             return []
         message = f"is the constant {number}, but each row calls its own destination; write {{{{destination}}}} here"
         return [Finding(message=message, severity=Severity.WARNING, path=f"{FIRST_CALL}.destination", file=self.name)]
@@ -174,27 +173,30 @@ class FlowTemplate:
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)
             self._texts.append(text)
             return text
+        before = len(self._texts)
         if is_list(value):
-            return [self._compiled(item, f"{path}[{index}]", None, {}) for index, item in enumerate(value)]
+            items = [self._compiled(item, f"{path}[{index}]", None, {}) for index, item in enumerate(value)]
+            return items if len(self._texts) == before else _Varying(items)
         if not is_object(value):
             return value
         inner = _params_of(value)
-        return {
+        made = {
             key: self._compiled(
                 item, f"{path}.{key}", params.get(key), inner if key == "params" else {}, value.get("voiceProfile")
             )
             for key, item in value.items()
         }
+        return made if len(self._texts) == before else _Varying(made)
 
 
 def _filled(value: object, value_of: Callable[[TemplateText], object]) -> Any:
     if isinstance(value, TemplateText):
         return value_of(value)
-    if is_list(value):
-        return [_filled(item, value_of) for item in value]
-    if not is_object(value):
+    if not isinstance(value, _Varying):
         return value
-    pairs = [(key, _filled(item, value_of)) for key, item in value.items()]
+    if not isinstance(value.node, Mapping):
+        return [_filled(item, value_of) for item in value.node]
+    pairs = [(key, _filled(item, value_of)) for key, item in value.node.items()]
     return {key: item for key, item in pairs if item is not LEFT_OUT}
 
 

@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import orjson
 
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.numbers.phone import usual_form
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.flows.callflow import CallFlow
 
 _NUMBERS = frozenset({"source", "destination"})
-PER_POST = frozenset({"validUntil", "clientRequestId"})
-"""The keys that differ from POST to POST."""
+_PER_POST = frozenset({"validUntil", "clientRequestId"})
 
 
-def stored_body(flow: CallFlow) -> str:
-    """The body that is stored and sent: compact JSON, every value as the user spelled it.
+class EncodedBody(NamedTuple):
+    """A valid body as texts, with its two numbers. `destination` is in the usual form of its numbering plan.
 
-    `validUntil` and `clientRequestId` differ from POST to POST, and are added when a POST is sent.
+    `stored` is the body that is stored and sent: compact JSON, every value as the user spelled it. `canonical` is the
+    text by which two calls are compared. It is never sent: its phone numbers begin with a +, and the `clientBatchId`,
+    which does not change the call, is left out. Neither has a `validUntil` or a `clientRequestId`: these differ from
+    POST to POST, and are added when a POST is sent.
     """
-    return _text({key: value for key, value in flow.fields.items() if key not in PER_POST})
 
+    source: str
+    destination: str
+    stored: str
+    canonical: str
 
-def canonical_body(flow: CallFlow) -> str:
-    """The text by which two calls are compared. It is never sent.
-
-    Phone numbers begin with a +. The `clientBatchId` is left out, because it does not change the call.
-    """
-    body = {key: value for key, value in flow.fields.items() if key not in PER_POST and key != "clientBatchId"}
-    entries = body.get("callflow")
-    body["callflow"] = [_with_plain_numbers(entry) for entry in entries] if is_list(entries) else []
-    return _text(body)
+    @classmethod
+    def of(cls, flow: CallFlow) -> Self:
+        """Encode a valid flow that calls a number."""
+        body = {key: value for key, value in flow.fields.items() if key not in _PER_POST}
+        canonical = {key: value for key, value in body.items() if key != "clientBatchId"}
+        calls: list[Mapping[str, object]] = []
+        if is_list(entries := body.get("callflow")):
+            canonical["callflow"] = [_with_plain_numbers(entry, calls) for entry in entries]
+        stored = _text(body)
+        return cls(
+            str(calls[0]["source"]),
+            usual_form(str(calls[0]["destination"])),
+            stored,
+            stored if canonical == body else _text(canonical),  # most bodies are encoded once
+        )
 
 
 def body_digest(canonical: str) -> str:
@@ -46,13 +60,17 @@ def _plain_object(value: object) -> dict[str, object]:
     raise TypeError(f"{describe(value)} is not JSON")
 
 
-_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain_object).encode
+def _text(body: Mapping[str, object]) -> str:
+    return orjson.dumps(body, default=_plain_object, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _with_plain_numbers(entry: object) -> object:
+def _with_plain_numbers(entry: object, calls: list[Mapping[str, object]]) -> object:
+    """The action as it is compared. The parameters of a call are also added to `calls`."""
     if not is_object(entry) or entry.get("action") != "makeCall" or not is_object(params := entry.get("params")):
         return entry
-    return {**entry, "params": {key: _plain(value) if key in _NUMBERS else value for key, value in params.items()}}
+    plain = {key: _plain(value) if key in _NUMBERS else value for key, value in params.items()}
+    calls.append(plain)
+    return {**entry, "params": plain}
 
 
 def _plain(number: object) -> object:
