@@ -43,14 +43,10 @@ def previewed(path: Path, options: PreviewOptions | None = None, **more: object)
     return report.preview
 
 
-def test_the_calls_are_counted_by_country_and_the_others_by_reason(tmp_path: Path) -> None:
+def test_calls_are_counted_and_the_first_texts_and_the_longest_are_as_they_will_be_spoken(tmp_path: Path) -> None:
     found = previewed(file_of(tmp_path, TABLE))
     assert (found.calls, dict(found.countries)) == (4, {"SG": 3, "ID": 1})
     assert (found.duplicates, found.bad) == (1, 1)
-
-
-def test_the_first_texts_and_the_longest_are_as_they_will_be_spoken(tmp_path: Path) -> None:
-    found = previewed(file_of(tmp_path, TABLE))
     assert [(each.row, each.speech.text) for each in found.texts] == [
         (2, "Hello Ana."),
         (4, "Hello Budi."),

@@ -52,19 +52,20 @@ def test_every_column_is_a_variable_and_its_quotes_are_only_text(tmp_path: Path)
     assert len(request.flow.actions) == 3
 
 
-def test_a_column_with_spaces_and_capitals_is_a_variable_too(tmp_path: Path) -> None:
-    path = campaign(
-        tmp_path, body(text="{{first_name}} {{Name}} {{name}}"), "Destination,First Name,Name\n+6587654321,A,B\n"
-    )
-    assert text_of(requests(read(path, options(tmp_path)))[0]) == "A B B"
+@pytest.mark.parametrize(
+    ("text", "content", "said"),
+    [
+        ("{{first_name}} {{Name}} {{name}}", "Destination,First Name,Name\n+6587654321,A,B\n", "A B B"),
+        ("{{destination}} {{source}}", "destination\n(+65) 8765-4321\n", "+6587654321 +6531234567"),
+    ],
+    ids=["spaces and capitals", "numbers as they are called"],
+)
+def test_columns_are_variables_however_they_are_written(tmp_path: Path, text: str, content: str, said: str) -> None:
+    path = campaign(tmp_path, body(text=text), content)
+    assert text_of(requests(read(path, options(tmp_path)))[0]) == said
 
 
-def test_the_number_is_seen_in_the_form_in_which_it_is_called(tmp_path: Path) -> None:
-    path = campaign(tmp_path, body(text="{{destination}} {{source}}"), "destination\n(+65) 8765-4321\n")
-    assert text_of(requests(read(path, options(tmp_path)))[0]) == "+6587654321 +6531234567"
-
-
-def test_a_number_and_a_boolean_become_what_the_parameter_is(tmp_path: Path) -> None:
+def test_values_become_what_the_parameter_is_and_an_empty_one_is_left_out(tmp_path: Path) -> None:
     capture = {
         "action": "sayAndCapture",
         "params": {
@@ -73,18 +74,15 @@ def test_a_number_and_a_boolean_become_what_the_parameter_is(tmp_path: Path) -> 
             "maxDigits": "{{digits}}",
             "speed": "{{speed}}",
             "completeOnHash": "{{hash}}",
+            "noOfTries": "{{ tries }}",
         },
     }
     flow = {"callflow": [{"action": "makeCall"}, capture]}
-    path = campaign(tmp_path, flow, "destination,digits,speed,hash\n+6587654321,4,1.5,False\n")
+    path = campaign(tmp_path, flow, "destination,digits,speed,hash,tries\n+6587654321,4,1.5,False,\n")
     params = requests(read(path, options(tmp_path)))[0].flow.actions[1]["params"]
     assert isinstance(params, dict)
     assert (params["maxDigits"], params["speed"], params["completeOnHash"]) == (4, 1.5, False)
-
-
-def test_an_empty_cell_leaves_an_optional_parameter_out(tmp_path: Path) -> None:
-    path = campaign(tmp_path, body(repetition="{{ repetition }}"), "destination,name,repetition\n+6587654321,Ana,\n")
-    assert "repetition" not in str(requests(read(path, options(tmp_path)))[0].flow.to_body())
+    assert "noOfTries" not in params
 
 
 def test_what_is_not_a_number_is_reported_by_its_column(tmp_path: Path) -> None:
@@ -138,17 +136,6 @@ def test_a_missing_source_and_voice_are_reported_once_for_the_file(tmp_path: Pat
         open_campaign(path, options(tmp_path, source=None, voice_profile=None), now=NOW)
     assert [found.column for found in caught.value.findings] == ["source", "voice_profile"]
     assert "give a source for all rows, or add a column source" in str(caught.value)
-
-
-def test_the_columns_source_and_voice_profile_win_over_options(tmp_path: Path) -> None:
-    path = file_of(
-        tmp_path,
-        "destination,name,source,voice_profile\n+6587654321,Ana,+65 3123 4568,en-GB-SoniaNeural\n+6587654322,Ben,,\n",
-    )
-    flows = [request.flow for request in requests(read(path))]
-    assert [flow.source for flow in flows] == ["+6531234568", "+6531234567"]
-    assert "en-GB-SoniaNeural" in str(flows[0].to_body())
-    assert "en-IE-EmilyNeural" in str(flows[1].to_body())
 
 
 def test_a_voice_that_is_fixed_in_the_template_stays(tmp_path: Path) -> None:
@@ -242,16 +229,18 @@ def test_a_csv_without_anything_to_say_is_refused(tmp_path: Path) -> None:
         open_campaign(path, CampaignOptions(source=OPTIONS.source), now=NOW)
 
 
-def test_rows_do_not_share_what_is_filled_in(tmp_path: Path) -> None:
+def test_source_and_voice_of_a_row_win_and_are_not_shared_with_other_rows(tmp_path: Path) -> None:
     """What is fixed in the template is shared by all rows, and must not be written to."""
     flow = {"callflow": [{"action": "makeCall"}, {"action": "say", "params": {"text": "Hello."}}]}
     path = campaign(
         tmp_path,
         flow,
-        "destination,voice_profile\n+6587654321,en-GB-SoniaNeural\n+6587654322,\n+6587654323,th-TH-PremwadeeNeural\n",
+        "destination,voice_profile,source\n+6587654321,en-GB-SoniaNeural,+65 3123 4568\n+6587654322,,\n"
+        "+6587654323,th-TH-PremwadeeNeural,\n",
     )
     found = [request.flow.to_body()["callflow"] for request in requests(read(path, options(tmp_path)))]
     assert [flow[0]["params"]["destination"] for flow in found] == ["+6587654321", "+6587654322", "+6587654323"]
+    assert [flow[0]["params"]["source"] for flow in found] == ["+6531234568", "+6531234567", "+6531234567"]
     assert [flow[1]["params"]["voiceProfile"] for flow in found] == [
         "en-GB-SoniaNeural",
         "en-IE-EmilyNeural",
