@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -39,24 +40,8 @@ def clock() -> ManualClock:
     return ManualClock(EVENING)
 
 
-async def enqueued(
-    engine: Engine,
-    *,
-    window: CallWindow = DAYTIME,
-    destination: str = ANA,
-    not_before: datetime | None = None,
-    valid_until: datetime | None = None,
-    time_zone: str | None = None,
-    redial: RedialPolicy | None = None,
-) -> Job:
-    return await engine.queue.enqueue(
-        flow(destination),
-        window=window,
-        not_before=not_before,
-        valid_until=valid_until,
-        time_zone=time_zone,
-        redial=redial,
-    )
+async def enqueued(engine: Engine, *, destination: str = ANA, window: CallWindow = DAYTIME, **given: Any) -> Job:
+    return await engine.queue.enqueue(flow(destination), window=window, **given)
 
 
 class TestEnqueue:

@@ -436,10 +436,6 @@ class TestAnOlderPostThatRang:
         after = self.NOT_PLACED_AFTER_ALL[how](summary(out, COMPLETED, 1))
         assert (after.state, after.attempt) == (S.COMPLETED, 1)
 
-    def test_a_post_of_an_earlier_attempt_does_not_stop_a_redial(self) -> None:
-        waits = summary(sending(redial=ON_BUSY), BUSY)
-        assert answer(begun(waits), NOT_SENT).state is S.QUEUED
-
 
 class TestLateEvidenceAfterTheRedialEnded:
     @pytest.mark.parametrize(
@@ -497,18 +493,9 @@ class TestMissedWindows:
         after = answer(job, MISSED)
         assert (after.state, after.reason) == (S.UNREACHED, "its validity ended before the redial (-1015)")
 
-    def test_a_missed_redial_of_a_call_that_nobody_summarised_stays_accepted(self) -> None:
-        job = begun(lifecycle.redial(placed(in_doubt()), at=NOW, note="again", force=True))
-        after = answer(job, MISSED)
-        assert (after.state, after.reason) == (S.ACCEPTED, "its validity ended before the redial (-1015)")
-
     def test_created_that_comes_after_the_drop_does_not_wait_for_another_summary(self) -> None:
         dropped = summary(sending(valid_until=NOW + HOUR), DROPPED)
         assert answer(dropped, CREATED).state is S.QUEUED
-
-    def test_a_repeated_drop_does_not_count_twice(self) -> None:
-        job = summary(sending(valid_until=NOW + HOUR), DROPPED)
-        assert summary(job, DROPPED) is job
 
 
 class TestRedials:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Self
+from typing import Any, Self
 
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job
@@ -24,7 +24,6 @@ from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.settling.voice_check import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -84,18 +83,8 @@ class Engine:
         async with at_work(self.guard):
             yield self
 
-    async def enqueue(
-        self,
-        destination: str = "+6587654321",
-        *,
-        valid_for: timedelta | None = None,
-        batch_id: str | None = None,
-        unique_key: str | None = None,
-        redial: RedialPolicy | None = None,
-    ) -> Job:
-        return await self.queue.enqueue(
-            flow(destination), valid_for=valid_for, batch_id=batch_id, unique_key=unique_key, redial=redial
-        )
+    async def enqueue(self, destination: str = "+6587654321", **options: Any) -> Job:
+        return await self.queue.enqueue(flow(destination), **options)
 
     async def lease(self, limit: int = 10) -> list[Job]:
         now = self.store.clock.now()
