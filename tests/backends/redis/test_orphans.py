@@ -43,20 +43,19 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
     "query",
     [
         Query(queue=QUEUE),
-        Query(queue=QUEUE, order=Order.DUE, limit=2),
+        Query(queue=QUEUE, order=Order.DUE),
         Query(queue=QUEUE, destination=sample_job(1).destination),
         Query(queue=QUEUE, batch_id="b"),
     ],
     ids=lambda query: "-".join(name for name in query.__slots__ if getattr(query, name)),
 )
-async def test_a_listing_leaves_lost_jobs_out_and_removes_them(redis_server: RedisServer, query: Query) -> None:
+async def test_a_listing_leaves_lost_jobs_out(redis_server: RedisServer, query: Query) -> None:
     destination = sample_job(1).destination
     jobs = [sample_job(n, batch_id="b", valid_until=NOW + MINUTE, destination=destination) for n in range(5)]
     async with open_store(redis_server.url) as store:
         await store.jobs.enqueue(jobs, now=NOW)
         drop(redis_server, *jobs[:3])
         assert [job.id for job in await store.jobs.find(query)] == [jobs[3].id, jobs[4].id]
-        assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 2
 
 
 async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> None:

@@ -1,5 +1,5 @@
 -- Makes moves of jobs and stores their events. A move is made only if the job still has the old revision.
--- @include packed queue lanes totals indexes orphans wake moves
+-- @include packed queue lanes totals indexes wake moves
 -- ARGV: the moves. Returns 1 (made, now or before) or 0 for each move.
 local results = {}
 while at <= #ARGV do

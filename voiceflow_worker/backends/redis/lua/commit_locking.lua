@@ -1,6 +1,6 @@
 -- Locks records and makes moves of jobs. A move is made only if all its locks are free, no record forbids it, and the job
 -- still has the old revision. Nothing is stored of the other moves.
--- @include packed queue lanes totals indexes orphans wake expiring moves
+-- @include packed queue lanes totals indexes wake expiring moves
 -- ARGV: now, the expiry of the locks, the beginning of their namespace's keys, the id of the server process or '', the id
 -- of a job or '', a text that the record of that job must contain, the number of other namespaces, the beginnings of their
 -- keys, then for each move: the value of its locks, their number, their keys, for each other namespace the number of

@@ -1,16 +1,13 @@
 -- Deletes jobs with their index entries, and stores tombstones for their unique keys. A job is deleted only if it still
 -- has the given revision.
--- @include queue lanes totals indexes orphans
+-- @include queue lanes totals indexes
 -- ARGV: keep keys until, then for each job: id, rev, tombstone. Returns 1 (deleted) or 0 for each job.
 local results = {}
 local batches = {}
 for place = 2, #ARGV, 3 do
     local id = ARGV[place]
     local head = head_of(id)
-    if not head then
-        lose(id)
-        results[#results + 1] = 0
-    elseif head.rev ~= ARGV[place + 1] then
+    if not head or head.rev ~= ARGV[place + 1] then
         results[#results + 1] = 0
     else
         leave(id, head)

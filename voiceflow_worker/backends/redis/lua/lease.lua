@@ -1,6 +1,6 @@
 -- Leases due jobs to a worker, as far as gates and max_active allow: the highest priority first, then the earliest due,
 -- then by id.
--- @include packed queue gates lanes indexes orphans
+-- @include packed queue gates lanes indexes
 -- ARGV: now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n.
 -- Returns {1 if the script stopped early and should be run again, else 0, row, …}, packed.
 local now, limit, ends = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -31,10 +31,8 @@ for _, id in ipairs(returned) do
     local head = head_of(id)
     if head then
         into_lane(id, head, zadd)
-        redis.call('ZREM', base .. ':lapsed', id)
-    else
-        lose(id)
     end
+    redis.call('ZREM', base .. ':lapsed', id)
 end
 settle_lanes()
 work = work - #returned
@@ -84,8 +82,8 @@ local function take_from(lane, id, id_due, next_id, next_due)
         end
         gone[#gone + 1] = each
         local head = head_of(each)
-        if not head then
-            lose(each)
+        if not head then -- the server has dropped the job (by an evicting maxmemory-policy)
+            redis.call('ZREM', base .. ':state:queued', each)
             if batch ~= '' then
                 redis.call('ZREM', batch_base(batch) .. ':state:queued', each)
                 redis.call('ZREM', batch_base(batch) .. ':ids', each)

@@ -1,5 +1,5 @@
 -- Reads some matching jobs, in the order of their ids.
--- @include queue filter orphans
+-- @include queue filter
 -- ARGV: seven filters, the key suffix of the ids, after which id or '', the most jobs to return, the most heads to
 -- examine, 1 for the newest first. Returns {the last id examined, or '' at the end, row, …}.
 local index, wanted, looks = base .. ARGV[8], tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -13,8 +13,7 @@ end
 local answer = {''}
 for place, id in ipairs(ids) do
     local head = head_of(id)
-    if not head then
-        lose(id)
+    if not head then -- the server has dropped the job
         redis.call('ZREM', index, id)
     elseif is_wanted(head) then
         answer[#answer + 1] = row_of(id)
