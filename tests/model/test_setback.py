@@ -1,4 +1,4 @@
-"""Journals of several workers, applied to a job whose store was set back."""
+"""Two records of one job, from two copies of a store, or from a store and the journal files of workers."""
 
 from __future__ import annotations
 
@@ -7,36 +7,207 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import window_of
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post
+from voiceflow_worker.model.jobs.evidence import answered, summarised
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import is_forgotten, remembered
+from voiceflow_worker.model.jobs.setback import further, is_forgotten, remembered
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
+S = JobState
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 POLICY = CallPolicy()
+CREATED = Verdict(kind=VerdictKind.CREATED, message="created", session_id="s-1")
+TURNED_AWAY = Verdict(kind=VerdictKind.TURNED_AWAY, message="too many requests")
+REFUSED = Verdict(kind=VerdictKind.REFUSED, message="refused", code=-1002)
+UNKNOWN = Verdict(kind=VerdictKind.UNKNOWN, message="no answer came")
+BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
+COMPLETED = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", session_id="s-1")
+REDIAL = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=30 * MINUTE)
+
+
+def queued(*, redial: RedialPolicy | None = None) -> Job:
+    return Job(
+        id="q.01",
+        queue="q",
+        state=S.QUEUED,
+        due_at=NOW,
+        destination="+6587654321",
+        body="{}",
+        body_digest="d",
+        source="+6531234567",
+        created_at=NOW,
+        redial=redial,
+    )
+
+
+def sent(job: Job, *, at: datetime = NOW) -> Job:
+    leased = lifecycle.lease(job, worker_id="w", until=at + MINUTE)
+    return lifecycle.begin(leased, at=at, lease_until=at + MINUTE, policy=POLICY)
+
+
+def after(job: Job, verdict: Verdict, number: int = 1) -> Job:
+    return answered(job, number, verdict, at=NOW, policy=POLICY)
+
+
+def ended(job: Job, outcome: Outcome, number: int = 1) -> Job:
+    return summarised(job, number, outcome, at=NOW, policy=POLICY)
+
+
+def not_placed(job: Job) -> Job:
+    doubted = job if job.state is S.IN_DOUBT else lifecycle.doubt(job, at=NOW, reason="lost", policy=POLICY)
+    return lifecycle.resolve(
+        doubted, placed=False, at=NOW, witnessed=NOW + timedelta(days=1), note="not in the log", policy=POLICY
+    )
+
+
+def both(one: Job, two: Job) -> Job:
+    """The record of both copies: the state and the open POST are the same whichever of them is the backup."""
+    found, turned = (further(*pair, at=NOW + 60 * MINUTE, policy=POLICY) for pair in ((one, two), (two, one)))
+    assert (found.state, found.active_until) == (turned.state, turned.active_until)
+    assert (found.open_post is None) is (turned.open_post is None)
+    return found
+
+
+# -- one history: the further record is taken whole --------------------------------------------------------------------
+
+WAITS = after(sent(queued()), TURNED_AWAY)
+DOUBTED = after(sent(queued()), UNKNOWN)
+PLACED = after(sent(queued(redial=REDIAL)), CREATED)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (queued(), sent(queued())),
+        (sent(queued()), WAITS),
+        (sent(queued()), DOUBTED),
+        (DOUBTED, after(DOUBTED, CREATED)),
+        (DOUBTED, not_placed(DOUBTED)),
+        (PLACED, ended(PLACED, BUSY)),
+        (PLACED, ended(PLACED, COMPLETED)),
+        (WAITS, sent(WAITS, at=NOW + MINUTE)),
+        (WAITS, lifecycle.expire(WAITS, at=NOW, policy=POLICY)),
+        (queued(), lifecycle.cancel(queued(), at=NOW, reason="no need", policy=POLICY)),
+    ],
+)
+def test_the_further_of_two_records_is_taken_whole(earlier: Job, later: Job) -> None:
+    assert further(earlier, later, at=NOW, policy=POLICY) is later
+    assert further(later, earlier, at=NOW, policy=POLICY) is later
+    assert further(later, replace(later), at=NOW, policy=POLICY) is later
+
+
+# -- two histories: a doubt --------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_both_copies_sent_is_in_doubt_and_says_that_it_may_have_rung_twice() -> None:
+    ours = after(sent(queued()), CREATED)
+    theirs = after(sent(queued(), at=NOW + MINUTE), UNKNOWN)
+    job = both(ours, theirs)
+    assert (job.state, [note.kind for note in job.notes]) == (S.IN_DOUBT, [NoteKind.RANG_TWICE])
+    assert job.open_post is not None
+    assert (job.open_post.began_at, job.open_post.valid_until) == (NOW, theirs.posts[0].valid_until)
+    assert further(job, theirs, at=NOW, policy=POLICY) is job
+
+
+def test_a_call_that_one_copy_sent_and_the_other_cancelled_is_in_doubt() -> None:
+    cancelled = lifecycle.cancel(queued(), at=NOW, reason="no need", policy=POLICY)
+    assert both(cancelled, after(sent(queued()), UNKNOWN)).state is S.IN_DOUBT
+
+
+def test_a_call_that_waits_in_one_copy_after_a_redial_is_in_doubt_if_the_other_sent_it() -> None:
+    busy = ended(PLACED, BUSY)
+    theirs = after(sent(queued(redial=REDIAL), at=NOW + MINUTE), UNKNOWN)
+    assert both(busy, theirs).state is S.IN_DOUBT
+
+
+def test_a_call_that_was_cancelled_in_one_copy_is_not_sent_by_the_other() -> None:
+    cancelled = lifecycle.cancel(queued(), at=NOW, reason="no need", policy=POLICY)
+    job = both(cancelled, WAITS)
+    assert (job.state, [note.kind for note in job.notes]) == (S.CANCELLED, [NoteKind.CANCELLED])
+
+
+@pytest.mark.parametrize("asked_again", [False, True])
+def test_whoever_answered_in_one_copy_is_not_called_again_after_the_doubt_of_the_other(asked_again: bool) -> None:
+    first = after(sent(queued()), CREATED)
+    reached = ended(first, COMPLETED)
+    busy = ended(first, BUSY)
+    later = lifecycle.redial(busy, at=NOW + MINUTE, note="again") if asked_again else not_placed(sent(queued()))
+    job = both(reached, after(sent(later, at=NOW + 2 * MINUTE), UNKNOWN, 2))
+    assert job.state is S.IN_DOUBT
+    assert not_placed(job).state is S.COMPLETED
+
+
+def test_whoever_answered_the_other_post_of_one_number_is_not_called_again() -> None:
+    reached = ended(after(sent(queued(redial=REDIAL)), CREATED), COMPLETED)
+    for theirs in (UNKNOWN, CREATED, TURNED_AWAY):
+        assert both(reached, after(sent(queued(redial=REDIAL), at=NOW + MINUTE), theirs)).state is S.COMPLETED
+    assert both(reached, ended(sent(queued(redial=REDIAL), at=NOW + MINUTE), BUSY)).state is S.COMPLETED
+
+
+def test_a_person_who_resolves_one_of_two_open_posts_does_not_send_the_call_while_the_other_is_open() -> None:
+    ours = after(sent(WAITS, at=NOW + MINUTE), UNKNOWN, 2)
+    job = both(ours, after(sent(queued(), at=NOW + 2 * MINUTE), UNKNOWN))
+    assert [post.number for post in job.posts if post.is_open] == [1, 2]
+    once = not_placed(job)
+    assert once.state is S.IN_DOUBT
+    assert not_placed(once).state is S.QUEUED
+
+
+STEPS = st.lists(
+    st.sampled_from(["send", "created", "turned away", "refused", "unknown", "busy", "completed", "not placed"]),
+    max_size=6,
+)
+
+
+def lived(job: Job, steps: list[str], *, at: datetime) -> Job:
+    verdicts = {"created": CREATED, "turned away": TURNED_AWAY, "refused": REFUSED, "unknown": UNKNOWN}
+    for step in steps:
+        if step == "send" and job.state is S.QUEUED:
+            job = sent(job, at=at + job.post_count * MINUTE)
+        elif step in verdicts and job.posts:
+            job = after(job, verdicts[step], job.post_count)
+        elif step in {"busy", "completed"} and job.posts:
+            job = ended(job, BUSY if step == "busy" else COMPLETED, job.post_count)
+        elif step == "not placed" and job.state is S.SENDING:
+            job = not_placed(job)
+    return job
+
+
+@given(shared=STEPS, ours=STEPS, theirs=STEPS, apart=st.booleans())
+def test_no_call_that_either_copy_may_have_made_is_made_again_without_a_person(
+    shared: list[str], ours: list[str], theirs: list[str], apart: bool
+) -> None:
+    start = lived(queued(redial=REDIAL), shared, at=NOW)
+    kept = lived(start, ours, at=NOW)
+    other = lived(start, theirs, at=NOW + MINUTE / 2 if apart else NOW)
+    job = further(kept, other, at=NOW, policy=POLICY)
+    assert job.post_count == max(kept.post_count, other.post_count)
+    for record in (kept, other):
+        for post in record.posts:
+            stands = job.post(post.number)
+            assert stands is not None
+            assert not post.was_placed or stands.may_have_rung
+        assert set(record.notes) <= set(job.notes)
+    assert job.state not in {S.SENDING, S.SUBMITTED, S.IN_DOUBT} or job.open_post is not None
+    assert not (job.state is S.QUEUED and any(post.is_open and post.redial == job.redials for post in job.posts))
+    assert further(job, other, at=NOW, policy=POLICY) is job
+    assert further(job, kept, at=NOW, policy=POLICY) is job
+
+
+# -- a store and the journal files -------------------------------------------------------------------------------------
 
 
 def begun(seconds: int) -> Job:
     """The job as a worker's journal tells of it: its first POST began so many seconds after the hour."""
-    at = NOW + timedelta(seconds=seconds)
-    post = Post(number=1, client_request_id="default.1.1", began_at=at, valid_until=at + timedelta(minutes=2))
-    return Job(
-        id="default.1",
-        queue="default",
-        state=JobState.SENDING,
-        due_at=at,
-        destination="+6587654321",
-        source="+6531234567",
-        body="{}",
-        body_digest="x",
-        created_at=NOW,
-        post_count=1,
-        posts=(post,),
-    )
+    return sent(queued(), at=NOW + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("stored", [0, 30])
@@ -53,57 +224,24 @@ def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first(
     window = window_of(job.posts[0], skew=timedelta(0))
     assert all(window.holds(told.posts[0].valid_until) for told in journals)
     assert not any(is_forgotten(told, job) for told in journals)
+    third = begun(60)
+    assert is_forgotten(third, job)
+    assert not is_forgotten(third, remembered(job, third, at=NOW, policy=POLICY))
 
 
-def test_a_third_post_of_that_number_is_noted_too() -> None:
-    job = remembered(remembered(begun(0), begun(30), at=NOW, policy=POLICY), begun(60), at=NOW, policy=POLICY)
-    assert len(job.notes) == 2
+def test_a_forgotten_redial_is_in_doubt_with_the_earlier_outcome() -> None:
+    first = after(sent(queued(redial=REDIAL)), CREATED)
+    journalled = sent(ended(first, BUSY), at=NOW + MINUTE)
+    for stored in (queued(redial=REDIAL), sent(queued(redial=REDIAL)), first):
+        job = remembered(stored, journalled, at=NOW, policy=POLICY)
+        assert (job.state, job.redials, job.posts) == (S.IN_DOUBT, 1, journalled.posts)
 
 
-def test_what_is_noted_changes_nothing_any_more() -> None:
-    job = remembered(begun(0), begun(30), at=NOW, policy=POLICY)
-    assert remembered(job, begun(30), at=NOW, policy=POLICY) is job
-    assert is_forgotten(begun(45), job)
-
-
-BEGUN = begun(0).posts[0]
-ANSWERED = replace(BEGUN, verdict=VerdictKind.CREATED, session_id="s-1", answered_at=NOW + timedelta(seconds=1), code=1)
-ENDED = replace(
-    ANSWERED,
-    outcome=Outcome(status=SessionStatus.NO_ANSWER, status_text="NO_ANSWER", ended_at=NOW + timedelta(seconds=20)),
-    presses=(KeyPress(at=NOW + timedelta(seconds=9), menu="main", digits="1"),),
-)
-REDIALLED = Note(at=NOW + timedelta(seconds=25), kind=NoteKind.REDIALLED, text="once more")
-
-
-def redialled() -> Job:
-    """The job as a worker's journal tells of it: the first POST has its outcome, and a second one has begun."""
-    job = begun(0)
-    second = replace(job.posts[0], number=2, client_request_id="default.1.2", began_at=NOW + timedelta(seconds=30))
-    return replace(job, post_count=2, redials=1, posts=(ENDED, replace(second, redial=1)), notes=(REDIALLED,))
-
-
-@pytest.mark.parametrize("known", [BEGUN, ANSWERED, ENDED], ids=["begun", "answered", "ended"])
-def test_the_evidence_of_earlier_posts_is_known_again(known: Post) -> None:
-    journalled = redialled()
-    stored = replace(begun(0), state=JobState.SUBMITTED, posts=(known,))
+def test_what_the_store_alone_knows_is_kept() -> None:
+    journalled = sent(ended(after(sent(queued(redial=REDIAL)), CREATED), BUSY), at=NOW + MINUTE)
+    stored = lifecycle.redial(
+        ended(sent(replace(queued(), unique_key="order-1")), COMPLETED), at=NOW, note="again", force=True
+    )
     job = remembered(stored, journalled, at=NOW, policy=POLICY)
-    assert (job.state, job.redials) == (JobState.IN_DOUBT, 1)
-    assert (job.posts, job.notes) == (journalled.posts, journalled.notes)
-    assert job.open_post == journalled.posts[1]
-
-
-def test_what_the_store_alone_knows_of_earlier_posts_is_kept() -> None:
-    cancelled = Note(at=NOW + timedelta(seconds=10), kind=NoteKind.CANCELLED, text="by a person")
-    stored = replace(begun(0), posts=(ENDED,), notes=(cancelled,))
-    journalled = replace(redialled(), posts=(BEGUN, redialled().posts[1]))
-    job = remembered(stored, journalled, at=NOW, policy=POLICY)
-    assert job.posts == (ENDED, journalled.posts[1])
-    assert job.notes == (cancelled, REDIALLED)
-
-
-def test_an_earlier_post_that_was_begun_twice_is_noted() -> None:
-    journalled, stored = redialled(), begun(40)
-    job = remembered(stored, journalled, at=NOW + timedelta(minutes=1), policy=POLICY)
-    assert [note.kind for note in job.notes] == [NoteKind.REDIALLED, NoteKind.RANG_TWICE]
-    assert [post.began_at for post in job.posts] == [NOW, NOW + timedelta(seconds=30)]
+    assert (job.state, job.unique_key, job.posts[0].outcome) == (S.IN_DOUBT, "order-1", COMPLETED)
+    assert job.notes == stored.notes

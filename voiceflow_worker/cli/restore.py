@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.backup import path_of_store
 from voiceflow_worker.cli.options import WholeStoreOptions
-from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import StoreReadOnlyError
 from voiceflow_worker.model.text.counting import count_of
@@ -44,7 +42,7 @@ def restore(
     settings = common.settings()
     path = path_of_store(settings, to="restore")
     try:
-        done = _restored(output, path, file.absolute(), settings)
+        done = _restored(path, file.absolute(), settings)
     except OSError as error:
         raise StoreReadOnlyError(
             f"the backup cannot replace {path}: {error.strerror or error}; either the store "
@@ -54,29 +52,17 @@ def restore(
     output.answer(*_lines(done))
 
 
-def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Restored:
-    from voiceflow_worker.backends.sqlite.backups.restoring import StillAliveError, restore
+def _restored(path: Path, file: Path, settings: Settings) -> Restored:
+    from voiceflow_worker.backends.sqlite.backups.restoring import restore
 
-    until = time.monotonic() + settings.wait_for_store.total_seconds()
-    has_noted = False
-    while True:
-        with meter("restoring") as shown:
-            try:
-                return restore(
-                    path,
-                    file,
-                    clock=lambda: datetime.now(UTC),
-                    policy=settings.policy(),
-                    progress=lambda done, total: shown(done, total, f"{done} of {total}"),
-                )
-            except StillAliveError as error:
-                left = (error.until - datetime.now(UTC)).total_seconds()
-                if time.monotonic() + left > until:
-                    raise
-                if not has_noted:
-                    output.note(f"waiting until {in_words(error.until)}: {error}")
-                has_noted = True
-        time.sleep(max(left, 0) + 0.05)
+    with meter("restoring") as shown:
+        return restore(
+            path,
+            file,
+            clock=lambda: datetime.now(UTC),
+            policy=settings.policy(),
+            progress=lambda done, total: shown(done, total, f"{done} of {total}"),
+        )
 
 
 def _as_json(done: Restored, file: Path) -> dict[str, object]:
@@ -101,12 +87,15 @@ def _lines(done: Restored) -> Iterator[str]:
     taken = done.taken
     if sent := taken.advanced + taken.added:
         yield f"taken over from the old file: {count_of(sent, 'call')} enqueued, sent or ended after the backup"
-    if taken.cancelled:
-        yield f"cancelled: {count_of(taken.cancelled, 'call')} of the backup that had been deleted in the old file"
-    if taken.left:
+    if taken.in_doubt:
         yield (
-            f"not taken over: {count_of(taken.left, 'call')} of the old file, never sent. Either the backup has the "
-            "same unique key, or its store may have deleted the same call after its end"
+            f"in doubt: {count_of(taken.in_doubt, 'call')} with different histories in the two files; look at "
+            "them with `voiceflow calls list --state in_doubt`"
+        )
+    if taken.cancelled:
+        yield (
+            f"cancelled: {count_of(taken.cancelled, 'waiting call')} that the other file had deleted after their end, "
+            "or has under another id"
         )
     if not done.replaced:
         yield (

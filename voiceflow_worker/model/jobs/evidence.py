@@ -12,8 +12,8 @@ from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import (
+    by_other_post,
     by_outcome,
-    by_placed_post,
     ended,
     into_doubt,
     requeued,
@@ -129,8 +129,9 @@ def _not_placed(
     # A summary of a placed call outweighs an answer that nobody was called. So does evidence about a newer POST.
     if job.state not in _OPEN or not _is_current(job, post) or post.outcome is not None:
         return after
-    if after.settling_post is not None:
-        return by_placed_post(after, after.settling_post, at=at, policy=policy)
+    other = by_other_post(after, at=at, policy=policy)
+    if other is not None:
+        return other
     if job.state is S.ACCEPTED:
         # A person has resolved the job as placed, perhaps after a call of their own. That decision stands.
         return after
@@ -149,8 +150,9 @@ def _not_placed(
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after 8x8 refused the POST as too late (-1015, -2007). Nobody was called, so it is not an attempt."""
-    if job.settling_post is not None:
-        return by_placed_post(job, job.settling_post, at=at, policy=policy)
+    other = by_other_post(job, at=at, policy=policy)
+    if other is not None:
+        return other
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
         # With a validity that still lasts, or with a calling window, the job would be tried again.
         state = unless_placed(job, S.EXPIRED)
@@ -206,23 +208,6 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     if is_current or not has_gone_on or (waits and status in REACHED | OPT_OUTS):
         return by_outcome(after, outcome, at=at, policy=policy)
     return after
-
-
-def with_further(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with a POST that may have rung, from another record of the job.
-
-    `post` replaces the POST with the same number, if there is one. The outcome of `post` counts as a summary that comes
-    now.
-    """
-    others = (each for each in job.posts if each.number != post.number)
-    posts = sorted((*others, replace(post, outcome=None)), key=lambda each: each.number)
-    after = replace(job, posts=tuple(posts))
-    beside = _other_of_its_attempt(after, post)
-    if beside is not None and post.was_placed:
-        after = _rang_twice(after, post, beside, at=at)
-    if post.outcome is None:
-        return after
-    return summarised(after, post.number, post.outcome, at=at, policy=policy)
 
 
 def _summarised_again(

@@ -189,7 +189,7 @@ def resolve(
     """Settle a job in doubt by the decision of a person.
 
     "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts the job back in the queue,
-    unless another POST settles it (`Job.settling_post`). "Not placed" raises `TooEarlyError` if `witnessed` is not
+    unless another POST settles it (`by_other_post`). "Not placed" raises `TooEarlyError` if `witnessed` is not
     later than the `validUntil` of the POST plus the clock skew. `witnessed` is the Date header of a fresh answer of
     8x8, or else the store's clock. `number` is the number of the POST that the person judged, if known. Raises
     IllegalMoveError if another POST is in doubt.
@@ -212,10 +212,8 @@ def resolve(
     known = noted(known, NoteKind.RESOLVED, note, at=at)
     if placed:
         return ended(known, S.ACCEPTED, at=at, reason=f"resolved as placed: {note}", policy=policy)
-    earlier = known.settling_post
-    if earlier is not None:
-        return by_placed_post(known, earlier, at=at, policy=policy)
-    return requeued(known, due_at=at, reason=f"resolved as not placed: {note}")
+    again = requeued(known, due_at=at, reason=f"resolved as not placed: {note}")
+    return by_other_post(known, at=at, policy=policy) or again
 
 
 def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: int | None = None) -> Job:
@@ -274,6 +272,19 @@ def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) ->
     if post.outcome is None:
         return submitted(job, at=at, policy=policy)
     return by_outcome(job, post.outcome, at=at, policy=policy)
+
+
+def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
+    """A job whose newest POST placed no call, as another POST settles it; None if it may be sent again.
+
+    If another POST of this attempt may have rung, the job is in doubt. That needs two histories (`model/jobs/setback`).
+    """
+    if job.settling_post is not None:
+        return by_placed_post(job, job.settling_post, at=at, policy=policy)
+    post = job.open_post
+    if post is None or post.redial != job.redials:
+        return None
+    return into_doubt(job, at=at, reason=f"POST {post.number} may have been placed too", policy=policy)
 
 
 _NOT_REACHED = frozenset(

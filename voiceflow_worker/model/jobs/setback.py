@@ -1,21 +1,26 @@
-"""Recovery, from a worker's journal file, of POSTs that a store forgot when it was set back.
+"""Two records of one job: from a store and a journal file, or from a backup and the file that it replaces.
 
-The journal file has the job as it was just before its newest POST left. A store that was not set back has that POST, or
-has dropped it after many later POSTs. POST numbers only grow. A POST is identified by its number and the time it began.
+The record with the further state of the job is taken whole. If each record has something that the other lacks, their
+histories have parted, and the job is in doubt. A POST is identified by its number and the time at which it began. A
+journal file has the job as it was just before its newest POST left.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
-from voiceflow_worker.model.jobs.lifecycle import into_doubt, with_post
+from voiceflow_worker.model.jobs.lifecycle import ended, into_doubt, unless_placed
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 REASON = "the store was set back; this POST may have been placed"
+PARTED = "two copies of the store have different histories of this call, so it may have been placed"
 
+_WAITS = frozenset({JobState.QUEUED, JobState.LEASED})
 _WEIGHT = {
     None: 0,
     VerdictKind.UNKNOWN: 1,
@@ -32,114 +37,23 @@ _WEIGHT = {
 def is_forgotten(journalled: Job, stored: Job) -> bool:
     """Whether the job in the store lacks the newest POST of the journalled job."""
     post = journalled.posts[-1]
-    if stored.post_count < post.number:
-        return True
     known = stored.post(post.number)
-    if known is not None and is_noted(stored, known, post):
-        return False
-    # A missing POST is one of many that sent nothing, and was dropped. A POST that began at another time was made by a
-    # worker that did not know the journalled POST.
-    return known is not None and known.began_at != post.began_at
+    if known is None:
+        # A POST that is missing before later ones sent nothing, and was dropped.
+        return stored.post_count < post.number
+    return known.began_at != post.began_at and not _is_noted(post, stored.notes)
 
 
 def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with the POSTs of the journalled job added; in doubt if one of them may have rung.
+    """The job with the forgotten POSTs of the journalled job; in doubt if one of them may have rung.
 
-    What the journalled job knows of earlier POSTs, and its notes, are added too. Returns `job` itself if no POST is
-    missing.
+    Returns `job` itself if the newest POST of the journalled job is not missing.
     """
     if not is_forgotten(journalled, job):
         return job
-    *earlier, post = journalled.posts
-    for each in earlier:
-        job = _with_earlier(job, each, at=at, policy=policy)
-    notes = (*job.notes, *(note for note in journalled.notes if note not in job.notes))
-    job = replace(job, notes=tuple(sorted(notes, key=lambda note: note.at)))
-    known = job.post(post.number)
-    if known is None:
-        missing = tuple(each for each in journalled.posts if each.number > job.post_count)
-        knows = replace(
-            job,
-            posts=(*job.posts, *missing),
-            post_count=journalled.post_count,
-            redials=max(job.redials, journalled.redials),
-        )
-        return into_doubt(knows, at=at, reason=REASON, policy=policy)
-    if not known.may_have_rung:
-        return into_doubt(with_post(job, post), at=at, reason=REASON, policy=policy)
-    return spanning(job, known, post, at=at, policy=policy)
-
-
-def _with_earlier(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with the evidence of a POST before the newest one. A missing POST is left out."""
-    known = job.post(post.number)
-    if known is None or is_noted(job, known, post):
-        return job
-    if known.began_at == post.began_at:
-        return with_post(job, merged(known, post))
-    if not (known.may_have_rung and post.may_have_rung):
-        return with_post(job, post) if post.may_have_rung else job
-    return spanning(job, known, post, at=at, policy=policy)
-
-
-def is_noted(job: Job, known: Post, post: Post) -> bool:
-    """Whether a note of the job says that these are two POSTs with the same POST number."""
-    return any(note.text == _twice(known, post) for note in job.notes)
-
-
-def spanning(job: Job, known: Post, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after two POSTs with one POST number, `known` and `post`, were merged into one, with a note about them.
-
-    They are merged because evidence names only the POST number, and can belong to either of them. The merged POST has
-    the earlier beginning and the later end of validity, so that rows of 8x8's log for both match it.
-    """
-    merged = with_merged(job, lasting(known, post), policy=policy)
-    note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
-    return replace(merged, notes=(*merged.notes, note))
-
-
-def lasting(known: Post, post: Post) -> Post:
-    """The POST `known`, with the times of both: from the earlier beginning to the later end of the validity."""
-    return replace(
-        known, began_at=min(known.began_at, post.began_at), valid_until=max(known.valid_until, post.valid_until)
-    )
-
-
-def merged(known: Post, post: Post) -> Post:
-    """One POST with the evidence of both its records. The outcome in `known` is kept, if there is one."""
-    best, less = (post, known) if _WEIGHT[post.verdict] > _WEIGHT[known.verdict] else (known, post)
-    # An answer that nobody was called outweighs a session that was matched to the POST.
-    is_denied = less.verdict is VerdictKind.PLACED and not best.was_placed
-    return replace(
-        lasting(known, post),
-        verdict=best.verdict,
-        answered_at=best.answered_at,
-        code=best.code,
-        message=best.message,
-        session_id=best.session_id or (None if is_denied else less.session_id),
-        outcome=known.outcome or post.outcome,
-        outcome_known_at=max(filter(None, (known.outcome_known_at, post.outcome_known_at)), default=None),
-        presses=(*known.presses, *(press for press in post.presses if press not in known.presses)),
-        charge=known.charge or post.charge,
-    )
-
-
-def with_merged(job: Job, post: Post, *, policy: CallPolicy) -> Job:
-    """The job with a merged POST. An open call is counted as active until that POST can no longer ring."""
-    known = with_post(job, post)
-    silent_from = post.valid_until + policy.ringing
-    if job.active_until is None or not post.may_have_rung or job.active_until >= silent_from:
-        return known
-    return replace(known, active_until=silent_from)
-
-
-def _twice(one: Post, other: Post) -> str:
-    """The text of the note on two POSTs with the same POST number. It is the same in either order of the POSTs."""
-    first, second = sorted((one.began_at, other.began_at))
-    return (
-        f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and the POST was begun again at "
-        f"{second.isoformat()}: this person may have been called twice"
-    )
+    known = further(job, journalled, at=at, policy=policy, reason=REASON)
+    # The same call may have been enqueued again since, and then has the unique key.
+    return replace(made_again(known, at=at, policy=policy), unique_key=job.unique_key)
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
@@ -147,3 +61,101 @@ def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)
+
+
+def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy, reason: str = PARTED) -> Job:
+    """The further record of a job, unchanged; `kept` if neither is further.
+
+    If both records have the same POSTs and notes, an ended job is further than an open one, and an open one is further
+    than a waiting one. If each record has a POST, evidence or a note that the other lacks, the job has all POSTs and
+    notes of both, and is in doubt for `reason`. If no POST is open, the job ends, or waits if it waits in both records.
+    """
+    count = max(kept.post_count, other.post_count)
+    posts, incidents = _posts_of_both(kept, other, at=at)
+    notes = _notes_of_both(kept, other)
+    whole = [each for each in (kept, other) if (each.post_count, each.posts, each.notes) == (count, posts, notes)]
+    if whole and not incidents:
+        return max(whole, key=_distance)
+    job = replace(
+        max(kept, other, key=lambda each: (_distance(each), each.redials)),
+        post_count=count,
+        # An order to redial in one history was given without the outcomes of the other.
+        posts=tuple(post if post.outcome is None else replace(post, outcome_known_at=at) for post in posts),
+        redials=max(kept.redials, other.redials),
+        notes=(*notes, *incidents),
+    )
+    if job.open_post is not None:
+        return into_doubt(job, at=at, reason=reason, policy=policy)
+    if any(post.outcome is not None and post.outcome.status_of(job.destination) in REACHED for post in posts):
+        return ended(job, JobState.COMPLETED, at=at, reason=None, policy=policy)
+    if job.state in _WAITS or job.state.is_final:
+        return job
+    return ended(job, unless_placed(job, JobState.FAILED), at=at, reason=reason, policy=policy)
+
+
+def _distance(job: Job) -> int:
+    return 0 if job.state in _WAITS else 2 if job.state.is_final else 1
+
+
+def _is_noted(post: Post, notes: tuple[Note, ...]) -> bool:
+    """Whether a note names this POST as one of two POSTs with one number."""
+    begun = post.began_at.isoformat()
+    return any(note.kind is NoteKind.RANG_TWICE and begun in note.text for note in notes)
+
+
+def _posts_of_both(kept: Job, other: Job, *, at: datetime) -> tuple[tuple[Post, ...], tuple[Note, ...]]:
+    """The POSTs of both records, and a note for each number with two POSTs that may both have rung."""
+    posts: list[Post] = []
+    incidents: list[Note] = []
+    for number in sorted({post.number for post in (*kept.posts, *other.posts)}):
+        one, two = kept.post(number), other.post(number)
+        if one is None or two is None:
+            post, count = (one, other.post_count) if two is None else (two, kept.post_count)
+            # A POST that is missing before later ones sent nothing, and was dropped.
+            if post is not None and (number > count or post.may_have_rung):
+                posts.append(post)
+            continue
+        is_noted = _is_noted(two, kept.notes), _is_noted(one, other.notes)
+        is_same = one.began_at == two.began_at and is_noted[0] is is_noted[1]
+        strength = partial(_strength, job=kept, is_same=is_same)
+        best, less = (two, one) if strength(two) > strength(one) else (one, two)
+        if is_same or less.may_have_rung:
+            # Rows of 8x8's log for either POST must match the one that stays: evidence names only the number.
+            best = replace(
+                best, began_at=min(one.began_at, two.began_at), valid_until=max(one.valid_until, two.valid_until)
+            )
+        if one.began_at != two.began_at and not any(is_noted) and less.may_have_rung:
+            incidents.append(_rang_twice(one, two, at=at))
+        posts.append(best)
+    return tuple(posts), tuple(incidents)
+
+
+def _strength(post: Post, job: Job, *, is_same: bool) -> tuple[object, ...]:
+    """Orders two records of one POST number. Of two different POSTs, an open one outweighs an unanswered one."""
+    status = None if post.outcome is None else post.outcome.status_of(job.destination)
+    return (
+        status in REACHED,
+        status in OPT_OUTS,
+        post.is_open and not is_same,
+        post.outcome is not None and post.outcome.was_placed,
+        _WEIGHT[post.verdict],
+        post.outcome is not None,
+        post.session_id is not None,
+        len(post.presses),
+        post.charge is not None,
+    )
+
+
+def _notes_of_both(kept: Job, other: Job) -> tuple[Note, ...]:
+    more, fewer = (other.notes, kept.notes) if len(other.notes) > len(kept.notes) else (kept.notes, other.notes)
+    added = [note for note in fewer if note not in more]
+    return tuple(sorted((*more, *added), key=lambda note: note.at)) if added else more
+
+
+def _rang_twice(one: Post, other: Post, *, at: datetime) -> Note:
+    first, second = sorted((one.began_at, other.began_at))
+    text = (
+        f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and the POST was begun again at "
+        f"{second.isoformat()}: this person may have been called twice"
+    )
+    return Note(at=at, kind=NoteKind.RANG_TWICE, text=text)

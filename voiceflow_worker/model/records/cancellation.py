@@ -8,15 +8,15 @@ LISTED = "on the suppression list"
 """A part of the reason of every call whose number, or the number of a second party, is on the suppression list."""
 SENT_AS = "the same call may have been placed as"
 """The beginning of the reason of a call that may have been placed under another id, before the store was set back."""
-KNOWN_AS = "the replaced store had this call under the id"
-"""The beginning of the reason of a call that has another id in the store that a restore replaced."""
+KNOWN_AS = "the other copy of the store has this call under the id"
+"""The beginning of the reason of a call that has another id in the other copy of a restore."""
 
 LONGEST = 100
 """The largest number of characters of a counted reason. The text of a person may be longer."""
 _DIFFERENT = {
     f" been {LISTED} since ": f"its number, or that of a second party, is {LISTED}",
     SENT_AS: "the same call may have been placed before the store was set back",
-    KNOWN_AS: "the replaced store had this call under another id",
+    KNOWN_AS: "the other copy of the store has this call under another id",
 }
 """Parts of reasons that differ from call to call by ids, numbers and times, and the reasons that are counted."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,6 @@ from voiceflow_worker.backends.record import from_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress, sync, unfinished
 from voiceflow_worker.backends.sqlite.backups.takeover import (
     TakenOver,
-    heartbeats,
     hold_queues,
     skip_sequences,
     take_over,
@@ -37,20 +35,10 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
 
 _CHUNK = 4 * 1024 * 1024
-
-
-class StillAliveError(StoreUnavailableError):
-    """Raised when a process sent a heartbeat in the last 30 s, but has no lock on the file.
-
-    The process was killed, or runs on another machine. From `until` on, the heartbeat is too old to count.
-    """
-
-    def __init__(self, message: str, *, until: datetime) -> None:
-        self.until = until
-        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +73,19 @@ def restore(
 ) -> Restored:
     """Replace the store at `path` with a copy of the backup `source`. Blocks; the store is locked meanwhile.
 
-    The copy gets the store's evidence about calls that were sent or have ended, and all its queues are held. The old
-    files are moved aside, not deleted. The store is unchanged until the last step, a rename. Raises
-    StoreUnavailableError while a process uses the store, StoreCorruptError or StoreVersionError for a backup that
-    cannot be used, and OSError.
+    The copy gets the calls that are further in the store, and all its queues are held. The old files are moved aside,
+    not deleted. The store is unchanged until the last step, a rename. Raises StoreUnavailableError while a process uses
+    the store, StoreCorruptError or StoreVersionError for a backup that cannot be used, and OSError.
     """
     path, source = path.resolve(), source.resolve()
     _require_other_file(path, source)
     with unfinished(path) as temporary:
         _copy(source, temporary, progress)
         made_at = _checked(temporary, source)
-        with _replaced(path, at=clock()) as replaced:
+        with _replaced(path) as replaced:
             db = open_file(temporary, patience=timedelta(0))[0]
             try:
-                taken = _take(replaced, db, made_at=made_at, at=clock(), policy=policy, progress=progress)
+                taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")
                 db.run(statements("takeover")["forget_made"])
                 held = hold_queues(db, reason=_reason(made_at, replaced, taken), at=clock())
@@ -171,7 +158,7 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
 
 
 @contextmanager
-def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
+def _replaced(path: Path) -> Generator[_Replaced | None]:
     """A context in which the store at `path` is locked against other processes. It gives None if there is no store."""
     if not path.exists():
         yield None
@@ -179,12 +166,9 @@ def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
     db: Connection | None = None
     try:
         db = _locked(path)
-        with locked_alone(path) if db is None else nullcontext(enter_result=True) as alone:
-            if not alone or holders(path):
-                raise _in_use(path)
-            if db is not None:
-                _require_silence(db, path, at=at)
-            yield _Replaced(db, sound=db is not None and _is_sound(db, path))
+        if holders(path):
+            raise _in_use(path)
+        yield _Replaced(db, sound=db is not None and _is_sound(db, path))
     finally:
         if db is not None:
             db.close()
@@ -221,27 +205,10 @@ def _in_use(path: Path) -> StoreUnavailableError:
     )
 
 
-def _require_silence(db: Connection, path: Path, *, at: datetime) -> None:
-    try:
-        found = heartbeats(db, at=at)
-    except apsw.Error:
-        return  # this part of the file is damaged, so nothing tells of other machines
-    if not found:
-        return
-    until = from_micros(found[0][2])
-    names = ", ".join(f"{kind} {name}" for kind, name, _ in found[:3])
-    raise StillAliveError(
-        f"{names} sent a heartbeat less than 30 s ago, but {path} is not locked. Nothing was changed. If the process "
-        f"was killed, wait until {in_words(until)}. If it runs on another machine, stop it. Then restore again.",
-        until=until,
-    )
-
-
 def _take(
     replaced: _Replaced | None,
     db: Connection,
     *,
-    made_at: datetime | None,
     at: datetime,
     policy: CallPolicy,
     progress: Progress,
@@ -250,7 +217,7 @@ def _take(
         return TakenOver(was_read=False)
     if replaced.db is not None and replaced.sound:
         try:
-            return take_over(replaced.db, db, made_at=made_at, at=at, policy=policy, progress=progress)
+            return take_over(replaced.db, db, at=at, policy=policy, progress=progress)
         except StoreVersionError:
             db.run("ROLLBACK")  # a row cannot be read, so the file counts as unread
     skip_sequences(db)
@@ -260,14 +227,20 @@ def _take(
 def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOver) -> str:
     made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
     if taken.was_read:
+        doubts = (
+            f"; {count_of(taken.in_doubt, 'call')} in doubt, because the two copies have different histories: look for "
+            "them in the log of 8x8 (`voiceflow calls list --state in_doubt`), and resolve them (`voiceflow calls "
+            "resolve ID`)"
+        )
         return (
-            f"{made}; the sent calls in the replaced file were taken over. Check the status of the queue, then "
-            f"resume the queue"
+            f"{made}; the calls of the replaced file were taken over{doubts if taken.in_doubt else ''}. Look at the "
+            "calls that wait (`voiceflow calls list --state queued`), then run `voiceflow resume`"
         )
     why = "there was no store to compare it with" if replaced is None else "the replaced file could not be read"
     return (
         f"{made}; {why}, so some queued calls may have been made already, and later opt-outs are not known. Compare "
-        f"the queued calls with the logs of 8x8, cancel those that were made, add the opt-outs, then resume the queue"
+        "the queued calls (`voiceflow calls list --state queued`) with the logs of 8x8, cancel those that were made "
+        "(`voiceflow calls cancel ID`), add the opt-outs (`voiceflow suppress add`), then run `voiceflow resume`"
     )
 
 
@@ -336,8 +309,6 @@ def _listed(pids: list[int]) -> str:
     return ", ".join(map(str, pids))
 
 
-# SQLite's own lock bytes (SQLite file format §1.8, os.h): PENDING, RESERVED, and 510 bytes of SHARED.
-_FIRST_LOCK, _LOCKS = 0x40000000, 512
 _PROCESSES = Path("/proc")
 
 
@@ -353,24 +324,6 @@ def holders(path: Path) -> list[int]:
         for process in _PROCESSES.glob("[0-9]*")
         if int(process.name) != own and any(_identity(file) in wanted for file in _open_files(process))
     )
-
-
-@contextmanager
-def locked_alone(path: Path) -> Generator[bool]:
-    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Yields True if it is locked.
-
-    The process must have no other descriptor of the file, because closing a descriptor drops all locks on the file.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCKS, _FIRST_LOCK)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(fd)
 
 
 def _open_files(process: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""The takeover of evidence from a replaced store into the backup that replaces it.
+"""The takeover of calls from a replaced store into the backup that replaces it.
 
-A backup lacks everything that happened after it was made. After the takeover, each call has the evidence of both files.
-A damaged file is not taken over at all.
+A backup lacks everything that happened after it was made. Of two records of one call, the further one is taken whole.
+If their histories have parted, the call is in doubt. A damaged file is not taken over at all.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from voiceflow_worker.backends.record import head_of, record_of, to_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.reading import as_array, job_of, tally_record
+from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
 from voiceflow_worker.backends.sqlite.writes import event_row
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
+from voiceflow_worker.model.jobs.setback import further
 from voiceflow_worker.model.records.cancellation import KNOWN_AS
 
 SKIPPED_SEQUENCES = 1_000_000_000
 """The gap left in the sequence of events if the replaced file cannot be read. New events then come after the cursor of
 every reader, so that none is missed."""
 _AT_ONCE = 500
-_GONE = "the replaced store had deleted this call after its end, so the call may have been sent"
+_GONE = "the other copy of the store had deleted this call after its end, so the call may have been sent"
 _SAME_CALL = f"{KNOWN_AS} {{other}}"
 
 
@@ -37,16 +38,16 @@ _SAME_CALL = f"{KNOWN_AS} {{other}}"
 class TakenOver:
     """The result of a takeover, in numbers of jobs.
 
-    `advanced`: jobs with more evidence in the replaced file than in the backup. `added`: jobs that were not in the
-    backup. `cancelled`: jobs that waited in the backup, and were deleted in the replaced file. `left`: jobs that were
-    never sent and were not taken over: the backup has their unique key, or may have deleted them after their end.
-    `was_read`: the replaced file was read; if not, nothing was taken over.
+    `advanced`: jobs that were further in the replaced file than in the backup. `in_doubt`: jobs whose histories in the
+    two files have parted. `added`: jobs that were not in the backup. `cancelled`: jobs that waited in one file, while
+    the other file had them under another id, or had deleted them after their end. `was_read`: the replaced file was
+    read; if not, nothing was taken over.
     """
 
     advanced: int = 0
+    in_doubt: int = 0
     added: int = 0
     cancelled: int = 0
-    left: int = 0
     was_read: bool = True
 
 
@@ -54,103 +55,92 @@ class TakenOver:
 class _Taking:
     old: Connection
     new: Connection
-    made_at: datetime | None
     at: datetime
     policy: CallPolicy
     found: TakenOver
-    in_both: int = 0
 
     def job(self, number: int, job_id: str, revision: str) -> None:
-        """Take over one job of the replaced file, if it has more evidence than the backup."""
+        """Take over one job of the replaced file, if it is further there than in the backup."""
         known = self.new.rows(statements("takeover")["known"], (job_id,))
-        if known:
-            self.in_both += 1
         if known and known[0][1] == revision:
             return
         replaced = job_of(self.old.rows(statements("jobs")["job_by_number"], (number,))[0])
         if known:
             self._advance(known[0][0], replaced)
-        elif was_ever_moved_on(replaced) or self._is_new(replaced):
-            self._add(replaced)
         else:
-            self.found.left += 1
+            self._add(replaced)
 
-    def ended_there(self) -> None:
-        """Cancel jobs that wait in the backup, but had ended in the replaced file and were deleted there."""
+    def cancel_ended(self) -> None:
+        """Cancel jobs that wait, but had ended in one of the files, and were deleted there."""
         after = 0
         while rows := self.new.rows(statements("takeover")["unsent"], (after, _AT_ONCE)):
-            for number, job_id in rows:
-                if not self.old.rows(statements("takeover")["known"], (job_id,)):
+            for number, *job in rows:
+                if any(db.rows(statements("takeover")["tombstone"], tuple(job)) for db in (self.old, self.new)):
                     self._cancel(number, _GONE)
-                    self.found.cancelled += 1
             after = rows[-1][0]
 
     def _advance(self, number: int, replaced: Job) -> None:
         kept = self._here(number)
         now = further(kept, replaced, at=self.at, policy=self.policy)
-        if now is not kept:
-            self._put(number, kept, now, is_whole=now is replaced)
+        if now is replaced:
+            # Its events are taken over too.
+            self._put(number, now)
             self.found.advanced += 1
-
-    def _is_new(self, job: Job) -> bool:
-        """Whether a job was created after the backup was made, and neither a job nor a tombstone has its unique key.
-
-        An earlier job that the backup lacks may have been sent, and deleted after its end.
-        """
-        if self.made_at is None or job.created_at <= self.made_at:
-            return False
-        keys = as_array([] if job.unique_key is None else [job.unique_key])
-        return not self.new.rows(statements("jobs")["known_keys"], (job.queue, keys))
+        elif now is not kept:
+            self._move(number, kept, now)
+            self.found.in_doubt += now.state is JobState.IN_DOUBT
 
     def _add(self, replaced: Job) -> None:
-        record, key = record_of(replaced), replaced.unique_key
-        if key is not None and (owner := self.new.rows(statements("jobs")["job_by_key"], (replaced.queue, key))):
-            # The backup has the same call under another id. That job keeps its key, but is not sent, because the job of
-            # the replaced file may have been sent.
-            other = job_of(owner[0])
-            if other.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
-                number = self.new.rows(statements("takeover")["known"], (other.id,))[0][0]
-                self._cancel(number, _SAME_CALL.format(other=replaced.id))
-            key = None
         number = self.new.rows(statements("jobs")["last_number"])[0][0] + 1
-        head = head_of(replaced)
+        key = (replaced.queue, replaced.unique_key)
+        owner = self.new.rows(statements("takeover")["key_owner"], key)
+        head = head_of(replace(replaced, unique_key=None) if owner else replaced)
         self.new.run(
             statements("jobs")["insert_job"],
-            (number, *head[:9], key, *head[10:], record, tally_record(replaced), kept_facts(replaced)),
+            (number, *head, record_of(replaced), tally_record(replaced), kept_facts(replaced)),
         )
         self.new.run(statements("jobs")["insert_body"], (number, replaced.body))
         self.found.added += 1
+        if owner:
+            # The backup has the same call under another id, or has deleted it. Only one of the two may be sent.
+            other, other_number = owner[0]
+            if replaced.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
+                self._cancel(number, _SAME_CALL.format(other=other))
+            elif other_number is not None:
+                self._cancel(other_number, _SAME_CALL.format(other=replaced.id))
 
     def _cancel(self, number: int, reason: str) -> None:
         kept = self._here(number)
-        self._put(number, kept, lifecycle.cancel(kept, at=self.at, reason=reason, policy=self.policy))
+        if kept.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
+            self._move(number, kept, lifecycle.cancel(kept, at=self.at, reason=reason, policy=self.policy))
+            self.found.cancelled += 1
 
     def _here(self, number: int) -> Job:
         return job_of(self.new.rows(statements("jobs")["job_by_number"], (number,))[0])
 
-    def _put(self, number: int, kept: Job, now: Job, *, is_whole: bool = False) -> None:
-        # A job of the replaced file is stored as it is, because its events are taken over too. Other changes are moves.
-        made = None if is_whole else move(kept, now, at=self.at)
-        stands = now if made is None else made.new
+    def _move(self, number: int, kept: Job, now: Job) -> None:
+        made = move(kept, now, at=self.at)
+        self._put(number, made.new)
+        for event in made.events:
+            self.new.run(statements("outbox")["insert_event"], event_row(made.new.queue, event))
+
+    def _put(self, number: int, job: Job) -> None:
         self.new.run(
             statements("takeover")["put_job"],
-            (number, *head_of(stands), record_of(stands), tally_record(stands), kept_facts(stands)),
+            (number, *head_of(job), record_of(job), tally_record(job), kept_facts(job)),
         )
-        for event in () if made is None else made.events:
-            self.new.run(statements("outbox")["insert_event"], event_row(stands.queue, event))
 
 
 def take_over(
     old: Connection,
     new: Connection,
     *,
-    made_at: datetime | None,
     at: datetime,
     policy: CallPolicy,
     progress: Progress,
 ) -> TakenOver:
-    """Add the evidence of `old`, an undamaged file, to `new`, a backup made at `made_at`, in one transaction."""
-    taking = _Taking(old, new, made_at, at, policy, TakenOver())
+    """Add what `old`, an undamaged file, knows to `new`, a backup, in one transaction."""
+    taking = _Taking(old, new, at, policy, TakenOver())
     new.run("BEGIN IMMEDIATE")
     _take_events(old, new)
     last = max(old.rows(statements("jobs")["last_number"])[0][0], 1)
@@ -159,9 +149,7 @@ def take_over(
         if place % _AT_ONCE == 0:
             progress(min(number, last), last)
     _take_small_things(old, new, at=to_micros(at))
-    # If the files have no job in common, this may be the backup of another store.
-    if taking.in_both:
-        taking.ended_there()
+    taking.cancel_ended()
     new.run("COMMIT")
     return taking.found
 
@@ -209,11 +197,6 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
             statements("control")["set_gate"], (name, "queue", name, GateState.HELD.value, None, whole, to_micros(at))
         )
     return sorted(names)
-
-
-def heartbeats(db: Connection, *, at: datetime) -> list[Row]:
-    """Recent heartbeats: kind, name, and the time until which each counts."""
-    return db.rows(statements("takeover")["heartbeats"], (to_micros(at),))
 
 
 def waiting_jobs(db: Connection) -> int:

@@ -19,7 +19,19 @@ ON CONFLICT (number) DO UPDATE SET
 
 -- name: unsent
 -- Jobs that wait to be sent, after a row number.
-SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?;
+SELECT number, id, queue, unique_key FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?;
+
+-- name: tombstone
+-- The tombstone of a deleted job, by its id, queue and unique key.
+SELECT 1 FROM records WHERE namespace = 'pruned' AND key = ?1
+UNION ALL
+SELECT 1 FROM tombstones WHERE queue = ?2 AND unique_key = ?3 AND job_id = ?1;
+
+-- name: key_owner
+-- The id of the job or the tombstone that has a unique key, and the row number of the job.
+SELECT id, number FROM jobs WHERE queue = ?1 AND unique_key = ?2
+UNION ALL
+SELECT job_id, NULL FROM tombstones WHERE queue = ?1 AND unique_key = ?2;
 
 -- name: last_sequence
 -- The highest sequence number that an event has had.
@@ -75,11 +87,6 @@ ON CONFLICT (queue, scope, name) DO UPDATE SET
 -- Every queue that has a job, a record or a setting here.
 SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs UNION SELECT queue FROM gates
 UNION SELECT key FROM records WHERE namespace = 'queue';
-
--- name: heartbeats
--- Recent heartbeats of workers and receivers, with the time until which they count.
-SELECT namespace, key, expires_at FROM records WHERE namespace IN ('worker', 'receiver') AND expires_at > ?
-ORDER BY expires_at DESC;
 
 -- name: made
 -- The time at which the backup was made.
