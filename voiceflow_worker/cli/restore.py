@@ -19,6 +19,7 @@ from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups.restoring import Restored
+    from voiceflow_worker.backends.sqlite.backups.takeover import TakenOver
     from voiceflow_worker.settings import Settings
 
 
@@ -62,7 +63,29 @@ def _restored(path: Path, file: Path, settings: Settings) -> Restored:
             clock=lambda: datetime.now(UTC),
             policy=settings.policy(),
             progress=lambda done, total: shown(done, total, f"{done} of {total}"),
+            reason=_reason,
         )
+
+
+def _reason(made_at: datetime | None, taken: TakenOver | None) -> str:
+    """The reason of the holds: what a person must look at, and type."""
+    made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
+    if taken is not None and taken.was_read:
+        doubts = (
+            f"; {count_of(taken.in_doubt, 'call')} in doubt, because the two copies have different histories: look for "
+            "them in the log of 8x8 (`voiceflow calls list --state in_doubt`), and resolve them (`voiceflow calls "
+            "resolve ID`)"
+        )
+        return (
+            f"{made}; the calls of the replaced file were taken over{doubts if taken.in_doubt else ''}. Look at the "
+            "calls that wait (`voiceflow calls list --state queued`), then run `voiceflow resume`"
+        )
+    why = "there was no store to compare it with" if taken is None else "the replaced file could not be read"
+    return (
+        f"{made}; {why}, so some queued calls may have been made already, and later opt-outs are not known. Compare "
+        "the queued calls (`voiceflow calls list --state queued`) with the logs of 8x8, cancel those that were made "
+        "(`voiceflow calls cancel ID`), add the opt-outs (`voiceflow suppress add`), then run `voiceflow resume`"
+    )
 
 
 def _as_json(done: Restored, file: Path) -> dict[str, object]:

@@ -35,8 +35,6 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import in_words
 
 _CHUNK = 4 * 1024 * 1024
 
@@ -69,12 +67,19 @@ class _Replaced:
 
 
 def restore(
-    path: Path, source: Path, *, clock: Callable[[], datetime], policy: CallPolicy, progress: Progress
+    path: Path,
+    source: Path,
+    *,
+    clock: Callable[[], datetime],
+    policy: CallPolicy,
+    progress: Progress,
+    reason: Callable[[datetime | None, TakenOver | None], str],
 ) -> Restored:
     """Replace the store at `path` with a copy of the backup `source`. Blocks; the store is locked meanwhile.
 
     The copy gets the calls that are further in the store, and all its queues are held. The old files are moved aside,
-    not deleted. The store is unchanged until the last step, a rename. Raises StoreUnavailableError while a process uses
+    not deleted. The store is unchanged until the last step, a rename. `reason` makes the reason of the holds from the
+    time of the backup and what was taken over (None without a store). Raises StoreUnavailableError while a process uses
     the store, StoreCorruptError or StoreVersionError for a backup that cannot be used, and OSError.
     """
     path, source = path.resolve(), source.resolve()
@@ -88,7 +93,7 @@ def restore(
                 taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")
                 db.run(statements("takeover")["forget_made"])
-                held = hold_queues(db, reason=_reason(made_at, replaced, taken), at=clock())
+                held = hold_queues(db, reason=reason(made_at, taken if replaced is not None else None), at=clock())
                 db.run("COMMIT")
                 require_sound(db, temporary)
                 calls: int = db.rows("SELECT count(*) FROM jobs")[0][0]
@@ -222,26 +227,6 @@ def _take(
             db.run("ROLLBACK")  # a row cannot be read, so the file counts as unread
     skip_sequences(db)
     return TakenOver(was_read=False)
-
-
-def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOver) -> str:
-    made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
-    if taken.was_read:
-        doubts = (
-            f"; {count_of(taken.in_doubt, 'call')} in doubt, because the two copies have different histories: look for "
-            "them in the log of 8x8 (`voiceflow calls list --state in_doubt`), and resolve them (`voiceflow calls "
-            "resolve ID`)"
-        )
-        return (
-            f"{made}; the calls of the replaced file were taken over{doubts if taken.in_doubt else ''}. Look at the "
-            "calls that wait (`voiceflow calls list --state queued`), then run `voiceflow resume`"
-        )
-    why = "there was no store to compare it with" if replaced is None else "the replaced file could not be read"
-    return (
-        f"{made}; {why}, so some queued calls may have been made already, and later opt-outs are not known. Compare "
-        "the queued calls (`voiceflow calls list --state queued`) with the logs of 8x8, cancel those that were made "
-        "(`voiceflow calls cancel ID`), add the opt-outs (`voiceflow suppress add`), then run `voiceflow resume`"
-    )
 
 
 def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
