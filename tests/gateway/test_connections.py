@@ -36,28 +36,6 @@ def created(number: int) -> bytes:
     return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-async def test_an_answer_in_two_pieces_is_read_wherever_it_is_cut() -> None:
-    answers = {}
-    began = threading.Event()
-
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            number = len(connection.server.bodies)
-            raw = created(number)
-            cut = number * len(raw) // 25
-            connection.send(raw[:cut])
-            began.wait(0.02)  # nothing sets it: the pieces shall arrive one by one
-            connection.send(raw[cut:])
-
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            for call in range(1, 25):
-                verdict = await place(client, call=call)
-                answers[call] = (verdict.kind, verdict.session_id)
-        assert answers == {call: (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 25)}
-        assert server.connections == 1
-
-
 async def test_the_records_of_tls_that_arrive_together_are_one_answer(trusting: ssl.SSLContext) -> None:
     """Nothing of an earlier answer is read instead, though all have the same length."""
 
@@ -145,27 +123,6 @@ async def test_a_post_that_waits_for_a_connection_gets_the_next_that_is_free(mon
         assert server.connections == 1
 
 
-async def test_silence_on_a_kept_connection_is_a_doubt() -> None:
-    over = threading.Event()
-
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            if len(connection.server.bodies) == 2:
-                over.wait(LONGEST)
-                return
-            connection.send(created(len(connection.server.bodies)))
-
-    with MisbehavingServer(behave) as server:
-        try:
-            async with OURS.client(server.url, read=0.3) as client:
-                verdicts = [await place(client, call=call) for call in range(3)]
-        finally:
-            over.set()
-        assert [verdict.kind for verdict in verdicts] == [K.CREATED, K.UNKNOWN, K.CREATED]
-        assert "no answer within 0.3 s" in verdicts[1].message
-        assert (server.connections, len(server.posts)) == (2, 3)
-
-
 @pytest.mark.parametrize("sent", [b"", created(2)[:40], created(2)[:-1]], ids=["nothing", "half a head", "most of it"])
 async def test_the_end_of_a_kept_connection_ends_the_wait_for_an_answer(sent: bytes) -> None:
     def behave(connection: Connection) -> None:
@@ -181,28 +138,6 @@ async def test_the_end_of_a_kept_connection_ends_the_wait_for_an_answer(sent: by
                 verdict = await place(client, call=2)
         assert verdict.kind is K.UNKNOWN
         assert server.connections == 1
-
-
-async def test_an_answer_that_stays_incomplete_is_a_doubt_at_the_deadline() -> None:
-    over = threading.Event()
-
-    def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(created(1))
-        connection.read_request()
-        connection.send(HEAD + b"X-Long: ")
-        while not over.wait(0.05):  # a byte from time to time, within the read timeout
-            connection.send(b"x")
-
-    with MisbehavingServer(behave) as server:
-        try:
-            async with OURS.client(server.url, connect=0.3, read=0.6) as client:
-                assert (await place(client)).kind is K.CREATED
-                with anyio.fail_after(LONGEST):
-                    verdict = await place(client, call=2)
-        finally:
-            over.set()
-        assert verdict.kind is K.UNKNOWN
 
 
 @pytest.mark.parametrize("surplus", [created(99), b"\r\n", b""], ids=["answer", "line", "end"])

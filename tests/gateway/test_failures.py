@@ -399,32 +399,6 @@ async def test_cancelled_after_bytes_have_left_it_may_have_been_placed(kind: Kin
     assert progress.may_have_left
 
 
-@trio_too
-async def test_on_a_kept_connection_too_bytes_may_have_left(kind: Kind) -> None:
-    second = threading.Event()
-
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            if len(connection.server.bodies) == 2:
-                second.set()
-                connection.stall()
-                return
-            connection.send(CREATED_ANSWER)
-
-    progress = PostProgress()
-    with MisbehavingServer(behave) as server:
-        async with kind.client(server.url) as client, anyio.create_task_group() as tasks:
-
-            async def post() -> None:
-                await place(client, progress=progress)
-
-            assert (await place(client)).kind is VerdictKind.CREATED
-            tasks.start_soon(post)
-            await happened(second)
-            tasks.cancel_scope.cancel()
-    assert progress.may_have_left
-
-
 async def test_the_connection_of_a_server_that_switches_protocols_is_closed(kind: Kind) -> None:
     ended = threading.Event()
 
