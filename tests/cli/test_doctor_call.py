@@ -102,30 +102,23 @@ def test_a_summary_that_does_not_come_is_reported(
     assert jobs(voiceflow.folder)[0].id in last["remedy"]
 
 
-def test_without_outcome_the_call_is_made_and_nobody_hears_how_it_ends(voiceflow: Program, eight: EightByEight) -> None:
+def test_without_outcome_this_call_alone_is_made_with_the_limits_of_the_queue(
+    voiceflow: Program, eight: EightByEight
+) -> None:
     eight.sandbox._account.hooks("acme").clear()
+    ours = Limits(rate=3, burst=2, max_active=7)
+    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", ours))
+    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow("+6587654321"), batch_id="people"))
     ended = call(voiceflow, "--without-outcome")
     assert ended.code == 1
     assert names(ended) == ["checked", "enqueued", "journalled", "accepted", "no outcome"]
-    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.SUBMITTED]
+    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.QUEUED, JobState.SUBMITTED]
     assert eight.rang == [MINE]
-
-
-def test_the_limits_of_the_queue_stay_as_they_are(voiceflow: Program, eight: EightByEight) -> None:
-    ours = Limits(rate=3, burst=2, max_active=7)
-    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", ours))
-    call(voiceflow, "--without-outcome")
 
     async def limits(engine: Engine) -> Limits | None:
         return await engine.store.control.limits("default")
 
     assert within(voiceflow.folder, limits) == ours
-
-
-def test_only_this_call_is_sent(voiceflow: Program, eight: EightByEight) -> None:
-    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow("+6587654321"), batch_id="people"))
-    call(voiceflow, "--without-outcome")
-    assert eight.rang == [MINE]
 
 
 # -- calls that do not leave -------------------------------------------------------------------------------------------
@@ -184,22 +177,15 @@ def test_a_busy_number_is_waited_for_until_the_call_expires(
     assert eight.rang == []
 
 
-def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(voiceflow: Program, eight: EightByEight) -> None:
-    left = within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(MINE), batch_id="doctor"))
-    ended = call(voiceflow, "--without-outcome")
-    assert f"a killed run left behind: {left.id}" in steps(ended)[1]["message"]
-    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
-    assert eight.rang == [MINE]
-
-
-def test_a_call_of_a_killed_run_to_another_spelling_of_the_number_does_not_ring_either(
-    voiceflow: Program, eight: EightByEight
+@pytest.mark.parametrize(("left_to", "number"), [(MINE, MINE), ("+5215512345678", "+525512345678")])
+def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(
+    voiceflow: Program, eight: EightByEight, left_to: str, number: str
 ) -> None:
-    spelt, respelt = "+5215512345678", "+525512345678"
-    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(spelt), batch_id="doctor"))
-    voiceflow("doctor", "--json", "--call", respelt, "--without-outcome")
+    left = within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(left_to), batch_id="doctor"))
+    ended = voiceflow("doctor", "--json", "--call", number, "--without-outcome")
+    assert left.id in steps(ended)[1]["message"]
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
-    assert eight.rang == [respelt]
+    assert eight.rang == [number]
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------

@@ -77,13 +77,8 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
         assert r"\x1b[2J" in text, "what was there can still be seen"
     (row,) = csv.DictReader(table.read_text().splitlines())
     assert r"message \x1b]0;owned" in row["message"]
-
-
-def test_json_says_the_same_as_before(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    _with_a_summary_that_steers(voiceflow.folder)
-    monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
     (call,) = voiceflow("calls", "list", "--json").lines
-    assert call["batch_id"] == f"b{STEERING}"
+    assert call["batch_id"] == f"b{STEERING}", "in JSON nothing is changed"
 
 
 def test_a_line_of_a_story_stays_one_line(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,13 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["--bogus"], "Unknown option: --bogus."),
         (["--bogus", "status"], "Unknown option: --bogus."),
         (["calls", "--batch", "march"], "--batch stands before the command: write voiceflow calls COMMAND --batch"),
+        (["serve", "--port", "99999"], "99999 is not a port"),
+        (["sandbox", "--port", "-1"], "-1 is not a port"),
+        (["worker", "--metrics-port", "99999"], "99999 is not a port"),
+        (["sandbox", "--speed", "0"], "0 is not a speed"),
+        (["sandbox", "--speed", "nan"], "nan is not a speed"),
+        (["sandbox", "--webhook", "http://"], "give an http or https address"),
+        (["sandbox", "--webhook", "ftp://example.com/x"], "give an http or https address"),
         (["serve", "--port", "http"], 'Invalid value for --port: "http" is not a whole number\n'),
         (["sandbox", "--speed", "fast"], 'Invalid value for --speed: "fast" is not a number\n'),
         (["serve", "--notify", "crm"], "--notify (given directly): give an http or https address"),
@@ -82,6 +89,7 @@ def test_bad_usage_exits_2_with_a_sentence(voiceflow: Program, arguments: list[s
     assert ended.out == ""
     assert told in ended.err
     assert "Traceback" not in ended.err
+    assert list(voiceflow.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def reconcile(voiceflow: Program, *options: str) -> tuple[str, ...]:
     return ("reconcile", *options, "--store", url_of(voiceflow.folder))
 
 
-def test_what_was_placed_is_settled(voiceflow: Program, eight: EightByEight) -> None:
+def test_what_was_placed_is_settled_with_its_price(voiceflow: Program, eight: EightByEight) -> None:
     jobs = doubted(voiceflow, eight, 3)
     ended = voiceflow(*reconcile(voiceflow, "--json"))
     assert ended.code == 0, ended.err
@@ -72,6 +72,8 @@ def test_what_was_placed_is_settled(voiceflow: Program, eight: EightByEight) -> 
     assert "asking 8x8 for its log" in ended.err
     assert [state_of(voiceflow, job).state for job in jobs] == [JobState.COMPLETED] * 3
     assert eight.rang == sorted(number(place) for place in range(3))
+    assert "cost: 0.12 USD" in voiceflow("report", "--store", url_of(voiceflow.folder)).out
+    assert voiceflow(*reconcile(voiceflow, "--prices")).code == 0
 
 
 def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eight: EightByEight) -> None:
@@ -90,14 +92,6 @@ def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eigh
         "not_placed": 0,
         "open": 1,
     }
-
-
-def test_a_settled_call_has_a_price(voiceflow: Program, eight: EightByEight) -> None:
-    doubted(voiceflow, eight)
-    assert voiceflow(*reconcile(voiceflow)).code == 0
-    out = voiceflow("report", "--store", url_of(voiceflow.folder)).out
-    assert "cost: 0.04 USD" in out
-    assert "all ended calls have a price" in voiceflow(*reconcile(voiceflow, "--prices")).out
 
 
 def test_a_row_that_comes_later_is_found_later(voiceflow: Program, eight: EightByEight) -> None:
