@@ -47,12 +47,12 @@ class TaskIdentity:
         """True if the task was expanded into several instances."""
         return self.map_index >= 0
 
-    def key(self, item: str = "", *, generation: int = 0) -> str:
-        """Return the unique key of one call of this instance. The key is the same in all tries.
+    def key(self, *, generation: int = 0) -> str:
+        """Return the unique key of the call of this instance. The key is the same in all tries.
 
-        `item` distinguishes the calls of one instance. `generation` counts the earlier calls that this call replaces.
+        `generation` counts the earlier calls that this call replaces.
         """
-        return f"airflow-{self._digest(item, *([generation] if generation else []))[:40]}"
+        return f"airflow-{self._digest('call', generation)[:40]}"
 
     def call_key(self, called: str, ordinal: int, *, generation: int) -> str:
         """Return the unique key of the task's call number `ordinal` to `called`, which names a phone number or a row.

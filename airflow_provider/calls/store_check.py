@@ -57,7 +57,7 @@ def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
 def executors(configured: str) -> list[str]:
     """Return the names of the executors in a value of `[core] executor`, each without an alias or a module path."""
     parts = configured.replace(";", ",").split(",")
-    names = [part.strip().rpartition("=")[2].rpartition(":")[2].rpartition(".")[2].strip() for part in parts]
+    names = [part.strip().rpartition("=")[2].rpartition(".")[2].strip() for part in parts]
     return [name for name in names if name]
 
 

@@ -72,13 +72,7 @@ class VoiceFlowHook(BaseHook):
         return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
 
     def _read(self, connection: Connection) -> Settings:
-        # Connection forms of Airflow 2 saved these fields with a prefix.
-        prefix = f"extra__{self.conn_type}__"
-        given = {
-            name.removeprefix(prefix): value
-            for name, value in connection.extra_dejson.items()
-            if value not in (None, "")
-        }
+        given = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
         self._own = {name: given.pop(name) for name in _OWN_EXTRAS & given.keys()}
         if "api_key" in given:
             raise SettingsError(

@@ -44,12 +44,6 @@ def test_the_result_is_the_call_and_a_second_try_finds_it(on: Stage) -> None:
     assert first["data"]["airflow_task_id"] == "first"
 
 
-def test_mapped_instances_are_calls_of_their_own(on: Stage) -> None:
-    for place in (0, 1):
-        call("+6587660002").execute(context("mapped", map_index=place))
-    assert posts_to(on, "+6587660002") == 2
-
-
 @pytest.mark.parametrize(
     ("number", "outcome", "fail_on", "fails"),
     [
@@ -174,21 +168,19 @@ def test_an_error_of_the_trigger_fails_the_try(on: Stage) -> None:
         call("+6587660007").execute_complete(context(), {"status": "error", "job_ids": ["x"], "error": "no such store"})
 
 
-def test_stopping_cancels_an_unsent_call(on: Stage) -> None:
-    task = call("+6587660008", send="worker", wait_for=None)
-    result = task.execute(context("killed"))
-    task.on_kill()
-    (shown,) = [each for each in on.calls() if each["id"] == result["id"]]
-    assert shown["state"] == "cancelled"
-    again = call("+6587660008", send="worker", wait_for=None).execute(context("killed"))
-    assert again["id"] != result["id"], "the next try makes a new one"
+@pytest.mark.parametrize("cancels", [True, False])
+def test_stopping_cancels_an_unsent_call_unless_the_user_says_otherwise(on: Stage, cancels: bool) -> None:
+    def enqueued() -> VoiceCallOperator:
+        task = call("+6587660008", send="worker", wait_for=None, cancel_on_kill=cancels)
+        found.append(task.execute(context(f"killed-{cancels}"))["id"])
+        return task
 
-
-def test_stopping_leaves_the_call_if_the_user_says_so(on: Stage) -> None:
-    task = call("+6587660009", send="worker", wait_for=None, cancel_on_kill=False)
-    result = task.execute(context("spared"))
-    task.on_kill()
-    assert [each["state"] for each in on.calls() if each["id"] == result["id"]] == ["queued"]
+    found: list[str] = []
+    enqueued().on_kill()
+    (shown,) = [each for each in on.calls() if each["id"] == found[0]]
+    assert shown["state"] == ("cancelled" if cancels else "queued")
+    enqueued()
+    assert (found[1] == found[0]) is not cancels, "after a stop, the next try makes a new one"
 
 
 def test_an_error_of_a_task_follows_no_other_error() -> None:
@@ -215,29 +207,14 @@ def test_a_link_without_an_address_is_stored_empty_because_airflow_logs_an_error
     assert [here["ti"].pushed for here in (made, refused)] == [{"voiceflow_call": ""}] * 2
 
 
-@pytest.mark.parametrize(
-    ("store", "executor", "expected"),
-    [
-        ("memory://", "LocalExecutor", "loses every call"),
-        (None, "airflow.providers.celery.executors.celery_executor.CeleryExecutor", "another host"),
-        (None, "KubernetesExecutor", "another host"),
-    ],
-)
-def test_a_store_that_the_next_try_would_not_see_is_refused(
-    on: Stage, monkeypatch: pytest.MonkeyPatch, store: str | None, executor: str, expected: str
-) -> None:
-    connect(monkeypatch, on, **({"store": store} if store else {}))
-    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
-    with pytest.raises(AirflowFailException, match=expected):
-        call("+6587660011").execute(context("moved"))
-    assert posts_to(on, "+6587660011") == 0
-
-
-def test_a_file_that_all_workers_share_is_accepted_if_the_user_says_so(
+def test_a_store_that_the_next_try_would_not_see_is_refused_unless_all_workers_share_the_file(
     on: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, on, allow_local_store=True)
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "KubernetesExecutor")
+    with pytest.raises(AirflowFailException, match="another host"):
+        call("+6587660011").execute(context("moved"))
+    assert posts_to(on, "+6587660011") == 0
+    connect(monkeypatch, on, allow_local_store=True)
     assert call("+6587660012", send="worker", wait_for=None).execute(context("shared"))["state"] == "queued"
 
 

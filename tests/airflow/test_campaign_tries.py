@@ -79,6 +79,9 @@ def test_a_person_who_was_removed_is_not_called(on: Stage, number: Callable[[], 
     assert rings(on, goes, stays) == [0, 1]
     assert report["states"]["completed"] == 1
     assert states(on, goes) == ["cancelled"]
+    left_waiting([row(late := number())], here)
+    assert campaign([]).execute(here)["states"]["cancelled"] == 2, "without any row nobody is called"
+    assert rings(on, late) == [0]
 
 
 def test_a_person_who_was_removed_and_comes_back_is_called_once(on: Stage, number: Callable[[], str]) -> None:
@@ -89,13 +92,6 @@ def test_a_person_who_was_removed_and_comes_back_is_called_once(on: Stage, numbe
     campaign([row(one), row(other)]).execute(here)
     assert rings(on, one, other) == [1, 1]
     assert states(on, other) == ["cancelled", "completed"]
-
-
-def test_without_any_row_nobody_is_called(on: Stage, number: Callable[[], str]) -> None:
-    goes, here = number(), context("emptied")
-    left_waiting([row(goes)], here)
-    assert campaign([]).execute(here)["states"]["cancelled"] == 1
-    assert rings(on, goes) == [0]
 
 
 @pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
@@ -112,14 +108,6 @@ def test_a_corrected_text_takes_the_place_of_a_call_that_waits(
     assert rings(on, person) == [1]
     (call,) = [call for call in on.calls("--number", person) if call["state"] == "completed"]
     assert call["data"]["name"] == "Ann"
-
-
-def test_a_text_of_the_operator_that_was_corrected_does_so_too(on: Stage, number: Callable[[], str]) -> None:
-    person, here = number(), context("operator")
-    left_waiting([row(person)], here, say="Hallo.")
-    campaign([row(person)], say="Hello.").execute(here)
-    assert rings(on, person) == [1]
-    assert states(on, person) == ["cancelled", "completed"]
 
 
 def test_columns_that_differ_from_try_to_try_do_not_call_again(on: Stage, number: Callable[[], str]) -> None:

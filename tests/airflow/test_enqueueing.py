@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
 from airflow_provider.calls.single.request import RequestedCall, flow_of
 from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice
+from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import (
     CallFlow,
     CallFlowError,
@@ -49,12 +49,11 @@ class Scene:
         to: str = "+6587654321",
         say: str = "Hello.",
         on_clear: OnClear = OnClear.SAME_CALL,
-        saved: dict[str, str] | None = None,
         batch_id: str = "b",
     ) -> Job:
         flow = flow_of(destination=to, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
         wanted = RequestedCall(flow=flow, batch_id=batch_id, valid_for=timedelta(hours=2))
-        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear, saved=saved)
+        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear)
 
     async def posts(self) -> int:
         await self.engine.send()
@@ -68,20 +67,25 @@ async def scene() -> AsyncIterator[Scene]:
         yield Scene(Engine(store, voice), voice)
 
 
-async def test_a_retry_finds_the_job_and_a_clear_too(scene: Scene) -> None:
-    first = await scene.enqueue()
-    assert (await scene.enqueue()).id == first.id
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ({}, {}),
+        ({"say": "It is 10:00."}, {"say": "It is 10:05."}),
+        ({"to": "+5491123456789"}, {"to": "+541123456789"}),
+        ({"to": "+442079460018"}, {"to": "+4402079460018"}),
+        ({"to": "+442079460018"}, {"to": "442079460018"}),
+    ],
+    ids=["as it was", "another text", "another spelling", "with a trunk zero", "without the plus"],
+)
+async def test_a_call_that_was_sent_is_the_call_of_every_later_try(
+    scene: Scene, first: dict[str, Any], later: dict[str, Any]
+) -> None:
+    job = await scene.enqueue(**first)
+    assert (await scene.enqueue(**first)).id == job.id
     assert await scene.posts() == 1
-    assert (await scene.enqueue()).id == first.id
-    assert (await scene.enqueue(CLEARED)).id == first.id
-    assert await scene.posts() == 1
-
-
-async def test_a_text_that_changed_between_tries_does_not_call_again(scene: Scene) -> None:
-    first = await scene.enqueue(say="It is 10:00.")
-    await scene.posts()
-    assert (await scene.enqueue(say="It is 10:05.")).id == first.id
-    assert (await scene.enqueue(CLEARED, say="It is 10:05.")).id == first.id
+    for identity in (TASK, CLEARED):
+        assert (await scene.enqueue(identity, **later)).id == job.id
     assert await scene.posts() == 1
 
 
@@ -107,8 +111,6 @@ async def test_call_again_waits_for_a_call_that_has_not_ended(scene: Scene) -> N
 
 
 async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Scene) -> None:
-    from tests.support.voices import unknown
-
     scene.voice.answers = [unknown()]
     first = await scene.enqueue()
     await scene.posts()
@@ -119,8 +121,6 @@ async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Scene) -> None:
 
 
 async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_by_a_retry(scene: Scene) -> None:
-    from tests.support.voices import refused
-
     scene.voice.answers = [refused(-1002, "speech profile invalid")]
     first = await scene.enqueue()
     await scene.posts()
@@ -133,8 +133,6 @@ async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_b
 
 
 async def test_a_refused_call_is_made_once_it_was_corrected(scene: Scene) -> None:
-    from tests.support.voices import refused
-
     scene.voice.answers = [refused(-1017, "invalid MSISDN")]
     first = await scene.enqueue(to="+6587650000")
     await scene.posts()
@@ -156,27 +154,6 @@ async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(s
     with pytest.raises(InvalidInputError, match=r"it has already called \+6587650000"):
         await scene.enqueue(CLEARED, to="+6587654321")
     assert await scene.posts() == 1
-
-
-async def test_a_number_respelled_after_the_call_left_is_the_same_phone(scene: Scene) -> None:
-    first = await scene.enqueue(to="+5491123456789")
-    assert await scene.posts() == 1
-    assert (await scene.enqueue(to="+541123456789")).id == first.id
-    assert await scene.posts() == 1
-
-
-async def test_a_task_that_airflow_stopped_calls_when_it_is_tried_again(scene: Scene) -> None:
-    first = await scene.enqueue()
-    await scene.queue.cancel(first.id, reason=STOPPED_BY_AIRFLOW)
-    assert (await scene.enqueue()).id != first.id
-    assert await scene.posts() == 1
-
-
-async def test_a_call_that_a_person_cancelled_stays_cancelled_until_a_clear(scene: Scene) -> None:
-    first = await scene.enqueue()
-    await scene.queue.cancel(first.id)
-    assert (await scene.enqueue()).id == first.id
-    assert (await scene.enqueue(CLEARED)).id != first.id
 
 
 async def test_a_call_that_failed_after_it_was_placed_may_have_rung_and_is_not_made_again(scene: Scene) -> None:
@@ -204,15 +181,6 @@ async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: Sess
     assert await scene.posts() == 1
 
 
-async def test_a_store_without_a_call_that_airflow_knows_is_not_used(scene: Scene) -> None:
-    saved = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
-    with pytest.raises(InvalidInputError, match="does not have it"):
-        await scene.enqueue(saved=saved)
-    assert await scene.posts() == 0
-    first = await scene.enqueue()
-    assert (await scene.enqueue(saved=saved)).id == first.id, "the store knows of a call of this task"
-
-
 async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(scene: Scene) -> None:
     first = await scene.enqueue(say="Hallo.")
     second = await scene.enqueue(say="Hello.")
@@ -222,19 +190,13 @@ async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(sc
     assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
 
 
-async def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry_with_another_text(scene: Scene) -> None:
+async def test_a_call_that_a_person_cancelled_is_made_by_a_clear_and_by_no_retry(scene: Scene) -> None:
     first = await scene.enqueue(say="It is 10:00.")
     await scene.queue.cancel(first.id)
-    assert (await scene.enqueue(say="It is 10:05.")).id == first.id
+    for text in ("It is 10:00.", "It is 10:05."):
+        assert (await scene.enqueue(say=text)).id == first.id
     assert await scene.posts() == 0
-
-
-async def test_another_spelling_of_the_number_is_the_same_call(scene: Scene) -> None:
-    first = await scene.enqueue(to="+442079460018")
-    await scene.posts()
-    for spelled in ("+4402079460018", "442079460018"):
-        assert (await scene.enqueue(to=spelled)).id == first.id
-    assert await scene.posts() == 1
+    assert (await scene.enqueue(CLEARED)).id != first.id
 
 
 BODY = CallFlow.call("+6587654321", source="+6531234567").to_body()

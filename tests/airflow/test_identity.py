@@ -39,11 +39,6 @@ def test_another_task_instance_has_another_key(other: dict[str, object]) -> None
     assert TaskIdentity.of(context(**other)).key() != TASK.key()
 
 
-def test_items_and_generations_have_keys_of_their_own() -> None:
-    keys = {TASK.key(), TASK.key("a"), TASK.key("b"), TASK.key(generation=1), TASK.key("a", generation=1)}
-    assert len(keys) == 5
-
-
 def test_parts_of_a_name_cannot_be_moved_to_the_next() -> None:
     one = TaskIdentity(dag_id="a", run_id="b,c", task_id="d")
     two = TaskIdentity(dag_id="a,b", run_id="c", task_id="d")

@@ -32,11 +32,6 @@ def status(*jobs: Job, goal: Goal = Goal.OUTCOME, now: datetime = NOW) -> WaitSt
     return status_of(jobs, replace(OPTIONS, goal=goal), now=now)
 
 
-@pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
-def test_a_call_that_has_ended_is_over(state: JobState) -> None:
-    assert status(job(state)).has_ended
-
-
 def test_an_accepted_call_is_over_only_for_the_goal_accepted() -> None:
     taken = job(JobState.SUBMITTED, due=timedelta(hours=1))
     assert not status(taken).has_ended
