@@ -360,6 +360,22 @@ class TestSummariesThatNeverCame:
         assert await look(engine, log) == PLACED
         assert await engine.state(overdue) == "accepted"
 
+    async def test_a_call_that_went_on_while_the_log_was_asked_for_waits_for_its_next_summary(
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        voice.answers = [created("s-1"), created("s-2")]
+        job = await engine.enqueue(redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta()))
+        await engine.send()
+        clock.advance(engine.policy.summary_deadline)
+
+        async def goes_on() -> None:
+            await engine.summarise(job, SessionStatus.BUSY, session_id="s-1")
+            await engine.send()
+
+        log.meanwhile = goes_on
+        await look(engine, log)
+        assert await engine.state(job) == "submitted"
+
     async def test_a_summary_that_waited_unseen_comes_first(
         self, engine: Engine, overdue: Job, log: WrittenLog
     ) -> None:
