@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.voices import ScriptedVoice, created
+from tests.support.voices import created
 from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -25,10 +25,9 @@ async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
 
 
 async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_the_store_has(
-    store: FaultyStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock, engine: Engine
 ) -> None:
     """A worker whose commit was rolled back remembers a job that knows the answer; the store does not."""
-    engine = Engine(store, ScriptedVoice())
     job = await engine.enqueue()
     (sending,) = await engine.journal()
     remembered = answered(sending, 1, created("s-1"), at=clock.now(), policy=CallPolicy())
@@ -39,10 +38,9 @@ async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_
 
 
 async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles_its_call_at_once(
-    store: FaultyStore,
+    store: FaultyStore, engine: Engine
 ) -> None:
     """The answer is stored between the look and the parking: nobody would look again before the sweep."""
-    engine = Engine(store, ScriptedVoice())
     job = await engine.enqueue()
     (sending,) = await engine.journal()
 

@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlowError, CallQueue, CallRequest, InvalidInputError, Store
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.numbers.suppression import SuppressionList
@@ -77,8 +76,7 @@ async def test_an_order_with_it_is_refused_and_changes_nothing(queue: CallQueue,
     assert list(await SuppressionList(queue.store).scan()) == []
 
 
-async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(store: Store) -> None:
-    engine = Engine(store, ScriptedVoice())
+async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(engine: Engine) -> None:
     queued = await engine.queue.enqueue(flow(number(1)))
     with pytest.raises(InvalidInputError, match=f"the note for call {queued.id} {SENTENCE}"):
         await engine.queue.cancel(queued.id, reason=HALF)

@@ -86,9 +86,8 @@ async def test_a_restart_that_is_noticed_while_a_call_waits_for_its_entry_is_che
 
 
 async def test_a_call_that_has_its_entry_leaves_though_the_end_of_a_prepared_call_cannot_be_stored(
-    store: Restarted, clock: ManualClock
+    store: Restarted, clock: ManualClock, engine: Engine
 ) -> None:
-    engine = Engine(store, ScriptedVoice())
     await engine.enqueue(number(0), valid_for=SECOND)
     (prepared,) = await engine.prepare()
     for place in (1, 2):
@@ -125,9 +124,8 @@ async def test_a_call_that_has_its_entry_leaves_though_the_end_of_a_prepared_cal
 
 
 async def test_a_call_that_has_its_entry_leaves_though_the_end_of_another_of_its_worker_cannot_be_stored(
-    store: Restarted, clock: ManualClock
+    store: Restarted, clock: ManualClock, engine: Engine
 ) -> None:
-    engine = Engine(store, ScriptedVoice())
     await engine.enqueue(number(0))
     await engine.enqueue(number(1), valid_for=SECOND)
     first, expired = sorted(await engine.lease(), key=lambda job: job.destination)
@@ -167,8 +165,7 @@ async def at_once(engine: Engine, job: Job, *, leased_at: float = 0.0) -> tuple[
     return await engine.submitter.begin_at_once([job], leased_at=leased_at)
 
 
-async def test_a_call_whose_queue_was_held_since_its_lease_gets_no_entry(store: Restarted, clock: ManualClock) -> None:
-    engine = Engine(store, ScriptedVoice())
+async def test_a_call_whose_queue_was_held_since_its_lease_gets_no_entry(clock: ManualClock, engine: Engine) -> None:
     job = await leased_call(engine)
     leased_at = clock.monotonic()
     clock.advance(SECOND)

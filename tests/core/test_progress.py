@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.ports import Store
@@ -78,12 +77,6 @@ async def test_a_recording_is_reported_once_with_its_file(
     assert (told.recording_id, told.status, told.file_path, told.seconds) == ("r", "UPLOAD_COMPLETED", "/r.wav", 12.0)
 
 
-async def test_an_event_without_a_session_is_not_kept(store: Store) -> None:
-    progress = CallProgress(store)
-    assert not await progress.status(state("RINGING", session_id=None))
-    assert not await progress.recording(recording("UPLOAD_COMPLETED", session_id=None))
-
-
 async def test_sessions_whose_names_begin_alike_are_not_mixed_up(store: Store) -> None:
     progress = CallProgress(store)
     for session_id in ("s", "s/", "s/t", "s%2Ft", "st"):
@@ -104,8 +97,7 @@ async def test_they_end_by_themselves(store: Store, clock: ManualClock) -> None:
     assert (await progress.of(["s"])).recordings == ()
 
 
-async def test_a_job_finds_what_was_heard_of_its_sessions_and_is_not_moved_by_it(store: Store) -> None:
-    engine = Engine(store, ScriptedVoice())
+async def test_a_job_finds_what_was_heard_of_its_sessions_and_is_not_moved_by_it(store: Store, engine: Engine) -> None:
     await engine.enqueue()
     progress = CallProgress(store)
     (job,) = await engine.send()

@@ -150,8 +150,7 @@ async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Lim
     assert (await states(queue))["failed"] in limited.failed
 
 
-async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store) -> None:
-    engine = Engine(store, ScriptedVoice())
+async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store, engine: Engine) -> None:
     for place in range(12):
         await engine.enqueue(number(place), batch_id="people")
     sent = [job for _ in range(2) for job in await engine.send()]

@@ -138,10 +138,8 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
 
 
 async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_sent_and_in_no_doubt(
-    store: FaultyStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock, engine: Engine, voice: ScriptedVoice
 ) -> None:
-    voice = ScriptedVoice()
-    engine = Engine(store, voice)
     await store.control.configure("default", Limits(rate=10))
     job = await engine.enqueue()
     departures = Departures(store.control, clock, queue="default", rate=10)

@@ -103,10 +103,8 @@ async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_
 
 
 async def test_calls_are_sent_though_the_number_of_one_that_was_journalled_with_them_cannot_be_released(
-    store: FaultyStore,
+    store: FaultyStore, engine: Engine
 ) -> None:
-    voice = ScriptedVoice()
-    engine = Engine(store, voice)
     jobs = [await engine.enqueue(number(place)) for place in range(3)]
     flights = await engine.prepare()
     first = next(flight.job for flight in flights if flight.job.id == jobs[0].id)
@@ -122,9 +120,9 @@ async def test_calls_are_sent_though_the_number_of_one_that_was_journalled_with_
     assert {flight.job.id for flight in begun} == {job.id for job in jobs[1:]}
 
 
-async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(store: FaultyStore) -> None:
-    voice = ScriptedVoice()
-    engine = Engine(store, voice)
+async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
+    engine: Engine, voice: ScriptedVoice
+) -> None:
     jobs = [await engine.enqueue(number(place)) for place in range(3)]
     begun = await engine.submitter.begin(await engine.prepare())
     senders = Senders(engine.submitter, on_freed=lambda: None)
