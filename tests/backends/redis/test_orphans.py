@@ -43,7 +43,7 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
     "query",
     [
         Query(queue=QUEUE),
-        Query(queue=QUEUE, order=Order.DUE),
+        Query(queue=QUEUE, order=Order.DUE, states=frozenset({JobState.QUEUED})),
         Query(queue=QUEUE, destination=sample_job(1).destination),
         Query(queue=QUEUE, batch_id="b"),
     ],
