@@ -17,7 +17,6 @@ class CuttingProxy:
     def __init__(self, port: int) -> None:
         self._server = port
         self._cut_at: bytes | None = None
-        self._silent = False
         self.port = 0
         self.cut = 0
         self.requests: list[bytes] = []
@@ -26,10 +25,6 @@ class CuttingProxy:
     def cut_answer_to(self, text: bytes) -> None:
         """Close the connection in place of the next answer to a request with this text."""
         self._cut_at = text
-
-    def fall_silent(self) -> None:
-        """From now on nothing passes, and nothing is closed: as behind a firewall that forgot the connections."""
-        self._silent = True
 
     def close_all(self) -> None:
         """Close all connections; new ones work."""
@@ -67,8 +62,6 @@ class CuttingProxy:
         try:
             while True:
                 request = await client.receive()
-                if self._silent:
-                    continue
                 self.requests.append(request)
                 if self._cut_at is not None and self._cut_at in request:
                     self._cut_at = None
@@ -84,7 +77,6 @@ class CuttingProxy:
                 if cutting.is_set():
                     self.cut += 1
                     return
-                if not self._silent:
-                    await client.send(answer)
+                await client.send(answer)
         except GONE:
             pass

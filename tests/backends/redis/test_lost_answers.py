@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -143,14 +142,3 @@ async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cu
             proxy.close_all()
             await witness.jobs.enqueue([sample_job()], now=NOW)
     assert counts[-1] > seen
-
-
-async def test_a_server_that_falls_silent_is_given_up(
-    store: Store, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No answer and no end of the connection: the time limit of an answer decides."""
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 0.2)
-    async with open_store(f"redis://127.0.0.1:{proxy.port}/0") as impatient:
-        proxy.fall_silent()
-        with anyio.fail_after(10), pytest.raises(StoreUnavailableError, match="cannot be reached"):
-            await impatient.jobs.commit([moved(replace(sample_job(), revision="x"))])
