@@ -8,6 +8,7 @@ import ssl
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
@@ -223,6 +224,23 @@ async def test_the_next_address_of_a_name_is_tried_where_the_first_refuses(monke
     with MisbehavingServer(lambda connection: connection.send(created(len(connection.read_request())))) as server:
         async with OURS.client(f"http://voice.invalid:{server.port}") as client:
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+            assert (await place(client)).kind is K.CREATED
+
+
+async def test_an_event_loop_that_knows_no_delay_between_addresses_is_used_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uvloop's `create_connection` has no `happy_eyeballs_delay`."""
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def without_delay(factory: Any, host: str, port: int, *, ssl: Any, ssl_handshake_timeout: Any) -> Any:
+        return await connect(factory, host, port, ssl=ssl, ssl_handshake_timeout=ssl_handshake_timeout)
+
+    monkeypatch.setattr(loop, "create_connection", without_delay)
+    monkeypatch.setattr(asyncio, "BaseEventLoop", type(None))
+    with MisbehavingServer(usual) as server:
+        async with OURS.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
 
 
