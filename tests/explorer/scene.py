@@ -44,13 +44,12 @@ class Scene:
     `copies`: how often a summary may come. `without_id`: it may come without its clientRequestId. `jumps`: by how many
     ticks the clock of worker A may jump, once. `mistaken`: a person may say "not placed" of a call that rang.
     `unclear`: a summary with an unknown status may come first. `lost_replies`: the store may commit and not be heard.
-    `kills`: workers die. `export`: the log of 8x8 may show a call, however late, while it is on or once it has ended.
+    `export`: the log of 8x8 may show a call, however late, while it is on or once it has ended.
 
     What is lost needs no step: it never comes. Whether a job ends when nothing ever comes is judged for each of them.
     """
 
     jobs: int = 1
-    workers: int = 2
     valid_for: int | None = None
     redials: int = 0
     copies: int = 1
@@ -65,7 +64,6 @@ class Scene:
     calls_again: int = 0
     mistaken: bool = False
     lost_replies: bool = True
-    kills: bool = True
     posts: int = 3
 
 

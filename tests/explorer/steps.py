@@ -54,7 +54,7 @@ class Steps:
         return World(
             jobs=(self._book.first,) * scene.jobs,
             lines=((),) * scene.jobs,
-            workers=(IDLE,) * scene.workers,
+            workers=(IDLE, IDLE),
             lock=(),
             releases=(),
             off=0,
@@ -111,8 +111,7 @@ class Steps:
         if worker.phase == Phase.IDLE:
             self._lease(world, who, off, found)
             return
-        if self._scene.kills:
-            found.append((f"{name} is killed", self._commits.killed(world, who), True))
+        found.append((f"{name} is killed", self._commits.killed(world, who), True))
         match worker.phase:
             case Phase.LEASED:
                 self._prepare(world, who, off, found)
