@@ -112,17 +112,15 @@ def test_findings_name_the_row_of_the_sheet(tmp_path: Path) -> None:
     assert [row.raw.number for row in rows] == [4, 6]
 
 
-def test_a_workbook_with_several_sheets_needs_the_name_of_one(tmp_path: Path) -> None:
+def test_a_workbook_needs_the_name_of_a_sheet_unless_the_others_are_empty_or_hidden(
+    tmp_path: Path,
+) -> None:
     path = workbook(tmp_path, [HEADER, (6587654321, "Ana")], Second=[HEADER, (6587654322, "Ben")], Empty=[()])
     assert "has several sheets with rows: People, Second; name the sheet to read" in refused(path)
     assert spoken(path, "second") == [("+6587654322", "Hello Ben.")]
     assert "has no sheet 'Third'; its sheets: People, Second, Empty" in refused(path, CampaignOptions(sheet="Third"))
-
-
-def test_empty_and_hidden_sheets_need_no_choice(tmp_path: Path) -> None:
-    path = workbook(tmp_path, [HEADER, (6587654321, "Ana")], Lists=[("a", "b")], Empty=[()])
     book = load_workbook(path)
-    book["Lists"].sheet_state = "hidden"
+    book["Second"].sheet_state = "hidden"
     book.save(path)
     assert spoken(path) == [("+6587654321", "Hello Ana.")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.eight_by_eight import EightByEight
-from tests.cli.one_call import MINE, names, order, receiving, steps
+from tests.cli.one_call import MINE, names, receiving, steps
 from tests.cli.running import Program
 from tests.cli.stored import within
 from tests.support.engine import Engine
@@ -29,16 +29,6 @@ def test_a_person_who_answers_hears_the_text(voiceflow: Program, eight: EightByE
     assert (job.batch_id, job.source, job.state.value) == ("call", SOURCE, "completed")
     assert '"text":"The server room is too warm."' in job.body
     assert "en-IE-EmilyNeural" in job.body
-
-
-@pytest.mark.slow
-def test_a_person_who_is_busy_was_not_reached(voiceflow: Program, eight: EightByEight) -> None:
-    order(eight, "script", {"destination": MINE, "outcome": "BUSY"})
-    with receiving(eight, voiceflow.folder):
-        ended = voiceflow("call", MINE, "--say", "Wake up.", "--json")
-    assert ended.code == 1
-    assert "busy" in steps(ended)[-1]["message"].lower()
-    assert len(eight.sandbox.ledger) == 1, "it is not redialled"
 
 
 @pytest.mark.slow
