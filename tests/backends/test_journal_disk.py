@@ -8,7 +8,6 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,7 +58,7 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop_again(
     monkeypatch.setattr(os, "fdatasync", noted)
     for timed in (witness, disk_speed):
         monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
-    file = await JournalFiles(tmp_path).begin("reminders", "worker", retention=timedelta(days=1))
+    file = await JournalFiles(tmp_path).begin("reminders", "worker")
     for _ in takes:
         with pytest.raises(StoreReadOnlyError) if fails else nullcontext():
             await file.append([sample_job()])
@@ -84,7 +83,7 @@ async def test_a_disk_that_was_slow_is_tried_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fdatasync", noted)
     for timed in (witness, disk_speed):
         monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
-    file = await JournalFiles(tmp_path).begin("reminders", "worker", retention=timedelta(days=1))
+    file = await JournalFiles(tmp_path).begin("reminders", "worker")
     for pause in [0, 0, 0, disk_speed.SLOW_FOR, 0]:
         now += pause
         await file.append([sample_job()])
@@ -112,7 +111,7 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
 ) -> None:
     folder = tmp_path / "journals"
     journals = JournalFiles(folder)
-    file = await journals.begin("reminders", "worker", retention=timedelta(days=1))
+    file = await journals.begin("reminders", "worker")
     await file.append([sample_job(1)])
     file.judge([True])
     goes(folder)
@@ -129,7 +128,7 @@ async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journals = JournalFiles(tmp_path)
-    file = await journals.begin("reminders", "worker", retention=timedelta(days=1))
+    file = await journals.begin("reminders", "worker")
     await file.append([sample_job(1)])
     write = os.write
 

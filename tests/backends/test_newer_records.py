@@ -22,7 +22,7 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core.guard.journal_check import JournalledCall, forgotten_of
+from voiceflow_worker.core.guard.journal_check import forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports import Query, record_set
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
@@ -100,9 +100,8 @@ async def test_a_store_that_holds_a_newer_job_has_not_forgotten_it(here: Engine)
     await three(here)
     sent = await here.send()
     newer = (await here.enqueue(NEW)).id
-    posted = [JournalledCall.of(sent[0], retention=timedelta(days=1))]
-    posted.append(JournalledCall(job=replace(sent[0], id=newer), pruned_from=posted[0].pruned_from))
-    assert await forgotten_of(here.store, posted, now=here.store.clock.now()) == []
+    posted = [sent[0], replace(sent[0], id=newer)]
+    assert await forgotten_of(here.store, posted, now=here.store.clock.now(), policy=here.policy) == []
 
 
 async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applied(here: Engine) -> None:
@@ -147,7 +146,7 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     files = JournalFiles(tmp_path / "state")
     await here.enqueue(ANA)
     (sent,) = await here.send()
-    journal = await files.begin("default", "worker-1", retention=timedelta(days=1))
+    journal = await files.begin("default", "worker-1")
     await journal.append([sent])
     journal.judge([True])
     journal.close()

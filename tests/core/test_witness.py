@@ -386,7 +386,7 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
     async with lab.store() as store:
         engine = Engine(store, lab.voice, policy=POLICY)
         job = await engine.enqueue()
-        file = await lab.files.begin("default", "one-that-died", retention=POLICY.retention)
+        file = await lab.files.begin("default", "one-that-died")
         (flight,) = await engine.prepare()
         begun = await engine.journal_of(flight)
         assert begun is not None
@@ -537,7 +537,7 @@ async def test_the_worker_holds_and_sends_nothing(tmp_path: Path) -> None:
 
 async def test_files_are_for_their_owner_alone_and_not_shared_by_stores(tmp_path: Path) -> None:
     files = JournalFiles(tmp_path / "journals")
-    (await files.begin("default", "w", retention=timedelta(days=1))).close()
+    (await files.begin("default", "w")).close()
     (path,) = (tmp_path / "journals" / "default").iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -569,7 +569,7 @@ async def test_old_and_empty_files_go_and_those_of_living_workers_stay(lab: Lab)
     async with lab.store() as store, lab.worker(store).at_work():
         pass
     now = lab.clock.now()
-    living = await lab.files.begin("default", "living", retention=POLICY.retention)
+    living = await lab.files.begin("default", "living")
     await lab.files.prune("default", before=now - timedelta(days=7))
     assert len(await lab.files.files("default")) == 2
     await lab.files.prune("default", before=now + timedelta(seconds=1))
@@ -600,7 +600,7 @@ async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab:
 async def test_a_file_of_a_newer_version_is_left_to_its_own_workers_and_said(lab: Lab) -> None:
     await sent_after_a_backup(lab, 1)
     (path,) = (lab.files.folder / "default").glob("*.journal")
-    path.write_bytes(json.dumps({"voiceflow_journal": 2, "retention": 1}).encode() + b"\n")
+    path.write_bytes(json.dumps({"voiceflow_journal": 2}).encode() + b"\n")
     async with lab.store() as store:
         with capture_logs() as logs:
             async with lab.worker(store).at_work():
@@ -609,7 +609,7 @@ async def test_a_file_of_a_newer_version_is_left_to_its_own_workers_and_said(lab
 
 
 async def test_a_closed_file_takes_no_more(tmp_path: Path) -> None:
-    file = await JournalFiles(tmp_path).begin("default", "w", retention=timedelta(days=1))
+    file = await JournalFiles(tmp_path).begin("default", "w")
     file.close()
     with pytest.raises(StoreReadOnlyError):
         await file.append([])

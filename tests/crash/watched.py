@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -191,8 +191,8 @@ class WatchedWitness:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._witness, name)
 
-    async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
-        return _WatchedFile(await self._witness.begin(queue, name, retention=retention), self._fuse)
+    async def begin(self, queue: str, name: str) -> WitnessJournal:
+        return _WatchedFile(await self._witness.begin(queue, name), self._fuse)
 
 
 class _WatchedFile:

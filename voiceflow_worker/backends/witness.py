@@ -16,7 +16,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,6 @@ def _identity(store_url: str) -> str:
 class _Content:
     """The content of a journal file, or of its last part."""
 
-    retention: timedelta = timedelta(0)
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
     void: set[int] = field(default_factory=set[int])
     kept: int = 0
@@ -95,8 +94,8 @@ class JournalFiles(Witness):
         self._full = full
         self._most = most
 
-    async def begin(self, queue: str, name: str, *, retention: timedelta) -> JournalFile:
-        file = JournalFile(self.folder / queue, name, retention=retention, full=self._full)
+    async def begin(self, queue: str, name: str) -> JournalFile:
+        file = JournalFile(self.folder / queue, name, full=self._full)
         try:
             await to_thread.run_sync(file.open)
         except OSError as error:
@@ -129,7 +128,6 @@ class JournalFiles(Witness):
                     WitnessFile(
                         name=path.name.removesuffix(SUFFIX),
                         kept=_readable(kept, path) if kept is not None else None,
-                        retention=content.retention,
                     )
                 )
         return found
@@ -180,10 +178,9 @@ class JournalFile(WitnessJournal):
     thread would take longer to begin than the disk takes to write.
     """
 
-    def __init__(self, folder: Path, name: str, *, retention: timedelta, full: int) -> None:
+    def __init__(self, folder: Path, name: str, *, full: int) -> None:
         self._folder = folder
         self._name = name
-        self._retention = retention
         self._full = full
         self._part = 0
         self._path = folder
@@ -204,8 +201,7 @@ class JournalFile(WitnessJournal):
         fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            header = {"voiceflow_journal": FORMAT, "retention": self._retention.total_seconds()}
-            self._size = os.write(fd, f"{dumps(header)}\n".encode())
+            self._size = os.write(fd, f"{dumps({'voiceflow_journal': FORMAT})}\n".encode())
             os.fsync(fd)
             hidden.rename(path)
             _sync_folder(self._folder)
@@ -351,7 +347,6 @@ def _content(data: bytes, path: Path) -> _Content:
                     f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
                     "installation"
                 )
-            content.retention = timedelta(seconds=fields["retention"])
         elif "n" in fields:
             content.entries[fields["n"]] = fields
         else:

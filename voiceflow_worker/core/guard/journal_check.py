@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.journal_files import Witness, WitnessFile
+from voiceflow_worker.core.ports.journal_files import Witness
 from voiceflow_worker.core.ports.reading import read_each
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job
@@ -18,19 +18,6 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten
 
 PAGE = 200
-
-
-@dataclass(frozen=True, slots=True)
-class JournalledCall:
-    """One job of a journal file. From `pruned_from` on, the sweep may delete the job from the store."""
-
-    job: Job
-    pruned_from: datetime
-
-    @classmethod
-    def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """The journalled call of a job. The sweep may delete it when `retention` has passed since its last POST."""
-        return cls(job, job.posts[-1].began_at + retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,40 +43,36 @@ async def check_journals(store: Store, witness: Witness, *, queue: str, policy: 
     forgotten: dict[str, Job] = {}
     for file in files:
         if file.kept is not None:
-            known = await forgotten_of(store, calls_in(file, [file.kept], policy=policy), now=now)
-            kept |= {each.job.id for each, _ in known}
+            kept |= {job.id for job, _ in await forgotten_of(store, [file.kept], now=now, policy=policy)}
         entries = await witness.entries(queue, file.name)
         calls |= {job.id for job in entries}
         for start in range(0, len(entries), PAGE):
-            page = calls_in(file, entries[start : start + PAGE], policy=policy)
-            forgotten |= {each.job.id: each.job for each, _ in await forgotten_of(store, page, now=now)}
+            page = entries[start : start + PAGE]
+            forgotten |= {job.id: job for job, _ in await forgotten_of(store, page, now=now, policy=policy)}
     # While its worker writes, a file may be ahead of the store, so a call that only the file has proves nothing.
     return JournalCheck(
         files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
     )
 
 
-def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> list[JournalledCall]:
-    """The `JournalledCall` of each job, with the shorter of two retentions: that of the file and that of the policy."""
-    retention = min(file.retention, policy.retention)
-    return [JournalledCall.of(job, retention=retention) for job in jobs]
-
-
 async def forgotten_of(
-    store: Store, calls: Sequence[JournalledCall], *, now: datetime
-) -> list[tuple[JournalledCall, Job | None]]:
-    """The calls of which the store lacks a POST, each with its stored job, or None if the whole job is missing."""
-    stored = await read_each(store.jobs, [each.job.id for each in calls])
-    found: list[tuple[JournalledCall, Job | None]] = []
-    for each in calls:
-        job = stored.jobs.get(each.job.id)
-        if each.job.id in stored.unreadable:
+    store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy
+) -> list[tuple[Job, Job | None]]:
+    """The journalled jobs of which the store lacks a POST, each with its stored job, or None if that is missing.
+
+    A missing job counts as pruned, not as forgotten, if its POST began longer ago than the retention.
+    """
+    stored = await read_each(store.jobs, [job.id for job in jobs])
+    found: list[tuple[Job, Job | None]] = []
+    for each in jobs:
+        job = stored.jobs.get(each.id)
+        if each.id in stored.unreadable:
             continue  # a newer version has moved it: it is not lost
-        if now < each.pruned_from if job is None else is_forgotten(each.job, job):
+        if now < each.posts[-1].began_at + policy.retention if job is None else is_forgotten(each, job):
             found.append((each, job))
     # A process with a shorter retention may have deleted a job early. The tombstone of the job shows that.
-    pruned = await known_as_pruned(store, [each.job for each, job in found if job is None], now=now)
-    return [(each, job) for each, job in found if each.job.id not in pruned]
+    pruned = await known_as_pruned(store, [each for each, job in found if job is None], now=now)
+    return [(each, job) for each, job in found if each.id not in pruned]
 
 
 TOMBSTONES = "pruned"

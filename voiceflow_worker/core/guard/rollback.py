@@ -18,7 +18,7 @@ from functools import partial
 import anyio
 import structlog
 
-from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, calls_in, forgotten_of
+from voiceflow_worker.core.guard.journal_check import PAGE, forgotten_of
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Restartable, Witness, WitnessJournal
@@ -73,7 +73,7 @@ class RollbackGuard:
         self._caps = PersonCaps(store.records, policy)
         self._file: WitnessJournal | None = None
         self._appended: Sequence[Job] = ()
-        self._newest: JournalledCall | None = None
+        self._newest: Job | None = None
         self._incarnation: str | None = None
         self._quiet_until = float("-inf")
         self.restarts = 0
@@ -87,11 +87,11 @@ class RollbackGuard:
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
         now = self._clock.now()
-        self._file = await self._witness.begin(self._queue, self._worker_id, retention=self._policy.retention)
+        self._file = await self._witness.begin(self._queue, self._worker_id)
         await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = await self._kept()
         await self._notice()
-        self._newest = max(kept, key=lambda each: each.job.posts[-1].began_at, default=None)
+        self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
 
     def close(self) -> None:
@@ -111,9 +111,7 @@ class RollbackGuard:
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._file.judge(kept)
-        newest = next((job for job, done in zip(self._appended, kept, strict=True) if done), None)
-        if newest is not None:
-            self._newest = JournalledCall.of(newest, retention=self._policy.retention)
+        self._newest = next((job for job, done in zip(self._appended, kept, strict=True) if done), self._newest)
 
     @property
     def is_vetted(self) -> bool:
@@ -124,8 +122,7 @@ class RollbackGuard:
         """The newest POST that the store certainly had. If the store still has it, it was not set back."""
         if self._newest is None:
             return KnownPost("", None, self._incarnation)
-        job = self._newest.job
-        return KnownPost(job.id, job.posts[-1], self._incarnation)
+        return KnownPost(self._newest.id, self._newest.posts[-1], self._incarnation)
 
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was set back.
@@ -174,44 +171,43 @@ class RollbackGuard:
 
         If so, the lost calls are restored before this returns.
         """
-        return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
+        return await self._check([job])
 
     async def _look(self) -> bool:
         """Whether the store still has the newest journalled call. Also notes a restart of the store's server."""
         newest = self._newest
         stored = await self._notice(newest)
-        if newest is not None and stored is not None and not is_forgotten(newest.job, stored):
+        if newest is not None and stored is not None and not is_forgotten(newest, stored):
             return True
         return not await self.check()
 
-    async def _notice(self, newest: JournalledCall | None = None) -> Job | None:
+    async def _notice(self, newest: Job | None = None) -> Job | None:
         """Note a restart of the store's server. Returns the job of the newest call, if it was read in the same trip."""
         if self._restartable is None:
             return None
-        wanted = [] if newest is None else [newest.job.id]
+        wanted = [] if newest is None else [newest.id]
         current, jobs = await self._restartable.look(self._queue, wanted)
         if self._incarnation not in {None, current}:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self.restarts += 1
         self._incarnation = current
-        return jobs.get(newest.job.id) if newest is not None else None
+        return jobs.get(newest.id) if newest is not None else None
 
-    async def _kept(self) -> list[JournalledCall]:
+    async def _kept(self) -> list[Job]:
         """For each journal file of this host, its newest call that was certainly committed to the store."""
-        return [
-            call
-            for file in await self._witness.files(self._queue)
-            for call in calls_in(file, [file.kept] if file.kept is not None else [], policy=self._policy)
-        ]
+        return [file.kept for file in await self._witness.files(self._queue) if file.kept is not None]
 
-    async def _check(self, calls: Sequence[JournalledCall]) -> bool:
-        if not await forgotten_of(self._store, calls, now=self._clock.now()):
+    async def _check(self, calls: Sequence[Job]) -> bool:
+        if not await self._forgotten(calls):
             return False
         async with self._recovering:
             # Checked again: another task may have restored the store.
-            if await forgotten_of(self._store, calls, now=self._clock.now()):
+            if await self._forgotten(calls):
                 await self._recover()
         return True
+
+    async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
+        return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
 
     async def _recover(self) -> None:
         """Hold the queue, then restore the lost calls from the files of this host."""
@@ -221,13 +217,12 @@ class RollbackGuard:
         for file in await self._witness.files(self._queue):
             entries = await self._witness.entries(self._queue, file.name)
             for start in range(0, len(entries), PAGE):
-                calls = calls_in(file, entries[start : start + PAGE], policy=self._policy)
-                found = await forgotten_of(self._store, calls, now=self._clock.now())
+                found = await self._forgotten(entries[start : start + PAGE])
                 # First: once a call is in the store again, a guard that starts after a crash passes it over.
-                await self._caps.restore([each.job for each, _ in found], now=self._clock.now())
-                gone = [each.job for each, job in found if job is None]
+                await self._caps.restore([each for each, _ in found], now=self._clock.now())
+                gone = [each for each, job in found if job is None]
                 await self._make_again(gone)
-                await gather(*(partial(self._remember, each.job) for each, job in found if job is not None))
+                await gather(*(partial(self._remember, each) for each, job in found if job is not None))
                 known, unknown = known + len(found) - len(gone), unknown + len(gone)
         _log.error("calls that the store had lost are in doubt now", calls=known, made_again=unknown)
 

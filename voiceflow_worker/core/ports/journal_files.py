@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from voiceflow_worker.model.jobs.job import Job
@@ -14,13 +14,11 @@ from voiceflow_worker.model.jobs.job import Job
 class WitnessFile:
     """One journal file of a worker of this host.
 
-    `kept` is the newest entry in the file that was certainly committed to the store, if any. `retention` is how long
-    ended jobs were kept when the file was begun.
+    `kept` is the newest entry in the file that was certainly committed to the store, if any.
     """
 
     name: str
     kept: Job | None
-    retention: timedelta
 
 
 class WitnessJournal(Protocol):
@@ -45,7 +43,7 @@ class WitnessJournal(Protocol):
 class Witness(Protocol):
     """The journal files of this host's workers, which record the sent calls outside of the store."""
 
-    async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
+    async def begin(self, queue: str, name: str) -> WitnessJournal:
         """Begin the journal file of a worker. Raises `SettingsError` if it cannot be written."""
         ...
 
