@@ -105,7 +105,7 @@ class _Taking:
             # The backup has the same call under another id, or has deleted it. Only one of the two may be sent.
             other, other_number = owner[0]
             if replaced.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
-                self._cancel(number, _SAME_CALL.format(other=other))
+                self._cancel(number, _GONE if other == replaced.id else _SAME_CALL.format(other=other))
             elif other_number is not None:
                 self._cancel(other_number, _SAME_CALL.format(other=replaced.id))
 
