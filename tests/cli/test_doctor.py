@@ -460,13 +460,6 @@ def queue_lines(voiceflow: Program) -> dict[str, dict[str, Any]]:
     return lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))
 
 
-def test_calls_that_wait_for_a_worker_are_reported(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, 3)
-    line = queue_lines(voiceflow)["workers"]
-    assert line["level"] == "warning"
-    assert "3 calls are due, the oldest for" in line["message"]
-
-
 def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
     async def work(engine: Engine) -> None:
         await engine.queue.hold(reason="lunch")
@@ -489,31 +482,22 @@ def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voicef
     assert line["remedy"].startswith("do not resume yet: run `voiceflow reconcile`")
 
 
-def test_a_batch_that_was_cancelled_is_nothing_to_mend(voiceflow: Program) -> None:
+def test_what_waits_for_a_person_is_reported(voiceflow: Program) -> None:
+    """Calls without a worker, a doubt, limits that differ; a cancelled batch is nothing to mend."""
+    in_doubt(voiceflow.folder)
     enqueued(voiceflow.folder, 1, batch_id="march")
     within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("march"))
-    line = queue_lines(voiceflow)["holds"]
-    assert (line["level"], line["message"]) == ("ok", "none; batches cancelled for good: march")
-
-
-def test_doubts_are_reported_with_their_age_and_what_to_do(voiceflow: Program) -> None:
-    in_doubt(voiceflow.folder)
-    line = queue_lines(voiceflow)["doubts"]
-    assert line["level"] == "warning"
-    beginning = "1 call may have been placed and will not be sent again without evidence; the oldest POST began "
-    assert line["message"].startswith(beginning)
-    assert "`voiceflow reconcile`" in line["remedy"]
-    assert "`voiceflow calls resolve`" in line["remedy"]
-
-
-def test_limits_that_differ_from_the_settings_are_reported(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 3)
     within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=3)))
-    line = queue_lines(voiceflow)["limits"]
-    assert line["level"] == "warning"
-    assert (
-        "has rate 3 calls/s, burst 1, max active unlimited, but the settings here say rate 10 calls/s"
-        in line["message"]
-    )
+    found = queue_lines(voiceflow)
+    assert (found["holds"]["level"], found["holds"]["message"]) == ("ok", "none; batches cancelled for good: march")
+    assert {check: found[check]["level"] for check in ("workers", "doubts", "limits")} == {
+        "workers": "warning", "doubts": "warning", "limits": "warning",
+    }  # fmt: skip
+    assert "3 calls are due, the oldest for" in found["workers"]["message"]
+    assert found["doubts"]["message"].startswith("1 call may have been placed and will not be sent again")
+    assert "`voiceflow reconcile`" in found["doubts"]["remedy"]
+    assert "has rate 3 calls/s" in found["limits"]["message"]
 
 
 def test_a_store_that_was_set_back_to_a_backup_is_a_failure(

@@ -70,13 +70,6 @@ async def test_webhooks_are_registered_listed_and_removed(caller: Caller) -> Non
     assert other.json()["count"] == 0
 
 
-async def test_enabled_may_be_null(caller: Caller) -> None:
-    for name in ("enabled", "active"):
-        given = {"type": "VSS", "url": "http://127.0.0.1:9/hook", name: None}
-        answer = await caller.client.post(f"{caller.url}{ACME}/webhooks", json=given, headers=KEY)
-        assert (answer.status_code, answer.json()["webhooks"][0]["enabled"]) == (200, True)
-
-
 @pytest.mark.parametrize(
     "given",
     [

@@ -81,14 +81,6 @@ def test_a_caller_who_is_asked_without_end_hangs_up() -> None:
         assert not any(press.hangs_up for press in answers[: 25 if keys is None else 65])
 
 
-def test_without_a_script_the_same_dice_press_the_same_keys() -> None:
-    def pressed(seed: int) -> list[object]:
-        return [SimulatedCaller(Random(f"{seed}/{call}"), None).answer(fewest=1) for call in range(50)]
-
-    assert pressed(1) == pressed(1)
-    assert pressed(1) != pressed(2)
-
-
 def test_without_a_script_people_press_any_digit_or_nothing_and_as_many_as_are_wanted() -> None:
     firsts = Counter(SimulatedCaller(Random(call), None).answer(fewest=1)[0].digits for call in range(2000))
     assert set(firsts) == {"", *"123456789"}

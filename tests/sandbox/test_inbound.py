@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import anyio
 import pytest
 
-from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling
-from tests.sandbox.menus import HANGUP, answered, ask, asking, call, in_turn, receiving, say
+from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, settled
+from tests.sandbox.menus import HANGUP, answered, ask, call, in_turn, receiving, say
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -18,11 +17,6 @@ pytestmark = pytest.mark.anyio
 
 QUICK = 2000.0
 GOODBYE = answered(say("Goodbye."), HANGUP)
-
-
-async def settled(sandbox: Sandbox) -> None:
-    with anyio.fail_after(30):
-        await sandbox.idle()
 
 
 async def came_in(caller: Caller) -> list[dict[str, Any]]:
@@ -39,6 +33,8 @@ async def test_a_call_that_comes_in_is_asked_about_before_anything_is_said() -> 
             await settled(sandbox)
             (entry,) = await came_in(caller)
             ledger = await caller.ledger()
+            await caller.order("reset", {})
+            assert await came_in(caller) == []
     first, second = [parse_event(event) for event in receiver.events if event["eventType"] == "CALL_ACTION"]
     assert isinstance(first, CallAction)
     assert (first.call_status, first.direction) == (ActionStatus.CALL_RECEIVED, Direction.INBOUND)
@@ -131,34 +127,3 @@ async def test_without_a_webhook_for_questions_nobody_can_call(caller: Caller) -
     answer = await caller.client.post(f"{caller.url}/_sandbox/inbound", json={"source": ANA, "destination": SOURCE})
     assert answer.status_code == 422
     assert "VCA webhook" in answer.json()["error"]
-
-
-async def test_the_same_seed_presses_the_same_keys_in_calls_that_come_in() -> None:
-    async def pressed(seed: int) -> list[Any]:
-        async with receiving(
-            lambda event: GOODBYE if event["eventData"]["dtmf"] == "1" else answered(ask())
-        ) as receiver:
-            sandbox = Sandbox(webhook=receiver.url, speed=QUICK, seed=seed)
-            async with calling(sandbox):
-                for place in range(15):
-                    sandbox.inbound.call(InboundOrder(source=f"+6587{place:06d}", destination=SOURCE))
-                await settled(sandbox)
-        return [list(entry.pressed) for entry in sandbox.inbound.entries]
-
-    first = await pressed(1)
-    assert await pressed(1) == first
-    assert await pressed(2) != first
-
-
-async def test_a_reset_forgets_the_calls_that_came_in() -> None:
-    async with receiving(GOODBYE) as receiver:
-        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
-        async with calling(sandbox) as caller:
-            await caller.order("inbound", {"source": ANA, "destination": SOURCE})
-            await settled(sandbox)
-            assert len(await came_in(caller)) == 1
-            await caller.order("reset", {})
-            assert await came_in(caller) == []
-            await caller.post(asking())
-            await settled(sandbox)
-            assert await came_in(caller) == []
