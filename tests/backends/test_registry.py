@@ -34,11 +34,6 @@ async def test_the_default_is_a_file_in_the_working_directory(tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["voiceflow.db"]
 
 
-def test_nothing_is_opened_before_it_is_entered(tmp_path: Path) -> None:
-    open_store(f"sqlite:///{tmp_path}/calls.db")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_option_that_a_backend_does_not_have_is_refused() -> None:
     with pytest.raises(TypeError, match="patience"):
         open_store("memory://", patience=1)

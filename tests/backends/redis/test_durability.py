@@ -214,15 +214,6 @@ async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServe
         await open_and_close(redis_server.url)
 
 
-async def test_two_prefixes_are_two_stores(redis_server: RedisServer) -> None:
-    async with (
-        open_store(f"{redis_server.url}?prefix=one") as one,
-        open_store(f"{redis_server.url}?prefix=two") as two,
-    ):
-        await one.jobs.enqueue([sample_job()], now=NOW)
-        assert dict(await two.jobs.get([sample_job().id])) == {}
-
-
 async def test_a_commit_waits_until_it_is_on_the_disk(scripted: ScriptedRedis) -> None:
     scripted.scripts["commit"] = [1]
     async with open_store(scripted.url) as store:

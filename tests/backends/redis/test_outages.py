@@ -15,7 +15,6 @@ from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, f
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.redis.store import RedisStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
@@ -90,19 +89,6 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
         found = await once_available(lambda: store.jobs.get([job.id for job in jobs]))
     assert len(found) == 400
     assert told <= {job.id for job in found.values() if job.state is JobState.SENDING}
-
-
-async def test_many_callers_at_a_new_session_share_one_connection(own_server: RedisServer) -> None:
-    """More than the client's pool has: each with a connection of its own, all would wait until they give up."""
-    async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
-        for _ in range(3):
-            store.link.reopen()
-            async with anyio.create_task_group() as group:
-                for place in range(100):
-                    group.start_soon(store.jobs.get, [f"job-{place}"])
-        connections = str(own_server.ask("CLIENT", "LIST")).count("addr=")
-    assert connections < 40
 
 
 async def test_a_paused_server_is_given_up_and_found_again(

@@ -68,14 +68,6 @@ async def test_a_new_file_is_its_owners_alone(path: Path) -> None:
     assert files == {"calls.db": 0o600, "calls.db-wal": 0o600, "calls.db-shm": 0o600}
 
 
-async def test_an_empty_file_becomes_a_store(path: Path) -> None:
-    path.touch()
-    async with open_store(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
-    async with open_store(f"sqlite:///{path}") as store:
-        assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]
-
-
 async def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
     """A write-ahead log, synced at each commit (2 is FULL): what the promise of the journal stands on."""
     db = open_file(path, patience=timedelta(seconds=1))[0]
