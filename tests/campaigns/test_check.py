@@ -16,38 +16,6 @@ CALL = {"action": "makeCall", "params": {"source": "6531234567", "destination": 
 PLAY = {"action": "playFile", "params": {"fileUrl": "https://example.com/a.mp3"}}
 
 
-def test_a_number_that_is_called_twice_with_different_texts_is_a_warning(tmp_path: Path) -> None:
-    report = check_file(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654321,Anna\n"), OPTIONS, now=NOW)
-    assert (report.is_valid, report.duplicates) == (True, 0)
-    assert [(found.row, found.severity.value) for found in report.findings] == [(3, "warning")]
-
-
-def test_every_bad_row_is_reported_with_its_place(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name\nnone,Ana\n+6587654321,\n")
-    report = check_file(path, OPTIONS, now=NOW)
-    assert (report.is_valid, report.rows, report.bad) == (False, 2, 2)
-    assert [found.as_json() for found in report.findings] == [
-        {
-            "file": str(path),
-            "row": 2,
-            "column": "destination",
-            "path": None,
-            "code": -1017,
-            "severity": "error",
-            "message": report.findings[0].message,
-        },
-        {
-            "file": str(path),
-            "row": 3,
-            "column": "name",
-            "path": "$.callflow[1].params.text",
-            "code": -1009,
-            "severity": "error",
-            "message": "is empty, but the template needs it; fill it in, or write {{ name or 'something' }}",
-        },
-    ]
-
-
 @pytest.mark.parametrize("readable", [1, 99, 100, 101, 250])
 def test_the_rows_before_one_that_ends_the_reading_are_reported(readable: int, tmp_path: Path) -> None:
     path = tmp_path / "campaign.csv"

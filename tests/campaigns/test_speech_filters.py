@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.errors import CampaignFileError
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
 
@@ -128,12 +127,6 @@ def test_an_empty_cell_is_missing_also_for_a_filter(tmp_path: Path) -> None:
         read(file_of(tmp_path, "destination,first\n+6587654321,\n"), replace(OPTIONS, template=spare))
     )
     assert text_of(request) == "31 January 2030"
-
-
-def test_a_missing_column_is_found_before_the_rows(tmp_path: Path) -> None:
-    options = replace(OPTIONS, template=FlowTemplate.speaking("{{ day|date }} {{ name }}"))
-    with pytest.raises(CampaignFileError, match="day is needed by the call flow, but there is no such column"):
-        read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), options)
 
 
 def test_each_text_has_the_language_of_its_own_voice() -> None:

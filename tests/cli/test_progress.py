@@ -37,18 +37,8 @@ def on_a_terminal(command: list[str], folder: Path) -> tuple[str, str]:
 def test_progress_stays_off_a_stdout_that_carries_json(tmp_path: Path) -> None:
     path = tmp_path / "march.csv"
     path.write_text("destination\n+6587654321\n")
-    command = [
-        sys.executable,
-        "-m",
-        "voiceflow_worker",
-        "enqueue",
-        str(path),
-        "--say",
-        "Hello",
-        "--source",
-        "+6531234567",
-    ]
-    options = ["--voice-profile", "en-IE-EmilyNeural", "--json", "--store", url_of(tmp_path)]
+    command = [sys.executable, "-m", "voiceflow_worker", "enqueue", str(path), "--say", "Hello"]
+    options = ["--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural", "--json", "--store", url_of(tmp_path)]
     out, told = on_a_terminal([*command, *options], tmp_path)
     assert out.startswith('{"batch_id": "march"')
     assert out.count("\n") == 1

@@ -109,27 +109,26 @@ class TestWhoseRedial:
     def policies(self, voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> Policies:
         return Policies(voiceflow, monkeypatch)
 
-    def test_none_unless_asked_for(self, policies: Policies) -> None:
-        assert policies.of() is None
-
-    def test_that_of_the_options(self, policies: Policies) -> None:
-        assert policies.of("--redial-on", "unreached", "--redial-max", "2", "--redial-after", "10m") == (
-            ["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0,
-        )  # fmt: skip
-
-    def test_that_of_the_settings(self, policies: Policies) -> None:
-        policies.settings(REDIAL_ON="busy", REDIAL_MAX="3", REDIAL_AFTER="1h")
-        assert policies.of() == (["BUSY"], 3, 3600.0)
-
-    def test_options_win_and_settings_fill_in(self, policies: Policies) -> None:
-        policies.settings(REDIAL_ON="busy", REDIAL_MAX="3")
-        assert policies.of("--redial-on", "failed") == (["ERROR", "FAILED"], 3, 1800.0)
-
-    def test_no_redial_at_all_is_an_option_too(self, policies: Policies) -> None:
-        policies.settings(REDIAL_ON="busy")
-        found = policies.of("--redial-max", "0")
-        assert found is not None
-        assert found[1] == 0
+    @pytest.mark.parametrize(
+        ("settings", "options", "policy"),
+        [
+            ("", "", None),
+            (
+                "",
+                "--redial-on unreached --redial-max 2 --redial-after 10m",
+                (["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0),
+            ),
+            ("REDIAL_ON=busy REDIAL_MAX=3 REDIAL_AFTER=1h", "", (["BUSY"], 3, 3600.0)),
+            ("REDIAL_ON=busy REDIAL_MAX=3", "--redial-on failed", (["ERROR", "FAILED"], 3, 1800.0)),
+            ("REDIAL_ON=busy", "--redial-max 0", (["BUSY"], 0, 1800.0)),
+        ],
+        ids=["none", "options", "settings", "both", "none by an option"],
+    )
+    def test_options_win_and_settings_fill_in(
+        self, policies: Policies, settings: str, options: str, policy: tuple[list[str], int, float] | None
+    ) -> None:
+        policies.settings(**dict(each.split("=") for each in settings.split()))
+        assert policies.of(*options.split()) == policy
 
 
 class Policies:
