@@ -7,9 +7,22 @@ import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
+
+if TYPE_CHECKING:
+
+    class _Uvicorn(asyncio.Protocol):
+        """The interface that uvicorn's HTTP protocols share. uvicorn has no base class for it."""
+
+        timeout_keep_alive_task: asyncio.TimerHandle | None
+
+        def on_response_complete(self) -> None:
+            """Called when an answer was written in full."""
+
+else:
+    _Uvicorn = object
 
 _log = structlog.get_logger("voiceflow.asgi")
 
@@ -44,22 +57,20 @@ class ConnectionLimits:
     patience: timedelta = timedelta(seconds=1)
 
 
+@dataclass(slots=True, eq=False)
 class ClientConnection:
     """One connection. `since` is the time at which it began to wait for a request.
 
-    `begun` says whether a part of this request has arrived. `stuck` counts the checks in a row that found it stuck.
+    `waits` is False while a request is being answered. `begun` says whether a part of the request may have arrived.
+    `stuck` counts the checks in a row that found it stuck.
     """
 
-    __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
-
-    def __init__(self, protocol: Any, *, preferred: bool) -> None:
-        self.protocol = protocol
-        self.preferred = preferred
-        self.since = 0.0
-        self.begun = False
-        self.stuck = 0
-        self.queue: dict[ClientConnection, None] | None = None
-        """The queue in which the connection waits; None while its request is being answered."""
+    protocol: Any
+    preferred: bool
+    since: float = 0.0
+    waits: bool = False
+    begun: bool = False
+    stuck: int = 0
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -79,13 +90,7 @@ class ConnectionLimiter:
         self._whole = limits.whole.total_seconds()
         self._connections: set[ClientConnection] = set()
         self._arriving = 0
-        # The queues in the order in which their connections are closed, each with its oldest connection first.
-        # `_new`: no complete request yet; `_idle`: between two requests.
-        self._new: dict[ClientConnection, None] = {}
-        self._idle: dict[ClientConnection, None] = {}
-        self._preferred_new: dict[ClientConnection, None] = {}
-        self._preferred_idle: dict[ClientConnection, None] = {}
-        self._queues = (self._new, self._idle, self._preferred_new, self._preferred_idle)
+        self._waiting = 0
         self._dropped = 0
         self._too_slow = 0
         self.on_room: Callable[[], None] = lambda: None
@@ -98,7 +103,7 @@ class ConnectionLimiter:
     @property
     def at_work(self) -> int:
         """The number of connections whose request is being answered."""
-        return len(self._connections) - sum(map(len, self._queues))
+        return len(self._connections) - self._waiting
 
     def accepted(self) -> None:
         """Count a connection that was accepted and is being set up."""
@@ -113,70 +118,61 @@ class ConnectionLimiter:
         self._arriving -= 1
         client = protocol.client
         preferred = self._is_preferred is not None and client is not None and self._is_preferred(client[0])
-        connection = ClientConnection(protocol, preferred=preferred)
+        connection = ClientConnection(protocol, preferred)
         self._connections.add(connection)
-        self._wait(connection, self._preferred_new if preferred else self._new)
+        self._wait(connection)
         return connection
 
     def received(self, connection: ClientConnection) -> None:
         """Note that data was read from a connection."""
         cycle = connection.protocol.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
-            self._leave_queue(connection)  # the request is complete, and is being answered
-        elif connection.queue is self._idle or connection.queue is self._preferred_idle:
-            self._wait(connection, self._preferred_new if connection.preferred else self._new)
-            connection.begun = True
+            self._wait_no_more(connection)  # the request is complete, and is being answered
         else:
             connection.begun = True
 
     def answered(self, connection: ClientConnection) -> None:
         """Note that a request was answered in full."""
-        self._wait(connection, self._preferred_idle if connection.preferred else self._idle)
+        self._wait(connection)
         self.received(connection)  # the next request may have been read already
 
     def disconnected(self, connection: ClientConnection) -> None:
         """Forget a connection that has ended."""
-        self._leave_queue(connection)
+        self._wait_no_more(connection)
         self._connections.discard(connection)
         self.on_room()
 
     def make_room(self) -> float:
         """Close connections to make room. Returns 0 if it closed any, else the seconds to wait before the next try."""
         now = asyncio.get_running_loop().time()
-        soonest = self._grace
-        for queue in self._queues:
-            if queue is self._preferred_new and (self._new or self._idle or self._arriving):
+        soonest, closed = self._grace, 0
+        waiting = [each for each in self._connections if each.waits]
+        waiting.sort(key=lambda each: (each.preferred, each.since))  # in the order in which they are closed
+        has_others = self._arriving > 0 or any(not each.preferred for each in waiting)
+        for each in waiting:
+            if closed == AT_ONCE or (each.preferred and has_others):
                 break  # a connection that is not preferred can be closed soon
-            closed = 0
-            for connection in list(queue):
-                if connection.since + self._grace > now:
-                    break
-                left = connection.since + (self._grace if connection.begun else self._patience) - now
-                if left > 0:
-                    soonest = min(soonest, left)
-                elif not connection.begun and _has_something_to_read(connection.transport):
-                    self._wait(connection, queue)  # data has arrived, but this process was too busy to read it
-                else:
-                    self._drop(connection)
-                    closed += 1
-                    if closed == AT_ONCE:
-                        break
-            self._dropped += closed
-            if closed:
-                return 0.0
-        return max(soonest, _SHORTEST)
+            left = each.since + (self._grace if each.begun else self._patience) - now
+            if left > 0:
+                soonest = min(soonest, left)
+            elif not each.begun and _has_something_to_read(each.transport):
+                self._wait(each)  # data has arrived, but this process was too busy to read it
+            else:
+                self._drop(each)
+                closed += 1
+        self._dropped += closed
+        return 0.0 if closed else max(soonest, _SHORTEST)
 
     def close_stuck(self) -> None:
         """Close connections that send no complete request, or do not read their answer. Called once a second."""
         now = asyncio.get_running_loop().time()
-        for queue in (self._new, self._preferred_new):
-            for connection in [each for each in queue if now - each.since > self._head]:
+        for connection in list(self._connections):
+            if connection.waits and now - connection.since > self._head:
                 cycle = connection.protocol.cycle
                 has_head = cycle is not None and not cycle.response_complete
                 if not has_head or now - connection.since > self._whole:
                     self._drop(connection)
                     self._too_slow += 1
-        for connection in list(self._connections):
             is_stuck = connection.transport.is_closing() or connection.protocol.flow.write_paused
             connection.stuck = connection.stuck + 1 if is_stuck else 0
             if connection.stuck >= STUCK_CHECKS:
@@ -191,20 +187,18 @@ class ConnectionLimiter:
             )
             self._dropped = self._too_slow = 0
 
-    def _wait(self, connection: ClientConnection, queue: dict[ClientConnection, None]) -> None:
-        self._leave_queue(connection)
+    def _wait(self, connection: ClientConnection) -> None:
+        self._wait_no_more(connection)
         connection.since = asyncio.get_running_loop().time()
-        connection.begun = False
-        connection.queue = queue
-        queue[connection] = None
+        connection.waits, connection.begun = True, False
+        self._waiting += 1
 
-    def _leave_queue(self, connection: ClientConnection) -> None:
-        if connection.queue is not None:
-            connection.queue.pop(connection, None)
-            connection.queue = None
+    def _wait_no_more(self, connection: ClientConnection) -> None:
+        self._waiting -= connection.waits
+        connection.waits = False
 
     def _drop(self, connection: ClientConnection) -> None:
-        self._leave_queue(connection)
+        self._wait_no_more(connection)
         connection.transport.abort()
 
 
@@ -216,3 +210,37 @@ def _has_something_to_read(transport: asyncio.Transport) -> bool:
     poll.register(opened, select.POLLIN)
     found = poll.poll(0)
     return bool(found) and not found[0][1] & (select.POLLHUP | select.POLLERR)
+
+
+def limited_protocol(protocol: type[asyncio.Protocol], limiter: ConnectionLimiter) -> type[asyncio.Protocol]:
+    """A subclass of `protocol` that reports its connections to `limiter`."""
+    return cast("type[asyncio.Protocol]", type(protocol.__name__, (_LimitedProtocol, protocol), {"limiter": limiter}))
+
+
+class _LimitedProtocol(_Uvicorn):
+    limiter: ConnectionLimiter
+    client_connection: ClientConnection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.client_connection = self.limiter.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.client_connection is not None:
+            self.limiter.received(self.client_connection)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.client_connection is not None:
+            self.limiter.answered(self.client_connection)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            # uvicorn leaves the timer of a connection that was reset, and the timer kept all of it in memory for 5 s.
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        if self.client_connection is not None:
+            self.limiter.disconnected(self.client_connection)
+            self.client_connection = None

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import uvicorn
 
-from voiceflow_worker.asgi.connections import ConnectionLimiter, ConnectionLimits, IsPreferred
+from voiceflow_worker.asgi.connections import ConnectionLimiter, ConnectionLimits, IsPreferred, limited_protocol
 from voiceflow_worker.asgi.descriptors import connections_that_fit
-from voiceflow_worker.asgi.limited_protocol import limited_protocol
 from voiceflow_worker.asgi.listener import Listener
 from voiceflow_worker.asgi.load_shedding import LoadShedding
 
