@@ -104,6 +104,14 @@ def test_the_further_of_two_records_is_taken_whole(earlier: Job, later: Job) -> 
     assert further(later, replace(later), at=NOW, policy=POLICY) is later
 
 
+def test_posts_that_sent_nothing_and_were_dropped_since_are_not_missed() -> None:
+    job = WAITS
+    while len(job.posts) == job.post_count:
+        job = after(sent(job), TURNED_AWAY, job.post_count + 1)
+    assert further(WAITS, job, at=NOW, policy=POLICY) is job
+    assert further(job, WAITS, at=NOW, policy=POLICY) is job
+
+
 # -- two histories: a doubt --------------------------------------------------------------------------------------------
 
 
@@ -126,6 +134,14 @@ def test_a_call_that_waits_in_one_copy_after_a_redial_is_in_doubt_if_the_other_s
     busy = ended(PLACED, BUSY)
     theirs = after(sent(queued(redial=REDIAL), at=NOW + MINUTE), UNKNOWN)
     assert both(busy, theirs).state is S.IN_DOUBT
+
+
+def test_redials_of_one_copy_count_in_the_doubt() -> None:
+    redialled = after(sent(ended(PLACED, BUSY), at=NOW + MINUTE), UNKNOWN, 2)
+    unreached = ended(sent(queued(redial=REDIAL), at=NOW + 2 * MINUTE), replace(BUSY, status=SessionStatus.NO_ANSWER))
+    job = both(redialled, unreached)
+    assert job.state is S.IN_DOUBT
+    assert ended(job, BUSY, 2).state is S.UNREACHED
 
 
 def test_a_call_that_was_cancelled_in_one_copy_is_not_sent_by_the_other() -> None:
