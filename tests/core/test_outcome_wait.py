@@ -23,14 +23,12 @@ pytestmark = pytest.mark.anyio
 SECOND = timedelta(seconds=1)
 
 
-async def test_a_call_that_has_ended_is_given_at_once(store: Store) -> None:
-    calls = Calls(store)
-    job = await calls.ended()
-    assert await calls.queue.wait_for_outcome(job.id) == await calls.queue.get(job.id)
+@pytest.fixture
+def calls(store: Store) -> Calls:
+    return Calls(store)
 
 
-async def test_it_returns_when_the_call_ends(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
+async def test_it_returns_when_the_call_ends(calls: Calls, clock: ManualClock) -> None:
     job = await calls.placed()
     async with time_passing(clock), anyio.create_task_group() as group:
 
@@ -43,8 +41,7 @@ async def test_it_returns_when_the_call_ends(store: Store, clock: ManualClock) -
     assert ended.state is JobState.UNREACHED
 
 
-async def test_a_time_out_says_where_the_call_is(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
+async def test_a_time_out_says_where_the_call_is(calls: Calls, clock: ManualClock) -> None:
     job = await calls.placed()
     async with time_passing(clock):
         with pytest.raises(
@@ -56,8 +53,7 @@ async def test_a_time_out_says_where_the_call_is(store: Store, clock: ManualCloc
     assert isinstance(caught.value, VoiceflowError)
 
 
-async def test_a_doubt_is_waited_through_and_named(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
+async def test_a_doubt_is_waited_through_and_named(calls: Calls, clock: ManualClock) -> None:
     job = await calls.engine.enqueue()
     await calls.engine.journal()
     clock.advance(timedelta(minutes=2))
@@ -122,9 +118,8 @@ async def test_hundreds_of_waiters_share_each_look(store: Store, clock: ManualCl
     assert len(looks) == 3
 
 
-async def test_who_leaves_does_not_leave_the_others_waiting(store: Store, clock: ManualClock) -> None:
+async def test_who_leaves_does_not_leave_the_others_waiting(calls: Calls, clock: ManualClock) -> None:
     """The one who looks for all is cancelled, or times out: the next one looks."""
-    calls = Calls(store)
     jobs = [await calls.placed() for _ in range(4)]
     told: list[str] = []
 
