@@ -113,6 +113,7 @@ async def test_a_429_without_a_time_doubles_the_pause_once_however_often_it_is_o
     gate = engine.holds.close(Hold(reason="429"))
     assert gate.until is not None
     assert gate.until - clock.now() == timedelta(seconds=2)
+    assert engine.holds.close(Hold(reason="429")).until == gate.until, "calls in flight get the same 429"
 
 
 async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_waits_to_be_stored(
