@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import Job, JobState
@@ -95,6 +96,23 @@ async def test_an_interrupted_order_is_finished_by_the_next_one(
     assert (await engine.queue.redial_batch("march", on="no_answer")).redialled == 3
     await engine.send()
     assert sorted(voice.client_request_ids) == sorted(f"{job.id}.{post}" for job in jobs for post in (1, 2))
+
+
+async def test_a_call_that_was_redialled_and_rang_while_the_order_was_stored_is_not_redialled_by_it(
+    engine: Engine, voice: ScriptedVoice
+) -> None:
+    (job,) = await ended(engine, S.NO_ANSWER)
+
+    async def rings_again(call: StoreCall) -> None:
+        if call.name == "jobs.commit":
+            watched.before = nothing
+            await engine.queue.redial(job.id)
+            await engine.send()
+            await engine.summarise(job, S.NO_ANSWER)
+
+    watched = FaultyStore(engine.store, before=rings_again)
+    assert (await Engine(watched, voice).queue.redial_batch("march", on="no_answer")).redialled == 0
+    assert (await waiting(engine), len(voice.placed)) == ([], 2)
 
 
 async def test_people_who_must_not_be_called_are_left_out(engine: Engine, clock: ManualClock) -> None:
