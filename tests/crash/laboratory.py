@@ -20,7 +20,6 @@ from tests.crash.asked import Asked, Register, pairs_of
 from tests.crash.children import WITHIN, Child, Children
 from tests.crash.judge import Judgement, Row, judge
 from tests.crash.orders import POLICY, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
-from tests.crash.phases import SeatOrder
 from tests.crash.points import Trigger
 from tests.crash.rules import judge_mix
 from tests.support.flows import SOURCE, number
@@ -46,14 +45,13 @@ class Laboratory:
     sabotage: str | None = None
 
     @contextmanager
-    def running(self, *, receiver_seat: SeatOrder | None = None) -> Iterator[Laboratory]:
+    def running(self) -> Iterator[Laboratory]:
         """Start the sandbox and the receiver; everything is ended with the block."""
         self._numbers = itertools.count()
         self._receiver_order = ReceiverOrder(
             store=self.store,
             port=_free_port(),
             policy=self.policy,
-            seat=receiver_seat,
             sabotage=self.sabotage,
         )
         self.receiver = self.start_receiver()
@@ -186,9 +184,9 @@ class Laboratory:
     def faults(self, *faults: dict[str, Any]) -> None:
         self.order_of_sandbox("faults", *faults)
 
-    def ledger(self, *, after: int = 0) -> list[Row]:
-        """Every POST that came in, behind the first `after`, and whether it rang."""
-        rows: list[Row] = self._client.get(f"{self.url}/_sandbox/calls", params={"after": after}).json()
+    def ledger(self) -> list[Row]:
+        """Every POST that came in, and whether it rang."""
+        rows: list[Row] = self._client.get(f"{self.url}/_sandbox/calls").json()
         return rows
 
     def jobs(self) -> list[Job]:

@@ -60,13 +60,6 @@ class Lights:
                 self._alive += 1
             return not self._over
 
-    def may_start_now(self) -> bool:
-        """The same without waiting: whether something may be started now, which `ended` must then follow."""
-        with self._changed:
-            may = not self._over and self._light in {Light.GO, Light.LIVE}
-            self._alive += may
-            return may
-
     def ended(self) -> None:
         """A process that was allowed has ended."""
         with self._changed:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from tests.crash.phases import SeatOrder
 from tests.crash.points import Trigger
 from voiceflow_worker import CallPolicy, CallRequest
 
@@ -29,7 +28,6 @@ class WorkerOrder:
     state_dir: Path | None = None
     """Where it keeps a journal file of its own; None: it keeps none."""
     triggers: tuple[Trigger, ...] = ()
-    seat: SeatOrder | None = None
     sabotage: str | None = None
     """What of the product is broken on purpose, to see the laboratory find it."""
 
@@ -54,7 +52,6 @@ class ReceiverOrder:
     port: int
     policy: CallPolicy = POLICY
     triggers: tuple[Trigger, ...] = ()
-    seat: SeatOrder | None = None
     sabotage: str | None = None
 
 

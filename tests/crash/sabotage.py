@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -147,8 +146,3 @@ def sabotaged(name: str | None) -> None:
     """Break this process's product, if a name is given."""
     if name is not None:
         SABOTAGE[name]()
-
-
-def described(name: str) -> str:
-    """What a sabotage does, in a sentence."""
-    return inspect.getdoc(SABOTAGE[name]) or name

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import random
 import sys
 import tempfile
@@ -32,15 +30,13 @@ from tests.crash.judge import Violation
 from tests.crash.laboratory import Laboratory
 from tests.crash.lights import Light, Lights
 from tests.crash.person import Person
-from tests.crash.phases import Board
 from tests.crash.report import Report, Strikes
 from tests.crash.sabotage import SABOTAGE
 from tests.crash.setbacks import OlderAof, Replaced, Restored, Setback
 from tests.crash.slow import stall_of
 from tests.crash.weather import odd_summaries, weather
 from tests.support.redis_server import standalone
-from voiceflow_worker import CallPolicy, JobState, StoreUnavailableError
-from voiceflow_worker.errors import StoreReplacedError
+from voiceflow_worker import CallPolicy
 
 LEASE = timedelta(seconds=1.5)
 POLICY = CallPolicy(
@@ -50,8 +46,10 @@ POLICY = CallPolicy(
     summary_deadline=timedelta(seconds=8),
     longest_call=timedelta(seconds=10),
 )
-RECEIVER = 0
-"""The receiver's seat; the workers' come after it."""
+WORKERS = 2
+LIFE = 0.25
+"""Seconds that a worker lives on average, to begin with."""
+CONCURRENCY = 8
 SPEED = 40
 """A phone rings and talks for 0.1 to 2 s: some summaries come before the sweep has doubted a call, some after."""
 FREEZES = 0.02
@@ -77,37 +75,29 @@ class Plan:
     kills: int
     calls: int
     minutes: float | None = None
-    workers: int = 2
-    concurrency: int = 8
-    life: float = 0.25
-    """Seconds that a worker lives on average, to begin with."""
     setbacks: int | None = None
     """How often the store is set back, where it can be; None: by the number of kills."""
     sabotage: str | None = None
 
 
 class Soak:
-    """One run. Each seat has a thread that starts a process there and kills it, again and again."""
+    """One run. Each worker, and the receiver, has a thread that starts a process and kills it, again and again."""
 
     def __init__(
         self,
         lab: Laboratory,
         plan: Plan,
-        board: Board,
         told: Callable[[str], None],
         setbacks: Sequence[Setback] = (),
     ) -> None:
         self._lab = lab
         self._plan = plan
-        self._board = board
         self._tell = told
         self._setbacks = setbacks
         self._began = time.monotonic()
         self._strikes = Strikes()
-        self._life = plan.life
+        self._life = LIFE
         self._lived = 0.0
-        self._rang = 0
-        self._seen = 0
         self._lock = threading.Lock()
         self._lights = Lights()
         self._hand_lights = Lights()
@@ -121,7 +111,7 @@ class Soak:
         self._hands.begin()
         tasks: list[Callable[[], None]] = [self._hands.feed_on, self._hands.run_tasks, self._hands.hand_in_again_on]
         tasks += [self._weather, self._slow_commits, self._kill_receivers]
-        tasks += [partial(self._kill_workers, seat) for seat in range(1, self._plan.workers + 1)]
+        tasks += [partial(self._kill_workers, place) for place in range(WORKERS)]
         if self._setbacks:
             tasks.append(self._set_back_on)
         threads = [threading.Thread(target=self._guarded, args=(task,)) for task in tasks]
@@ -137,7 +127,7 @@ class Soak:
         if self._failed:
             raise self._failed[0]
         self._hands.hand_in(self._hands.missing)
-        verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * self._plan.concurrency, tell=self._tell)
+        verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * CONCURRENCY, tell=self._tell)
         strikes = self._strikes
         strikes.tasks, strikes.tasks_stopped = self._hands.tasks_killed, self._hands.tasks_stopped
         strikes.handed_in_again = self._hands.handed_in_again
@@ -166,42 +156,28 @@ class Soak:
         return random.Random(f"{self._plan.seed}/{name}")
 
     def _progress(self) -> str:
-        rows = self._lab.ledger(after=self._seen)
-        self._seen += len(rows)
-        self._rang += sum(bool(row["rang"]) for row in rows)
-        if self._lights.may_start_now():
-            try:
-                # The file may be replaced while all its calls are read.
-                with contextlib.suppress(StoreUnavailableError, StoreReplacedError):
-                    self._doubts = self._lab.states().get(JobState.IN_DOUBT.value, 0)
-            finally:
-                self._lights.ended()
         plan, kills, seconds = self._plan, self._strikes.kills, time.monotonic() - self._began
         total = f" of {plan.kills}" if plan.minutes is None else ""
         left = plan.minutes * 60 - seconds if plan.minutes is not None else seconds * (plan.kills / max(kills, 1) - 1)
         return (
-            f"{kills}{total} kills, {self._rang} rings, {self._doubts} in doubt, {len(self._hands.register)} calls, "
+            f"{kills}{total} kills, {len(self._hands.register)} calls, "
             f"{self._strikes.setbacks} set-backs; {max(left, 0):.0f} s left, then the judgement"
         )
 
-    _doubts = 0
     _carried_out = 0
 
-    def _kill_workers(self, seat: int) -> None:
-        dice = self._dice(f"worker {seat}")
+    def _kill_workers(self, place: int) -> None:
+        dice = self._dice(f"worker {place}")
         while self._lights.may_start():
             try:
-                self._one_life(seat, dice)
+                self._one_life(dice)
             finally:
                 self._lights.ended()
 
-    def _one_life(self, seat: int, dice: random.Random) -> None:
+    def _one_life(self, dice: random.Random) -> None:
         began = time.monotonic()
-        self._board.clear(seat)
         rate = dice.uniform(*RATES) if dice.random() < PACED else None
-        child = self._lab.worker(
-            concurrency=self._plan.concurrency, lease=LEASE, rate=rate, seat=self._board.order(seat)
-        )
+        child = self._lab.worker(concurrency=CONCURRENCY, lease=LEASE, rate=rate)
         if dice.random() < FREEZES:
             self._lights.wait(dice.uniform(0.1, 2 * self._life))
             child.signal(Signals.SIGSTOP)
@@ -216,9 +192,7 @@ class Soak:
         child.end(Signals.SIGKILL if counts else Signals.SIGTERM)
         with self._lock:
             self._strikes.ended += ended
-            if counts and not ended:
-                self._strikes.workers += 1
-                self._strikes.met(self._board.read(seat))
+            self._strikes.workers += counts and not ended
             self._lived += time.monotonic() - began
             self._steer()
 
@@ -233,10 +207,8 @@ class Soak:
                 self._lab.receiver.end(Signals.SIGKILL if counts else Signals.SIGTERM)
                 with self._lock:
                     self._strikes.receivers += counts
-                    self._strikes.met(self._board.read(RECEIVER))
                 self._lights.ended()
                 counted = self._lights.may_start()
-                self._board.clear(RECEIVER)
                 self._lab.start_receiver()
         finally:
             if counted:
@@ -347,14 +319,12 @@ def soak(
     setbacks: Sequence[Setback] = (),
 ) -> Report:
     """Soak an empty store. Raises `AssertionError` where the laboratory itself fails."""
-    board = Board(folder / "phases", seats=plan.workers + 1)
-    board.clear(RECEIVER)
     lab = Laboratory(children, store, folder, policy=POLICY, speed=SPEED, sabotage=plan.sabotage)
-    with lab.running(receiver_seat=board.order(RECEIVER)):
+    with lab.running():
         if sum(lab.states().values()):
             raise AssertionError(f"the store {store} is not empty: a soak begins with an empty one")
         lab.order_of_sandbox("events", {"event": "VCA", "retries": 100})
-        return Soak(lab, plan, board, told, setbacks).run()
+        return Soak(lab, plan, told, setbacks).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,22 +363,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--store", help="sqlite, redis (a server of its own), or the URL of an empty store")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--setbacks", type=int, help="how often the store is set back (one for 250 kills)")
     parser.add_argument(
         "--sabotage",
         choices=list(SABOTAGE),
         help="break the product on purpose: the report must be bad",
     )
-    parser.add_argument("--json", action="store_true", help="the report as one JSON document on stdout")
     given = parser.parse_args(arguments)
     plan = Plan(
         seed=given.seed,
         kills=given.kills,
         calls=given.calls,
         minutes=given.minutes,
-        workers=given.workers,
-        setbacks=given.setbacks,
         sabotage=given.sabotage,
     )
     began = time.monotonic()
@@ -422,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with opened(given.store, folder) as there, zygote() as children:
             told(f"seed {plan.seed} on {there.url}")
             report = soak(plan, children=children, store=there.url, folder=folder, told=told, setbacks=there.setbacks)
-    sys.stdout.write(f"{json.dumps(report.as_json()) if given.json else report}\n")
+    sys.stdout.write(f"{report}\n")
     return 0 if report.is_good else 1
 
 

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.asked import Asked, Kind, Register
 from tests.crash.judge import judge
-from tests.crash.rules import judge_mix
-from voiceflow_worker import CallFlow, CallPolicy, CallRequest, Job, JobState, RedialPolicy
+from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.samples import sample_job
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
@@ -99,49 +97,3 @@ def test_a_job_that_is_gone_is_lost_and_one_that_nobody_handed_in_is_made_up() -
 def test_what_the_store_counts_must_be_what_it_lists() -> None:
     assert sentences([in_doubt()], [], counted={JobState.IN_DOUBT: 2})
     assert not sentences([in_doubt()], [], counted={JobState.IN_DOUBT: 1, JobState.QUEUED: 0})
-
-
-def test_the_story_of_a_violation_holds_the_call_and_its_rows() -> None:
-    job = completed()
-    [story, *_] = judge([job], [row(job), row(job)], enqueued=[job.id]).violations
-    assert job.id in str(story)
-    assert str(story).count("ledger:") == 2
-
-
-def redialled_three_times() -> tuple[Job, Register, list[dict[str, Any]]]:
-    """A call that rang three times, a minute apart; nothing but the journal's entry is known of the second."""
-    busy = Outcome(status=SessionStatus.BUSY, status_text="BUSY")
-    again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta(seconds=1))
-    job = replace(sample_job(), redial=again, unique_key="key")
-    ledger: list[dict[str, Any]] = []
-    for number in (1, 2, 3):
-        at = NOW + timedelta(minutes=number)
-        leased = lifecycle.lease(replace(job, state=JobState.QUEUED), worker_id="worker-1", until=at)
-        created = Verdict(kind=VerdictKind.CREATED, message="Created", session_id=f"session-{number}")
-        job = lifecycle.begin(leased, at=at, lease_until=at, policy=POLICY)
-        job = answered(job, number, created, at=at, policy=POLICY)
-        job = summarised(job, number, busy, at=at + timedelta(seconds=9), policy=POLICY)
-        rings = [{"destination": job.destination, "rang_at": at.isoformat(), "ended_at": at.isoformat()}]
-        until = (at + timedelta(minutes=1)).isoformat()
-        ledger.append(row(job, post=number, after=timedelta(minutes=number)))
-        ledger[-1] |= {"outcome": "BUSY", "rings": rings, "valid_until": until, "pressed": []}
-    second = replace(job.posts[1], answered_at=None, session_id=None, verdict=None, code=None, outcome=None)
-    job = replace(job, posts=(job.posts[0], second, job.posts[2]))
-    register = Register()
-    flow = CallFlow.call(job.destination, source=job.source).hangup()
-    request = CallRequest(flow=flow, unique_key="key", redial=again)
-    register.ask([Asked(kind=Kind.REDIAL, request=request, destination=job.destination)])
-    register.confirm([("key", job.id)])
-    return job, register, ledger
-
-
-def test_an_attempt_whose_summary_was_forgotten_with_the_store_may_stay_without_its_outcome() -> None:
-    job, register, ledger = redialled_three_times()
-    [found] = judge_mix([job], ledger, register).violations
-    assert found.word == "WRONG POST"
-    register.set_back(copied=NOW, struck=NOW + timedelta(minutes=1, seconds=59))
-    assert judge_mix([job], ledger, register).violations, "the summary came after the copy was put back"
-    register.set_back(copied=NOW + timedelta(minutes=2, seconds=30), struck=NOW + timedelta(minutes=4))
-    judgement = judge_mix([job], ledger, register)
-    assert not judgement.violations
-    assert judgement.forgotten == 1

@@ -17,10 +17,9 @@ import anyio
 from tests.crash import menu
 from tests.crash.clocks import JumpingClock
 from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
-from tests.crash.phases import Board, Phase, Seat, SeatOrder
 from tests.crash.points import Act, Fuse, Trigger
 from tests.crash.sabotage import sabotaged
-from tests.crash.watched import WatchedSettler, WatchedStore, WatchedVoice, WatchedWitness
+from tests.crash.watched import WatchedStore, WatchedVoice, WatchedWitness
 from voiceflow_worker import (
     CallQueue,
     IllegalMoveError,
@@ -71,7 +70,6 @@ def live(order: Order, tell: Tell) -> None:
 
 async def _worker(order: WorkerOrder, tell: Tell) -> None:
     sabotaged(order.sabotage)
-    seat = _seat(order.seat)
     clock = JumpingClock() if any(trigger.act is Act.JUMP for trigger in order.triggers) else None
     client = VoiceClient(
         "laboratory-key",
@@ -84,8 +82,8 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
     async with _opened(order.store, clock=clock) as store, client as voice:
         fuse = _fuse(order.triggers, clock)
         worker = Worker(
-            WatchedStore(store, fuse, seat),
-            WatchedVoice(voice, fuse, seat),
+            WatchedStore(store, fuse),
+            WatchedVoice(voice, fuse),
             rate=order.rate,
             concurrency=order.concurrency,
             options=WorkerOptions(lease=order.lease, shutdown_grace=order.grace, policy=order.policy),
@@ -110,15 +108,13 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
 
 async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
     sabotaged(order.sabotage)
-    seat = _seat(order.seat)
     async with _opened(order.store) as store:
-        watched = WatchedStore(store, _fuse(order.triggers, None), seat)
-        settler = WatchedSettler(Settler(watched, order.policy), seat)
+        watched = WatchedStore(store, _fuse(order.triggers, None))
+        settler = Settler(watched, order.policy)
         events = MenuEvents(store, menu.main, policy=order.policy)
         app = webhook_app(settler, secret=SECRET, heartbeats=Heartbeats(store), on_event=events)
         told = anyio.Event()
         async with _stopped_by(signal.SIGTERM, told.set), serving(app, port=order.port):
-            seat.add(Phase.STARTING, -1)
             tell("ready")
             await _until(told)
 
@@ -203,10 +199,6 @@ def _witness(order: WorkerOrder, fuse: Fuse) -> Witness | None:
     if order.state_dir is None:
         return None
     return WatchedWitness(JournalFiles(journal_folder(order.store, order.state_dir)), fuse)
-
-
-def _seat(order: SeatOrder | None) -> Seat:
-    return Seat() if order is None else Board(order.board, seats=order.seats).seat(order.seat)
 
 
 def _fuse(triggers: tuple[Trigger, ...], clock: JumpingClock | None) -> Fuse:

@@ -1,26 +1,22 @@
-"""The engine's ports, watched: each boundary is reported to the fuse, and where each job is to the board."""
+"""The engine's ports, watched: each boundary is reported to the fuse."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from functools import partial
 from typing import Any
 
-from tests.crash.phases import Phase, Seat
 from tests.crash.points import Fuse, Point
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Move, Placement, Store, Voice
-from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
 from voiceflow_worker.core.ports.one_trip import LockingMove, Made
 from voiceflow_worker.core.settling.sessions import SESSIONS
-from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 
@@ -53,14 +49,12 @@ def _outcomes(job: Job) -> int:
 
 
 class WatchedStore(FaultyStore):
-    """A store that reports each boundary to the fuse, and where each job is to the board."""
+    """A store that reports each boundary to the fuse."""
 
-    def __init__(self, store: Store, fuse: Fuse, seat: Seat) -> None:
+    def __init__(self, store: Store, fuse: Fuse) -> None:
         # Where the locks and the journal are one step, there is no point between them.
         super().__init__(store, lacks={"jobs.commit_locking"} if fuse.waits_for(Point.AFTER_LOCK) else ())
         self._fuse = fuse
-        self._seat = seat
-        self._starts = True
         if isinstance(store, SqliteStore):
             fuse.writes_ended = partial(_writes_ended, store)
 
@@ -78,16 +72,7 @@ class WatchedStore(FaultyStore):
         return answer
 
     async def _lease(self, call: StoreCall) -> Sequence[Job]:
-        if self._starts:
-            self._starts = False
-            self._seat.add(Phase.STARTING, -1)
-        self._seat.add(Phase.LEASING, 1)
-        try:
-            leased: Sequence[Job] = await call.carry_out()
-        finally:
-            self._seat.add(Phase.LEASING, -1)
-        for job in leased:
-            self._seat.put(job.id, Phase.LEASED)
+        leased: Sequence[Job] = await call.carry_out()
         if leased:
             await self._fuse.hit(Point.AFTER_LEASE)
         return leased
@@ -95,32 +80,16 @@ class WatchedStore(FaultyStore):
     async def _commit(self, call: StoreCall) -> Sequence[bool | Made] | None:
         given: Sequence[Move | LockingMove] = call.arguments[0]
         moves = [each.move if isinstance(each, LockingMove) else each for each in given]
-        kinds = [kind_of(move) for move in moves]
-        points = [kind.value for kind in dict.fromkeys(kinds) if kind.value is not None]
-        during = [_DURING.get(kind) for kind in kinds]
-        for move, phase in zip(moves, during, strict=True):
-            self._seat.put(move.new.id, phase)
+        points = [kind.value for kind in dict.fromkeys(map(kind_of, moves)) if kind.value is not None]
         for before, _ in points:
             await self._fuse.hit(before)
-        done: Sequence[bool | Made] | None = None
-        try:
-            done = await call.carry_out()
-        finally:
-            for place, move in enumerate(moves):
-                flies = kinds[place] is Kind.JOURNAL and done is not None and done[place] in {True, Made.YES}
-                self._seat.put(move.new.id, Phase.JOURNALLED if flies else None)
+        done: Sequence[bool | Made] | None = await call.carry_out()
         for _, after in points:
             await self._fuse.hit(after)
         return done
 
     async def _lock(self, call: StoreCall) -> object:
-        values: Mapping[str, str] = call.arguments[1]
-        jobs = [post[0] for post in map(job_of, values.values()) if post is not None]
-        for job_id in jobs:
-            self._seat.put(job_id, Phase.LOCKING)
         locked: object = await call.carry_out()
-        for job_id in jobs:
-            self._seat.put(job_id, Phase.LOCKED)
         await self._fuse.hit(Point.AFTER_LOCK)
         return locked
 
@@ -131,54 +100,18 @@ async def _writes_ended(store: SqliteStore) -> None:
         await writer._resting.wait()
 
 
-_DURING = {
-    Kind.JOURNAL: Phase.JOURNALLING,
-    Kind.VERDICT: Phase.SETTLING,
-    Kind.SUMMARY: Phase.SUMMARY_SETTLING,
-    Kind.SWEEP: Phase.SWEEPING,
-}
-
-
 class WatchedVoice:
     """A voice whose every POST is watched."""
 
-    def __init__(self, voice: Voice, fuse: Fuse, seat: Seat) -> None:
+    def __init__(self, voice: Voice, fuse: Fuse) -> None:
         self._voice = voice
         self._fuse = fuse
-        self._seat = seat
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        job_id = placement.client_request_id.rpartition(".")[0]
-        self._seat.put(job_id, Phase.POSTING)
         await self._fuse.hit(Point.BEFORE_FIRST_BYTE)
-        watched = _WatchedProgress(progress, job_id, self._seat)
-        try:
-            verdict = await self._voice.place(placement, progress=watched, now=now)
-        except BaseException:
-            self._seat.put(job_id, None)
-            raise
-        self._seat.put(job_id, Phase.ANSWERED)
+        verdict = await self._voice.place(placement, progress=progress, now=now)
         await self._fuse.hit(Point.AFTER_ANSWER)
         return verdict
-
-
-class _WatchedProgress(PostProgress):
-    """Reports to the board when the first byte may leave, and to the engine as before."""
-
-    def __init__(self, told: PostProgress, job_id: str, seat: Seat) -> None:
-        self._told = told
-        self._job_id = job_id
-        self._seat = seat
-
-    @property
-    def may_have_left(self) -> bool:
-        return self._told.may_have_left
-
-    @may_have_left.setter
-    def may_have_left(self, left: bool) -> None:
-        self._told.may_have_left = left
-        if left:
-            self._seat.put(self._job_id, Phase.SENT)
 
 
 class WatchedWitness:
@@ -206,18 +139,3 @@ class _WatchedFile:
     async def append(self, jobs: Sequence[Job]) -> None:
         await self._file.append(jobs)
         await self._fuse.hit(Point.AFTER_FILE)
-
-
-class WatchedSettler:
-    """What the receiver hands summaries to, watched."""
-
-    def __init__(self, settler: Settler, seat: Seat) -> None:
-        self._settler = settler
-        self._seat = seat
-
-    async def summary(self, summary: SessionSummary) -> SummaryResult:
-        self._seat.add(Phase.SUMMARISING, 1)
-        try:
-            return await self._settler.summary(summary)
-        finally:
-            self._seat.add(Phase.SUMMARISING, -1)
