@@ -115,13 +115,6 @@ async def test_a_number_that_is_listed_twice_is_two_calls_and_never_three(scene:
     assert await scene.rings(A, B) == [2, 1]
 
 
-async def test_a_number_that_is_listed_once_more_is_called_once_more(scene: Scene) -> None:
-    await scene.expanded([A, B])
-    await scene.rings()
-    await scene.expanded([A, A], cleared=1, order=(1, 0))
-    assert await scene.rings(A, B) == [2, 1]
-
-
 async def test_an_instance_that_is_cleared_alone_takes_the_call_of_nobody_else(scene: Scene) -> None:
     first = await scene.expanded([A, A])
     assert (await scene.instance(1, A, cleared=1)).id == first[1].id
@@ -134,13 +127,6 @@ async def test_a_number_that_is_no_longer_listed_is_not_called(scene: Scene) -> 
     assert await scene.rings(A, B, C) == [1, 0, 1]
     await scene.expanded([A, B], cleared=2)
     assert await scene.rings(A, B, C) == [1, 1, 1]
-
-
-async def test_a_number_that_was_called_does_not_keep_its_instance_from_calling_the_next(scene: Scene) -> None:
-    await scene.expanded([A])
-    await scene.rings()
-    await scene.expanded([B], cleared=1)
-    assert await scene.rings(A, B) == [1, 1]
 
 
 async def test_another_spelling_is_the_same_number(scene: Scene) -> None:
@@ -193,58 +179,65 @@ async def test_fewer_instances_of_a_number_go_on_with_the_calls_that_rang(scene:
     assert await scene.rings(A) == [left]
 
 
-async def test_a_number_that_is_listed_once_instead_of_twice_is_not_called_again(scene: Scene) -> None:
-    first = await scene.expanded([A, A])
-    await scene.ring_only(first[0])
-    await scene.instance(1, A, cleared=1, states={0: None, 1: "running"})
-    await scene.instance(0, X, cleared=1, states={0: "running", 1: "success"})
-    assert await scene.rings(A, X) == [1, 1]
+ALL = -1
+States = Mapping[int, str | None]
 
 
-async def test_an_instance_that_ran_with_another_number_gives_up_the_call_that_rang(scene: Scene) -> None:
-    first = await scene.expanded([A, A])
-    await scene.ring_only(first[0])
-    await scene.instance(0, X, cleared=1, states={0: "running", 1: None})
-    await scene.instance(1, A, cleared=1, states={0: "success", 1: "running"})
-    assert await scene.rings(A, X) == [1, 1]
-
-
-async def test_an_instance_that_is_cleared_alone_makes_its_own_call_though_another_rang(scene: Scene) -> None:
-    first = await scene.expanded([A, A])
-    await scene.ring_only(first[0])
-    await scene.instance(1, A, cleared=1, states={0: "success", 1: "running"})
-    assert await scene.rings(A) == [2]
-
-
-async def test_the_number_of_a_removed_instance_is_not_called(scene: Scene) -> None:
-    await scene.expanded([A, B, C])
-    await scene.instance(0, A, cleared=1, states={0: "running", 1: "removed", 2: "removed"})
-    assert await scene.rings(A, B, C) == [1, 0, 0]
-
-
-async def test_a_waiting_call_of_an_instance_that_was_not_cleared_is_left_alone(scene: Scene) -> None:
-    await scene.expanded([A, A])
-    await scene.instance(0, A, cleared=1, states={0: "running", 1: "deferred"})
-    assert await scene.rings(A) == [2]
-
-
-@pytest.mark.parametrize("state", ["up_for_retry", "failed"])
-async def test_a_number_of_a_cleared_instance_that_failed_before_its_call_is_not_called_again(
-    scene: Scene, state: str
-) -> None:
-    await scene.expanded([A])
-    assert await scene.rings(A) == [1]
-    # The instance 0, which now calls X, could not reach the store.
-    await scene.instance(1, A, cleared=1, states={0: state, 1: "running"})
-    await scene.instance(0, X, cleared=1, states={0: "running", 1: "success"})
-    assert await scene.rings(A, X) == [1, 1]
-
-
-async def test_an_instance_that_was_not_cleared_and_tries_again_makes_a_call_if_another_has_taken_its_own(
+@pytest.mark.parametrize(
+    ("first", "rang", "after_the_clear", "expected"),
+    [
+        pytest.param((A,), ALL, [(0, B, None)], {A: 1, B: 1}, id="another-number"),
+        pytest.param((A, B), ALL, [(1, A, None), (0, A, None)], {A: 2, B: 1}, id="listed-once-more"),
+        pytest.param(
+            (A, A),
+            0,
+            [(1, A, {0: None, 1: "running"}), (0, X, {0: "running", 1: "success"})],
+            {A: 1, X: 1},
+            id="listed-once-instead-of-twice",
+        ),
+        pytest.param(
+            (A, A),
+            0,
+            [(0, X, {0: "running", 1: None}), (1, A, {0: "success", 1: "running"})],
+            {A: 1, X: 1},
+            id="an-instance-that-ran-with-another-number-gives-up-the-call-that-rang",
+        ),
+        pytest.param((A, A), 0, [(1, A, {0: "success", 1: "running"})], {A: 2}, id="cleared-alone"),
+        pytest.param(
+            (A, B, C), None, [(0, A, {0: "running", 1: "removed", 2: "removed"})], {A: 1, B: 0, C: 0}, id="removed"
+        ),
+        pytest.param((A, A), None, [(0, A, {0: "running", 1: "deferred"})], {A: 2}, id="a-sibling-that-waits"),
+        *(
+            pytest.param(  # the instance 0, which now calls X, could not reach the store
+                (A,),
+                ALL,
+                [(1, A, {0: state, 1: "running"}), (0, X, {0: "running", 1: "success"})],
+                {A: 1, X: 1},
+                id=f"a-sibling-that-is-{state}-before-its-call",
+            )
+            for state in ("up_for_retry", "failed")
+        ),
+        pytest.param(
+            (A, B),
+            ALL,
+            [(1, A, {0: "up_for_retry", 1: "running"}), (0, A, {0: "running", 1: "success"})],
+            {A: 2, B: 1},
+            id="a-sibling-that-was-not-cleared-and-tries-again",
+        ),
+    ],
+)
+async def test_after_a_clear_each_instance_has_its_call_and_no_number_rings_once_too_often(
     scene: Scene,
+    first: Sequence[str],
+    rang: int | None,
+    after_the_clear: Sequence[tuple[int, str, States | None]],
+    expected: Mapping[str, int],
 ) -> None:
-    await scene.expanded([A, B])
-    assert await scene.rings(A, B) == [1, 1]
-    await scene.instance(1, A, cleared=1, states={0: "up_for_retry", 1: "running"})
-    await scene.instance(0, A, cleared=1, states={0: "running", 1: "success"})
-    assert await scene.rings(A, B) == [2, 1]
+    jobs = await scene.expanded(first)
+    if rang == ALL:
+        await scene.rings()
+    elif rang is not None:
+        await scene.ring_only(jobs[rang])
+    for index, number, states in after_the_clear:
+        await scene.instance(index, number, cleared=1, states=states)
+    assert await scene.rings(*expected) == list(expected.values())
