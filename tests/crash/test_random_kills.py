@@ -25,9 +25,9 @@ FOUND_BY = {
     "lost-jobs": "LOST",
     "no-guard": "UNNOTICED",
 }
-MORE = {"requeue-sending": 2}
+MORE = {"requeue-sending": 2, "no-expiry": 2}
 """How many times as many kills and calls a sabotage needs: most summaries come before the sweep has anything to send
-again, and one run of thirty kills found nothing."""
+again, and on a busy machine most brief calls expire before they are leased. Runs of thirty kills found nothing."""
 
 
 def soaked(plan: Plan, children: Children, store: str, folder: Path) -> Report:
