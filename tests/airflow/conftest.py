@@ -49,17 +49,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.airflow)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _plain_tracebacks() -> None:
-    """Airflow sets up the logs here."""
-
-
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Airflow runs on asyncio."""
