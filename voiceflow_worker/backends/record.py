@@ -214,6 +214,7 @@ _post = maker(
         "outcome_known_at": _time,
         "presses": _several(maker(KeyPress, {"at": _time})),
         "charge": charge_from,
+        "bridged": tuple,
     },
 )
 _job = maker(

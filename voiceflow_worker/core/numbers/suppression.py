@@ -73,7 +73,7 @@ class SuppressionList:
     def __init__(self, store: Store) -> None:
         self._records = store.records
         self._clock = store.clock
-        self._entries = RecordSet(store, NAMESPACE, write=_text, read=_entry)
+        self._entries = RecordSet(store, NAMESPACE, write=entry_text, read=_entry)
 
     async def add(
         self, *numbers: str, reason: str = "", until: datetime | None = None, country: str | None = None
@@ -151,7 +151,7 @@ class SuppressionList:
         self, wanted: Mapping[str, Suppression], *, until: datetime | None, now: datetime
     ) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
-        texts = {number: _text(entry) for number, entry in wanted.items()}
+        texts = {number: entry_text(entry) for number, entry in wanted.items()}
         standing = await self._records.put_if_longer(NAMESPACE, texts, expires_at=until, now=now)
         return {number: _entry(number, text) for number, text in standing.items()}
 
@@ -193,7 +193,8 @@ def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:
     return (numbers[place : place + CHUNK] for place in range(0, len(numbers), CHUNK))
 
 
-def _text(entry: Suppression) -> str:
+def entry_text(entry: Suppression) -> str:
+    """The stored form of an entry, under its number."""
     stored = asdict(entry)
     del stored["number"]
     return json.dumps(stored, default=datetime.isoformat, ensure_ascii=False)

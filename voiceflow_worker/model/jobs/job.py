@@ -77,7 +77,8 @@ class Post:
     `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
     of redials granted before the POST began. If two POSTs with the same `redial` may both have rung, that is an
     incident. `outcome_known_at` is the time at which the outcome became known, if a person had redialled the job before
-    that. `charge` is the price of the POST's session, once 8x8's log shows it.
+    that. `charge` is the price of the POST's session, once 8x8's log shows it. `bridged` are the numbers to which menus
+    bridged the session, as they are locked.
     """
 
     number: int
@@ -94,6 +95,7 @@ class Post:
     outcome_known_at: datetime | None = None
     presses: tuple[KeyPress, ...] = ()
     charge: Charge | None = None
+    bridged: tuple[str, ...] = ()
 
     @property
     def digits(self) -> str | None:

@@ -1,0 +1,389 @@
+"""The memory store keeps the contract of `core/store_port.py`, and each sentence of the contract can fail."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
+from voiceflow_worker.backends.memory import reference
+from voiceflow_worker.backends.memory.reference import DONE, Memory, MemoryStore
+from voiceflow_worker.core.store_port import (
+    Absent,
+    Answer,
+    AtMost,
+    Delete,
+    Mode,
+    Need,
+    OpenGate,
+    Owner,
+    Page,
+    Put,
+    Record,
+    Result,
+    Same,
+    Step,
+    Store,
+    Unit,
+    Wanted,
+    Written,
+)
+from voiceflow_worker.model.jobs.job import Job
+
+
+class TestMemory(StoreContract):
+    @pytest.fixture
+    def opener(self) -> Opener:
+        store = MemoryStore()
+
+        def opened() -> AbstractAsyncContextManager[Store]:
+            return nullcontext(store)
+
+        return opened
+
+
+Found = tuple[Record | None] | None
+
+
+class EachUnitSeesTheBeginning(Memory):
+    def write(self, step: Step, now: datetime) -> Written:
+        before = self._copy()
+        checked = [before._copy().answer(unit, now) for unit in step.units]
+        return self._written(
+            [self.answer(unit, now) if each == DONE else each for unit, each in zip(step.units, checked, strict=True)]
+        )
+
+
+class RecordsBeforeConditions(Memory):
+    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
+        for put in unit.puts:
+            self._put(put, now)
+        return super()._refused_need(unit, now)
+
+
+class ARefusalKeepsTheJobMoved(Memory):
+    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
+        refused = super()._refused_need(unit, now)
+        if refused is not None:
+            self._change(unit)
+        return refused
+
+
+class ARefusalEndsTheStep(Memory):
+    def write(self, step: Step, now: datetime) -> Written:
+        answers: list[Answer] = []
+        for unit in step.units:
+            is_over = any(each != DONE for each in answers)
+            answers.append(Answer(result=Result.STALE) if is_over else self.answer(unit, now))
+        return self._written(answers)
+
+
+class TogetherIsIgnored(Memory):
+    def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
+        return [self.answer(unit, now) for unit in units]
+
+
+class TogetherIsUndoneByTheSameCall(Memory):
+    def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
+        trial = self._copy()
+        if any(trial.answer(unit, now) != DONE for unit in units):
+            return [Answer(result=Result.WITHHELD)] * len(units)
+        return super()._together(units, now)
+
+
+class TheReasonIsNotTold(Memory):
+    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
+        return None if super()._failed_by(need, puts, now) is None else (None,)
+
+
+class ALimitTellsAnyRecord(Memory):
+    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
+        found = super()._failed_by(need, puts, now)
+        if found is not None and isinstance(need, AtMost):
+            return (self._prefixed(need.namespace, need.prefix, now)[0],)
+        return found
+
+
+class ConditionsForgetTheirOwner(Memory):
+    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
+        return super()._failed_by(
+            replace(need, but_owner=None) if isinstance(need, Absent | AtMost) else need, puts, now
+        )
+
+
+class ConditionsSeeEndedRecords(Memory):
+    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
+        return super()._failed_by(need, puts, now - timedelta(days=1))
+
+
+class GatesOfBatchesAreIgnored(Memory):
+    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
+        return super()._failed_by(OpenGate(need.queue) if isinstance(need, OpenGate) else need, puts, now)
+
+
+class TombstonesAreIgnored(Memory):
+    def _job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:  # noqa: ARG002
+        return self.jobs[self.keys[queue, key]] if (queue, key) in self.keys else None
+
+
+class TheOwnerHasNoDigest(Memory):
+    def _owner(self, queue: str, key: str, now: datetime) -> Owner | None:
+        owner = super()._owner(queue, key, now)
+        return owner and replace(owner, body_digest="")
+
+
+class EveryPutReplaces(Memory):
+    def _put(self, put: Put, now: datetime) -> None:
+        super()._put(replace(put, mode=Mode.ALWAYS), now)
+
+
+class AnEndBeatsNoEnd(Memory):
+    def _put(self, put: Put, now: datetime) -> None:
+        standing = self.record(put.namespace, put.key, now)
+        forever = standing is not None and standing.ends_at is None and put.mode in {Mode.EXTEND, Mode.LONGER}
+        super()._put(replace(put, mode=Mode.ALWAYS) if forever else put, now)
+
+
+class EndedRecordsAreKept(Memory):
+    def _put(self, put: Put, now: datetime) -> None:
+        super()._put(put, now - timedelta(days=1))
+
+
+class DropsForgetTheValue(Memory):
+    def answer(self, unit: Unit, now: datetime) -> Answer:
+        return super().answer(replace(unit, drops=tuple(replace(drop, value=None) for drop in unit.drops)), now)
+
+
+class ARepeatIsRefused(Memory):
+    def _was_written(self, unit: Unit) -> bool:  # noqa: ARG002
+        return False
+
+
+class ARepeatIsToldAndCountedAgain(Memory):
+    def answer(self, unit: Unit, now: datetime) -> Answer:
+        if self._was_written(unit):
+            super().answer(Unit(puts=unit.puts, events=unit.events), now)
+            if unit.change is not None and not isinstance(unit.change, Delete):
+                self._count(unit.change.job, unit.tally)
+        return super().answer(unit, now)
+
+
+class ALateRepeatWins(Memory):
+    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
+        return super()._refused_need(replace(unit, needs=tuple(n for n in unit.needs if not isinstance(n, Same))), now)
+
+
+class AnyServerWillDo(Memory):
+    def _is_vetted(self, step: Step, now: datetime) -> bool:
+        return super()._is_vetted(replace(step, server=None), now)
+
+
+class WhatWasKnownIsForgotten(Memory):
+    def _is_vetted(self, step: Step, now: datetime) -> bool:
+        return super()._is_vetted(replace(step, known=None), now)
+
+
+class AnUnvettedStepForgetsWhatWasWritten(Memory):
+    def write(self, step: Step, now: datetime) -> Written:
+        if not self._is_vetted(step, now):
+            return self._written([Answer(result=Result.UNVETTED)] * len(step.units))
+        return super().write(step, now)
+
+
+class AnUnvettedStepIsWritten(Memory):
+    def write(self, step: Step, now: datetime) -> Written:
+        written = super().write(replace(step, server=None, known=None), now)
+        return (
+            written if self._is_vetted(step, now) else self._written([Answer(result=Result.UNVETTED)] * len(step.units))
+        )
+
+
+class EventsComeLate(Memory):
+    def answer(self, unit: Unit, now: datetime) -> Answer:
+        answer = super().answer(unit, now)
+        if len(unit.events) == 2 and self.sequence % 4 == 0:  # the first of two is told later than the second
+            self.later = self.events.pop(self.sequence - 1)
+        elif hasattr(self, "later"):
+            self.events[self.later.sequence] = self.later
+        return answer
+
+
+class LeasesIgnore(Memory):
+    """A lease that overlooks one thing."""
+
+    overlooked = ""
+
+    def lease(self, queue: str, *, limit: int, now: datetime, batch: str | None, **rest: Any) -> list[Job]:
+        kept, self.recorded = self.recorded, dict(self.recorded)
+        self.recorded.pop(self.overlooked, None)
+        jobs = super().lease(queue, limit=limit, now=now, batch=batch, **rest)
+        self.recorded = kept
+        return jobs
+
+
+class LeasesIgnoreGates(LeasesIgnore):
+    overlooked = "gate"
+
+
+class LeasesIgnoreLimits(LeasesIgnore):
+    overlooked = "limit"
+
+
+class LeasesIgnoreTheirBatch(Memory):
+    def lease(self, queue: str, **rest: Any) -> list[Job]:
+        return super().lease(queue, **{**rest, "batch": None})
+
+
+class LeasesTakeWhatExpired(Memory):
+    def lease(self, queue: str, *, now: datetime, **rest: Any) -> list[Job]:
+        for job in self.jobs.values():
+            self.jobs[job.id] = replace(job, valid_until=None)
+        return super().lease(queue, now=now, **rest)
+
+
+class LeasesAreNotCounted(Memory):
+    def lease(self, queue: str, **rest: Any) -> list[Job]:
+        before = self._copy()
+        jobs = super().lease(queue, **rest)
+        self.live = before.live
+        return jobs
+
+
+class ARateIsNotChanged(Memory):
+    def take(self, queue: str, **rest: Any) -> Any:
+        self.paces = {name: replace(pace) for name, pace in self.paces.items()}
+        kept = {name: pace.tat for name, pace in self.paces.items()}
+        slots = super().take(queue, **rest)
+        if queue in kept and self.paces[queue].tat < kept[queue] and rest["now"].year == 2026:
+            self.paces[queue].tat = kept[queue]
+            return replace(slots, times=())
+        return slots
+
+
+class TotalsOfABatchStay(Memory):
+    def _count_pruned(self, job: Job, tally: Any) -> None:
+        for name, amount in tally.items():
+            self.pruned[job.queue, job.batch_id][name] -= amount
+
+
+class EndedRecordsAreRead(Memory):
+    def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
+        return super().records(wanted, now - timedelta(days=1))
+
+
+class PagesForgetTheirPrefix(Memory):
+    def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
+        wider = {n: replace(each, prefix="") if isinstance(each, Page) else each for n, each in wanted.items()}
+        return super().records(wider, now)
+
+
+class PruningHasNoLimit(Memory):
+    def prune(self, now: datetime, events_before: datetime, limit: int) -> int:
+        return super().prune(now, events_before, max(limit, 1000))
+
+
+class WakesAreNotCounted(Memory):
+    def answer(self, unit: Unit, now: datetime) -> Answer:
+        return super().answer(replace(unit, wakes=None), now)
+
+
+class ChecksAndThenWrites(MemoryStore):
+    """Another write may come between the check and the write."""
+
+    async def write(self, step: Step, *, now: datetime) -> Written:
+        checked = self.memory._copy().write(step, now)
+        await checkpoint()
+        free = [replace(unit, needs=()) for unit, each in zip(step.units, checked.answers, strict=True) if each == DONE]
+        self.memory.write(Step(units=tuple(free)), now)
+        return checked
+
+
+class AnswersStayInTheLine(MemoryStore):
+    """The answer that a cancelled caller did not take is given to the next."""
+
+    line: list[Written]
+
+    async def write(self, step: Step, *, now: datetime) -> Written:
+        self.line = [*getattr(self, "line", []), self.memory.write(step, now)]
+        await checkpoint()
+        return self.line.pop(0)
+
+
+MUTATIONS: dict[type[Memory | MemoryStore], str] = {
+    EachUnitSeesTheBeginning: "test_a_unit_sees_what_the_earlier_ones_of_its_step_wrote",
+    RecordsBeforeConditions: "test_a_condition_is_checked_before_the_units_own_records_are_written",
+    ARefusalKeepsTheJobMoved: "test_of_a_refused_unit_nothing_is_written",
+    ARefusalEndsTheStep: "test_a_refused_unit_keeps_no_other_from_being_written",
+    TogetherIsIgnored: "test_together_one_refusal_refuses_all",
+    TogetherIsUndoneByTheSameCall: ("test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does"),
+    TheReasonIsNotTold: "test_a_failed_condition_tells_its_key_its_value_and_its_end",
+    ALimitTellsAnyRecord: "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
+    ConditionsForgetTheirOwner: "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
+    ConditionsSeeEndedRecords: "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
+    GatesOfBatchesAreIgnored: "test_a_closed_gate_refuses_and_an_open_one_does_not",
+    TombstonesAreIgnored: "test_a_taken_key_tells_its_owner",
+    TheOwnerHasNoDigest: "test_a_taken_key_tells_its_owner",
+    EveryPutReplaces: "test_a_put_does_what_its_mode_says",
+    AnEndBeatsNoEnd: "test_a_put_does_what_its_mode_says",
+    EndedRecordsAreKept: "test_an_ended_record_stands_in_no_puts_way",
+    DropsForgetTheValue: "test_a_drop_deletes_a_record_that_has_its_value",
+    ARepeatIsRefused: "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
+    ARepeatIsToldAndCountedAgain: "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
+    ALateRepeatWins: "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
+    ChecksAndThenWrites: "test_two_units_that_contradict_each_other_are_never_both_written",
+    AnyServerWillDo: "test_for_another_server_nothing_is_written",
+    WhatWasKnownIsForgotten: "test_without_what_the_store_certainly_had_nothing_is_written",
+    AnUnvettedStepForgetsWhatWasWritten: "test_for_another_server_nothing_is_written",
+    AnUnvettedStepIsWritten: "test_for_another_server_nothing_is_written",
+    EventsComeLate: "test_no_reader_is_passed_by_an_event",
+    AnswersStayInTheLine: "test_a_caller_that_gave_up_leaves_its_answer_to_nobody",
+    LeasesIgnoreGates: "test_a_closed_gate_keeps_its_jobs_back",
+    LeasesIgnoreLimits: "test_no_more_calls_are_open_than_allowed",
+    LeasesIgnoreTheirBatch: "test_a_batch_can_be_leased_alone",
+    LeasesTakeWhatExpired: "test_what_is_no_longer_valid_is_left_to_the_sweep",
+    LeasesAreNotCounted: "test_a_leased_job_is_its_workers_until_the_lease_ends",
+    ARateIsNotChanged: "test_a_new_rate_counts_from_the_last_departure",
+    TotalsOfABatchStay: "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
+    EndedRecordsAreRead: "test_records_of_several_namespaces_are_read_at_once",
+    PagesForgetTheirPrefix: "test_a_page_goes_on_after_a_key",
+    PruningHasNoLimit: "test_what_is_over_is_pruned_in_slices",
+    WakesAreNotCounted: "test_each_unit_that_wakes_the_queue_raises_its_count",
+}
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in leaves(each)]
+    return [error]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.__name__)
+def test_the_contract_finds_that(mutation: type[Memory | MemoryStore]) -> None:
+    """A sentence that is broken on purpose turns its test red."""
+    name = MUTATIONS[mutation]
+    test: Callable[..., Any] = getattr(StoreContract(), name)
+    store = mutation() if issubclass(mutation, MemoryStore) else MemoryStore(memory=mutation())
+
+    async def run() -> None:
+        with anyio.fail_after(2):
+            await test(*[store] * len(inspect.signature(test).parameters))
+
+    with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
+        anyio.run(run)
+    assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value))
+
+
+def test_an_owner_is_a_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract finds that `q.j` is taken for the owner of what `q.jj.1` has."""
+    monkeypatch.setattr(reference, "belongs", lambda value, owner: owner is not None and value.startswith(owner))
+    test = StoreContract().test_conditions_pass_over_the_records_of_their_owner_and_of_the_past
+    with pytest.raises(AssertionError):
+        anyio.run(test, MemoryStore())

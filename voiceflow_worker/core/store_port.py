@@ -1,0 +1,539 @@
+"""The port of a store: all that the writer of a store must know.
+
+A store keeps jobs, records and events in one transaction domain, behind nine methods. `write` is the only method that
+changes what callers wrote before; the others read, hand out work, or tidy up. The rules of calls (when a number is
+busy, who may be called again) are not here: they are pure functions of the core, which turn a change into a `Unit`. A
+store only checks the conditions of a unit and writes it. It never decodes more of a job than its head.
+
+**What `write` promises.** Each sentence is a test of the contract suite.
+
+ 1. Units run in order, and each sees what the earlier ones wrote.
+ 2. A unit checks everything first and then writes all of its parts, or none.
+ 3. Each unit is answered alone: a refused unit does not keep the others from being written.
+ 4. With `together`, one refusal refuses all units of the step.
+ 5. `Result.NOT_FREE` tells the failed condition, its key, the standing value and its end.
+ 6. `Result.EXISTS` tells the owner of the unique key, the digest of its body and its state.
+ 7. A put is ALWAYS, EXTEND, KEEP or LONGER (`Mode`); no mode refuses a unit. Units with evidence have no conditions.
+ 8. A step whose answer was lost may be written again, at any time: what was written before is DONE and is not written,
+    counted or told again.
+ 9. A condition holds at the commit: after a write that contradicts it has returned, no unit under it is committed.
+10. `server` and `known` are conditions of the whole step. If one fails, nothing is written, and the answer is UNVETTED;
+    a unit that was written before is DONE all the same.
+11. A durable step is on the disk when it returns. One with `durable=False` survives the end of the process, and a power
+    cut undoes it only together with all that came later.
+12. Who has read event n never sees a smaller number appear later.
+13. After an error or a cancellation it is unknown whether a step was written, and no later caller gets its answer.
+
+A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks on every key that a step
+names, taken in one order before the first read: exclusive for the keys of puts and drops and for `AtMost` prefixes,
+shared for the keys of conditions. `at_most` and the records under its prefix share one lock, named by the prefix.
+
+A store may cut a long step into parts between two units, unless it is `together`: each unit is judged alone anyway, and
+`known` (see there) is written so that a later part still finds it.
+
+Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no half surrogate
+pairs. Each method may raise `StoreUnavailableError`; only `write` then leaves open what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum
+from typing import NamedTuple, Protocol
+
+from voiceflow_worker.core.ports.moves import Event
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
+from voiceflow_worker.model.text.storable import checked_text
+
+MOST_TOGETHER = 1000
+"""The most units of a step that is written `together`. On Redis such a step is one script, about 50 µs a unit."""
+
+
+# --- Records: small texts in namespaces --------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """A record that stands: its end is None or has not come. A record whose end has come is absent for every method."""
+
+    key: str
+    value: str
+    ends_at: datetime | None
+
+
+class Mode(StrEnum):
+    """What a put does when a record stands under its key."""
+
+    ALWAYS = "always"
+    """It is replaced."""
+    EXTEND = "extend"
+    """It is replaced, and the later of the two ends counts. No end is later than any end."""
+    KEEP = "keep"
+    """It stays as it is."""
+    LONGER = "longer"
+    """It is replaced if it ends earlier than the put; else it stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A record to store. `ends_at` None means that it stays until it is dropped."""
+
+    namespace: str
+    key: str
+    value: str
+    ends_at: datetime | None
+    mode: Mode = Mode.ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A record to delete, if it has this value; None stands for any value. A drop of an absent record does nothing."""
+
+    namespace: str
+    key: str
+    value: str | None
+
+
+# --- Conditions --------------------------------------------------------------------------------------------------
+
+
+def belongs(value: str, owner: str | None) -> bool:
+    """Whether a record with this value belongs to an owner.
+
+    Its value up to the first space is the owner, or begins with the owner and a dot: `q.01K.2` belongs to `q.01K`.
+    """
+    holder = value.partition(" ")[0]
+    return owner is not None and (holder == owner or holder.startswith(f"{owner}."))
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """No record stands under any of these keys, except records of `but_owner` (see `belongs`)."""
+
+    namespace: str
+    keys: tuple[str, ...]
+    but_owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """At most `most` records stand under keys that begin with `prefix`, records of `but_owner` not counted.
+
+    A refusal tells the record with whose end the condition will hold, if nothing else changes.
+    """
+
+    namespace: str
+    prefix: str
+    most: int
+    but_owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The record under this key has this value; None means that no record stands.
+
+    This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
+    condition also holds if the record has the value that this unit (for `known`: a unit of this step) puts there.
+    """
+
+    namespace: str
+    key: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    """Neither the gate of the queue nor that of the batch is closed. A refusal tells the record of the closed gate."""
+
+    queue: str
+    batch: str | None = None
+
+
+Need = Absent | AtMost | Same | OpenGate
+
+
+# --- Changes of jobs, and steps ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
+
+    A job with the same id that is in the store was stored by an earlier try: DONE.
+    """
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """The job's next version, which replaces the one with `revision`; STALE if the store has another one, or none.
+
+    `job` has a new revision, which no other write has. Its id, queue, batch, unique key and body stay as they are.
+    """
+
+    revision: str
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The end of a job that has this revision. Its unique key stays taken, by a tombstone, until `keep_key_until`.
+
+    STALE if the store has another revision. A job that is gone was deleted by an earlier try: DONE.
+    """
+
+    job: Job
+    keep_key_until: datetime
+
+
+Change = Insert | Replace | Delete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What is stored together: at most one change of a job, records, events, and what they do to counters.
+
+    `tally` is added to the counters of the queue and of the job's batch (`tally_change`). `wakes` is a queue whose
+    waiting tasks are woken. A unit without a change of a job counts as written before if one of its `Same` conditions
+    finds the value that the unit puts there.
+    """
+
+    change: Change | None = None
+    needs: tuple[Need, ...] = ()
+    puts: tuple[Put, ...] = ()
+    drops: tuple[Drop, ...] = ()
+    events: tuple[Event, ...] = ()
+    tally: Mapping[str, int] = field(default_factory=dict[str, int])
+    wakes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Units to write, and the conditions of all of them.
+
+    `server` is the incarnation of the server (`Written.server`) with which the caller has compared its journal files.
+    `known` is a record that the store certainly had: the token of the newest POST that this worker journalled, which
+    each of its journal entries replaces. If the store lacks it, the store was set back to an older state.
+    """
+
+    units: tuple[Unit, ...]
+    together: bool = False
+    durable: bool = True
+    server: str | None = None
+    known: Same | None = None
+
+
+class Result(Enum):
+    """The answer to a unit."""
+
+    DONE = "done"
+    """It was written, now or by an earlier try."""
+    STALE = "stale"
+    """The job has another revision, or is gone."""
+    EXISTS = "exists"
+    """Another job has the unique key. It refuses a `together` step only if its body has another digest."""
+    NOT_FREE = "not free"
+    """A condition of the unit failed."""
+    UNVETTED = "unvetted"
+    """The server is another one, or the store has lost what it had: nothing may be sent until it was compared."""
+    WITHHELD = "withheld"
+    """Another unit of a `together` step was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The job that owns a unique key, or owned it when it was deleted."""
+
+    job_id: str
+    body_digest: str
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to one unit.
+
+    With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for a `Same` condition
+    whose record is absent. With EXISTS: the owner of the key.
+    """
+
+    result: Result
+    need: Need | None = None
+    record: Record | None = None
+    owner: Owner | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The answers to the units of a step, in order, and the incarnation of the server that gave them.
+
+    The incarnation is a text that differs after each restart or replacement of the server; it is always the same for a
+    store without a server. A step without units is how to ask for it.
+    """
+
+    answers: tuple[Answer, ...]
+    server: str
+
+
+# --- Gates and limits: records of a form that `lease`, `take` and `OpenGate` read ---------------------------------
+
+GATES = "gate"
+"""Namespace of gates. A gate is `<state> <since, µs> <token> <reason>`, and the end of a hold is the end of its record:
+no record means open. A gate is closed unless its state is `open`. It is opened by writing `open`, never by dropping."""
+LIMITS = "limit"
+"""Namespace of limits, by queue: `<rate> <burst> <max_active>`, with `-` for no limit."""
+OPEN_STAYS = timedelta(days=1)
+"""How long an opened gate stays as a record, so that the repeat of an earlier order finds that it is out of date."""
+
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def gate_key(queue: str, batch: str | None) -> str:
+    """The key of the gate of a queue (`<queue>`) or of one of its batches (`<queue> <batch>`)."""
+    return queue if batch is None else f"{queue} {batch}"
+
+
+def gate_put(gate: Gate, *, token: str) -> Put:
+    """The record of a gate. `token` is new with each order, and has no spaces."""
+    batch = None if gate.scope is GateScope.QUEUE else gate.name
+    since = (gate.since - _EPOCH) // _MICROSECOND
+    ends = gate.since + OPEN_STAYS if gate.state is GateState.OPEN else gate.until
+    return Put(GATES, gate_key(gate.queue, batch), f"{gate.state.value} {since} {token} {gate.reason}", ends)
+
+
+def gate_from(record: Record) -> Gate:
+    """The gate in a record of `GATES`. A state that only a newer version knows counts as held."""
+    queue, space, batch = record.key.partition(" ")
+    state, since, _, reason = _parts(record, 4)
+    known = known_gate(state)
+    until = record.ends_at if known is GateState.HELD else None
+    at = _EPOCH + int(since) * _MICROSECOND
+    return Gate.of(queue, batch if space else None, known, since=at, until=until, reason=reason)
+
+
+def is_closed(record: Record | None) -> bool:
+    """Whether the gate with this record is closed; None is a gate without a record."""
+    return record is not None and not record.value.startswith(f"{GateState.OPEN.value} ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of a queue.
+
+    `rate` is in calls per second, for all workers together. `burst` is the most calls that leave at once after a pause,
+    and `max_active` the most open calls. None means no limit.
+    """
+
+    rate: float | None = None
+    burst: int = 1
+    max_active: int | None = None
+
+
+def limits_put(queue: str, limits: Limits) -> Put:
+    """The record of a queue's limits."""
+    rate, most = limits.rate, limits.max_active
+    text = f"{'-' if rate is None else repr(rate)} {limits.burst} {'-' if most is None else most}"
+    return Put(LIMITS, queue, text, None)
+
+
+def limits_from(record: Record | None) -> Limits:
+    """The limits in a record of `LIMITS`; no limits without a record."""
+    if record is None:
+        return Limits()
+    rate, burst, most = _parts(record, 3)
+    return Limits(
+        rate=None if rate == "-" else float(rate), burst=int(burst), max_active=None if most == "-" else int(most)
+    )
+
+
+def _parts(record: Record, count: int) -> list[str]:
+    parts = record.value.split(" ", count - 1)
+    if len(parts) != count:
+        raise StoreVersionError(f"the record {record.key!r} cannot be read; a newer version wrote it")
+    return parts
+
+
+# --- Reading -----------------------------------------------------------------------------------------------------
+
+
+class Order(StrEnum):
+    """The order of the jobs that a query finds."""
+
+    CREATED = "created"
+    """By id, which is the order of creation."""
+    NEWEST = "newest"
+    """By id, the newest first."""
+    DUE = "due"
+    """By the time at which they are due."""
+    ANY = "any"
+    """In the order that costs the store the least, for callers that take all jobs page by page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A query for jobs of one queue. A field that is None does not restrict it.
+
+    `due_before` and `valid_before` are inclusive. `outcomes` are names of outcomes, as `Totals` counts them. With
+    `unique_keys`, the tombstones of deleted jobs are found too: jobs with only an id, key, digest, state and times.
+    `after` continues a listing in `Order.CREATED`, `NEWEST` or `ANY` after the job with this id. `limit` None is
+    unlimited. Raises InvalidInputError for a text that no store can keep, and ValueError for `after` with `Order.DUE`.
+    """
+
+    queue: str
+    ids: tuple[str, ...] | None = None
+    unique_keys: tuple[str, ...] | None = None
+    states: frozenset[JobState] | None = None
+    batch_id: str | None = None
+    destination: str | None = None
+    outcomes: frozenset[str] | None = None
+    due_before: datetime | None = None
+    valid_before: datetime | None = None
+    after: str | None = None
+    order: Order = Order.CREATED
+    limit: int | None = 100
+
+    def __post_init__(self) -> None:
+        named = [("unique_key", each) for each in self.unique_keys or ()]
+        for name, text in (*named, ("batch_id", self.batch_id), ("destination", self.destination)):
+            if text is not None:
+                checked_text(name, text)
+        if self.after is not None and self.order is Order.DUE:
+            raise ValueError("`after` needs an order by id; with Order.DUE, each query begins at the first job")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The records whose keys begin with `prefix`, in the order of their keys, after the key `after`."""
+
+    prefix: str = ""
+    after: str = ""
+    limit: int = 1000
+
+
+Wanted = Mapping[str, Sequence[str] | Page]
+"""The records to read, by namespace: the records of some keys, or one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Departure times taken at the queue's rate, in order; `next_at` is the next free time."""
+
+    times: tuple[datetime, ...]
+    next_at: datetime
+
+
+def tally_change(old: Job | None, new: Job | None) -> dict[str, int]:
+    """What a change of a job adds to counters: the tally of the new job less that of the old one, states included."""
+    change: dict[str, int] = {}
+    for job, sign in ((old, -1), (new, 1)):
+        if job is not None:
+            for name, amount in {STATE + job.state: 1, **tally_of(job)}.items():
+                change[name] = change.get(name, 0) + sign * amount
+    return {name: amount for name, amount in change.items() if amount}
+
+
+# --- The store ---------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The clock of a store. All users of the store see the same time, up to the clock skew."""
+
+    def now(self) -> datetime:
+        """The current time in UTC, with its zone."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for this many seconds of this clock. With 0 or less, only let other tasks run."""
+        ...
+
+
+class Store(Protocol):
+    """An open store."""
+
+    @property
+    def url(self) -> str:
+        """The URL of the store, without secrets."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The store's clock."""
+        ...
+
+    async def write(self, step: Step, *, now: datetime) -> Written:
+        """Write a step, as the top of this module promises. After an error, the same step may be written again."""
+        ...
+
+    async def lease(
+        self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
+    ) -> Sequence[Job]:
+        """Take at most `limit` due queued jobs for a worker: by the highest priority, the earliest `due_at`, and id.
+
+        They are returned as `leased`, due at `until`, with a new revision, and counters follow. Left out are jobs of a
+        closed gate, jobs whose `valid_until` has passed (the sweep ends them), and jobs that only a newer version can
+        read (they are logged). At most `max_active` calls are open at once: leased jobs, and jobs with a future
+        `active_until`. A lease need not be durable. If the answer is lost, the sweep queues the jobs at `until`.
+        """
+        ...
+
+    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        """Take up to `wanted` departure times, none before `now` or later than `now + horizon`, at the queue's rate.
+
+        The times are shared by all workers (GCRA, `model.jobs.gcra`). Without a rate, all `wanted` times are `now`.
+        When the rate changes, the next departure is at most one interval of the new rate after the last one.
+        """
+        ...
+
+    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
+        """The jobs that match all of a query. With `ids`, a job of a newer version raises `StoreVersionError`.
+
+        In other queries such a job is left out, and logged.
+        """
+        ...
+
+    async def totals(self, queue: str, *, batch: str | None = None) -> Totals:
+        """The counters of a queue or of a batch: the sums of the tallies of all units.
+
+        A deleted job stays in the totals of its batch, as `pruned`, until the last job of the batch is deleted.
+        """
+        ...
+
+    async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
+        """The records that stand, of several namespaces in one trip; absent ones are left out.
+
+        All are of one moment. Records of keys are in the order of the keys that were asked for.
+        """
+        ...
+
+    async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        """The events of a queue with a `sequence` above `after`, oldest first."""
+        ...
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        """Wait until the queue's count of changes differs from `seen`, at most until `until`. Returns the count.
+
+        The count grows with each unit that `wakes` the queue. It is above 0, so a first call with `seen=0` returns at
+        once. A wait may end early.
+        """
+        ...
+
+    async def prune(self, *, now: datetime, events_before: datetime, limit: int) -> int:
+        """Delete expired records and tombstones, and events from before `events_before`; at most `limit` in all.
+
+        Returns their number: fewer than `limit` if nothing is left.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the store. Steps that are on their way are finished first, even if the caller is cancelled."""
+        ...

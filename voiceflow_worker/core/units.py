@@ -1,0 +1,272 @@
+"""What is stored together: pure functions that turn a change of a job into a unit of a store's step.
+
+No function reads a clock, a store or a setting. A unit names the conditions under which its change may be stored, and a
+store only checks them (`store_port`). So every lock, place, opt-out and session is stored with the change that it
+belongs to, and there is nothing to do before a commit, after it, or again.
+
+- **Numbers.** A journal entry locks its numbers: `number` records for the person called, `party` records for the
+  numbers that the flow bridges to the call. The value is the `clientRequestId`, so the same job may take a lock over,
+  and a verdict releases only the locks of its own POST. A lock ends by itself when its POST can no longer ring the
+  number.
+- **Bridges of menus** share a desk, but not the number of a person who is being called: `beside` records, one for each
+  number and POST. The POST notes its numbers, and its summary drops them.
+- **Attempts per person**: `person` records, one for each POST that may have rung within the span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.numbers.suppression import Suppression, entry_text
+from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.store_port import (
+    GATES,
+    Absent,
+    AtMost,
+    Drop,
+    Insert,
+    Mode,
+    Need,
+    OpenGate,
+    Put,
+    Record,
+    Replace,
+    Same,
+    Unit,
+    gate_from,
+    gate_key,
+    gate_put,
+    tally_change,
+)
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, merged
+from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.spellings import all_spellings, spellings, telephone_of
+from voiceflow_worker.model.reports.status import OPT_OUTS
+
+NUMBER, PARTY, BESIDE, PERSON, SESSION, POSTED, BATCH = (
+    "number", "party", "beside", "person", "session", "posted", "batch-name",
+)  # fmt: skip
+SESSION_KEPT = timedelta(days=7)
+LONG_KEPT = timedelta(days=400)
+_MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
+
+
+# --- The five hard units -----------------------------------------------------------------------------------------
+
+
+def journal_entry(
+    job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, worker_id: str
+) -> tuple[Job, Unit]:
+    """The next POST of a leased job: the job as `sending`, and the unit that must be on disk before a byte leaves.
+
+    It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
+    and no menu bridges to a number. The worker's `posted` record gets the new revision: what `Step.known` compares.
+    Raises `IllegalMoveError`.
+    """
+    begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
+    post = begun.posts[-1]
+    owner, called, others = post.client_request_id, spellings(job.destination), second_numbers(job, policy)
+    numbers = (*called, *others)
+    needs: list[Need] = [
+        Absent(SUPPRESSED, tuple(all_spellings(job.parties))),
+        OpenGate(job.queue, job.batch_id),
+        Absent(NUMBER, numbers, job.id),
+        Absent(PARTY, numbers, job.id),
+        *(AtMost(BESIDE, f"{number} ", 0, job.id) for number in numbers),
+    ]
+    ends = rings_until(post, policy)
+    bridge_ends = rings_until(post, policy, bridges=True)
+    puts = [Put(NUMBER, number, owner, ends, Mode.EXTEND) for number in called]
+    puts += [Put(PARTY, number, owner, bridge_ends, Mode.EXTEND) for number in others]
+    if policy.max_per_person is not None:
+        needs.append(AtMost(PERSON, _person(job), policy.max_per_person.attempts - 1))
+        puts.append(_attempt(job, post, policy.max_per_person.span))
+    new, unit = changed(job, begun, at=at, needs=needs, puts=puts)
+    posted = Put(POSTED, worker_id, new.revision, at + LONG_KEPT)
+    return new, replace(unit, puts=(*unit.puts, posted))
+
+
+def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Job, Unit]:
+    """What evidence made of a job, and all that follows from it. It has no conditions, for evidence is never refused.
+
+    It stores the sessions of POSTs, puts a person who opted out on the suppression list, gives back the numbers of a
+    call that can ring no more and those of bridges whose session is over, and corrects the person's attempts.
+    """
+    puts: list[Put] = []
+    drops: list[Drop] = []
+    for was, post in _changed_posts(old, new):
+        if post.session_id is not None and (was is None or was.session_id != post.session_id):
+            puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
+        if was is not None and was.session_id is not None and was.session_id != post.session_id:
+            drops.append(Drop(SESSION, was.session_id, was.client_request_id))
+        if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
+            puts.append(_opt_out(new, post, at))
+        if post.outcome is not None:
+            drops += [Drop(BESIDE, f"{number} {post.client_request_id}", None) for number in post.bridged]
+        if policy.max_per_person is not None and post.may_have_rung:
+            puts.append(_attempt(new, post, policy.max_per_person.span))
+        elif policy.max_per_person is not None:
+            drops.append(Drop(PERSON, _attempt_key(new, post), None))
+    if new.post_count and not may_ring(new, at=at, policy=policy):
+        owner = new.request_id(new.post_count)
+        numbers = all_spellings(new.parties)
+        drops += [Drop(namespace, number, owner) for namespace in (NUMBER, PARTY) for number in numbers]
+    return changed(old, new, at=at, puts=puts, drops=drops)
+
+
+def bridge(job: Job, number: int, numbers: Sequence[str], *, at: datetime, policy: CallPolicy) -> tuple[Job, Unit]:
+    """A menu's bridge from the call of POST `number` to these numbers: the job that notes them, and its unit.
+
+    It is stored only if no number is on the suppression list, and none is that of a person whom a queue is calling. Ask
+    before that whether the POST has an outcome: a call that has ended bridges to nobody.
+    """
+    post = job.post(number)
+    if post is None or post.outcome is not None:
+        raise ValueError(f"POST {number} of job {job.id} has no call that could be bridged")
+    wanted = lockable(numbers, policy)
+    noted = replace(post, bridged=tuple(dict.fromkeys((*post.bridged, *wanted))))
+    ends = at + policy.ringing + policy.longest_call
+    needs, puts = _beside(numbers, wanted, post.client_request_id, ends, but_owner=job.id)
+    return changed(job, lifecycle.with_post(job, noted), at=at, needs=needs, puts=puts)
+
+
+def bridge_of_session(session_id: str, numbers: Sequence[str], *, at: datetime, policy: CallPolicy) -> Unit:
+    """A menu's bridge from a call without a job. Its numbers are free again when a phone can ring no more."""
+    owner = f"session:{session_id}"
+    needs, puts = _beside(numbers, lockable(numbers, policy), owner, at + policy.ringing, but_owner=None)
+    return Unit(needs=tuple(needs), puts=tuple(puts))
+
+
+def enqueued(job: Job, *, at: datetime) -> Unit:
+    """A new job, stored unless one of its numbers is on the suppression list. The name of its batch is kept."""
+    names = () if job.batch_id is None else (Put(BATCH, gate_key(job.queue, job.batch_id), "", at + LONG_KEPT),)
+    return Unit(
+        change=Insert(job),
+        needs=(Absent(SUPPRESSED, tuple(all_spellings(job.parties))),),
+        puts=names,
+        tally=tally_change(None, job),
+        wakes=job.queue,
+    )
+
+
+def gate_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Unit]:
+    """An order to hold, to open or to cancel: the gate that results, and its unit.
+
+    `standing` is the record of the gate as the caller read it. If it has changed since, the unit is NOT_FREE with the
+    new one, and the order is made again from that.
+    """
+    was = None if standing is None else gate_from(standing)
+    gate = merged(was, ordered, at=ordered.since)
+    key = gate_key(ordered.queue, None if ordered.scope is GateScope.QUEUE else ordered.name)
+    if gate is was:
+        return gate, Unit(needs=(Same(GATES, key, None if standing is None else standing.value),))
+    need = Same(GATES, key, None if standing is None else standing.value)
+    return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token),), wakes=ordered.queue)
+
+
+# --- Parts -------------------------------------------------------------------------------------------------------
+
+
+def changed(
+    old: Job,
+    new: Job,
+    *,
+    at: datetime,
+    needs: Iterable[Need] = (),
+    puts: Iterable[Put] = (),
+    drops: Iterable[Drop] = (),
+) -> tuple[Job, Unit]:
+    """The job with a new revision, and the unit that replaces the old one, with its events and counters."""
+    made = move(old, new, at=at)
+    return made.new, Unit(
+        change=Replace(old.revision, made.new),
+        needs=tuple(needs),
+        puts=tuple(puts),
+        drops=tuple(drops),
+        events=made.events,
+        tally=tally_change(old, made.new),
+        wakes=new.queue if new.state is JobState.QUEUED else None,
+    )
+
+
+def may_ring(job: Job, *, at: datetime, policy: CallPolicy) -> bool:
+    """Whether a phone may still ring for a POST of the job, so that its numbers stay locked.
+
+    If the summary of a POST never came, until that POST can no longer ring them.
+    """
+    if job.state in _MAY_RING:
+        return True
+    bridges = len(job.parties) > 1
+    return any(at < rings_until(post, policy, bridges=bridges) for post in job.posts if post.is_open)
+
+
+def rings_until(post: Post, policy: CallPolicy, *, bridges: bool = False) -> datetime:
+    """The last time at which a POST can ring a phone; with `bridges`, that of a second party.
+
+    A second party rings only after the first has answered and heard the text.
+    """
+    return post.valid_until + policy.ringing + (policy.longest_call + policy.ringing if bridges else timedelta())
+
+
+def second_numbers(job: Job, policy: CallPolicy) -> tuple[str, ...]:
+    """The numbers to lock that the flow bridges to the call: every spelling, without shared numbers."""
+    called = spellings(job.destination)
+    return tuple(number for number in lockable(job.parties[1:], policy) if number not in called)
+
+
+def lockable(numbers: Iterable[str], policy: CallPolicy) -> tuple[str, ...]:
+    """Every spelling of these numbers, without the policy's `shared_numbers`, which take many calls at once."""
+    shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers)
+    return tuple(number for number in all_spellings(numbers) if number not in shared)
+
+
+def _beside(
+    numbers: Sequence[str], wanted: Sequence[str], owner: str, ends: datetime, *, but_owner: str | None
+) -> tuple[list[Need], list[Put]]:
+    needs: list[Need] = [Absent(SUPPRESSED, tuple(all_spellings(numbers)))]
+    if wanted:
+        needs.append(Absent(NUMBER, tuple(wanted), but_owner))
+    return needs, [Put(BESIDE, f"{number} {owner}", owner, ends, Mode.EXTEND) for number in wanted]
+
+
+def _person(job: Job) -> str:
+    return f"{job.queue}/{telephone_of(job.destination)} "
+
+
+def _attempt_key(job: Job, post: Post) -> str:
+    return f"{_person(job)}{post.client_request_id}"
+
+
+def _attempt(job: Job, post: Post, span: timedelta) -> Put:
+    """The person's record of a POST: it counts for one span after the last time at which the phone can have rung.
+
+    That is the answer of 8x8 to a POST that was placed, else the end of the POST's validity.
+    """
+    rang_by = post.valid_until
+    if post.was_placed and post.answered_at is not None:
+        rang_by = min(post.answered_at, rang_by)
+    return Put(PERSON, _attempt_key(job, post), post.client_request_id, rang_by + span)
+
+
+def _changed_posts(old: Job, new: Job) -> Iterator[tuple[Post | None, Post]]:
+    if new.posts is not old.posts:
+        for post in new.posts:
+            was = old.post(post.number)
+            if was != post:
+                yield was, post
+
+
+def _opted_out(job: Job, post: Post) -> bool:
+    return post.outcome is not None and post.outcome.status_of(job.destination) in OPT_OUTS
+
+
+def _opt_out(job: Job, post: Post, at: datetime) -> Put:
+    status = post.outcome.status_text if post.outcome is not None else ""
+    entry = Suppression(number=job.destination, since=at, reason=f"opted out: {status}", job_id=job.id)
+    return Put(SUPPRESSED, job.destination, entry_text(entry), None, Mode.LONGER)
