@@ -1,0 +1,210 @@
+"""What is stored together keeps its promises whatever happens in between, and the explorer notices when it does not.
+
+Small scenes run every day; the large ones are marked slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.explorer.store_world import OTHER, PERSON, POLICY, Rules, Scene, explore
+from voiceflow_worker.backends.memory.reference import Memory
+from voiceflow_worker.core import units
+from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.store_port import AtMost, Drop, Need, OpenGate, Put, Replace, Unit
+from voiceflow_worker.model.jobs.job import Job
+
+ONE = (PERSON,)
+ANSWERS = Scene(numbers=ONE, posts=1, ticks=2)
+REPEATS = Scene(numbers=ONE, workers=1, ticks=1, kills=0, lost_answers=1, late_repeats=1)
+HOLD = Scene(numbers=ONE, workers=1, ticks=2, holds=1, kills=0, posts=1)
+OPT_OUT = replace(HOLD, holds=0, opt_outs=1)
+CANCEL = replace(HOLD, holds=0, cancels=1)
+TWO_CALLS = Scene(ticks=1, kills=0, posts=1)
+OPT_OUT_IN_A_CALL = replace(TWO_CALLS, person_opts_out=True)
+LIMITED = replace(TWO_CALLS, attempts=1)
+BRIDGES = replace(TWO_CALLS, numbers=(PERSON, OTHER), bridges=OTHER, plain=True)
+RESOLVED = Scene(numbers=ONE, resolves=1, ticks=2, workers=1)
+SET_BACK = Scene(numbers=ONE, workers=1, ticks=1, kills=0, set_backs=1)
+
+EVERYDAY = {
+    "answers in any order, and deaths": ANSWERS,
+    "lost answers of the store, and late repeats": REPEATS,
+    "a hold": HOLD,
+    "an opt-out": OPT_OUT,
+    "a cancel": CANCEL,
+    "two calls to one number": TWO_CALLS,
+    "a person who opts out in one of two calls": OPT_OUT_IN_A_CALL,
+    "a limit per person": LIMITED,
+    "a menu's bridge to a person who is called": BRIDGES,
+    "a person who says that a call was not placed": RESOLVED,
+    "a store that is set back": SET_BACK,
+}
+LARGE = {name: replace(scene, ticks=scene.ticks + 1) for name, scene in EVERYDAY.items()}
+
+
+@pytest.mark.parametrize("scene", EVERYDAY.values(), ids=EVERYDAY.keys())
+def test_what_is_stored_together_keeps_its_promises(scene: Scene) -> None:
+    judge(scene)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("scene", LARGE.values(), ids=LARGE.keys())
+def test_what_is_stored_together_keeps_its_promises_for_longer(scene: Scene) -> None:
+    judge(scene)
+
+
+def judge(scene: Scene) -> None:
+    states, way = explore(scene)
+    assert not way, "\n".join(way)
+    assert states > 200, "so small a world proves nothing"
+
+
+# --- Mutations ---
+
+Builder = Callable[..., tuple[Job, Unit]]
+
+
+def without_need(build: Builder, drops: Callable[[Need], bool]) -> Builder:
+    """The builder, whose units lack some conditions."""
+
+    def built(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
+        job, unit = build(*args, **kwargs)
+        return job, replace(unit, needs=tuple(need for need in unit.needs if not drops(need)))
+
+    return built
+
+
+def in_namespace(*namespaces: str) -> Callable[[Need], bool]:
+    return lambda need: getattr(need, "namespace", None) in namespaces
+
+
+def with_puts(build: Builder, change: Callable[[Put], Put | None]) -> Builder:
+    """The builder, whose records are changed or left out."""
+
+    def built(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
+        job, unit = build(*args, **kwargs)
+        puts = tuple(new for put in unit.puts if (new := change(put)) is not None)
+        return job, replace(unit, puts=puts)
+
+    return built
+
+
+def with_drops(build: Builder, change: Callable[[Drop], Drop | None]) -> Builder:
+    """The builder, whose releases are changed or left out."""
+
+    def built(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
+        job, unit = build(*args, **kwargs)
+        drops = tuple(new for drop in unit.drops if (new := change(drop)) is not None)
+        return job, replace(unit, drops=drops)
+
+    return built
+
+
+def without(namespace: str) -> Callable[[Any], Any]:
+    return lambda part: None if part.namespace == namespace else part
+
+
+def settled_and_conditional(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
+    job, unit = units.settled(*args, **kwargs)
+    return job, replace(unit, needs=(AtMost(units.NUMBER, "", 0),))
+
+
+def lock_too_short(put: Put) -> Put:
+    end = put.ends_at
+    return (
+        replace(put, ends_at=end - POLICY.ringing - POLICY.submit_window) if end and put.namespace == "number" else put
+    )
+
+
+def settled_and_released_early(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Unit]:
+    job, unit = units.settled(old, new, **kwargs)
+    return job, replace(unit, drops=(*unit.drops, Drop(units.NUMBER, job.destination, None)))
+
+
+def attempt_given_back_in_doubt(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Unit]:
+    job, unit = units.settled(old, new, **kwargs)
+    over = tuple(Drop(put.namespace, put.key, None) for put in unit.puts if put.namespace == units.PERSON)
+    return job, replace(
+        unit, puts=tuple(put for put in unit.puts if put.namespace != units.PERSON), drops=(*unit.drops, *over)
+    )
+
+
+class ARepeatIsCountedAgain(Memory):
+    def answer(self, unit: Unit, now: Any) -> Any:
+        if isinstance(unit.change, Replace) and self._was_written(unit):
+            self._count(unit.change.job, unit.tally)
+        return super().answer(unit, now)
+
+
+class NoRevisionIsCompared(Memory):
+    def _refused_change(self, unit: Unit, now: Any) -> Any:
+        return None if isinstance(unit.change, Replace) else super()._refused_change(unit, now)
+
+
+ENTRY, SETTLED, BRIDGE = units.journal_entry, units.settled, units.bridge
+CROWDED, LIMIT, LEAVES, KEPT, TWICE = (
+    "two phones ring",
+    "more often than the limit",
+    "leaves after",
+    "still kept",
+    "twice",
+)
+
+MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
+    "a number that is called does not refuse the entry": (
+        TWO_CALLS, Rules(entry=without_need(ENTRY, in_namespace(units.NUMBER))), CROWDED,
+    ),
+    "a number is not locked": (TWO_CALLS, Rules(entry=with_puts(ENTRY, without(units.NUMBER))), CROWDED),
+    "a lock ends before its call": (
+        TWO_CALLS, Rules(entry=with_puts(ENTRY, lock_too_short)), CROWDED,
+    ),
+    "a verdict gives every lock of the number back": (TWO_CALLS, Rules(settled=settled_and_released_early), CROWDED),
+    "a verdict gives no lock back": (ANSWERS, Rules(settled=with_drops(SETTLED, without(units.NUMBER))), KEPT),
+    "a closed gate does not refuse the entry": (
+        HOLD, Rules(entry=without_need(ENTRY, lambda need: isinstance(need, OpenGate))), "leaves after the hold",
+    ),
+    "a call leaves long after its entry": (HOLD, Rules(leaves_in_time=False), LEAVES),
+    "a hold does not wait for the calls that are on their way": (HOLD, Rules(order_waits=False), LEAVES),
+    "the suppression list does not refuse the entry": (
+        OPT_OUT, Rules(entry=without_need(ENTRY, in_namespace(SUPPRESSED))), "leaves after the opt-out",
+    ),
+    "an opt-out is not stored with its summary": (
+        OPT_OUT_IN_A_CALL, Rules(settled=with_puts(SETTLED, without(SUPPRESSED))), "leaves after the opt-out in a call",
+    ),
+    "no revision is compared": (CANCEL, Rules(memory=NoRevisionIsCompared), "the counters are"),
+    "a person's attempts are not counted": (
+        LIMITED, Rules(entry=without_need(ENTRY, in_namespace(units.PERSON))), LIMIT,
+    ),
+    "an attempt is not stored": (
+        LIMITED,
+        Rules(entry=with_puts(ENTRY, without(units.PERSON)), settled=with_puts(SETTLED, without(units.PERSON))),
+        LIMIT,
+    ),
+    "the attempt of a call in doubt is given back": (LIMITED, Rules(settled=attempt_given_back_in_doubt), LIMIT),
+    "a bridge does not refuse the entry": (
+        BRIDGES, Rules(entry=without_need(ENTRY, in_namespace(units.BESIDE))), CROWDED,
+    ),
+    "a number that is called does not refuse a bridge": (
+        BRIDGES, Rules(bridge=without_need(BRIDGE, in_namespace(units.NUMBER))), CROWDED,
+    ),
+    "a bridge is not stored": (BRIDGES, Rules(bridge=with_puts(BRIDGE, without(units.BESIDE))), CROWDED),
+    "a summary does not give the bridged number back": (
+        BRIDGES, Rules(settled=with_drops(SETTLED, without(units.BESIDE))), KEPT,
+    ),
+    "evidence has a condition": (ANSWERS, Rules(settled=settled_and_conditional), "evidence was refused"),
+    "a repeat is counted again": (REPEATS, Rules(memory=ARepeatIsCountedAgain), "the counters are"),
+    "what the store had is not compared": (SET_BACK, Rules(knows=False), TWICE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("scene", "rules", "told"), MUTATIONS.values(), ids=MUTATIONS.keys())
+def test_the_explorer_finds_that(scene: Scene, rules: Rules, told: str) -> None:
+    _, way = explore(scene, rules)
+    assert way, "the broken rule went unnoticed"
+    assert told in way[-1], "\n".join(way)
