@@ -95,7 +95,7 @@ class WatchedStore(FaultyStore):
 
 
 async def _writes_ended(store: SqliteStore) -> None:
-    writer = store.jobs._writer
+    writer = store.jobs.writer
     while not writer._resting.is_set():
         await writer._resting.wait()
 

@@ -173,7 +173,8 @@ class Insert:
 class Replace:
     """The job's next version, which replaces the one with `revision`; STALE if the store has another one, or none.
 
-    `job` has a new revision, which no other write has. Its id, queue, batch, unique key and body stay as they are.
+    `job` has a new revision, which no other write has. Its id, queue, batch, unique key, destination, priority,
+    `valid_until` and body stay as they are.
     """
 
     revision: str
@@ -278,6 +279,22 @@ class Written:
 
     answers: tuple[Answer, ...]
     server: str
+
+
+def check_step(step: Step) -> None:
+    """Raise ValueError for a step that no store may take."""
+    if step.together and len(step.units) > MOST_TOGETHER:
+        raise ValueError(f"a step of {len(step.units)} units together is too long: at most {MOST_TOGETHER}")
+    for unit in step.units:
+        if isinstance(unit.change, Replace) and unit.change.job.revision in {"", unit.change.revision}:
+            raise ValueError(f"the change of job {unit.change.job.id} needs a new revision")
+
+
+def refuses_all(unit: Unit, answer: Answer) -> bool:
+    """Whether this answer to one unit of a `together` step refuses the others too."""
+    if answer.result is Result.EXISTS and answer.owner is not None and isinstance(unit.change, Insert):
+        return answer.owner.body_digest != unit.change.job.body_digest
+    return answer.result is not Result.DONE
 
 
 # --- Gates and limits: records of a form that `lease`, `take` and `OpenGate` read ---------------------------------

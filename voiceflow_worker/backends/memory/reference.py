@@ -24,7 +24,6 @@ from voiceflow_worker.core.ports.moves import Event
 from voiceflow_worker.core.store_port import (
     GATES,
     LIMITS,
-    MOST_TOGETHER,
     Absent,
     Answer,
     AtMost,
@@ -50,9 +49,11 @@ from voiceflow_worker.core.store_port import (
     Wanted,
     Written,
     belongs,
+    check_step,
     gate_key,
     is_closed,
     limits_from,
+    refuses_all,
     tally_change,
 )
 from voiceflow_worker.model.jobs import lifecycle
@@ -94,7 +95,7 @@ class Memory:
 
     def write(self, step: Step, now: datetime) -> Written:
         """Write a step."""
-        _require_well_formed(step)
+        check_step(step)
         if not self._is_vetted(step, now):
             return self._written([DONE if self._was_written(unit) else _UNVETTED for unit in step.units])
         if step.together:
@@ -114,7 +115,7 @@ class Memory:
         """All units, or none: they are written to a copy, which then replaces the contents."""
         trial = self._copy()
         answers = [trial.answer(unit, now) for unit in units]
-        refused = [_refuses_all(unit, answer) for unit, answer in zip(units, answers, strict=True)]
+        refused = [refuses_all(unit, answer) for unit, answer in zip(units, answers, strict=True)]
         if not any(refused):
             vars(self).update(vars(trial))
             return answers
@@ -461,20 +462,6 @@ def tombstone(job: Job) -> Job:
         created_at=job.created_at,
         not_before=job.not_before,
     )
-
-
-def _refuses_all(unit: Unit, answer: Answer) -> bool:
-    if answer.result is Result.EXISTS and answer.owner is not None and isinstance(unit.change, Insert):
-        return answer.owner.body_digest != unit.change.job.body_digest
-    return answer.result is not Result.DONE
-
-
-def _require_well_formed(step: Step) -> None:
-    if step.together and len(step.units) > MOST_TOGETHER:
-        raise ValueError(f"a step of {len(step.units)} units together is too long: at most {MOST_TOGETHER}")
-    for unit in step.units:
-        if isinstance(unit.change, Replace) and unit.change.job.revision in {"", unit.change.revision}:
-            raise ValueError(f"the change of job {unit.change.job.id} needs a new revision")
 
 
 def _matches(query: Query, job: Job) -> bool:

@@ -53,7 +53,7 @@ class SqliteControl(Control):
 
 def _configure(queue: str, limits: Limits, transaction: Transaction) -> Generator[None, None, None]:
     yield from ()
-    pace = repaced(_pace(transaction.db, queue), limits)
+    pace = repaced(pace_of(transaction.db, queue), limits)
     row = (queue, limits.rate, limits.burst, limits.max_active, pace.tat, pace.last)
     transaction.db.run(statements("control")["configure"], row)
     transaction.changed.add(queue)
@@ -63,7 +63,7 @@ def _order(ordered: Gate, transaction: Transaction) -> Generator[None, None, Gat
     yield from ()
     standing = standing_gate(transaction.db, ordered.queue, ordered.scope, ordered.name)
     gate = merged(standing, ordered, at=ordered.since)
-    transaction.db.run(statements("control")["set_gate"], _row_of(gate))
+    transaction.db.run(statements("control")["set_gate"], row_of(gate))
     transaction.changed.add(ordered.queue)
     return gate
 
@@ -74,7 +74,7 @@ def _take(
     yield from ()
     db = transaction.db
     limits = _limits(queue, db)
-    before = _pace(db, queue)
+    before = pace_of(db, queue)
     slots, pace = taken(limits, before, wanted=wanted, horizon=horizon, now=now)
     if pace != before:
         db.run(statements("control")["set_pace"], (pace.tat, pace.last, queue))
@@ -89,7 +89,8 @@ def _limits(queue: str, db: Connection) -> Limits | None:
     return Limits(rate=rate, burst=burst, max_active=max_active)
 
 
-def _pace(db: Connection, queue: str) -> Pace:
+def pace_of(db: Connection, queue: str) -> Pace:
+    """The pace of a queue."""
     rows = db.rows(statements("control")["pace"], (queue,))
     return Pace(*rows[0]) if rows else Pace()
 
@@ -113,7 +114,8 @@ def _gate_of(row: Row) -> Gate:
     )
 
 
-def _row_of(gate: Gate) -> Row:
+def row_of(gate: Gate) -> Row:
+    """The row of a gate."""
     return (
         gate.queue,
         gate.scope.value,

@@ -73,7 +73,7 @@ class SqliteRecords(Records):
     async def scan(
         self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
     ) -> Sequence[tuple[str, str]]:
-        at, before = to_micros(now), _behind_all_with(prefix)
+        at, before = to_micros(now), behind_all_with(prefix)
         found: list[tuple[str, str]] = []
         while (left := limit - len(found)) > 0:
             page = min(left, _PER_STEP)
@@ -101,13 +101,14 @@ async def drop_all(writer: GroupCommit, statement: str, bindings: Row) -> int:
     """Repeat a statement that deletes and returns some rows, until none are left. Returns how many were deleted."""
     dropped = 0
     while True:
-        some = await writer.carry_out(partial(_drop, statement, (*bindings, _PRUNED_AT_ONCE)))
+        some = await writer.carry_out(partial(drop_some, statement, (*bindings, _PRUNED_AT_ONCE)))
         dropped += some
         if some < _PRUNED_AT_ONCE:
             return dropped
 
 
-def _drop(statement: str, bindings: Row, transaction: Transaction) -> Generator[None, None, int]:
+def drop_some(statement: str, bindings: Row, transaction: Transaction) -> Generator[None, None, int]:
+    """Run a statement that deletes and returns some rows; returns their number."""
     yield from ()
     return len(transaction.db.rows(statement, bindings))
 
@@ -134,7 +135,7 @@ def _write(statement: str, rows: Sequence[Row], transaction: Transaction) -> Gen
         yield
 
 
-def _behind_all_with(prefix: str) -> str | None:
+def behind_all_with(prefix: str) -> str | None:
     """The first text that sorts after all texts with `prefix`; None if there is no such text."""
     for end in range(len(prefix), 0, -1):
         code = ord(prefix[end - 1]) + 1
