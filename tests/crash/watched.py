@@ -95,7 +95,7 @@ class WatchedStore(FaultyStore):
 
 
 async def _writes_ended(store: SqliteStore) -> None:
-    writer = store.jobs.writer
+    writer = store.jobs._writer
     while not writer._resting.is_set():
         await writer._resting.wait()
 

@@ -617,7 +617,10 @@ class LeaseContract(Ground):
         await write(store, gated(GateState.HELD, batch="b"))
         assert await leased(store) == [701, 702]
         await write(store, gated(GateState.OPEN, batch="b"))
-        assert await leased(store, 1000) == list(range(1, 701))
+        taken: list[int] = []
+        while some := await leased(store, 400):
+            taken += some
+        assert taken == list(range(1, 701))
 
     async def test_a_batch_can_be_leased_alone(self, store: Store) -> None:
         await stored(store, sample_job(1, priority=5), sample_job(2, batch_id="b"), sample_job(3, batch_id="bb"))

@@ -36,6 +36,7 @@ class RedisStore:
     clock: Clock
     link: Link
     keys: Keys
+    registers: Registers
 
     @property
     def durability(self) -> Durability:
@@ -92,6 +93,7 @@ async def open_redis(
             clock=clock,
             link=link,
             keys=keys,
+            registers=registers,
         )
 
 

@@ -42,8 +42,8 @@ class SqliteJobs(Jobs, LockingCommit):
     """The port `Jobs` in SQLite."""
 
     def __init__(self, writer: GroupCommit, reader: Reader, wakeups: Wakeups, clock: Clock) -> None:
-        self.writer = writer
-        self.reader = reader
+        self._writer = writer
+        self._reader = reader
         self._wakeups = wakeups
         self._clock = clock
         self._sql = statements("jobs")
@@ -53,7 +53,7 @@ class SqliteJobs(Jobs, LockingCommit):
         if not jobs:
             return []
         encoded = await in_slices(writes.encoded, jobs)
-        return await self.writer.carry_out(partial(writes.enqueue, encoded, now=now))
+        return await self._writer.carry_out(partial(writes.enqueue, encoded, now=now))
 
     async def lease(
         self,
@@ -67,7 +67,7 @@ class SqliteJobs(Jobs, LockingCommit):
     ) -> Sequence[Job]:
         work = partial(lease, queue, worker_id=worker_id, limit=limit, lease_for=lease_for, now=now, batch_id=batch_id)
         # A power cut may undo a lease. Its job is then queued, and was not sent: the journal comes after the lease.
-        rows = await self.writer.carry_out(work, durably=False)
+        rows = await self._writer.carry_out(work, durably=False)
         return list(readable(rows, job_of))
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
@@ -75,7 +75,7 @@ class SqliteJobs(Jobs, LockingCommit):
         if not moves:
             return []
         changes = await in_slices(writes.encoded_move, moves)
-        return await self.writer.carry_out(partial(writes.commit, changes))
+        return await self._writer.carry_out(partial(writes.commit, changes))
 
     @property
     def can_commit_locking(self) -> bool:
@@ -93,12 +93,12 @@ class SqliteJobs(Jobs, LockingCommit):
         require_well_formed([each.move for each in moves])
         changes = await in_slices(writes.encoded_move, [each.move for each in moves])
         until, at = to_micros(expires_at), to_micros(now)
-        return await self.writer.carry_out(
+        return await self._writer.carry_out(
             partial(writes.commit_locking, moves, changes, namespace=namespace, until=until, at=at, known=known)
         )
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        found = await self.reader.jobs(self._sql["job_by_id"], [(job_id,) for job_id in job_ids])
+        found = await self._reader.jobs(self._sql["job_by_id"], [(job_id,) for job_id in job_ids])
         return {job.id: job for job in found}
 
     async def find(self, query: Query) -> Sequence[Job]:
@@ -110,9 +110,9 @@ class SqliteJobs(Jobs, LockingCommit):
         found: list[Job] = []
         while True:
             left = None if query.limit is None else query.limit - len(found)
-            numbers = orjson.loads(await self.reader.scan(*search(replace(query, limit=left))))
+            numbers = orjson.loads(await self._reader.scan(*search(replace(query, limit=left))))
             before, last = len(found), None
-            async with aclosing(self.reader.numbered(self._sql["jobs_by_numbers"], numbers)) as pages:
+            async with aclosing(self._reader.numbered(self._sql["jobs_by_numbers"], numbers)) as pages:
                 async for rows in pages:
                     found += [job for job in readable(rows, job_of) if matches(query, job)]
                     last = rows[-1][0]
@@ -126,7 +126,7 @@ class SqliteJobs(Jobs, LockingCommit):
     async def facts(
         self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
     ) -> tuple[Iterator[Facts], str | None]:
-        last, rows, jobs = orjson.loads(await self.reader.scan(*facts_page(queue, batch_id, after=after, limit=limit)))
+        last, rows, jobs = orjson.loads(await self._reader.scan(*facts_page(queue, batch_id, after=after, limit=limit)))
         return (iter(()) if last is None else facts_in(rows, jobs)), last
 
     async def count(
@@ -141,13 +141,13 @@ class SqliteJobs(Jobs, LockingCommit):
             "due_before": to_micros(due_before),
             "states": orjson.dumps(list(JobState)).decode(),
         }
-        counted = orjson.loads(await self.reader.scan(statements("finding")[name], bindings))
+        counted = orjson.loads(await self._reader.scan(statements("finding")[name], bindings))
         return {state: counted[state.value] for state in JobState}
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
         bindings = {"queue": queue} if batch_id is None else {"queue": queue, "batch": _place(batch_id)}
         found = orjson.loads(
-            await self.reader.scan(self._totals_sql["of_queue" if batch_id is None else "of_batch"], bindings)
+            await self._reader.scan(self._totals_sql["of_queue" if batch_id is None else "of_batch"], bindings)
         )
         return Totals(
             live={field: live for field, live, _ in found if live},
@@ -159,10 +159,10 @@ class SqliteJobs(Jobs, LockingCommit):
         known: set[str] = set()
         for start in range(0, len(unique_keys), _KEYS_AT_ONCE):
             part = unique_keys[start : start + _KEYS_AT_ONCE]
-            known |= await self.reader.look(partial(known_keys, queue=queue, keys=part))
-        found = await self.reader.jobs(self._sql["job_by_key"], [(queue, key) for key in known])
+            known |= await self._reader.look(partial(known_keys, queue=queue, keys=part))
+        found = await self._reader.jobs(self._sql["job_by_key"], [(queue, key) for key in known])
         living = {job.unique_key for job in found}
-        buried = await self.reader.rows(
+        buried = await self._reader.rows(
             self._sql["tombstone_by_key"], [(queue, key, at) for key in known if key not in living]
         )
         found += [remembered(row) for row in buried]
@@ -173,14 +173,14 @@ class SqliteJobs(Jobs, LockingCommit):
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
         if not jobs:
             return []
-        return await self.writer.carry_out(partial(writes.delete, jobs, keep_keys_until=keep_keys_until))
+        return await self._writer.carry_out(partial(writes.delete, jobs, keep_keys_until=keep_keys_until))
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         statement = statements("outbox")["events_after"]
         found: list[Event] = []
         while (left := limit - len(found)) > 0:
             page = min(left, _EVENTS_AT_ONCE)
-            rows = await self.reader.rows(statement, [(queue, after, page)])
+            rows = await self._reader.rows(statement, [(queue, after, page)])
             found += [event_from(row[0], row[1:]) for row in rows]
             if len(rows) < page:
                 break
@@ -188,12 +188,12 @@ class SqliteJobs(Jobs, LockingCommit):
         return found
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
-        return await drop_all(self.writer, statements("outbox")["forget_events"], (queue, to_micros(before)))
+        return await drop_all(self._writer, statements("outbox")["forget_events"], (queue, to_micros(before)))
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         while True:
             change = self._wakeups.next(queue)  # first, so that no change after the read is missed
-            rows = await self.reader.rows(self._sql["change_count"], [(queue,)])
+            rows = await self._reader.rows(self._sql["change_count"], [(queue,)])
             count: int = rows[0][0] if rows else 1
             left = (until - self._clock.now()).total_seconds()
             if count != seen or left <= 0:
@@ -206,7 +206,7 @@ class SqliteJobs(Jobs, LockingCommit):
         if batch_id is not None:
             bindings["batch"] = _place(batch_id)
         name = "states_of_queue" if batch_id is None else "states_of_batch"
-        counted = orjson.loads(await self.reader.scan(self._totals_sql[name], bindings))
+        counted = orjson.loads(await self._reader.scan(self._totals_sql[name], bindings))
         return {state: counted[STATE + state] or 0 for state in JobState}
 
 

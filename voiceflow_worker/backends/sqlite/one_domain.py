@@ -73,8 +73,8 @@ class OneDomain:
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
-        self._writer = store.jobs.writer
-        self._reader = store.jobs.reader
+        self._writer = store.writer
+        self._reader = store.reader
 
     @property
     def url(self) -> str:

@@ -42,6 +42,8 @@ class SqliteStore:
     control: SqliteControl
     records: SqliteRecords
     clock: Clock
+    writer: GroupCommit
+    reader: Reader
     files: Identities
     """The files that are open. To open the same ones in another process, give them to `open_sqlite`."""
 
@@ -74,6 +76,8 @@ async def open_sqlite(
                 control=SqliteControl(writer, reader),
                 records=SqliteRecords(writer, reader),
                 clock=clock,
+                writer=writer,
+                reader=reader,
                 files=same.identities,
             )
         finally:

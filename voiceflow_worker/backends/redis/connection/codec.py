@@ -62,10 +62,23 @@ def move_arguments(move: Move) -> list[Argument]:
         arguments += (1, prio, optional(batch), optional(dest), "" if valid is None else valid)
     arguments.append(len(move.events))
     for event in move.events:
-        at = to_micros(event.at)
-        fields = [event.job_id, event.kind, at, event.state, event.revision, event.post]
-        arguments += (at, orjson.dumps(fields).decode())
+        arguments += (to_micros(event.at), event_text(event))
     return arguments
+
+
+def event_text(event: Event) -> str:
+    """An event as scripts store it, without its sequence."""
+    fields = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
+    return orjson.dumps(fields).decode()
+
+
+def next_job(revision: str, job: Job) -> list[Argument]:
+    """The arguments of a move of `write.lua`: the job that replaces the one with this revision. It has no events."""
+    (job_id, _, state, due, rev, worker, _, _, _, _, _, active) = head_of(job)
+    return [
+        job_id, revision, rev, state, due, optional(worker), "" if active is None else active, record_of(job),
+        tally_text(job), kept_facts(job), 0, 0,
+    ]  # fmt: skip
 
 
 def known_arguments(known: KnownPost | None) -> list[Argument]:
