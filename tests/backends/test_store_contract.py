@@ -13,6 +13,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from tests.support.errors import leaves
 from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
 from voiceflow_worker.backends.memory import reference
 from voiceflow_worker.backends.memory.reference import DONE, Memory, MemoryStore
@@ -357,12 +358,6 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     PruningHasNoLimit: "test_what_is_over_is_pruned_in_slices",
     WakesAreNotCounted: "test_each_unit_that_wakes_the_queue_raises_its_count",
 }
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in leaves(each)]
-    return [error]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.__name__)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from inspect import signature
 
+import anyio
 import pytest
 
+from tests.support.errors import leaves
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
+from voiceflow_worker.backends.redis.connection import link, scripts
 from voiceflow_worker.backends.redis.one_domain import OneDomain
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.core.store_port import Store
@@ -27,3 +33,93 @@ class TestRedis(StoreContract):
                 yield OneDomain(store)
 
         return opened
+
+
+MUTATIONS = {
+    "units are not compared with what was written": (
+        "    if was_written(unit) then\n        return {'done'}\n    end\n", "",
+        "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
+    ),
+    "a unit is written though a condition failed": (
+        "        if not answer then\n            write(unit)",
+        "        if not answer or answer[1] == 'not free' then\n            write(unit)",
+        "test_of_a_refused_unit_nothing_is_written",
+    ),
+    "a step is written though a unit of it is refused": (
+        "if together == '1' then", "if false then", "test_together_one_refusal_refuses_all",
+    ),
+    "units together do not see each other's records": (
+        "            try(unit)\n", "", "test_together_one_refusal_refuses_all",
+    ),
+    "a call under its own key refuses its step": (
+        "and digest ~= ARGV[unit.at + 13] then", "then",
+        "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
+    ),
+    "a record has no owner": (
+        "    if owner == '' then\n", "    if true then\n",
+        "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
+    ),
+    "an owner is any beginning of an id": (
+        "string.sub(holder, 1, #owner + 1) == owner .. '.'", "string.sub(holder, 1, #owner) == owner",
+        "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
+    ),
+    "a limit limits nothing": (
+        "local over = #found - tonumber(most)", "local over = 0",
+        "test_two_units_that_contradict_each_other_are_never_both_written",
+    ),
+    "a limit tells the record that ends last": (
+        "return (tonumber(one[3]) or math.huge) < (", "return (tonumber(one[3]) or math.huge) > (",
+        "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
+    ),
+    "a swap is not compared": (
+        "            return key, value or false, ends or ''", "            return nil",
+        "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
+    ),
+    "a gate is never closed": (
+        "~= 'open '", "== 'none '", "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
+    ),
+    "a tombstone owns nothing": (
+        "local grave = redis.call('HGET', unit.base .. ':graves', unit.key)", "local grave = nil",
+        "test_a_taken_key_tells_its_owner",
+    ),
+    "every put replaces": (
+        "if was == nil or mode == 'always' then", "if true then", "test_a_put_does_what_its_mode_says",
+    ),
+    "a drop forgets its value": (
+        "if value and (drop[3] == '' or drop[3] == '=' .. value) then\n            redis.call",
+        "if value then\n            redis.call",
+        "test_a_drop_deletes_a_record_that_has_its_value",
+    ),
+    "any server will do": (
+        "local vetted = server == '' or server == run_id", "local vetted = true",
+        "test_for_another_server_nothing_is_written",
+    ),
+    "what the store had is not compared": (
+        "vetted = vetted and not failed()", "failed()",
+        "test_without_what_the_store_certainly_had_nothing_is_written",
+    ),
+    "an unvetted step forgets what was written": (
+        "was_written(take_unit()) and {'done'} or {'unvetted'}", "take_unit() and {'unvetted'}",
+        "test_for_another_server_nothing_is_written",
+    ),
+    "nobody is woken": ("        wake()\n", "", "test_each_unit_that_wakes_the_queue_raises_its_count"),
+}  # fmt: skip
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("was", "now", "test"), MUTATIONS.values(), ids=MUTATIONS.keys())
+async def test_the_contract_finds_that(
+    was: str, now: str, test: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence that is broken on purpose in the script turns its test red."""
+    kept = scripts.script("write")
+    assert was in kept.text
+    text = kept.text.replace(was, now)
+    changed = replace(kept, text=text, sha=hashlib.sha1(text.encode()).hexdigest())
+    monkeypatch.setattr(link, "script", lambda name: changed if name == "write" else scripts.script(name))
+    async with open_redis(redis_server.url) as store:
+        run = getattr(StoreContract(), test)
+        with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
+            with anyio.fail_after(5):
+                await run(*[OneDomain(store)] * len(signature(run).parameters))
+    assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value)), red.value

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
+from tests.support.errors import leaves
 from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
-from voiceflow_worker.backends.sqlite import open_sqlite
+from voiceflow_worker.backends.sqlite import one_domain, open_sqlite
 from voiceflow_worker.backends.sqlite.one_domain import OneDomain
-from voiceflow_worker.core.store_port import Store
+from voiceflow_worker.core.store_port import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Unit
 
 
 class TestSqlite(StoreContract):
@@ -27,3 +32,93 @@ class TestSqlite(StoreContract):
                 yield OneDomain(store)
 
         return opened
+
+
+Writing: Any = one_domain._Writing
+
+
+def records_first(self: Any, unit: Unit) -> Any:
+    for put in unit.puts:
+        self._put(put)
+    return Writing._refused_need(self, unit)
+
+
+def without(kind: type) -> Callable[..., Any]:
+    def failed_by(self: Any, need: Any, puts: Any) -> Any:
+        return None if isinstance(need, kind) else Writing.failed_by(self, need, puts)
+
+    return failed_by
+
+
+def untold(self: Any, need: Any, puts: Any) -> Any:
+    return None if Writing.failed_by(self, need, puts) is None else (None,)
+
+
+def always(self: Any, put: Put) -> None:
+    Writing._put(self, replace(put, mode=Mode.ALWAYS))
+
+
+def any_value(self: Any, unit: Unit) -> Any:
+    return Writing.answer(self, replace(unit, drops=tuple(replace(drop, value=None) for drop in unit.drops)))
+
+
+def unwoken(self: Any, unit: Unit) -> Any:
+    return Writing.answer(self, replace(unit, wakes=None))
+
+
+MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "records are written before the conditions are checked": (
+        "_refused_need", records_first, "test_of_a_refused_unit_nothing_is_written",
+    ),
+    "no revision is compared": (
+        "_refused_change", lambda *_: None, "test_a_refused_unit_keeps_no_other_from_being_written",
+    ),
+    "units are not compared with what was written": (
+        "was_written", lambda *_: False, "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
+    ),
+    "the reason is not told": (
+        "failed_by", untold, "test_a_failed_condition_tells_its_key_its_value_and_its_end",
+    ),
+    "no record refuses": (
+        "failed_by", without(Absent), "test_two_units_that_contradict_each_other_are_never_both_written",
+    ),
+    "a limit limits nothing": (
+        "failed_by", without(AtMost), "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
+    ),
+    "a swap is not compared": (
+        "failed_by", without(Same), "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
+    ),
+    "a gate is never closed": (
+        "failed_by", without(OpenGate), "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
+    ),
+    "what the store had is not compared": (
+        "failed_by", without(Same), "test_without_what_the_store_certainly_had_nothing_is_written",
+    ),
+    "every put replaces": ("_put", always, "test_a_put_does_what_its_mode_says"),
+    "a drop forgets its value": ("answer", any_value, "test_a_drop_deletes_a_record_that_has_its_value"),
+    "nobody is woken": ("answer", unwoken, "test_each_unit_that_wakes_the_queue_raises_its_count"),
+    "a step is written though a unit of it is refused": (
+        "refuses_all", lambda *_: False, "test_together_one_refusal_refuses_all",
+    ),
+    "a record has no owner": (
+        "belongs", lambda *_: False, "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("name", "broken", "test"), MUTATIONS.values(), ids=MUTATIONS.keys())
+async def test_the_contract_finds_that(
+    name: str, broken: Callable[..., Any], test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence that is broken on purpose turns its test red."""
+    if hasattr(Writing, name):
+        monkeypatch.setattr(one_domain, "_Writing", type("Broken", (Writing,), {name: broken}))
+    else:
+        monkeypatch.setattr(one_domain, name, broken)
+    async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
+        run = getattr(StoreContract(), test)
+        with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
+            with anyio.fail_after(5):
+                await run(*[OneDomain(store)] * len(signature(run).parameters))
+    assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value)), red.value
