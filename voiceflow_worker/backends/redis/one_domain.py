@@ -257,7 +257,7 @@ def _answer(unit: Unit, answer: Sequence[Any]) -> Answer:
         case ["exists", _, _, _, grave]:
             job = buried("", grave)
             return Answer(result=Result.EXISTS, owner=Owner(job.id, job.body_digest, job.state))
-        case ["not free", place, key, value, ends]:
+        case ["not free", int(place), key, value, ends]:
             record = None if value is False else _record(key, value, ends)
             return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
         case [plain]:
