@@ -1,4 +1,4 @@
-"""The rows of the verdict table that no answer shows: before the POST, beside it, and when its process dies."""
+"""The rows of the verdict table that no answer shows: before the POST, and beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tests.support.waiting import until
 from tests.verdicts.conftest import BACKENDS, Ground
 from tests.verdicts.playing import (
     OPTIONS,
-    POLICY,
     WITHIN,
     call,
     closed_gates,
@@ -26,7 +25,6 @@ from tests.verdicts.playing import (
 )
 from tests.verdicts.scenes import SOON, Scene, never_accepts, stalls_after_the_body, well_behaved
 from voiceflow_worker import CallRequest, JobState, Worker
-from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = [
@@ -34,11 +32,6 @@ pytestmark = [
     pytest.mark.parametrize("backend", [*BACKENDS, "memory-trio"], indirect=True),
 ]
 MOMENT = timedelta(milliseconds=100)
-
-
-async def passed(ground: Ground, moment: timedelta = MOMENT) -> None:
-    """Let a moment pass on the clock of the store."""
-    await ground.store.clock.sleep(moment.total_seconds() * 1.1)
 
 
 # -- before the POST ---------------------------------------------------------------------------------------------------
@@ -128,35 +121,3 @@ async def stopped_at_once(ground: Ground, scene: Scene, when: Callable[[], Await
         await when()
         worker.stop()
         worker.stop()
-
-
-# -- what a process that died has left behind --------------------------------------------------------------------------
-
-
-async def test_what_died_before_its_journal_is_sent_by_another_once(ground: Ground) -> None:
-    await queue_of(ground).enqueue(call())
-    await leased(ground)
-    await passed(ground)
-    _, posts = await mended(ground)
-    job = await only_job(ground)
-    assert (job.state, posts, job.attempt) == (JobState.SUBMITTED, 1, 1)
-
-
-async def test_what_died_after_its_journal_is_in_doubt_and_never_sent(ground: Ground) -> None:
-    await queue_of(ground).enqueue(call())
-    await leased(ground)
-    journal = Journal(ground.store, POLICY, lease=MOMENT)
-    begun, _ = await journal.begin([await only_job(ground)], locked_at=ground.store.clock.now())
-    assert len(begun) == 1
-    await passed(ground)
-    _, posts = await mended(ground)
-    job = await only_job(ground)
-    assert (job.state, posts, job.attempt) == (JobState.IN_DOUBT, 0, 1)
-    assert await closed_gates(ground) == []
-
-
-async def leased(ground: Ground) -> None:
-    """A worker leases what is due, and is never heard of again."""
-    now = ground.store.clock.now()
-    jobs = await ground.store.jobs.lease("default", worker_id="dead", limit=5, lease_for=MOMENT, now=now)
-    assert len(jobs) == 1
