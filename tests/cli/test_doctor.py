@@ -18,8 +18,7 @@ from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker.cli.checks import webhook
-from voiceflow_worker.cli.checks.context import Account, CheckContext, open_context
-from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Level, ok
+from voiceflow_worker.cli.checks.context import Account, CheckContext, Diagnosis, Level, ok, open_context
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program, Spawned
-from voiceflow_worker.cli.webhook_registration import refuse_out_of_reach, register
+from voiceflow_worker.cli.serve import refuse_out_of_reach, register_webhook
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.gateway.account.resources import WebhookType
 from voiceflow_worker.sandbox import Sandbox
@@ -52,7 +52,7 @@ def test_while_8x8_is_away_it_is_tried_again(
     from voiceflow_worker.gateway.client import VoiceClient
 
     monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
-    monkeypatch.setattr("voiceflow_worker.cli.webhook_registration.FIRST_PAUSE", timedelta(0))
+    monkeypatch.setattr("voiceflow_worker.cli.serve.FIRST_PAUSE", timedelta(0))
     lines: list[str] = []
     found = VoiceClient.from_settings
 
@@ -73,7 +73,7 @@ def test_while_8x8_is_away_it_is_tried_again(
     monkeypatch.setattr(VoiceClient, "from_settings", away_at_first)
 
     async def work() -> None:
-        await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lines.append)
+        await register_webhook(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lines.append)
 
     anyio.run(work)
     assert [line.partition(":")[0] for line in lines[:2]] == [f"{URL} is not registered yet".partition(":")[0]] * 2

@@ -11,8 +11,8 @@ import pytest
 import voiceflow_worker
 from tests.cli.running import Program
 from tests.cli.stored import empty
+from voiceflow_worker.cli.messages import with_remedies
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.cli.remedies import with_remedies
 from voiceflow_worker.finding import Remedy
 
 GROUPS = {"account", "calls", "config"}

@@ -13,7 +13,7 @@ from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, url_of
 from tests.support.waiting import wait_until
 from voiceflow_worker.backends.sqlite import open_sqlite
-from voiceflow_worker.cli.crew import Crew, crew
+from voiceflow_worker.cli.workers import Crew, crew
 from voiceflow_worker.sandbox import Sandbox
 
 COUNT = 40

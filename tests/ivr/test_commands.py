@@ -17,7 +17,7 @@ from tests.support.engine import Engine
 from tests.support.processes import running
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Job, JobState, Rehearsal, open_store
-from voiceflow_worker.cli.menus import load_menu
+from voiceflow_worker.cli.ivr import load_menu
 from voiceflow_worker.cli.program import run
 
 MENUS = """

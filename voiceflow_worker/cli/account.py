@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.confirmation import YesOption, is_sure
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import settings_from
-from voiceflow_worker.cli.options import JsonOption
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.voice import voice_client
+from voiceflow_worker.cli.messages import ExitCode
+from voiceflow_worker.cli.opening import settings_from, voice_client
+from voiceflow_worker.cli.options import JsonOption, YesOption
+from voiceflow_worker.cli.output import Output, is_sure
 from voiceflow_worker.model.text.moment import rfc3339
 
 if TYPE_CHECKING:

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.batches import why_unknown
-from voiceflow_worker.cli.confirmation import YesOption, is_sure
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.listing import first
-from voiceflow_worker.cli.opening import opened_queue
-from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.remedies import with_remedies
+from voiceflow_worker.cli.messages import ExitCode, with_remedies
+from voiceflow_worker.cli.opening import opened_queue, why_unknown
+from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
+from voiceflow_worker.cli.output import Output, first, is_sure
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_json import call_as_json
@@ -28,6 +24,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.settling.batch_redial import RedialledBatch
     from voiceflow_worker.model.jobs.job import Job, Post
+
 
 PAGE = 500
 
@@ -365,3 +362,46 @@ def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
     output.records(rows)
     if not rows:
         output.say("no calls")
+
+
+BATCH = "call"
+
+
+async def call(
+    number: Annotated[str, Parameter(name="NUMBER")],
+    /,
+    *,
+    say: Annotated[str, Parameter(metavar="TEXT")],
+    voice_profile: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    source: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
+    without_outcome: Annotated[bool, Flag] = False,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
+    """Place one call, wait for its end, and report each step. Exit 0 if the person was reached, 1 if not.
+
+    This command puts the call into the queue, in the batch `call`, and sends it itself. The rate, the suppression list
+    and holds apply. The call is not redialled. Ctrl-C cancels it if it has not been sent yet.
+
+    Usage: NUMBER --say TEXT [OPTIONS]
+
+    Args:
+        number: The number to call, with a plus and the country code.
+        say: The text to speak.
+        voice_profile: The voice. [VOICEFLOW_VOICE_PROFILE, else a voice of the account]
+        source: The number to call from. [VOICEFLOW_SOURCE]
+        without_outcome: Call even if no receiver is running. The outcome then stays unknown, and the exit code is 1.
+
+    Examples:
+        voiceflow call +6581234567 --say "The server room is too warm."
+        voiceflow call +6581234567 --say "Wake up." --json | jq -r 'select(.step == "summary").message'
+    """
+    from voiceflow_worker.cli.one_call import OneCall, number_to_call, place_call, reporting
+
+    output = common.output()
+
+    if not say.strip():
+        raise InvalidInputError("--say is empty: give the text to speak")
+    wanted = OneCall(number=number_to_call(number, place="NUMBER"), text=say, batch=BATCH, command="voiceflow call")
+    settings = common.settings(voice_profile=voice_profile, source=source)
+    reached = await place_call(settings, wanted, tell=reporting(output), without_outcome=without_outcome)
+    return ExitCode.DONE if reached else ExitCode.UNDONE

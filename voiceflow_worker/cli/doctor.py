@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
@@ -17,7 +17,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.cli.checks.diagnosis import Diagnosis
+    from voiceflow_worker.cli.checks.context import Diagnosis
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
@@ -52,10 +52,9 @@ async def doctor(
         voiceflow doctor --call +6581234567
         voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
-    from voiceflow_worker.cli.call_steps import Step
     from voiceflow_worker.cli.checks.all_checks import examine
-    from voiceflow_worker.cli.checks.diagnosis import Level, failure, ok
-    from voiceflow_worker.cli.one_call import OneCall, number_to_call, place_call, reporting
+    from voiceflow_worker.cli.checks.context import Level, failure, ok
+    from voiceflow_worker.cli.one_call import OneCall, Step, number_to_call, place_call, reporting
 
     if without_outcome and call is None:
         raise InvalidInputError("--without-outcome works only together with --call NUMBER")
@@ -89,7 +88,7 @@ async def doctor(
 
 def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> None:
     """Print the diagnoses: all of them, or only warnings and failures."""
-    from voiceflow_worker.cli.checks.diagnosis import Level
+    from voiceflow_worker.cli.checks.context import Level
 
     looked = [line for line in found if line.waits_for is None]
     shown = [line for line in looked if all_of_them or line.level is not Level.OK]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import anyio
 
-from voiceflow_worker.cli.checks.gates import resume_of
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.progress import Meter, meter
+from voiceflow_worker.cli.messages import ExitCode, resume_of
+from voiceflow_worker.cli.output import Meter, Output, meter
+from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
@@ -21,6 +22,10 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+
 
 LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
 """The seconds between two looks at a queue: the shortest and the longest."""
@@ -159,3 +164,24 @@ async def _say(calls: CallQueue, output: Output, every: float) -> None:
                 output.note(f"waiting: {words}")
             last = words
         await anyio.sleep(every)
+
+
+LAST_WAIT = timedelta(seconds=30)
+
+
+async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
+    """Wait for the first delivery of the outcomes that exist now, and print how many are not delivered yet.
+
+    The wait ends after LAST_WAIT, or at SIGINT or SIGTERM.
+    """
+    if hooks is None:
+        return
+    from voiceflow_worker.notify.running import HOOK
+
+    scope = anyio.CancelScope()
+    async with signals_to(lambda _: scope.cancel()):
+        with anyio.move_on_after(LAST_WAIT.total_seconds()), scope:
+            await hooks.caught_up()
+    waiting = hooks.counts[HOOK].waiting
+    if waiting:
+        output.note(f"notifications not delivered yet: {waiting}; the next `voiceflow worker --notify` sends them")

@@ -1,32 +1,49 @@
-"""`voiceflow enqueue`: put the calls of a file into a queue."""
+"""`voiceflow enqueue` and `voiceflow check`: campaign files, their preview and their findings."""
 
 from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 from anyio import get_cancelled_exc_class
+from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.findings import tell_findings, typed
-from voiceflow_worker.cli.garbage_collection import collect_less
-from voiceflow_worker.cli.opening import opened_queue
-from voiceflow_worker.cli.options import Flag, QueueOptions
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.preview import Assumptions, preview_options, tell_preview
-from voiceflow_worker.cli.progress import Meter, meter
-from voiceflow_worker.cli.row_options import FILE_KINDS, FileArgument, RowOptions, campaign_options, input_file
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.cli.campaign_options import (
+    FILE_KINDS,
+    Assumptions,
+    FileArgument,
+    RowOptions,
+    campaign_options,
+    input_file,
+    preview_options,
+)
+from voiceflow_worker.cli.messages import ExitCode, in_words, tell_findings, typed
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import Flag, JsonOption, QueueOptions
+from voiceflow_worker.cli.output import Meter, Output, meter
+from voiceflow_worker.cli.process import collect_less
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.duration import duration_in_words
+from voiceflow_worker.model.text.rate import rate_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voiceflow_worker.campaigns.check import CheckReport
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+    from voiceflow_worker.campaigns.files.input_file import InputFile
+    from voiceflow_worker.campaigns.preview.preview import Preview, SampleText
 
 
 async def enqueue(
@@ -102,7 +119,7 @@ async def enqueue(
     if not output.as_json:
         tell_findings(output, report.findings)
         if report.preview is not None:
-            tell_preview(output, report.preview)
+            _tell_preview(output, report.preview)
     _tell(output, report, file, rejects=rejects)
     if options.stops is not None and options.stops.after_cost is not None:
         output.note(
@@ -180,3 +197,139 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, d
         dry_run=dry_run,
         refused=True,
     )
+
+
+async def check(
+    *files: Annotated[FileArgument, Parameter(name="FILE", help=f"A call flow template, or {FILE_KINDS}.")],
+    rows: RowOptions | None = None,
+    assumptions: Assumptions | None = None,
+    fetch: Annotated[bool, Flag] = False,
+    json: JsonOption = False,
+) -> ExitCode:
+    """Check call flows and campaign files. Nothing is sent or stored. Exit 0 if all calls can be sent, 2 if not.
+
+    Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a file of
+    rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the preview.
+
+    Usage: [OPTIONS] FILE...
+
+    Args:
+        fetch: Also check over the network that each fileUrl exists, is wav or mp3, and is under 5 MB.
+
+    Examples:
+        voiceflow check people.csv --template reminder.json
+        voiceflow check reminder.json body.json --fetch
+        voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
+    """
+    from voiceflow_worker.campaigns.check import check_file
+    from voiceflow_worker.cli.audio_files import look_at
+
+    if not files:
+        raise InvalidInputError("name one or more files to check")
+    settings = settings_from()
+    options = campaign_options(rows, settings)
+    assumed = preview_options(assumptions, settings, time_zone=options.time_zone)
+    now = datetime.now(UTC)
+    output = Output(as_json=json)
+    valid = True
+    for file in files:
+        async with input_file(file) as source:
+            with meter(f"checking {source.name}") as shown:
+                report = await run_sync(
+                    partial(
+                        check_file, source, options, now=now, assumptions=assumed, on_bytes=_bytes_read(shown, source)
+                    )
+                )
+        findings = typed([*report.findings, *(await look_at(report.file_urls, file=report.file) if fetch else [])])
+        valid = valid and not any(found.is_error for found in findings)
+        _tell_checked(output, report, findings)
+    return ExitCode.DONE if valid else ExitCode.BAD_INPUT
+
+
+def _bytes_read(shown: Meter, file: InputFile) -> Callable[[int], None]:
+    size = file.size
+
+    def show(done: int) -> None:
+        shown(done, max(size, done), f"{done} of {max(size, done)} bytes read")
+
+    return show
+
+
+def _tell_checked(output: Output, report: CheckReport, findings: Sequence[Finding]) -> None:
+    for found in findings:
+        output.document(found.as_json())
+    if report.preview is not None:
+        # This line has the fields of a finding too, so that a script can read all lines in one way.
+        document = Finding(file=report.file, message="preview").as_json() | {"severity": None}
+        output.document({**document, "preview": report.preview.as_json()})
+    if output.as_json:
+        return
+    tell_findings(output, findings)
+    errors = sum(found.is_error for found in findings)
+    what = "a duplicate" if report.duplicates == 1 else "duplicates"
+    duplicates = f", {report.duplicates} of them {what}" if report.duplicates else ""
+    if report.preview is not None:
+        _tell_preview(output, report.preview)
+    rows = f"{count_of(report.rows, 'call' if report.preview is None else 'row')}{duplicates}"
+    output.say(f"{report.file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")
+
+
+_MOST_COUNTRIES = 8
+_LONGEST_TEXT = 300
+_TIME = "%a %d %b %Y %H:%M"
+
+
+def _tell_preview(output: Output, preview: Preview) -> None:
+    """Print a preview for people."""
+    course = preview.course
+    rows: list[tuple[str, str]] = [("calls", _counts(preview.calls, preview.countries))]
+    duplicates = "duplicate" if preview.duplicates == 1 else "duplicates"
+    left_out = {duplicates: preview.duplicates, "suppressed": preview.suppressed, "bad": preview.bad}
+    if any(left_out.values()):
+        rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
+    if course.later:
+        opens = f"; the first may ring from {_local(course.opens_at, preview)} on" if course.opens_at else ""
+        wait = "call waits for its window or its" if course.later == 1 else "calls wait for their window or their"
+        rows.append(("not now", f"{course.later:,} {wait} not_before{opens}"))
+    if course.first is not None and preview.ends_at is not None:
+        rate = preview.rate and float(f"{preview.rate:.3g}")
+        rows.append(("starts", _local(course.first, preview)))
+        later = duration_in_words(preview.ends_at - course.first)
+        ends = f"{_local(preview.ends_at, preview)}, {later} later"
+        rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
+    if course.expired:
+        turn = "its turn" if course.expired == 1 else "their turn"
+        rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
+    if preview.calls:
+        each = preview.seconds / preview.calls
+        why = "assumed" if preview.assumed_seconds is not None else "by the length of the texts"
+        length = duration_in_words(timedelta(seconds=preview.seconds))
+        rows.append(("talk time", f"{length}, {each:.0f} s a call ({why})"))
+    if preview.prices is not None:
+        amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in preview.cost.items()) or "nothing"
+        rows.append(("cost", f"{amounts} if everybody answers, by {preview.prices}"))
+    if preview.unpriced:
+        rows.append(("no price", _counts(sum(preview.unpriced.values()), preview.unpriced)))
+    rows += [(f"row {each.row}", _text(each)) for each in preview.texts]
+    if preview.longest is not None and preview.longest not in preview.texts:
+        rows.append(("longest text", f"row {preview.longest.row}: {_text(preview.longest)}"))
+    output.table(("preview", ""), rows)
+
+
+def _counts(total: int, countries: Mapping[str, int]) -> str:
+    shown = [f"{country} {count:,}" for country, count in list(countries.items())[:_MOST_COUNTRIES]]
+    more = len(countries) - _MOST_COUNTRIES
+    rest = f", {more} more" if more > 0 else ""
+    return f"{total:,}" + (f": {', '.join(shown)}{rest}" if shown else "")
+
+
+def _text(sample: SampleText) -> str:
+    speech = sample.speech
+    text = speech.text if len(speech.text) <= _LONGEST_TEXT else f"{speech.text[:_LONGEST_TEXT]}…"
+    voice = f" ({speech.voice_profile})" if speech.voice_profile else ""
+    return f"{sample.destination}{voice}: {text}" if text else f"{sample.destination}: no spoken text"
+
+
+def _local(at: datetime, preview: Preview) -> str:
+    local = at.astimezone(ZoneInfo(preview.time_zone) if preview.time_zone is not None else None)
+    return f"{local:{_TIME}} ({preview.time_zone or local.tzname()})"

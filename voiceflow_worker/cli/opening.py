@@ -1,4 +1,4 @@
-"""Settings and queues from the options of a command."""
+"""What commands open: the settings, the queue in its store, and the client for 8x8."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from anyio import sleep
 
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
+from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.file.same_files import Identities
     from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
+
 
 _LEAST_PATIENCE = timedelta(seconds=1)
 """The shortest wait for a lock. A process that works normally does not keep a lock for so long."""
@@ -25,7 +27,7 @@ _LEAST_PATIENCE = timedelta(seconds=1)
 
 def settings_from(**options: object) -> Settings:
     """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources."""
-    from voiceflow_worker.cli.logs import log_to_stderr
+    from voiceflow_worker.cli.process import log_to_stderr
     from voiceflow_worker.settings import load_settings
 
     settings = load_settings(options_place=None, **options)
@@ -115,3 +117,36 @@ def require_store(settings: Settings) -> None:
         f"there is no store {path}{named}{why}, and this command does not create one.{others} Name a store with "
         "--store or VOICEFLOW_STORE; `voiceflow enqueue` creates a new one"
     )
+
+
+def voice_client(settings: Settings) -> VoiceClient:
+    """A client, not opened yet. Raises SettingsError for missing settings."""
+    from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.settings import unknown_variables
+
+    missing = settings.missing_for_calls()
+    if missing:
+        misspelt = [each.in_words() for each in unknown_variables() if each.suggestion]
+        raise SettingsError("; ".join([*missing[:-1], f"{missing[-1]} (`voiceflow demo` needs no account)", *misspelt]))
+    return VoiceClient.from_settings(settings)
+
+
+async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
+    """A message that the queue has no calls of this batch, with similar batch ids as a hint.
+
+    None if the batch has calls, or if `batch` is None.
+    """
+    from voiceflow_worker.core.ports.batch_names import BatchNames
+
+    if batch is None:
+        return None
+    names = BatchNames(calls.store, calls.name)
+    if await names.has_calls(batch):
+        return None
+    near = await names.near(batch)
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else "`voiceflow enqueue` prints the id of a batch; the default is the file's name without its extension"
+    )
+    return f"batch {batch} has no calls in queue {calls.name} of {calls.store.url}; {hint}"

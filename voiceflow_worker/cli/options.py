@@ -13,7 +13,8 @@ from cyclopts import Group, Parameter, Token
 
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.errors import InvalidInputError, SettingsError
+from voiceflow_worker.model.text.rate import read_rate
 from voiceflow_worker.model.text.who import read_name
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ def _web_address(_type: Any, value: Any) -> None:
         read_notify_url(value)
 
 
+def rate_given(text: str) -> float | None:
+    """The rate in the text of an option or argument; None is unlimited. Raises InvalidInputError."""
+    try:
+        return read_rate(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{text!r} is not a rate: {error}") from None
+
+
 def _who(_type: Any, tokens: Sequence[Token]) -> str:
     return read_name(tokens[0].value)
 
@@ -113,6 +122,16 @@ AsOption = Annotated[
 ]
 BatchOption = Annotated[str | None, Parameter(metavar="ID", help="Only this batch.")]
 JsonOption = Annotated[bool, Flag, Parameter(help="Print JSON for scripts on stdout, and text for people on stderr.")]
+YesOption = Annotated[bool, Flag, Parameter(help="Do not ask for confirmation.")]
+NotifyOption = Annotated[
+    str | None,
+    Parameter(
+        name="--notify",
+        metavar="URL",
+        help="Send the outcomes of calls to this URL, as POSTs signed with VOICEFLOW_NOTIFY_SECRET. "
+        "[VOICEFLOW_NOTIFY_URL]",
+    ),
+]
 StoreOption = Annotated[
     str | None,
     Parameter(

@@ -1,16 +1,20 @@
-"""Output of commands: JSON documents, text, notes and tables."""
+"""Output of commands: JSON documents, text, notes, tables, progress meters and questions."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from voiceflow_worker.model.text.printable import printable, printable_json
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.printable import printable, printable_json, printable_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
 
 PIPED_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in columns."""
@@ -109,3 +113,87 @@ def _cell(value: object) -> str:
 
 
 _NUMBERS = frozenset({"seconds", "answered", "size", "row", "code", "attempts"})
+
+
+LINE_EVERY = 3.0
+"""Seconds between two lines of progress if stderr is not a terminal."""
+
+
+Meter = Callable[[int, int, str], None]
+"""A function that shows the amount done, the total, and a note."""
+
+
+@contextmanager
+def meter(label: str) -> Generator[Meter]:
+    """Show a meter on stderr while the block lasts. Yields the function that updates it."""
+    if not sys.stderr.isatty():
+        yield _Lines(printable_line(label))
+        return
+    from rich import progress as bar
+    from rich.console import Console
+
+    columns = (
+        bar.TextColumn("{task.description}", markup=False),
+        bar.BarColumn(bar_width=30),
+        bar.TaskProgressColumn(),
+        bar.TextColumn("{task.fields[note]}", markup=False),
+        bar.TimeElapsedColumn(),
+        bar.TimeRemainingColumn(),
+    )
+    # Other lines on stderr, such as logs, appear above the bar. Stdout is left alone: it may be a pipe.
+    with bar.Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
+        task = progress.add_task(printable_line(label), total=None, note="")
+        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
+
+
+class _Lines:
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._next = time.monotonic() + LINE_EVERY
+        self._total = -1
+        self._began = (0.0, 0)
+        self._shown = -1
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if total != self._total:
+            self._total, self._began = total, (now, done)
+        if now >= self._next:
+            self._next = now + LINE_EVERY
+            percent = f" ({done * 100 // total} %{self._left(done, now)})" if total else ""
+            self._shown = done
+            print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
+
+    def _left(self, done: int, now: float) -> str:
+        """The remaining time as a clause, by the speed since the total became known.
+
+        Empty if nothing was done since then or since the last line, and when everything is done.
+        """
+        since, first = self._began
+        if done in (first, self._shown) or done >= self._total:
+            return ""
+        return f", about {(now - since) / (done - first) * (self._total - done):.0f} s left"
+
+
+def is_sure(question: str, *, yes: bool) -> bool:
+    """True if the user confirms, by --yes or at the terminal. Raises InvalidInputError if there is no terminal."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"{question} Input is not a terminal, so nobody can confirm: give --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().casefold() in {"y", "yes"}
+
+
+T = TypeVar("T")
+
+
+async def first(pages: AsyncIterable[Sequence[T]], *, limit: int) -> AsyncGenerator[T]:
+    """The first `limit` entries of these pages, or all entries if `limit` is 0."""
+    left = limit
+    async for page in pages:
+        for entry in page[:left] if limit else page:
+            yield entry
+        left -= len(page)
+        if limit and left <= 0:
+            return

@@ -17,8 +17,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, ValidationError
 
-from voiceflow_worker.cli.exit_codes import ExitCode, explained
-from voiceflow_worker.cli.remedies import error_line
+from voiceflow_worker.cli.messages import ExitCode, error_line, explained
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -52,24 +51,16 @@ def program() -> App:
     """The app with all commands."""
     from voiceflow_worker.cli import (
         account,
-        backup,
-        call,
         calls,
-        check,
         config,
         demo,
         doctor,
         enqueue,
-        hold,
         ivr,
-        overview,
-        rate,
-        reconcile,
+        queue,
         report,
-        restore,
-        sandbox,
         serve,
-        status,
+        store,
         suppress,
         watch,
         worker,
@@ -84,27 +75,12 @@ def program() -> App:
         version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
         suppress_keyboard_interrupt=False,
     )
-    add_command(app, demo.demo)
-    add_command(app, check.check)
-    add_command(app, call.call)
-    add_command(app, enqueue.enqueue)
-    add_command(app, worker.worker)
-    add_command(app, serve.serve)
-    add_command(app, sandbox.sandbox)
-    add_command(app, status.status)
-    add_command(app, overview.queues)
-    add_command(app, overview.batches)
-    add_command(app, watch.watch)
-    add_command(app, report.report)
+    add_commands(app, demo.demo, enqueue.check, calls.call, enqueue.enqueue, worker.worker, serve.serve, demo.sandbox)
+    add_commands(app, queue.status, queue.queues, queue.batches, watch.watch, report.report)
     add_group(app, calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
-    add_command(app, hold.hold)
-    add_command(app, hold.resume)
-    add_command(app, rate.rate)
+    add_commands(app, queue.hold, queue.resume, queue.rate)
     add_group(app, suppress, suppress.add, suppress.remove, suppress.list_numbers, suppress.import_file)
-    add_command(app, backup.backup)
-    add_command(app, restore.restore)
-    add_command(app, reconcile.reconcile)
-    add_command(app, doctor.doctor)
+    add_commands(app, store.backup, store.restore, report.reconcile, doctor.doctor)
     add_group(app, account, account.profiles, account.numbers, account.webhooks, account.recordings)
     add_group(app, ivr, ivr.draw, ivr.play, ivr.check)
     add_group(app, config, config.show)
@@ -173,36 +149,35 @@ _GLUED = re.compile(r"""'[^']*'|"[^"]*"|--[a-z-]+ (?=[^-|&])""")
 _GLUE = "\0"
 
 
-def add_command(app: App, command: Callable[..., Any]) -> None:
-    """Register a command under the first word of its function's name: `list_calls` becomes `list`.
+def add_commands(app: App, *commands: Callable[..., Any]) -> None:
+    """Register commands under the first words of their functions' names: `list_calls` becomes `list`.
 
     The help lists commands in the order of registration. A command's help is its docstring: the section `Usage`
     replaces the generated usage line, and the section `Examples` comes last.
     """
-    name = command.__name__.partition("_")[0]
-    sections = _sections(command)
     chain = (PROGRAM,) if app.name == (PROGRAM,) else (PROGRAM, *app.name)
-    usage = " ".join(("Usage:", *chain, name, sections["Usage"].strip())) if "Usage" in sections else None
-    examples = indent(dedent(sections["Examples"].strip("\n")), "  ").rstrip()
-    app.command(
-        command,
-        name=name,
-        usage=usage,
-        help=description(command),
-        help_epilogue=fitted(f"Examples:\n{examples}", width=get_terminal_size().columns),
-        sort_key=len(list(app)),
-    )
+    for command in commands:
+        name = command.__name__.partition("_")[0]
+        sections = _sections(command)
+        usage = " ".join(("Usage:", *chain, name, sections["Usage"].strip())) if "Usage" in sections else None
+        examples = indent(dedent(sections["Examples"].strip("\n")), "  ").rstrip()
+        app.command(
+            command,
+            name=name,
+            usage=usage,
+            help=description(command),
+            help_epilogue=fitted(f"Examples:\n{examples}", width=get_terminal_size().columns),
+            sort_key=len(list(app)),
+        )
 
 
-def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> App:
+def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> None:
     """Register a group of commands. The group has the module's name, and the module's docstring as its help."""
     summary = (module.__doc__ or "").partition(": ")[2].strip()
     name = module.__name__.rpartition(".")[2].replace("_", "-")
     group = App(name=name, help=summary[:1].upper() + summary[1:], sort_key=len(list(app)))
-    for command in commands:
-        add_command(group, command)
+    add_commands(group, *commands)
     app.command(group)
-    return group
 
 
 def description(command: Callable[..., Any]) -> str:

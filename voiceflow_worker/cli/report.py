@@ -1,23 +1,32 @@
-"""`voiceflow report`: report the outcomes of batches or of a queue."""
+"""`voiceflow report` and `voiceflow reconcile`: what became of the calls, here and in the log of 8x8."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.batches import why_unknown
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.options import Flag, QueueOptions
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.progress import Meter, meter
+from voiceflow_worker.cli.messages import ExitCode
+from voiceflow_worker.cli.opening import opened_queue, voice_client, why_unknown
+from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
+from voiceflow_worker.cli.output import Meter, Output, meter
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.report import Report
+    from voiceflow_worker.core.ports import CallLog
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.core.settling.log_spans import Look
+    from voiceflow_worker.core.settling.reconcile import Reconciled
+    from voiceflow_worker.settings import Settings
+
 
 MANY_CALLS = 20_000
 """A report on at least this many calls takes seconds, and shows its progress."""
@@ -89,3 +98,100 @@ def _tell_prices(output: Output, found: list[Report]) -> None:
             f"the cost covers {priced} of {count_of(placed, 'placed call')}; "
             "`voiceflow reconcile --prices` reads the other prices"
         )
+
+
+SHOWN = 50
+"""The largest number of calls in doubt in the output; `voiceflow calls list` lists all."""
+
+
+async def reconcile(
+    *,
+    prices: Annotated[bool, Flag] = False,
+    batch: Annotated[str | None, Parameter(metavar="ID")] = None,
+    since: DurationOption = None,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
+    """Look for calls in doubt, and for calls with an overdue summary, in the call log of 8x8.
+
+    If a row of the log certainly belongs to a call, the call was placed, and gets the outcome of this row. Other calls
+    stay in doubt, because rows may come late. The search takes seconds to minutes, and needs VOICEFLOW_API_KEY and
+    VOICEFLOW_SUB_ACCOUNT. With --prices, only the missing prices of ended calls are read.
+
+    Args:
+        prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.
+        batch: With --prices: only calls of this batch.
+        since: With --prices: only calls that were sent at most this long ago, such as 2h.
+
+    Examples:
+        voiceflow reconcile
+        voiceflow reconcile --prices --batch people
+        voiceflow reconcile --queue reminders --json | jq .open
+    """
+    from voiceflow_worker.core.settling.reconcile import Reconciler
+
+    settings = common.settings()
+    output = common.output()
+    if not prices and (batch is not None or since is not None):
+        raise InvalidInputError(
+            "--batch and --since work only with --prices; without --prices, all calls in doubt are looked for"
+        )
+    client = voice_client(settings)  # reports missing settings before anything is opened
+    async with opened_queue(settings) as calls, client as voice:
+        if prices:
+            return await _read_prices(output, calls, voice, settings, batch=batch, since=since)
+        reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=settings.policy())
+        found = await reconciler.everything(tell=lambda look: output.note(_asking(look)))
+        output.document(asdict(found))
+        await _tell(output, calls, found)
+    return ExitCode.UNDONE if found.open else ExitCode.DONE
+
+
+async def _read_prices(
+    output: Output, calls: CallQueue, voice: CallLog, settings: Settings, *, batch: str | None, since: timedelta | None
+) -> ExitCode:
+    from voiceflow_worker.core.settling.prices import Prices
+
+    reader = Prices(calls.store, voice, queue=calls.name, policy=settings.policy())
+    sent_after = None if since is None else calls.store.clock.now() - since
+    found = await reader.read(batch_id=batch, since=sent_after, tell=lambda look: output.note(_asking(look)))
+    output.document(found.as_json())
+    if not found.looked_at:
+        output.say("all ended calls have a price")
+        return ExitCode.DONE
+    cost = ", ".join(f"{price} {currency}" for currency, price in sorted(found.cost.items())) or "nothing"
+    output.say(f"prices found for {found.priced} of {count_of(found.looked_at, 'session')}: {cost}")
+    if found.open:
+        output.say("the log of 8x8 does not have the other prices yet: run this command again later")
+    return ExitCode.DONE
+
+
+def _asking(look: Look) -> str:
+    which = f" ({look.number} of {look.count})" if look.count > 1 else ""
+    since, until = look.asked.since, look.asked.until
+    return (
+        f"asking 8x8 for its log{which}: {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC, "
+        f"for {count_of(look.calls, 'call')}"
+    )
+
+
+async def _tell(output: Output, calls: CallQueue, found: Reconciled) -> None:
+    if not found.looked_at:
+        output.say("no call is in doubt, and no summary is overdue: nothing to look for")
+        return
+    output.say(
+        f"looked for {count_of(found.looked_at, 'call')}: placed {found.placed}, not placed {found.not_placed}, "
+        f"still in doubt {found.open}"
+    )
+    if found.not_placed:
+        output.say("calls that were not placed are queued again, or have ended; see `voiceflow calls list`")
+    if not found.open or output.as_json:
+        return
+    doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN)
+    output.table(("id", "destination", "reason"), [(job.id, job.destination, job.reason) for job in doubts])
+    if found.open > len(doubts):
+        output.say("more calls are in doubt: see `voiceflow calls list --state in_doubt`")
+    output.say(
+        "Run this command again later: a call may appear late in the log of 8x8. Even if a call is missing there, "
+        "somebody may have been called."
+    )
+    output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit, urlunsplit
 
+import anyio
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.garbage_collection import collect_less
-from voiceflow_worker.cli.menus import IvrOption, load_menus
-from voiceflow_worker.cli.notifying import NotifyOption
-from voiceflow_worker.cli.opening import opened_queue
+from voiceflow_worker.cli.ivr import IvrOption, load_menus
+from voiceflow_worker.cli.opening import opened_queue, voice_client
 from voiceflow_worker.cli.options import (
     Flag,
+    NotifyOption,
     PortOption,
     StoreOption,
     WaitOption,
     WholeStoreOptions,
 )
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.stopping import signals_to
-from voiceflow_worker.cli.voice import voice_client
-from voiceflow_worker.errors import StoreCorruptError, StoreError, StoreVersionError
+from voiceflow_worker.cli.process import collect_less, signals_to
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    StoreCorruptError,
+    StoreError,
+    StoreVersionError,
+    VoiceUnavailableError,
+)
+from voiceflow_worker.model.jobs.policy import backoff
+from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Store
+    from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
+    from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.settings import Settings
+
 
 WATCH_EVERY = 1.0
 
@@ -65,8 +79,6 @@ async def serve(
 
     from voiceflow_worker.asgi.descriptors import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
-    from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach
-    from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account.resources import WebhookType
     from voiceflow_worker.notify.running import HookMetrics, notifier_of, notifying
     from voiceflow_worker.webhooks.app import PATH
@@ -138,3 +150,68 @@ async def _until_unusable(store: Store) -> None:
         except StoreError as error:
             if isinstance(error, StoreCorruptError | StoreVersionError):
                 raise
+
+
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
+"""The pauses between tries while 8x8 cannot be reached. The receiver already takes events during this time."""
+
+Tell = Callable[[str], None]
+
+
+def receiver_url(given: str, *, path: str) -> str:
+    """The given address, with the receiver's path added if it has no path. Raises InvalidInputError."""
+    parts = urlsplit(given)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidInputError(
+            f"--register {given}: give the address by which 8x8 reaches this receiver, such as "
+            f"https://calls.example.com{path}"
+        )
+    return urlunsplit(parts._replace(path=path)) if parts.path in {"", "/"} else given
+
+
+def refuse_out_of_reach(url: str, *, base_url: str | None) -> None:
+    """Raise InvalidInputError for an address that 8x8 cannot reach. A sandbox on this machine can reach any address."""
+    why = None if base_url is not None and is_this_machine(base_url) else why_not_from_outside(url)
+    if why is not None:
+        raise InvalidInputError(
+            f"--register {url}: 8x8 cannot send events there: {why}. Give an https address with a public name, such as "
+            "that of a proxy or a tunnel to this receiver; --force registers the address as it is. Nothing was changed "
+            "at 8x8."
+        )
+
+
+async def register_webhook(settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell) -> None:
+    """Register `url` at 8x8 for events of these types, with the webhook secret. Report replaced addresses.
+
+    Tries again until 8x8 can be reached. Raises SettingsError, RequestFailedError.
+    """
+    from voiceflow_worker.setting_kinds import text_of
+
+    secret = text_of(settings.webhook_secret)
+    async with voice_client(settings) as voice:
+        for failures in count(1):
+            try:
+                await _register(voice, url, kinds=kinds, secret=secret, tell=tell)
+            except VoiceUnavailableError as error:
+                pause = backoff(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, seed=url).total_seconds()
+                tell(f"{url} is not registered yet: {error}; trying again in {pause:.1f} s")
+                await anyio.sleep(pause)
+            else:
+                return
+
+
+async def _register(
+    voice: VoiceClient, url: str, *, kinds: Sequence[WebhookType], secret: str | None, tell: Tell
+) -> None:
+    before = {webhook.type: webhook for webhook in await voice.webhooks()}
+    for kind in kinds:
+        await voice.register_webhook(kind, url, auth_header=secret)
+        header = "with VOICEFLOW_WEBHOOK_SECRET" if secret else "without an Authorization header"
+        tell(f"8x8 now sends {kind.value} events to {url}, {header}; {_replaced(before.get(kind.value), url)}")
+
+
+def _replaced(webhook: Webhook | None, url: str) -> str:
+    if webhook is None:
+        return "no address was registered before"
+    off = "" if webhook.enabled else ", but it was off"
+    return f"{'the same address' if webhook.url == url else webhook.url} was registered before{off}"

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.findings import tell_findings, typed
-from voiceflow_worker.cli.listing import first
+from voiceflow_worker.cli.messages import ExitCode, tell_findings, typed
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
+from voiceflow_worker.cli.output import first
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.counting import count_of

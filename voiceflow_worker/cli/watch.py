@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from voiceflow_worker.cli.batches import why_unknown
-from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.messages import ExitCode
+from voiceflow_worker.cli.opening import why_unknown
 from voiceflow_worker.cli.options import AsOption, BatchOption, QueueOptions
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.gate import GateState
@@ -25,7 +25,7 @@ from voiceflow_worker.model.text.who import by_person
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from voiceflow_worker.cli.watched import Watched
+    from voiceflow_worker.cli.watch_view import Watched
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.records.call_outcome import CallOutcome
 
@@ -62,7 +62,7 @@ async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: Queu
 
 
 async def _read(calls: CallQueue, batch: str | None) -> Watched:
-    from voiceflow_worker.cli.watched import read_watched
+    from voiceflow_worker.cli.watch_view import read_watched
 
     return await read_watched(calls.store, calls.name, batch_id=batch)
 

@@ -1,8 +1,9 @@
-"""The picture of `voiceflow watch`: bars by state and outcome, figures, holds, doubts and the last calls."""
+"""The picture of `voiceflow watch`, and the data that it shows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,58 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from voiceflow_worker.cli.watched import Watched
-from voiceflow_worker.core.overview.gate_story import closed_in_words
+from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_queue
+from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.moment import rfc3339
 from voiceflow_worker.model.text.printable import printable_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from voiceflow_worker.model.records.call_outcome import CallOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A queue with its batches, or one batch, at one time. `holds` are the closed gates that stop the calls."""
+
+    progress: BatchProgress
+    totals: Totals
+    holds: tuple[Gate, ...]
+    workers: int
+    has_receiver: bool
+
+    def as_json(self) -> dict[str, object]:
+        """The data as a JSON document: the progress as `voiceflow batches` prints it, and more."""
+        return {
+            "at": rfc3339(self.progress.at),
+            **self.progress.as_json(),
+            "outcomes": self.totals.outcomes,
+            "answered": self.totals.answered,
+            "workers": self.workers,
+            "receiver": self.has_receiver,
+            "holds": [gate_as_json(gate) for gate in self.holds],
+        }
+
+
+async def read_watched(store: Store, queue: str, *, batch_id: str | None = None) -> Watched:
+    """Read a queue, or one batch of it. Raises StoreError."""
+    heartbeats = Heartbeats(store)
+    progress = await (read_queue(store, queue) if batch_id is None else read_batch(store, queue, batch_id))
+    gates = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=progress.at)]
+    return Watched(
+        progress=progress,
+        totals=await store.jobs.totals(queue, batch_id=batch_id),
+        holds=tuple(gate for gate in gates if batch_id is None or gate.name == batch_id or gate == progress.hold),
+        workers=len(await heartbeats.workers(queue)),
+        has_receiver=await heartbeats.has_receiver(),
+    )
+
 
 WIDE = 70
 """The number of columns from which a terminal has room for long labels."""

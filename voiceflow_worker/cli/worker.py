@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.notifying import NotifyOption, tell_the_rest
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, MetricsPortOption, QueueOptions
+from voiceflow_worker.cli.messages import ExitCode
+from voiceflow_worker.cli.opening import opened_queue, settings_from, voice_client
+from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.stopping import signals_to
-from voiceflow_worker.cli.voice import voice_client
+from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.rate import rate_in_words
@@ -77,6 +75,7 @@ async def worker(
         "max_per_person": max_per_person,
         "retry_not_created_5xx": retry_not_created_5xx or None,
     }
+    from voiceflow_worker.cli.drain_report import tell_the_rest
     from voiceflow_worker.notify.running import notifier_of, notifying
 
     settings = settings_from(**options, notify_url=notify)
@@ -101,7 +100,7 @@ async def worker(
 
 async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
     from voiceflow_worker.cli.drain_report import tell_drained
-    from voiceflow_worker.cli.sending import worker_of
+    from voiceflow_worker.cli.workers import worker_of
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
@@ -130,8 +129,8 @@ async def _send_in_processes(
     output: Output, calls: CallQueue, settings: Settings, *, options: dict[str, object], count: int, drain: bool
 ) -> ExitCode:
     from voiceflow_worker.backends.sqlite.store import SqliteStore
-    from voiceflow_worker.cli.crew import crew
     from voiceflow_worker.cli.drain_report import tell_drained
+    from voiceflow_worker.cli.workers import crew
     from voiceflow_worker.core.overview.drain import DrainCheck
 
     # A process that starts after the file was replaced would send the calls of a copy again.
@@ -163,7 +162,7 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
-    from voiceflow_worker.cli.checks.waiting_menus import waiting_menus
+    from voiceflow_worker.cli.checks.queue import waiting_menus
     from voiceflow_worker.core.ports import Limits
     from voiceflow_worker.core.sending.set_rate import SetRate
 
@@ -187,7 +186,7 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
 @asynccontextmanager
 async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[None]:
     """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
-    from voiceflow_worker.cli.checks.diagnosis import Level
+    from voiceflow_worker.cli.checks.context import Level
     from voiceflow_worker.cli.checks.webhook import summaries
 
     async def ask() -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Diagnosis, Level, carried_out
+from voiceflow_worker.cli.checks.context import CannotLookError, Diagnosis, Level, carried_out
 
 pytestmark = pytest.mark.anyio
 

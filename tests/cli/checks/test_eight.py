@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from voiceflow_worker.cli.checks.diagnosis import Level
-from voiceflow_worker.cli.checks.eight import judged_clock
+from voiceflow_worker.cli.checks.account import judged_clock
+from voiceflow_worker.cli.checks.context import Level
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ALLOWED = timedelta(seconds=10)

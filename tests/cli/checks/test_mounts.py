@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceflow_worker.cli.checks.diagnosis import Level
+from voiceflow_worker.cli.checks.context import Level
 from voiceflow_worker.cli.checks.storage import judged_mount, judged_sqlite
 
 MOUNTS = """\

@@ -7,24 +7,23 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from voiceflow_worker.cli.checks import configuration, eight, queue, storage, webhook
-from voiceflow_worker.cli.checks.context import Check, open_context
-from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, Diagnosis, carried_out, failure
+from voiceflow_worker.cli.checks import account, queue, storage, webhook
+from voiceflow_worker.cli.checks.context import TIME_LIMIT, Check, Diagnosis, carried_out, failure, open_context
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
 
 ALONE: tuple[tuple[str, Callable[[], Awaitable[Diagnosis]]], ...] = (
-    ("unknown settings", configuration.unknown_settings),
-    ("time zones", configuration.time_zones),
+    ("unknown settings", account.unknown_settings),
+    ("time zones", account.time_zones),
 )
 """Checks that need no settings."""
 
 CHECKS: tuple[tuple[str, Check], ...] = (
-    ("settings", configuration.settings),
-    ("account", configuration.account),
-    ("time limits", configuration.time_limits),
+    ("settings", account.settings),
+    ("account", account.account),
+    ("time limits", account.time_limits),
     ("store", storage.opens),
     ("file system", storage.of_file(storage.file_system)),
     ("permissions", storage.of_file(storage.permissions)),
@@ -33,10 +32,10 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("durability", storage.durability),
     ("memory", storage.memory),
     ("journal files", storage.journals),
-    ("credentials", eight.credentials),
-    ("clock", eight.clock),
-    ("voice profile", eight.voice_profile),
-    ("source", eight.source),
+    ("credentials", account.credentials),
+    ("clock", account.clock),
+    ("voice profile", account.voice_profile),
+    ("source", account.source),
     ("webhook", webhook.registered),
     ("webhook address", webhook.reachable),
     ("webhook secret", webhook.secret),

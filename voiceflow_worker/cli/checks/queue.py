@@ -1,17 +1,18 @@
-"""Checks of the queue: workers, limits, holds, doubts and numbers."""
+"""Checks of the queue: workers, limits, holds, doubts, numbers and the menus of waiting calls."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
-from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
-from voiceflow_worker.cli.checks.gates import resume_of
+from voiceflow_worker.cli.checks.context import CheckContext, Diagnosis, failure, ok, warning
+from voiceflow_worker.cli.messages import resume_of
 from voiceflow_worker.core.guard.rollback import SET_BACK
 from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.overview.gate_story import closed_in_words
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.overview.status import read_status
-from voiceflow_worker.core.ports import Limits, Query
+from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -129,3 +130,47 @@ def in_words(limits: Limits) -> str:
     """The limits in words, such as `rate 10 calls/s, burst 1, max active unlimited`."""
     active = "unlimited" if limits.max_active is None else limits.max_active
     return f"rate {rate_in_words(limits.rate)}, burst {limits.burst}, max active {active}"
+
+
+MOST_CALLS = 500
+"""The largest number of waiting calls whose menus are read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingMenus:
+    """The menus with which the next calls of a queue begin. `unserved` are those that no running receiver serves."""
+
+    named: tuple[str, ...]
+    unserved: tuple[str, ...]
+
+    @property
+    def trouble(self) -> str | None:
+        """What happens in calls whose menus are not served; None if all are served."""
+        if not self.unserved:
+            return None
+        return (
+            f"waiting calls begin with menus, but no running receiver serves {', '.join(self.unserved)}: each person "
+            "hears the question, and then the call ends"
+        )
+
+
+async def menus_waiting(store: Store, queue: str) -> tuple[str, ...]:
+    """The names of the menus of the next waiting calls, in alphabetical order. At most `MOST_CALLS` calls are read."""
+    # By due time: in a queue of 100,000 calls this takes 7 ms, because no other calls are read. By id it takes 30 ms.
+    query = Query(queue=queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=MOST_CALLS)
+    return tuple(sorted({job.menu for job in await store.jobs.find(query) if job.menu is not None}))
+
+
+async def waiting_menus(store: Store, queue: str) -> WaitingMenus:
+    """The menus of the next waiting calls, compared with the heartbeats of receivers."""
+    named = await menus_waiting(store, queue)
+    if not named:
+        return WaitingMenus(named=(), unserved=())
+    # Imported here, because most workers send calls without menus.
+    from voiceflow_worker.ivr.approval import approval
+
+    heartbeats = Heartbeats(store)
+    served = set(await heartbeats.menus())
+    if await heartbeats.has_receiver():
+        served.add(approval.name)
+    return WaitingMenus(named=named, unserved=tuple(name for name in named if name not in served))

@@ -7,9 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
-from voiceflow_worker.cli.checks.waiting_menus import menus_waiting, waiting_menus
+from voiceflow_worker.cli.checks.context import CheckContext, Diagnosis, failure, ok, warning
+from voiceflow_worker.cli.checks.queue import menus_waiting, waiting_menus
 from voiceflow_worker.core.overview.heartbeat import FRESH, Heartbeats
 from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe

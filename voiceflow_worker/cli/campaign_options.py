@@ -1,4 +1,4 @@
-"""Options of `check` and `enqueue` for the rows of a file."""
+"""Options of `check` and `enqueue`: the rows of a file, and the assumptions of a preview."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from anyio.to_thread import run_sync
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from voiceflow_worker.cli.options import DurationOption, MomentOption
+from voiceflow_worker.cli.options import DurationOption, MomentOption, rate_given
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.hours.window import CallWindow
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.files.input_file import InputFile
+    from voiceflow_worker.campaigns.preview.preview import PreviewOptions
+    from voiceflow_worker.core.ports.store import Limits
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.model.jobs.job import RedialPolicy
     from voiceflow_worker.model.jobs.stop_rules import StopRules
@@ -102,6 +104,41 @@ class RowOptions:
     stop_if_answer_rate_below: Annotated[str | None, Parameter(metavar="P%/N")] = None
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumptions:
+    """The assumptions of a preview.
+
+    Attributes:
+        prices: Prices for the preview: a CSV file with country or prefix, currency, and per_minute or per_call.
+            [enqueue: the prices of earlier calls]
+        assume_seconds: The length of each call in the preview, in seconds. [the time that its texts take]
+        rate: The rate of the preview, in calls per second, or unlimited. [the queue's rate, else VOICEFLOW_RATE]
+    """
+
+    prices: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    assume_seconds: Annotated[float | None, Parameter(metavar="N", validator=Number(gt=0, lte=36_000))] = None
+    rate: Annotated[str | None, Parameter(metavar="N|unlimited")] = None
+
+
+def preview_options(
+    given: Assumptions | None, settings: Settings, *, limits: Limits | None = None, time_zone: str | None
+) -> PreviewOptions:
+    """The options of a preview. `limits` are the present limits of the queue, if any. Raises InvalidInputError."""
+    from voiceflow_worker.campaigns.preview.preview import PreviewOptions
+    from voiceflow_worker.campaigns.preview.prices import PriceTable
+
+    given = given or Assumptions()
+    rate = rate_given(given.rate) if given.rate is not None else (limits or settings).rate
+    return PreviewOptions(
+        rate=rate,
+        max_active=limits.max_active if limits is not None else settings.max_active,
+        seconds=given.assume_seconds,
+        prices=None if given.prices is None else PriceTable.load(given.prices),
+        time_zone=time_zone,
+    )
+
+
 @asynccontextmanager
 async def input_file(path: Path) -> AsyncGenerator[InputFile]:
     """Yield the file to read; `-` is standard input, which is read to its end first.
@@ -136,7 +173,7 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         raise InvalidInputError("--ivr and --menu exclude each other: name the menu once")
     menu: str | Menu | None = rows.menu
     if rows.ivr is not None:
-        from voiceflow_worker.cli.menus import load_menus
+        from voiceflow_worker.cli.ivr import load_menus
 
         menu = load_menus([rows.ivr])[0]
     return CampaignOptions(

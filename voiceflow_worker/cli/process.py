@@ -1,13 +1,18 @@
-"""Logs on stderr, as text or as JSON lines."""
+"""The process of a command: its logs on stderr, its signals, its garbage collection."""
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import signal
 import sys
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping
+from contextlib import asynccontextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import anyio
 
 from voiceflow_worker.core.ports.rate_limited_log import RateLimitedLog
 from voiceflow_worker.model.text.hiding import without_secrets_in
@@ -118,3 +123,44 @@ class _Stderr:
     def flush(self) -> None:
         """Write the buffered text."""
         sys.stderr.flush()
+
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@asynccontextmanager
+async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
+    """Call `heard` for each SIGINT or SIGTERM while the block lasts, with the number of signals so far."""
+    async with anyio.create_task_group() as group:
+
+        async def listen() -> None:
+            with anyio.open_signal_receiver(*STOPPING) as signals:
+                listening.set()
+                count = 0
+                async for _ in signals:
+                    count += 1
+                    heard(count)
+
+        # Inside the block, a process reports that it is ready. Signals must be handled from then on.
+        listening = anyio.Event()
+        group.start_soon(listen)
+        await listening.wait()
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
+
+
+def collect_less() -> None:
+    """Collect garbage less often, and never among the objects that were loaded at the start.
+
+    A worker or receiver makes and drops many small objects for each call, with hardly any reference cycles. With
+    Python's defaults, a worker sent 5 to 11 % fewer calls per second of processor time. A busy receiver was halted for
+    100 ms, more than once a second.
+
+    Objects that survive a collection are examined again after about 100,000 new objects. When that number was a
+    million, closed connections filled 100 MB. Their collection took 0.6 s, during which the receiver answered nobody.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 5, 5)

@@ -1,0 +1,223 @@
+"""Commands on a queue: `hold`, `resume`, `rate`, `status`, `queues` and `batches`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.messages import ExitCode
+from voiceflow_worker.cli.opening import why_unknown
+from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.duration import duration_in_words
+from voiceflow_worker.model.text.rate import rate_in_words
+from voiceflow_worker.model.text.who import by_person
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.overview.batches import BatchProgress
+
+
+async def status(*, common: QueueOptions = QueueOptions()) -> None:
+    """Show the state of a queue: calls by state, the rate, due calls, holds, doubts.
+
+    Examples:
+        voiceflow status
+        voiceflow status --queue reminders --json | jq .states
+    """
+    output = common.output()
+    async with common.opened() as calls:
+        found = await calls.status()
+        url = calls.store.url
+    output.document(found.as_json())
+    if output.as_json:
+        return
+    output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'call')}")
+    if found.total:
+        output.table(("state", "#calls"), [(state.value, count) for state, count in found.states.items() if count])
+    limit = "not set yet" if found.limits is None else rate_in_words(found.limits.rate)
+    if found.limits is not None and found.limits.max_active is not None:
+        limit += f", at most {count_of(found.limits.max_active, 'open call')}"
+    output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
+    if found.due:
+        oldest = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
+        output.say(f"due: {found.due}; the oldest has waited {oldest}")
+    if found.due and not found.workers:
+        output.say("no worker is running: `voiceflow worker` sends due calls")
+    waiting = found.waiting.in_words()
+    if waiting:
+        output.say(f"waiting: {waiting}")
+    submitted = found.states[JobState.SUBMITTED]
+    if submitted and not found.has_receiver:
+        output.say(
+            f"NO RECEIVER IS RUNNING: {count_of(submitted, 'call')} accepted by 8x8, without a summary; `voiceflow "
+            "serve` receives summaries"
+        )
+    for gate in found.holds:
+        output.say(closed_in_words(gate))
+    if found.doubts:
+        output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
+    for number in found.odd_numbers:
+        advice = "renew it with 8x8" if number.is_usable else "use another source for new calls"
+        output.say(f"{number.in_words()}: {advice}")
+
+
+async def batches(*, common: QueueOptions = QueueOptions()) -> None:
+    """List the batches of a queue with progress, rate, remaining time, holds and doubts. With --json, one per line.
+
+    Examples:
+        voiceflow batches
+        voiceflow batches --queue reminders --json | jq -r 'select(.doubts > 0).batch_id'
+    """
+    from voiceflow_worker.core.overview.batches import read_batches
+
+    output = common.output()
+    async with common.opened() as calls:
+        found = await read_batches(calls.store, calls.name)
+        url = calls.store.url
+    _tell(output, found, column="batch", name=lambda each: each.batch_id or "")
+    if not found:
+        output.note(f"queue {calls.name} of {url} has no batches; `voiceflow enqueue` makes a batch of each file")
+
+
+async def queues(*, common: QueueOptions = QueueOptions()) -> None:
+    """List the queues of a store with progress, rate, remaining time, holds and doubts. With --json, one per line.
+
+    Examples:
+        voiceflow queues
+        voiceflow queues --json | jq '{queue, done, total}'
+    """
+    from voiceflow_worker.core.overview.batches import read_queues
+
+    output = common.output()
+    async with common.opened() as calls:
+        found = await read_queues(calls.store, also=calls.name)
+    _tell(output, found, column="queue", name=lambda each: each.queue)
+
+
+def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: Callable[[BatchProgress], str]) -> None:
+    for each in found:
+        output.document(each.as_json())
+    if output.as_json or not found:
+        return
+    columns = (column, "#calls", "#done", "#%", "#calls/s", "#remaining", "#in doubt")
+    output.table(columns, [(name(each), *_figures(each)) for each in found])
+    for gate in dict.fromkeys(each.hold for each in found if each.hold is not None):
+        output.say(closed_in_words(gate))
+
+
+def _figures(each: BatchProgress) -> tuple[object, ...]:
+    share = f"{each.done / each.total:.0%}" if each.total else ""
+    left = "" if each.ends_at is None else str(timedelta(seconds=round((each.ends_at - each.at).total_seconds())))
+    rate = f"{each.rate_now:g}" if each.rate_now else ""
+    return each.total, each.done, share, rate, left, each.doubts or ""
+
+
+async def hold(
+    *,
+    batch: BatchOption = None,
+    reason: str | None = None,
+    for_: Annotated[DurationOption, Parameter(name="--for", help="Resume after this time, such as 10m or 2h.")] = None,
+    as_: AsOption = None,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
+    """Hold a queue, or one batch of it: no more calls are sent, and calls in flight finish.
+
+    An existing hold that lasts longer is not shortened. If both the old and the new hold have no end, both reasons are
+    shown.
+
+    Args:
+        reason: The reason. It is shown by `voiceflow status`.
+
+    Examples:
+        voiceflow hold --reason "the text has a wrong date"
+        voiceflow hold --batch march --for 10m
+    """
+    output = common.output()
+    if for_ is not None and for_ <= timedelta():
+        raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave out --for")
+    async with common.opened() as calls:
+        unknown = await why_unknown(calls, batch)
+        if unknown is not None:
+            output.note(f"nothing was held: {unknown}")
+            return ExitCode.UNDONE
+        until = calls.store.clock.now() + for_ if for_ is not None else None
+        before = await calls.store.control.gates(calls.name)
+        gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
+    if gate in before:
+        output.note("nothing was changed: an earlier hold lasts longer, or as long")
+    output.document(gate_as_json(gate))
+    output.answer(closed_in_words(gate))
+    return ExitCode.DONE
+
+
+async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
+    """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1.
+
+    Examples:
+        voiceflow resume
+        voiceflow resume --batch march
+    """
+    output = common.output()
+    async with common.opened() as calls:
+        unknown = await why_unknown(calls, batch)
+        if unknown is not None:
+            await calls.resume(batch_id=batch)  # a batch without calls may be held
+            output.note(unknown)
+            return ExitCode.UNDONE
+        gate = await calls.resume(batch_id=batch)
+    output.document(gate_as_json(gate))
+    if gate.state is not GateState.OPEN:
+        output.note(f"{gate.scope.value} {gate.name} stays {gate.state.value}: enqueue its calls as a new batch")
+        return ExitCode.UNDONE
+    output.answer(f"{gate.scope.value} {gate.name} is open")
+    return ExitCode.DONE
+
+
+async def rate(
+    new: Annotated[str | None, Parameter(name="N", help="Calls per second, such as 10 or 0.5, or unlimited.")] = None,
+    /,
+    *,
+    reset: Annotated[bool, Flag] = False,
+    common: QueueOptions = QueueOptions(),
+) -> None:
+    """Change the rate of a queue at once, for all its workers. Without N, show the rate.
+
+    The new rate also applies to workers that start later with another --rate, until `voiceflow rate --reset`.
+
+    Usage: [OPTIONS] [N]
+
+    Args:
+        reset: Remove the rate set by this command. The queue gets the rate of the next worker that starts.
+
+    Examples:
+        voiceflow rate 5
+        voiceflow rate unlimited --queue reminders
+        voiceflow rate --reset
+    """
+    output = common.output()
+    if reset and new is not None:
+        raise InvalidInputError("N and --reset exclude each other: give one of them")
+    wanted = rate_given(new) if new is not None else None
+    async with common.opened() as calls:
+        if new is not None:
+            await calls.set_rate(wanted)
+        was_set = await calls.reset_rate() if reset else False
+        limits = await calls.store.control.limits(calls.name)
+    output.document(
+        {"queue": calls.name, "rate": None if limits is None else limits.rate, "is_set": limits is not None}
+    )
+    if reset:
+        done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
+        output.answer(f"queue {calls.name} {done}")
+    elif limits is None:
+        output.answer(f"queue {calls.name} has no rate yet: the first worker that starts sets it")
+    else:
+        output.answer(f"the rate of queue {calls.name} is {rate_in_words(limits.rate)} for all its workers")
