@@ -16,8 +16,8 @@ from tests.campaigns.reading import NOW
 from tests.campaigns.test_report import Page, ended, fill, job, written
 from voiceflow_worker import Store
 from voiceflow_worker.campaigns.reports import report_xlsx
+from voiceflow_worker.core.overview.breakdown import PAGE
 from voiceflow_worker.core.overview.report import (
-    PAGE,
     Report,
     build_full_report,
     build_report,

@@ -16,8 +16,8 @@ from tests.webhooks.signing_in import READERS, receiver, signed_in
 from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import Store, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.overview import large_breakdowns
-from voiceflow_worker.core.overview.large_breakdowns import COUNTED_AGAIN, LargeBreakdowns
+from voiceflow_worker.core.overview import breakdown
+from voiceflow_worker.core.overview.breakdown import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks.pages.routes import batch
 
@@ -31,7 +31,7 @@ CALLS = 7
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are large from five calls on, and are counted two calls at a time."""
     monkeypatch.setattr(batch, "MOST_BROKEN_DOWN", 4)
-    monkeypatch.setattr(large_breakdowns, "PAGE", 2)
+    monkeypatch.setattr(breakdown, "PAGE", 2)
 
 
 async def campaign(store: Store) -> Engine:
@@ -106,7 +106,7 @@ async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the
     clock, away = ManualClock(), True
 
     async def fail(call: StoreCall) -> None:
-        if away and call.name == "jobs.facts":
+        if away and call.name == "jobs.find":
             raise StoreUnavailableError("gone")
 
     async with open_store("memory://", clock=clock) as store:

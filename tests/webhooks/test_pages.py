@@ -258,7 +258,7 @@ async def test_the_live_part_is_sent_only_when_it_has_changed(memory: Store) -> 
 
 
 READING = {
-    "jobs.get", "jobs.find", "jobs.count", "jobs.facts", "jobs.totals", "jobs.owners", "jobs.events", "control.limits",
+    "jobs.get", "jobs.find", "jobs.count", "jobs.totals", "jobs.owners", "jobs.events", "control.limits",
     "control.gates", "records.get", "records.scan",
 }  # fmt: skip
 

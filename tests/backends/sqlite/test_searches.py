@@ -70,6 +70,13 @@ def test_what_is_overdue_comes_in_order_from_the_index(database: Connection, sta
     assert "TEMP B-TREE" not in steps
 
 
+@pytest.mark.parametrize("order", [Order.CREATED, Order.NEWEST])
+def test_a_page_of_a_batch_comes_in_order_from_the_index_alone(database: Connection, order: Order) -> None:
+    steps = plan(database, *search(Query(queue=QUEUE, batch_id="march", after="x", order=order)))
+    assert "COVERING INDEX jobs_by_batch (queue=? AND batch_id=? AND state=? AND id" in steps
+    assert "TEMP B-TREE" not in steps
+
+
 @pytest.mark.anyio
 class TestFind:
     """What happens while a listing is read."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import chain
 from typing import Any
 
 import pytest
 
-from voiceflow_worker.backends.contract.enqueue import full_job
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import (
     NOW,
@@ -21,10 +19,9 @@ from voiceflow_worker.backends.contract.samples import (
     sample_job,
     sample_jobs,
 )
-from voiceflow_worker.backends.contract.totals import facts_are_exact, post
+from voiceflow_worker.backends.contract.totals import post
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.records.facts import WIDTH
 from voiceflow_worker.model.reports.status import SessionStatus
 
 MINUTE = timedelta(minutes=1)
@@ -169,30 +166,19 @@ class FindContract(Ground):
             after = page[-1].id
         assert seen == list(range(250, 0, -1))
 
-    @pytest.mark.parametrize("batch_id", [None, "b"])
-    async def test_pages_of_facts_have_every_job_once_as_it_is_found(self, store: Store, batch_id: str | None) -> None:
-        jobs = [replace(job, batch_id="b" if job.batch_id else None) for job in MIXED]
-        await store.jobs.enqueue([*jobs, replace(full_job(), id=f"{QUEUE}.{9:026d}", batch_id="b")], now=NOW)
-        pages = 0
-        last: str | None = ""
-        while last is not None:
-            calls, last = await store.jobs.facts(QUEUE, batch_id=batch_id, after=last, limit=2)
-            pages += any(calls)
-        assert pages == 3
-        await facts_are_exact(store, QUEUE, batch_id, limit=2)
-
-    async def test_facts_are_those_of_the_last_move(self, store: Store) -> None:
-        jobs = await enqueued_jobs(store, 4)
-        first = moved(jobs[0], state=JobState.UNREACHED, posts=(post(status=SessionStatus.BUSY),))
-        await store.jobs.commit([first, moved(jobs[3], state=JobState.SENDING, posts=(post(),))])
-        await store.jobs.commit([moved(first.new, posts=(post(price="0.04", status=SessionStatus.COMPLETED),))])
-        await store.jobs.delete(jobs[1:2], keep_keys_until=NOW)
-        await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=MINUTE, now=NOW)
-        await facts_are_exact(store, QUEUE, None)
-        calls, last = await store.jobs.facts(QUEUE)
-        assert (len(list(chain.from_iterable(calls))), last) == (3 * WIDTH, jobs[3].id)
-        calls, end = await store.jobs.facts(QUEUE, after=last or "")
-        assert (list(calls), end) == ([], None)
+    @pytest.mark.parametrize("order", [Order.CREATED, Order.NEWEST])
+    async def test_pages_of_a_batch_have_its_jobs_in_order_whatever_their_states(
+        self, store: Store, order: Order
+    ) -> None:
+        states = list(JobState)
+        jobs = [replace(job, state=states[place % 7]) for place, job in enumerate(sample_jobs(40, batch_id="b"))]
+        await store.jobs.enqueue(jobs, now=NOW)
+        seen: list[int] = []
+        after = None
+        while page := await store.jobs.find(Query(queue=QUEUE, batch_id="b", order=order, after=after, limit=6)):
+            seen += numbers(page)
+            after = page[-1].id
+        assert seen == sorted(range(1, 41), reverse=order is Order.NEWEST)
 
     async def test_the_default_limit_is_a_hundred_and_none_is_unlimited(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(2500), now=NOW)

@@ -16,7 +16,6 @@ from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, mov
 from voiceflow_worker.core.ports import Move, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE, tally_of
-from voiceflow_worker.model.records.facts import WIDTH, Facts, facts_of
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -64,21 +63,6 @@ async def totals_are_exact(store: Store) -> None:
         assert dict((await store.jobs.totals(QUEUE, batch_id=batch_id)).live) == await counted(store, QUEUE, batch_id)
         states = (await store.jobs.totals(QUEUE, batch_id=batch_id)).states
         assert await store.jobs.count(QUEUE, batch_id=batch_id) == states
-
-
-async def facts_are_exact(store: Store, queue: str, batch_id: str | None, *, limit: int = 500) -> None:
-    """Check the stored facts of a queue or of a batch against those of its jobs."""
-    found: list[Facts] = []
-    last: str | None = ""
-    while last is not None:
-        calls, last = await store.jobs.facts(queue, batch_id=batch_id, after=last, limit=limit)
-        for some in calls:
-            found += [some[start : start + WIDTH] for start in range(0, len(some), WIDTH)]
-    expected: list[Facts] = []
-    for job in await store.jobs.find(Query(queue=queue, batch_id=batch_id, limit=None)):
-        facts = facts_of(job)
-        expected += [facts[start : start + WIDTH] for start in range(0, len(facts), WIDTH)]
-    assert found == expected
 
 
 class TotalsContract(Ground):
@@ -207,8 +191,6 @@ class TotalsContract(Ground):
                     jobs |= {move.new.id: move.new for move in moves}
             if step % 10 == 9:
                 await totals_are_exact(store)
-                for batch_id in BATCHES:
-                    await facts_are_exact(store, QUEUE, batch_id, limit=7)
 
 
 def _random_fields(chance: Random) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import orjson
 
-from voiceflow_worker.backends.kept_facts import NO_FACTS, facts_in
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
 from voiceflow_worker.backends.record import in_slices, readable, to_micros
 from voiceflow_worker.backends.redis import finding
@@ -28,7 +27,7 @@ from voiceflow_worker.backends.redis.connection.codec import (
     optional,
     owner_of,
 )
-from voiceflow_worker.backends.redis.connection.keys import Keys, id_index, pruned_key, state_index, totals_key
+from voiceflow_worker.backends.redis.connection.keys import Keys, pruned_key, state_index, totals_key
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
@@ -36,7 +35,6 @@ from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, Locki
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
-from voiceflow_worker.model.records.facts import Facts
 
 MOST_IN_ONE_CALL = 20_000
 """The most jobs in one `enqueue`. The script takes about 1.5 s, during which the server answers nobody else."""
@@ -44,8 +42,6 @@ NOTHING_FORBIDS: tuple[Argument, ...] = ("", 0)
 """The arguments of `enqueue.lua` if no record can forbid the enqueue: no namespace, and no keys."""
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
-_FACTS = 500
-"""The most jobs whose facts one script reads, in a few milliseconds, or in about 10 ms if no facts are kept."""
 _MADE = {1: Made.YES, 0: Made.STALE, 2: Made.NOT_FREE}
 _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
@@ -169,16 +165,6 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
         if query.limit is not None and query.limit <= 0:
             return []
         return await finding.find(self._link, self._keys, query)
-
-    async def facts(
-        self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
-    ) -> tuple[Iterator[Facts], str | None]:
-        args: list[Argument] = [id_index(batch_id), after, min(limit, _FACTS), NO_FACTS]
-        answer = await self._link.run("facts", self._keys.queue(queue), args)
-        if not answer:
-            return iter(()), None
-        last, rows, *jobs = answer
-        return facts_in(f"[{rows}]", jobs), last
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

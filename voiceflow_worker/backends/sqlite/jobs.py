@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +11,6 @@ from functools import partial
 import orjson
 
 from voiceflow_worker.backends.admission import remembered
-from voiceflow_worker.backends.kept_facts import facts_in
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.record import event_from, in_slices, readable, to_micros
 from voiceflow_worker.backends.sqlite import writes
@@ -20,14 +19,13 @@ from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.leasing import lease
 from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys
 from voiceflow_worker.backends.sqlite.records import drop_all
-from voiceflow_worker.backends.sqlite.searches import facts_page, search
+from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
-from voiceflow_worker.model.records.facts import Facts
 
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
@@ -122,12 +120,6 @@ class SqliteJobs(Jobs, LockingCommit):
             # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
             if last is not None:
                 query = replace(query, after=last)
-
-    async def facts(
-        self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
-    ) -> tuple[Iterator[Facts], str | None]:
-        last, rows, jobs = orjson.loads(await self._reader.scan(*facts_page(queue, batch_id, after=after, limit=limit)))
-        return (iter(()) if last is None else facts_in(rows, jobs)), last
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

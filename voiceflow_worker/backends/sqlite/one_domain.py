@@ -14,7 +14,6 @@ from functools import partial
 
 from voiceflow_worker.backends.admission import remembered
 from voiceflow_worker.backends.departures import repaced
-from voiceflow_worker.backends.kept_facts import kept_facts
 from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.record import from_micros_or_none, record_of, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite import writes
@@ -284,7 +283,6 @@ class _Writing:
                         to_micros_or_none(job.active_until),
                         record_of(job),
                         tally_record(job),
-                        kept_facts(job),
                         job.id,
                         revision,
                     ),

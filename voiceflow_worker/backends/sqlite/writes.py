@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import datetime
 
 from voiceflow_worker.backends.admission import admission, remembered, tombstone_of
-from voiceflow_worker.backends.kept_facts import kept_facts
 from voiceflow_worker.backends.matching import changes_rare_fields
 from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
@@ -29,7 +28,7 @@ EncodedJob = tuple[Job, Row]
 
 def encoded(job: Job) -> EncodedJob:
     """Encode a new job for `enqueue`."""
-    return job, (*head_of(job), record_of(job), tally_record(job), kept_facts(job))
+    return job, (*head_of(job), record_of(job), tally_record(job))
 
 
 def enqueue(
@@ -89,7 +88,6 @@ def encoded_move(move: Move) -> EncodedMove:
         to_micros_or_none(new.active_until),
         record_of(new),
         tally_record(new),
-        kept_facts(new),
         old.id,
         old.revision,
     )

@@ -52,29 +52,24 @@ async def write_report_files(
     """Write the reports of these batches into the files, and return the reports.
 
     A batch id of None stands for the whole queue. The Excel and the HTML file have the reports side by side, and the
-    calls; the CSV file has only the calls, one on each line. Each call is read once. Without files, only the part of a
-    call that the figures need is read. Each file gets its name when it is complete. Memory does not grow with the
-    calls. `progress` is called with a number of calls and a text: `read`, or, for CSV and Excel, `written to FILE`.
-    Raises OSError, StoreError, and InvalidInputError if a library is missing.
+    calls; the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
+    complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or,
+    for CSV and Excel, `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()
     with TemporaryFile() as held:
         spool, read = LineSpool(held), 0
 
-        async def hold(jobs: Sequence[Job]) -> None:
-            await to_thread.run_sync(spool.add, jobs)
-
-        def counted(calls: int) -> None:
+        async def also(calls: Sequence[Job]) -> None:
             nonlocal read
-            read += calls
+            if files:
+                await to_thread.run_sync(spool.add, calls)
+            read += len(calls)
             if progress is not None:
                 progress(read, "read")
 
-        also = hold if files else None
-        reports = [
-            await build_full_report(store, queue, batch_id, also=also, counted=counted) for batch_id in batch_ids
-        ]
+        reports = [await build_full_report(store, queue, batch_id, also=also) for batch_id in batch_ids]
         now = store.clock.now()
         if files.csv is not None:
             await _stepped(files.csv, write_csv_report(files.csv, spool), progress)

@@ -1,49 +1,54 @@
-"""The breakdown of a report by hours, countries, attempts, refusals and so on. It counts the facts of each call."""
+"""The breakdown of a report by hours, countries, attempts, refusals and so on, counted from the calls page by page.
+
+A small batch is counted while somebody waits. A large one is counted in the background, for the pages of the receiver.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter, OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
-from itertools import islice
-from typing import TypeVar
 
-from anyio.lowlevel import checkpoint
+import anyio
+import structlog
 
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
-from voiceflow_worker.model.records.facts import (
-    SLOT,
-    WAITING,
-    WIDTH,
-    Facts,
-    counted_call,
-    price_in,
-    session_in,
-    time_of,
-    with_reason,
-)
-from voiceflow_worker.model.reports.status import api_code
+from voiceflow_worker.model.records.cancellation import counted_reason
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import REACHED, api_code
+from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import rfc3339
 
-Value = TypeVar("Value")
-
-PAGE = 2000
+PAGE = 500
 """The most calls in one trip to the store."""
-_MOST_PRICES = 10_000
-"""The most different prices that are counted before they are added up."""
+REST = 3
+"""After each page of calls, a count in the background rests for this many times as long as the page took, so that it
+uses at most a quarter of a core."""
+COUNTED_AGAIN = timedelta(minutes=1)
+"""The least time between two counts of a batch in the background, or twenty times the duration of the last count if
+that is longer."""
+MOST_KEPT = 64
+"""The most batches whose counts the background keeps."""
 _MOST_REASONS = 10_000
-"""The most different texts that are counted before the rare reasons of cancelled calls become one entry."""
+"""The most different reasons of cancelled calls that are counted before the rare ones become one entry."""
 _KEPT_REASONS = 100
 _OTHER_REASONS = "other reasons"
 _MOST_LOOKED_UP = 1000
 """The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this many are enough to
 find the most frequent zone."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SLOT = timedelta(minutes=15)
+"""The length of a time slot. The UTC offset of every zone in use is a multiple of it."""
+
+_log = structlog.get_logger("voiceflow.overview")
 
 
 def rate_of(answered: int, ended: int) -> float | None:
@@ -163,98 +168,87 @@ class Breakdown:
 
 
 class BreakdownCount:
-    """Counts the facts of calls. Equal facts are counted together, so memory does not grow with the number of calls."""
+    """Counts calls. Its memory does not grow with their number."""
 
     def __init__(self) -> None:
-        self._calls: Counter[str | None] = Counter()
-        self._sessions: Counter[int | None] = Counter()
-        self._prices: Counter[str | None] = Counter()
-        self._costs: dict[str | None, dict[str, Decimal]] = {}
-        self._waiting: Counter[str | None] = Counter()
-        self._zones: Counter[str | None] = Counter()
+        self._zones = Counter[str]()
         self._zones_looked_up = 0
+        self._sessions = Counter[tuple[int, bool]]()
+        self._calls = Counter[tuple[str | None, bool, bool]]()
+        self._costs: dict[str | None, dict[str, Decimal]] = {}
+        self._attempts = Counter[int]()
+        self._refusals = Counter[int | None]()
+        self._cancelled = Counter[str]()
         self._answered_seconds = 0.0
-        self._began: int | None = None
-        self._ended: int | None = None
+        self._began: datetime | None = None
+        self._ended: datetime | None = None
 
-    async def add_all(self, calls: Iterator[Facts]) -> int:
-        """Count calls; returns how many. Other tasks may run meanwhile."""
-        added = 0
-        for some in calls:
-            added += self.add(some)
-            await checkpoint()
-        return added
+    def add(self, calls: Iterable[Job]) -> None:
+        """Count calls. A thousand take some milliseconds."""
+        for job in calls:
+            self._add(job)
 
-    def add(self, calls: Facts) -> int:
-        """Count calls; returns how many. A thousand calls take about a millisecond."""
-        seconds: list[float | None]
-        texts, sessions, prices, seconds, began, ended, zones, numbers = (calls[at::WIDTH] for at in range(WIDTH))
-        if self._zones_looked_up < _MOST_LOOKED_UP:
-            self._look_up_zones(numbers, zones)
-        if WAITING in texts:
-            waiting = (number for text, number in zip(texts, numbers, strict=True) if text == WAITING)
-            self._waiting.update(map(country_of, waiting))
-        self._calls.update(texts)
-        if len(self._calls) > _MOST_REASONS:
-            self._join_rare_reasons()
-        self._sessions.update(sessions)
-        self._prices.update(prices)
-        if len(self._prices) > _MOST_PRICES:
-            self._add_up_prices()
-        self._answered_seconds = sum(filter(None, seconds), self._answered_seconds)
-        self._began = min((time for time in (self._began, *began) if time is not None), default=None)
-        self._ended = max((time for time in (self._ended, *ended) if time is not None), default=None)
-        self._zones.update(zones)
-        return len(texts) - texts.count(None)
-
-    def _look_up_zones(self, numbers: Iterable[str | None], zones: Iterable[str | None]) -> None:
-        without = (number for number, zone in zip(numbers, zones, strict=True) if number is not None and zone is None)
-        for number in islice(without, _MOST_LOOKED_UP - self._zones_looked_up):
+    def _add(self, job: Job) -> None:
+        number, posts = job.destination, job.posts
+        country = country_of(number)
+        attempts, outcome, is_answered = 0, None, False
+        for post in posts:
+            is_attempt = post.may_have_rung
+            if is_attempt:
+                attempts += 1
+                if self._began is None or post.began_at < self._began:
+                    self._began = post.began_at
+            charge = post.charge
+            if charge is not None and charge.currency is not None:
+                costs = self._costs.setdefault(country, {})
+                costs[charge.currency] = costs.get(charge.currency, Decimal(0)) + charge.price
+            if post.outcome is not None:
+                outcome = post.outcome
+                is_answered = outcome.status_of(number) in REACHED
+                if is_attempt:
+                    self._add_session(outcome, post.began_at, is_answered=is_answered)
+        self._calls[country, outcome is not None, is_answered] += 1
+        self._attempts[attempts] += 1
+        if outcome is not None and is_answered:
+            self._answered_seconds += outcome.seconds or 0.0
+        if posts and posts[-1].verdict is VerdictKind.REFUSED:
+            self._refusals[posts[-1].code] += 1
+        if (reason := counted_reason(job)) is not None:
+            self._add_reason(reason)
+        if job.time_zone is not None:
+            self._zones[job.time_zone] += 1
+        elif self._zones_looked_up < _MOST_LOOKED_UP:
             self._zones_looked_up += 1
             self._zones[zone_of_number(number).zone or "UTC"] += 1
 
-    def _join_rare_reasons(self) -> None:
-        cancelled = {text: count for text, count in _present(self._calls) if text and counted_call(text).cancelled}
-        for text in sorted(cancelled, key=lambda text: -cancelled[text])[_KEPT_REASONS:]:
-            # Not the count in `cancelled`: the text for other reasons may be among the rare ones, and may have grown.
-            count = self._calls.pop(text)
-            self._calls[with_reason(text, _OTHER_REASONS)] += count
+    def _add_session(self, outcome: Outcome, began_at: datetime, *, is_answered: bool) -> None:
+        if outcome.ended_at is not None and (self._ended is None or outcome.ended_at > self._ended):
+            self._ended = outcome.ended_at
+        self._sessions[((outcome.started_at or began_at) - _EPOCH) // _SLOT, is_answered] += 1
 
-    def _add_up_prices(self) -> None:
-        for text, count in _present(self._prices):
-            country, price, currency = price_in(text)
-            costs = self._costs.setdefault(country, {})
-            costs[currency] = costs.get(currency, Decimal(0)) + price * count
-        self._prices.clear()
+    def _add_reason(self, reason: str) -> None:
+        self._cancelled[reason] += 1
+        if len(self._cancelled) > _MOST_REASONS:
+            frequent = Counter(dict(self._cancelled.most_common(_KEPT_REASONS)))
+            frequent[_OTHER_REASONS] += self._cancelled.total() - frequent.total()
+            self._cancelled = frequent
 
     def result(self) -> Breakdown:
         """The figures of all calls counted so far."""
-        self._add_up_prices()
-        zones = dict(_present(self._zones))
+        zones = self._zones
         zone = min(zones, key=lambda name: (-zones[name], name == "UTC", name), default="UTC")
         hours: dict[int, list[int]] = {}
-        for session, count in _present(self._sessions):
-            slot, answered = session_in(session)
-            hour = hours.setdefault(datetime.fromtimestamp(slot * SLOT, zone_named(zone) or UTC).hour, [0, 0])
+        for (slot, answered), count in self._sessions.items():
+            time = (_EPOCH + slot * _SLOT).astimezone(zone_named(zone) or UTC)
+            hour = hours.setdefault(time.hour, [0, 0])
             hour[0] += count
             hour[1] += count * answered
-        countries = {country: [count, 0, 0] for country, count in self._waiting.items()}
-        attempts, refusals, cancelled = Counter[int](), Counter[int | None](), Counter[str]()
-        if self._waiting:
-            attempts[0] = self._waiting.total()
-        for text, count in _present(self._calls):
-            if text == WAITING:
-                continue
-            call = counted_call(text)
-            figures = countries.setdefault(call.country, [0, 0, 0])
+        countries: dict[str | None, list[int]] = {}
+        for (country, has_outcome, is_answered), count in self._calls.items():
+            figures = countries.setdefault(country, [0, 0, 0])
             figures[0] += count
-            figures[1] += count * call.has_outcome
-            figures[2] += count * call.is_answered
-            attempts[call.attempts] += count
-            if call.is_refused:
-                refusals[call.refusal] += count
-            if call.cancelled is not None:
-                cancelled[call.cancelled] += count
+            figures[1] += count * has_outcome
+            figures[2] += count * is_answered
         return Breakdown(
             time_zone=zone,
             by_hour=tuple(
@@ -266,39 +260,127 @@ class BreakdownCount:
                 )
                 for country, each in sorted(countries.items(), key=lambda found: (-found[1][0], found[0] or "~"))
             ),
-            attempts=dict(sorted(attempts.items())),
+            attempts=dict(sorted(self._attempts.items())),
             refusals=tuple(
                 RefusedCalls(code=code, meaning=api_code(code).meaning if code is not None else "no code", count=count)
-                for code, count in refusals.most_common()
+                for code, count in self._refusals.most_common()
             ),
             cancellations=tuple(
                 CancelledCalls(reason=reason, count=count)
-                for reason, count in sorted(cancelled.items(), key=lambda found: (-found[1], found[0]))
+                for reason, count in sorted(self._cancelled.items(), key=lambda found: (-found[1], found[0]))
             ),
             answered_seconds=round(self._answered_seconds, 3),
-            began_at=time_of(self._began),
-            ended_at=time_of(self._ended),
+            began_at=self._began,
+            ended_at=self._ended,
         )
 
 
-def _present(counted: Counter[Value | None]) -> Iterator[tuple[Value, int]]:
-    """The counts without that of None, which stands for missing values."""
-    return ((value, count) for value, count in counted.items() if value is not None)
-
-
 async def read_breakdown(
-    store: Store, queue: str, batch_id: str | None, *, counted: Callable[[int], None] | None = None
+    store: Store,
+    queue: str,
+    batch_id: str | None,
+    *,
+    also: Callable[[Sequence[Job]], Awaitable[None]] | None = None,
 ) -> Breakdown:
-    """The breakdown of a queue or of a batch, from one pass over the facts of its calls.
-
-    `counted` is called after each page with the number of calls in it.
-    """
+    """The breakdown of a queue or of a batch, from one pass over its calls. `also` gets each page of calls."""
     count = BreakdownCount()
-    read = partial(store.jobs.facts, queue, batch_id=batch_id, limit=PAGE)
-    calls, last = await read()
-    while last is not None:
-        # The store reads the next page while this one is counted.
-        (calls, last), added = await gather(partial(read, after=last), partial(count.add_all, calls))
-        if counted is not None:
-            counted(added)
+    pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
+    async with aclosing(pages):
+        async for page in pages:
+            count.add(page)
+            if also is not None:
+                await also(page)
     return count.result()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeBreakdown:
+    """The breakdown of a large batch, and the time of its count (`at`); both are None until a count has ended.
+
+    `share` is the part of the calls, 0 to 1, that a running count has read so far; None without a running count.
+    """
+
+    breakdown: Breakdown | None = None
+    at: datetime | None = None
+    share: float | None = None
+
+
+@dataclass(slots=True)
+class _Entry:
+    totals: Totals
+    shown: LargeBreakdown
+    counted: Totals | None = None
+    again_at: float = 0.0
+
+
+class LargeBreakdowns:
+    """Makes the breakdowns of batches that somebody looks at, one after the other, inside `async with running()`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._clock = store.clock
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._due: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._wanted = anyio.Event()
+        self._is_running = False
+
+    def look(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
+        """The last counted breakdown of a batch; None outside `async with running()`.
+
+        If `totals` have changed since the last count, the batch is counted again soon.
+        """
+        if not self._is_running:
+            return None
+        key = queue, batch_id
+        entry = self._entries.setdefault(key, _Entry(totals, LargeBreakdown(share=0.0)))
+        self._entries.move_to_end(key)
+        while len(self._entries) > MOST_KEPT:
+            self._due.pop(self._entries.popitem(last=False)[0], None)
+        entry.totals = totals
+        if entry.counted != totals and self._clock.monotonic() >= entry.again_at and key not in self._due:
+            self._due[key] = None
+            self._wanted.set()
+        return entry.shown
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Count the batches that pages ask for, until the block ends."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_counting)
+            self._is_running = True
+            try:
+                yield
+            finally:
+                self._is_running = False
+                tasks.cancel_scope.cancel()
+
+    async def _keep_counting(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            while self._due:
+                key = next(iter(self._due))
+                entry = self._entries[key]
+                try:
+                    await self._count(key, entry)
+                except Exception as error:  # noqa: BLE001 - a fault in a count must not stop the receiver
+                    _log.warning("the calls of a batch could not be counted for a page", batch=key[1], error=str(error))
+                    entry.again_at = self._clock.monotonic() + COUNTED_AGAIN.total_seconds()
+                self._due.pop(key, None)
+
+    async def _count(self, key: tuple[str, str], entry: _Entry) -> None:
+        clock, counted = self._clock, entry.totals
+        began = since = clock.monotonic()
+        at, of, read = clock.now(), sum(counted.states.values()) or 1, 0
+
+        async def rest(page: Sequence[Job]) -> None:
+            nonlocal read, since
+            read += len(page)
+            entry.shown = replace(entry.shown, share=min(read / of, 1.0))
+            await clock.sleep(REST * (clock.monotonic() - since))
+            since = clock.monotonic()
+
+        breakdown = await read_breakdown(self._store, *key, also=rest)
+        entry.shown, entry.counted = LargeBreakdown(breakdown=breakdown, at=at), counted
+        took = clock.monotonic() - began
+        entry.again_at = began + took + max(COUNTED_AGAIN.total_seconds(), 20 * took)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount, rate_of, read_breakdown
+from voiceflow_worker.core.overview.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.core.overview.report_tables import (
     Key,
     ReportTable,
@@ -19,17 +18,13 @@ from voiceflow_worker.core.overview.report_tables import (
     side_by_side,
     tables_as_rich,
 )
-from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.records.facts import facts_of_each
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-PAGE = 1000
-"""The most calls in one trip to the store."""
 MOST_KEYS = 20
 """The most rows in the table of keys pressed, and in the table of reasons of cancelled calls. Digits that people type,
 such as customer numbers, may differ in each call, and so may reasons."""
@@ -141,25 +136,10 @@ async def build_full_report(
     batch_id: str | None,
     *,
     also: Callable[[Sequence[Job]], Awaitable[None]] | None = None,
-    counted: Callable[[int], None] | None = None,
 ) -> Report:
-    """The report with its breakdown.
-
-    With `also`, which gets each page of calls, the calls are read whole. Otherwise only the facts of each call are
-    read, which is about ten times as fast. `counted` is called after each page with the number of calls in it.
-    """
-    if also is None:
-        breakdown = await read_breakdown(store, queue, batch_id, counted=counted)
-        return replace(await build_report(store, queue, batch_id), breakdown=breakdown)
-    count = BreakdownCount()
-    pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
-    async with aclosing(pages):
-        async for page in pages:
-            await count.add_all(facts_of_each(page))
-            await also(page)
-            if counted is not None:
-                counted(len(page))
-    return replace(await build_report(store, queue, batch_id), breakdown=count.result())
+    """The report with its breakdown, for which each call is read once. `also` gets each page of calls."""
+    breakdown = await read_breakdown(store, queue, batch_id, also=also)
+    return replace(await build_report(store, queue, batch_id), breakdown=breakdown)
 
 
 def reports_as_rich(reports: Sequence[Report]) -> RenderableType:

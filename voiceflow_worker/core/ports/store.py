@@ -7,7 +7,7 @@ raise `StoreUnavailableError`. It is then not known whether anything has changed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,7 +17,6 @@ from voiceflow_worker.core.ports.moves import Event, Move
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.records.facts import Facts, facts_of_each
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.text.storable import checked_text
 
@@ -158,17 +157,6 @@ class Jobs(Protocol):
         A job that a newer version wrote is left out, and reported in the log.
         """
         ...
-
-    async def facts(
-        self, queue: str, *, batch_id: str | None = None, after: str = "", limit: int = 500
-    ) -> tuple[Iterator[Facts], str | None]:
-        """The facts of one page of calls with ids above `after`, in order, and the last of these ids; None at the end.
-
-        A job whose facts and record only a newer version can read is left out, and reported in the log. A store that
-        keeps no facts need not implement this method: it then reads the jobs.
-        """
-        jobs = await self.find(Query(queue=queue, batch_id=batch_id, after=after, limit=limit))
-        return facts_of_each(jobs), jobs[-1].id if jobs else None
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

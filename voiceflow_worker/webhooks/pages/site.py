@@ -12,7 +12,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.core.overview.large_breakdowns import LargeBreakdowns
+from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.policy import CallPolicy

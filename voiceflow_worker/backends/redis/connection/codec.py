@@ -12,7 +12,6 @@ from datetime import datetime
 import orjson
 
 from voiceflow_worker.backends.admission import known_state, remembered, tombstone_of
-from voiceflow_worker.backends.kept_facts import kept_facts
 from voiceflow_worker.backends.matching import changes_rare_fields
 from voiceflow_worker.backends.record import event_from, from_micros, head_of, job_from, newer, record_of, to_micros
 from voiceflow_worker.core.ports import Event, KeyOwner, Move
@@ -45,7 +44,7 @@ def new_job(job: Job) -> tuple[Argument, ...]:
     return (
         job_id, state, due, rev, optional(worker), prio, optional(batch), optional(dest), optional(key),
         "" if valid is None else valid, "" if active is None else active, record_of(job), job.body, job.body_digest,
-        tally_text(job), kept_facts(job),
+        tally_text(job),
     )  # fmt: skip
 
 
@@ -54,7 +53,7 @@ def move_arguments(move: Move) -> list[Argument]:
     (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(move.new)
     arguments: list[Argument] = [
         job_id, move.old.revision, rev, state, due, optional(worker), "" if active is None else active,
-        record_of(move.new), tally_text(move.new), kept_facts(move.new),
+        record_of(move.new), tally_text(move.new),
     ]  # fmt: skip
     if not changes_rare_fields(move):
         arguments.append(0)
@@ -77,7 +76,7 @@ def next_job(revision: str, job: Job) -> list[Argument]:
     (job_id, _, state, due, rev, worker, _, _, _, _, _, active) = head_of(job)
     return [
         job_id, revision, rev, state, due, optional(worker), "" if active is None else active, record_of(job),
-        tally_text(job), kept_facts(job), 0, 0,
+        tally_text(job), 0, 0,
     ]  # fmt: skip
 
 

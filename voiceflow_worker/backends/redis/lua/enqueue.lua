@@ -2,10 +2,10 @@
 -- @include queue lanes totals indexes wake expiring
 -- ARGV: now, 1 to only check for conflicts, the beginning of a namespace's keys or '', the number of records that must be
 -- absent from it, their keys, then for each job: id, state, due, rev, worker, prio, batch, dest, key, valid, active,
--- record, body, digest, tally, facts. Returns {'forbidden'} if such a record exists, {'conflict', place, owner id, …} or
+-- record, body, digest, tally. Returns {'forbidden'} if such a record exists, {'conflict', place, owner id, …} or
 -- {'ok', answer, …}. An answer is {'new'}, {'job', row}, {'grave', text} or {'same', place}. Places count from 0.
 local now = tonumber(ARGV[1])
-local START, WIDTH = 4 + tonumber(ARGV[4]), 16
+local START, WIDTH = 4 + tonumber(ARGV[4]), 15
 local count = (#ARGV - START) / WIDTH
 local fresh, claimed, answers, conflicts = {}, {}, {}, {}
 local asked_again = false
@@ -143,9 +143,7 @@ for place = 1, count do
             state = ARGV[first + 2], due = ARGV[first + 3], prio = ARGV[first + 6], batch = ARGV[first + 7],
             dest = ARGV[first + 8], key = ARGV[first + 9], valid = ARGV[first + 10], active = ARGV[first + 11],
         }
-        -- The facts are first, because Redis looks for a field from the first one on. The report of 200,000 calls reads
-        -- only them, and is faster by 0.3 s.
-        redis.call('HSET', job_key(id), 'facts', ARGV[first + 16], 'rev', ARGV[first + 4], 'state', head.state, 'due', head.due,
+        redis.call('HSET', job_key(id), 'rev', ARGV[first + 4], 'state', head.state, 'due', head.due,
             'worker', ARGV[first + 5], 'prio', head.prio, 'batch', head.batch, 'dest', head.dest, 'key', head.key,
             'valid', head.valid, 'active', head.active, 'record', ARGV[first + 12], 'body', ARGV[first + 13],
             'digest', ARGV[first + 14])

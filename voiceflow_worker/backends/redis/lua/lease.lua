@@ -162,7 +162,7 @@ for place, id in ipairs(chosen) do
     leave(id, head, true)
     head.state, head.due = 'leased', ends
     enter(id, head, zadd)
-    redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker, 'facts', '')
+    redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
     rows[place + 1] = row_of(id)
 end
 return packed(rows)

@@ -252,11 +252,11 @@ local function try(unit)
 end
 
 local function insert()
-    local id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest, tally, facts = take(16)
+    local id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest, tally = take(15)
     local head = {
         state = state, due = due, prio = prio, batch = batch, dest = dest, key = key, valid = valid, active = active,
     }
-    redis.call('HSET', job_key(id), 'facts', facts, 'rev', rev, 'state', state, 'due', due, 'worker', worker, 'prio', prio,
+    redis.call('HSET', job_key(id), 'rev', rev, 'state', state, 'due', due, 'worker', worker, 'prio', prio,
         'batch', batch, 'dest', dest, 'key', key, 'valid', valid, 'active', active, 'record', record, 'body', body,
         'digest', digest)
     zadd(base .. ':ids', 0, id)

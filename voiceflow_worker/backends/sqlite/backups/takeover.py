@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.backends.kept_facts import kept_facts
 from voiceflow_worker.backends.record import head_of, record_of, to_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
@@ -97,7 +96,7 @@ class _Taking:
         head = head_of(replace(replaced, unique_key=None) if owner else replaced)
         self.new.run(
             statements("jobs")["insert_job"],
-            (number, *head, record_of(replaced), tally_record(replaced), kept_facts(replaced)),
+            (number, *head, record_of(replaced), tally_record(replaced)),
         )
         self.new.run(statements("jobs")["insert_body"], (number, replaced.body))
         self.found.added += 1
@@ -127,7 +126,7 @@ class _Taking:
     def _put(self, number: int, job: Job) -> None:
         self.new.run(
             statements("takeover")["put_job"],
-            (number, *head_of(job), record_of(job), tally_record(job), kept_facts(job)),
+            (number, *head_of(job), record_of(job), tally_record(job)),
         )
 
 

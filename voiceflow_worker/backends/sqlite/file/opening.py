@@ -29,7 +29,7 @@ from voiceflow_worker.backends.sqlite.file.soundness import SMALL, log_of, looks
 from voiceflow_worker.backends.sqlite.file.statements import script
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x76666C77
 """`vflw`, the application id in the header of a store (SQLite file format §1.3.11). Other SQLite files lack it."""
 

@@ -11,7 +11,7 @@ SELECT number FROM jobs INDEXED BY jobs_by_destination WHERE queue = :queue AND 
 
 -- name: by_batch
 -- The jobs of one batch.
-SELECT number FROM jobs INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch_id
+SELECT number, id FROM jobs INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch_id
 
 -- name: by_validity
 -- Queued jobs that have a validity, the first to end first.
@@ -33,6 +33,10 @@ AND state = :state
 -- name: and_states
 -- In one of several states.
 AND state IN (SELECT value FROM json_each(:states))
+
+-- name: and_in
+-- In one state that a merge of states names.
+AND state = '{state}'
 
 -- name: and_batch_id
 -- Of one batch.

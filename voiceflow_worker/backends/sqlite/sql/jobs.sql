@@ -48,8 +48,8 @@ SELECT coalesce(max(number), 0) FROM jobs;
 -- name: insert_job
 -- One new job, without its body.
 INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-                  valid_until, active_until, record, tally, facts)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                  valid_until, active_until, record, tally)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_body
 -- The body of one new job.
@@ -57,7 +57,7 @@ INSERT INTO bodies (number, body) VALUES (?, ?);
 
 -- name: move_job
 -- The usual part of a move, made only if the job has the given revision; then returns the id and the new revision.
-UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?, facts = ?
+UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?
 WHERE id = ? AND revision = ?
 RETURNING id, revision;
 

@@ -1,6 +1,6 @@
 -- name: lease_job
 -- Leases one job to a worker. The record and the body stay as they are.
-UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ?, facts = ''
+UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ?
 WHERE number = ?;
 
 -- name: open_calls

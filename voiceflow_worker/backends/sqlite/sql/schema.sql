@@ -16,8 +16,7 @@ CREATE TABLE jobs (
     valid_until  INTEGER,
     active_until INTEGER,
     record       TEXT NOT NULL,
-    tally        TEXT, -- a JSON object of whole numbers, for the totals; NULL for an empty one
-    facts        TEXT NOT NULL -- what reports count; '' while the job is open, and reports read the record
+    tally        TEXT -- a JSON object of whole numbers, for the totals; NULL for an empty one
 ) STRICT;
 
 -- Bodies never change. Because they have a table of their own, a move rewrites a third of a page, and not two pages.

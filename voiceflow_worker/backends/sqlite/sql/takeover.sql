@@ -9,13 +9,13 @@ SELECT number, revision FROM jobs WHERE id = ?;
 -- name: put_job
 -- Stores a job of the replaced file in its row of the backup.
 INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-                  valid_until, active_until, record, tally, facts)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  valid_until, active_until, record, tally)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (number) DO UPDATE SET
     state = excluded.state, due_at = excluded.due_at, revision = excluded.revision, worker_id = excluded.worker_id,
     priority = excluded.priority, batch_id = excluded.batch_id, destination = excluded.destination,
     valid_until = excluded.valid_until, active_until = excluded.active_until, record = excluded.record,
-    tally = excluded.tally, facts = excluded.facts;
+    tally = excluded.tally;
 
 -- name: unsent
 -- Jobs that wait to be sent, after a row number.

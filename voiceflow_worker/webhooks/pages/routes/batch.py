@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
-from voiceflow_worker.core.overview.breakdown import read_breakdown
-from voiceflow_worker.core.overview.large_breakdowns import LargeBreakdown, LargeBreakdowns
+from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars

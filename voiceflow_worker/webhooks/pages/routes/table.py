@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from voiceflow_worker.core.overview.large_breakdowns import LargeBreakdowns
+from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages.actions.resolving import INBOX
 from voiceflow_worker.webhooks.pages.routes.batch import batch_route

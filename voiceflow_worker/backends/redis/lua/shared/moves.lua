@@ -1,4 +1,4 @@
--- Moves of jobs, read from ARGV. A move is: id, old rev, new rev, state, due, worker, active, record, tally, facts, rare;
+-- Moves of jobs, read from ARGV. A move is: id, old rev, new rev, state, due, worker, active, record, tally, rare;
 -- if rare is 1: prio, batch, dest, valid; then the number of events and, for each event: at, text.
 local at = 1
 local wakes = false
@@ -25,7 +25,7 @@ end
 -- Makes the move at `at` if the job still has the old revision, and stores its events. A move that is not `wanted` is only
 -- passed over. Returns 1 (made, now or before), 0 (the job has another revision) or 2 (not wanted).
 local function make_move(wanted)
-    local id, old_rev, rev, state, due, worker, active, record, tally, facts, rare = take(11)
+    local id, old_rev, rev, state, due, worker, active, record, tally, rare = take(10)
     local prio, batch, dest, valid
     if rare == '1' then
         prio, batch, dest, valid = take(4)
@@ -62,7 +62,7 @@ local function make_move(wanted)
     end
     enter(id, head, zadd)
     redis.call('HSET', job_key(id), 'state', state, 'due', due, 'rev', rev, 'worker', worker, 'active', active,
-        'record', record, 'facts', facts)
+        'record', record)
     change_tally(id, was_batch, head.tally, head.batch, tally)
     for _ = 1, events do
         local time, text = take(2)
