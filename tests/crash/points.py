@@ -50,17 +50,15 @@ class Act(StrEnum):
 
     KILL = "kill"
     STOP = "stop"
-    JUMP = "jump"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
-    """At the `nth` hit of a point the process kills itself, stops itself, or has its clock jump `by` seconds."""
+    """At the `nth` hit of a point the process kills itself, or stops itself."""
 
     point: Point
     nth: int = 1
     act: Act = Act.KILL
-    by: float = 0.0
 
 
 class Fuse:
@@ -70,9 +68,8 @@ class Fuse:
     others until it is continued.
     """
 
-    def __init__(self, triggers: Sequence[Trigger], *, jump: Callable[[float], None]) -> None:
+    def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = triggers
-        self._jump = jump
         self._hits: Counter[Point] = Counter()
         self.writes_ended: Callable[[], Awaitable[object]] = checkpoint
 
@@ -96,5 +93,3 @@ class Fuse:
                 os.kill(os.getpid(), signal.SIGKILL)
             case Act.STOP:
                 os.kill(os.getpid(), signal.SIGSTOP)
-            case Act.JUMP:
-                self._jump(trigger.by)

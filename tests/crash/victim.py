@@ -15,9 +15,8 @@ from typing import Any
 import anyio
 
 from tests.crash import menu
-from tests.crash.clocks import JumpingClock
 from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
-from tests.crash.points import Act, Fuse, Trigger
+from tests.crash.points import Fuse
 from tests.crash.sabotage import sabotaged
 from tests.crash.watched import WatchedStore, WatchedVoice, WatchedWitness
 from voiceflow_worker import (
@@ -35,7 +34,7 @@ from voiceflow_worker import (
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Witness
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.sandbox import Sandbox
@@ -70,7 +69,6 @@ def live(order: Order, tell: Tell) -> None:
 
 async def _worker(order: WorkerOrder, tell: Tell) -> None:
     sabotaged(order.sabotage)
-    clock = JumpingClock() if any(trigger.act is Act.JUMP for trigger in order.triggers) else None
     client = VoiceClient(
         "laboratory-key",
         "laboratory",
@@ -79,8 +77,8 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
         read_timeout=order.read_timeout,
         concurrency=order.concurrency,
     )
-    async with _opened(order.store, clock=clock) as store, client as voice:
-        fuse = _fuse(order.triggers, clock)
+    async with _opened(order.store) as store, client as voice:
+        fuse = Fuse(order.triggers)
         worker = Worker(
             WatchedStore(store, fuse),
             WatchedVoice(voice, fuse),
@@ -109,7 +107,7 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
 async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
     sabotaged(order.sabotage)
     async with _opened(order.store) as store:
-        watched = WatchedStore(store, _fuse(order.triggers, None))
+        watched = WatchedStore(store, Fuse(order.triggers))
         settler = Settler(watched, order.policy)
         events = MenuEvents(store, menu.main, policy=order.policy)
         app = webhook_app(settler, secret=SECRET, heartbeats=Heartbeats(store), on_event=events)
@@ -163,17 +161,17 @@ async def _sandbox(order: SandboxOrder, tell: Tell) -> None:
 
 
 @asynccontextmanager
-async def _opened(url: str, clock: Clock | None = None) -> AsyncGenerator[Store]:
+async def _opened(url: str) -> AsyncGenerator[Store]:
     """The store, once it is there and not locked: a process that starts tries for a while."""
     async with contextlib.AsyncExitStack() as stack:
-        yield await _open_at_last(stack, url, clock)
+        yield await _open_at_last(stack, url)
 
 
-async def _open_at_last(stack: contextlib.AsyncExitStack, url: str, clock: Clock | None) -> Store:
+async def _open_at_last(stack: contextlib.AsyncExitStack, url: str) -> Store:
     ends = time.monotonic() + STORE_WITHIN
     while True:
         try:
-            return await stack.enter_async_context(open_store(url, clock=clock))
+            return await stack.enter_async_context(open_store(url))
         except StoreUnavailableError:
             if time.monotonic() > ends:
                 raise
@@ -199,10 +197,6 @@ def _witness(order: WorkerOrder, fuse: Fuse) -> Witness | None:
     if order.state_dir is None:
         return None
     return WatchedWitness(JournalFiles(journal_folder(order.store, order.state_dir)), fuse)
-
-
-def _fuse(triggers: tuple[Trigger, ...], clock: JumpingClock | None) -> Fuse:
-    return Fuse(triggers, jump=clock.jump if clock is not None else lambda _: None)
 
 
 @asynccontextmanager

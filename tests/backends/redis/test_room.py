@@ -70,7 +70,7 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
                    valid_until=NOW + 9 * HOUR) for move in sent[40:80]]
         )  # fmt: skip
         # Some are found to have lapsed by a lease that comes late.
-        await store.jobs.lease(QUEUE, worker_id="w", limit=10, lease_for=HOUR, now=NOW + 2 * HOUR)
+        await store.jobs.lease(QUEUE, worker_id="w", limit=100, lease_for=HOUR, now=NOW + 2 * HOUR)
         await store.records.put("number", {f"n{n}": "v" for n in range(100)}, expires_at=NOW + HOUR, now=NOW)
 
         left = await store.jobs.find(Query(queue=QUEUE, limit=None))
