@@ -23,6 +23,7 @@ from tests.support.voices import ScriptedVoice
 from tests.webhooks.signing_in import READERS, browser, receiver, signed_in
 from tests.webhooks.test_pages import STRICT, Page, enqueued, hostile, hostile_job
 from voiceflow_worker import CallQueue, CallRequest, Store
+from voiceflow_worker.core.overview.breakdown import PAGE
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
@@ -163,7 +164,7 @@ async def test_one_report_is_written_at_a_time_and_none_for_a_browser_that_has_g
     stuck = True
 
     async def wait(call: StoreCall) -> None:
-        if stuck and call.name == "jobs.find" and call.arguments[0].limit == 1000:
+        if stuck and call.name == "jobs.find" and call.arguments[0].limit == PAGE:
             begun.set()
             await anyio.sleep_forever()
 
