@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import signal
-import time
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +12,6 @@ from tests.acceptance.door import busiest_second, door_before
 from tests.support.processes import waited_for_a_processor
 from tests.support.stage import stage
 from tests.support.waiting import wait_until
-
-FINAL = {"completed", "unreached", "failed", "expired", "cancelled", "accepted"}
 
 
 def seconds(stamp: str | float) -> float:
@@ -34,31 +29,6 @@ def test_a_campaign_goes_from_the_file_to_its_outcomes(tmp_path: Path) -> None:
         assert sum(on.states().values()) == 40
         assert set(on.states()) <= {"completed", "unreached", "failed"}
         assert all(call["outcome"]["session_status"] for call in on.calls())
-
-
-@pytest.mark.alone
-def test_killed_at_any_moment_and_started_again_nobody_is_called_twice_and_nothing_is_lost(tmp_path: Path) -> None:
-    chance = random.Random(20261120)
-    with stage(tmp_path) as on:
-        on.campaign(300)
-        for _ in range(8):
-            with on.worker("--rate", "60") as worker:
-                time.sleep(chance.uniform(0.3, 1.4))  # the moment of the kill is the point: nothing is awaited
-                worker.end(signal.SIGKILL)
-        with on.worker("--drain", "--rate", "unlimited") as worker:
-            code = worker.wait()
-        rang = Counter(on.rang())
-        assert rang.most_common(1)[0][1] == 1
-        states = on.states()
-        assert sum(states.values()) == 300, "no job is missing"
-        assert set(states) <= FINAL | {"in_doubt"}
-        # A call in doubt that had been placed was settled by its summary; one that is still in doubt never rang.
-        doubts = on.calls("--state", "in_doubt")
-        assert {call["destination"] for call in doubts}.isdisjoint(rang)
-        assert code == (1 if doubts else 0), worker.told
-        assert all(
-            call["state"] in {"completed", "unreached", "failed"} for call in on.calls() if call["destination"] in rang
-        )
 
 
 @pytest.mark.alone

@@ -34,32 +34,14 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 // 4096 * 4096])
 
 
-def cut_within_a_page(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 100])
-
-
-def junk_header(path: Path) -> None:
-    path.write_bytes(b"\x00" * 100 + path.read_bytes()[100:])
-
-
 def junk_pages(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[3 * 4096 : 6 * 4096] = b"\xff" * (3 * 4096)
     path.write_bytes(content)
 
 
-def zero_pages(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-4 * 4096 :] = b"\x00" * (4 * 4096)
-    path.write_bytes(content)
-
-
 def without_a_table(path: Path) -> None:
     by_hand(path, "DROP TABLE bodies")
-
-
-def without_an_index(path: Path) -> None:
-    by_hand(path, "DROP INDEX jobs_by_id")
 
 
 def of_another_application(path: Path) -> None:
@@ -91,8 +73,8 @@ def by_hand(path: Path, statement: str) -> None:
 
 
 KINDS = [
-    cut_short, cut_within_a_page, junk_header, junk_pages, zero_pages, without_a_table, without_an_index,
-    of_another_application, of_a_newer_version, empty_with_a_log, a_backup_under_the_log_of_the_killed_process,
+    cut_short, junk_pages, without_a_table, of_another_application, of_a_newer_version, empty_with_a_log,
+    a_backup_under_the_log_of_the_killed_process,
 ]  # fmt: skip
 
 

@@ -11,32 +11,11 @@ import pytest
 from tests.cli.eight_by_eight import running
 from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, url_of
-from tests.support.waiting import wait_until
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.cli.workers import Crew, crew
 from voiceflow_worker.sandbox import Sandbox
 
 COUNT = 40
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None:
-    folder = voiceflow.folder
-    enqueued(folder, COUNT)
-    store = url_of(folder)
-    assert voiceflow("backup", "copy.db", "--store", store).code == 0
-    with running(Sandbox(api_key="key-1")) as eight:
-        options = ["worker", "--store", store, "--rate", "10", "--processes", str(processes)]
-        with Spawned(options, folder, eight.environment) as worker:
-            wait_until(lambda: len(eight.sandbox.ledger) >= 5, "5 POSTs")
-            (folder / "copy.db").rename(folder / "calls.db")  # as the documentation told until now
-            replaced_at = len(eight.sandbox.ledger)
-            ended = worker.end()
-        assert ended.code == 3, ended.err
-        assert "was replaced while this process had it open" in ended.err
-        # What had its journal entry by then may still leave; it does not go on.
-        assert len(eight.sandbox.ledger) <= replaced_at + 2
 
 
 @pytest.mark.slow

@@ -1,70 +1,13 @@
-"""Sandbox, receiver and worker as three processes, as on somebody's machine."""
+"""Commands as processes of their own: their ports, and what the sandbox takes."""
 
 from __future__ import annotations
 
-import json
-import signal
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.cli.running import TIMEOUT, Spawned
-from tests.cli.stored import enqueued, url_of
-
-SETTINGS = {
-    "VOICEFLOW_API_KEY": "key-1",
-    "VOICEFLOW_SUB_ACCOUNT": "acme",
-    "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news",
-}
-
-
-def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        return answer.read().decode()
-
-
-def status_of(url: str, *, authorization: str) -> int:
-    """What a POST of an empty object is answered with."""
-    request = urllib.request.Request(url, data=b"{}", headers={"Authorization": authorization})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-
-
-@pytest.mark.slow
-def test_a_campaign_goes_from_a_store_to_its_outcomes(folder: Path) -> None:
-    jobs = enqueued(folder, 12, batch_id="march")
-    store = ["--store", url_of(folder)]
-    with Spawned(["serve", "--port", "0", *store], folder, SETTINGS) as serve:
-        receiver = serve.wait_for("voiceflow serve is ready on").split()[5].rstrip(",")
-        sandbox_options = ["--port", "0", "--api-key", "key-1", "--seed", "7", "--speed", "200", "--webhook", receiver]
-        with Spawned(["sandbox", *sandbox_options], folder, SETTINGS) as sandbox:
-            base = sandbox.wait_for("voiceflow sandbox is ready on").split()[5].rstrip(";")
-            environment = {**SETTINGS, "VOICEFLOW_BASE_URL": base}
-            with Spawned(["worker", "--drain", "--rate", "50", "--json", *store], folder, environment) as worker:
-                drained = worker.end()
-            ledger = json.loads(get(f"{base}/_sandbox/calls"))
-            health = get(receiver.replace("/webhooks/8x8", "/healthz"))
-            assert status_of(receiver, authorization="Bearer of-lies") == 401
-            metrics = get(receiver.replace("/webhooks/8x8", "/metrics"))
-            assert sandbox.stop(signal.SIGINT).code == 0
-        served = serve.stop()
-    assert drained.code == 0, drained.err
-    # It waited for every summary: a receiver listens.
-    assert drained.document["submitted"] == 0
-    assert sum(drained.document["states"][state] for state in ("completed", "unreached", "failed")) == 12
-    assert sorted(call["destination"] for call in ledger if call["rang"]) == [job.destination for job in jobs]
-    assert json.loads(health) == {"status": "ok"}
-    assert "voiceflow_webhook_answers" in metrics
-    assert (served.code, served.out) == (0, "")
-    assert "Traceback" not in served.err + drained.err
+from tests.cli.running import Spawned
 
 
 @pytest.mark.slow

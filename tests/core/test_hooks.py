@@ -104,25 +104,6 @@ async def test_a_restart_tells_nothing_twice(store: Store, clock: ManualClock) -
     assert sorted(heard.jobs) == sorted(job.id for job in first + while_away)
 
 
-async def test_the_attempts_of_a_call_are_reported_in_order(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=MINUTE)
-    async with running(hooks_for(store, heard), clock):
-        job = await calls.placed(redial=policy)
-        for _ in range(3):
-            await calls.end(job, SessionStatus.BUSY)
-            clock.advance(2 * MINUTE)
-            await calls.engine.send()
-        await calls.end(job)
-        await until(lambda: len(heard.told) >= 4)
-    assert [(told.type, told.post) for told in heard.told] == [
-        ("call.attempted", 1),
-        ("call.attempted", 2),
-        ("call.attempted", 3),
-        ("call.ended", 4),
-    ]
-
-
 async def test_a_hook_is_told_only_what_it_wants(store: Store, clock: ManualClock) -> None:
     calls, completed, final = Calls(store), Heard(), Heard()
     hooks = OutcomeHooks(store, grace=GRACE)
@@ -464,24 +445,6 @@ async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(st
         await names.remember("reminders")
         await until(lambda: len(heard.told) == 2)
     assert heard.jobs == [one.id, other.id]
-
-
-async def test_a_hook_that_was_away_for_too_long_is_told_so(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    async with running(hooks_for(store, heard), clock):
-        await calls.ended()
-        await until(lambda: len(heard.told) == 1)
-    await calls.ended()
-    clock.advance(timedelta(days=31))
-    await calls.engine.sweeper.prune()
-    last = await calls.ended()
-    hooks = hooks_for(store, heard)
-    with capture_logs() as logs:
-        async with running(hooks, clock):
-            await until(lambda: len(heard.told) == 2)
-    assert heard.jobs[-1] == last.id
-    assert hooks.counts["billing"].behind == 1
-    assert len([line for line in logs if "deleted before" in line["event"]]) == 1
 
 
 async def test_a_call_that_was_deleted_before_its_hook_heard_is_parked(store: Store, clock: ManualClock) -> None:

@@ -68,28 +68,6 @@ async def test_an_outcome_is_delivered_with_its_call(store: Store) -> None:
     assert "." not in told.id
 
 
-async def test_a_summary_that_comes_five_times_is_one_outcome(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
-    job = await calls.placed()
-    stream = calls.queue.outcomes()
-    for _ in range(5):
-        await calls.end(job)
-    assert [told.job.id for told in await taken(stream, 1)] == [job.id]
-    assert await is_silent(stream, clock)
-
-
-async def test_a_summary_before_the_answer_of_its_own_post_is_one_outcome(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
-    stream = calls.queue.outcomes()
-    job = await calls.engine.enqueue()
-    await calls.engine.journal()
-    await calls.end(job)
-    posted = await calls.queue.get(job.id)
-    await calls.engine.settler.verdict(posted, 1, created(f"session-{job.id}.1"))
-    assert [told.state for told in await taken(stream, 1)] == [JobState.COMPLETED]
-    assert await is_silent(stream, clock)
-
-
 async def test_each_attempt_of_a_redialled_call_is_delivered_once(store: Store, clock: ManualClock) -> None:
     calls = Calls(store)
     stream = calls.queue.outcomes()
@@ -106,17 +84,6 @@ async def test_each_attempt_of_a_redialled_call_is_delivered_once(store: Store, 
     assert told == [SessionStatus.BUSY, SessionStatus.NO_ANSWER]
     assert first.id != second.id
     assert await is_silent(stream, clock)
-
-
-async def test_attempts_can_be_left_out(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
-    stream = calls.queue.outcomes(attempts=False)
-    job = await calls.placed(redial=ON_BUSY)
-    await calls.end(job, SessionStatus.BUSY)
-    clock.advance(timedelta(minutes=6))
-    await calls.engine.send()
-    await calls.end(job)
-    assert [told.kind for told in await taken(stream, 1)] == [OutcomeKind.ENDED]
 
 
 async def test_a_late_summary_of_an_accepted_call_is_a_second_outcome_of_another_name(

@@ -87,17 +87,17 @@ class Laboratory:
         self.receiver.wait_for("ready")
         return self.receiver
 
-    def enqueue(self, count: int, *, valid_for: timedelta | None = None, says: int = 1) -> list[str]:
+    def enqueue(self, count: int, *, valid_for: timedelta | None = None) -> list[str]:
         """Hand in calls to numbers that are all different, that say so many long texts."""
-        ids: list[str] = anyio.run(self._enqueue, count, valid_for, says)
+        ids: list[str] = anyio.run(self._enqueue, count, valid_for)
         self.enqueued += ids
         return ids
 
-    async def _enqueue(self, count: int, valid_for: timedelta | None, says: int) -> list[str]:
+    async def _enqueue(self, count: int, valid_for: timedelta | None) -> list[str]:
         async with open_store(self.store) as store:
             until = None if valid_for is None else store.clock.now() + valid_for
             requests = [
-                CallRequest(flow=_call(number(place), says), valid_until=until)
+                CallRequest(flow=_call(number(place)), valid_until=until)
                 for place in itertools.islice(self._numbers, count)
             ]
             return [each.job.id for each in await CallQueue(store, policy=self.policy).enqueue_many(requests)]
@@ -256,11 +256,9 @@ class Laboratory:
         return judgement
 
 
-def _call(destination: str, says: int) -> CallFlow:
+def _call(destination: str) -> CallFlow:
     call = CallFlow.call(destination, source=SOURCE)
-    for _ in range(says):
-        call = call.say("Your order is ready. " * (140 if says > 1 else 1), voice_profile="en-IE-EmilyNeural")
-    return call.hangup()
+    return call.say("Your order is ready. ", voice_profile="en-IE-EmilyNeural").hangup()
 
 
 def _free_port() -> int:

@@ -35,8 +35,6 @@ class Tap:
     kill: Callable[[], object] = lambda: None
     """Kills the sender and returns when it is dead."""
     tapped: threading.Event = field(default_factory=threading.Event)
-    body_seen: int = 0
-    body_told: int = 0
 
     @contextmanager
     def running(self) -> Iterator[Tap]:
@@ -76,8 +74,7 @@ class Tap:
         while not head.endswith(b"\r\n\r\n"):
             head += client.recv(1)
         body = b""
-        self.body_told = _told_length(head)
-        wanted = round(self.share * self.body_told)
+        wanted = round(self.share * _told_length(head))
         while len(body) < wanted:
             body += client.recv(min(1024, wanted - len(body)))
         self.kill()
@@ -85,7 +82,6 @@ class Tap:
             with contextlib.suppress(OSError):
                 while more := client.recv(65536):
                     body += more
-        self.body_seen = len(body)
         if self.rest is not Rest.NOTHING:
             with contextlib.suppress(OSError):
                 server.sendall(head + body)

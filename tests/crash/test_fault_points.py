@@ -145,17 +145,3 @@ def test_killed_between_two_bytes_of_a_post_the_call_rings_at_most_once(
     assert judgement.rang == CALLS - 1 + rings
     assert len(judgement.open_doubts) == 1 - rings
     assert judgement.unanswered == rings
-
-
-@slow
-def test_killed_with_most_of_a_long_body_unsent_the_call_never_rings(lab: Laboratory) -> None:
-    lab.enqueue(1, says=2600)
-    with Tap(lab.url, share=0.01, rest=Rest.ALL).running() as tap:
-        worker = lab.worker(base_url=tap.url, concurrency=1)
-        tap.kill = lambda: worker.end(signal.SIGKILL)
-        assert worker.wait() == -signal.SIGKILL
-        assert tap.tapped.wait(30)
-    assert 0 < tap.body_seen < tap.body_told, "the sender's system held all of it: the body must be longer"
-    assert lab.finish()["in_doubt"] == 1
-    assert len(lab.accept().open_doubts) == 1
-    assert not lab.ledger()

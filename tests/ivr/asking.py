@@ -10,11 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
-from sniffio import current_async_library
 from starlette.types import ASGIApp
 
-from voiceflow_worker import CallPolicy, Job, Menu, MenuEvents, Settler, StaleJobError, Store, StoreError, webhook_app
-from voiceflow_worker.model.reports.events import CallAction, parse_event
+from voiceflow_worker import CallPolicy, Job, Menu, MenuEvents, Settler, Store, webhook_app
 from voiceflow_worker.webhooks import PATH
 
 SECRET = "Bearer of-the-tests"
@@ -47,8 +45,6 @@ class Receiver:
 
     async def post(self, event: Mapping[str, object]) -> tuple[int, bytes]:
         """POST one event; its status and body. Without a socket: it is the menus that are looked at."""
-        if current_async_library() == "trio":  # the app runs on asyncio, as its servers do; its menus run on both
-            return await self._directly(event)
         content = json.dumps(event).encode()
         scope = {
             "type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode(), "root_path": "",
@@ -66,16 +62,6 @@ class Receiver:
 
         await self.app(scope, receive, send)
         return status, body
-
-    async def _directly(self, event: Mapping[str, object]) -> tuple[int, bytes]:
-        action = parse_event(event)
-        assert isinstance(action, CallAction)
-        try:
-            answer = await self.events(action)
-        except (StoreError, StaleJobError):
-            return 503, b""
-        assert isinstance(answer, bytes)
-        return 200, answer
 
     def count(self, result: str) -> float:
         """How many answers had this result."""

@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.ivr.asking import SECRET, Line
+from tests.ivr.asking import OURS, SECRET, Line
 from tests.support.engine import Engine
 from tests.support.processes import running
 from tests.support.voices import ScriptedVoice
@@ -205,7 +205,7 @@ def test_serve_answers_calls_by_its_menus(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
 
     async def sent() -> Job:
-        from tests.ivr.restaurant import OURS, main
+        from examples.restaurant import main
 
         async with open_store(url) as store:
             engine = Engine(store, ScriptedVoice())
@@ -215,13 +215,13 @@ def test_serve_answers_calls_by_its_menus(tmp_path: Path) -> None:
             return job
 
     env = {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET}
-    with running("serve", "--port", "0", "--ivr", "tests.ivr.restaurant:main", env=env) as server:
+    with running("serve", "--port", "0", "--ivr", "examples.restaurant:main", env=env) as server:
         address = server.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
         job = anyio.run(sent)
         line = Line.of(job)
         with httpx.Client(headers={"Authorization": SECRET}, trust_env=False, timeout=30) as client:
             first = client.post(f"{address}/webhooks/8x8", json=line.event("2"))
-            assert line.took(first.content).text.startswith("We are open day and night. Welcome, Ana.")
+            assert line.took(first.content).text.startswith("We are open from Tuesday to Sunday,")
             assert not line.took(client.post(f"{address}/webhooks/8x8", json=line.event("9")).content).asks
             metrics = client.get(f"{address}/metrics").text
     assert 'voiceflow_ivr_answers_total{result="led_on"} 2.0' in metrics

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.ivr.asking import OURS, Line, Receiver
 from tests.support.engine import Engine
-from tests.support.voices import GatedVoice, ScriptedVoice, unknown
+from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import (
     END,
     Caller,
@@ -20,7 +20,6 @@ from voiceflow_worker import (
     Job,
     JobState,
     Menu,
-    SessionStatus,
     Store,
     StoreUnavailableError,
     approval_call,
@@ -30,7 +29,6 @@ from voiceflow_worker import (
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Plan
-from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks.menus import menu_events
 from voiceflow_worker.webhooks.menus.once import CLAIMS
@@ -221,46 +219,6 @@ class TestBinding:
         assert (after.attempt, len(voice.placed)) == (1, 1)
         assert not after.notes
 
-    async def test_an_event_of_a_call_in_doubt_settles_it_and_it_never_rings_again(
-        self, store: Store, counting: Counting
-    ) -> None:
-        job = await called(store, counting.main, voice=ScriptedVoice(answers=[unknown()]))
-        assert (await got(store, job)).state is JobState.IN_DOUBT
-        receiver, line = Receiver.of(store, counting.main), Line.of(job, session_id="session-of-8x8")
-        event = line.event("1")
-        answers = {await receiver.post(event) for _ in range(3)}
-        assert len(answers) == 1
-        placed = await got(store, job)
-        assert (placed.state, placed.session_id, placed.digits) == (JobState.SUBMITTED, "session-of-8x8", "1")
-        assert placed.posts[0].verdict is VerdictKind.PLACED
-        engine = Engine(store, ScriptedVoice())
-        assert await engine.send() == []
-        summary = SessionSummary(session_id="session-of-8x8", status=SessionStatus.COMPLETED, status_text="COMPLETED")
-        await engine.settler.summary(summary)
-        assert (await got(store, job)).state is JobState.COMPLETED
-
-    @pytest.mark.parametrize(
-        ("strange", "doubted"),
-        [
-            ({"source": "+6531234599"}, True),
-            ({"destination": "+6587654399"}, True),
-            ({"callDirection": "INBOUND"}, True),
-            ({"sessionId": None}, True),
-            ({}, False),
-        ],
-        ids=["another source", "another destination", "inbound", "no session", "another session than the known one"],
-    )
-    async def test_an_event_that_may_be_of_another_call_proves_nothing(
-        self, store: Store, counting: Counting, strange: Mapping[str, object], *, doubted: bool
-    ) -> None:
-        job = await called(store, counting.main, voice=ScriptedVoice(answers=[unknown()] if doubted else []))
-        before = await got(store, job)
-        assert before.state is (JobState.IN_DOUBT if doubted else JobState.SUBMITTED)
-        receiver, line = Receiver.of(store, counting.main), Line.of(job, session_id="another")
-        assert not (await line.press(receiver, "1", **strange)).asks
-        assert await got(store, job) == before
-        assert receiver.count("no_menu") == 1
-
     async def test_a_definite_refusal_of_the_post_outweighs_a_match_by_numbers(
         self, store: Store, counting: Counting
     ) -> None:
@@ -285,13 +243,6 @@ class TestBinding:
         assert (await line.press(Receiver.of(store, counting.main), "1")).asks
         stored = await got(store, job)
         assert (stored.state, stored.digits) == (JobState.COMPLETED, "1")
-
-    async def test_presses_are_in_the_order_of_their_times(self, store: Store, counting: Counting) -> None:
-        job = await called(store, counting.main)
-        receiver, line = Receiver.of(store, counting.main), Line.of(job)
-        await line.elsewhere().press(receiver, "2", timestamp="2026-07-01T09:00:02.000Z")
-        await line.elsewhere().press(receiver, "1", timestamp="2026-07-01T09:00:01.000Z")
-        assert (await got(store, job)).digits == "1,2"
 
 
 class TestCallsThatNoJobMade:

@@ -70,13 +70,11 @@ class Watched:
 class Contract:
     """The document, taken strictly: a property that it does not list is a mistake in a request, an answer or an event.
 
-    The document itself allows more, since real accounts may know more: so it is taken unless `strictly`. What breaks it
-    is named, none raises.
+    The document itself allows more, since real accounts may know more. What breaks it is named, none raises.
     """
 
-    def __init__(self, *, strictly: bool = True) -> None:
-        given: dict[str, Any] = json.loads(description())
-        self.document: dict[str, Any] = _closed(given) if strictly else given
+    def __init__(self) -> None:
+        self.document: dict[str, Any] = _closed(json.loads(description()))
         self._paths = [
             (re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path)), operations)
             for path, operations in self.document["paths"].items()

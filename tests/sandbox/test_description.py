@@ -6,18 +6,15 @@ import csv
 import io
 import json
 from collections import Counter
-from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from random import Random
 
 import anyio
 import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.sandbox import generated
 from tests.sandbox.calling import PATH, body
-from tests.sandbox.contract import EVENTS, Contract, Exchange
+from tests.sandbox.contract import EVENTS, Contract
 from tests.sandbox.staged import problems_of, staged
 from voiceflow_worker import CallFlow
 from voiceflow_worker.model.reports.events import UnknownEvent, parse_event
@@ -31,6 +28,7 @@ from voiceflow_worker.sandbox.orders.script import Script
 pytestmark = pytest.mark.anyio
 
 ACCOUNT = "/api/v1/subaccounts/acme"
+SOURCES = ("+6531234567", "6531234568")
 
 
 def test_the_document_is_valid_openapi_3_1() -> None:
@@ -46,62 +44,8 @@ async def test_the_sandbox_serves_the_document() -> None:
     assert answer.content == description()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
-async def test_generated_calls_are_asked_for_answered_and_told_as_the_document_says(count: int) -> None:
-    dice = Random(f"calls/{count}")
-    async with staged(lambda: generated.reply(dice), numbers=generated.SOURCES, voices=generated.VOICES) as stage:
-        for place in range(count):
-            steps = place % 3 == 0
-            outcome = dice.choice((None, None, "COMPLETED", "COMPLETED", "BUSY", "ERROR", "COMPLETED_UNSUBSCRIBED"))
-            bridge = dice.choice((None, "COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"))
-            given = {"destination": f"+65{80000000 + place}", "outcome": outcome, "bridge_outcome": bridge}
-            stage.sandbox.scripts.add(Script.model_validate({**given, "steps": steps}))
-        flows = [CallFlow.parse(generated.request(dice, place)) for place in range(count)]
-
-        async def place_every_tenth(first: int) -> None:
-            for flow in flows[first::10]:
-                await stage.voice.send(flow)
-
-        async with anyio.create_task_group() as calls:
-            for first in range(10):
-                calls.start_soon(place_every_tenth, first)
-        await stage.settled()
-    assert not problems_of(stage)
-    rang = Counter(entry.destination for entry in stage.sandbox.ledger if entry.rang)
-    assert len(stage.asked.exchanges) == len(rang) == count
-    told = Counter(json.loads(exchange.request)["eventType"] for exchange in stage.told.exchanges)
-    assert told["SESSION_SUMMARY"] == count
-    # Replies are drawn in order of arrival: among a hundred calls there may be none that is recorded.
-    may_lack = {"CALL_RECORDING_STATUS"} if count < 1000 else set[str]()
-    assert set(told) | may_lack == {"SESSION_SUMMARY", "CALL_ACTION", "CALL_STATUS", "CALL_RECORDING_STATUS"}
-
-
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
-async def test_what_breaks_a_rule_is_refused_with_its_code_and_breaks_the_document_where_that_can_say_so(
-    count: int,
-) -> None:
-    dice, contract = Random(f"broken/{count}"), Contract()
-    async with staged() as stage:
-        for place in range(count):
-            code, given = generated.broken(dice, place)
-            answer = await stage.plain.post(PATH, json=given)
-            assert answer.json()["statusCode"] == code, given
-            # A schema cannot compare two numbers, look at the clock, or say what is last.
-            if code not in {-1006, -1012, -1015}:
-                assert contract.problems_of("CallflowRequest", given), (code, given)
-    answers = [
-        problem
-        for exchange in stage.asked.exchanges
-        for problem in contract.problems(exchange)
-        if " request " not in problem
-    ]
-    assert not answers
-    assert len(stage.asked.exchanges) == count
-
-
 async def test_every_answer_of_the_account_and_of_the_export_is_as_the_document_says() -> None:
-    async with staged(numbers=generated.SOURCES) as stage:
+    async with staged(numbers=SOURCES) as stage:
         voice, since = stage.voice, datetime.now(UTC) - timedelta(minutes=1)
         stage.sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED))
         placed = await voice.send(CallFlow.parse(body()))
@@ -127,10 +71,10 @@ async def test_every_answer_of_the_account_and_of_the_export_is_as_the_document_
 
 
 async def test_numbers_and_what_is_removed_are_answered_as_the_document_says() -> None:
-    async with staged(numbers=generated.SOURCES) as stage:
+    async with staged(numbers=SOURCES) as stage:
         voice = stage.voice
         await voice.numbers()
-        await voice.number(generated.SOURCES[0])
+        await voice.number(SOURCES[0])
         assert await voice.number("+6539999999") is None
         assert await voice.delete_webhook("VNU")
         assert not await voice.delete_webhook("VNU")
@@ -140,8 +84,9 @@ async def test_numbers_and_what_is_removed_are_answered_as_the_document_says() -
 async def test_rows_of_the_export_have_the_columns_of_the_document() -> None:
     contract = Contract()
     async with staged() as stage:
-        for place in range(20):
-            await stage.voice.send(CallFlow.parse(generated.request(Random(f"rows/{place}"), place)))
+        for outcome in SessionStatus:
+            stage.sandbox.scripts.add(Script(outcome=outcome, times=1))
+            await stage.voice.send(CallFlow.parse(body()))
         await stage.settled()
         base = f"{ACCOUNT}/messages/exports"
         job = (await stage.plain.post(base, json={})).json()["jobId"]
@@ -151,7 +96,7 @@ async def test_rows_of_the_export_have_the_columns_of_the_document() -> None:
         async with httpx.AsyncClient(trust_env=False) as unsigned:
             text = (await unsigned.get(state["data"][0])).text
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert len(rows) >= 20
+    assert rows
     assert not [problem for row in rows for problem in contract.problems_of("ExportRow", row)]
 
 
@@ -177,45 +122,6 @@ async def test_calls_that_come_in_are_reported_as_the_document_says() -> None:
     assert not problems_of(stage)
     told = Counter(json.loads(exchange.request)["eventType"] for exchange in stage.told.exchanges)
     assert told == {"CALL_ACTION": 1, "CALL_STATUS": 3, "SESSION_SUMMARY": 1}
-
-
-def exchanged(given: object, answer: object, *, status: int = 200) -> Exchange:
-    return Exchange("POST", PATH, json.dumps(given).encode(), status, "application/json", json.dumps(answer).encode())
-
-
-CREATED = {
-    "sessionId": "s",
-    "sessionStatus": "CREATED",
-    "callFlowRequestId": "r",
-    "statusCode": 1,
-    "statusMessage": "Created",
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"callFlowRequestId": ...}, 200),
-        ({"sessionId": ...}, 200),
-        ({"statusCode": -1014}, 200),
-        ({"validUntil": "2030-01-31T09:00:00Z"}, 200),
-        ({"colour": "red"}, 200),
-        ({}, 422),
-        ({}, 201),
-    ],
-)
-def test_an_answer_that_is_otherwise_is_found(changes: dict[str, object], status: int) -> None:
-    contract = Contract()
-    assert not list(contract.problems(exchanged(body(), CREATED)))
-    answer = {name: value for name, value in {**CREATED, **changes}.items() if value is not ...}
-    assert list(contract.problems(exchanged(body(), answer, status=status)))
-
-
-def test_a_request_with_a_property_of_another_name_is_found() -> None:
-    wrong = deepcopy(body())
-    wrong["callflow"][1]["params"]["voice_profile"] = "en-IE-EmilyNeural"
-    assert list(Contract().problems(exchanged(wrong, CREATED)))
-    assert list(Contract().problems(exchanged({**body(), "client_request_id": "x"}, CREATED)))
 
 
 def test_every_event_that_is_described_is_one_that_the_receiver_reads() -> None:

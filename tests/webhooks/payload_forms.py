@@ -119,48 +119,24 @@ def _with_code(code: int | str) -> Form:
 
 STATUSES = [
     _with_status("COMPLETED", S.COMPLETED, JobState.COMPLETED),
-    _with_status(" COMPLETED ", S.COMPLETED, JobState.COMPLETED),
-    _with_status("NO_ANSWER", S.NO_ANSWER, JobState.UNREACHED),
-    _with_status("NO-ANSWER", S.NO_ANSWER, JobState.UNREACHED),
     _with_status("No Answer", S.NO_ANSWER, JobState.UNREACHED),
     _with_status("BUSY", S.BUSY, JobState.UNREACHED),
-    _with_status("CANCELED", S.CANCELED, JobState.UNREACHED),
-    _with_status("CANCELLED", S.CANCELED, JobState.UNREACHED),
     _with_status("FAILED", S.FAILED, JobState.FAILED),
-    _with_status("ERROR", S.ERROR, JobState.FAILED),
     _with_status("COMPLETED_UNSUBSCRIBED", S.COMPLETED_UNSUBSCRIBED, JobState.COMPLETED),
-    _with_status("COMPLETED_UNSUB_ERROR", S.COMPLETED_UNSUB_ERROR, JobState.COMPLETED),
     _with_status("UNSUBSCRIBED_CONTACT", S.UNSUBSCRIBED_CONTACT, JobState.UNREACHED),
 ]
-ERRORS = [_with_code(code) for code in (-2001, -2007, -9999, "-2004")]
+ERRORS = [_with_code(code) for code in (-2001, "-2004")]
 SPELLINGS = [
     Form("as the guides print it", whole, outcome={"last_action": "SAY", "seconds": 20.0}),
     Form("CallA", lambda call: whole(call, details={"CallA": leg()})),
-    Form("call_a", lambda call: whole(call, details={"call_a": leg()})),
     Form("callA and CallA, one of them null", lambda call: whole(call, details={"CallA": None, "callA": leg()})),
     Form("two legs", lambda call: whole(call, callCount=2, details={"CallA": leg(), "CallB": leg()}), legs=2),
-    Form("two legs, one is null", lambda call: whole(call, callCount=2, details={"CallA": leg(), "CallB": None})),
-    Form("SourceRefId null as text", lambda call: whole(call, details={"callA": leg(SourceRefId="null")})),
     Form("names in another case", lambda call: renamed(call, sessionId="SessionID", sessionStatus="SESSION_STATUS")),
     Form("names with underscores", lambda call: renamed(call, clientRequestId="client_request_id")),
     Form("event type in another case", lambda call: enveloped(call, eventType="session_summary")),
-    Form("namespace in small letters", lambda call: enveloped(call, namespace="voice")),
-    Form("without namespace and description", lambda call: enveloped(call, namespace=..., description=...)),
     Form("without its envelope", lambda call: whole(call)["payload"]),
     Form("without an event type", lambda call: enveloped(call, eventType=...)),
-    Form(
-        "times with an offset",
-        lambda call: whole(call, startTime="2024-03-25T14:01:30+08:00"),
-        outcome={"seconds": 20.0},
-    ),
-    Form(
-        "times since 1970",
-        lambda call: whole(call, startTime=1711346490, endTime=1711346510000),
-        outcome={"seconds": 20.0},
-    ),
-    Form("numbers as text", lambda call: whole(call, callCount="1", details={"callA": leg(callDuration="13")})),
     Form("telephone numbers as numbers", lambda call: whole(call, details={"callA": leg(destination=6587654321)})),
-    Form("a masked number", lambda call: whole(call, details={"callA": leg(destination="65876****1")})),
 ]
 MISSING = [
     Form(
@@ -181,35 +157,11 @@ MISSING = [
     Form("clientRequestId of somebody else", lambda call: whole(call, clientRequestId="order-42")),
     Form("without sessionId", lambda call: whole(call, sessionId=...)),
     Form("a sessionId that no session has", lambda call: whole(call, sessionId="x" * 10_000)),
-    Form("details empty", lambda call: whole(call, details={}), legs=0),
     Form("details of another kind", lambda call: whole(call, details="none"), legs=0),
-    Form("a leg of another kind", lambda call: whole(call, details={"callA": [1, 2]}), legs=0),
-    Form("a leg of nulls", lambda call: whole(call, details={"callA": dict.fromkeys(LEG)})),
-    Form(
-        "a leg that was not connected",
-        lambda call: whole(
-            call,
-            sessionStatus="NO_ANSWER",
-            details={"callA": leg(connectedTimestamp=None, callDuration=0, callQuality=None)},
-        ),
-        JobState.UNREACHED,
-    ),
-    Form("errorDetails null", lambda call: whole(call, errorDetails=None), outcome={"code": None}),
-    Form("errorDetails of nulls", lambda call: whole(call, errorDetails={"errorCode": None, "errorMsg": None})),
-    Form(
-        "an error without a code",
-        lambda call: whole(call, sessionStatus="FAILED", errorDetails={"errorMsg": "It broke"}),
-        JobState.FAILED,
-        {"code": None, "message": "It broke"},
-    ),
-    Form("times that are none", lambda call: whole(call, startTime="soon", endTime=True), outcome={"seconds": None}),
 ]
 EXTRAS = [
     Form("unknown extras", lambda call: enveloped(
         whole_call := call, traceId="abc", payload={**whole(whole_call)["payload"], "newThing": {"deep": [1, None]}}
-    )),
-    Form("extras within a leg", lambda call: whole(
-        call, details={"callA": leg(hangupCause=16, codec="opus"), "callC": {}}
     )),
     Form("a long message", lambda call: whole(
         call, sessionStatus="FAILED", errorDetails={"errorCode": -2001, "errorMsg": "x" * 500_000}

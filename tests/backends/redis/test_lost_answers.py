@@ -94,35 +94,6 @@ async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProx
     assert script("commit").text.encode() not in sent
 
 
-async def test_of_two_writers_the_one_with_the_lost_answer_is_told_the_truth(
-    store: Store, proxy: CuttingProxy, witness: Store
-) -> None:
-    job = sample_job()
-    await witness.jobs.enqueue([job], now=NOW)
-    await witness.jobs.commit([moved(sample_job(9))])
-    mine = moved(job, state=JobState.SENDING)
-    lose_answer_of(proxy, "commit")
-    with pytest.raises(StoreUnavailableError):
-        await store.jobs.commit([mine])
-    theirs = moved(mine.new, state=JobState.IN_DOUBT)
-    assert await witness.jobs.commit([theirs]) == [True]
-    assert await store.jobs.commit([mine]) == [False]
-    assert (await store.jobs.get([job.id]))[job.id] == theirs.new
-
-
-async def test_an_enqueue_whose_answer_is_lost_can_be_asked_again(
-    store: Store, proxy: CuttingProxy, witness: Store
-) -> None:
-    await witness.jobs.enqueue([sample_job(9)], now=NOW)
-    jobs = [sample_job(1, unique_key="a"), sample_job(2)]
-    lose_answer_of(proxy, "enqueue")
-    with pytest.raises(StoreUnavailableError):
-        await store.jobs.enqueue(jobs, now=NOW)
-    answers = await store.jobs.enqueue(jobs, now=NOW)
-    assert [(answer.job, answer.created) for answer in answers] == [(jobs[0], True), (jobs[1], True)]
-    assert sum((await store.jobs.count(QUEUE)).values()) == 3
-
-
 async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(
     store: Store, proxy: CuttingProxy, witness: Store
 ) -> None:

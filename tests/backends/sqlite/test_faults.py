@@ -117,33 +117,6 @@ async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore
     assert len(await store.jobs.find(Query(queue=QUEUE))) == 4
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-async def test_a_disk_that_fills_up_loses_nothing_that_was_answered(small_disk: Path) -> None:
-    url = f"sqlite:///{small_disk}/calls.db"
-    answered = 0
-    async with open_store(url) as store:
-        with pytest.raises((StoreReadOnlyError, StoreUnavailableError), match=r"full|space"):  # noqa: PT012 - which one?
-            while answered < 10_000:
-                await store.jobs.enqueue([sample_job(answered, body="x" * 20_000)], now=NOW)
-                answered += 1
-        assert sum((await store.jobs.count(QUEUE)).values()) == answered
-    assert answered > 10
-    async with open_store(url) as store:
-        assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == answered
-
-
 async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> None:
     url = f"sqlite:///{path}"
     async with open_store(url) as store:
