@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from shutil import get_terminal_size
-from typing import TYPE_CHECKING
 
 import pytest
 import structlog
@@ -15,9 +13,6 @@ import structlog
 from tests.cli.one_call import eight
 from tests.cli.running import Program
 from voiceflow_worker.cli.program import program
-
-if TYPE_CHECKING:
-    from cyclopts import App
 
 __all__ = ["eight"]
 
@@ -32,17 +27,11 @@ def _logs_as_they_were() -> Iterator[None]:
     root.handlers[:], root.level = handlers, level
 
 
-@cache
-def _assembled(columns: int) -> App:
-    """The program for a terminal of this width: its examples are fitted to it when it is assembled."""
-    return program()
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _assembled_once() -> Iterator[None]:
     """The program holds nothing of a command that was run; to assemble it takes longer than most commands."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("voiceflow_worker.cli.program.program", lambda: _assembled(get_terminal_size().columns))
+        patched.setattr("voiceflow_worker.cli.program.program", cache(program))
         yield
 
 

@@ -29,14 +29,14 @@ class EnqueueReport:
     """
 
     batch_id: str
-    enqueued: int
-    duplicates: int
-    suppressed: int
-    rejected: int
-    findings: tuple[Finding, ...]
-    rows: int
-    valid: int
-    again: int
+    enqueued: int = 0
+    duplicates: int = 0
+    suppressed: int = 0
+    rejected: int = 0
+    findings: tuple[Finding, ...] = ()
+    rows: int = 0
+    valid: int = 0
+    again: int = 0
     dry_run: bool
     refused: bool
     preview: Preview | None = None

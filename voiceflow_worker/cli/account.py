@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import settings_from, voice_client
 from voiceflow_worker.cli.options import JsonOption, YesOption
-from voiceflow_worker.cli.output import Output, is_sure
+from voiceflow_worker.cli.output import Output, UndoneError, confirm
 from voiceflow_worker.model.text.moment import rfc3339
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ async def webhooks(
     delete: Annotated[str | None, Parameter(metavar="TYPE")] = None,
     yes: YesOption = False,
     json: JsonOption = False,
-) -> ExitCode:
+) -> None:
     """List the webhooks of the sub-account, or delete one. With --json, one webhook per line.
 
     Args:
@@ -87,11 +86,11 @@ async def webhooks(
     output = Output(as_json=json)
     async with voice_client(settings_from()) as voice:
         if delete is not None:
-            return await _delete_webhook(voice, delete, yes=yes, output=output)
+            await _delete_webhook(voice, delete, yes=yes, output=output)
+            return
         found = await voice.webhooks()
     nothing = "no webhook is registered; `voiceflow serve --register URL` registers one for session summaries"
     output.records(map(asdict, found), nothing=nothing)
-    return ExitCode.DONE
 
 
 async def recordings(session: SessionId, /, *, json: JsonOption = False) -> None:
@@ -117,22 +116,18 @@ async def recordings(session: SessionId, /, *, json: JsonOption = False) -> None
     Output(as_json=json).records(rows, nothing=f"there are no recordings of session {session}")
 
 
-async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: Output) -> ExitCode:
+async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: Output) -> None:
     from voiceflow_worker.gateway.account.resources import webhook_type
 
     wanted = webhook_type(kind)
     found = next((each for each in await voice.webhooks() if each.type == wanted.value), None)
     if found is None:
-        output.note(f"no webhook of type {wanted.value} is registered")
-        return ExitCode.UNDONE
+        raise UndoneError(f"no webhook of type {wanted.value} is registered")
     lost = " Calls will have no outcome." if wanted.value == "VSS" else ""
-    if not is_sure(f"Stop sending events of type {found.type} to {found.url}?{lost}", yes=yes):
-        output.note("nothing was changed")
-        return ExitCode.UNDONE
+    confirm(f"Stop sending events of type {found.type} to {found.url}?{lost}", yes=yes)
     await voice.delete_webhook(wanted)
     output.document({"type": found.type, "url": found.url, "deleted": True})
     output.say(f"events of type {found.type} are no longer sent to {found.url}")
-    return ExitCode.DONE
 
 
 def _plain(value: object) -> object:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.messages import ExitCode, with_remedies
-from voiceflow_worker.cli.opening import opened_queue, why_unknown
+from voiceflow_worker.cli.opening import opened_queue, require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
-from voiceflow_worker.cli.output import Output, first, is_sure
+from voiceflow_worker.cli.output import Output, confirm, first
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_json import call_as_json
@@ -65,7 +65,7 @@ async def list_calls(
     after: Annotated[str | None, Parameter(metavar="ID")] = None,
     limit: LimitOption = 100,
     common: QueueOptions = QueueOptions(),
-) -> ExitCode:
+) -> None:
     """List calls, the oldest first. With --json, one call a line. Exit 1 if the batch has no calls at all.
 
     Args:
@@ -106,17 +106,14 @@ async def list_calls(
             output.document(call_as_json(job))
             if not output.as_json:  # JSON is printed call by call, so that a million calls need no memory
                 shown.append(job)
-        unknown = None if found else await why_unknown(calls, batch)
-    if unknown is not None:
-        output.note(unknown)
-        return ExitCode.UNDONE
+        if not found:
+            await require_batch(calls, batch)
     if not output.as_json:
         _tell_table(output, shown)
         if not shown and number is not None and number != destination:
             output.note(f"{destination} was read as {number}; a national number needs its country code in front")
         if limit and len(shown) == limit:
             output.note(f"only {limit} calls are listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
-    return ExitCode.DONE
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:
@@ -133,8 +130,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
         now = calls.store.clock.now()
-    output.document({**call_as_json(job), **progress_as_json(heard)})
-    output.answer(*story(job, at=now, heard=heard).lines())
+    output.result({**call_as_json(job), **progress_as_json(heard)}, *story(job, at=now, heard=heard).lines())
 
 
 async def cancel(
@@ -169,21 +165,14 @@ async def cancel(
     output = common.output()
     async with common.opened() as calls:
         if batch is not None:
-            unknown = await why_unknown(calls, batch)
-            if unknown is not None:
-                output.note(f"nothing was cancelled: {unknown}")
-                return ExitCode.UNDONE
+            await require_batch(calls, batch)
             states = await calls.store.jobs.count(calls.name, batch_id=batch)
             waiting = count_of(states[JobState.QUEUED] + states[JobState.LEASED], "waiting call")
             question = f"Cancel batch {batch} for good? It has {waiting}, and nothing can be added to it afterwards."
-            if not is_sure(question, yes=yes):
-                output.note("nothing was cancelled")
-                return ExitCode.UNDONE
+            confirm(question, yes=yes)
             count = await calls.cancel_batch(batch, reason=by_person(as_, reason, "the batch was cancelled"))
-            output.document({"batch_id": batch, "cancelled": count})
-            output.answer(
-                f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended and will not be sent"
-            )
+            ended = f"{count_of(count, 'waiting call')} ended and will not be sent"
+            output.result({"batch_id": batch, "cancelled": count}, f"batch {batch} is cancelled for good; {ended}")
             return ExitCode.DONE
         why = by_person(as_, reason, "cancelled")
 
@@ -284,7 +273,8 @@ async def redial(
             order = partial(
                 calls.redial_batch, batch, on=",".join(outcomes), times=1 if times is None else times, note=note
             )
-            return await _redial_batch(common.output(), calls, batch, order, yes=yes)
+            await _redial_batch(common.output(), calls, batch, order, yes=yes)
+            return ExitCode.DONE
 
         async def again(job_id: str) -> tuple[Job, Post | None]:
             judged = (await calls.get(job_id)).post_count if post is None else post
@@ -296,24 +286,17 @@ async def redial(
 
 async def _redial_batch(
     output: Output, calls: CallQueue, batch: str, order: Callable[..., Awaitable[RedialledBatch]], *, yes: bool
-) -> ExitCode:
+) -> None:
     at = calls.store.clock.now()
     counted = await order(at=at, dry_run=True)
-    unknown = await why_unknown(calls, batch)
-    if unknown is not None:
-        output.note(f"nothing was redialled: {unknown}")
-        return ExitCode.UNDONE
+    await require_batch(calls, batch)
     for reason, count in counted.left_out.items():
         output.note(f"left out: {count_of(count, 'call')} {reason}")
     if counted.redialled:
         phones = count_of(counted.redialled, "call")
-        if not is_sure(f"Redial {phones} of batch {batch}? Each phone rings once more.", yes=yes):
-            output.note("nothing was redialled")
-            return ExitCode.UNDONE
+        confirm(f"Redial {phones} of batch {batch}? Each phone rings once more.", yes=yes)
         counted = await order(at=at)
-    output.document(counted.as_json())
-    output.answer(f"redialled: {count_of(counted.redialled, 'call')} of batch {batch}")
-    return ExitCode.DONE
+    output.result(counted.as_json(), f"redialled: {count_of(counted.redialled, 'call')} of batch {batch}")
 
 
 async def _each(
@@ -340,8 +323,7 @@ def _tell(output: Output, job: Job, *, judged: Post | None) -> None:
     if judged is not None:
         document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
         lines.append(f"the decision was about POST {judged.number}, begun at {in_words(judged.began_at)}")
-    output.document(document)
-    output.answer(*lines)
+    output.result(document, *lines)
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
@@ -362,9 +344,6 @@ def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
     output.records(rows)
     if not rows:
         output.say("no calls")
-
-
-BATCH = "call"
 
 
 async def call(
@@ -401,7 +380,7 @@ async def call(
 
     if not say.strip():
         raise InvalidInputError("--say is empty: give the text to speak")
-    wanted = OneCall(number=number_to_call(number, place="NUMBER"), text=say, batch=BATCH, command="voiceflow call")
+    wanted = OneCall(number=number_to_call(number, place="NUMBER"), text=say, batch="call", command="voiceflow call")
     settings = common.settings(voice_profile=voice_profile, source=source)
     reached = await place_call(settings, wanted, tell=reporting(output), without_outcome=without_outcome)
     return ExitCode.DONE if reached else ExitCode.UNDONE

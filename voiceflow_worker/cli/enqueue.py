@@ -186,14 +186,7 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, d
     remedy = next(iter(error.remedies), None)
     return EnqueueReport(
         batch_id=batch_id or InputFile(file).stem or "",
-        enqueued=0,
-        duplicates=0,
-        suppressed=0,
-        rejected=0,
         findings=tuple(typed(error.findings or (Finding(file=str(file), message=str(error), remedy=remedy),))),
-        rows=0,
-        valid=0,
-        again=0,
         dry_run=dry_run,
         refused=True,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode, in_words, typed
+from voiceflow_worker.cli.messages import ExitCode, in_words, tell_findings, typed
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption, MomentOption
 from voiceflow_worker.cli.output import Output
@@ -103,11 +103,7 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         output.document(each.as_json())
     errors = sum(each.is_error for each in findings)
     if not json:
-        if findings:
-            output.table(
-                ["menu", "level", "what is wrong"],
-                [[each.path, each.severity.value, each.message] for each in findings],
-            )
+        tell_findings(output, findings)
         counts = in_words(errors=errors, warnings=len(findings) - errors)
         output.say(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counts}")
     return ExitCode.BAD_INPUT if errors else ExitCode.DONE

@@ -8,7 +8,7 @@ from dataclasses import replace
 from enum import IntEnum
 from pathlib import PurePath
 
-from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.output import Output, UndoneError
 from voiceflow_worker.errors import (
     CallLogUnavailableError,
     CallNotSentError,
@@ -88,7 +88,7 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.UNDONE, reason
         case OSError(filename=str() | PurePath() as file, strerror=str(reason)):
             return ExitCode.UNDONE, f"{file}: {reason}{file_remedy(error)}"
-        case JobError() | VoiceError() | OSError():
+        case UndoneError() | JobError() | VoiceError() | OSError():
             return ExitCode.UNDONE, str(error)
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED, ""

@@ -163,8 +163,7 @@ def reporting(output: Output) -> Tell:
     """A function that prints each step when it happens, even if stdout is a pipe."""
 
     def tell(step: Step) -> None:
-        output.document(step.as_json())
-        output.answer(step.as_line())
+        output.result(step.as_json(), step.as_line())
         sys.stdout.flush()
 
     return tell

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import sleep
 
-from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.output import Output, UndoneError
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 
@@ -150,3 +150,10 @@ async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
         else "`voiceflow enqueue` prints the id of a batch; the default is the file's name without its extension"
     )
     return f"batch {batch} has no calls in queue {calls.name} of {calls.store.url}; {hint}"
+
+
+async def require_batch(calls: CallQueue, batch: str | None) -> None:
+    """Raise UndoneError if a batch is named that has no calls."""
+    unknown = await why_unknown(calls, batch)
+    if unknown is not None:
+        raise UndoneError(unknown)

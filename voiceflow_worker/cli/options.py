@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter, Token
+from cyclopts.validators import Number
 
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
@@ -62,16 +63,6 @@ def _in_utc(moment: datetime, text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _limit(_type: Any, value: int) -> None:
-    if value < 0:
-        raise ValueError(f"{value} is negative: give a positive number, or 0 for all")
-
-
-def _port(_type: Any, value: Any) -> None:
-    if value is not None and not 0 <= value <= 65535:
-        raise ValueError(f"{value} is not a port: give a number from 1 to 65535, or 0 for any free port")
-
-
 def _speed(_type: Any, value: float) -> None:
     if not 0 < value < inf:
         raise ValueError(f"{value:g} is not a speed: give a number above 0; at speed 60, a minute takes a second")
@@ -109,9 +100,11 @@ SinceOption = Annotated[
         help="Only calls that changed after this time, such as 2026-11-20T09:00:00+08:00, or 2h for two hours ago.",
     ),
 ]
-PortOption = Annotated[int, Parameter(validator=_port, metavar="PORT")]
-MetricsPortOption = Annotated[int | None, Parameter(validator=_port, metavar="PORT")]
-LimitOption = Annotated[int, Parameter(validator=_limit, metavar="N", help="List at most this many; 0 lists all.")]
+PortOption = Annotated[int, Parameter(validator=Number(gte=0, lte=65535), metavar="PORT")]
+MetricsPortOption = Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535), metavar="PORT")]
+LimitOption = Annotated[
+    int, Parameter(validator=Number(gte=0), metavar="N", help="List at most this many; 0 lists all.")
+]
 SpeedOption = Annotated[float, Parameter(validator=_speed)]
 WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
 AsOption = Annotated[

@@ -44,6 +44,11 @@ class Output:
             for line in lines:
                 self.say(line)
 
+    def result(self, document: Mapping[str, object], *lines: str) -> None:
+        """Print the result of the command: with `as_json` the document, otherwise the lines."""
+        self.document(document)
+        self.answer(*lines)
+
     def note(self, text: str) -> None:
         """Print a remark for people, always on stderr."""
         print(printable(text), file=sys.stderr)
@@ -175,14 +180,19 @@ class _Lines:
         return f", about {(now - since) / (done - first) * (self._total - done):.0f} s left"
 
 
-def is_sure(question: str, *, yes: bool) -> bool:
-    """True if the user confirms, by --yes or at the terminal. Raises InvalidInputError if there is no terminal."""
+class UndoneError(Exception):
+    """Ends a command with exit code 1: nothing was done, for the reason in the message."""
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask at the terminal, unless `yes` is True. Raises UndoneError for a no, InvalidInputError without a terminal."""
     if yes:
-        return True
+        return
     if not sys.stdin.isatty():
         raise InvalidInputError(f"{question} Input is not a terminal, so nobody can confirm: give --yes")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().casefold() in {"y", "yes"}
+    if sys.stdin.readline().strip().casefold() not in {"y", "yes"}:
+        raise UndoneError("nothing was changed")
 
 
 T = TypeVar("T")

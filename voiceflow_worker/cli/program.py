@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import version
 from io import TextIOWrapper
-from shutil import get_terminal_size
-from textwrap import dedent, indent, wrap
+from textwrap import dedent, indent
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, ValidationError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.messages import ExitCode, error_line, explained
 
@@ -66,7 +65,7 @@ def program() -> App:
         worker,
     )
 
-    app = App(
+    app = _Program(
         name=PROGRAM,
         help="Phones people through the 8x8 Voice API, from a queue, at a set rate: "
         "never twice, never lost, never late.",
@@ -144,9 +143,22 @@ def _misspelled(error: CycloptsError) -> str | None:
 PROGRAM = "voiceflow"
 
 _SECTION = re.compile(r"^(Usage|Args|Examples):", re.MULTILINE)
-_GLUED = re.compile(r"""'[^']*'|"[^"]*"|--[a-z-]+ (?=[^-|&])""")
-"""The parts of a command that stay on one line: a quoted text, and an option with its value."""
-_GLUE = "\0"
+
+
+class _Program(App):
+    def help_print(
+        self,
+        tokens: Annotated[Any, Parameter(show=False)] = None,
+        *,
+        console: Annotated[Any, Parameter(parse=False)] = None,
+    ) -> None:
+        """Print the help of a command, then its examples, each on one line, so that it can be pasted into a shell."""
+        super().help_print(tokens, console=console)
+        command = self.parse_commands(tokens)[1][-1].default_command
+        examples = "" if command is None else _sections(command).get("Examples", "")
+        if examples:
+            print("\nExamples:")
+            print(indent(dedent(examples).strip("\n"), "  "))
 
 
 def add_commands(app: App, *commands: Callable[..., Any]) -> None:
@@ -160,13 +172,12 @@ def add_commands(app: App, *commands: Callable[..., Any]) -> None:
         name = command.__name__.partition("_")[0]
         sections = _sections(command)
         usage = " ".join(("Usage:", *chain, name, sections["Usage"].strip())) if "Usage" in sections else None
-        examples = indent(dedent(sections["Examples"].strip("\n")), "  ").rstrip()
         app.command(
             command,
             name=name,
             usage=usage,
             help=description(command),
-            help_epilogue=fitted(f"Examples:\n{examples}", width=get_terminal_size().columns),
+            help_epilogue="",
             sort_key=len(list(app)),
         )
 
@@ -190,25 +201,3 @@ def _sections(command: Callable[..., Any]) -> Mapping[str, str]:
     """The sections of a docstring by their headings. The text before the first heading has the key ""."""
     first, *others = _SECTION.split(inspect.getdoc(command) or "")
     return {"": first, **dict(zip(others[::2], others[1::2], strict=True))}
-
-
-def fitted(examples: str, *, width: int) -> str:
-    """The examples in lines of at most `width` columns; a longer command continues on the next line, as in a shell.
-
-    If the terminal itself wrapped a line, the line could not be pasted into a shell.
-    """
-    return "\n".join(line if len(line) <= width else _broken(line, width) for line in examples.splitlines())
-
-
-def _broken(line: str, width: int) -> str:
-    indent = line[: len(line) - len(line.lstrip())]
-    glued = _GLUED.sub(lambda match: match[0].replace(" ", _GLUE), line.strip())
-    parts = wrap(
-        glued,
-        width - len(" \\"),
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return " \\\n".join(parts).replace(_GLUE, " ")

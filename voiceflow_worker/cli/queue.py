@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.messages import ExitCode
-from voiceflow_worker.cli.opening import why_unknown
+from voiceflow_worker.cli.opening import require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
@@ -127,7 +127,7 @@ async def hold(
     for_: Annotated[DurationOption, Parameter(name="--for", help="Resume after this time, such as 10m or 2h.")] = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
-) -> ExitCode:
+) -> None:
     """Hold a queue, or one batch of it: no more calls are sent, and calls in flight finish.
 
     An existing hold that lasts longer is not shortened. If both the old and the new hold have no end, both reasons are
@@ -144,18 +144,13 @@ async def hold(
     if for_ is not None and for_ <= timedelta():
         raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave out --for")
     async with common.opened() as calls:
-        unknown = await why_unknown(calls, batch)
-        if unknown is not None:
-            output.note(f"nothing was held: {unknown}")
-            return ExitCode.UNDONE
+        await require_batch(calls, batch)
         until = calls.store.clock.now() + for_ if for_ is not None else None
         before = await calls.store.control.gates(calls.name)
         gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
     if gate in before:
         output.note("nothing was changed: an earlier hold lasts longer, or as long")
-    output.document(gate_as_json(gate))
-    output.answer(closed_in_words(gate))
-    return ExitCode.DONE
+    output.result(gate_as_json(gate), closed_in_words(gate))
 
 
 async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
@@ -167,12 +162,8 @@ async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptio
     """
     output = common.output()
     async with common.opened() as calls:
-        unknown = await why_unknown(calls, batch)
-        if unknown is not None:
-            await calls.resume(batch_id=batch)  # a batch without calls may be held
-            output.note(unknown)
-            return ExitCode.UNDONE
-        gate = await calls.resume(batch_id=batch)
+        gate = await calls.resume(batch_id=batch)  # a batch without calls may be held
+        await require_batch(calls, batch)
     output.document(gate_as_json(gate))
     if gate.state is not GateState.OPEN:
         output.note(f"{gate.scope.value} {gate.name} stays {gate.state.value}: enqueue its calls as a new batch")

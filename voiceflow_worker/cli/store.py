@@ -56,9 +56,10 @@ def backup(
     target = file.absolute()
     _require_place(target, path, force=force)
     made = _made(path.resolve(), target, wait=store_wait(settings))
-    output = common.output()
-    output.document({"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size})
-    output.answer(f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked")
+    common.output().result(
+        {"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size},
+        f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked",
+    )
 
 
 def _made(path: Path, target: Path, *, wait: StoreWait) -> BackedUp:
@@ -124,7 +125,6 @@ def restore(
         voiceflow restore calls-monday.db
         voiceflow restore /backups/calls.db --store sqlite:////var/lib/voiceflow/calls.db && voiceflow status
     """
-    output = common.output()
     settings = common.settings()
     path = path_of_store(settings, to="restore")
     try:
@@ -134,8 +134,7 @@ def restore(
             f"the backup cannot replace {path}: {error.strerror or error}; either the store "
             "is unchanged, or its files were moved aside: look for names that contain `before-restore`"
         ) from error
-    output.document(_as_json(done, file.absolute()))
-    output.answer(*_lines(done))
+    common.output().result(_as_json(done, file.absolute()), *_lines(done))
 
 
 def _restored(path: Path, file: Path, settings: Settings) -> Restored:

@@ -65,8 +65,7 @@ async def add(
             *numbers, reason=_reason(reason, as_), until=end, country=country
         )
     for entry in standing.values():
-        output.document(entry.as_json())
-        output.answer(_in_words(entry))
+        output.result(entry.as_json(), _in_words(entry))
     for number in numbers:
         for message in parse_number(number, country=country).messages:
             output.note(f"warning: {message}")
@@ -96,8 +95,8 @@ async def remove(
         gone = await listed.remove(*numbers, country=country)
     wanted = {parse_number(number, country=country).e164: None for number in numbers}
     for number in wanted:
-        output.document({"number": number, "removed": number in gone})
-        output.answer(f"{number} is off the list" if number in found else f"{number} was not on the list")
+        said = f"{number} is off the list" if number in found else f"{number} was not on the list"
+        output.result({"number": number, "removed": number in gone}, said)
     return ExitCode.DONE if len(gone) == len(wanted) else ExitCode.UNDONE
 
 

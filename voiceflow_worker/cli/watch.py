@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from voiceflow_worker.cli.messages import ExitCode
-from voiceflow_worker.cli.opening import why_unknown
+from voiceflow_worker.cli.opening import require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.process import signals_to
@@ -49,10 +49,7 @@ async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: Queu
     """
     output = common.output()
     async with common.opened() as calls:
-        unknown = await why_unknown(calls, batch)
-        if unknown is not None:
-            output.note(unknown)
-            return ExitCode.UNDONE
+        await require_batch(calls, batch)
         with anyio.CancelScope() as scope:
             async with signals_to(lambda _: scope.cancel()):
                 if output.as_json or not sys.stdout.isatty():
@@ -73,8 +70,7 @@ async def _tell_lines(output: Output, calls: CallQueue, batch: str | None) -> Ex
     while True:
         try:
             watched = await _read(calls, batch)
-            output.document(watched.as_json())
-            output.answer(line(watched))
+            output.result(watched.as_json(), line(watched))
             sys.stdout.flush()
         except StoreUnavailableError as error:
             output.note(f"{error}; trying again")
