@@ -44,8 +44,8 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["status", "--nonsense"], "Unknown option: --nonsense"),
         (["status", "behind"], "behind"),
         (["calls", "nonsense"], 'Unknown command "nonsense"'),
-        (["calls", "show"], "voiceflow: give ID\n"),
-        (["calls", "resolve", "default.1", "--placed"], "voiceflow: give --note with a value\n"),
+        (["calls", "show"], "ID requires an argument"),
+        (["calls", "resolve", "default.1", "--placed"], "--note requires an argument"),
         (["calls", "resolve", "default.1", "--placed", "--note"], "--note requires an argument"),
         (["calls", "resolve", "default.1", "--note", "x"], "--placed"),
         (["calls", "resolve", "default.1", "--placed", "--not-placed", "--note", "x"], "specified multiple times"),
@@ -126,7 +126,7 @@ def test_a_bug_is_not_hidden(voiceflow: Program, monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("voiceflow_worker.cli.config.settings_from", broken)
+    monkeypatch.setattr("voiceflow_worker.cli.doctor.settings_from", broken)
     with pytest.raises(ZeroDivisionError):
         voiceflow("config", "show")
 

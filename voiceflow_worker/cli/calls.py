@@ -13,8 +13,12 @@ from voiceflow_worker.cli.messages import ExitCode, with_remedies
 from voiceflow_worker.cli.opening import opened_queue, require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
 from voiceflow_worker.cli.output import Output, confirm, first
+from voiceflow_worker.core.ports import Order, Query
+from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.errors import InvalidInputError, JobError
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.model.jobs.redial import read_outcomes
+from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words, rfc3339
@@ -23,7 +27,6 @@ from voiceflow_worker.model.text.who import by_person
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.settling.batch_redial import RedialledBatch
-    from voiceflow_worker.model.jobs.job import Job, Post
 
 
 PAGE = 500
@@ -77,11 +80,6 @@ async def list_calls(
         voiceflow calls list --outcome busy --since 2h --newest
         voiceflow calls list --batch march --limit 0 --json | jq -r .destination
     """
-    from voiceflow_worker.core.ports import Order, Query
-    from voiceflow_worker.core.ports.reading import find_pages
-    from voiceflow_worker.model.jobs.redial import read_outcomes
-    from voiceflow_worker.model.numbers import phone
-
     number = None if destination is None else phone.usual_form(phone.normalise(destination))
     output = common.output()
     shown: list[Job] = []
@@ -209,7 +207,6 @@ async def resolve(
     Examples:
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"
-        voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --post 1 --note "not in the 8x8 portal"
     """
     from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
 
@@ -254,7 +251,6 @@ async def redial(
     Examples:
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --force --note "asked to be called again"
-        voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --post 1
         voiceflow calls redial --batch march --outcome no_answer
     """
     if bool(ids) == (batch is not None):

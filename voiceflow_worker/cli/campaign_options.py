@@ -13,18 +13,20 @@ from anyio.to_thread import run_sync
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
+from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.cli.options import DurationOption, MomentOption, rate_given
+from voiceflow_worker.core.ports.store import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.jobs.redial import redial_policy
+from voiceflow_worker.model.jobs.stop_rules import StopRules, read_answer_rate, read_cost
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
-    from voiceflow_worker.campaigns.files.input_file import InputFile
     from voiceflow_worker.campaigns.preview.preview import PreviewOptions
-    from voiceflow_worker.core.ports.store import Limits
     from voiceflow_worker.ivr.menu import Menu
-    from voiceflow_worker.model.jobs.job import RedialPolicy
-    from voiceflow_worker.model.jobs.stop_rules import StopRules
     from voiceflow_worker.settings import Settings
 
 
@@ -145,8 +147,6 @@ async def input_file(path: Path) -> AsyncGenerator[InputFile]:
 
     Raises CampaignFileError if standard input cannot be stored, and InvalidInputError if it is a terminal.
     """
-    from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
-
     if str(path) != "-":
         yield InputFile(path)
         return
@@ -161,7 +161,6 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
     """The options of a campaign, with defaults from the settings. Raises InvalidInputError."""
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
-    from voiceflow_worker.campaigns.files.rows import FileKind
 
     rows = given or RowOptions()
     if rows.template is not None and rows.say is not None:
@@ -197,7 +196,6 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
 
 
 def _stops(rows: RowOptions) -> StopRules:
-    from voiceflow_worker.model.jobs.stop_rules import StopRules, read_answer_rate, read_cost
 
     cost, rate = rows.stop_after_cost, rows.stop_if_answer_rate_below
     try:
@@ -217,8 +215,6 @@ def _window(rows: RowOptions) -> CallWindow | None:
 
 def _redial(rows: RowOptions, settings: Settings) -> RedialPolicy | None:
     """The redial policy of these rows; None stands for the policy of the queue."""
-    from voiceflow_worker.model.jobs.redial import redial_policy
-
     if rows.redial_on is None and rows.redial_max is None and rows.redial_after is None:
         return None
     return redial_policy(

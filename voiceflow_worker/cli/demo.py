@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Annotated
 from anyio import CancelScope
 from cyclopts import Parameter
 
+from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.cli.messages import ExitCode, tell_findings, typed
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption, PortOption, QueueOption, SpeedOption, StoreOption, WebAddressOption
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.process import signals_to
+from voiceflow_worker.cli.process import log_to_stderr, signals_to
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.text.counting import count_of
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.core.overview.drain import DrainResult
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.model.jobs.job import Job
 
 
 SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
@@ -68,8 +70,6 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
         voiceflow demo
         voiceflow demo --store sqlite:///demo.db && voiceflow report --store sqlite:///demo.db --batch reminder-campaign
     """
-    from voiceflow_worker.backends.registry import open_store
-    from voiceflow_worker.cli.process import log_to_stderr
     from voiceflow_worker.core.queue import CallQueue
 
     log_to_stderr(form="console", level="warning")
@@ -96,7 +96,6 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.core.settling.settle import Settler
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.client import VoiceClient
-    from voiceflow_worker.model.jobs.policy import CallPolicy
     from voiceflow_worker.sandbox import Sandbox
     from voiceflow_worker.webhooks.app import PATH, webhook_app
 

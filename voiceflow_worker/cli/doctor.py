@@ -1,4 +1,4 @@
-"""`voiceflow doctor`: checks of everything that calls depend on."""
+"""`voiceflow doctor` and `voiceflow config`: checks of everything that calls depend on, and the settings."""
 
 from __future__ import annotations
 
@@ -105,3 +105,20 @@ def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> N
 def _row(line: Diagnosis) -> tuple[str, str, str]:
     remedy = f"\n-> {line.remedy}" if line.remedy else ""
     return line.level.value, line.check, f"{line.message}{remedy}"
+
+
+def show(*, json: JsonOption = False) -> None:
+    """Show every setting and its origin. Secrets are hidden.
+
+    Examples:
+        voiceflow config show
+        voiceflow config show --json | jq 'select(.setting == "VOICEFLOW_RATE")'
+    """
+    from voiceflow_worker.settings import unknown_variables
+
+    output = Output(as_json=json)
+    settings = settings_from().shown()
+    rows = [{"setting": each.variable, "value": each.value, "from": each.place} for each in settings]
+    output.records(rows, nothing="there are no settings")
+    for unknown in unknown_variables():
+        output.note(unknown.in_words())

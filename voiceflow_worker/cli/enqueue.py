@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from anyio import get_cancelled_exc_class
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.cli.campaign_options import (
     FILE_KINDS,
     Assumptions,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.check import CheckReport
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-    from voiceflow_worker.campaigns.files.input_file import InputFile
     from voiceflow_worker.campaigns.preview.preview import Preview, SampleText
 
 
@@ -75,9 +74,7 @@ async def enqueue(
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
         voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
-        voiceflow enqueue people.csv --template reminder.json --skip-bad --rejects bad.csv
         voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
-        voiceflow enqueue people.csv --template reminder.json --redial-on unreached --redial-max 2 --redial-after 30m
         voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
@@ -129,17 +126,10 @@ async def enqueue(
 
 
 def _shown_on(shown: Meter) -> OnProgress:
-    began: dict[Phase, tuple[float, int]] = {}
+    from voiceflow_worker.campaigns.enqueue import Phase
 
     def show(phase: Phase, *, done: int, total: int, rows: int) -> None:
-        from voiceflow_worker.campaigns.enqueue import Phase
-
-        count = rows if phase is Phase.READING else done
-        now = time.monotonic()
-        since, first = began.setdefault(phase, (now, count))
-        speed = f", {(count - first) / (now - since):.0f} a second" if count > first else ""
-        note = f"{rows} rows read" if phase is Phase.READING else f"{done} of {total} rows enqueued"
-        shown(done, total, note + speed)
+        shown(done, total, f"{rows} rows read" if phase is Phase.READING else f"{done} of {total} rows enqueued")
 
     return show
 
@@ -181,7 +171,6 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
     """The report on a file that could not be read: counts of 0, and the findings."""
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-    from voiceflow_worker.campaigns.files.input_file import InputFile
 
     remedy = next(iter(error.remedies), None)
     return EnqueueReport(

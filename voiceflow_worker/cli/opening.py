@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import sleep
 
+from voiceflow_worker.backends.file_address import file_of
+from voiceflow_worker.backends.registry import is_redis
+from voiceflow_worker.backends.waiting import PAUSE, StoreWait, opened_in_time
 from voiceflow_worker.cli.output import Output, UndoneError
+from voiceflow_worker.cli.process import log_to_stderr
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.jobs.redial import redial_policy
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.file.same_files import Identities
-    from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -27,7 +31,6 @@ _LEAST_PATIENCE = timedelta(seconds=1)
 
 def settings_from(**options: object) -> Settings:
     """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources."""
-    from voiceflow_worker.cli.process import log_to_stderr
     from voiceflow_worker.settings import load_settings
 
     settings = load_settings(options_place=None, **options)
@@ -48,11 +51,7 @@ async def opened_queue(
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
     `patience` at most. With `files`, a store in other files is refused (StoreReplacedError).
     """
-    from voiceflow_worker.backends.file_address import file_of
-    from voiceflow_worker.backends.registry import is_redis
-    from voiceflow_worker.backends.waiting import opened_in_time
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.model.jobs.redial import redial_policy
 
     wait = store_wait(settings)
     if not makes:
@@ -75,15 +74,11 @@ async def opened_queue(
 
 def store_wait(settings: Settings) -> StoreWait:
     """The wait for a store, limited by the settings. It prints the reason why it waits."""
-    from voiceflow_worker.backends.waiting import StoreWait
-
     return StoreWait(settings.wait_for_store, Output().note)
 
 
 async def _found(settings: Settings, wait: StoreWait) -> None:
     """Raise the errors of `require_store`. If the user has set a wait, first wait for a missing file."""
-    from voiceflow_worker.backends.waiting import PAUSE
-
     while True:
         try:
             return require_store(settings)
@@ -95,7 +90,6 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 def require_store(settings: Settings) -> None:
     """Raise StoreUnavailableError if the store is a file that does not exist, and StoreCorruptError if it is empty."""
-    from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
     path = file_of(settings.store)

@@ -16,6 +16,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.rate import read_rate
+from voiceflow_worker.model.text.web_address import read_notify_url
 from voiceflow_worker.model.text.who import read_name
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ def _speed(_type: Any, value: float) -> None:
 
 
 def _web_address(_type: Any, value: Any) -> None:
-    from voiceflow_worker.model.text.web_address import read_notify_url
 
     if value is not None:
         read_notify_url(value)

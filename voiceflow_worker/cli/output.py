@@ -155,29 +155,12 @@ class _Lines:
     def __init__(self, label: str) -> None:
         self._label = label
         self._next = time.monotonic() + LINE_EVERY
-        self._total = -1
-        self._began = (0.0, 0)
-        self._shown = -1
 
     def __call__(self, done: int, total: int, note: str) -> None:
-        now = time.monotonic()
-        if total != self._total:
-            self._total, self._began = total, (now, done)
-        if now >= self._next:
-            self._next = now + LINE_EVERY
-            percent = f" ({done * 100 // total} %{self._left(done, now)})" if total else ""
-            self._shown = done
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LINE_EVERY
+            percent = f" ({done * 100 // total} %)" if total else ""
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
-
-    def _left(self, done: int, now: float) -> str:
-        """The remaining time as a clause, by the speed since the total became known.
-
-        Empty if nothing was done since then or since the last line, and when everything is done.
-        """
-        since, first = self._began
-        if done in (first, self._shown) or done >= self._total:
-            return ""
-        return f", about {(now - since) / (done - first) * (self._total - done):.0f} s left"
 
 
 class UndoneError(Exception):

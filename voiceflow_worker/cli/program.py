@@ -11,10 +11,9 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from io import TextIOWrapper
 from textwrap import dedent, indent
-from types import ModuleType
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownCommandError, ValidationError
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.messages import ExitCode, error_line, explained
 
@@ -51,7 +50,6 @@ def program() -> App:
     from voiceflow_worker.cli import (
         account,
         calls,
-        config,
         demo,
         doctor,
         enqueue,
@@ -76,32 +74,47 @@ def program() -> App:
     )
     add_commands(app, demo.demo, enqueue.check, calls.call, enqueue.enqueue, worker.worker, serve.serve, demo.sandbox)
     add_commands(app, queue.status, queue.queues, queue.batches, watch.watch, report.report)
-    add_group(app, calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
+    add_group(
+        app,
+        "calls",
+        "List, show, cancel, resolve and redial single calls.",
+        calls.list_calls,
+        calls.show,
+        calls.cancel,
+        calls.resolve,
+        calls.redial,
+    )
     add_commands(app, queue.hold, queue.resume, queue.rate)
-    add_group(app, suppress, suppress.add, suppress.remove, suppress.list_numbers, suppress.import_file)
+    add_group(
+        app,
+        "suppress",
+        "Manage the suppression list: numbers that no queue of the store calls.",
+        suppress.add,
+        suppress.remove,
+        suppress.list_numbers,
+        suppress.import_file,
+    )
     add_commands(app, store.backup, store.restore, report.reconcile, doctor.doctor)
-    add_group(app, account, account.profiles, account.numbers, account.webhooks, account.recordings)
-    add_group(app, ivr, ivr.draw, ivr.play, ivr.check)
-    add_group(app, config, config.show)
+    add_group(
+        app,
+        "account",
+        "Show voices, numbers, webhooks and recordings of the account at 8x8.",
+        account.profiles,
+        account.numbers,
+        account.webhooks,
+        account.recordings,
+    )
+    add_group(app, "ivr", "Draw, play and check IVR menus that are written in Python.", ivr.draw, ivr.play, ivr.check)
+    add_group(app, "config", "Show the settings.", doctor.show)
     return app
 
 
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("voiceflow", *(error.command_chain or ())))
-    said = _missing(error) or _misplaced(error, command) or _misspelled(error) or str(error)
+    said = _misplaced(error, command) or _misspelled(error) or str(error)
     for kind, name in (("int", "whole number"), ("float", "number")):
         said = re.sub(rf'unable to convert (".*") into {kind}\.', rf"\1 is not a {name}", said)
     return f"{said}\nSee: {command} --help"
-
-
-def _missing(error: CycloptsError) -> str | None:
-    """The remedy for a missing argument, or an option without its value; None for any other error."""
-    argument = error.argument
-    if not isinstance(error, MissingArgumentError) or argument is None or error.keyword or argument.tokens:
-        return None
-    if argument.token_count()[0] != 1:
-        return None
-    return f"give {argument.name}{' with a value' if argument.name.startswith('-') else ''}"
 
 
 def _misplaced(error: CycloptsError, command: str) -> str | None:
@@ -182,11 +195,9 @@ def add_commands(app: App, *commands: Callable[..., Any]) -> None:
         )
 
 
-def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> None:
-    """Register a group of commands. The group has the module's name, and the module's docstring as its help."""
-    summary = (module.__doc__ or "").partition(": ")[2].strip()
-    name = module.__name__.rpartition(".")[2].replace("_", "-")
-    group = App(name=name, help=summary[:1].upper() + summary[1:], sort_key=len(list(app)))
+def add_group(app: App, name: str, summary: str, *commands: Callable[..., Any]) -> None:
+    """Register a group of commands; `summary` is its help."""
+    group = App(name=name, help=summary, sort_key=len(list(app)))
     add_commands(group, *commands)
     app.command(group)
 

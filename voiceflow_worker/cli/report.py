@@ -15,13 +15,13 @@ from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, voice_client, why_unknown
 from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
 from voiceflow_worker.cli.output import Meter, Output, meter
+from voiceflow_worker.core.ports import CallLog
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.report import Report
-    from voiceflow_worker.core.ports import CallLog
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.settling.log_spans import Look
     from voiceflow_worker.core.settling.reconcile import Reconciled
@@ -54,7 +54,6 @@ async def report(
 
     Examples:
         voiceflow report
-        voiceflow report --batch people
         voiceflow report --batch march --batch april
         voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx --html outcomes.html
         voiceflow report --batch people --totals --json | jq .answer_rate

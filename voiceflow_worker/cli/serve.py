@@ -24,6 +24,7 @@ from voiceflow_worker.cli.options import (
 )
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.process import collect_less, signals_to
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -35,7 +36,6 @@ from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.ports import Store
     from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from voiceflow_worker.backends.file_address import file_of
+from voiceflow_worker.backends.waiting import PAUSE, StoreWait
 from voiceflow_worker.cli.opening import require_store, store_wait
 from voiceflow_worker.cli.options import Flag, WholeStoreOptions
 from voiceflow_worker.cli.output import meter
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups.backup import BackedUp
     from voiceflow_worker.backends.sqlite.backups.restoring import Restored
     from voiceflow_worker.backends.sqlite.backups.takeover import TakenOver
-    from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.settings import Settings
 
 
@@ -64,7 +65,6 @@ def backup(
 
 def _made(path: Path, target: Path, *, wait: StoreWait) -> BackedUp:
     from voiceflow_worker.backends.sqlite.backups.backup import back_up
-    from voiceflow_worker.backends.waiting import PAUSE
 
     while True:
         with meter("copying") as show:
@@ -85,8 +85,6 @@ def _made(path: Path, target: Path, *, wait: StoreWait) -> BackedUp:
 
 def path_of_store(settings: Settings, *, to: str) -> Path:
     """The file of the store. Raises SettingsError if there is none; `to` is `copy` or `restore`, for its message."""
-    from voiceflow_worker.backends.file_address import file_of
-
     path = file_of(settings.store)
     if path is not None:
         return path
@@ -194,11 +192,6 @@ def _lines(done: Restored) -> Iterator[str]:
     taken = done.taken
     if sent := taken.advanced + taken.added:
         yield f"taken over from the old file: {count_of(sent, 'call')} enqueued, sent or ended after the backup"
-    if taken.in_doubt:
-        yield (
-            f"in doubt: {count_of(taken.in_doubt, 'call')} with different histories in the two files; look at "
-            "them with `voiceflow calls list --state in_doubt`"
-        )
     if taken.cancelled:
         yield (
             f"cancelled: {count_of(taken.cancelled, 'waiting call')} that the other file had deleted after their end, "
@@ -206,16 +199,9 @@ def _lines(done: Restored) -> Iterator[str]:
         )
     if not done.replaced:
         yield (
-            f"there was no store {done.path} before, so calls sent after the backup are unknown. Compare the queued "
-            "calls with the logs of 8x8, and cancel those that were made; or, if the store has another path, remove "
-            f"{done.path} and restore to that path with --store"
+            f"there was no store {done.path} before: if it has another path, remove {done.path} and restore to that "
+            "path with --store"
         )
-    elif not taken.was_read:
-        yield "the old file is damaged: calls, cancellations and opt-outs after the backup are unknown"
     if done.held:
         yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
-    if done.waiting:
-        yield (
-            f"{count_of(done.waiting, 'queued call')} would be sent after the resume; look at them first with "
-            "`voiceflow calls list --state queued --limit 0`"
-        )
+        yield _reason(done.made_at, taken if done.replaced else None)

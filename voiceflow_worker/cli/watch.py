@@ -20,6 +20,7 @@ from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from voiceflow_worker.cli.watch_view import Watched
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.model.records.call_outcome import CallOutcome
 
 EVERY = 1.0
 """Seconds between two reads of the store."""

@@ -13,7 +13,8 @@ from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from, voice_client
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.process import signals_to
+from voiceflow_worker.cli.process import collect_less, signals_to
+from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.rate import rate_in_words
@@ -104,6 +105,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
+        collect_less()
         stopped = False
 
         def stop(count: int) -> None:
@@ -163,7 +165,6 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
     from voiceflow_worker.cli.checks.queue import waiting_menus
-    from voiceflow_worker.core.ports import Limits
     from voiceflow_worker.core.sending.set_rate import SetRate
 
     wanted = settings.rate

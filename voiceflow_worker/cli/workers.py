@@ -27,20 +27,6 @@ from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
 
 
-@asynccontextmanager
-async def opened_worker(settings: Settings, *, files: Identities | None = None) -> AsyncGenerator[Worker]:
-    """Open the store and the client for 8x8, and yield a worker that uses both.
-
-    Raises SettingsError if the API key or the sub-account is missing, and StoreError. With `files`, a store in other
-    files is refused (StoreReplacedError).
-    """
-    voice = voice_client(settings)
-    async with opened_queue(settings, makes=True, files=files) as calls, voice:
-        worker = worker_of(settings, calls.store, voice)
-        collect_less()
-        yield worker
-
-
 def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id: str | None = None) -> Worker:
     """A worker with these settings, for all batches or for one. The worker searches 8x8's log for calls in doubt."""
     return Worker(
@@ -135,17 +121,17 @@ async def _work(order: str) -> None:
     settings = settings_from(**wanted["options"])
     log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid(), secrets=settings.secrets())
     files = wanted["files"] and Identities(*(each and tuple(each) for each in wanted["files"]))
-    async with (
-        opened_worker(settings, files=files) as worker,
-        signals_to(lambda _: worker.stop()),
-        anyio.create_task_group() as group,
-    ):
-        group.start_soon(_stop_with_leader, worker)
-        if wanted["drain"]:
-            await worker.drain()
-        else:
-            await worker.run()
-        group.cancel_scope.cancel()
+    voice = voice_client(settings)
+    async with opened_queue(settings, makes=True, files=files) as calls, voice:
+        worker = worker_of(settings, calls.store, voice)
+        collect_less()
+        async with signals_to(lambda _: worker.stop()), anyio.create_task_group() as group:
+            group.start_soon(_stop_with_leader, worker)
+            if wanted["drain"]:
+                await worker.drain()
+            else:
+                await worker.run()
+            group.cancel_scope.cancel()
 
 
 async def _stop_with_leader(worker: Worker) -> None:

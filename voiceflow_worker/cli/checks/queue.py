@@ -105,25 +105,12 @@ async def limits(context: CheckContext) -> Diagnosis:
         )
     if held != stored:
         remedies.append(
-            "the limits of the worker that started last apply: start all workers with the same limits; to use the "
-            f"limits of the queue, {_as_settings(stored, held)} here too"
+            "the limits of the worker that started last apply: set the same VOICEFLOW_RATE, VOICEFLOW_BURST and "
+            "VOICEFLOW_MAX_ACTIVE for all workers and here"
         )
     return warning(
         f"the queue has {in_words(stored)}, but the settings here say {in_words(wanted)}", remedy="; ".join(remedies)
     )
-
-
-def _as_settings(limits: Limits, others: Limits) -> str:
-    """A clause that says which settings to change so that the limits become `limits` instead of `others`."""
-    changes: list[str] = []
-    if limits.rate != others.rate:
-        changes.append(f"set VOICEFLOW_RATE={'unlimited' if limits.rate is None else f'{limits.rate:g}'}")
-    if limits.burst != others.burst:
-        changes.append(f"set VOICEFLOW_BURST={limits.burst}")
-    if limits.max_active != others.max_active:
-        active = limits.max_active
-        changes.append("unset VOICEFLOW_MAX_ACTIVE" if active is None else f"set VOICEFLOW_MAX_ACTIVE={active}")
-    return " and ".join(changes)
 
 
 def in_words(limits: Limits) -> str:
