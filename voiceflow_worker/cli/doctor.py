@@ -87,11 +87,12 @@ async def doctor(
 
 
 def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> None:
-    """Print the diagnoses: all of them, or only warnings and failures."""
+    """Print the diagnoses, the failures last: all of them, or only warnings and failures."""
     from voiceflow_worker.cli.checks.context import Level
 
     looked = [line for line in found if line.waits_for is None]
     shown = [line for line in looked if all_of_them or line.level is not Level.OK]
+    shown.sort(key=lambda line: list(Level).index(line.level))
     if shown:
         output.table(("level", "check", "result, and remedy"), [_row(line) for line in shown])
     for cause in dict.fromkeys(line.waits_for for line in found if line.waits_for is not None):
