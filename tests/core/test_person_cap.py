@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import number
-from tests.support.voices import ScriptedVoice, created, not_sent, refused, unknown
+from tests.support.voices import ScriptedVoice, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.numbers.person_cap import NAMESPACE as PLACES
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
-from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit, read_person_limit
@@ -314,91 +310,6 @@ async def test_two_workers_together_keep_the_limit(any_store: Store, voice: Scri
         clock.advance(timedelta(seconds=30))
     assert len(voice.placed) == 4
     assert (await workers[0].queue.status()).waiting.max_per_person == 4
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["call", "busy", "doubt", "refused", "not sent", "killed", "placed", "not placed"]),
-        st.integers(0, 1),
-        st.integers(0, 90),
-    ),
-    max_size=30,
-)
-
-
-class Town:
-    """Two people who are called at random, and the times at which their phones may have rung."""
-
-    def __init__(self, limit: PersonLimit) -> None:
-        self.limit = limit
-        self.clock = ManualClock()
-        self.voice = ScriptedVoice(answer=self.answer)
-        policy = CallPolicy(max_per_person=limit)
-        self.engine = Engine(MemoryStore(clock=self.clock), self.voice, policy=policy)
-        self.next: Verdict | None = None
-        self.rang: dict[str, list[datetime]] = {number(0): [], number(1): []}
-
-    def answer(self, placement: Placement) -> Verdict:
-        verdict, self.next = self.next or created(f"session-{placement.client_request_id}"), None
-        if verdict.session_id is not None or verdict.kind == unknown().kind:
-            person = next(person for person in self.rang if person in placement.body)
-            self.rang[person].append(self.clock.now())
-        return verdict
-
-    async def step(self, kind: str, person: int, minutes: int) -> None:
-        self.clock.advance(minutes * MINUTE)
-        await self.engine.sweeper.sweep()
-        if kind in {"placed", "not placed"}:
-            await self.resolve(placed=kind == "placed")
-            return
-        self.next = {"doubt": unknown(), "refused": refused(-1009), "not sent": not_sent()}.get(kind)
-        await self.engine.enqueue(number(person))
-        if kind == "killed":
-            await self.engine.prepare()
-            return
-        await self.work(S.BUSY if kind == "busy" else S.COMPLETED)
-
-    async def resolve(self, *, placed: bool) -> None:
-        for job in await self.engine.queue.find(states=[JobState.IN_DOUBT]):
-            post = job.posts[-1]
-            if not placed:
-                self.clock.advance(max(post.valid_until + MINUTE - self.clock.now(), timedelta()))
-                self.rang[job.destination].remove(post.began_at)
-            await self.engine.queue.resolve(job.id, placed=placed, note="seen in the portal")
-
-    async def work(self, status: SessionStatus) -> None:
-        for job in await self.engine.send():
-            await self.engine.summarise(job, status)
-
-    def most(self, rang: Sequence[datetime]) -> int:
-        """The most attempts within one span."""
-        return max((sum(first <= at < first + self.limit.span for at in rang) for first in rang), default=0)
-
-
-@given(steps=STEPS, attempts=st.integers(1, 3), hours=st.integers(1, 8))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_attempts_keep_the_limit_and_every_call_is_sent(
-    steps: list[tuple[str, int, int]], attempts: int, hours: int
-) -> None:
-    limit = PersonLimit(attempts, hours * HOUR)
-
-    async def story() -> None:
-        town = Town(limit)
-        for step in steps:
-            await town.step(*step)
-            assert max(map(town.most, town.rang.values())) <= attempts
-        await town.resolve(placed=True)
-        for _ in range(200):
-            if not await town.engine.queue.find(states=[JobState.QUEUED, JobState.LEASED]):
-                break
-            town.clock.advance(limit.span / 4 + MINUTE)
-            await town.engine.sweeper.sweep()
-            await town.work(S.COMPLETED)
-            assert max(map(town.most, town.rang.values())) <= attempts
-        else:
-            raise AssertionError("a call waits for ever")
-
-    anyio.run(story)
 
 
 @pytest.mark.parametrize(
