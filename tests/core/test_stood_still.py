@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
-from tests.support.flows import SOURCE, number
+from tests.support.flows import number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
+from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.numbers.locks import NumberLocks
@@ -116,73 +116,7 @@ async def test_a_worker_that_stands_still_rings_nobody_twice_nor_late_and_loses_
         await went_through(at=at, still=still, valid_for=valid_for)
 
 
-ONCE_A_DAY = CallPolicy(max_per_person=PersonLimit(1, timedelta(days=1)))
-ANA, DESK = number(0), number(1)
-
-
-class PutBack:
-    """A worker that stands still at one await while it puts a call back, and another that leases this call again."""
-
-    def __init__(self, store: Store, clock: ManualClock, *, at: int | None, begins: bool) -> None:
-        self.clock = clock
-        self.reached = 0
-        self.again = 0
-        self._at = at
-        self._begins = begins
-        self._is_watched = False
-        watched = FaultyStore(store, before=self.stand, after=self.stand)
-        self.worker = Engine(watched, ScriptedVoice(), policy=ONCE_A_DAY)
-        self.other = Engine(store, ScriptedVoice(), policy=ONCE_A_DAY)
-        self.offers = Engine(store, ScriptedVoice(), queue="offers")
-
-    async def stand(self, _: StoreCall) -> None:
-        self.reached += self._is_watched
-        if self._is_watched and self.reached == self._at:
-            self._is_watched = False
-            self.clock.advance(LEASE + timedelta(seconds=1))
-            await self.other.sweeper.sweep()
-            for flight in await self.other.prepare():
-                self.again += not self._begins or await self.other.journal_of(flight) is not None
-
-    async def put_back(self) -> None:
-        """The worker leases the call to Ana, and a hold keeps it back."""
-        words = CallFlow.call(ANA, source=SOURCE).say("You are connected.", voice_profile="en-IE-EmilyNeural")
-        await self.other.queue.enqueue(words.then_call(DESK, source=SOURCE))
-        [flight] = await self.worker.prepare()
-        self._is_watched = True
-        held = await self.worker.queue.hold(reason="lunch")
-        await self.other.queue.resume()
-        self.reached = 0
-        self.worker.holds.heed(held)
-        assert await self.worker.submitter.begin([flight]) == []
-        self._is_watched = False
-
-
-@pytest.mark.parametrize("begins", [False, True], ids=["leased again", "on its way again"])
-async def test_a_worker_that_stands_still_while_it_puts_a_call_back_frees_nothing_of_the_next_lease(
-    any_store: Store, clock: ManualClock, begins: bool
-) -> None:
-    still = PutBack(any_store, clock, at=None, begins=begins)
-    await still.put_back()
-    judged = 0
-    for at in range(1, still.reached + 1):
-        for job in await still.other.queue.find(states=[JobState.QUEUED]):
-            await still.other.queue.cancel(job.id)
-        clock.advance(timedelta(days=2))
-        still = PutBack(any_store, clock, at=at, begins=begins)
-        await still.put_back()
-        if not still.again:
-            continue  # it was back in the queue already
-        judged += 1
-        for called in (ANA, DESK):
-            waiting = await still.offers.enqueue(called, unique_key=f"{called} {at}")
-            assert await still.offers.send() == [], f"stood still at await {at}: {called} was free"
-            await still.offers.queue.cancel(waiting.id)
-        once_more = await still.other.enqueue(ANA, unique_key=f"once more {at}")
-        await any_store.records.delete("number", {ANA: None})
-        assert await still.other.send() == [], f"stood still at await {at}: the person had a place left"
-        await still.other.queue.cancel(once_more.id)
-    assert judged >= 4
+ANA = number(0)
 
 
 async def test_a_worker_that_stood_still_does_not_shorten_the_lock_of_the_next_lease(
@@ -197,6 +131,24 @@ async def test_a_worker_that_stood_still_does_not_shorten_the_lock_of_the_next_l
     await numbers.release_unsent([(job, locked_at)], now=clock.now())
     clock.advance(engine.policy.submit_window + engine.policy.ringing - timedelta(seconds=1))
     assert await any_store.records.get("number", [ANA], now=clock.now()) == {ANA: f"{job.id}.1"}
+
+
+async def test_a_worker_that_stood_still_gives_back_no_lock_and_no_place_of_the_next_lease(
+    any_store: Store, clock: ManualClock
+) -> None:
+    policy = CallPolicy(max_per_person=PersonLimit(1, timedelta(days=1)))
+    still, other = (Engine(any_store, ScriptedVoice(), policy=policy) for _ in range(2))
+    await still.enqueue(ANA)
+    stalled = await still.prepare()
+    clock.advance(LEASE + timedelta(seconds=1))
+    await other.sweeper.sweep()
+    assert len(await other.prepare()) == 1
+    await still.submitter.give_back(stalled)
+    job = stalled[0].job
+    assert await any_store.records.get("number", [ANA], now=clock.now()) == {ANA: f"{job.id}.1"}
+    await any_store.records.delete("number", {ANA: None})
+    await other.enqueue(ANA, unique_key="again")
+    assert await other.send() == [], "the person had a place left"
 
 
 @pytest.mark.parametrize("behind", [timedelta(), timedelta(seconds=9)], ids=["one clock", "its clock is behind"])

@@ -21,7 +21,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, Job, JobState, VerdictKind, Worker, WorkerOptions, open_store
+from voiceflow_worker import CallPolicy, Job, JobState, VerdictKind, Worker, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
@@ -158,24 +158,6 @@ async def test_an_empty_store_gets_what_was_sent_from_the_files(lab: Lab) -> Non
         assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
         assert await hold_of(store) == HELD
         assert await engine.send() == []
-
-
-async def test_a_worker_that_is_at_work_notices_before_it_sends(lab: Lab) -> None:
-    if lab.backend == "sqlite":
-        pytest.skip("a file that is in use is not replaced; a server is (tests/backends/redis)")
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        jobs = [await engine.enqueue(number(place)) for place in range(3)]
-        lab.back_up()
-        await engine.send()
-        lab.set_back()
-        restored = lab._memory
-        for part in ("jobs", "control", "records"):
-            # What the worker has open answers from another state now, as a server does that was restored.
-            getattr(store, part).__dict__.update(getattr(restored, part).__dict__)
-        assert await engine.send() == []
-        assert {(await engine.queue.get(job.id)).state for job in jobs} == {JobState.IN_DOUBT}
-        assert await hold_of(store) == HELD
-    assert len(lab.voice.placed) == 3
 
 
 async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_entry(
@@ -450,13 +432,6 @@ async def test_a_pruned_job_hides_no_forgotten_one(lab: Lab, unique_key: str | N
         assert await engine.state(job) == "in_doubt"
 
 
-async def test_a_new_worker_on_a_new_store_raises_no_alarm(lab: Lab) -> None:
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        await engine.enqueue()
-        assert len(await engine.send()) == 1
-        assert await hold_of(store) is None
-
-
 async def test_starting_over_on_purpose_is_to_remove_the_files_of_the_store(lab: Lab) -> None:
     await sent_after_a_backup(lab)
     lab.empty()
@@ -506,33 +481,6 @@ async def test_a_full_disk_sends_nothing_and_puts_the_calls_back(lab: Lab, monke
         lab.clock.advance(timedelta(minutes=1))
         await engine.send()
     assert len(lab.voice.placed) == 1
-
-
-async def test_the_worker_holds_and_sends_nothing(tmp_path: Path) -> None:
-    """The whole worker, on the clock of this machine."""
-    url = f"sqlite:///{tmp_path / 'calls.db'}"
-    files = JournalFiles(tmp_path / "journals")
-    voice = ScriptedVoice()
-    options = WorkerOptions(policy=POLICY)
-    async with open_store(url) as store:
-        engine = Engine(store, voice, policy=POLICY)
-        for place in range(20):
-            await engine.enqueue(number(place))
-    apsw.Connection(str(tmp_path / "calls.db")).execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
-    async with open_store(url) as store:
-        result = await Worker(store, voice, rate=None, options=options, witness=files).drain()
-        assert not result.stopped_by_hold
-    for extra in ("", "-wal", "-shm"):
-        (tmp_path / f"calls.db{extra}").unlink(missing_ok=True)
-    shutil.copy(tmp_path / "backup.db", tmp_path / "calls.db")
-    async with open_store(url) as store:
-        told = await journal_check.check_journals(store, files, queue="default", policy=POLICY)
-        assert (told.files, told.calls, len(told.forgotten), told.set_back) == (1, 20, 20, True)
-        result = await Worker(store, voice, rate=None, options=options, witness=files).drain()
-        assert (result.doubts, [gate.reason for gate in result.holds]) == (20, [HELD])
-        told = await journal_check.check_journals(store, files, queue="default", policy=POLICY)
-        assert (told.calls, told.forgotten, told.set_back) == (20, (), False)
-    assert len(voice.placed) == 20
 
 
 async def test_files_are_for_their_owner_alone_and_not_shared_by_stores(tmp_path: Path) -> None:

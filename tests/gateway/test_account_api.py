@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.gateway.conftest import Kind, trio_too
-from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port, sends
+from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port
 from voiceflow_worker.errors import (
     InvalidInputError,
     PhoneNumberError,
@@ -25,8 +25,6 @@ from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.transport.transports import Timeouts
-from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
@@ -270,14 +268,6 @@ async def test_no_connection_is_used_for_a_second_request_even_if_the_service_wo
         assert server.connections == 3
 
 
-async def test_an_answer_that_breaks_off_is_none(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
-    with MisbehavingServer(sends(answer(200, WEBHOOKS)[:-9])) as server:
-        async with kind.client(server.url) as client:
-            with pytest.raises(VoiceUnavailableError, match="cannot be reached"):
-                await client.webhooks()
-
-
 async def test_nobody_there_is_reported_with_what_to_check(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     with closed_port() as port:
@@ -293,34 +283,6 @@ async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.Monk
         async with kind.client(server.url, connect=0.1, read=0.1) as client:
             with pytest.raises(VoiceUnavailableError, match="cannot be reached"):
                 await client.webhooks()
-
-
-async def test_a_long_list_is_read(kind: Kind) -> None:
-    numbers = [{"msisdn": str(6530000000 + place), "operationalStatus": "Active"} for place in range(20_000)]
-    content = orjson.dumps({"totalNumbers": len(numbers), "numbers": numbers})
-    with MisbehavingServer(answers(200, content)) as server:
-        async with kind.client(server.url) as client:
-            assert len(await client.numbers()) == 20_000
-
-
-async def test_the_sandbox_answers_all_of_it() -> None:
-    sandbox = Sandbox(numbers=["+6531234567"], voices=["en-US-JennyNeural"])
-    sandbox.recordings.add(RecordingOrder(session_id="s-1", seconds=12))
-    async with sandbox.running() as url, VoiceClient(KEY, "acme", base_url=url) as client:
-        assert [profile.code for profile in await client.speech_profiles()] == ["en-US-JennyNeural"]
-        (owned,) = await client.numbers()
-        assert (owned.msisdn, owned.country, owned.status, owned.is_healthy) == ("6531234567", "SG", "Active", True)
-        assert await client.number("+6531234567") == OwnedNumber(
-            msisdn="6531234567", country="SG", reference_id=owned.reference_id
-        )
-        assert await client.number("+6599999999") is None
-        await client.register_webhook("VSS", "https://calls.example.com/", auth_header="Bearer x")
-        (webhook,) = await client.webhooks()
-        assert (webhook.type, webhook.url, webhook.has_auth_header) == ("VSS", "https://calls.example.com/", True)
-        assert await client.delete_webhook("VSS")
-        assert not await client.delete_webhook("VSS")
-        (recording,) = await client.recordings("s-1")
-        assert recording.duration == timedelta(seconds=12)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------

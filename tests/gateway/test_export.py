@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from tests.gateway.conftest import Kind
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
-from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.export.csv_files import read_rows
 from voiceflow_worker.gateway.export.log import LONGEST_PAUSE, PATIENCE, TRIES, LogExport
 from voiceflow_worker.gateway.rest.client import RestClient
@@ -157,10 +155,6 @@ class TestAsking:
         sent = {request.url.host: request.headers.get("authorization") for request in service.requests}
         assert sent == {"voice.wavecell.com": f"Bearer {KEY}", "files.example": None}
 
-    async def test_an_empty_log_has_no_rows(self, service: EightByEight) -> None:
-        service.states = [said(200, {"status": "empty"})]
-        assert (await service.read()).rows == []
-
     async def test_a_link_may_be_relative(self, service: EightByEight) -> None:
         service.states = [said(200, {"status": "succeeded", "data": ["//files.example/x.csv"]})]
         assert (await service.read()).rows == [ROW]
@@ -173,13 +167,6 @@ class TestTryingAgain:
         assert (await service.read()).rows == [ROW]
         assert len(service.requests) == 1 + 3 + 3
         assert service.naps[1] == 7
-
-    async def test_the_post_is_sent_once(self, service: EightByEight) -> None:
-        service.started = [said(503, retry_after="1"), *service.started]
-        with pytest.raises(CallLogUnavailableError) as caught:
-            await service.read()
-        assert caught.value.retry_after == timedelta(seconds=1)
-        assert len(service.requests) == 1
 
     async def test_an_export_that_is_never_ready_is_called_off(self, service: EightByEight) -> None:
         service.states = [said(200, {"status": "running"})]
@@ -320,9 +307,6 @@ class TestReading:
         with pytest.raises(CallLogError, match="columns are missing"):
             rows(text)
 
-    def test_a_file_with_columns_alone_is_an_empty_log(self) -> None:
-        assert rows(SHORT) == []
-
     @given(st.binary(max_size=300))
     def test_no_bytes_behind_the_columns_are_an_error(self, junk: bytes) -> None:
         read_rows(SHORT.encode() + junk)
@@ -355,12 +339,6 @@ class TestOnTheWire:
             [b"GET", b"/files/1?signature=x"],
         ]
         assert b"authorization" not in server.heads[2].lower()
-
-
-async def test_a_client_must_be_open() -> None:
-    voice: Any = VoiceClient("key-1", "acme")
-    with pytest.raises(RuntimeError, match="not open"):
-        await voice.logged_calls(since=SINCE, until=UNTIL)
 
 
 # -- all columns -------------------------------------------------------------------------------------------------------

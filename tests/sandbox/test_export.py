@@ -103,10 +103,6 @@ class TestRows:
             await sandbox.idle()
         assert (await finished(caller))["status"] == "empty"
 
-    async def test_its_beginning_is_refused_as_it_is_told_to(self, caller: Caller) -> None:
-        await caller.order("exports", {"http_status": 503})
-        assert [(await begin(caller)).status_code for _ in range(2)] == [503, 202]
-
     async def test_a_call_whose_answer_was_lost_has_one(self, sandbox: Sandbox, caller: Caller) -> None:
         await caller.fault("status", status=500, place="after", next=1)
         assert (await caller.place(ANA)).status_code == 500
@@ -176,12 +172,6 @@ class TestExports:
         assert refused.status_code == 400
         assert " should be " in refused.json()["message"]
 
-    async def test_a_limit_counts_rows(self, sandbox: Sandbox, caller: Caller) -> None:
-        for _ in range(3):
-            await caller.place(ANA)
-        await sandbox.idle()
-        assert len(await rows(caller, limit=2)) == 2
-
     async def test_rows_that_come_later_are_not_in_it(self, sandbox: Sandbox, caller: Caller) -> None:
         await caller.place(ANA)
         await sandbox.idle()
@@ -229,16 +219,6 @@ class TestExports:
 
 
 class TestWithTheClient:
-    async def test_the_client_reads_what_the_sandbox_writes(self, sandbox: Sandbox, caller: Caller) -> None:
-        for number in (ANA, ANA, BEN):
-            await caller.place(number)
-        await sandbox.idle()
-        now = datetime.now(UTC)
-        async with VoiceClient("key-1", "acme", base_url=caller.url) as voice:
-            log = await voice.logged_calls(since=now - timedelta(hours=1), until=now + timedelta(seconds=5))
-        assert [row.session_id for row in log.rows] == [entry.session_id for entry in sandbox.ledger]
-        assert all(row.status is SessionStatus.COMPLETED for row in log.rows)
-
     async def test_its_times_are_by_the_clock_of_the_sandbox(self) -> None:
         off = timedelta(hours=-3)
         sandbox = Sandbox(speed=1000, clock_offset=off)

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import orjson
 import pytest
 
-from tests.support.redis_server import RedisServer, standalone
 from tests.support.waiting import until
-from tests.webhooks.payload_forms import whole
-from tests.webhooks.receiving import SECRET, Sender, other, receiving, summary
-from tests.webhooks.test_payload_forms import named, now, submitted
-from voiceflow_worker import open_store
-from voiceflow_worker.asgi.server import serving
+from tests.webhooks.receiving import SECRET, other, receiving, summary
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
-from voiceflow_worker.webhooks import receiver_app, webhook_app
+from voiceflow_worker.webhooks import webhook_app
 from voiceflow_worker.webhooks.ports import OtherEvent
 
 pytestmark = pytest.mark.anyio
@@ -101,33 +92,6 @@ async def test_a_menu_that_hangs_has_a_limit_of_its_own() -> None:
         assert (await sender.send(event)).json() == {"callflow": []}
     async with receiving(on_event=menu, event_limit=SHORT) as sender:
         assert (await sender.send(event)).status_code == 503
-
-
-async def test_a_redis_that_stands_still_is_a_503_in_seconds_and_the_summary_is_taken_when_it_comes_again(
-    tmp_path: Path,
-) -> None:
-    server: RedisServer = standalone(tmp_path / "redis").start()
-    try:
-        async with open_store(server.url) as store:
-            job = await submitted(store)
-            app = receiver_app(store, secret=SECRET)
-            async with serving(app) as address, httpx.AsyncClient(timeout=30, trust_env=False) as client:
-                sender = Sender(address.url, client)
-                assert (await sender.client.get(sender.url + "/readyz")).status_code == 200
-                server.pause()
-                began = time.monotonic()
-                assert (await sender.send(whole(named(job)))).status_code == 503
-                assert time.monotonic() - began < 10
-                server.go_on()
-
-                async def is_taken() -> bool:
-                    return (await sender.send(whole(named(job)))).status_code == 200
-
-                await until(is_taken)
-            assert (await now(store, job)).state is JobState.COMPLETED
-    finally:
-        server.go_on()
-        server.kill()
 
 
 async def test_what_is_with_a_store_that_hangs_is_not_cut_off_when_its_sender_has_gone() -> None:

@@ -29,7 +29,6 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.signing_in import Form
 from voiceflow_worker import CallQueue, CallRequest, Job, open_store
-from voiceflow_worker.asgi.server import fast_protocol, serving
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
@@ -695,20 +694,6 @@ async def test_links_work_wherever_the_receiver_is_mounted(memory: Store, root_p
             assert urljoin(str(answer.url), found.links()[0]) == f"{prefix}/ui", path
             for link in found.links("calls/") + found.links("batches/"):
                 assert (await client.get(urljoin(str(answer.url), link))).status_code == 200
-
-
-async def test_a_name_with_a_slash_leads_back_on_a_server_too(memory: Store) -> None:
-    await enqueued(memory, batch_id="a/b")
-    async with (
-        serving(shown_by(memory), protocol=fast_protocol()) as address,
-        httpx.AsyncClient(trust_env=False, cookies=await session_of_a_reader()) as client,
-    ):
-        answer = await client.get(f"{address.url}/ui/batches/a%2Fb")
-        assert answer.status_code == 200
-        assert urljoin(str(answer.url), Page(answer.text).links()[0]) == f"{address.url}/ui"
-        head = await client.head(f"{address.url}/ui/batches/a%2Fb")
-        assert (head.status_code, head.content) == (200, b"")
-        assert head.headers["content-length"] == answer.headers["content-length"]
 
 
 def test_the_wheel_carries_the_templates_and_the_public_names(tmp_path: Path) -> None:
