@@ -8,13 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.cli.running import Program
 from tests.support.processes import voiceflow as process
 from tests.support.stage import stage
-from tests.support.waiting import wait_until
 from voiceflow_worker.notify.signature import verify_notification
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -72,27 +70,6 @@ def test_a_drain_ends_when_everything_was_told(tmp_path: Path, crm: Crm) -> None
         assert told["type"] == "call.ended"
         assert told["state"] == calls[told["data"]["id"]]["state"]
         assert told["data"]["outcome"] is not None
-
-
-@pytest.mark.slow
-def test_a_receiver_alone_tells_too(tmp_path: Path, crm: Crm) -> None:
-    with stage(tmp_path, notify_url=crm.url, notify_secret=SECRET) as on:
-        on.campaign(3)
-        done = process("worker", "--drain", env={**on.env, "VOICEFLOW_NOTIFY_URL": ""})
-        assert done.wait() == 0, done.told
-        assert "is told" not in done.told
-        wait_until(lambda: len(crm.told) == 3, "three outcomes")
-
-
-@pytest.mark.slow
-def test_a_worker_counts_what_it_told(tmp_path: Path, crm: Crm) -> None:
-    with stage(tmp_path, notify_secret=SECRET) as on:
-        on.campaign(3)
-        with on.worker("--metrics-port", "0", "--notify", crm.url) as worker:
-            metrics = worker.wait_for(r"metrics are on (http://\S+/metrics)")[1]
-            counted = 'voiceflow_hook_told_total{hook="notify"} 3.0'
-            wait_until(lambda: counted in httpx.get(metrics, trust_env=False).text, counted)
-            assert worker.end() == 0
 
 
 @pytest.mark.parametrize("command", [("worker",), ("serve", "--port", "0")])

@@ -8,35 +8,27 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from examples import appointment, on_call_alert, restaurant, support_callback
 from tests.docs.pages import DOCS, blocks
 from voiceflow_worker import (
-    CallPolicy,
     CallQueue,
-    JobState,
     Menu,
     Rehearsal,
     Sandbox,
-    SessionStatus,
-    build_report,
     open_store,
 )
 from voiceflow_worker.ivr.graph.mermaid import mermaid
-from voiceflow_worker.sandbox.calls.ledger import LedgerEntry
 
 pytestmark = pytest.mark.anyio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OPEN = datetime(2026, 11, 20, 4, tzinfo=UTC)  # a Friday, noon in Singapore
 CLOSED = datetime(2026, 11, 23, 4, tzinfo=UTC)  # a Monday
-SINGAPORE = ZoneInfo(restaurant.ZONE)
 ANA = {"name": "Ana", "subject": "your order", "time": "on Tuesday at ten", "other_time": "on Friday", "text": "Fire"}
 
 MENUS: Mapping[str, Menu] = {
@@ -134,119 +126,6 @@ def test_the_check_finds_nothing(name: str) -> None:
 
 def rang(sandbox: Sandbox) -> Counter[str]:
     return Counter(str(entry.destination) for entry in sandbox.ledger if entry.rang)
-
-
-def entry_of(sandbox: Sandbox, number: str) -> LedgerEntry:
-    return next(entry for entry in sandbox.ledger if entry.destination == number and entry.pressed)
-
-
-async def test_support_connects_to_the_desk_or_calls_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"sqlite:///{tmp_path / 'calls.db'}"
-    monkeypatch.setenv("VOICEFLOW_STORE", url)
-    async with open_store(url) as store:
-        sandbox = await support_callback.try_out(store)
-        jobs = await CallQueue(store).find(batch_id=support_callback.BATCH)
-    assert rang(sandbox) == Counter(list(support_callback.PEOPLE))
-    now_jobs = {job.destination: job for job in jobs if job.not_before is None}
-    numbers = list(support_callback.PEOPLE)
-    assert [now_jobs[number].digits for number in numbers] == ["1", "2", "7,2", None, None, None]
-    assert [now_jobs[number].state for number in numbers] == [JobState.COMPLETED] * 5 + [JobState.UNREACHED]
-    assert [entry.bridged_to for entry in sandbox.ledger if entry.bridged_to] == [support_callback.DESK]
-    assert entry_of(sandbox, numbers[0]).bridged_to == support_callback.DESK
-    assert entry_of(sandbox, numbers[3]).heard[-1] == "Please call us when it suits you. Goodbye."
-    later = {job.destination: job for job in jobs if job.not_before is not None}
-    assert set(later) == {numbers[1], numbers[2]}
-    for number, job in later.items():
-        first = now_jobs[number]
-        assert (job.state, job.menu, job.data) == (JobState.QUEUED, "callback", first.data)
-        assert (job.unique_key, job.body) == (f"{first.id}-later", first.body)
-        assert job.not_before is not None
-        pressed = first.posts[-1].presses[-1].at
-        assert timedelta(hours=2) - timedelta(minutes=1) < job.not_before - pressed < timedelta(hours=2, minutes=1)
-
-
-async def test_the_restaurant_books_what_was_asked_for() -> None:
-    restaurant.bookings.clear()
-    days = {datetime.now(UTC).astimezone(tz=SINGAPORE).date()}
-    hours = {restaurant.HOURS.is_open(datetime.now(UTC))}
-    async with open_store("memory://") as store:
-        sandbox, visits = await restaurant.try_out(store)
-        jobs = {job.destination: job for job in await CallQueue(store).find(batch_id="guests")}
-        report = await build_report(store, "default", "guests")
-    days.add(datetime.now(UTC).astimezone(tz=SINGAPORE).date())
-    hours.add(restaurant.HOURS.is_open(datetime.now(UTC)))
-    assert rang(sandbox) == Counter(list(restaurant.CALLED))
-    assert {job.state for job in jobs.values()} == {JobState.COMPLETED}
-    speaks = {"3" if is_open else "3,9" for is_open in hours}  # they are open, or closed, or this changed meanwhile
-    digits = {number: job.digits for number, job in jobs.items()}
-    assert digits.pop("+6587654323") in speaks
-    assert digits == {
-        "+6587654321": "1,1,4",
-        "+6587654322": "2,1,9,1,2,12",
-        "+6587654324": "7,1,2,0,1,2,40,*,6",
-        "+6587654325": None,
-    }
-    assert sum(report.digits.values()) == 4
-    expected = [
-        ("+6587654321", 4, 0), ("+6587654322", 12, 1), ("+6587654324", 6, 1), ("+6587654331", 2, 1),
-    ]  # fmt: skip
-    assert sorted((number, count) for number, _, count in restaurant.bookings.values()) == [
-        (number, count) for number, count, _ in expected
-    ]
-    booked: dict[str | None, date] = {number: on for number, on, _ in restaurant.bookings.values()}
-    for number, _, after in expected:
-        assert booked[number] in {day + timedelta(days=after) for day in days}
-    assert [list(visit.pressed) for visit in visits] == [["1", "2", "2"], ["2"]]
-    assert visits[0].heard[-1] == "A table for 2, tomorrow. We look forward to seeing you."
-    assert [visit.outcome for visit in visits] == ["COMPLETED", "COMPLETED"]
-
-
-async def test_who_does_not_answer_about_an_appointment_is_called_twice_more() -> None:
-    async with open_store("memory://") as store:
-        sandbox = await appointment.try_out(store)
-        jobs = {str((job.data or {})["name"]): job for job in await CallQueue(store).find(batch_id="appointments")}
-        report = await build_report(store, "default", "appointments")
-    calls = rang(sandbox)
-    assert [calls[number] for number in appointment.PEOPLE] == [1, 2, 3, 1, 1, 3, 1]
-    assert {name: appointment.answer_of(job) for name, job in jobs.items()} == {
-        "Ana": "confirmed",
-        "Ben": "moved",
-        "Chen": "confirmed",
-        "Devi": "cancelled",
-        "Eko": "was connected to the desk",
-        "Farah": "no answer",
-        "Gita": "no answer",
-    }
-    assert entry_of(sandbox, jobs["Ben"].destination).heard[-1] == "Thank you, Ben. See you on Thursday at two."
-    assert [entry.bridged_to for entry in sandbox.ledger if entry.bridged_to] == [appointment.DESK]
-    assert jobs["Farah"].state is JobState.UNREACHED
-    assert {job.state for name, job in jobs.items() if name != "Farah"} == {JobState.COMPLETED}
-    wait = appointment.UNANSWERED.after / appointment.SPEED
-    for job in jobs.values():
-        for before, after in zip(job.posts, job.posts[1:], strict=False):
-            assert before.outcome is not None
-            assert before.outcome.status in {SessionStatus.NO_ANSWER, SessionStatus.BUSY}
-            assert before.answered_at is not None
-            assert after.began_at - before.answered_at >= wait
-    assert report.outcomes == {"COMPLETED": 6, "NO_ANSWER": 1}
-    assert report.digits == {"1": 2, "2,1": 1, "2,9,2,2": 1, "3": 1, "5": 1}
-    assert appointment.UNANSWERED.after == timedelta(minutes=15)
-
-
-async def test_the_alarm_goes_down_the_rota_and_rings_nobody_twice() -> None:
-    async with open_store("memory://") as store:
-        sandbox, took = await on_call_alert.try_out(store)
-        jobs = await CallQueue(store).find(batch_id="incident-42")
-    rota = list(on_call_alert.ROTA)
-    assert [entry.destination for entry in sandbox.ledger] == rota[:5]
-    assert rang(sandbox) == Counter(rota[:5])
-    assert took is not None
-    assert took.destination == rota[4]
-    assert [job.digits for job in jobs] == [None, "2", None, None, "7,1"]
-    assert [job.state for job in jobs] == [JobState.UNREACHED, *[JobState.COMPLETED] * 4]
-    for before, after in pairwise(jobs):
-        ended = before.due_at - CallPolicy().retention  # a call that has ended is due to be pruned
-        assert after.created_at >= ended, "two phones rang at once"
 
 
 async def test_an_alarm_that_cannot_be_placed_goes_to_the_next_and_one_number_counts_once(

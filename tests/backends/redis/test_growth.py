@@ -8,12 +8,10 @@ import pytest
 
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, sample_job
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)
@@ -76,25 +74,3 @@ async def test_calls_that_expired_together_are_put_aside_in_slices(redis_server:
         assert scripts >= 4000 / 250
         assert every < 4 * 4000
         assert await cost_of_a_lease(redis_server, store, sample_job(50_001)) <= alone + 5
-
-
-@pytest.mark.slow
-async def test_a_sweep_looks_at_no_cancelled_batch_that_is_done(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url, clock=ManualClock(NOW)) as store:
-        sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy())
-        await sweeper.sweep()
-        redis_server.ask("CONFIG", "RESETSTAT")
-        await sweeper.sweep()
-        alone = commands(redis_server)[0]
-        jobs = [sample_job(number, batch_id=f"b{number}") for number in range(500)]
-        await store.jobs.enqueue(jobs, now=NOW)
-        for job in jobs:
-            name = job.batch_id or ""
-            await store.control.gate(
-                Gate(queue=QUEUE, scope=GateScope.BATCH, name=name, state=GateState.CANCELLED, since=NOW)
-            )
-        assert (await sweeper.sweep()).cancelled == 500
-        await sweeper.sweep()
-        redis_server.ask("CONFIG", "RESETSTAT")
-        assert (await sweeper.sweep()).cancelled == 0
-        assert commands(redis_server)[0] <= alone + 5
