@@ -16,12 +16,3 @@ def own_server(tmp_path: Path) -> Generator[RedisServer]:
     server = standalone(tmp_path / "redis").start()
     yield server
     server.kill()
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh store of each kind that several processes can share."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'calls.db'}"
-    server: RedisServer = request.getfixturevalue("own_server")
-    return server.url

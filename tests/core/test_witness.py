@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 import anyio
 import apsw
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.engine import Engine
 from tests.support.flows import number
@@ -543,17 +541,6 @@ async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab:
     lab.set_back()
     async with lab.store() as store, lab.worker(store).at_work():
         assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
-
-
-async def test_a_file_of_a_newer_version_is_left_to_its_own_workers_and_said(lab: Lab) -> None:
-    await sent_after_a_backup(lab, 1)
-    (path,) = (lab.files.folder / "default").glob("*.journal")
-    path.write_bytes(json.dumps({"voiceflow_journal": 2}).encode() + b"\n")
-    async with lab.store() as store:
-        with capture_logs() as logs:
-            async with lab.worker(store).at_work():
-                pass
-    assert any("newer version" in each["event"] and path.name in str(each["record"]) for each in logs)
 
 
 async def test_a_closed_file_takes_no_more(tmp_path: Path) -> None:

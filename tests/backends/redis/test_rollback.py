@@ -1,4 +1,4 @@
-"""A Redis restored to an older AOF under running workers: nothing rings twice; and after a plain restart they go on."""
+"""A Redis restarted under workers: they go on; and the copies of its file that other tests put in its place."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Restartable
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -57,73 +56,6 @@ async def enqueued(store: Store, first: int, count: int) -> CallQueue:
 
 async def placed(voice: ScriptedVoice, count: int) -> None:
     await until(lambda: len(voice.placed) >= count)
-
-
-async def in_state(store: Store, state: JobState, count: int) -> None:
-    async def reached() -> bool:
-        return (await store.jobs.count("default"))[state] == count
-
-    await until(lambda: once_available(reached))
-
-
-async def held(store: Store) -> None:
-    async def is_held() -> bool:
-        return any(gate.reason == HELD for gate in await store.control.gates("default"))
-
-    await until(lambda: once_available(is_held))
-
-
-@pytest.mark.alone
-async def test_an_older_aof_under_a_running_worker(own_server: RedisServer, tmp_path: Path) -> None:
-    backup, voice = tmp_path / "backup", ScriptedVoice()
-    backup.mkdir()
-    async with open_store(own_server.url) as store, anyio.create_task_group() as group:
-        queue = await enqueued(store, 0, 30)
-        await to_thread.run_sync(back_up, own_server, backup)
-        await enqueued(store, 30, 10)
-        worker = worker_on(store, voice, tmp_path / "journals")
-        group.start_soon(worker.run)
-        await in_state(store, JobState.ACCEPTED, 40)
-        await to_thread.run_sync(restore, own_server, backup)
-        await held(store)
-        await in_state(store, JobState.IN_DOUBT, 40)
-        # Given every chance to send them again, it does not.
-        await anyio.sleep(3)  # no event says that nothing is sent: it has this long to go wrong
-        assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
-        assert len(voice.placed) == 40
-        # Once a person has settled them and resumed, what is new goes out.
-        for job in await queue.find(states=[JobState.IN_DOUBT], limit=None):
-            await queue.resolve(job.id, placed=True, note="seen in the log")
-        await enqueued(store, 40, 5)
-        await queue.resume()
-        await placed(voice, 45)
-        worker.stop()
-    assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
-
-
-@pytest.mark.alone
-async def test_a_worker_that_knows_nothing_waits_for_one_that_does(own_server: RedisServer, tmp_path: Path) -> None:
-    """As on two hosts: one has sent the calls and is slow to come back, the other has sent none."""
-    backup, voices = tmp_path / "backup", [ScriptedVoice(), ScriptedVoice()]
-    backup.mkdir()
-    async with open_store(own_server.url) as first, open_store(own_server.url) as second:
-        queue = await enqueued(first, 0, 30)
-        await to_thread.run_sync(back_up, own_server, backup)
-        await worker_on(first, voices[0], tmp_path / "journals-1").drain()
-        assert len(voices[0].placed) == 30
-        knowing = worker_on(first, voices[0], tmp_path / "journals-1")
-        unknowing = worker_on(second, voices[1], tmp_path / "journals-2")
-        async with anyio.create_task_group() as group:
-            group.start_soon(unknowing.run)
-            group.start_soon(knowing.run)
-            await anyio.sleep(0.5)  # both workers have looked at the store; no event says so
-            await to_thread.run_sync(restore, own_server, backup)
-            await held(first)
-            await anyio.sleep(3)  # no event says that nothing is sent: it has this long to go wrong
-            knowing.stop()
-            unknowing.stop()
-        assert (await queue.status()).states[JobState.IN_DOUBT] == 30
-    assert (len(voices[0].placed), len(voices[1].placed)) == (30, 0)
 
 
 @pytest.mark.alone

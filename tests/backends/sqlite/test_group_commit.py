@@ -164,13 +164,6 @@ async def test_one_that_is_refused_at_first_and_written_when_repeated_is_told_so
     assert await keys(store) == ["mine"]
 
 
-async def test_text_that_no_store_can_keep_is_refused_and_the_rest_goes_on(store: SqliteStore) -> None:
-    with pytest.raises(InvalidInputError, match="half a surrogate pair"):
-        await store.jobs.enqueue([sample_job(1, unique_key="half a pair: \ud83d")], now=NOW)
-    await store.jobs.enqueue([sample_job(2)], now=NOW)
-    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
-
-
 @either_loop
 async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore) -> None:
     async with anyio.create_task_group() as group:
