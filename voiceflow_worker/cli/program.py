@@ -141,16 +141,11 @@ def _options(app: App) -> set[str]:
 
 def _misspelled(error: CycloptsError) -> str | None:
     """The message for an unknown option that was taken for a file; None for any other error."""
-    argument = error.argument
-    if not isinstance(error, ValidationError) or argument is None or error.app is None:
+    if not isinstance(error, ValidationError) or error.app is None:
         return None
-    taken = [token.value for token in argument.tokens if token.keyword is None and token.value.startswith("-")]
-    option = next((each for each in taken if error.exception_message.startswith(f"{each} ")), None)
-    if option is None:
-        return None
-    known = [name for each in error.app.assemble_argument_collection() for name in each.names]
-    close = get_close_matches(option.partition("=")[0], known, n=1)
-    return f"Unknown option: {option}. Did you mean {close[0]}?" if close else error.exception_message
+    option, taken, _ = error.exception_message.partition(" is neither an option")
+    close = get_close_matches(option.partition("=")[0], _options(error.app), n=1) if taken else ()
+    return f"Unknown option: {option}. Did you mean {close[0]}?" if close else taken and error.exception_message
 
 
 PROGRAM = "voiceflow"
