@@ -70,6 +70,8 @@ def test_the_wheel_carries_what_the_demo_and_the_sandbox_need(folder: Path) -> N
         environment = {**os.environ, "PYTHONPATH": unpacked}
         run = [sys.executable, "-c", code]
         out = subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+        for needed in ("layout.html", "live.js", "__init__.pyi", "py.typed"):
+            assert list(Path(unpacked).rglob(needed)), needed
         (metadata,) = Path(unpacked).glob("*.dist-info/METADATA")
         assert "# voiceflow-worker\n" in metadata.read_text(encoding="utf-8")  # the README: what package indexes show
     assert [line.split()[0] for line in out.splitlines()] == ["True", "True", "True"]

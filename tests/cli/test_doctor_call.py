@@ -77,19 +77,6 @@ def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.UNREACHED]
 
 
-@pytest.mark.slow
-def test_a_lost_answer_is_a_doubt_until_the_summary_comes(voiceflow: Program, eight: EightByEight) -> None:
-    order(eight, "faults", {"fault": "reset", "next": 1})
-    order(eight, "script", {"outcome": "COMPLETED", "ring_seconds": 100})
-    with receiving(eight, voiceflow.folder) as serve:
-        ended = call(voiceflow)
-        serve.stop()
-    assert ended.code == 0
-    assert "in doubt" in names(ended)
-    assert names(ended)[-1] == "summary"
-    assert eight.rang == [MINE]
-
-
 def test_a_summary_that_does_not_come_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
-from tests.cli.running import Program, Spawned
+from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import number
@@ -94,17 +93,6 @@ def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eigh
     }
 
 
-def test_a_row_that_comes_later_is_found_later(voiceflow: Program, eight: EightByEight) -> None:
-    eight.sandbox.rows.add(RowOrder(late_seconds=1_000_000))
-    (job,) = doubted(voiceflow, eight)
-    assert voiceflow(*reconcile(voiceflow)).code == 1
-    assert state_of(voiceflow, job).state is JobState.IN_DOUBT
-    rows = eight.sandbox._log._rows
-    rows[:] = [replace(row, known_at=0) for row in rows]
-    assert voiceflow(*reconcile(voiceflow)).code == 0
-    assert state_of(voiceflow, job).state is JobState.COMPLETED
-
-
 def test_nothing_to_look_for_is_said_and_asks_for_no_log(voiceflow: Program, eight: EightByEight) -> None:
     enqueued(voiceflow.folder)
     ended = voiceflow(*reconcile(voiceflow))
@@ -117,27 +105,6 @@ def test_nothing_to_look_for_is_said_and_asks_for_no_log(voiceflow: Program, eig
         "not_placed": 0,
         "open": 0,
     }
-
-
-def test_a_summary_that_never_came_is_made_up_for(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "webhook")
-    eight.sandbox.faults.clear()
-
-    async def work(engine: Engine) -> Job:
-        policy = CallPolicy(summary_deadline=timedelta(milliseconds=1))
-        async with VoiceClient("key-1", "acme", base_url=eight.url) as voice:
-            sender = Engine(engine.store, voice, policy=policy)
-            job = await sender.enqueue(ANA)
-            await sender.send()
-            return await sender.queue.get(job.id)
-
-    job = within(voiceflow.folder, work)
-    assert job.state is JobState.SUBMITTED
-    wait_until_ended(eight, 1)
-    assert voiceflow(*reconcile(voiceflow, "--json")).document["placed"] == 1
-    assert state_of(voiceflow, job).state is JobState.COMPLETED
 
 
 def test_8x8_out_of_reach_is_exit_3_and_changes_nothing(
@@ -168,15 +135,3 @@ def test_an_export_that_fails_changes_nothing(
     assert ended.code == code
     assert told in ended.err
     assert state_of(voiceflow, job) == job
-
-
-@pytest.mark.slow
-def test_a_worker_looks_by_itself(voiceflow: Program, eight: EightByEight) -> None:
-    """A worker that finds a doubt of an earlier one settles it, without a receiver and without a second ring."""
-    (job,) = doubted(voiceflow, eight)
-    with Spawned(("worker", "--store", url_of(voiceflow.folder)), voiceflow.folder, eight.environment) as worker:
-        worker.wait_for("looked up in the log of 8x8")
-        ended = worker.stop()
-    assert ended.code == 0, ended.err
-    assert state_of(voiceflow, job).state is JobState.COMPLETED
-    assert eight.rang == [ANA]

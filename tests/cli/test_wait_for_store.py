@@ -98,16 +98,6 @@ def test_ctrl_c_ends_the_wait_at_once(voiceflow: Program) -> None:
         assert waiting.end().code == 130
 
 
-@pytest.mark.slow
-def test_a_folder_that_is_mounted_later_is_waited_for(voiceflow: Program) -> None:
-    store = f"sqlite:///{voiceflow.folder / 'volume' / 'calls.db'}"
-    with Spawned(["serve", "--port", "0", "--store", store, "--wait-for-store", "60s"], voiceflow.folder) as waiting:
-        waiting.wait_for("does not exist")
-        (voiceflow.folder / "volume").mkdir()
-        waiting.wait_for("is ready")
-        assert waiting.stop().code == 0
-
-
 def test_a_slip_of_the_pen_is_reported_at_once(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VOICEFLOW_WAIT_FOR_STORE")
     began = time.monotonic()
@@ -117,20 +107,6 @@ def test_a_slip_of_the_pen_is_reported_at_once(voiceflow: Program, monkeypatch: 
     assert f"the directory {voiceflow.folder / 'none'} does not exist" in ended.err
     assert "trying again" not in ended.err
     assert time.monotonic() - began < 10
-
-
-@pytest.mark.slow
-def test_a_redis_that_is_not_up_yet_is_waited_for(voiceflow: Program, tmp_path: Path) -> None:
-    server = standalone(tmp_path / "redis")
-    options = ["serve", "--port", "0", "--store", server.url, "--wait-for-store", "60s"]
-    try:
-        with Spawned(options, voiceflow.folder) as waiting:
-            waiting.wait_for("cannot be reached")
-            server.start()
-            waiting.wait_for("is ready")
-            assert waiting.stop().code == 0
-    finally:
-        server.kill()
 
 
 def test_a_wrong_password_ends_at_once(voiceflow: Program, tmp_path: Path) -> None:
