@@ -83,7 +83,7 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["calls", "redial"], "give either their ids"),
         (["calls", "list", "--limit", "-1"], "--limit"),
         (["calls", "list", "--number", "somebody"], "'somebody' is not a phone number"),
-        (["check"], "one or more files"),
+        (["check"], "FILE requires an argument"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -149,8 +149,6 @@ async def cancel(
 
     Before a batch is cancelled, a question shows how many calls are waiting.
 
-    Usage: [OPTIONS] (ID... | --batch ID)
-
     Args:
         reason: The reason, shown with the call.
 
@@ -240,8 +238,6 @@ async def redial(
 
     Before a batch is redialled, a question shows how many phones will ring. Calls that were redialled before are left
     out, so that a repeated command redials nobody twice.
-
-    Usage: [OPTIONS] (ID... | --batch ID --outcome OUTCOME)
 
     Args:
         times: With --batch: redial only calls that people have redialled fewer than this many times. [1]
@@ -356,8 +352,6 @@ async def call(
 
     This command puts the call into the queue, in the batch `call`, and sends it itself. The rate, the suppression list
     and holds apply. The call is not redialled. Ctrl-C cancels it if it has not been sent yet.
-
-    Usage: NUMBER --say TEXT [OPTIONS]
 
     Args:
         number: The number to call, with a plus and the country code.

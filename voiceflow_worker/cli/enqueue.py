@@ -30,7 +30,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import Meter, Output, meter
 from voiceflow_worker.cli.process import collect_less
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import duration_in_words
@@ -182,7 +182,9 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, d
 
 
 async def check(
-    *files: Annotated[FileArgument, Parameter(name="FILE", help=f"A call flow template, or {FILE_KINDS}.")],
+    *files: Annotated[
+        FileArgument, Parameter(name="FILE", required=True, help=f"A call flow template, or {FILE_KINDS}.")
+    ],
     rows: RowOptions | None = None,
     assumptions: Assumptions | None = None,
     fetch: Annotated[bool, Flag] = False,
@@ -192,8 +194,6 @@ async def check(
 
     Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a file of
     rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the preview.
-
-    Usage: [OPTIONS] FILE...
 
     Args:
         fetch: Also check over the network that each fileUrl exists, is wav or mp3, and is under 5 MB.
@@ -206,8 +206,6 @@ async def check(
     from voiceflow_worker.campaigns.check import check_file
     from voiceflow_worker.cli.audio_files import look_at
 
-    if not files:
-        raise InvalidInputError("name one or more files to check")
     settings = settings_from()
     options = campaign_options(rows, settings)
     assumed = preview_options(assumptions, settings, time_zone=options.time_zone)

@@ -64,7 +64,7 @@ def program() -> App:
     )
 
     app = _Program(
-        name=PROGRAM,
+        name="voiceflow",
         help="Phones people through the 8x8 Voice API, from a queue, at a set rate: "
         "never twice, never lost, never late.",
         help_format="plaintext",
@@ -148,9 +148,7 @@ def _misspelled(error: CycloptsError) -> str | None:
     return f"Unknown option: {option}. Did you mean {close[0]}?" if close else taken and error.exception_message
 
 
-PROGRAM = "voiceflow"
-
-_SECTION = re.compile(r"^(Usage|Args|Examples):", re.MULTILINE)
+_SECTION = re.compile(r"^(Args|Examples):", re.MULTILINE)
 
 
 class _Program(App):
@@ -172,18 +170,13 @@ class _Program(App):
 def add_commands(app: App, *commands: Callable[..., Any]) -> None:
     """Register commands under the first words of their functions' names: `list_calls` becomes `list`.
 
-    The help lists commands in the order of registration. A command's help is its docstring: the section `Usage`
-    replaces the generated usage line, and the section `Examples` comes last.
+    The help lists commands in the order of registration. A command's help is its docstring; the section `Examples`
+    comes last.
     """
-    chain = (PROGRAM,) if app.name == (PROGRAM,) else (PROGRAM, *app.name)
     for command in commands:
-        name = command.__name__.partition("_")[0]
-        sections = _sections(command)
-        usage = " ".join(("Usage:", *chain, name, sections["Usage"].strip())) if "Usage" in sections else None
         app.command(
             command,
-            name=name,
-            usage=usage,
+            name=command.__name__.partition("_")[0],
             help=description(command),
             help_epilogue="",
             sort_key=len(list(app)),

@@ -183,8 +183,6 @@ async def rate(
 
     The new rate also applies to workers that start later with another --rate, until `voiceflow rate --reset`.
 
-    Usage: [OPTIONS] [N]
-
     Args:
         reset: Remove the rate set by this command. The queue gets the rate of the next worker that starts.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 
-Numbers = Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")]
+Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone numbers, in any usual spelling.")]
 CountryOption = Annotated[
     str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG, or international.")
 ]
@@ -49,15 +49,12 @@ async def add(
 
     If a number is already on the list, it stays there until the later end. Calls that were sent are not stopped.
 
-    Usage: [OPTIONS] NUMBER...
-
     Examples:
         voiceflow suppress add +6587654321 --reason "asked by mail"
         voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
     """
     from voiceflow_worker.core.numbers.suppression import SuppressionList
 
-    _require(numbers)
     output = common.output()
     async with common.opened(makes=True) as calls:
         end = _end(until, for_, now=calls.store.clock.now())
@@ -80,14 +77,11 @@ async def remove(
 
     Calls that ended because of the list stay ended: enqueue them again. The block list of 8x8 is separate.
 
-    Usage: [OPTIONS] NUMBER...
-
     Examples:
         voiceflow suppress remove +6587654321
     """
     from voiceflow_worker.core.numbers.suppression import SuppressionList
 
-    _require(numbers)
     output = common.output()
     async with common.opened() as calls:
         listed = SuppressionList(calls.store)
@@ -208,11 +202,6 @@ async def import_file(
 
 def _reason(text: str, who: str | None) -> str:
     return text if who is None else by_person(who, text, "put on the list")
-
-
-def _require(numbers: tuple[str, ...]) -> None:
-    if not numbers:
-        raise InvalidInputError("give one or more numbers, such as +6587654321")
 
 
 def _end(until: datetime | None, duration: timedelta | None, *, now: datetime) -> datetime | None:
