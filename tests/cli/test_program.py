@@ -76,7 +76,7 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["sandbox", "--speed", "fast"], 'Invalid value for --speed: "fast" is not a number\n'),
         (["serve", "--notify", "crm"], "--notify (given directly): give an http or https address"),
         (["worker", "--rate", "fast"], "give calls per second"),
-        (["worker", "--processes", "0"], "--processes 0"),
+        (["worker", "--processes", "0"], "for --processes. Must be >= 1"),
         (["worker", "--burst", "0"], "--burst"),
         (["status", "--queue", "Not A Name"], "--queue"),
         (["calls", "cancel"], "give either their ids, or --batch"),

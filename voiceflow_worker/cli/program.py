@@ -74,38 +74,17 @@ def program() -> App:
     )
     add_commands(app, demo.demo, enqueue.check, calls.call, enqueue.enqueue, worker.worker, serve.serve, demo.sandbox)
     add_commands(app, queue.status, queue.queues, queue.batches, watch.watch, report.report)
-    add_group(
-        app,
-        "calls",
-        "List, show, cancel, resolve and redial single calls.",
-        calls.list_calls,
-        calls.show,
-        calls.cancel,
-        calls.resolve,
-        calls.redial,
-    )
+    of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.")
+    add_commands(of_calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
     add_commands(app, queue.hold, queue.resume, queue.rate)
-    add_group(
-        app,
-        "suppress",
-        "Manage the suppression list: numbers that no queue of the store calls.",
-        suppress.add,
-        suppress.remove,
-        suppress.list_numbers,
-        suppress.import_file,
-    )
+    listed = group(app, "suppress", "Manage the suppression list: numbers that no queue of the store calls.")
+    add_commands(listed, suppress.add, suppress.remove, suppress.list_numbers, suppress.import_file)
     add_commands(app, store.backup, store.restore, report.reconcile, doctor.doctor)
-    add_group(
-        app,
-        "account",
-        "Show voices, numbers, webhooks and recordings of the account at 8x8.",
-        account.profiles,
-        account.numbers,
-        account.webhooks,
-        account.recordings,
-    )
-    add_group(app, "ivr", "Draw, play and check IVR menus that are written in Python.", ivr.draw, ivr.play, ivr.check)
-    add_group(app, "config", "Show the settings.", doctor.show)
+    at_8x8 = group(app, "account", "Show voices, numbers, webhooks and recordings of the account at 8x8.")
+    add_commands(at_8x8, account.profiles, account.numbers, account.webhooks, account.recordings)
+    menus = group(app, "ivr", "Draw, play and check IVR menus that are written in Python.")
+    add_commands(menus, ivr.draw, ivr.play, ivr.check)
+    add_commands(group(app, "config", "Show the settings."), doctor.show)
     return app
 
 
@@ -183,11 +162,11 @@ def add_commands(app: App, *commands: Callable[..., Any]) -> None:
         )
 
 
-def add_group(app: App, name: str, summary: str, *commands: Callable[..., Any]) -> None:
+def group(app: App, name: str, summary: str) -> App:
     """Register a group of commands; `summary` is its help."""
-    group = App(name=name, help=summary, sort_key=len(list(app)))
-    add_commands(group, *commands)
-    app.command(group)
+    made = App(name=name, help=summary, sort_key=len(list(app)))
+    app.command(made)
+    return made
 
 
 def description(command: Callable[..., Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import anyio
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from, voice_client
@@ -34,7 +35,7 @@ async def worker(
     max_active: int | None = None,
     max_per_person: Annotated[str | None, Parameter(metavar="N/SPAN")] = None,
     drain: Annotated[bool, Flag] = False,
-    processes: int = 1,
+    processes: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     metrics_port: MetricsPortOption = None,
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
@@ -63,8 +64,6 @@ async def worker(
         voiceflow worker --drain --json
         voiceflow worker --rate unlimited --processes 2 --metrics-port 9100
     """
-    if processes < 1:
-        raise InvalidInputError(f"--processes {processes}: give at least 1")
     options: dict[str, object] = {
         "store": common.store,
         "queue": common.queue,
