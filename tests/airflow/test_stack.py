@@ -120,30 +120,6 @@ def test_a_failing_dag_phones_one_after_the_other_until_somebody_acknowledges(ai
     assert [airflow.posts_to(f"+658765010{place}") for place in (1, 2, 3)] == [1, 1, 0]
 
 
-def test_approvals_by_telephone(airflow: Airflow) -> None:
-    for number, keys in (("1", "1"), ("2", "2"), ("3", "2"), ("4", None)):
-        airflow.stage.order(
-            "script", {"destination": f"+658765020{number}", "outcome": "COMPLETED", "keys": [keys, keys, keys]}
-        )
-    airflow.trigger("approval")
-    airflow.wait_for_run("approval")
-    tasks = airflow.tasks("approval")
-    assert tasks == {"approved": "success", "rejected": "skipped", "refused": "failed", "silent": "success"}, (
-        f"{tasks}\n{airflow.log_tails()}"
-    )
-    assert airflow.xcom("approval", "approved") == "1"
-    assert [airflow.posts_to(f"+658765020{place}") for place in (1, 2, 3, 4)] == [1, 1, 1, 1]
-
-
-def test_a_campaign_ends_with_its_report(airflow: Airflow) -> None:
-    airflow.trigger("campaign")
-    assert airflow.wait_for_run("campaign") == "success", airflow.log_tails()
-    report = airflow.xcom("campaign", "call")
-    assert report["rows"] == {"enqueued": 5, "duplicates": 0, "rejected": 0}
-    assert report["total"] == sum(report["states"].values()) == 5
-    assert [airflow.posts_to(f"+658765030{place}") for place in range(5)] == [1] * 5
-
-
 @modern
 def test_a_missed_deadline_phones_within_seconds(airflow: Airflow) -> None:
     airflow.stage.order("script", {"destination": "+6587650401", "outcome": "COMPLETED", "keys": ["1"]})

@@ -139,47 +139,6 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
     assert_in_doubt(kind, await second_verdict(kind, act, tls=tls))
 
 
-@pytest.mark.parametrize("pieces", ["its beginning", "behind the end of the surplus"])
-async def test_what_waits_within_the_parser_is_seen(pieces: str) -> None:
-    """The true answer has begun to come, and nothing more comes while the client listens."""
-
-    def act(connection: Connection, true: bytes) -> None:
-        surplus = answer(400, NOT_CREATED % -1014)
-        if pieces == "its beginning":
-            connection.send(surplus + true[:12])
-        else:
-            connection.send(surplus[:-3])
-            time.sleep(0.2)  # the client reads the head, and waits for the rest of the body
-            connection.send(surplus[-3:] + true)
-        connection.stall()
-
-    assert_in_doubt(OURS, await second_verdict(OURS, act))
-
-
-async def test_a_surplus_that_came_before_the_post_closes_the_connection() -> None:
-    """Also when only a part of it has come."""
-    asked, came = threading.Event(), threading.Event()
-
-    def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(answer(200, created(f"s-{len(connection.server.bodies)}")))
-        asked.wait(LONGEST)
-        with suppress(OSError):
-            connection.send(b"HTTP/1.1 4")
-        came.set()
-        while connection.read_request():
-            connection.send(b"29 Whatever\r\nContent-Length: 0\r\n\r\n")
-
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            assert (await place(client)).kind is K.CREATED
-            asked.set()
-            assert await anyio.to_thread.run_sync(came.wait, LONGEST)
-            await anyio.sleep(0.05)  # the idle client reads it; no event says when it has
-            assert (await place(client)).kind is K.CREATED
-        assert (server.connections, len(server.posts)) == (2, 2)
-
-
 # -- nothing more comes ------------------------------------------------------------------------------------------------
 
 
