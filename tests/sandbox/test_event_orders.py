@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
-from tests.sandbox.calling import ANA, BEN, Caller, calling, settled
+from tests.sandbox.calling import ANA, BEN, calling, settled
 from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -119,13 +117,6 @@ async def test_summaries_and_states_take_orders_too() -> None:
     assert receiver.order[-1] == "CALL_STATUS"
 
 
-async def test_a_lost_summary_still_lets_out_what_waits_for_it() -> None:
-    async with receiving(GOODBYE) as receiver:
-        orders = [{"event": "VSS", "drop": True}, {"event": "VCA", "duplicates": 1, "duplicate_after": "VSS"}]
-        await played(receiver, *orders)
-    assert receiver.order == ["CALL_ACTION"] * 2
-
-
 async def test_orders_are_for_their_destination_and_end_with_a_reset() -> None:
     async with receiving(GOODBYE) as receiver:
         sandbox = menus(receiver)
@@ -154,27 +145,6 @@ async def test_the_answer_to_the_post_may_come_after_events_of_its_call(until: s
     assert receiver.questions[0]["sessionId"] == answer.json()["sessionId"]
 
 
-async def test_the_answer_to_the_post_does_not_come_while_the_question_is_open() -> None:
-    async with receiving(GOODBYE) as receiver:
-        receiver.holds = asyncio.Event()
-        sandbox = menus(receiver)
-        async with calling(sandbox) as caller:
-            await caller.fault("delay", until="VCA", next=1)
-            answered_at: list[int] = []
-
-            async def place(caller: Caller) -> None:
-                await caller.post(asking())
-                answered_at.append(len(receiver.events))
-
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(place, caller)
-                await receiver.reached(1)
-                assert answered_at == []
-                receiver.holds.set()
-            await settled(sandbox)
-    assert len(answered_at) == 1
-
-
 async def test_an_answer_that_waits_for_a_question_that_never_comes_is_let_out_at_the_end() -> None:
     async with receiving(GOODBYE) as receiver:
         sandbox = menus(receiver)
@@ -184,37 +154,6 @@ async def test_an_answer_that_waits_for_a_question_that_never_comes_is_let_out_a
                 assert (await caller.place()).status_code == 200
                 assert (await caller.place("1")).status_code == 400
             assert receiver.order == ["SESSION_SUMMARY"]
-
-
-async def test_a_call_whose_answer_was_lost_goes_through_its_menu() -> None:
-    async with receiving(GOODBYE) as receiver:
-        sandbox = menus(receiver)
-        async with calling(sandbox) as caller:
-            await caller.fault("reset", next=1)
-            with pytest.raises(httpx.TransportError):
-                await caller.post(asking())
-            await settled(sandbox)
-            (entry,) = await caller.ledger()
-    assert (entry["answered_with"], entry["outcome"], entry["pressed"]) == ("reset", "COMPLETED", ["1"])
-
-
-async def test_every_event_of_a_call_has_all_the_fields_that_the_guides_list() -> None:
-    envelope = {"namespace", "eventType", "description", "version", "payload"}
-    common = {
-        "eventId", "callId", "sessionId", "subAccountId", "callStatus", "callDirection", "callType", "source",
-        "destination", "sourceFormat", "destinationFormat", "sourceCountryCode", "destinationCountryCode",
-        "sourceRefId", "destinationRefId", "callDuration", "sipCode", "timestamp",
-    }  # fmt: skip
-    async with receiving(GOODBYE) as receiver:
-        sandbox = menus(receiver, call_statuses=True)
-        async with calling(sandbox) as caller:
-            await caller.post(asking())
-            await settled(sandbox)
-    assert {frozenset(event) for event in receiver.events} == {frozenset(envelope)}
-    assert {event["version"] for event in receiver.events} == {1}
-    payloads = {event["eventType"]: event["payload"] for event in receiver.events}
-    assert set(payloads["CALL_ACTION"]) == common | {"eventData"}
-    assert set(payloads["CALL_STATUS"]) == common
 
 
 @pytest.mark.parametrize(("outcome", "sip_code"), [("BUSY", 486), ("NO_ANSWER", 480), ("FAILED", 503)])

@@ -6,20 +6,14 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio
 import pytest
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, listening, reporting, settled
-from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.flows.validity import write_valid_until
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
-from voiceflow_worker.sandbox.events.delivery import Delivery, WebhookTarget
 
 pytestmark = pytest.mark.anyio
 
@@ -200,24 +194,3 @@ def test_most_calls_are_answered_and_some_end_in_each_other_way() -> None:
     assert all(share[status] > 1 for status in (SessionStatus.NO_ANSWER, SessionStatus.BUSY, SessionStatus.FAILED))
     assert all(plan.code is not None for plan in plans if plan.status is SessionStatus.FAILED)
     assert all((plan.talk_seconds > 0) is plan.is_answered for plan in plans)
-
-
-@pytest.mark.alone
-async def test_summaries_that_wait_for_their_turn_are_not_late() -> None:
-    """A slow receiver makes a queue of summaries: the time that each may take begins when it leaves."""
-
-    async def slowly(scope: Scope, receive: Receive, send: Send) -> None:
-        await anyio.sleep(0.5)  # the receiver is slow
-        await Response()(scope, receive, send)
-
-    async with serving(slowly) as address:
-        activity = Activity()
-        delivery = Delivery(activity, speed=QUICK, timeout=5.0)
-        for place in range(800):
-            delivery.send(
-                WebhookTarget(url=address.url), {"eventType": "SESSION_SUMMARY", "payload": {"sessionId": str(place)}}
-            )
-        with anyio.fail_after(60):
-            await activity.quiet()
-        await delivery.aclose()
-    assert Counter(entry.status for entry in delivery.entries) == {200: 800}
