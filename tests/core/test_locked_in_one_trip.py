@@ -85,44 +85,6 @@ async def test_a_restart_that_is_noticed_while_a_call_waits_for_its_entry_is_che
     assert await engine.state(leased[0]) == JobState.LEASED
 
 
-async def test_a_call_that_has_its_entry_leaves_though_the_end_of_a_prepared_call_cannot_be_stored(
-    store: Restarted, clock: ManualClock, engine: Engine
-) -> None:
-    await engine.enqueue(number(0), valid_for=SECOND)
-    (prepared,) = await engine.prepare()
-    for place in (1, 2):
-        await engine.enqueue(number(place))
-    first, second = await engine.lease(2)
-    clock.advance(SECOND)
-    stored, begun = anyio.Event(), list[Flight]()
-
-    async def first_entry(call: StoreCall) -> None:
-        if call.name == "jobs.commit_locking":
-            await stored.wait()
-
-    async def begin(job: Job) -> None:
-        begun.extend((await engine.submitter.begin_at_once([job], leased_at=store.clock.monotonic()))[0])
-
-    async def begin_prepared() -> None:
-        assert await engine.submitter.begin([prepared]) == []
-
-    store.before = first_entry
-    async with anyio.create_task_group() as group:
-        group.start_soon(begin, first)
-        await anyio.wait_all_tasks_blocked()
-        group.start_soon(begin, second)
-        group.start_soon(begin_prepared)
-        await anyio.wait_all_tasks_blocked()
-        store.lose(Loss.BEFORE, "jobs.commit", unless={"jobs.commit_locking"}, times=TRIES)
-        stored.set()
-        await tries_pass(store, clock)
-    assert {flight.job.id: flight.job.state for flight in begun} == {
-        first.id: JobState.SENDING,
-        second.id: JobState.SENDING,
-    }
-    assert await engine.state(prepared.job) == JobState.LEASED
-
-
 async def test_a_call_that_has_its_entry_leaves_though_the_end_of_another_of_its_worker_cannot_be_stored(
     store: Restarted, clock: ManualClock, engine: Engine
 ) -> None:
