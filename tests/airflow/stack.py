@@ -167,8 +167,12 @@ def airflow_beside(
     components: tuple[str, ...] | None = None,
     config: Mapping[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
+    connections: Mapping[str, str] | None = None,
 ) -> Iterator[Airflow]:
-    """Start an Airflow for this stage; everything it started is ended with the block."""
+    """Start an Airflow for this stage; everything it started is ended with the block.
+
+    `connections` are further connections, with a store of their own each: its URL by the name of the connection.
+    """
     home.mkdir(parents=True, exist_ok=True)
     modern = airflow_version() >= (3, 0)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "VOICEFLOW_"))}
@@ -213,6 +217,9 @@ def airflow_beside(
         "VOICEFLOW_TEST_FOLDER": str(home),
         **(config or {}),
     }
+    for name, store in (connections or {}).items():
+        beside = {**connection, "extra": {**connection["extra"], "store": store}}
+        env[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(beside)
     env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}/execution/"
     env["AIRFLOW__API__BASE_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}"
     airflow = Airflow(home, env, on)
@@ -239,11 +246,14 @@ def whole_stack(
     components: tuple[str, ...] | None = None,
     config: Mapping[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
+    connections: Mapping[str, str] | None = None,
 ) -> Iterator[Airflow]:
     """A receiver, a sandbox and an Airflow."""
     with ExitStack() as stack:
         on = stack.enter_context(stage(folder, speed=speed))
-        beside = airflow_beside(on, folder / "airflow", components=components, config=config, extra=extra)
+        beside = airflow_beside(
+            on, folder / "airflow", components=components, config=config, extra=extra, connections=connections
+        )
         yield stack.enter_context(beside)
 
 
