@@ -12,7 +12,10 @@ from tests.crash.report import Report
 from tests.crash.sabotage import SABOTAGE
 from tests.crash.soak import Plan, opened, soak
 
-pytestmark = pytest.mark.crash
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.timeout(900),
+]  # the laboratory has limits of its own, and says what is open
 
 FOUND_BY = {
     "requeue-sending": "INCIDENT",
