@@ -25,6 +25,7 @@ from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports import Query, record_set
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -136,7 +137,7 @@ async def test_a_gate_in_an_unknown_state_lets_nothing_pass(here: Engine, store:
     await here.enqueue(ANA)
     state = cast("GateState", NewState.NAPPING)
     gate = Gate(queue="default", scope=GateScope.QUEUE, name="default", state=state, since=store.clock.now())
-    await store.control.gate(gate)
+    await order_gate(store, gate)
     (standing,) = await store.control.gates("default")
     assert standing.state is GateState.HELD
     assert await here.send() == []

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from tests.support.errors import leaves
 from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
 from voiceflow_worker.backends.memory import reference
-from voiceflow_worker.backends.memory.reference import DONE, Memory, MemoryStore
+from voiceflow_worker.backends.memory.reference import DONE, Memory, MemoryDomain
 from voiceflow_worker.core.store_port import (
     Absent,
     Answer,
@@ -43,7 +43,7 @@ from voiceflow_worker.model.jobs.job import Job
 class TestMemory(StoreContract):
     @pytest.fixture
     def opener(self) -> Opener:
-        store = MemoryStore()
+        store = MemoryDomain()
 
         def opened() -> AbstractAsyncContextManager[Store]:
             return nullcontext(store)
@@ -109,7 +109,7 @@ class ALimitTellsAnyRecord(Memory):
     def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
         found = super()._failed_by(need, puts, now)
         if found is not None and isinstance(need, AtMost):
-            return (self._prefixed(need.namespace, need.prefix, now)[0],)
+            return (self.prefixed(need.namespace, need.prefix, now)[0],)
         return found
 
 
@@ -131,7 +131,7 @@ class GatesOfBatchesAreIgnored(Memory):
 
 
 class TombstonesAreIgnored(Memory):
-    def _job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:  # noqa: ARG002
+    def job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:  # noqa: ARG002
         return self.jobs[self.keys[queue, key]] if (queue, key) in self.keys else None
 
 
@@ -296,7 +296,7 @@ class WakesAreNotCounted(Memory):
         return super().answer(replace(unit, wakes=None), now)
 
 
-class ChecksAndThenWrites(MemoryStore):
+class ChecksAndThenWrites(MemoryDomain):
     """Another write may come between the check and the write."""
 
     async def write(self, step: Step, *, now: datetime) -> Written:
@@ -307,7 +307,7 @@ class ChecksAndThenWrites(MemoryStore):
         return checked
 
 
-class AnswersStayInTheLine(MemoryStore):
+class AnswersStayInTheLine(MemoryDomain):
     """The answer that a cancelled caller did not take is given to the next."""
 
     line: list[Written]
@@ -318,7 +318,7 @@ class AnswersStayInTheLine(MemoryStore):
         return self.line.pop(0)
 
 
-MUTATIONS: dict[type[Memory | MemoryStore], str] = {
+MUTATIONS: dict[type[Memory | MemoryDomain], str] = {
     EachUnitSeesTheBeginning: "test_a_unit_sees_what_the_earlier_ones_of_its_step_wrote",
     RecordsBeforeConditions: "test_a_condition_is_checked_before_the_units_own_records_are_written",
     ARefusalKeepsTheJobMoved: "test_of_a_refused_unit_nothing_is_written",
@@ -361,11 +361,11 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.__name__)
-def test_the_contract_finds_that(mutation: type[Memory | MemoryStore]) -> None:
+def test_the_contract_finds_that(mutation: type[Memory | MemoryDomain]) -> None:
     """A sentence that is broken on purpose turns its test red."""
     name = MUTATIONS[mutation]
     test: Callable[..., Any] = getattr(StoreContract(), name)
-    store = mutation() if issubclass(mutation, MemoryStore) else MemoryStore(memory=mutation())
+    store = mutation() if issubclass(mutation, MemoryDomain) else MemoryDomain(memory=mutation())
 
     async def run() -> None:
         with anyio.fail_after(2):
@@ -381,4 +381,4 @@ def test_an_owner_is_a_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "belongs", lambda value, owner: owner is not None and value.startswith(owner))
     test = StoreContract().test_conditions_pass_over_the_records_of_their_owner_and_of_the_past
     with pytest.raises(AssertionError):
-        anyio.run(test, MemoryStore())
+        anyio.run(test, MemoryDomain())

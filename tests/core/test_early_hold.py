@@ -10,7 +10,6 @@ from voiceflow_worker import open_store
 from voiceflow_worker.core.sending.reply import EarlyHold
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +20,7 @@ VERDICT = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, 
 
 async def test_it_is_ordered_once_and_its_reply_orders_nothing_more() -> None:
     async with open_store("memory://") as store:
-        holds = Holds(store.control, store.clock, queue="default")
+        holds = Holds(store, queue="default")
         early = EarlyHold(holds)
         await PostProgress(on_hold=early.order).hold(HOLD)
         [gate] = await store.control.gates("default")
@@ -34,13 +33,13 @@ async def test_it_is_ordered_once_and_its_reply_orders_nothing_more() -> None:
 
 
 async def test_while_the_store_is_away_the_reply_orders_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(gate: Gate) -> Gate:
+    async def away(*_: object, **__: object) -> None:
         raise StoreUnavailableError("the store is away")
 
     async with open_store("memory://") as store:
-        holds = Holds(store.control, store.clock, queue="default")
+        holds = Holds(store, queue="default")
         early = EarlyHold(holds)
-        monkeypatch.setattr(store.control, "gate", away)
+        monkeypatch.setattr(store.domain, "write", away)
         await early.order(HOLD)
         assert holds.closed_since(store.clock.monotonic() - 60), "this worker sends nothing more"
         reply = early.reply(VERDICT, at=NOW)

@@ -11,6 +11,7 @@ import pytest
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query, Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.sweep import PAGE, Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -44,8 +45,8 @@ async def test_one_sweep_moves_all_that_is_overdue(
 ) -> None:
     clock.jump(NOW - clock.now())
     await any_store.jobs.enqueue(sample_jobs(MANY, **fields), now=NOW)
-    await any_store.control.gate(
-        Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
+    await order_gate(
+        any_store, Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
     )
     await sweeper_of(any_store).sweep()
     assert await count(any_store) == {becomes: MANY}
@@ -63,8 +64,8 @@ async def test_cancelled_batches_end_also_where_the_leases_of_a_dead_worker_are_
         ],
         now=NOW,
     )
-    await any_store.control.gate(
-        Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
+    await order_gate(
+        any_store, Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
     )
     assert await sweeper_of(any_store).end_cancelled() == MANY
     assert await count(any_store) == {JobState.CANCELLED: MANY, JobState.SUBMITTED: 1, JobState.QUEUED: 1}

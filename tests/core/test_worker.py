@@ -22,6 +22,7 @@ from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
 from voiceflow_worker.core.ports import Move, Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.ports.one_trip import LockingMove
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -231,7 +232,8 @@ async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_ea
 async def test_calls_into_a_cancelled_batch_are_refused_and_its_jobs_are_ended_by_a_drain(store: Store) -> None:
     queue = await enqueued(store, 3, batch_id="gone")
     await queue.hold(batch_id="gone", reason="wait")
-    await store.control.gate(
+    await order_gate(
+        store,
         Gate(
             queue="default",
             scope=GateScope.BATCH,
@@ -239,7 +241,7 @@ async def test_calls_into_a_cancelled_batch_are_refused_and_its_jobs_are_ended_b
             state=GateState.CANCELLED,
             reason="no",
             since=store.clock.now(),
-        )
+        ),
     )
     with pytest.raises(InvalidInputError, match="another batch id"):
         await queue.enqueue(flow("+6591000001"), batch_id="gone")

@@ -50,7 +50,7 @@ class Engine:
         self.queue = CallQueue(store, queue, policy=self.policy)
         self.settler = Settler(store, self.policy)
         self.sweeper = Sweeper(store, queue=queue, policy=self.policy)
-        self.holds = Holds(store.control, store.clock, queue=queue)
+        self.holds = Holds(store, queue=queue)
         changes = Changes(store, self.policy)
         self.guard: RollbackGuard | None = None
         if witness is not None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 from voiceflow_worker.core.ports import Clock, Control, Jobs, Records, Store
+from voiceflow_worker.core.store_port import Store as OneStore
 from voiceflow_worker.errors import StoreUnavailableError
 
 
@@ -70,6 +71,7 @@ class FaultyStore:
         self.jobs = cast("Jobs", _Port(self, "jobs", store.jobs))
         self.control = cast("Control", _Port(self, "control", store.control))
         self.records = cast("Records", _Port(self, "records", store.records))
+        self.domain = cast("OneStore", _Port(self, "domain", store.domain))
 
     @property
     def url(self) -> str:

@@ -14,6 +14,7 @@ from voiceflow_worker.core.outcomes.wait import OutcomeWatch
 from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.sending.set_rate import SetRate
@@ -168,7 +169,7 @@ class CallQueue:
         now = self.store.clock.now()
         cancelled = Gate.of(self.name, batch_id, GateState.CANCELLED, since=now, until=None, reason=reason)
         before = await self._cancelled(batch_id)
-        await self.store.control.gate(cancelled)
+        await order_gate(self.store, cancelled)
         await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
         return max(await self._cancelled(batch_id) - before, 0)
 
@@ -255,7 +256,7 @@ class CallQueue:
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
-        return await self.store.control.gate(opened)
+        return await order_gate(self.store, opened)
 
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
@@ -320,4 +321,4 @@ class CallQueue:
 
     async def _order(self, state: GateState, *, batch_id: str | None, until: datetime | None, reason: str) -> Gate:
         now = self.store.clock.now()
-        return await self.store.control.gate(Gate.of(self.name, batch_id, state, since=now, until=until, reason=reason))
+        return await order_gate(self.store, Gate.of(self.name, batch_id, state, since=now, until=until, reason=reason))

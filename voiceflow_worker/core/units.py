@@ -42,7 +42,7 @@ from voiceflow_worker.core.store_port import (
 )
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, merged
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
@@ -159,10 +159,12 @@ def gate_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[G
     """An order to hold, to open or to cancel: the gate that results, and its unit.
 
     `standing` is the record of the gate as the caller read it. If it has changed since, the unit is NOT_FREE with the
-    new one, and the order is made again from that.
+    new one, and the order is made again from that. A repeat of a hold that a person has ended since changes nothing.
     """
     was = None if standing is None else gate_from(standing)
-    gate = merged(was, ordered, at=ordered.since)
+    was_opened = was is not None and was.state is GateState.OPEN and was.since > ordered.since
+    is_late = was_opened and ordered.state is GateState.HELD
+    gate = was if was is not None and is_late else merged(was, ordered, at=ordered.since)
     key = gate_key(ordered.queue, None if ordered.scope is GateScope.QUEUE else ordered.name)
     if gate is was:
         return gate, Unit(needs=(Same(GATES, key, None if standing is None else standing.value),))

@@ -96,7 +96,7 @@ class Worker:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         patience = None if call_log is None else PATIENCE
         self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes, log_patience=patience)
-        holds = Holds(store.control, store.clock, queue=self.queue)
+        holds = Holds(store, queue=self.queue)
         self._guard: RollbackGuard | None = None
         if witness is not None:
             self._guard = RollbackGuard(

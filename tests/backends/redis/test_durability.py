@@ -16,6 +16,7 @@ from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged, weakest
 from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -265,7 +266,7 @@ async def test_everything_that_must_not_be_lost_is_waited_for(scripted: Scripted
             lambda: store.records.put("suppression", {"k": "v"}, expires_at=None, now=NOW),
             lambda: store.records.put_if_longer("suppressed", {"k": "v"}, expires_at=None, now=NOW),
             lambda: store.records.put_if_absent("parked-summary", {"k": "v"}, expires_at=None, now=NOW),
-            lambda: store.control.gate(gate),
+            lambda: order_gate(store, gate),
         ):
             await write()
             assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]

@@ -10,6 +10,7 @@ from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job
 
@@ -57,7 +58,7 @@ async def test_closed_batches_cost_only_the_lease_that_meets_them(redis_server: 
         await store.jobs.enqueue(closed, now=NOW)
         for job in closed:
             gate = Gate(queue=QUEUE, scope=GateScope.BATCH, name=job.batch_id or "", state=state, since=NOW)
-            await store.control.gate(gate)
+            await order_gate(store, gate)
         await cost_of_a_lease(redis_server, store, sample_job(5001))
         assert await cost_of_a_lease(redis_server, store, sample_job(5002)) <= alone + 5
 

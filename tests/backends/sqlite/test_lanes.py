@@ -14,6 +14,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +62,7 @@ async def test_batches_that_give_nothing_cost_a_lease_nothing(
         if kind != "later":
             for number in range(600):
                 gate = Gate(queue=QUEUE, scope=GateScope.BATCH, name=f"b{number}", state=GateState(kind), since=NOW)
-                await store.control.gate(gate)
+                await order_gate(store, gate)
         await cost(5001)
         assert await cost(5002) == alone
 

@@ -11,6 +11,7 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, at_once, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Slots, Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -45,8 +46,8 @@ class ControlContract(Ground):
     async def test_a_gate_is_stored_as_ordered(self, store: Store, other: Store) -> None:
         held = gate(GateState.HELD, until=NOW + SECOND + MICROSECOND, reason="429: Retry-After 1 s, ünïcode")
         cancelled = gate(GateState.CANCELLED, batch="campaign", reason="called off")
-        assert await store.control.gate(held) == held
-        assert await store.control.gate(cancelled) == cancelled
+        assert await order_gate(store, held) == held
+        assert await order_gate(store, cancelled) == cancelled
         assert set(await other.control.gates(QUEUE)) == {held, cancelled}
 
     async def test_cancelled_batches_are_listed_while_they_have_queued_jobs(self, store: Store, other: Store) -> None:
@@ -54,7 +55,7 @@ class ControlContract(Ground):
         await store.jobs.enqueue(jobs, now=NOW)
         cancelled = gate(GateState.CANCELLED, batch="a", reason="called off")
         for each in (cancelled, gate(GateState.CANCELLED, batch="empty"), gate(GateState.HELD, batch="held")):
-            await store.control.gate(each)
+            await order_gate(store, each)
         assert list(await other.control.cancelling(QUEUE, limit=10)) == [cancelled]
         assert list(await other.control.cancelling("reminders", limit=10)) == []
         await store.jobs.commit([moved(jobs[0], state=JobState.CANCELLED)])
@@ -63,7 +64,7 @@ class ControlContract(Ground):
     async def test_a_cancelled_batch_is_listed_again_when_a_job_is_queued(self, store: Store) -> None:
         leased = await enqueued(store, 1, batch_id="a", state=JobState.LEASED)
         for name in ("a", "b"):
-            await store.control.gate(gate(GateState.CANCELLED, batch=name))
+            await order_gate(store, gate(GateState.CANCELLED, batch=name))
         assert list(await store.control.cancelling(QUEUE, limit=10)) == []
         await store.jobs.commit([moved(leased, state=JobState.QUEUED)])
         assert [each.name for each in await store.control.cancelling(QUEUE, limit=10)] == ["a"]
@@ -84,7 +85,7 @@ class ControlContract(Ground):
         }
         spent = {gate(GateState.CANCELLED, batch="gone"), gate(GateState.HELD, batch="over", until=NOW + SECOND)}
         for each in kept | spent:
-            await store.control.gate(each)
+            await order_gate(store, each)
         assert await store.control.forget_gates(QUEUE, before=NOW) == 0
         assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 2
         left = {*await store.control.gates(QUEUE), *await store.control.gates("reminders")}
@@ -94,7 +95,7 @@ class ControlContract(Ground):
 
     async def test_a_batch_whose_gate_was_forgotten_may_be_called_again(self, store: Store, other: Store) -> None:
         job = await enqueued(store, 1, batch_id="b")
-        await store.control.gate(gate(GateState.CANCELLED, batch="b"))
+        await order_gate(store, gate(GateState.CANCELLED, batch="b"))
         worker = partial(other.jobs.lease, QUEUE, worker_id="w", limit=10, lease_for=SECOND)
         assert list(await worker(now=NOW)) == []
         ended = moved(job, state=JobState.CANCELLED)
@@ -105,48 +106,48 @@ class ControlContract(Ground):
         assert [leased.id for leased in await worker(now=NOW + SECOND)] == [sample_job(2).id]
 
     async def test_gates_of_other_queues_are_left_out(self, store: Store) -> None:
-        await store.control.gate(gate(GateState.HELD, queue="reminders"))
+        await order_gate(store, gate(GateState.HELD, queue="reminders"))
         assert list(await store.control.gates(QUEUE)) == []
 
     async def test_open_gates_are_left_out(self, store: Store) -> None:
-        await store.control.gate(gate(GateState.HELD))
-        await store.control.gate(gate(GateState.HELD, batch="b"))
+        await order_gate(store, gate(GateState.HELD))
+        await order_gate(store, gate(GateState.HELD, batch="b"))
         opened = gate(GateState.OPEN, reason="resumed")
-        assert await store.control.gate(opened) == opened
+        assert await order_gate(store, opened) == opened
         assert [gate.name for gate in await store.control.gates(QUEUE)] == ["b"]
 
     async def test_a_batch_may_be_named_as_its_queue_is(self, store: Store) -> None:
         queue, batch = gate(GateState.HELD), gate(GateState.HELD, batch=QUEUE)
-        await store.control.gate(queue)
-        await store.control.gate(batch)
-        await store.control.gate(gate(GateState.OPEN, batch=QUEUE))
+        await order_gate(store, queue)
+        await order_gate(store, batch)
+        await order_gate(store, gate(GateState.OPEN, batch=QUEUE))
         assert list(await store.control.gates(QUEUE)) == [queue]
 
     async def test_a_hold_never_shortens_the_current_one(self, store: Store) -> None:
         for_good = gate(GateState.HELD, reason="a person closed it")
-        await store.control.gate(for_good)
-        assert await store.control.gate(gate(GateState.HELD, until=NOW + SECOND, reason="429")) == for_good
+        await order_gate(store, for_good)
+        assert await order_gate(store, gate(GateState.HELD, until=NOW + SECOND, reason="429")) == for_good
 
     async def test_a_longer_hold_replaces_the_current_one(self, store: Store) -> None:
-        await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
+        await order_gate(store, gate(GateState.HELD, until=NOW + SECOND))
         longer = gate(GateState.HELD, until=NOW + 2 * SECOND)
-        assert await store.control.gate(longer) == longer
-        assert await store.control.gate(gate(GateState.HELD, until=NOW + SECOND)) == longer
+        assert await order_gate(store, longer) == longer
+        assert await order_gate(store, gate(GateState.HELD, until=NOW + SECOND)) == longer
 
     async def test_a_hold_that_has_ended_is_replaced(self, store: Store) -> None:
-        await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
+        await order_gate(store, gate(GateState.HELD, until=NOW + SECOND))
         later = gate(GateState.HELD, until=NOW + 3 * SECOND, since=NOW + 2 * SECOND)
-        assert await store.control.gate(later) == later
+        assert await order_gate(store, later) == later
 
     async def test_a_cancelled_batch_stays_cancelled(self, store: Store) -> None:
         cancelled = gate(GateState.CANCELLED, batch="b")
-        await store.control.gate(cancelled)
-        assert await store.control.gate(gate(GateState.OPEN, batch="b")) == cancelled
-        assert await store.control.gate(gate(GateState.HELD, batch="b", until=NOW + SECOND)) == cancelled
+        await order_gate(store, cancelled)
+        assert await order_gate(store, gate(GateState.OPEN, batch="b")) == cancelled
+        assert await order_gate(store, gate(GateState.HELD, batch="b", until=NOW + SECOND)) == cancelled
 
     async def test_the_longest_of_several_concurrent_holds_wins(self, store: Store, other: Store) -> None:
         async def hold(handle: Store, number: int) -> None:
-            await handle.control.gate(gate(GateState.HELD, until=NOW + (7, 20, 3, 11, 19, 5)[number] * SECOND))
+            await order_gate(handle, gate(GateState.HELD, until=NOW + (7, 20, 3, 11, 19, 5)[number] * SECOND))
 
         await at_once(6, hold, store, other)
         assert [gate.until for gate in await store.control.gates(QUEUE)] == [NOW + 20 * SECOND]

@@ -21,6 +21,7 @@ from voiceflow_worker.backends.contract.samples import (
     sample_jobs,
 )
 from voiceflow_worker.core.ports import Limits, Query, Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -140,14 +141,14 @@ class LeaseContract(Ground):
 
     async def test_a_held_queue_gives_no_jobs_until_it_is_opened(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(1), now=NOW)
-        await store.control.gate(gate(GateState.HELD))
+        await order_gate(store, gate(GateState.HELD))
         assert list(await lease(store, at=NOW + timedelta(days=365))) == []
-        await store.control.gate(gate(GateState.OPEN))
+        await order_gate(store, gate(GateState.OPEN))
         assert numbers(await lease(store)) == [1]
 
     async def test_a_hold_ends_at_its_time(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(1), now=NOW)
-        await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
+        await order_gate(store, gate(GateState.HELD, until=NOW + SECOND))
         assert list(await lease(store, at=NOW + SECOND - MICROSECOND)) == []
         assert numbers(await lease(store, at=NOW + SECOND)) == [1]
 
@@ -155,15 +156,15 @@ class LeaseContract(Ground):
     async def test_a_closed_batch_gives_no_jobs_and_blocks_no_others(self, store: Store, state: GateState) -> None:
         jobs = [sample_job(1, batch_id="closed"), sample_job(2, batch_id="open"), sample_job(3)]
         await store.jobs.enqueue(jobs, now=NOW)
-        await store.control.gate(gate(state, batch="closed"))
+        await order_gate(store, gate(state, batch="closed"))
         assert list(await lease(store, batch_id="closed")) == []
         assert numbers(await lease(store)) == [2, 3]
 
     async def test_a_batch_that_is_opened_gives_jobs_again(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job(batch_id="b")], now=NOW)
-        await store.control.gate(gate(GateState.HELD, batch="b", until=NOW + MINUTE))
+        await order_gate(store, gate(GateState.HELD, batch="b", until=NOW + MINUTE))
         assert list(await lease(store)) == []
-        await store.control.gate(gate(GateState.OPEN, batch="b", since=NOW + SECOND))
+        await order_gate(store, gate(GateState.OPEN, batch="b", since=NOW + SECOND))
         assert numbers(await lease(store, at=NOW + SECOND)) == [1]
 
     async def test_jobs_behind_a_large_closed_batch_are_leased_in_order(self, store: Store) -> None:
@@ -177,8 +178,8 @@ class LeaseContract(Ground):
             sample_job(3006, priority=7, batch_id="held"),
         ]
         await store.jobs.enqueue([*closed, *behind], now=NOW)
-        await store.control.gate(gate(GateState.HELD, batch="closed"))
-        await store.control.gate(gate(GateState.HELD, batch="held"))
+        await order_gate(store, gate(GateState.HELD, batch="closed"))
+        await order_gate(store, gate(GateState.HELD, batch="held"))
         assert numbers(await lease(store, 2)) == [3003, 3002]
         assert numbers(await lease(store)) == [3001, 3005]
 
@@ -187,13 +188,13 @@ class LeaseContract(Ground):
         await store.jobs.enqueue([*jobs, sample_job(100), sample_job(101)], now=NOW)
         for number in range(1, 41):
             until = NOW + MINUTE if number > 20 else None
-            await store.control.gate(gate(GateState.HELD, batch=f"b{number}", until=until))
+            await order_gate(store, gate(GateState.HELD, batch=f"b{number}", until=until))
         assert numbers(await lease(store, 21)) == [*range(41, 61), 100]
         assert numbers(await lease(store, at=NOW + MINUTE - MICROSECOND)) == [101]
         await store.jobs.enqueue([sample_job(200, batch_id="b7", due_at=NOW - 2 * MINUTE)], now=NOW)
-        await other.control.gate(gate(GateState.OPEN, batch="b30", since=NOW + SECOND))
+        await order_gate(other, gate(GateState.OPEN, batch="b30", since=NOW + SECOND))
         assert numbers(await lease(store)) == [30]
-        await other.control.gate(gate(GateState.OPEN, batch="b7", since=NOW + SECOND))
+        await order_gate(other, gate(GateState.OPEN, batch="b7", since=NOW + SECOND))
         assert numbers(await lease(store)) == [200, 7]
         assert numbers(await lease(store, 100, at=NOW + MINUTE)) == [*range(21, 30), *range(31, 41)]
 

@@ -211,6 +211,4 @@ def _random_move(job: Job, chance: Random) -> Move:
     fields = _random_fields(chance)
     if chance.random() < 0.3:
         del fields["posts"]
-    if chance.random() < 0.1:
-        fields["batch_id"] = chance.choice(BATCHES)
     return moved(job, **fields)

@@ -9,6 +9,7 @@ import anyio
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -49,7 +50,7 @@ class WaitContract(Ground):
     async def test_a_change_of_a_gate_raises_the_count(self, store: Store) -> None:
         for batch in (None, "b"):
             seen = await change_count(store)
-            await store.control.gate(gate(GateState.OPEN, batch=batch))
+            await order_gate(store, gate(GateState.OPEN, batch=batch))
             assert await after(store, seen) > seen
 
     async def test_new_limits_raise_the_count(self, store: Store) -> None:

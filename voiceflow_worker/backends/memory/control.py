@@ -1,4 +1,4 @@
-"""Gates, limits and departure times in memory."""
+"""Gates, limits and departure times over the reference of the memory store."""
 
 from __future__ import annotations
 
@@ -8,73 +8,69 @@ from itertools import islice
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.departures import Pace, repaced, taken
-from voiceflow_worker.backends.memory.state import SharedState
+from voiceflow_worker.backends.memory.reference import Memory, MemoryDomain
+from voiceflow_worker.core import store_port
 from voiceflow_worker.core.ports import Control, Limits, Slots
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
+from voiceflow_worker.core.store_port import GATES, LIMITS, Unit, gate_from, limits_from, limits_put
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
 
 
 class MemoryControl(Control):
     """The port `Control` in memory."""
 
-    def __init__(self, state: SharedState) -> None:
-        self._changes = state.changes
-        self._batches = state.batches
-        self._limits: dict[str, Limits] = {}
-        self._paces: dict[str, Pace] = {}
-        self._gates: dict[tuple[str, GateScope, str], Gate] = {}
+    def __init__(self, domain: MemoryDomain) -> None:
+        self._domain = domain
+
+    @property
+    def _memory(self) -> Memory:
+        return self._domain.memory
 
     async def configure(self, queue: str, limits: Limits) -> None:
         await checkpoint()
-        self._limits[queue] = limits
-        self._paces[queue] = repaced(self._paces.get(queue, Pace()), limits)
-        self._changes.note(queue)
+        wanted = store_port.Limits(rate=limits.rate, burst=limits.burst, max_active=limits.max_active)
+        self._memory.answer(Unit(puts=(limits_put(queue, wanted),), wakes=queue), self._domain.clock.now())
 
     async def limits(self, queue: str) -> Limits | None:
         await checkpoint()
-        return self._limits.get(queue)
-
-    async def gate(self, ordered: Gate) -> Gate:
-        await checkpoint()
-        place = (ordered.queue, ordered.scope, ordered.name)
-        standing = self._gates[place] = merged(self._gates.get(place), ordered, at=ordered.since)
-        self._changes.note(ordered.queue)
-        return standing
+        record = self._memory.record(LIMITS, queue, self._domain.clock.now())
+        if record is None:
+            return None
+        limits = limits_from(record)
+        return Limits(rate=limits.rate, burst=limits.burst, max_active=limits.max_active)
 
     async def gates(self, queue: str) -> Sequence[Gate]:
         await checkpoint()
-        return [gate for gate in self._gates.values() if gate.queue == queue and gate.state is not GateState.OPEN]
+        return self._gates(queue)
+
+    def _gates(self, queue: str) -> list[Gate]:
+        records = self._memory.recorded.get(GATES, {}).values()
+        gates = [gate_from(each) for each in records if each.key.partition(" ")[0] == queue]
+        return [gate for gate in gates if gate.state is not GateState.OPEN]
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
         await checkpoint()
-        cancelled = (gate for gate in self._gates.values() if gate.queue == queue and gate.state is GateState.CANCELLED)
-        return list(islice((gate for gate in cancelled if (queue, gate.name) in self._batches.queued), limit))
+        queued = {
+            job.batch_id for job in self._memory.jobs.values() if (job.queue, job.state) == (queue, JobState.QUEUED)
+        }
+        cancelled = (each for each in self._gates(queue) if each.state is GateState.CANCELLED and each.name in queued)
+        return list(islice(cancelled, limit))
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
         await checkpoint()
+        batches = {job.batch_id for job in self._memory.jobs.values() if job.queue == queue}
         spent = [
-            place
-            for place, gate in self._gates.items()
-            if gate.queue == queue and gate.is_spent(at=before) and (queue, gate.name) not in self._batches.jobs
+            each
+            for each in self._memory.recorded.get(GATES, {}).values()
+            if (gate := gate_from(each)).queue == queue
+            and gate.scope is GateScope.BATCH
+            and gate.is_spent(at=before)
+            and gate.name not in batches
         ]
-        for place in spent:
-            del self._gates[place]
+        for each in spent:
+            del self._memory.recorded[GATES][each.key]
         return len(spent)
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        await checkpoint()
-        slots, pace = taken(
-            self._limits.get(queue), self._paces.get(queue, Pace()), wanted=wanted, horizon=horizon, now=now
-        )
-        self._paces[queue] = pace
-        return slots
-
-    def is_closed(self, queue: str, scope: GateScope, name: str, *, at: datetime) -> bool:
-        """Whether the gate of this scope and name is closed at a time."""
-        gate = self._gates.get((queue, scope, name))
-        return gate is not None and gate.is_closed(at=at)
-
-    def max_active(self, queue: str) -> int | None:
-        """The cap on open calls of the queue; None without a cap."""
-        limits = self._limits.get(queue)
-        return None if limits is None else limits.max_active
+        taken = await self._domain.take(queue, wanted=wanted, horizon=horizon, now=now)
+        return Slots(taken.times, taken.next_at)

@@ -198,7 +198,7 @@ class Memory:
                 standing = (self.record(namespace, key, now) for key in keys)
                 return next(((each,) for each in standing if each is not None and not belongs(each.value, owner)), None)
             case AtMost(namespace, prefix, most, owner):
-                found = [each for each in self._prefixed(namespace, prefix, now) if not belongs(each.value, owner)]
+                found = [each for each in self.prefixed(namespace, prefix, now) if not belongs(each.value, owner)]
                 found.sort(key=lambda each: each.ends_at or _NEVER)
                 return (found[len(found) - most - 1],) if len(found) > most else None
             case Same(namespace, key, value):
@@ -260,7 +260,8 @@ class Memory:
         held = self.recorded.get(namespace, {}).get(key)
         return held if held is not None and (held.ends_at is None or now < held.ends_at) else None
 
-    def _prefixed(self, namespace: str, prefix: str, now: datetime) -> list[Record]:
+    def prefixed(self, namespace: str, prefix: str, now: datetime) -> list[Record]:
+        """The records that stand under keys with this prefix, in order."""
         keys = sorted(key for key in self.recorded.get(namespace, {}) if key.startswith(prefix))
         return [record for key in keys if (record := self.record(namespace, key, now)) is not None]
 
@@ -269,17 +270,18 @@ class Memory:
         found: dict[str, list[Record]] = {}
         for namespace, each in wanted.items():
             if isinstance(each, Page):
-                page = [record for record in self._prefixed(namespace, each.prefix, now) if record.key > each.after]
+                page = [record for record in self.prefixed(namespace, each.prefix, now) if record.key > each.after]
                 found[namespace] = page[: max(each.limit, 0)]
             else:
                 found[namespace] = [one for key in each if (one := self.record(namespace, key, now)) is not None]
         return found
 
     def _owner(self, queue: str, key: str, now: datetime) -> Owner | None:
-        job = self._job_of_key(queue, key, now)
+        job = self.job_of_key(queue, key, now)
         return None if job is None else Owner(job.id, job.body_digest, job.state)
 
-    def _job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:
+    def job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:
+        """The job that owns a unique key, or its tombstone."""
         if (queue, key) in self.keys:
             return self.jobs[self.keys[queue, key]]
         buried, until = self.tombstones.get((queue, key), (None, now))
@@ -301,7 +303,7 @@ class Memory:
         if query.ids is not None:
             yield from (self.jobs[job_id] for job_id in dict.fromkeys(query.ids) if job_id in self.jobs)
         elif query.unique_keys is not None:
-            owners = (self._job_of_key(query.queue, key, now) for key in dict.fromkeys(query.unique_keys))
+            owners = (self.job_of_key(query.queue, key, now) for key in dict.fromkeys(query.unique_keys))
             yield from (job for job in owners if job is not None)
         else:
             yield from self.jobs.values()
@@ -385,7 +387,7 @@ class Memory:
         return len(over[: max(limit, 0)])
 
 
-class MemoryStore:
+class MemoryDomain:
     """A store in memory. Use it from one event loop. Its jobs are lost when the process ends."""
 
     def __init__(self, *, clock: Clock | None = None, memory: Memory | None = None) -> None:

@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.jobs import MemoryJobs
 from voiceflow_worker.backends.memory.records import MemoryRecords
-from voiceflow_worker.backends.memory.state import SharedState
+from voiceflow_worker.backends.memory.reference import MemoryDomain
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.core.ports.clock import SystemClock
 
 
 class MemoryStore:
@@ -20,12 +19,12 @@ class MemoryStore:
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        state = SharedState()
         self.url = "memory://"
-        self.clock: Clock = SystemClock() if clock is None else clock
-        self.control = MemoryControl(state)
-        self.jobs = MemoryJobs(self.control, state, self.clock)
-        self.records = MemoryRecords(state)
+        self.domain = MemoryDomain(clock=clock)
+        self.clock: Clock = self.domain.clock
+        self.control = MemoryControl(self.domain)
+        self.jobs = MemoryJobs(self.domain)
+        self.records = MemoryRecords(self.domain)
 
 
 @asynccontextmanager

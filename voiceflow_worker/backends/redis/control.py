@@ -7,15 +7,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.backends.redis.connection.clients import Client
-from voiceflow_worker.backends.redis.connection.codec import Argument, gate_field, gate_of, gate_text
+from voiceflow_worker.backends.redis.connection.codec import Argument, gate_of
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.core.ports import Control, Limits, Slots
-from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.gate import Gate, merged
+from voiceflow_worker.core.store_port import GATES, gate_key
+from voiceflow_worker.model.jobs.gate import Gate
 
-_ROUNDS = 50
-"""The most times that a gate is merged again because another process has changed it meanwhile, which is rare."""
 _GATES_AT_ONCE = 200
 
 
@@ -40,20 +38,6 @@ class RedisControl(Control):
             return None
         return Limits(rate=float(rate) if rate else None, burst=int(burst), max_active=int(most) if most else None)
 
-    async def gate(self, ordered: Gate) -> Gate:
-        """Merge the new gate with the stored one, and store the result; repeat if the stored gate changed meanwhile."""
-        key, field = self._keys.queue(ordered.queue), gate_field(ordered.scope, ordered.name)
-        for _ in range(_ROUNDS):
-            found: str | None = await self._link.ask(lambda client: client.hget(f"{key}:gates", field))
-            standing = gate_of(ordered.queue, field, found) if found is not None else None
-            gate = merged(standing, ordered, at=ordered.since)
-            if await self._link.run_durably("order_gate", key, [field, found or "", gate_text(gate)]):
-                return gate
-        raise StoreUnavailableError(
-            f"{ordered.scope.value} {ordered.name} could not be held, resumed or cancelled, because other processes "
-            f"changed its gate {_ROUNDS} times meanwhile; try again"
-        )
-
     async def gates(self, queue: str) -> Sequence[Gate]:
         _, pairs = await self._link.run("read_control", self._keys.queue(queue))
         return _gates(queue, pairs)
@@ -66,12 +50,12 @@ class RedisControl(Control):
         dropped = cursor = 0
         while True:
             cursor, read = await self._link.ask(partial(_some_gates, key=f"{key}:gates", cursor=cursor))
-            old: list[Argument] = []
+            old: list[Argument] = [self._keys.namespace(GATES)]
             for field, text in read.items():
                 gate = gate_of(queue, field, text)
                 if gate.is_spent(at=before):
-                    old += (field, text)
-            if old:
+                    old += (field, text, gate_key(queue, gate.name))
+            if len(old) > 1:
                 dropped += int(await self._link.run("forget_gates", key, old))
             if not cursor:
                 return dropped

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -27,7 +27,6 @@ from voiceflow_worker.backends.redis.connection.codec import (
     next_job,
     optional,
 )
-from voiceflow_worker.backends.redis.store import RedisStore
 from voiceflow_worker.core import ports
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.identity import queue_of
@@ -62,6 +61,9 @@ from voiceflow_worker.core.store_port import (
 )
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
+
+if TYPE_CHECKING:
+    from voiceflow_worker.backends.redis.store import RedisStore
 
 AT_ONCE = 16
 """The most units of one script, unless they belong together: the server is busy with them for less than a millisecond,

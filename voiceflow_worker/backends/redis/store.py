@@ -18,6 +18,7 @@ from voiceflow_worker.backends.redis.connection.survey import Packing, Survey, p
 from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
 from voiceflow_worker.backends.redis.control import RedisControl
 from voiceflow_worker.backends.redis.jobs import RedisJobs
+from voiceflow_worker.backends.redis.one_domain import OneDomain
 from voiceflow_worker.backends.redis.records import RedisRecords
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Clock
@@ -37,6 +38,11 @@ class RedisStore:
     link: Link
     keys: Keys
     registers: Registers
+
+    @property
+    def domain(self) -> OneDomain:
+        """The nine methods over this store."""
+        return OneDomain(self)
 
     @property
     def durability(self) -> Durability:

@@ -14,7 +14,7 @@ from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transacti
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.core.ports import Control, Limits, Slots
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, known_gate, merged
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, known_gate
 
 
 class SqliteControl(Control):
@@ -30,9 +30,6 @@ class SqliteControl(Control):
     async def limits(self, queue: str) -> Limits | None:
         return await self._reader.look(partial(_limits, queue))
 
-    async def gate(self, ordered: Gate) -> Gate:
-        return await self._writer.carry_out(partial(_order, ordered))
-
     async def gates(self, queue: str) -> Sequence[Gate]:
         return [_gate_of(row) for row in await self._reader.rows(statements("control")["gates_not_open"], [(queue,)])]
 
@@ -41,7 +38,9 @@ class SqliteControl(Control):
         return [_gate_of(row) for row in rows]
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        return await drop_all(self._writer, statements("control")["forget_gates"], (queue, to_micros(before)))
+        dropped = await drop_all(self._writer, statements("control")["forget_gates"], (queue, to_micros(before)))
+        await drop_all(self._writer, statements("control")["forget_gate_records"], (queue,))
+        return dropped
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         limits = await self.limits(queue)
@@ -57,15 +56,6 @@ def _configure(queue: str, limits: Limits, transaction: Transaction) -> Generato
     row = (queue, limits.rate, limits.burst, limits.max_active, pace.tat, pace.last)
     transaction.db.run(statements("control")["configure"], row)
     transaction.changed.add(queue)
-
-
-def _order(ordered: Gate, transaction: Transaction) -> Generator[None, None, Gate]:
-    yield from ()
-    standing = standing_gate(transaction.db, ordered.queue, ordered.scope, ordered.name)
-    gate = merged(standing, ordered, at=ordered.since)
-    transaction.db.run(statements("control")["set_gate"], row_of(gate))
-    transaction.changed.add(ordered.queue)
-    return gate
 
 
 def _take(

@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from voiceflow_worker.backends.admission import remembered
 from voiceflow_worker.backends.departures import repaced
@@ -23,7 +24,6 @@ from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
 from voiceflow_worker.backends.sqlite.records import behind_all_with, drop_some
-from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core import ports
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.store_port import (
@@ -62,6 +62,9 @@ from voiceflow_worker.core.store_port import (
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
+
+if TYPE_CHECKING:
+    from voiceflow_worker.backends.sqlite.store import SqliteStore
 
 _DONE = Answer(result=Result.DONE)
 _PUTS = {Mode.EXTEND: "put_extend", Mode.KEEP: "put_keep", Mode.LONGER: "put_longer"}

@@ -23,6 +23,7 @@ from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFil
 from voiceflow_worker.backends.sqlite.file.statements import load as load_statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.jobs import SqliteJobs
+from voiceflow_worker.backends.sqlite.one_domain import OneDomain
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import SqliteRecords
 from voiceflow_worker.backends.wakeups import Wakeups
@@ -46,6 +47,11 @@ class SqliteStore:
     reader: Reader
     files: Identities
     """The files that are open. To open the same ones in another process, give them to `open_sqlite`."""
+
+    @property
+    def domain(self) -> OneDomain:
+        """The nine methods over this store."""
+        return OneDomain(self)
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.text.storable import checked_text
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.store_port import Store as OneStore
     from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
 
 
@@ -208,13 +209,6 @@ class Control(Protocol):
         """The queue's limits; None if they were never set."""
         ...
 
-    async def gate(self, ordered: Gate) -> Gate:
-        """Merge the gate that was ordered with the stored gate, store the result, and return it.
-
-        The rules are those of `model.jobs.gate.merged`, with `at=ordered.since`.
-        """
-        ...
-
     async def gates(self, queue: str) -> Sequence[Gate]:
         """The gates that are not open, of a queue and of its batches."""
         ...
@@ -337,6 +331,11 @@ class Store(Protocol):
     @property
     def records(self) -> Records:
         """Small values with a time to live."""
+        ...
+
+    @property
+    def domain(self) -> OneStore:
+        """The same store by its nine methods."""
         ...
 
     @property

@@ -7,6 +7,7 @@ from datetime import timedelta
 import structlog
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -95,7 +96,7 @@ class BatchStops:
             since = "" if before is None else "since it was resumed, "
             reason_shown = f"{STOPPED}{since}{reason}"
             held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=reason_shown)
-            await self._store.control.gate(held)
+            await order_gate(self._store, held)
             _log.error("a batch stopped itself", batch=batch_id, reason=reason)
         # After the hold: a process that dies between the two leaves a batch that is held once more when it is resumed.
         await self._measured.put({key: measured})

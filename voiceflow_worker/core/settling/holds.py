@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.ports import Clock, Control
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.reports.verdict import Hold
 
@@ -19,9 +20,9 @@ class Holds:
     to 60 s. An answer without a hold sets the pause back to 1 s.
     """
 
-    def __init__(self, control: Control, clock: Clock, *, queue: str) -> None:
-        self._control = control
-        self._clock = clock
+    def __init__(self, store: Store, *, queue: str) -> None:
+        self._store = store
+        self._clock = store.clock
         self._queue = queue
         self._pause = FIRST_PAUSE
         self._paused_until: datetime | None = None
@@ -42,7 +43,7 @@ class Holds:
 
     async def order(self, gate: Gate) -> datetime | None:
         """Close a gate for all workers; returns the time at which it opens, or None if a person must open it."""
-        return (await self._control.gate(gate)).until
+        return (await order_gate(self._store, gate)).until
 
     def heed(self, gate: Gate) -> None:
         """Follow a hold that was read from the store: calls that this worker has leased already must not leave."""
@@ -60,7 +61,7 @@ class Holds:
         """The reason why a call leased at `leased_at` may not leave now: a hold or a closed gate; None if it may."""
         if self.closed_since(leased_at):
             return self.reason
-        for gate in await self._control.gates(self._queue):
+        for gate in await self._store.control.gates(self._queue):
             if gate.keeps_back(batch_id, at=self._clock.now()):
                 return gate.reason or f"the {gate.scope} is {gate.state}"
         return None

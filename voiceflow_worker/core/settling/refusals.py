@@ -14,6 +14,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.settling.voice_check import voices_of
@@ -141,7 +142,7 @@ class RefusalRuns:
             return
         reason = _reason(job, code, count=limit, message=run[-1].message)
         gate = Gate.of(job.queue, job.batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
-        await self._store.control.gate(gate)
+        await order_gate(self._store, gate)
         _log.error(
             "a queue or batch is held: its calls are refused for the same reason",
             scope=gate.scope.value,

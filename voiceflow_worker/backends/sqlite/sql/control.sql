@@ -46,3 +46,15 @@ DELETE FROM gates WHERE (queue, scope, name) IN (
     LIMIT ?3
 )
 RETURNING 1;
+
+-- name: forget_gate_records
+-- Deletes the records of batches' gates that were forgotten, up to a limit.
+DELETE FROM records WHERE namespace = 'gate' AND key IN (
+    SELECT key FROM records
+    WHERE namespace = 'gate' AND key > ?1 || ' ' AND key < ?1 || '!'
+          AND NOT EXISTS (
+              SELECT 1 FROM gates WHERE queue = ?1 AND scope = 'batch' AND name = substr(records.key, length(?1) + 2)
+          )
+    LIMIT ?2
+)
+RETURNING 1;
