@@ -20,12 +20,12 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, StoreVersionError, SuppressionList, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.record import record_of
-from voiceflow_worker.backends.sqlite import writes
+from voiceflow_worker.backends.sqlite import one_domain, writes
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports import Query, record_set
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -54,7 +54,8 @@ async def store(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPa
         if job.destination == NEW
         else record_of(job)
     )
-    monkeypatch.setattr(writes, "record_of", written)
+    for module in (writes, one_domain):
+        monkeypatch.setattr(module, "record_of", written)
     async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as opened:
         yield opened
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.backends.contract import NOW, sample_job
-from voiceflow_worker.backends.contract.enqueue import full_job
+from voiceflow_worker.backends.contract.samples import full_job
 from voiceflow_worker.backends.record import Head, from_micros, head_of, job_from, record_of, to_micros
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, Post

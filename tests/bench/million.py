@@ -18,8 +18,11 @@ from functools import partial
 from itertools import islice
 
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
-from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.store_port import gate_key
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
@@ -107,10 +110,11 @@ async def fill(url: str, count: int) -> None:
     now = datetime.now(UTC)
     async with open_store(url) as store:
         await QueueNames(store).remember("default")
-        await BatchNames(store, "default").keep(f"batch-{place:03d}" for place in range(BATCHES))
+        names = {gate_key("default", f"batch-{place:03d}"): "" for place in range(BATCHES)}
+        await text_records(store, BATCH).put(names)
         made, began = calls(count, now=now), time.monotonic()
         while page := list(islice(made, 1000)):
-            await store.jobs.enqueue(page, now=now)
+            await add_jobs(store, page, now=now)
         told(filled=count, seconds=round(time.monotonic() - began))
 
 

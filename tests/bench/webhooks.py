@@ -28,6 +28,7 @@ import anyio
 from tests.bench.throughput import environment, store
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import open_store
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.numbers.locks import NAMESPACE
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
 from voiceflow_worker.core.settling.sessions import Sessions
@@ -81,7 +82,7 @@ async def seed(url: str, count: int) -> Posts:
         jobs = [waiting_call(job_id, place) for place, job_id in enumerate(new_job_ids("default", count, at=now))]
         for start in range(0, count, 1000):
             part = jobs[start : start + 1000]
-            await store.jobs.enqueue(part, now=now)
+            await add_jobs(store, part, now=now)
             await Sessions(store).remember({f"s-{job.id}": f"{job.id}.1" for job in part})
             locks = {job.destination: f"{job.id}.1" for job in part}
             await store.records.put(NAMESPACE, locks, expires_at=now + timedelta(minutes=10), now=now)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
+from tests.support.flows import flow
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.errors import CampaignFileError, KeyConflict, KeyConflictError
+from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job
 
@@ -126,19 +126,15 @@ async def test_a_key_that_belongs_to_another_call_in_the_store_is_a_bad_row(queu
 async def test_a_key_that_another_takes_meanwhile_is_a_bad_row_and_the_others_go(
     queue: CallQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored: Callable[..., object] = queue.store.jobs.enqueue
-    calls: list[int] = []
+    async def none_yet(*_: object, **__: object) -> dict[str, object]:
+        return {}
 
-    async def raced(jobs: list[Job], *, now: datetime) -> object:
-        calls.append(len(jobs))
-        if len(calls) == 1:
-            raise KeyConflictError([KeyConflict(0, "k1", "default.OTHER")])
-        return await stored(jobs, now=now)  # type: ignore[misc]
-
-    monkeypatch.setattr(queue.store.jobs, "enqueue", raced)
-    report = await enqueue(queue, file_of(tmp_path, HEADER + GOOD))
-    assert (calls, numbers(report), report.refused) == ([2, 1], (1, 0, 1), False)
-    assert [(found.row, "default.OTHER" in found.message) for found in report.findings] == [(2, True)]
+    other = await queue.enqueue(flow("+6587654323"), unique_key="k1")
+    monkeypatch.setattr(queue.store.jobs, "owners", none_yet)
+    table = "destination,name,unique_key\n+6587654321,Ana,k1\n+6587654322,Ben,k2\n"
+    report = await enqueue(queue, file_of(tmp_path, table))
+    assert (numbers(report), report.refused) == ((1, 0, 1), False)
+    assert [(found.row, other.id in found.message) for found in report.findings] == [(2, True)]
 
 
 async def test_what_expires_while_the_file_is_read_is_a_bad_row_and_never_goes_out(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.campaigns.reports.report_csv import harmless
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.campaigns.reports.report_html import chart_of
@@ -71,7 +72,7 @@ def ended(place: int, state: JobState, status: SessionStatus | None, digits: str
 
 
 async def fill(store: Store, *jobs: Job) -> None:
-    await store.jobs.enqueue(jobs, now=NOW)
+    await add_jobs(store, jobs)
 
 
 async def written(store: Store, *batch_ids: str, **files: Path) -> int:

@@ -11,6 +11,7 @@ import pytest
 from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.backends.contract import NOW, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.breakdown import (
@@ -72,7 +73,7 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
     monkeypatch.setattr(breakdown, "PAGE", 2)
     fields = {"batch_id": "march", "destination": SINGAPORE}
     jobs = [sample_job(place, **{**fields, **call}) for place, call in enumerate(CALLS)]
-    await store.jobs.enqueue([*jobs, sample_job(99, batch_id="april")], now=NOW)
+    await add_jobs(store, [*jobs, sample_job(99, batch_id="april")])
     assert (await build_full_report(store, "default", "march")).breakdown == Breakdown(
         time_zone="Asia/Singapore",
         by_hour=(HourFigures(hour=20, attempts=2, answered=1), HourFigures(hour=21, attempts=1, answered=1)),

@@ -45,7 +45,7 @@ async def test_the_other_calls_of_a_campaign_are_enqueued(queue: CallQueue) -> N
     ]
     first, bad, third = await queue.admitter.admit(calls)
     assert [finding.column for finding in bad.findings] == ["unique_key"]
-    assert (first.enqueued, third.enqueued) != (None, None)
+    assert (first.is_new, third.is_new) == (True, True)
     assert [job.unique_key for job in await queue.find()] == ["one", "three"]
 
 

@@ -13,6 +13,7 @@ from voiceflow_worker import JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import (
     KeyConflictError,
@@ -292,14 +293,13 @@ class TestSweep:
     ) -> None:
         for place in range(3):
             await engine.enqueue(f"+658000000{place}", batch_id="spring")
-        gate = engine.store.control.gate
 
-        async def swept_at_once(ordered: Gate) -> Gate:
-            kept = await gate(ordered)
+        async def swept_at_once(store: Store, ordered: Gate) -> Gate:
+            kept = await order_gate(store, ordered)
             await engine.sweeper.sweep()
             return kept
 
-        monkeypatch.setattr(engine.store.control, "gate", swept_at_once)
+        monkeypatch.setattr("voiceflow_worker.core.queue.order_gate", swept_at_once)
         assert await engine.queue.cancel_batch("spring") == 3
 
     async def test_a_lease_that_ended_is_queued_again_and_a_sending_that_ended_is_doubted(

@@ -226,6 +226,25 @@ class TestEnqueue:
         assert len(await here.send()) == 1
         assert len(voice.placed) == 1
 
+    @pytest.mark.parametrize("ends_before", [False, True], ids=["a new one", "one that would end before the call"])
+    async def test_heeds_an_opt_out_that_comes_between_two_steps(
+        self, any_store: Store, listed: SuppressionList, clock: ManualClock, ends_before: bool
+    ) -> None:
+        writes = 0
+
+        async def before(call: StoreCall) -> None:
+            nonlocal writes
+            writes += call.name == "domain.write"
+            if call.name == "domain.write" and writes == 1 + ends_before:
+                await listed.add(ANA, reason="asked just now")
+
+        if ends_before:
+            await listed.add(ANA, until=clock.now() + HOUR, reason="on holiday")
+        queue = CallQueue(FaultyStore(any_store, before=before))
+        with pytest.raises(SuppressedNumberError, match="asked just now"):
+            await queue.enqueue(flow(ANA), not_before=clock.now() + 2 * HOUR, batch_id="spring")
+        assert await queue.find() == []
+
 
 class TestTheList:
     async def test_holds_numbers_in_the_form_of_destinations(self, listed: SuppressionList) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query, Store
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.sweep import PAGE, Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -44,7 +45,7 @@ async def test_one_sweep_moves_all_that_is_overdue(
     any_store: Store, clock: ManualClock, fields: dict[str, Any], becomes: JobState
 ) -> None:
     clock.jump(NOW - clock.now())
-    await any_store.jobs.enqueue(sample_jobs(MANY, **fields), now=NOW)
+    await add_jobs(any_store, sample_jobs(MANY, **fields))
     await order_gate(
         any_store, Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
     )
@@ -56,13 +57,13 @@ async def test_cancelled_batches_end_also_where_the_leases_of_a_dead_worker_are_
     any_store: Store, clock: ManualClock
 ) -> None:
     clock.jump(NOW - clock.now())
-    await any_store.jobs.enqueue(
+    await add_jobs(
+        any_store,
         [
             *sample_jobs(MANY, batch_id="cancelled", state=JobState.LEASED, worker_id="w"),
             sample_job(MANY + 1, state=JobState.SUBMITTED),
             sample_job(MANY + 2, valid_until=NOW),
         ],
-        now=NOW,
     )
     await order_gate(
         any_store, Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
@@ -75,7 +76,7 @@ async def test_one_pruning_deletes_all_that_is_old(any_store: Store, clock: Manu
     clock.jump(NOW - clock.now())
     old = sample_jobs(MANY, state=JobState.COMPLETED, due_at=NOW)
     young = sample_job(MANY + 1, state=JobState.COMPLETED, due_at=NOW + MINUTE)
-    await any_store.jobs.enqueue([*old, young], now=NOW)
+    await add_jobs(any_store, [*old, young])
     assert await sweeper_of(any_store).prune() == MANY
     assert await count(any_store) == {JobState.COMPLETED: 1}
 
@@ -83,7 +84,7 @@ async def test_one_pruning_deletes_all_that_is_old(any_store: Store, clock: Manu
 async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock: ManualClock) -> None:
     clock.jump(NOW - clock.now())
     jobs = sample_jobs(MANY)
-    await any_store.jobs.enqueue(jobs, now=NOW)
+    await add_jobs(any_store, jobs)
     at = NOW - POLICY.retention - MINUTE
     event = [Event(job_id=job.id, kind=EventKind.ENDED, at=at, state=job.state, revision="r") for job in jobs]
     await any_store.jobs.commit(
@@ -115,7 +116,7 @@ class Rival:
 
 async def test_who_comes_second_leaves_the_rest_to_the_first() -> None:
     store = MemoryStore(clock=ManualClock(NOW))
-    await store.jobs.enqueue(sample_jobs(MANY, valid_until=NOW), now=NOW)
+    await add_jobs(store, sample_jobs(MANY, valid_until=NOW))
     rival = Rival(store.jobs)
     store.jobs = rival  # type: ignore[assignment]
     assert (await sweeper_of(store).sweep()).expired == 0

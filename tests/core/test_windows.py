@@ -13,6 +13,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, not_sent, refused
 from voiceflow_worker import CallFlowError, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IllegalMoveError
@@ -145,7 +146,7 @@ class TestOnItsWay:
         """A newer version may have enqueued it: it is not sent on a holiday that cannot be told, nor lost."""
         job = await enqueued(engine)
         strange = replace(job, id=f"{job.id}x", window=replace(DAYTIME, holidays=("XX",)), destination=number(7))
-        await store.jobs.enqueue([strange], now=clock.now())
+        await add_jobs(store, [strange], now=clock.now())
         await engine.queue.cancel(job.id)
         await engine.send()
         waits = await engine.queue.get(strange.id)

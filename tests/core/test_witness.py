@@ -277,9 +277,8 @@ async def test_a_verdict_that_comes_after_the_store_was_emptied_finds_its_call(l
         (flight,) = await engine.prepare()
 
         async def emptied(*_: object) -> None:
-            for part in ("jobs", "control", "records"):
-                fresh = MemoryStore(clock=lab.clock)
-                getattr(store, part).__dict__.update(getattr(fresh, part).__dict__)
+            assert isinstance(store, MemoryStore)
+            store.domain.memory = MemoryStore(clock=lab.clock).domain.memory
 
         place = lab.voice.place
 

@@ -22,8 +22,8 @@ from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
 from voiceflow_worker.core.ports import Move, Store
-from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.ports.one_trip import LockingMove
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.reports.verdict import Hold, Verdict, VerdictKind

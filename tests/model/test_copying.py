@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from voiceflow_worker.backends.contract.enqueue import full_job
+from voiceflow_worker.backends.contract.samples import full_job
 from voiceflow_worker.model.copying import maker, replace
 from voiceflow_worker.model.jobs.job import Note, NoteKind, RedialPolicy
 

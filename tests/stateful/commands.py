@@ -23,7 +23,9 @@ from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.sending.journal import Unsent
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.errors import IllegalMoveError, KeyConflictError, TooEarlyError, TooLateError, VoiceflowError
+from voiceflow_worker.core.store_port import Result, Step
+from voiceflow_worker.core.units import inserted
+from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError, VoiceflowError
 from voiceflow_worker.model.jobs.job import JobState as S
 from voiceflow_worker.model.jobs.job import NoteKind
 from voiceflow_worker.model.reports.events import SessionSummary
@@ -104,12 +106,16 @@ class Commands:
             conflict = conflict or (owner is not None and owner[1] != job.body_digest)
             expected.append((job.id if owner is None else owner[0], owner is None))
             fresh += [job] if owner is None else []
-        for answer in self._each(lambda side: side.store.jobs.enqueue(jobs, now=now)):
+        step = Step(units=tuple(map(inserted, jobs)), together=True)
+        for written in self._all(lambda side: side.store.domain.write(step, now=now)):
             if conflict:
-                assert isinstance(answer, KeyConflictError)
-            else:
-                assert not isinstance(answer, VoiceflowError)
-                assert [(each.job.id, each.created) for each in answer] == expected
+                assert all(each.result in {Result.EXISTS, Result.WITHHELD} for each in written.answers)
+                continue
+            owners = [each.owner for each in written.answers]
+            assert [
+                (job.id if owner is None else owner.job_id, owner is None)
+                for job, owner in zip(jobs, owners, strict=True)
+            ] == expected
         if not conflict:
             self.calls.by_id.update({job.id: _call(job) for job in fresh})
         self.look()

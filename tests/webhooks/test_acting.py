@@ -14,6 +14,7 @@ from tests.webhooks.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form,
 from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued, hostile
 from voiceflow_worker import CallQueue, Store, SuppressionList
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.webhooks.pages.acting import ACTIONS
 from voiceflow_worker.webhooks.pages.site import Pages
@@ -144,7 +145,7 @@ async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Stor
     job = replace(
         doubt, id=f"default.{hostile('id')}", batch_id=hostile("batch"), reason=hostile("reason"), revision="x"
     )
-    await store.jobs.enqueue([job], now=store.clock.now())
+    await add_jobs(store, [job], now=store.clock.now())
     await QueueNames(store).remember("default")
     subject = urlencode({"queue": "default", "batch": hostile("batch"), "call": job.id})
     async with signed_in(receiver(store)) as client:

@@ -20,6 +20,7 @@ from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
@@ -259,7 +260,8 @@ async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None
 async def test_the_inbox_is_read_page_by_page(memory: Store) -> None:
     await enqueued(memory, 120)
     for job in await memory.jobs.find(Query(queue="default", limit=None)):
-        await memory.jobs.enqueue(
+        await add_jobs(
+            memory,
             [replace(job, id=f"default.doubt-{job.id[8:]}", state=JobState.IN_DOUBT, revision="mine")],
             now=memory.clock.now(),
         )

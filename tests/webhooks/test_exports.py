@@ -23,6 +23,7 @@ from tests.support.voices import ScriptedVoice
 from tests.webhooks.signing_in import READERS, browser, receiver, signed_in
 from tests.webhooks.test_pages import STRICT, Page, enqueued, hostile, hostile_job
 from voiceflow_worker import CallQueue, CallRequest, Store
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.overview.breakdown import PAGE
 from voiceflow_worker.webhooks.pages.site import Pages
 
@@ -81,7 +82,7 @@ async def test_a_cell_never_becomes_a_formula(memory: Store) -> None:
 async def test_hostile_texts_stay_texts_in_the_page_that_is_exported(memory: Store) -> None:
     (plain,) = await enqueued(memory)
     batch, now = hostile("batch"), memory.clock.now()
-    await memory.jobs.enqueue([hostile_job(now, plain)], now=now)
+    await add_jobs(memory, [hostile_job(now, plain)], now=now)
     async with signed_in(receiver(memory), READERS) as client:
         answer = await client.get("/ui/export/html", params={"batch": batch})
     assert answer.status_code == 200

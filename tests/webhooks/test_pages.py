@@ -26,13 +26,16 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.signing_in import Form
 from voiceflow_worker import CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.rate_history import RateHistory
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.store_port import gate_key
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
@@ -547,7 +550,7 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None
         pressed.posts[0], presses=(KeyPress(at=store.clock.now(), menu="main", digits="7"),), client_request_id="x"
     )
     other = replace(pressed, id=f"{waiting.id[:-1]}!", posts=(post,), unique_key=None, revision="mine")
-    await store.jobs.enqueue([other], now=store.clock.now())
+    await add_jobs(store, [other], now=store.clock.now())
     found = await page(shown_by(store), "/ui/batches/march")
     for told in (
         "Batch march: 4 calls in queue default", "queued 1 25.0 %", "completed 3 75.0 %", "completed 3 100.0 %",
@@ -612,8 +615,8 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
     now = store.clock.now()
     (plain,) = await enqueued(store)
     job = hostile_job(now, plain)
-    await store.jobs.enqueue([job], now=now)
-    await BatchNames(store, job.queue).keep([job.batch_id])
+    await add_jobs(store, [job], now=now)
+    await text_records(store, BATCH).put({gate_key(job.queue, job.batch_id): ""})
     progress = CallProgress(store)
     await progress.status(
         CallStatus(
@@ -666,7 +669,7 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
 async def test_what_utf_8_has_no_form_for_does_not_break_a_page(memory: Store) -> None:
     (plain,) = await enqueued(memory)
     job = replace(plain, id="default.half", reason="half \ud83d", batch_id="\ud83d", revision="mine")
-    await memory.jobs.enqueue([job], now=memory.clock.now())
+    await add_jobs(memory, [job], now=memory.clock.now())
     assert "half ?" in (await page(shown_by(memory), "/ui/calls/default.half")).text
 
 

@@ -91,9 +91,9 @@ class Intake:
             # The row was valid when it was read, but its validity may have passed since.
             late = (replace(found, column="valid_until", path=None) for found in admission.findings if _is_late(found))
             taken.refused.append(self._with(row, *late, *(each for each in admission.findings if not _is_late(each))))
-        elif admission.enqueued is not None:
-            taken.enqueued += admission.enqueued.created
-            taken.duplicates += not admission.enqueued.created
+        elif admission.is_new is not None:
+            taken.enqueued += admission.is_new
+            taken.duplicates += not admission.is_new
 
     async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
         """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""

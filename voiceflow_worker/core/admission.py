@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import NamedTuple, Self
 
-from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
-from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
-from voiceflow_worker.core.ports.one_trip import OneTripEnqueue
+from voiceflow_worker.core.store_port import (
+    GATES,
+    MOST_TOGETHER,
+    Owner,
+    Query,
+    Record,
+    Result,
+    Same,
+    Step,
+    gate_from,
+    gate_key,
+)
+from voiceflow_worker.core.units import enqueued
 from voiceflow_worker.errors import (
     CallFlowError,
     InvalidInputError,
+    KeyConflict,
     KeyConflictError,
+    StoreUnavailableError,
     SuppressedNumber,
     SuppressedNumberError,
 )
@@ -29,9 +41,8 @@ from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
-from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.numbers.spellings import all_spellings
 from voiceflow_worker.model.records.data import checked_data
 
 
@@ -118,13 +129,14 @@ class CheckedCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionResult:
-    """The result for one call: `enqueued`, or the reason why it was refused.
+    """The result for one call: whether it is in the queue, or the reason why it was refused.
 
-    The reason is `findings`, a `suppressed` number, or `owner_id`, the id of a job with the same unique key and another
-    body. In a dry run, a call that could be enqueued has an empty result.
+    `is_new` is False for a call whose job was in the queue before. The reason is `findings`, a `suppressed` number, or
+    `owner_id`, the id of a job with the same unique key and another body. In a dry run, a call that could be enqueued
+    has an empty result.
     """
 
-    enqueued: Enqueued | None = None
+    is_new: bool | None = None
     findings: Sequence[Finding] = ()
     suppressed: SuppressedNumber | None = None
     owner_id: str | None = None
@@ -138,8 +150,7 @@ class Admitter:
         self._queue = queue
         self._redial = redial
         self._suppression = SuppressionList(store)
-        self._in_one_trip = store.jobs if isinstance(store.jobs, OneTripEnqueue) else None
-        self._batch_names = BatchNames(store, queue)
+        self._named: set[str | None] = {None}
 
     async def admit_all(self, requests: Sequence[CallRequest]) -> Sequence[Enqueued]:
         """Admit all of these requests or none.
@@ -159,14 +170,25 @@ class Admitter:
         if errors or refused:
             raise _joined({**errors, **refused}, len(requests))
         jobs = list(made.values())
-        if jobs and all(job.batch_id is None for job in jobs):
-            enqueued = await self._enqueue_unless_listed(jobs, now)
-            if enqueued is not None:
-                return enqueued
-        if suppressed := await self._suppressed(dict(enumerate(jobs))):
+        if len(jobs) > MOST_TOGETHER:
+            raise InvalidInputError(
+                f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_TOGETHER} at a time"
+            )
+        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1)
+        if suppressed:
             raise SuppressedNumberError(list(suppressed.values()))
-        await self._name_batches(jobs)
-        return await self._store.jobs.enqueue(jobs, now=now) if jobs else []
+        conflicts = [
+            KeyConflict(place, jobs[place].unique_key or "", owner.job_id)
+            for place, owner in owners.items()
+            if owner.body_digest != jobs[place].body_digest
+        ]
+        if conflicts:
+            raise KeyConflictError(conflicts)
+        owned = await self._owned([jobs[place] for place in owners], now)
+        return [
+            Enqueued(owned[job.unique_key], created=False) if place in owners else Enqueued(job, created=True)
+            for place, job in enumerate(jobs)
+        ]
 
     async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
@@ -174,28 +196,23 @@ class Admitter:
         Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        results = [AdmissionResult()] * len(calls)
-        jobs, refused = self._jobs(dict(enumerate(calls)), now)
+        made, refused = self._jobs(dict(enumerate(calls)), now)
+        places, jobs = list(made), list(made.values())
+        results = [AdmissionResult(is_new=None if dry_run else True)] * len(calls)
+        owners: Mapping[int, Owner] = {}
+        if dry_run:
+            suppressed = await self._suppressed(jobs)
+        else:
+            owners, suppressed = await self._write(jobs, now)
         for place, error in refused.items():
             results[place] = AdmissionResult(findings=error.findings)
-        for place, number in (await self._suppressed(jobs)).items():
-            results[place] = AdmissionResult(suppressed=number)
-            del jobs[place]
-        if dry_run:
-            return results
-        await self._name_batches(jobs.values())
-        while jobs:
-            places = list(jobs)
-            try:
-                made = await self._store.jobs.enqueue(list(jobs.values()), now=now)
-            except KeyConflictError as error:
-                for conflict in error.conflicts:
-                    results[places[conflict.index]] = AdmissionResult(owner_id=conflict.owner_id)
-                    del jobs[places[conflict.index]]
-                continue
-            for place, enqueued in zip(places, made, strict=True):
-                results[place] = AdmissionResult(enqueued=enqueued)
-            break
+        for place, owner in owners.items():
+            is_same = owner.body_digest == jobs[place].body_digest
+            results[places[place]] = (
+                AdmissionResult(is_new=False) if is_same else AdmissionResult(owner_id=owner.job_id)
+            )
+        for place, number in suppressed.items():
+            results[places[place]] = AdmissionResult(suppressed=number)
         return results
 
     def _jobs(
@@ -214,23 +231,75 @@ class Admitter:
                 errors[place] = error
         return jobs, errors
 
-    async def _enqueue_unless_listed(self, jobs: Sequence[Job], now: datetime) -> Sequence[Enqueued] | None:
-        """Enqueue these jobs in one trip; None if the store cannot do this, or if it lists a number."""
-        if self._in_one_trip is None:
-            return None
-        numbers = list(all_spellings(number for job in jobs for number in job.parties))
-        return await self._in_one_trip.enqueue_unless(jobs, namespace=SUPPRESSED, keys=numbers, now=now)
+    async def _write(
+        self, jobs: Sequence[Job], now: datetime, *, together: bool = False
+    ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
+        """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
-    async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
-        """For each job to refuse, its number on the suppression list, by the key of the job in `jobs`.
-
-        A job with the unique key of an earlier call is not refused, even if the person has opted out since then,
-        because it adds no call.
+        Both are by the places of the jobs. A job whose key is taken is not refused, even if the person has opted out
+        since, because it adds no call. Raises `InvalidInputError` for a cancelled batch.
         """
-        listed = await self._suppression.standing([number for job in jobs.values() for number in job.parties])
+        await self._require_open(jobs, now)
+        owners: dict[int, Owner] = {}
+        suppressed: dict[int, SuppressedNumber] = {}
+        passing: dict[int, dict[str, Record]] = {}
+        places: Sequence[int] = range(len(jobs))
+        while places and not (together and suppressed):
+            units = [
+                enqueued(
+                    jobs[place],
+                    at=now,
+                    is_named=jobs[place].batch_id in self._named,
+                    passing=list(passing.get(place, {}).values()),
+                )
+                for place in places
+            ]
+            written = await self._store.domain.write(Step(units=tuple(units), together=together), now=now)
+            again: list[int] = []
+            for place, answer in zip(places, written.answers, strict=True):
+                if answer.owner is not None:
+                    owners[place] = answer.owner
+                elif answer.result is Result.NOT_FREE:
+                    passes = passing.setdefault(place, {})
+                    if isinstance(answer.need, Same):  # what passed has changed since
+                        passes.pop(answer.need.key)
+                    record = answer.record
+                    refused = None if record is None else self._refused(jobs[place], place, record)
+                    if refused is not None:
+                        suppressed[place] = refused
+                        continue
+                    if record is not None:
+                        passes[record.key] = record
+                    again.append(place)
+                elif answer.result is Result.DONE:
+                    self._named.add(jobs[place].batch_id)
+            # In a step that is written together, one of these has kept all the others from being written.
+            places = places if together and again else again
+        return owners, suppressed
+
+    def _refused(self, job: Job, place: int, record: Record) -> SuppressedNumber | None:
+        """Why a record of the suppression list forbids a job; None if it ends before the job is due."""
+        listed = self._suppression.standing_in({record.key: record.value}, job.parties)
+        found = why_refused(job, listed, at=job.due_at)
+        return None if found is None else SuppressedNumber(index=place, number=found[0], reason=found[1])
+
+    async def _owned(self, jobs: Sequence[Job], now: datetime) -> Mapping[str | None, Job]:
+        """The jobs that own the unique keys of these jobs, by key. A deleted job is a tombstone."""
+        keys = tuple(job.unique_key for job in jobs if job.unique_key is not None)
+        if not keys:
+            return {}
+        query = Query(queue=self._queue, unique_keys=keys, limit=None)
+        found = {job.unique_key: job for job in await self._store.domain.jobs(query, now=now)}
+        if gone := [key for key in keys if key not in found]:
+            raise StoreUnavailableError(f"the call with the key {gone[0]!r} was deleted at this moment; try again")
+        return found
+
+    async def _suppressed(self, jobs: Sequence[Job]) -> Mapping[int, SuppressedNumber]:
+        """The numbers on the suppression list because of which jobs would be refused, by the places of the jobs."""
+        listed = await self._suppression.standing([number for job in jobs for number in job.parties])
         refused = {
             place: SuppressedNumber(index=place, number=found[0], reason=found[1])
-            for place, job in jobs.items()
+            for place, job in enumerate(jobs)
             if listed and (found := why_refused(job, listed, at=job.due_at)) is not None
         }
         keys = [key for place in refused if (key := jobs[place].unique_key) is not None]
@@ -239,16 +308,16 @@ class Admitter:
             owned = await self._store.jobs.owners(self._queue, keys, now=self._store.clock.now())
         return {place: number for place, number in refused.items() if jobs[place].unique_key not in owned}
 
-    async def _name_batches(self, jobs: Iterable[Job]) -> None:
-        """Record the names of the jobs' batches. Raises InvalidInputError for a cancelled batch."""
-        names = {job.batch_id for job in jobs if job.batch_id is not None}
-        for gate in await self._store.control.gates(self._queue) if names else ():
-            if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED and gate.name in names:
+    async def _require_open(self, jobs: Sequence[Job], now: datetime) -> None:
+        """Raise InvalidInputError if a job belongs to a cancelled batch."""
+        keys = [gate_key(self._queue, name) for name in {job.batch_id for job in jobs} if name is not None]
+        standing = (await self._store.domain.records({GATES: keys}, now=now))[GATES] if keys else ()
+        for gate in map(gate_from, standing):
+            if gate.state is GateState.CANCELLED:
                 raise InvalidInputError(
                     f"batch {gate.name} was cancelled, and its calls are never sent; nothing was enqueued; "
                     f"{Remedy.OTHER_BATCH}"
                 ).remedied(Remedy.OTHER_BATCH)
-        await self._batch_names.keep(names)
 
 
 def new_job(

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import Suppression, entry_text
+from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import (
     GATES,
@@ -49,9 +50,7 @@ from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings, telephone_of
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
-NUMBER, PARTY, BESIDE, PERSON, SESSION, POSTED, BATCH = (
-    "number", "party", "beside", "person", "session", "posted", "batch-name",
-)  # fmt: skip
+NUMBER, PARTY, BESIDE, PERSON, SESSION, POSTED = "number", "party", "beside", "person", "session", "posted"
 SESSION_KEPT = timedelta(days=7)
 LONG_KEPT = timedelta(days=400)
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
@@ -143,16 +142,25 @@ def bridge_of_session(session_id: str, numbers: Sequence[str], *, at: datetime, 
     return Unit(needs=tuple(needs), puts=tuple(puts))
 
 
-def enqueued(job: Job, *, at: datetime) -> Unit:
-    """A new job, stored unless one of its numbers is on the suppression list. The name of its batch is kept."""
-    names = () if job.batch_id is None else (Put(BATCH, gate_key(job.queue, job.batch_id), "", at + LONG_KEPT),)
-    return Unit(
-        change=Insert(job),
-        needs=(Absent(SUPPRESSED, tuple(all_spellings(job.parties))),),
-        puts=names,
-        tally=tally_change(None, job),
-        wakes=job.queue,
-    )
+def enqueued(job: Job, *, at: datetime, is_named: bool = False, passing: Sequence[Record] = ()) -> Unit:
+    """A new job, stored unless one of its numbers is on the suppression list.
+
+    The name of its batch is kept, unless the batch `is_named` already. `passing` are records of the list that end
+    before the job is due, so they do not forbid it while they stand as they are.
+    """
+    ended = {record.key for record in passing}
+    listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
+    needs: list[Need] = [Absent(SUPPRESSED, listed)]
+    needs += [Same(SUPPRESSED, record.key, record.value) for record in passing]
+    names: tuple[Put, ...] = ()
+    if job.batch_id is not None and not is_named:
+        names = (Put(BATCH, gate_key(job.queue, job.batch_id), "", at + LONG_KEPT),)
+    return inserted(job, needs=tuple(needs), puts=names)
+
+
+def inserted(job: Job, *, needs: tuple[Need, ...] = (), puts: tuple[Put, ...] = ()) -> Unit:
+    """A new job, and its unit, by default without conditions."""
+    return Unit(change=Insert(job), needs=needs, puts=puts, tally=tally_change(None, job), wakes=job.queue)
 
 
 def gate_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Unit]:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
-from functools import partial
 
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, CallRequest, JobState
+from voiceflow_worker import JobState
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.backends.contract import NOW
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.one_trip import Claimed, Claims, OneTripEnqueue
-from voiceflow_worker.errors import SuppressedNumberError
+from voiceflow_worker.core.ports.one_trip import Claimed, Claims
 
 pytestmark = pytest.mark.anyio
 ENDS = NOW + timedelta(minutes=3)
@@ -71,25 +67,3 @@ async def test_a_call_is_locked_and_journalled_by_the_command_that_follows_its_l
         stats = str(redis_server.ask("INFO", "commandstats"))
     assert ([flight.job.state for flight in begun], left) == ([JobState.SENDING], [])
     assert "cmdstat_evalsha:calls=2," in stats
-
-
-async def test_a_call_with_a_listed_number_is_not_stored(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        queue = CallQueue(store)
-        await SuppressionList(store).add(number(2), reason="asked us to stop")
-        with pytest.raises(SuppressedNumberError, match="asked us to stop"):
-            await queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in (1, 2)])
-        assert await queue.find() == []
-
-
-async def test_a_call_is_stored_when_the_suppression_of_its_number_has_ended(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        now = store.clock.now()
-        await SuppressionList(store).add(number(1), until=now + timedelta(seconds=1))
-        assert isinstance(store.jobs, OneTripEnqueue)
-        job = sample_job(1, destination=number(1))
-        enqueue = partial(store.jobs.enqueue_unless, [job], namespace=SUPPRESSED, keys=[number(1)])
-        assert await enqueue(now=now) is None
-        assert await CallQueue(store, QUEUE).find() == []
-        assert await enqueue(now=now + timedelta(seconds=1)) is not None
-        assert [each.id for each in await CallQueue(store, QUEUE).find()] == [job.id]

@@ -13,7 +13,6 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import (
     CommitContract,
     DeleteContract,
-    EnqueueContract,
     LockingContract,
     Opener,
     ShareContract,
@@ -44,7 +43,7 @@ class TestNewerServer(LockingContract, ShareContract):
 
 
 @pytest.mark.slow
-class TestCluster(EnqueueContract, DeleteContract, WaitContract, ShareContract):
+class TestCluster(DeleteContract, WaitContract, ShareContract):
     @pytest.fixture
     def opener(self, cluster: RedisCluster) -> Opener:
         cluster.flush()

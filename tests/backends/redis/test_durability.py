@@ -12,11 +12,12 @@ from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, ManualClock, moved, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged, weakest
 from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -123,7 +124,7 @@ async def test_a_real_server_without_its_file_is_refused(own_server: RedisServer
     async with open_store(f"{own_server.url}?durability=best-effort") as store:
         assert isinstance(store, RedisStore)
         assert store.durability.guarantee is Guarantee.NONE
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
     async with open_store(own_server.url, durability="best-effort") as store:
         assert sample_job().id in await store.jobs.get([sample_job().id])
 
@@ -153,18 +154,18 @@ async def test_a_wrong_password_is_reported_without_printing_it(own_server: Redi
     await open_and_close(own_server.url.replace("redis://", "redis://:right-one@"))
 
 
-@pytest.mark.parametrize("setting", [("CONFIG", "SET", "appendonly", "no"), ("SET", "voiceflow:{store:}:schema", 99)])
+@pytest.mark.parametrize("setting", [("CONFIG", "SET", "appendonly", "no"), ("SET", "{voiceflow}:schema", 99)])
 async def test_a_server_that_changed_while_nobody_asked_it_anything_gets_no_command_of_the_store(
     own_server: RedisServer, setting: tuple[str | int, ...]
 ) -> None:
     async with open_store(own_server.url, clock=ManualClock(NOW)) as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
         own_server.ask(*setting)
         own_server.ask("CLIENT", "KILL", "TYPE", "normal")
         await unusable(store)
         with pytest.raises((RedisForgetsError, StoreVersionError)):
-            await store.jobs.enqueue([sample_job(2)], now=NOW)
-        assert own_server.ask("EXISTS", f"voiceflow:{{default}}:job:{sample_job(2).id}") == 0
+            await add_jobs(store, [sample_job(2)])
+        assert own_server.ask("EXISTS", f"{{voiceflow}}:queue:default:job:{sample_job(2).id}") == 0
 
 
 async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiting(scripted: ScriptedRedis) -> None:
@@ -188,7 +189,7 @@ async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_
         own_server.ask("CONFIG", "SET", "requirepass", "another-one")
         store.link.reopen()
         with pytest.raises(StoreUnavailableError, match="password") as caught:
-            await store.jobs.enqueue([sample_job()], now=NOW)
+            await add_jobs(store, [sample_job()])
         assert not caught.value.passes
 
 
@@ -200,17 +201,17 @@ async def test_a_sentinel_is_not_taken_for_a_server(lasting_pair: WatchedPair) -
 
 
 async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServer) -> None:
-    redis_server.ask("SET", "voiceflow:{store:}:schema", 1)
+    redis_server.ask("SET", "{voiceflow}:schema", 1)
     with pytest.raises(StoreVersionError, match="Use that version"):
         await open_and_close(redis_server.url)
-    redis_server.ask("SET", "voiceflow:{store:}:schema", 99)
+    redis_server.ask("SET", "{voiceflow}:schema", 99)
     with pytest.raises(StoreVersionError, match="schema 99"):
         await open_and_close(redis_server.url)
-    redis_server.ask("SET", "voiceflow:{store:}:schema", "something else")
+    redis_server.ask("SET", "{voiceflow}:schema", "something else")
     with pytest.raises(StoreCorruptError, match="something else"):
         await open_and_close(redis_server.url)
-    redis_server.ask("DEL", "voiceflow:{store:}:schema")
-    redis_server.ask("LPUSH", "voiceflow:{store:}:schema", "a list")
+    redis_server.ask("DEL", "{voiceflow}:schema")
+    redis_server.ask("LPUSH", "{voiceflow}:schema", "a list")
     with pytest.raises(StoreCorruptError, match="keys of another program with the names"):
         await open_and_close(redis_server.url)
 
@@ -254,15 +255,15 @@ async def test_the_text_of_a_script_is_waited_for_too(scripted: ScriptedRedis) -
 
 async def test_everything_that_must_not_be_lost_is_waited_for(scripted: ScriptedRedis) -> None:
     scripted.scripts |= {
-        "enqueue": ["ok", ["new"]],
-        "order_gate": 1,
+        "write": '["run",["done"]]',
+        "read_records": "[[]]",
         "record_put": None,
         "record_put_if_absent": ["v"],
     }
     gate = Gate(queue="default", scope=GateScope.QUEUE, name="default", state=GateState.HELD, since=NOW)
     async with open_store(scripted.url) as store:
         for write in (
-            lambda: store.jobs.enqueue([sample_job()], now=NOW),
+            lambda: add_jobs(store, [sample_job()]),
             lambda: store.records.put("suppression", {"k": "v"}, expires_at=None, now=NOW),
             lambda: store.records.put_if_longer("suppressed", {"k": "v"}, expires_at=None, now=NOW),
             lambda: store.records.put_if_absent("parked-summary", {"k": "v"}, expires_at=None, now=NOW),

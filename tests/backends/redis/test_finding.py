@@ -11,6 +11,7 @@ import pytest
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.contract.totals import post
 from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.core.ports import Order, Query, Store
@@ -47,7 +48,7 @@ def jobs_server(standalone_server: RedisServer) -> RedisServer:
 async def store(jobs_server: RedisServer) -> AsyncGenerator[Store]:
     async with open_store(f"{jobs_server.url}?prefix=finding") as store:
         if not sum((await store.jobs.count(QUEUE)).values()):
-            await store.jobs.enqueue(JOBS, now=NOW)
+            await add_jobs(store, JOBS)
         yield store
 
 

@@ -9,8 +9,9 @@ import pytest
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job
 
@@ -30,7 +31,7 @@ def commands(server: RedisServer) -> tuple[int, int]:
 
 async def cost_of_a_lease(server: RedisServer, store: Store, job: Job) -> int:
     """How many commands a lease that gives this one job takes."""
-    await store.jobs.enqueue([job], now=NOW)
+    await add_jobs(store, [job])
     server.ask("CONFIG", "RESETSTAT")
     [leased] = await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=HOUR, now=NOW)
     assert leased.id == job.id
@@ -40,13 +41,13 @@ async def cost_of_a_lease(server: RedisServer, store: Store, job: Job) -> int:
 @pytest.mark.parametrize("priorities", [1, 500])
 async def test_batches_that_are_not_due_cost_a_lease_nothing(redis_server: RedisServer, priorities: int) -> None:
     async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue([sample_job(1, batch_id="b1", due_at=NOW + HOUR)], now=NOW)
+        await add_jobs(store, [sample_job(1, batch_id="b1", due_at=NOW + HOUR)])
         alone = await cost_of_a_lease(redis_server, store, sample_job(5000))
         later = [
             sample_job(number, batch_id=f"b{number}", due_at=NOW + HOUR, priority=number % priorities)
             for number in range(2, 2000)
         ]
-        await store.jobs.enqueue(later, now=NOW)
+        await add_jobs(store, later)
         assert await cost_of_a_lease(redis_server, store, sample_job(5001)) <= alone + 5
 
 
@@ -55,7 +56,7 @@ async def test_closed_batches_cost_only_the_lease_that_meets_them(redis_server: 
     async with open_store(redis_server.url) as store:
         alone = await cost_of_a_lease(redis_server, store, sample_job(5000))
         closed = [sample_job(number, batch_id=f"b{number}") for number in range(1, 801)]
-        await store.jobs.enqueue(closed, now=NOW)
+        await add_jobs(store, closed)
         for job in closed:
             gate = Gate(queue=QUEUE, scope=GateScope.BATCH, name=job.batch_id or "", state=state, since=NOW)
             await order_gate(store, gate)
@@ -68,7 +69,7 @@ async def test_calls_that_expired_together_are_put_aside_in_slices(redis_server:
     async with open_store(redis_server.url) as store:
         alone = await cost_of_a_lease(redis_server, store, sample_job(50_000))
         late = [sample_job(number, valid_until=NOW) for number in range(4000)]
-        await store.jobs.enqueue(late, now=NOW - HOUR)
+        await add_jobs(store, late, now=NOW - HOUR)
         redis_server.ask("CONFIG", "RESETSTAT")
         assert list(await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=HOUR, now=NOW)) == []
         every, scripts = commands(redis_server)

@@ -14,6 +14,7 @@ from coredis.exceptions import ConnectionError as DriverConnectionError
 from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
 from voiceflow_worker.backends.redis.connection.url import parse_url
 from voiceflow_worker.errors import InvalidInputError
@@ -42,7 +43,7 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
 ) -> None:
     url = f"rediss://worker:secret@localhost:{tls_port}/3?ssl_ca_certs={CERTIFICATE}"
     async with open_store(url) as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
         assert list(await store.jobs.get([sample_job().id])) == [sample_job().id]
         clients = str(newer_server.ask("CLIENT", "LIST")).splitlines()
     ran = [client for client in clients if "cmd=evalsha" in client and f":{tls_port} " in client]
@@ -67,7 +68,7 @@ async def test_answers_in_several_records_of_tls_are_read_as_they_are(tls_port: 
 async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_one(own_server: RedisServer) -> None:
     first, second = sample_jobs(2)
     async with open_store(own_server.url) as store:
-        await store.jobs.enqueue([first, second], now=NOW)
+        await add_jobs(store, [first, second])
         own_server.pause()
         async with anyio.create_task_group() as group:
             group.start_soon(store.jobs.get, [first.id])
@@ -82,7 +83,7 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
 ) -> None:
     job = sample_job()
     async with open_store(own_server.url) as store:
-        await store.jobs.enqueue([job], now=NOW)
+        await add_jobs(store, [job])
         with pytest.raises(InvalidInputError, match="half a surrogate pair"):
             await store.jobs.get([f"{job.queue}:\ud800"])
         with pytest.raises(InvalidInputError, match=r"'a\\ud800' has half a surrogate pair"):

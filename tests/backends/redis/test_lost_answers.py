@@ -13,6 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.errors import StoreUnavailableError
@@ -49,7 +50,7 @@ async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_tru
     store: Store, proxy: CuttingProxy, witness: Store
 ) -> None:
     job = sample_job()
-    await witness.jobs.enqueue([job], now=NOW)
+    await add_jobs(witness, [job])
     event = Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=JobState.FAILED, revision="r")
     move = moved(job, event, state=JobState.FAILED)
     # The server must know the script, or the first try would be refused unmade.
@@ -72,7 +73,7 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
 
     move = moved(sample_job(), state=JobState.SENDING)
     for ask in (
-        lambda: store.jobs.enqueue([sample_job()], now=NOW),
+        lambda: add_jobs(store, [sample_job()]),
         lambda: store.jobs.commit([move]),
         lambda: store.records.put_if_absent("number", {"+6587654321": "me"}, expires_at=None, now=NOW),
     ):
@@ -83,7 +84,7 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
 
 
 async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProxy, witness: Store) -> None:
-    await witness.jobs.enqueue([sample_job()], now=NOW)
+    await add_jobs(witness, [sample_job()])
     await witness.jobs.commit([moved(sample_job(9))])
     lose_answer_of(proxy, "commit")
     with pytest.raises(StoreUnavailableError):
@@ -111,5 +112,5 @@ async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cu
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             proxy.close_all()
-            await witness.jobs.enqueue([sample_job()], now=NOW)
+            await add_jobs(witness, [sample_job()])
     assert counts[-1] > seen

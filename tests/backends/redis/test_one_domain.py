@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from tests.support.errors import leaves
-from tests.support.redis_server import RedisServer
-from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
+from tests.support.redis_server import RedisCluster, RedisServer
+from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract, WriteContract
 from voiceflow_worker.backends.redis.connection import link, scripts
 from voiceflow_worker.backends.redis.one_domain import OneDomain
 from voiceflow_worker.backends.redis.store import open_redis
@@ -35,9 +35,23 @@ class TestRedis(StoreContract):
         return opened
 
 
+@pytest.mark.slow
+class TestCluster(WriteContract):
+    @pytest.fixture
+    def opener(self, cluster: RedisCluster) -> Opener:
+        cluster.flush()
+
+        @asynccontextmanager
+        async def opened() -> AsyncGenerator[Store]:
+            async with open_redis(cluster.url) as store:
+                yield OneDomain(store)
+
+        return opened
+
+
 MUTATIONS = {
     "units are not compared with what was written": (
-        "    if was_written(unit) then\n        return {'done'}\n    end\n", "",
+        "    if was_written(unit) then", "    if false then",
         "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
     ),
     "a unit is written though a condition failed": (

@@ -9,13 +9,14 @@ import pytest
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.errors import KeyConflictError
+from voiceflow_worker.core.store_port import Owner
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
-BASE = "voiceflow:{default}"
+BASE = "{voiceflow}:queue:default"
 
 
 def drop(server: RedisServer, *jobs: Job) -> None:
@@ -32,7 +33,7 @@ async def lease(store: Store, limit: int = 10) -> list[str]:
 async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> None:
     jobs = [sample_job(number, batch_id="b" if number % 2 else None, valid_until=NOW + MINUTE) for number in range(6)]
     async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue(jobs, now=NOW)
+        await add_jobs(store, jobs)
         drop(redis_server, jobs[0], jobs[1], jobs[4])
         assert await lease(store) == [jobs[2].id, jobs[3].id, jobs[5].id]
         assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 0
@@ -53,7 +54,7 @@ async def test_a_listing_leaves_lost_jobs_out(redis_server: RedisServer, query: 
     destination = sample_job(1).destination
     jobs = [sample_job(n, batch_id="b", valid_until=NOW + MINUTE, destination=destination) for n in range(5)]
     async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue(jobs, now=NOW)
+        await add_jobs(store, jobs)
         drop(redis_server, *jobs[:3])
         assert [job.id for job in await store.jobs.find(query)] == [jobs[3].id, jobs[4].id]
 
@@ -62,10 +63,10 @@ async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> Non
     """Nobody knows whether it was called, so its key must not call the person again."""
     job = sample_job(1, unique_key="k")
     async with open_store(redis_server.url) as store:
-        await store.jobs.enqueue([job], now=NOW)
+        await add_jobs(store, [job])
         drop(redis_server, job)
         await lease(store)
         owners = await store.jobs.owners(QUEUE, ["k"], now=NOW)
         assert (owners["k"].job_id, owners["k"].state) == (job.id, JobState.IN_DOUBT)
-        with pytest.raises(KeyConflictError, match=job.id):
-            await store.jobs.enqueue([sample_job(2, unique_key="k")], now=NOW)
+        (answer,) = await add_jobs(store, [sample_job(2, unique_key="k")])
+        assert answer.owner == Owner(job.id, "", JobState.IN_DOUBT)

@@ -15,6 +15,7 @@ from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, f
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
@@ -45,7 +46,7 @@ async def states(store: Store) -> dict[JobState, int]:
 
 async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
-        await store.jobs.enqueue(sample_jobs(50), now=NOW)
+        await add_jobs(store, sample_jobs(50))
         leased = await store.jobs.lease(QUEUE, worker_id="w", limit=20, lease_for=MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
         assert all(await store.jobs.commit(moves))
@@ -67,7 +68,7 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
     told: set[str] = set()
     enough = anyio.Event()
     async with open_store(own_server.url) as store:
-        await store.jobs.enqueue(jobs, now=NOW)
+        await add_jobs(store, jobs)
 
         async def commit(number: int) -> None:
             for job in jobs[number::8]:
@@ -97,7 +98,7 @@ async def test_a_paused_server_is_given_up_and_found_again(
     monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 0.3)
     async with open_store(own_server.url) as store:
         job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+        await add_jobs(store, [job])
         move = moved(job, state=JobState.CANCELLED)
         own_server.pause()
         with pytest.raises(StoreUnavailableError):
@@ -110,24 +111,24 @@ async def test_a_paused_server_is_given_up_and_found_again(
 async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
         job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+        await add_jobs(store, [job])
         own_server.ask("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
-            await store.jobs.enqueue([sample_job(2)], now=NOW)
+            await add_jobs(store, [sample_job(2)])
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
             await store.records.put_if_absent("number", {"+6587654321": job.id}, expires_at=None, now=NOW)
         assert (await store.jobs.get([job.id, sample_job(2).id])) == {job.id: job}
         # What is known of a call that is there already is taken all the same: evidence is never dropped.
         assert await store.jobs.commit([moved(job, state=JobState.SUBMITTED)]) == [True]
         own_server.ask("CONFIG", "SET", "maxmemory", "0")
-        await store.jobs.enqueue([sample_job(2)], now=NOW)
+        await add_jobs(store, [sample_job(2)])
         assert await states(store) == {JobState.QUEUED: 1, JobState.SUBMITTED: 1}
 
 
 async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
         job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+        await add_jobs(store, [job])
         own_server.ask("REPLICAOF", "127.0.0.1", free_port())
         with pytest.raises(StoreUnavailableError, match="replica"):
             await store.jobs.commit([moved(job, state=JobState.LEASED)])
@@ -138,7 +139,7 @@ async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: Re
 @pytest.mark.alone
 async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
-        await store.jobs.enqueue(sample_jobs(20), now=NOW)
+        await add_jobs(store, sample_jobs(20))
         leased = await store.jobs.lease(QUEUE, worker_id="w", limit=10, lease_for=MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
         assert all(await store.jobs.commit(moves))
@@ -161,13 +162,13 @@ async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
 async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: WatchedPair) -> None:
     """For a moment the old primary takes writes that it will forget: with a replica to confirm, none of them counts."""
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
         old = watched_pair.named_port()
         await to_thread.run_sync(wait_for, watched_pair.fail_over, "replica that the sentinel would take")
         await to_thread.run_sync(wait_for, lambda: watched_pair.named_port() != old, "other primary")
         move = moved(sample_job(), state=JobState.CANCELLED)
         assert await once_available(lambda: store.jobs.commit([move])) == [True]
-        assert watched_pair.replica.ask("ZCARD", "voiceflow:{default}:state:cancelled") == 1
+        assert watched_pair.replica.ask("ZCARD", "{voiceflow}:queue:default:state:cancelled") == 1
 
 
 @forgets_streams
@@ -176,7 +177,7 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
     cluster.flush()
     async with open_store(cluster.url) as store:
         for queue in ("a", "b", "c", "default"):
-            await store.jobs.enqueue([sample_job(queue=queue)], now=NOW)
+            await add_jobs(store, [sample_job(queue=queue)])
         for killed in (cluster.nodes[:1], cluster.nodes):
             for node in killed:
                 await to_thread.run_sync(node.kill)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract import QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 
 pytestmark = pytest.mark.anyio
 LONG = timedelta(hours=1)
@@ -31,7 +32,7 @@ async def test_a_server_that_was_set_back_wakes_who_waits(redis_server: RedisSer
     """The count it had is gone; whoever waits for a larger one must not sleep until it is reached again."""
     async with open_store(redis_server.url) as store:
         for number in range(5):
-            await store.jobs.enqueue([sample_job(number)], now=NOW)
+            await add_jobs(store, [sample_job(number)])
         seen = await store.jobs.wait(QUEUE, seen=0, until=store.clock.now() + LONG)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:

@@ -14,10 +14,12 @@ import apsw
 import pytest
 
 from voiceflow_worker.backends import disk_speed
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract import QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.store_port import Result
 from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio
@@ -74,14 +76,14 @@ def pages_of_log(path: Path) -> int:
 
 async def test_a_small_commit_on_a_quick_disk_needs_no_thread(store: SqliteStore, watched: Watched) -> None:
     for number in range(5):
-        await store.jobs.enqueue([sample_job(number)], now=NOW)
+        await add_jobs(store, [sample_job(number)])
     assert (watched.commits, watched.moves) == ([HERE] * 5, [])
 
 
 async def test_a_slow_disk_keeps_the_event_loop_waiting_once(store: SqliteStore, watched: Watched) -> None:
     watched.takes = 0.05
     for number in range(3):
-        await store.jobs.enqueue([sample_job(number)], now=NOW)
+        await add_jobs(store, [sample_job(number)])
     assert watched.commits == [HERE, THREAD, THREAD]
 
 
@@ -90,14 +92,14 @@ async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore,
     while not watched.moves:
         filled += 1
         body = random.Random(filled).randbytes(100_000).hex()  # 50 pages
-        await store.jobs.enqueue([sample_job(filled, body=body)], now=NOW)
+        await add_jobs(store, [sample_job(filled, body=body)])
         assert filled < 100
     assert watched.commits[-2:] == [HERE, THREAD]
     assert watched.moves == [THREAD]
     assert LONG <= pages_of_log(path) < LONG + 150
     assert path.stat().st_size > 0.9 * LONG * 4096
     for number in range(filled + 1, 2 * filled - 2):  # the WAL begins anew
-        await store.jobs.enqueue([sample_job(number, body="x" * 200_000)], now=NOW)
+        await add_jobs(store, [sample_job(number, body="x" * 200_000)])
     assert watched.moves == [THREAD]
     assert watched.commits[-1] == HERE
     assert pages_of_log(path) < LONG + 150
@@ -110,15 +112,15 @@ async def test_a_log_that_is_being_read_is_moved_again_and_again_and_stops_nobod
     reader = apsw.Connection(str(path))
     reader.execute("BEGIN; SELECT count(*) FROM jobs")
     for number in range(60):
-        await store.jobs.enqueue([sample_job(number, body="x" * 200_000)], now=NOW)
+        await add_jobs(store, [sample_job(number, body="x" * 200_000)])
     assert len(watched.moves) > 10
     assert HERE not in watched.moves
     reader.close()
     for number in range(60, 63):
-        await store.jobs.enqueue([sample_job(number)], now=NOW)
+        await add_jobs(store, [sample_job(number)])
     moves = len(watched.moves)
     for number in range(63, 70):
-        await store.jobs.enqueue([sample_job(number)], now=NOW)
+        await add_jobs(store, [sample_job(number)])
     assert (watched.commits[-7:], len(watched.moves)) == ([HERE] * 7, moves)
 
 
@@ -127,7 +129,7 @@ async def test_a_full_disk_takes_commits_again_when_the_reader_that_kept_the_wal
 ) -> None:
     reader = apsw.Connection(str(path))
     reader.execute("BEGIN; SELECT count(*) FROM jobs").fetchall()
-    await store.jobs.enqueue([sample_job(number, body="x" * 40_000) for number in range(LONG // 8)], now=NOW)
+    await add_jobs(store, [sample_job(number, body="x" * 40_000) for number in range(LONG // 8)])
     assert path.with_name("calls.db-wal").stat().st_size > LONG * 4096
     run = Connection.run
 
@@ -145,5 +147,5 @@ async def test_a_full_disk_takes_commits_again_when_the_reader_that_kept_the_wal
     monkeypatch.setattr(Connection, "run", full)
     reader.close()
     with pytest.raises(StoreError):
-        await store.jobs.enqueue([sample_job(LONG)], now=NOW)
-    assert (await store.jobs.enqueue([sample_job(LONG)], now=NOW))[0].created
+        await add_jobs(store, [sample_job(LONG)])
+    assert (await add_jobs(store, [sample_job(LONG)]))[0].result is Result.DONE

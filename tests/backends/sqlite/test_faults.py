@@ -16,7 +16,8 @@ import pytest
 
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract import QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.faults import translated
 from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
@@ -35,7 +36,7 @@ SHORT = timedelta(milliseconds=50)
 
 
 async def enqueue(store: Store, number: int) -> None:
-    await store.jobs.enqueue([sample_job(number)], now=NOW)
+    await add_jobs(store, [sample_job(number)])
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def store(path: Path) -> AsyncGenerator[SqliteStore]:
     async with open_sqlite(f"sqlite:///{path}", patience=SHORT) as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
         yield store
 
 
@@ -91,10 +92,10 @@ async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, pa
     database.pragma("max_page_count", pages + 10)
     too_much = [sample_job(number, body="x" * 5000) for number in range(2, 100)]
     with pytest.raises(StoreReadOnlyError, match=f"disk of the store {path} is full.*[Ff]ree space"):
-        await store.jobs.enqueue(too_much, now=NOW)
+        await add_jobs(store, too_much)
     assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]
     database.pragma("max_page_count", 10**6)
-    await store.jobs.enqueue(too_much, now=NOW)
+    await add_jobs(store, too_much)
     assert sum((await store.jobs.count(QUEUE)).values()) == 99
 
 
@@ -105,7 +106,7 @@ async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore
 
     async def too_much() -> None:
         try:
-            await store.jobs.enqueue([sample_job(number, body="x" * 5000) for number in range(100, 200)], now=NOW)
+            await add_jobs(store, [sample_job(number, body="x" * 5000) for number in range(100, 200)])
         except StoreError as error:
             refused.append(error)
 
@@ -120,7 +121,7 @@ async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore
 async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> None:
     url = f"sqlite:///{path}"
     async with open_store(url) as store:
-        await store.jobs.enqueue(sample_jobs(2000), now=NOW)
+        await add_jobs(store, sample_jobs(2000))
     content = bytearray(path.read_bytes())
     content[8192:] = b"\xff" * (len(content) - 8192)
     path.write_bytes(content)
@@ -131,7 +132,7 @@ async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> No
             await store.jobs.find(Query(queue=QUEUE))
     with pytest.raises(StoreCorruptError):
         async with open_store(url) as store:
-            await store.jobs.enqueue([sample_job(9999)], now=NOW)
+            await add_jobs(store, [sample_job(9999)])
     assert path.read_bytes() == bytes(content)
 
 
@@ -147,7 +148,7 @@ async def test_a_store_taken_over_by_a_newer_version_is_no_longer_written(
 async def test_a_closed_store_says_so(path: Path) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         pass
-    for attempt in (store.jobs.enqueue([sample_job()], now=NOW), store.jobs.get(["x"]), store.jobs.count(QUEUE)):
+    for attempt in (add_jobs(store, [sample_job()]), store.jobs.get(["x"]), store.jobs.count(QUEUE)):
         with pytest.raises(StoreUnavailableError, match="was closed"):
             await attempt
 
@@ -155,16 +156,16 @@ async def test_a_closed_store_says_so(path: Path) -> None:
 FORKING = """
 import os, sys, anyio
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, sample_job
+from voiceflow_worker.backends.contract import add_jobs, sample_job
 from voiceflow_worker.errors import StoreUnavailableError
 
 async def main():
     async with open_store(sys.argv[1]) as store:
-        await store.jobs.enqueue([sample_job(1)], now=NOW)
+        await add_jobs(store, [sample_job(1)])
         child = os.fork()
         if child == 0:
             try:
-                for attempt in (lambda: store.jobs.enqueue([sample_job(2)], now=NOW), lambda: store.jobs.get(["x"])):
+                for attempt in (lambda: add_jobs(store, [sample_job(2)]), lambda: store.jobs.get(["x"])):
                     try:
                         await attempt()
                     except StoreUnavailableError as error:
@@ -172,7 +173,7 @@ async def main():
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
-        await store.jobs.enqueue([sample_job(3)], now=NOW)
+        await add_jobs(store, [sample_job(3)])
         print(sum((await store.jobs.count("default")).values()))
 
 anyio.run(main, backend=sys.argv[2])

@@ -15,6 +15,7 @@ import pytest
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def enqueue(store: Store, number: int) -> None:
-    await store.jobs.enqueue([sample_job(number)], now=NOW)
+    await add_jobs(store, [sample_job(number)])
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await store.jobs.enqueue([sample_job(1)], now=NOW)
+            await add_jobs(store, [sample_job(1)])
         group.start_soon(enqueue, store, 2)
     assert scope.cancelled_caught
     assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
@@ -181,7 +182,7 @@ async def test_a_long_write_lets_others_on_the_loop_have_their_turn(store: Sqlit
     done = anyio.Event()
 
     async def enqueue_many() -> None:
-        await store.jobs.enqueue(sample_jobs(5000), now=NOW)
+        await add_jobs(store, sample_jobs(5000))
         done.set()
 
     async with anyio.create_task_group() as group:
@@ -206,12 +207,12 @@ async def test_what_was_handed_in_is_carried_out_before_the_store_is_closed(path
 async def test_a_cancelled_block_closes_its_file(path: Path) -> None:
     with anyio.CancelScope() as scope:
         async with open_store(f"sqlite:///{path}") as store:
-            await store.jobs.enqueue([sample_job()], now=NOW)
+            await add_jobs(store, [sample_job()])
             scope.cancel()
             await anyio.sleep_forever()
     assert [file.name for file in path.parent.iterdir()] == ["calls.db"]
     with pytest.raises(StoreUnavailableError):
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
 
 
 class TestNativeCancellation:
@@ -219,7 +220,7 @@ class TestNativeCancellation:
 
     async def test_the_others_are_answered_and_the_writer_goes_on(self, store: SqliteStore) -> None:
         jobs = sample_jobs(60)
-        await store.jobs.enqueue(jobs, now=NOW)
+        await add_jobs(store, jobs)
         tasks = [asyncio.ensure_future(_commit(store, number)) for number in range(60)]
         for step, task in enumerate(tasks):
             if step % 2:
@@ -240,8 +241,8 @@ class TestNativeCancellation:
             opened = open_store(f"sqlite:///{path}")
             store = await opened.__aenter__()
             kept.append((opened, store))
-            await store.jobs.enqueue([sample_job(1)], now=NOW)
-            unheard = asyncio.ensure_future(store.jobs.enqueue([sample_job(2)], now=NOW))
+            await add_jobs(store, [sample_job(1)])
+            unheard = asyncio.ensure_future(add_jobs(store, [sample_job(2)]))
             await asyncio.sleep(0)
             unheard.cancel()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract import QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, jobs, open_sqlite
 
 pytestmark = pytest.mark.anyio
@@ -31,4 +32,4 @@ async def test_a_change_in_this_process_wakes_at_once(store: SqliteStore, monkey
             for _ in range(3):
                 group.start_soon(lambda: store.jobs.wait(QUEUE, seen=seen, until=until))
             await anyio.wait_all_tasks_blocked()
-            await store.jobs.enqueue([sample_job()], now=NOW)
+            await add_jobs(store, [sample_job()])

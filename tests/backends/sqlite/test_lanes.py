@@ -12,9 +12,10 @@ import pytest
 
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 
 pytestmark = pytest.mark.anyio
@@ -51,14 +52,14 @@ async def test_batches_that_give_nothing_cost_a_lease_nothing(
 
         async def cost(number: int) -> int:
             nonlocal asked
-            await store.jobs.enqueue([sample_job(number)], now=NOW)
+            await add_jobs(store, [sample_job(number)])
             asked = 0
             assert await lease(store) == [sample_job(number).id]
             return asked
 
         alone = await cost(5000)
         due = NOW + HOUR if kind == "later" else NOW
-        await store.jobs.enqueue([sample_job(n, batch_id=f"b{n}", due_at=due) for n in range(600)], now=NOW)
+        await add_jobs(store, [sample_job(n, batch_id=f"b{n}", due_at=due) for n in range(600)])
         if kind != "later":
             for number in range(600):
                 gate = Gate(queue=QUEUE, scope=GateScope.BATCH, name=f"b{number}", state=GateState(kind), since=NOW)
@@ -70,7 +71,7 @@ async def test_batches_that_give_nothing_cost_a_lease_nothing(
 async def test_what_has_expired_is_read_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         late = [sample_job(number, valid_until=NOW) for number in range(500)]
-        await store.jobs.enqueue([*late, *(sample_job(n) for n in range(900, 903))], now=NOW - HOUR)
+        await add_jobs(store, [*late, *(sample_job(n) for n in range(900, 903))], now=NOW - HOUR)
         assert await lease(store, 1) == [sample_job(900).id]
         db = apsw.Connection(f"{tmp_path}/calls.db")
         assert list(db.execute("SELECT id FROM lanes")) == [(sample_job(900).id,)]
@@ -81,7 +82,7 @@ async def test_what_has_expired_is_read_once(tmp_path: Path) -> None:
 async def test_no_lane_is_left_without_jobs(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         jobs = [sample_job(n, batch_id=f"b{n % 6}" if n % 5 else None, priority=n % 3) for n in range(90)]
-        await store.jobs.enqueue(jobs, now=NOW)
+        await add_jobs(store, jobs)
         await lease(store)
         db = apsw.Connection(f"{tmp_path}/calls.db")
         assert list(db.execute("SELECT * FROM lanes")) == []

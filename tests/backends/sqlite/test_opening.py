@@ -18,7 +18,8 @@ import apsw
 import pytest
 
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract import QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
 from voiceflow_worker.core.ports import Query
@@ -61,7 +62,7 @@ async def test_a_new_file_is_its_owners_alone(path: Path) -> None:
     previous = os.umask(0)
     try:
         async with open_store(f"sqlite:///{path}") as store:
-            await store.jobs.enqueue([sample_job()], now=NOW)
+            await add_jobs(store, [sample_job()])
             files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(previous)
@@ -79,7 +80,7 @@ async def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
 async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
     async def use(number: int) -> None:
         async with open_store(f"sqlite:///{path}") as store:
-            await store.jobs.enqueue([sample_job(number)], now=NOW)
+            await add_jobs(store, [sample_job(number)])
 
     async with anyio.create_task_group() as group:
         for number in range(10):
@@ -121,7 +122,7 @@ async def test_another_applications_file_is_left_as_it_is(path: Path) -> None:
 )
 async def test_a_file_of_another_version_is_refused(path: Path, version: int, remedy: str) -> None:
     async with open_store(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
     by_hand(path, f"PRAGMA user_version = {version}")
     sentence = await refusal(path, StoreVersionError)
     assert f"version {version}" in sentence
@@ -135,12 +136,12 @@ async def test_a_file_locked_by_another_is_waited_for_and_then_given_up(path: Pa
     other.execute("ROLLBACK")
     other.close()
     async with open_store(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
 
 
 async def test_a_file_that_is_being_written_can_be_opened_and_read(path: Path) -> None:
     async with open_store(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
     other = apsw.Connection(str(path))
     other.execute("BEGIN IMMEDIATE")
     async with open_store(f"sqlite:///{path}", patience=timedelta(milliseconds=50)) as store:

@@ -16,6 +16,7 @@ import pytest
 
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.numbers.locks import NAMESPACE, NumberLocks
@@ -147,7 +148,7 @@ async def test_what_a_power_cut_leaves_has_a_journal_entry_only_with_its_lease_a
 ) -> None:
     path = tmp_path / "calls.db"
     async with open_sqlite(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
         if log_begins_anew:
             db = Connection(path)
             assert db.rows("PRAGMA wal_checkpoint(RESTART)")[0][0] == 0
@@ -172,7 +173,7 @@ async def test_what_a_power_cut_leaves_has_a_journal_entry_only_with_its_lease_a
 async def test_a_job_whose_lease_was_undone_by_a_power_cut_can_be_leased_and_sent(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     async with open_sqlite(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
         flushed = Files.of(path)
         await lock(store, await lease(store))
     cut = tmp_path / "cut.db"
@@ -186,7 +187,7 @@ async def test_a_job_whose_lease_was_undone_by_a_power_cut_can_be_leased_and_sen
 
 async def test_a_journal_entry_flushes_the_lease_and_the_locks_before_it(disk: Disk, tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path}/calls.db") as store:
-        await store.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
         assert disk.unflushed == 0
         job = await lease(store)
         await lock(store, job)
@@ -201,7 +202,7 @@ async def test_after_a_flush_has_failed_the_log_is_moved_into_the_file_before_an
     """Linux takes pages that it could not write for written, so a later flush succeeds without them."""
     path = tmp_path / "calls.db"
     async with open_sqlite(f"sqlite:///{path}") as store:
-        await store.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
         job = await lease(store)
         await lock(store, job)
         before = Files.of(path)  # now: after the failure, the log is moved at once, on another thread
@@ -225,7 +226,7 @@ async def test_a_store_that_is_closed_after_a_failed_flush_leaves_no_log_for_ano
     """Only the process whose flush failed knows of it: the next one flushes the log without an error."""
     path = tmp_path / "calls.db"
     async with open_sqlite(f"sqlite:///{path}") as other:
-        await other.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
+        await add_jobs(other, [replace(sample_job(1), destination=NUMBER)])
         async with open_sqlite(f"sqlite:///{path}") as store:
             reader = apsw.Connection(str(path))
             if has_reader:
@@ -246,7 +247,7 @@ async def test_a_store_that_is_closed_after_a_failed_flush_leaves_no_log_for_ano
 async def test_a_store_whose_log_cannot_be_moved_yet_takes_nothing(disk: Disk, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     async with open_sqlite(f"sqlite:///{path}", patience=timedelta(milliseconds=50)) as store:
-        await store.jobs.enqueue([replace(sample_job(1), destination=NUMBER)], now=NOW)
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
         reader = apsw.Connection(str(path))
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM jobs").fetchall()

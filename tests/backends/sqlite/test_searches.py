@@ -13,6 +13,7 @@ import pytest
 
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.find import FOUND
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
@@ -84,7 +85,7 @@ class TestFind:
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncGenerator[SqliteStore]:
         async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
-            await store.jobs.enqueue([sample_job(number) for number in range(1, 41)], now=NOW)
+            await add_jobs(store, [sample_job(number) for number in range(1, 41)])
             yield store
 
     async def test_a_page_is_full_though_jobs_go_while_it_is_read(

@@ -32,7 +32,6 @@ from voiceflow_worker.backends.contract.commit import CommitContract as CommitCo
 from voiceflow_worker.backends.contract.commit import LockingContract as LockingContract
 from voiceflow_worker.backends.contract.control import ControlContract as ControlContract
 from voiceflow_worker.backends.contract.delete import DeleteContract as DeleteContract
-from voiceflow_worker.backends.contract.enqueue import EnqueueContract as EnqueueContract
 from voiceflow_worker.backends.contract.events import EventsContract as EventsContract
 from voiceflow_worker.backends.contract.find import FindContract as FindContract
 from voiceflow_worker.backends.contract.ground import Ground as Ground
@@ -41,6 +40,8 @@ from voiceflow_worker.backends.contract.lease import LeaseContract as LeaseContr
 from voiceflow_worker.backends.contract.records import RecordsContract as RecordsContract
 from voiceflow_worker.backends.contract.samples import NOW as NOW
 from voiceflow_worker.backends.contract.samples import QUEUE as QUEUE
+from voiceflow_worker.backends.contract.samples import add_jobs as add_jobs
+from voiceflow_worker.backends.contract.samples import full_job as full_job
 from voiceflow_worker.backends.contract.samples import moved as moved
 from voiceflow_worker.backends.contract.samples import sample_job as sample_job
 from voiceflow_worker.backends.contract.samples import sample_jobs as sample_jobs
@@ -50,7 +51,6 @@ from voiceflow_worker.backends.contract.wait import WaitContract as WaitContract
 
 
 class StoreContract(
-    EnqueueContract,
     LeaseContract,
     CommitContract,
     EventsContract,

@@ -11,6 +11,7 @@ from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import (
     NOW,
     QUEUE,
+    add_jobs,
     at_once,
     enqueued,
     enqueued_jobs,
@@ -83,7 +84,7 @@ class CommitContract(Ground):
 
     async def test_each_move_of_a_commit_is_judged_alone(self, store: Store) -> None:
         jobs = sample_jobs(4)
-        await store.jobs.enqueue(jobs[:3], now=NOW)
+        await add_jobs(store, jobs[:3])
         await store.jobs.commit([moved(jobs[1], state=JobState.CANCELLED)])
         moves = [moved(job, state=JobState.EXPIRED) for job in jobs]
         assert await store.jobs.commit(moves) == [True, False, True, False]

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, at_once, enqueued, gate, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, at_once, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Slots, Store
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -52,7 +52,7 @@ class ControlContract(Ground):
 
     async def test_cancelled_batches_are_listed_while_they_have_queued_jobs(self, store: Store, other: Store) -> None:
         jobs = [sample_job(1, batch_id="a"), sample_job(2, batch_id="b"), sample_job(3, batch_id="held")]
-        await store.jobs.enqueue(jobs, now=NOW)
+        await add_jobs(store, jobs)
         cancelled = gate(GateState.CANCELLED, batch="a", reason="called off")
         for each in (cancelled, gate(GateState.CANCELLED, batch="empty"), gate(GateState.HELD, batch="held")):
             await order_gate(store, each)
@@ -68,13 +68,13 @@ class ControlContract(Ground):
         assert list(await store.control.cancelling(QUEUE, limit=10)) == []
         await store.jobs.commit([moved(leased, state=JobState.QUEUED)])
         assert [each.name for each in await store.control.cancelling(QUEUE, limit=10)] == ["a"]
-        await store.jobs.enqueue([sample_job(2, batch_id="b")], now=NOW)
+        await add_jobs(store, [sample_job(2, batch_id="b")])
         assert {each.name for each in await store.control.cancelling(QUEUE, limit=10)} == {"a", "b"}
         assert len(await store.control.cancelling(QUEUE, limit=1)) == 1
 
     async def test_forgetting_drops_gates_of_batches_without_jobs(self, store: Store) -> None:
         done = sample_job(1, batch_id="full", state=JobState.CANCELLED)
-        await store.jobs.enqueue([done, sample_job(2, batch_id="other", queue="reminders")], now=NOW)
+        await add_jobs(store, [done, sample_job(2, batch_id="other", queue="reminders")])
         kept = {
             gate(GateState.HELD),
             gate(GateState.CANCELLED, batch="full"),
@@ -102,7 +102,7 @@ class ControlContract(Ground):
         assert await store.jobs.commit([ended]) == [True]
         assert await store.jobs.delete([ended.new], keep_keys_until=NOW) == [True]
         assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 1
-        await store.jobs.enqueue([sample_job(2, batch_id="b")], now=NOW + SECOND)
+        await add_jobs(store, [sample_job(2, batch_id="b")], now=NOW + SECOND)
         assert [leased.id for leased in await worker(now=NOW + SECOND)] == [sample_job(2).id]
 
     async def test_gates_of_other_queues_are_left_out(self, store: Store) -> None:

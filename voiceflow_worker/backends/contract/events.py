@@ -6,7 +6,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, at_once, enqueued, enqueued_jobs, moved, sample_job
+from voiceflow_worker.backends.contract.samples import (
+    NOW,
+    QUEUE,
+    add_jobs,
+    at_once,
+    enqueued,
+    enqueued_jobs,
+    moved,
+    sample_job,
+)
 from voiceflow_worker.core.ports import Event, EventKind, Move, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -68,8 +77,8 @@ class EventsContract(Ground):
 
     async def test_each_queue_has_its_own_events(self, store: Store) -> None:
         here, there = sample_job(), sample_job(queue="reminders")
-        await store.jobs.enqueue([here], now=NOW)
-        await store.jobs.enqueue([there], now=NOW)
+        await add_jobs(store, [here])
+        await add_jobs(store, [there])
         await store.jobs.commit([ending(there)])
         assert list(await store.jobs.events(QUEUE)) == []
         assert [event.job_id for event in await store.jobs.events("reminders")] == [there.id]

@@ -13,6 +13,7 @@ from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import (
     NOW,
     QUEUE,
+    add_jobs,
     enqueued_jobs,
     moved,
     numbers,
@@ -124,7 +125,7 @@ class FindContract(Ground):
     @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
     async def test_a_query_gives_its_jobs(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
         for job in MIXED:
-            await store.jobs.enqueue([job], now=NOW)
+            await add_jobs(store, [job])
         found = await store.jobs.find(Query(queue=QUEUE, **fields))
         assert numbers(found) == expected
         assert all(job in MIXED for job in found)
@@ -134,7 +135,7 @@ class FindContract(Ground):
         if "after" in fields:
             return
         for job in MIXED:
-            await store.jobs.enqueue([job], now=NOW)
+            await add_jobs(store, [job])
         query = replace(Query(queue=QUEUE, **fields), order=Order.ANY)
         everything = numbers(await store.jobs.find(replace(query, limit=None)))
         some = numbers(await store.jobs.find(query))
@@ -148,7 +149,7 @@ class FindContract(Ground):
 
     @pytest.mark.parametrize("fields", [{}, {"batch_id": "b"}, {"states": frozenset({JobState.QUEUED})}], ids=str)
     async def test_pages_have_every_job_once(self, store: Store, fields: dict[str, Any]) -> None:
-        await store.jobs.enqueue(sample_jobs(250, batch_id="b"), now=NOW)
+        await add_jobs(store, sample_jobs(250, batch_id="b"))
         seen: list[int] = []
         after = None
         while page := await store.jobs.find(Query(queue=QUEUE, after=after, limit=100, **fields)):
@@ -158,7 +159,7 @@ class FindContract(Ground):
         assert seen == list(range(1, 251))
 
     async def test_pages_from_the_newest_on_have_every_job_once(self, store: Store) -> None:
-        await store.jobs.enqueue(sample_jobs(250, batch_id="b"), now=NOW)
+        await add_jobs(store, sample_jobs(250, batch_id="b"))
         seen: list[int] = []
         after = None
         while page := await store.jobs.find(Query(queue=QUEUE, order=Order.NEWEST, after=after, limit=100)):
@@ -172,7 +173,7 @@ class FindContract(Ground):
     ) -> None:
         states = list(JobState)
         jobs = [replace(job, state=states[place % 7]) for place, job in enumerate(sample_jobs(40, batch_id="b"))]
-        await store.jobs.enqueue(jobs, now=NOW)
+        await add_jobs(store, jobs)
         seen: list[int] = []
         after = None
         while page := await store.jobs.find(Query(queue=QUEUE, batch_id="b", order=order, after=after, limit=6)):
@@ -181,7 +182,7 @@ class FindContract(Ground):
         assert seen == sorted(range(1, 41), reverse=order is Order.NEWEST)
 
     async def test_the_default_limit_is_a_hundred_and_none_is_unlimited(self, store: Store) -> None:
-        await store.jobs.enqueue(sample_jobs(2500), now=NOW)
+        await add_jobs(store, sample_jobs(2500))
         assert numbers(await store.jobs.find(Query(queue=QUEUE))) == list(range(1, 101))
         assert numbers(await store.jobs.find(Query(queue=QUEUE, limit=None))) == list(range(1, 2501))
         assert len(await store.jobs.find(Query(queue=QUEUE, limit=None, order=Order.DUE))) == 2500
@@ -196,7 +197,7 @@ class FindContract(Ground):
 
     async def test_counts_have_every_state(self, store: Store) -> None:
         for job in MIXED:
-            await store.jobs.enqueue([job], now=NOW)
+            await add_jobs(store, [job])
         counted = await store.jobs.count(QUEUE)
         assert set(counted) == set(JobState)
         assert {state: n for state, n in counted.items() if n} == {
@@ -208,7 +209,7 @@ class FindContract(Ground):
 
     async def test_counts_can_be_limited_to_a_batch_and_to_due_jobs(self, store: Store) -> None:
         for job in MIXED:
-            await store.jobs.enqueue([job], now=NOW)
+            await add_jobs(store, [job])
 
         async def count(**fields: Any) -> dict[JobState, int]:
             return {state: n for state, n in (await store.jobs.count(QUEUE, **fields)).items() if n}

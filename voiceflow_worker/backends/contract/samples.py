@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import count as counter
 from typing import Any
 
 import anyio
 
 from voiceflow_worker.core.ports import Event, Move, Store
+from voiceflow_worker.core.store_port import Answer, Step
+from voiceflow_worker.core.units import inserted
+from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 QUEUE = "default"
@@ -21,6 +29,9 @@ BODY = (
     '{"action":"say","params":{"text":"Your order is ready.","voiceProfile":"en-IE-EmilyNeural"}},'
     '{"action":"hangup"}]}'
 )
+
+HOUR = timedelta(hours=1)
+MICROSECOND = timedelta(microseconds=1)
 
 _tokens = counter(1)
 
@@ -48,18 +59,85 @@ def sample_jobs(amount: int, **fields: Any) -> Sequence[Job]:
     return [sample_job(number, **fields) for number in range(1, amount + 1)]
 
 
+async def add_jobs(store: Store, jobs: Sequence[Job], *, now: datetime = NOW) -> Sequence[Answer]:
+    """Store new jobs, each in its own state; returns the answers."""
+    return (await store.domain.write(Step(units=tuple(map(inserted, jobs))), now=now)).answers
+
+
 async def enqueued(store: Store, number: int = 1, **fields: Any) -> Job:
     """Store a sample job, and return it."""
     job = sample_job(number, **fields)
-    await store.jobs.enqueue([job], now=NOW)
+    await add_jobs(store, [job])
     return job
 
 
 async def enqueued_jobs(store: Store, amount: int, **fields: Any) -> Sequence[Job]:
     """Store sample jobs with the numbers 1 to `amount`, and return them."""
     jobs = sample_jobs(amount, **fields)
-    await store.jobs.enqueue(jobs, now=NOW)
+    await add_jobs(store, jobs)
     return jobs
+
+
+def full_job() -> Job:
+    """A job in which every field differs from its default."""
+    outcome = Outcome(
+        status=SessionStatus.NO_ANSWER,
+        status_text="No Answer",
+        code=-2001,
+        message="ni hao 你好",
+        session_id="session-1",
+        started_at=NOW + MICROSECOND,
+        ended_at=NOW + HOUR,
+        seconds=12.5,
+        last_action="sayAndCapture",
+        legs=(CallLeg(call_id="call-1", initiated_at=NOW, seconds=1.5, mos=4.1, jitter_ms=2.0), CallLeg()),
+    )
+    unknown = Outcome(status=None, status_text="SOMETHING_NEW")
+    posts = tuple(
+        Post(
+            number=number,
+            client_request_id=f"default.1.{number}",
+            began_at=NOW + number * MICROSECOND,
+            valid_until=NOW + HOUR,
+            redial=1,
+            answered_at=NOW + HOUR,
+            verdict=verdict,
+            code=-1015,
+            message="Created",
+            session_id="session-1",
+            outcome=(outcome, unknown, None)[number % 3],
+            outcome_known_at=NOW + HOUR,
+            presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1"),) * (number % 2),
+            charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
+        )
+        for number, verdict in enumerate([*VerdictKind, None], 1)
+    )
+    return sample_job(
+        state=JobState.SUBMITTED,
+        due_at=NOW + 7 * MICROSECOND,
+        revision="a revision",
+        worker_id="worker-1",
+        priority=-5,
+        batch_id="batch",
+        unique_key="key",
+        valid_until=NOW + HOUR + MICROSECOND,
+        active_until=NOW + 2 * HOUR,
+        not_before=NOW - HOUR,
+        time_zone="Asia/Singapore",
+        reason="redial after BUSY",
+        data={"name": "Ana", "table": 4, "vip": True, "note": None},
+        menu="main",
+        failures=3,
+        missed_windows=2,
+        post_count=17,
+        redials=1,
+        redial=RedialPolicy(
+            on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2, after=30 * MICROSECOND
+        ),
+        window=CallWindow.parse("09:00-12:00,14:00-20:00", days="mon-fri,sun", holidays="SG,DE-BY"),
+        posts=posts,
+        notes=tuple(Note(at=NOW, kind=kind, text=f"a note: {kind.value}") for kind in NoteKind),
+    )  # fmt: skip
 
 
 def gate(

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from voiceflow_worker.backends.contract.ground import Ground, Opener
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, enqueued_jobs, moved, sample_job
+from voiceflow_worker.backends.contract.samples import QUEUE, add_jobs, enqueued, enqueued_jobs, moved, sample_job
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -69,6 +69,6 @@ class ShareContract(Ground):
     async def test_a_store_can_be_reopened(self, opener: Opener) -> None:
         for number in range(3):
             async with opener() as store:
-                await store.jobs.enqueue([sample_job(number)], now=NOW)
+                await add_jobs(store, [sample_job(number)])
         async with opener() as store:
             assert len(await store.jobs.find(Query(queue=QUEUE))) in {1, 3}  # a store in memory ends with its block

@@ -7,9 +7,10 @@ the sentences in "What `write` promises".
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, full_job, sample_job, sample_jobs
 from voiceflow_worker.core.ports.moves import Event, EventKind
 from voiceflow_worker.core.store_port import (
     GATES,
@@ -58,6 +59,17 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 DONE, STALE, EXISTS, NOT_FREE = Result.DONE, Result.STALE, Result.EXISTS, Result.NOT_FREE
 Opener = Callable[[], AbstractAsyncContextManager[Store]]
+
+BODIES = {
+    "empty lists and objects": '{"callflow":[],"extra":{},"nested":[[],{}]}',
+    "integers beyond 64 bits": '{"n":123456789012345678901234567890,"m":-9007199254740993}',
+    "floats": '{"speed":1.0,"tiny":1e-300,"third":0.1}',
+    "letters of many scripts": '{"text":"Grüße, 你好, こんにちは, مرحبا, 👋🏽, é"}',
+    "escapes": '{"text":"\\u0000 \\ud83d\\ude00 \\n \\" \\\\ </script>"}',
+    "text that looks like SQL": '{"text":"\'); DROP TABLE jobs; -- %s ? :a $1 {0}"}',
+    "much": json.dumps({"text": "long " * 60_000}),
+    "nothing": "",
+}
 
 _tokens = count(1)
 
@@ -214,6 +226,41 @@ class WriteContract(Ground):
         assert await write(store, to(job, sent)) == [DONE]
         assert await job_of(other, job) == sent
 
+    @pytest.mark.parametrize("state", list(JobState))
+    async def test_a_job_may_be_stored_in_any_state(self, store: Store, other: Store, state: JobState) -> None:
+        """After a set-back of the store, a worker stores jobs again from its journal file. They may be in any state."""
+        job = replace(full_job(), state=state)
+        await stored(store, job)
+        found = await job_of(other, job)
+        assert found is not None
+        for field in fields(Job):
+            assert getattr(found, field.name) == getattr(job, field.name), field.name
+        assert await states(store) == {state.value: 1}
+        assert bool(await leased(store, now=job.due_at)) == (state is JobState.QUEUED)
+        if state is not JobState.QUEUED:
+            assert await write(store, to(job, next_of(job, state=JobState.IN_DOUBT))) == [DONE]
+
+    @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+    async def test_a_body_is_stored_unchanged(self, store: Store, body: str) -> None:
+        job = (await stored(store, sample_job(body=body)))[0]
+        assert await job_of(store, job) == job
+        (taken,) = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + MINUTE, now=NOW)
+        assert taken.body == body
+
+    async def test_texts_are_stored_unchanged(self, store: Store) -> None:
+        text = 'O\'Brien; "x" \\ %s ? 你好 👋 \n\t'
+        job = sample_job(unique_key=text, batch_id=text, reason=text, time_zone="Asia/Ho_Chi_Minh")
+        await stored(store, job)
+        assert list(await store.jobs(Query(queue=QUEUE, unique_keys=(text,), batch_id=text), now=NOW)) == [job]
+
+    async def test_answers_with_odd_contents_are_stored(self, store: Store) -> None:
+        """8x8 may send half a surrogate pair or a huge number in an answer or a summary. The job is stored anyway."""
+        job = (await stored(store, sample_job()))[0]
+        post = Post(number=1, client_request_id="x", began_at=NOW, valid_until=NOW, code=10**30, message="half: \ud83d")
+        odd = next_of(job, posts=(post,), reason="\ud83d and \x00")
+        assert await write(store, to(job, odd)) == [DONE]
+        assert await job_of(store, job) == odd
+
     # 3. Answered alone
 
     async def test_a_refused_unit_keeps_no_other_from_being_written(self, store: Store) -> None:
@@ -348,6 +395,18 @@ class WriteContract(Ground):
         (answer,) = await answers(store, new(sample_job(2, unique_key="k")))
         assert answer == Answer(result=EXISTS, owner=Owner(job.id, "one", JobState.COMPLETED))
         assert await write(store, new(sample_job(2, unique_key="k")), now=NOW + DAY) == [DONE]
+
+    async def test_of_many_who_store_a_call_under_one_key_one_does(self, store: Store, other: Store) -> None:
+        results: list[Result] = []
+
+        async def claim(handle: Store, number: int) -> None:
+            results.extend(await write(handle, new(sample_job(number, unique_key="k"))))
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(claim, (store, other)[number % 2], number)
+        assert sorted(results, key=str) == sorted([DONE, *[EXISTS] * 19], key=str)
+        assert await states(store) == {"queued": 1}
 
     # 7. Puts
 

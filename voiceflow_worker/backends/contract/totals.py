@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, enqueued, moved, sample_job
 from voiceflow_worker.core.ports import Move, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE, tally_of
@@ -110,7 +110,7 @@ class TotalsContract(Ground):
         assert await store.jobs.commit([move]) == [True]
         assert await store.jobs.commit([move]) == [True]
         assert await store.jobs.commit([moved(job, posts=(post(status=SessionStatus.BUSY),))]) == [False]
-        await store.jobs.enqueue([job], now=NOW)
+        await add_jobs(store, [job])
         assert (await store.jobs.totals(QUEUE)).outcomes == {SessionStatus.COMPLETED.value: 1}
         await totals_are_exact(store)
 
@@ -157,7 +157,7 @@ class TotalsContract(Ground):
         await totals_are_exact(store)
 
     async def test_totals_are_counted_by_queue(self, store: Store) -> None:
-        await store.jobs.enqueue([sample_job(1, batch_id="spring"), sample_job(2, queue="other")], now=NOW)
+        await add_jobs(store, [sample_job(1, batch_id="spring"), sample_job(2, queue="other")])
         assert (await store.jobs.totals("other")).live == {"state:queued": 1}
         assert (await store.jobs.totals("other", batch_id="spring")).live == {}
 
@@ -173,7 +173,7 @@ class TotalsContract(Ground):
                     sample_job(10 * step + place, batch_id=chance.choice(BATCHES), **_random_fields(chance))
                     for place in range(chance.randint(1, 5))
                 ]
-                await through.jobs.enqueue(new, now=NOW)
+                await add_jobs(through, new)
                 jobs |= {job.id: job for job in new}
             elif what == "lease":
                 batch_id = chance.choice(BATCHES)

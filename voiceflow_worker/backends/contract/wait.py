@@ -7,9 +7,9 @@ from datetime import timedelta
 import anyio
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, gate, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -38,7 +38,7 @@ class WaitContract(Ground):
 
     async def test_an_enqueue_raises_the_count(self, store: Store) -> None:
         seen = await change_count(store)
-        await store.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(store, [sample_job()])
         assert await after(store, seen) > seen
 
     async def test_a_job_that_is_queued_again_raises_the_count(self, store: Store) -> None:
@@ -60,7 +60,7 @@ class WaitContract(Ground):
 
     async def test_other_queues_do_not_change_the_count(self, store: Store) -> None:
         seen = await change_count(store)
-        await store.jobs.enqueue([sample_job(queue="reminders")], now=NOW)
+        await add_jobs(store, [sample_job(queue="reminders")])
         await store.control.configure("reminders", Limits())
         assert await change_count(store) == seen
 
@@ -84,7 +84,7 @@ class WaitContract(Ground):
                 for _ in range(5):
                     group.start_soon(wait)
                 await anyio.wait_all_tasks_blocked()
-                await store.jobs.enqueue([sample_job()], now=NOW)
+                await add_jobs(store, [sample_job()])
         assert len(counts) == 5
         assert min(counts) > seen
 
@@ -98,16 +98,16 @@ class WaitContract(Ground):
         async with anyio.create_task_group() as group:
             group.start_soon(wait)
             await anyio.sleep(0.06)
-            await other.jobs.enqueue([sample_job()], now=NOW)
+            await add_jobs(other, [sample_job()])
         assert counts[0] > seen
 
     async def test_a_change_before_the_wait_is_not_missed(self, store: Store, other: Store) -> None:
         seen = await change_count(store)
         assert list(await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=LONG, now=NOW)) == []
-        await other.jobs.enqueue([sample_job()], now=NOW)
+        await add_jobs(other, [sample_job()])
         assert await after(store, seen) > seen
 
     async def test_the_count_is_the_same_for_all_workers(self, store: Store, other: Store) -> None:
         for number in range(3):
-            await store.jobs.enqueue([sample_job(number)], now=NOW)
+            await add_jobs(store, [sample_job(number)])
         assert await change_count(store) == await change_count(other)

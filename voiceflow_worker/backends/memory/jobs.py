@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.admission import admission, result_of
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.memory.reference import Memory, MemoryDomain
 from voiceflow_worker.core import store_port
-from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
-from voiceflow_worker.core.store_port import Delete, Insert, Replace, Result, Unit, tally_change
+from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Move, Order, Query
+from voiceflow_worker.core.store_port import Delete, Replace, Result, Unit, tally_change
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 
@@ -27,17 +26,6 @@ class MemoryJobs(Jobs):
     @property
     def _memory(self) -> Memory:
         return self._domain.memory
-
-    async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        await checkpoint()
-        memory = self._memory
-        answers, fresh = result_of(
-            admission(jobs, held=memory.jobs.get, owner=lambda queue, key: memory.job_of_key(queue, key, now))
-        )
-        for index in fresh:
-            job = jobs[index]
-            memory.answer(Unit(change=Insert(job), tally=tally_change(None, job), wakes=job.queue), now)
-        return answers
 
     async def lease(
         self,

@@ -5,41 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import orjson
 
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
-from voiceflow_worker.backends.record import in_slices, readable, to_micros
+from voiceflow_worker.backends.record import readable, to_micros
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
     Argument,
-    buried,
     event_of,
     grave_of,
     job_of_row,
     known_arguments,
     micros,
     move_arguments,
-    new_job,
     optional,
     owner_of,
 )
 from voiceflow_worker.backends.redis.connection.keys import Keys, pruned_key, state_index, totals_key
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
-from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
-from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made, OneTripEnqueue
-from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
+from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Move, Query
+from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
-MOST_IN_ONE_CALL = 20_000
-"""The most jobs in one `enqueue`. The script takes about 1.5 s, during which the server answers nobody else."""
-NOTHING_FORBIDS: tuple[Argument, ...] = ("", 0)
-"""The arguments of `enqueue.lua` if no record can forbid the enqueue: no namespace, and no keys."""
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 _MADE = {1: Made.YES, 0: Made.STALE, 2: Made.NOT_FREE}
@@ -47,7 +39,7 @@ _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
 
 
-class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
+class RedisJobs(Jobs, LockingCommit):
     """The port `Jobs` in Redis. Every change of a queue is made by one script, so it is atomic."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers, changes: QueueChanges) -> None:
@@ -55,38 +47,6 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
         self._keys = keys
         self._registers = registers
         self._changes = changes
-
-    async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        """Store jobs, with one script for each queue. A script checks every key before it stores anything.
-
-        A script is atomic, and the server answers nothing else while it runs: 20 ms for 1,000 jobs, 0.5 s for 10,000.
-        Jobs of several queues, which may be on several servers, are all checked before the first script stores any.
-        After an interruption between two scripts, the caller has to enqueue the same jobs again. Raises
-        InvalidInputError for more than 20,000 jobs.
-        """
-        places = _by_queue(jobs)
-        encoded = await self._encoded(jobs, places)
-        if len(places) > 1:
-            for queue, args in encoded.items():
-                _require_free(jobs, places[queue], await self._enqueue(queue, args, now=now, only_look=True))
-        enqueued: dict[int, Enqueued] = {}
-        for queue, args in encoded.items():
-            answers = await self._enqueue(queue, args, now=now)
-            enqueued |= _all_enqueued(queue, jobs, places[queue], answers)
-        return [enqueued[place] for place in range(len(jobs))]
-
-    async def enqueue_unless(
-        self, jobs: Sequence[Job], *, namespace: str, keys: Sequence[str], now: datetime
-    ) -> Sequence[Enqueued] | None:
-        places = _by_queue(jobs)
-        if len(places) != 1 or not self._link.has_order:
-            return None  # in a cluster, another server may have the records
-        [(queue, args)] = (await self._encoded(jobs, places)).items()
-        forbidding: list[Argument] = [self._keys.namespace(namespace), len(keys), *keys]
-        answers = await self._enqueue(queue, args, now=now, forbidding=forbidding)
-        if answers == ["forbidden"]:
-            return None
-        return list(_all_enqueued(queue, jobs, places[queue], answers).values())
 
     async def lease(
         self,
@@ -212,33 +172,6 @@ class RedisJobs(Jobs, OneTripEnqueue, LockingCommit):
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
 
-    async def _encoded(self, jobs: Sequence[Job], places: Mapping[str, Sequence[int]]) -> dict[str, list[Argument]]:
-        """The arguments of the script for each queue, whose jobs are at `places`."""
-        if len(jobs) > MOST_IN_ONE_CALL:
-            raise InvalidInputError(
-                f"{len(jobs)} calls are too many for one request, because a long script would block Redis; pass at "
-                f"most {MOST_IN_ONE_CALL} at a time"
-            )
-        encoded: dict[str, list[Argument]] = {}
-        for queue, at in places.items():
-            await self._registers.note(self._keys.queues, queue)
-            rows = await in_slices(new_job, [jobs[place] for place in at])
-            encoded[queue] = [argument for row in rows for argument in row]
-        return encoded
-
-    async def _enqueue(
-        self,
-        queue: str,
-        jobs: Sequence[Argument],
-        *,
-        now: datetime,
-        only_look: bool = False,
-        forbidding: Sequence[Argument] | None = None,
-    ) -> list[Any]:
-        args: list[Argument] = [to_micros(now), int(only_look), *(forbidding or NOTHING_FORBIDS), *jobs]
-        answers: list[Any] = await self._link.run_durably("enqueue", self._keys.queue(queue), args)
-        return answers
-
 
 def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
     """For each queue, the indexes of its jobs in `jobs`."""
@@ -246,42 +179,6 @@ def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
     for place, job in enumerate(jobs):
         places.setdefault(job.queue, []).append(place)
     return places
-
-
-def _require_free(jobs: Sequence[Job], places: Sequence[int], answers: Sequence[Any]) -> None:
-    kind, *rest = answers
-    if kind == "conflict":
-        raise KeyConflictError(
-            [
-                KeyConflict(places[int(count)], jobs[places[int(count)]].unique_key or "", owner)
-                for count, owner in zip(rest[::2], rest[1::2], strict=True)
-            ]
-        )
-
-
-def _all_enqueued(
-    queue: str, jobs: Sequence[Job], places: Sequence[int], answers: Sequence[Any]
-) -> dict[int, Enqueued]:
-    """The results of an enqueue for the jobs at `places`, by place. Raises KeyConflictError for a conflict."""
-    _require_free(jobs, places, answers)
-    ours = [jobs[place] for place in places]
-    return {place: _enqueued(queue, ours, count, answers[count + 1]) for count, place in enumerate(places)}
-
-
-def _enqueued(queue: str, jobs: Sequence[Job], place: int, answer: Sequence[Any]) -> Enqueued:
-    match answer:
-        case ["new"]:
-            return Enqueued(jobs[place], created=True)
-        case ["job", row]:
-            job = job_of_row(queue, row)
-            # A job that is stored under the same id was new in an earlier call, whose answer was lost: it is new again.
-            return Enqueued(job, created=job.id == jobs[place].id)
-        case ["grave", text]:
-            return Enqueued(buried(queue, text), created=False)
-        case ["same", other]:
-            return Enqueued(jobs[int(other)], created=False)
-        case _:
-            raise ValueError(f"the script enqueue.lua gave an unknown answer: {answer!r}")
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, int]:

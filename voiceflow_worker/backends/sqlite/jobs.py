@@ -21,7 +21,7 @@ from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys
 from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.wakeups import Wakeups
-from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
+from voiceflow_worker.core.ports import Clock, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -46,12 +46,6 @@ class SqliteJobs(Jobs, LockingCommit):
         self._clock = clock
         self._sql = statements("jobs")
         self._totals_sql = statements("totals")
-
-    async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        if not jobs:
-            return []
-        encoded = await in_slices(writes.encoded, jobs)
-        return await self._writer.carry_out(partial(writes.enqueue, encoded, now=now))
 
     async def lease(
         self,

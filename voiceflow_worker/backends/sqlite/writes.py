@@ -6,71 +6,20 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from voiceflow_worker.backends.admission import admission, remembered, tombstone_of
+from voiceflow_worker.backends.admission import tombstone_of
 from voiceflow_worker.backends.matching import changes_rare_fields
-from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import record_of, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.reading import as_array, job_of, known_keys, tally_record
-from voiceflow_worker.core.ports import Enqueued, Event, Move
+from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
+from voiceflow_worker.core.ports import Event, Move
 from voiceflow_worker.core.ports.one_trip import KnownPost, LockingMove, Made
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 
 _PER_STEP = 64
 """The number of rows that are written in one step, before other tasks may run: 1 to 2 ms."""
-
-
-EncodedJob = tuple[Job, Row]
-"""A new job, and the columns of its row, except the row number."""
-
-
-def encoded(job: Job) -> EncodedJob:
-    """Encode a new job for `enqueue`."""
-    return job, (*head_of(job), record_of(job), tally_record(job))
-
-
-def enqueue(
-    jobs: Sequence[EncodedJob], transaction: Transaction, *, now: datetime
-) -> Generator[None, None, Sequence[Enqueued]]:
-    """Store the jobs that are new. A KeyConflictError is raised before anything is written."""
-    db, sql = transaction.db, statements("jobs")
-    at = to_micros(now)
-    # Most jobs are new, so one statement for many jobs finds those that are not.
-    ids: set[str] = set()
-    keys: set[tuple[str, str]] = set()
-    for start in range(0, len(jobs), _PER_STEP):
-        some = [job for job, _ in jobs[start : start + _PER_STEP]]
-        ids.update(found for (found,) in db.rows(sql["known_ids"], (as_array(job.id for job in some),)))
-        for queue in {job.queue for job in some}:
-            wanted = [job.unique_key for job in some if job.queue == queue and job.unique_key is not None]
-            keys.update((queue, found) for found in known_keys(db, queue, wanted))
-        yield
-
-    def held(job_id: str) -> Job | None:
-        rows = db.rows(sql["job_by_id"], (job_id,)) if job_id in ids else ()
-        return job_of(rows[0]) if rows else None
-
-    def owner(queue: str, key: str) -> Job | None:
-        if (queue, key) not in keys:
-            return None
-        rows = db.rows(sql["job_by_key"], (queue, key))
-        if rows:
-            return job_of(rows[0])
-        rows = db.rows(sql["tombstone_by_key"], (queue, key, at))
-        return remembered(rows[0]) if rows else None
-
-    answers, fresh = yield from admission([job for job, _ in jobs], held=held, owner=owner)
-    new = [jobs[place] for place in fresh]
-    transaction.changed.update(job.queue for job, _ in new)
-    last: int = db.rows(sql["last_number"])[0][0]
-    for start in range(0, len(new), _PER_STEP):
-        part = list(enumerate(new[start : start + _PER_STEP], last + 1 + start))
-        db.run_each(sql["insert_job"], [(number, *row) for number, (_, row) in part])
-        db.run_each(sql["insert_body"], [(number, job.body) for number, (job, _) in part])
-        yield
-    return answers
 
 
 EncodedMove = tuple[Job, Row, Row | None, Sequence[Row]]

@@ -26,6 +26,8 @@ from voiceflow_worker.core.ports.one_trip import KnownPost
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.core.store_port import Step
+from voiceflow_worker.core.units import inserted
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
@@ -237,17 +239,15 @@ class RollbackGuard:
         if not jobs:
             return
         now = self._clock.now()
-        keys = [job.unique_key for job in jobs if job.unique_key is not None]
-        owners = await self._store.jobs.owners(self._queue, keys, now=now)
-        others = {job.id: owner for job in jobs if job.unique_key and (owner := owners.get(job.unique_key)) is not None}
+        written = await self._store.domain.write(Step(units=tuple(map(inserted, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
-        for job_id, owner in others.items():
+        others = [(job, answer.owner) for job, answer in zip(jobs, written.answers, strict=True) if answer.owner]
+        for job, owner in others:
             with contextlib.suppress(JobError):
-                await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job_id))
-        await self._store.jobs.enqueue(
-            [replace(job, unique_key=None) if job.id in others else job for job in jobs], now=now
-        )
+                await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job.id))
+        keyless = [inserted(replace(job, unique_key=None)) for job, _ in others]
+        await self._store.domain.write(Step(units=tuple(keyless)), now=now)
         doubted = partial(made_again, at=now, policy=self._policy)
         await gather(*(partial(self._changes.change, job.id, doubted) for job in jobs))
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
 from difflib import get_close_matches
-from urllib.parse import quote, unquote
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.store_port import gate_key
 
-NAMES = "batch-name"
-KEPT_FOR = timedelta(days=400)
+BATCH = "batch-name"
+"""Namespace of the names of batches, by queue and name."""
 MOST_READ = 5000
 """The most names that are searched for suggestions."""
 
 
 class BatchNames:
-    """The names of a queue's batches.
+    """The names of a queue's batches, which are stored with their calls.
 
     A name stays after the calls of its batch were deleted.
     """
@@ -25,24 +23,17 @@ class BatchNames:
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
         self._queue = queue
-        self._names = text_records(store, NAMES, keep_for=KEPT_FOR)
-        self._prefix = f"{queue}/"
-        self._kept: set[str] = set()
-
-    async def keep(self, batch_ids: Iterable[str | None]) -> None:
-        """Store these names, except those that this object has stored before. Raises StoreError."""
-        new = {batch_id for batch_id in batch_ids if batch_id is not None} - self._kept
-        await self._names.put({self._prefix + quote(batch_id, safe=""): "" for batch_id in new})
-        self._kept |= new
+        self._names = text_records(store, BATCH)
+        self._prefix = gate_key(queue, "")
 
     async def known(self) -> list[str]:
         """All names, sorted, including the names of batches whose calls were deleted."""
-        return sorted(unquote(key.removeprefix(self._prefix)) for key, _ in await self._names.all(prefix=self._prefix))
+        return sorted(key.removeprefix(self._prefix) for key, _ in await self._names.all(prefix=self._prefix))
 
     @staticmethod
     async def queues(store: Store) -> set[str]:
         """The queues that ever had a batch with a name."""
-        return {key.partition("/")[0] for key, _ in await text_records(store, NAMES).all()}
+        return {key.partition(" ")[0] for key, _ in await text_records(store, BATCH).all()}
 
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""
@@ -52,7 +43,7 @@ class BatchNames:
         """The names most like this one, of batches that have calls: at most three, the most similar first."""
         spelled: dict[str, list[str]] = {}
         for key, _ in await self._names.page(prefix=self._prefix, limit=MOST_READ):
-            name = unquote(key.removeprefix(self._prefix))
+            name = key.removeprefix(self._prefix)
             spelled.setdefault(name.casefold(), []).append(name)
         near = get_close_matches(batch_id.casefold(), spelled, n=3)
         found = [name for each in near for name in spelled[each] if name != batch_id]

@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from voiceflow_worker.core.ports.moves import Move
 from voiceflow_worker.core.ports.retrying import gather
-from voiceflow_worker.core.ports.store import Enqueued, Records
-from voiceflow_worker.model.jobs.job import Job, Post
+from voiceflow_worker.core.ports.store import Records
+from voiceflow_worker.model.jobs.job import Post
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +41,6 @@ class OneTripClaims(Protocol):
         Stores as `put_if_absent` does with `durably=False` and `keep_later_end=True`. `then_read` has the keys to read,
         by namespace. The reads see every change that any process stored before the claim. If one trip cannot ensure
         that, stores nothing and returns None.
-        """
-        ...
-
-
-@runtime_checkable
-class OneTripEnqueue(Protocol):
-    """Jobs that can usually be enqueued and checked for records that forbid them, both in one trip."""
-
-    async def enqueue_unless(
-        self, jobs: Sequence[Job], *, namespace: str, keys: Sequence[str], now: datetime
-    ) -> Sequence[Enqueued] | None:
-        """Enqueue jobs as `Jobs.enqueue` does, unless the namespace has a record with one of these keys.
-
-        If it has one, or if one trip cannot ensure that it has none, stores nothing and returns None.
         """
         ...
 

@@ -108,16 +108,6 @@ class Slots:
 class Jobs(Protocol):
     """The jobs of a store."""
 
-    async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        """Store new jobs, all or none, and wake callers that wait for the queue.
-
-        Each job is stored in its own state, which may be `sending` for a job from a worker's journal file. A job whose
-        `unique_key` is already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the
-        result has the owner of the key. After a lost answer, the caller may enqueue the same jobs again: each job id is
-        stored once. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest` differs.
-        """
-        ...
-
     async def lease(
         self,
         queue: str,

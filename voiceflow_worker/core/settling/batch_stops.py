@@ -7,8 +7,8 @@ from datetime import timedelta
 import structlog
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.stop_rules import Measured, StopRules, why_stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.gates import order_gate
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.reports.verdict import Hold
 

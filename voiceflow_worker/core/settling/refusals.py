@@ -14,9 +14,9 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.gates import order_gate
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.voice_check import voices_of
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateState

@@ -39,7 +39,7 @@ def tally_text(job: Job) -> str:
 
 
 def new_job(job: Job) -> tuple[Argument, ...]:
-    """The arguments of `enqueue.lua` for a job."""
+    """The arguments of `write.lua` for a new job."""
     (job_id, _, state, due, rev, worker, prio, batch, dest, key, valid, active) = head_of(job)
     return (
         job_id, state, due, rev, optional(worker), prio, optional(batch), optional(dest), optional(key),

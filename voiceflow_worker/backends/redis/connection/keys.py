@@ -1,13 +1,7 @@
 """The names of Redis keys. The part in braces is the hash tag. It alone decides the hash slot of a key in a cluster.
 
-All keys of a queue are in one hash slot, so that a single script can change jobs, indexes and events atomically. The
-hash slot of a job follows from its id, which begins with the name of the queue.
-
-All records of a namespace are in one hash slot, so that a request for many keys (`put_if_absent`, `delete`, `scan`)
-takes one trip. Records in more hash slots would hardly reduce the load of a node: the three scripts for the records of
-a phone call are short, and the three for its job are long.
-
-The name of a queue has no colon. All other hash tags have a colon, so none of them is the hash tag of a queue.
+All keys of a store are in one hash slot, so that a single script can change jobs, records, indexes and events together.
+One primary of a cluster carries the whole store.
 """
 
 from __future__ import annotations
@@ -16,21 +10,21 @@ from voiceflow_worker.model.jobs.job import JobState
 
 
 class Keys:
-    """The keys of one store. All of them begin with `prefix`."""
+    """The keys of one store. `prefix` is their hash tag."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self.schema = f"{prefix}:{{store:}}:schema"
-        self.queues = f"{prefix}:{{store:}}:queues"
-        self.namespaces = f"{prefix}:{{store:}}:namespaces"
+        self._tag = f"{{{prefix}}}"
+        self.schema = f"{self._tag}:schema"
+        self.queues = f"{self._tag}:queues"
+        self.namespaces = f"{self._tag}:namespaces"
 
     def queue(self, queue: str) -> str:
         """The beginning of all keys of a queue."""
-        return f"{self._prefix}:{{{queue}}}"
+        return f"{self._tag}:queue:{queue}"
 
     def namespace(self, namespace: str) -> str:
         """The beginning of all keys of a namespace of records."""
-        return f"{self._prefix}:{{records:{namespace}}}"
+        return f"{self._tag}:records:{namespace}"
 
 
 def state_index(state: JobState, batch: str | None) -> str:

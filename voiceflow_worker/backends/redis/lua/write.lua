@@ -19,6 +19,9 @@ local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 -- What the units of a `together` step would have written: checked first, because a script cannot be undone.
 local trial = {records = {}, revisions = {}, keys = {}}
 
+-- Whether a unit was written by an earlier try.
+local asked_again = false
+
 local function switch(to)
     if to ~= base then
         settle_lanes()
@@ -182,7 +185,8 @@ local function owner_of_key(unit)
     local owner = redis.call('HGET', unit.base .. ':keys', unit.key)
     if owner then
         local head = redis.call('HMGET', unit.base .. ':job:' .. owner, 'digest', 'state')
-        return {'exists', owner, head[1], head[2], ''}
+        -- Nobody knows whether a lost job was called.
+        return {'exists', owner, head[1] or '', head[2] or 'in_doubt', ''}
     end
     local grave = redis.call('HGET', unit.base .. ':graves', unit.key)
     if grave and now < tonumber(string.match(grave, '^(%-?%d+)|')) then
@@ -194,6 +198,7 @@ end
 -- nil if the unit may be written, else its answer.
 local function refused(unit)
     if was_written(unit) then
+        asked_again = true
         return {'done'}
     end
     if unit.kind == 'insert' and unit.key ~= '' then
@@ -379,7 +384,8 @@ end
 
 -- A full server refuses this command, which changes nothing. It would not refuse the moves, because each first removes an
 -- entry of an index.
-redis.call('SETRANGE', base .. ':room', 0, '')
+local room = base .. ':room'
+redis.call('SETRANGE', room, 0, '')
 
 local vetted = server == '' or server == run_id
 if take(1) ~= '' then
@@ -431,4 +437,8 @@ else
 end
 settle_lanes()
 settle_totals()
+if asked_again then
+    -- WAITAOF and WAIT wait only for writes of their own connection.
+    redis.call('SET', room, '')
+end
 return packed(answers)

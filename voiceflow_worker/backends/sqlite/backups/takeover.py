@@ -90,15 +90,13 @@ class _Taking:
             self.found.in_doubt += now.state is JobState.IN_DOUBT
 
     def _add(self, replaced: Job) -> None:
-        number = self.new.rows(statements("jobs")["last_number"])[0][0] + 1
         key = (replaced.queue, replaced.unique_key)
         owner = self.new.rows(statements("takeover")["key_owner"], key)
         head = head_of(replace(replaced, unique_key=None) if owner else replaced)
-        self.new.run(
-            statements("jobs")["insert_job"],
-            (number, *head, record_of(replaced), tally_record(replaced)),
-        )
-        self.new.run(statements("jobs")["insert_body"], (number, replaced.body))
+        jobs = statements("jobs")
+        self.new.run(jobs["insert_job"], (*head, record_of(replaced), tally_record(replaced)))
+        self.new.run(jobs["insert_body"], (replaced.body,))
+        number = self.new.rows(jobs["last_number"])[0][0]
         self.found.added += 1
         if owner:
             # The backup has the same call under another id, or has deleted it. Only one of the two may be sent.

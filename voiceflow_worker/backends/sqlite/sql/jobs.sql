@@ -31,10 +31,6 @@ SELECT queue, unique_key, job_id, body_digest, state, due_at, created_at, not_be
 FROM tombstones
 WHERE queue = ? AND unique_key = ? AND expires_at > ?;
 
--- name: known_ids
--- The ids in a JSON array that jobs have.
-SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?));
-
 -- name: known_keys
 -- The unique keys in a JSON array that live jobs or tombstones of a queue have.
 SELECT unique_key FROM jobs WHERE queue = ?1 AND unique_key IN (SELECT value FROM json_each(?2))
@@ -42,18 +38,18 @@ UNION ALL
 SELECT unique_key FROM tombstones WHERE queue = ?1 AND unique_key IN (SELECT value FROM json_each(?2));
 
 -- name: last_number
--- The highest row number in use; new jobs get the next ones.
+-- The highest row number in use.
 SELECT coalesce(max(number), 0) FROM jobs;
 
 -- name: insert_job
 -- One new job, without its body.
-INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
                   valid_until, active_until, record, tally)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_body
--- The body of one new job.
-INSERT INTO bodies (number, body) VALUES (?, ?);
+-- The body of the job that was just inserted.
+INSERT INTO bodies (number, body) VALUES (last_insert_rowid(), ?);
 
 -- name: move_job
 -- The usual part of a move, made only if the job has the given revision; then returns the id and the new revision.

@@ -4,6 +4,15 @@
 -- The record under a key, if it stands at a time.
 SELECT key, value, expires_at FROM records WHERE namespace = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?);
 
+-- name: is_taken
+-- A row if a job has this id, or if a job or a tombstone of the queue has this unique key.
+SELECT 1 FROM jobs WHERE id = ?1
+UNION ALL
+SELECT 1 FROM jobs WHERE queue = ?2 AND unique_key = ?3
+UNION ALL
+SELECT 1 FROM tombstones WHERE queue = ?2 AND unique_key = ?3
+LIMIT 1;
+
 -- name: standing_with_prefix
 -- The records between two keys that stand at a time, by their ends.
 SELECT key, value, expires_at FROM records
