@@ -1,17 +1,12 @@
-"""Admission of jobs to a store, for all backends: which jobs are new, and which are stored already."""
+"""Tombstones: what a store keeps of a deleted job, so that its unique key stays taken."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from voiceflow_worker.backends.record import from_micros, from_micros_or_none, newer, to_micros, to_micros_or_none
 from voiceflow_worker.model.jobs.job import Job, JobState
-
-T = TypeVar("T")
-
-_PER_STEP = 64
-
 
 Tombstone = tuple[str, str | None, str, str, str, int, int, int | None, int | None]
 """The record of a deleted job that had a unique key: queue, key, id, body digest, state, and the times due_at,

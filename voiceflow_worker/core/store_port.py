@@ -447,11 +447,10 @@ class Slots:
 
 def tally_change(old: Job | None, new: Job | None) -> dict[str, int]:
     """What a change of a job adds to counters: the tally of the new job less that of the old one, states included."""
-    change: dict[str, int] = {}
-    for job, sign in ((old, -1), (new, 1)):
-        if job is not None:
-            for name, amount in {STATE + job.state: 1, **tally_of(job)}.items():
-                change[name] = change.get(name, 0) + sign * amount
+    change: dict[str, int] = {} if new is None else {STATE + new.state: 1, **tally_of(new)}
+    if old is not None:
+        for name, amount in {STATE + old.state: 1, **tally_of(old)}.items():
+            change[name] = change.get(name, 0) - amount
     return {name: amount for name, amount in change.items() if amount}
 
 
