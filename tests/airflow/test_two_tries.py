@@ -81,8 +81,8 @@ class SteppedStore:
 
     def __init__(self, store: Any, turns: Turns) -> None:
         self.url, self.clock = store.url, store.clock
-        self.jobs, self.control, self.records = (
-            Stepped(part, turns) for part in (store.jobs, store.control, store.records)
+        self.jobs, self.control, self.records, self.domain = (
+            Stepped(part, turns) for part in (store.jobs, store.control, store.records, store.domain)
         )
 
 
