@@ -1,7 +1,7 @@
 """A store in memory, opened by `shelf://name`. It lasts until the process ends.
 
 This is an example of a third-party backend. It uses the memory store of voiceflow-worker. A real backend implements the
-three protocols (`Jobs`, `Control`, `Records`) with its own driver.
+protocols `Jobs`, `Control` and `Records`, and the nine methods of `core/store_port.py`, with its own driver.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Clock, Control, Jobs, Records
+from voiceflow_worker.core.store_port import Store as Domain
 from voiceflow_worker.errors import StoreUnavailableError
 
 _shelf: dict[str, MemoryStore] = {}
@@ -27,6 +28,7 @@ class ShelfStore:
     control: Control
     records: Records
     clock: Clock
+    domain: Domain
 
 
 @asynccontextmanager
@@ -39,4 +41,4 @@ async def open_shelf(url: str, *, clock: Clock | None = None) -> AsyncGenerator[
     if not name:
         raise StoreUnavailableError(f"{url!r} has no name: write shelf://name")
     kept = _shelf.setdefault(name, MemoryStore(clock=clock))
-    yield ShelfStore(url, kept.jobs, kept.control, kept.records, kept.clock)
+    yield ShelfStore(url, kept.jobs, kept.control, kept.records, kept.clock, kept.domain)

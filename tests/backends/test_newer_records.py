@@ -25,8 +25,9 @@ from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports import Query, record_set
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.gates import order_gate
-from voiceflow_worker.core.settling.sessions import PARKED, Sessions
+from voiceflow_worker.core.settling.sessions import PARKED, SESSIONS, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -113,7 +114,7 @@ async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applie
         session = f"session-{job.id}.1"
         await here.store.records.delete("session", {session: None})
         await here.summarise(job, SessionStatus.BUSY, with_client_request_id=False, session_id=session)
-        await Sessions(here.store).remember({session: f"{job.id}.1"})
+        await text_records(here.store, SESSIONS).put({session: f"{job.id}.1"})
     newer = {"status": "BUSY", "status_text": "BUSY", "mood": "sunny"}
     await put(here.store, PARKED, **{f"session-{ana.id}.1": newer, "session-x": "no JSON"})
     for _ in range(2):

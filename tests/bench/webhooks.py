@@ -29,9 +29,9 @@ from tests.bench.throughput import environment, store
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.core.numbers.locks import NAMESPACE
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
-from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.units import NUMBER, SESSION
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.lifecycle import begin, lease
@@ -83,9 +83,9 @@ async def seed(url: str, count: int) -> Posts:
         for start in range(0, count, 1000):
             part = jobs[start : start + 1000]
             await add_jobs(store, part, now=now)
-            await Sessions(store).remember({f"s-{job.id}": f"{job.id}.1" for job in part})
+            await text_records(store, SESSION).put({f"s-{job.id}": f"{job.id}.1" for job in part})
             locks = {job.destination: f"{job.id}.1" for job in part}
-            await store.records.put(NAMESPACE, locks, expires_at=now + timedelta(minutes=10), now=now)
+            await store.records.put(NUMBER, locks, expires_at=now + timedelta(minutes=10), now=now)
     return [(f"{job.id}.1", f"s-{job.id}") for job in jobs]
 
 

@@ -17,8 +17,8 @@ from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job
-from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.job import JobState
 
 
@@ -181,7 +181,8 @@ def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(
 async def busy(engine: Engine) -> None:
     """Another call is open to the number."""
     other = await engine.queue.enqueue(flow(MINE), batch_id="others")
-    await NumberLocks(engine.store.records, engine.policy).lock([other], now=engine.store.clock.now())
+    now = engine.store.clock.now()
+    await engine.store.records.put(NUMBER, {MINE: other.request_id(1)}, expires_at=None, now=now)
     await engine.queue.hold(batch_id="others")
 
 

@@ -13,8 +13,10 @@ from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, Settler, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
 from voiceflow_worker.core.ports import Jobs
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.core.units import SESSION
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -217,7 +219,7 @@ class TestACallOfAnotherProgramToTheSamePerson:
         self, engine: Engine, taken_for_ours: Job
     ) -> None:
         await engine.settler.verdict(taken_for_ours, 1, created("ours"))
-        await Sessions(engine.store).remember({"theirs": taken_for_ours.posts[0].client_request_id})
+        await text_records(engine.store, SESSION).put({"theirs": taken_for_ours.posts[0].client_request_id})
         theirs = SessionSummary(session_id="theirs", status=SessionStatus.BUSY)
         assert await engine.settler.summary(theirs) is SummaryResult.UNKNOWN
         assert await engine.state(taken_for_ours) == "submitted"

@@ -23,11 +23,8 @@ pytestmark = pytest.mark.anyio
 
 A_BATCH = {
     "jobs.lease": 1,
-    "records.put_if_absent number": 1,
-    "records.get suppressed": 1,
-    "records.get number-beside": 1,
-    "jobs.commit": 2,  # the journal, and the verdicts
-    "records.put session": 1,
+    "domain.records": 1,
+    "domain.write": 2,  # the journal, and the verdicts
 }
 """The trips of calls that are leased together, however many they are."""
 
@@ -56,7 +53,7 @@ async def trips_of(calls: int, clock: ManualClock) -> Counter[str]:
         await enqueued(store, calls)
         store.before = note
         await drained(store, clock, calls)
-    return Counter(trips[trips.index("jobs.lease") : len(trips) - trips[::-1].index("jobs.commit")])
+    return Counter(trips[trips.index("jobs.lease") : len(trips) - trips[::-1].index("domain.write")])
 
 
 async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for_more(clock: ManualClock) -> None:
@@ -71,7 +68,7 @@ async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for
         await enqueued(store, 1)
         store.before = note
         await passing(clock, worker_for(store, ScriptedVoice(), concurrency=10).drain)
-    assert trips[: trips.index("jobs.commit")].count("jobs.lease") == 1
+    assert trips[: trips.index("domain.write")].count("jobs.lease") == 1
     assert trips.count("jobs.lease") > 1
 
 
@@ -86,7 +83,7 @@ async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
         sync(fd)
 
     async def note(call: StoreCall) -> None:
-        if call.name == "jobs.commit" and call.arguments[0][0].new.state is JobState.SENDING:
+        if any(job.state is JobState.SENDING for job in call.stores):
             done["batches"] += 1
 
     async with open_store("memory://", clock=clock) as opened:

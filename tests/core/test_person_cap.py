@@ -8,13 +8,11 @@ import anyio
 import pytest
 
 from tests.support.engine import LEASE, Engine
-from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.numbers.person_cap import NAMESPACE as PLACES
-from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
@@ -123,23 +121,6 @@ async def test_redials_count(engine: Engine, clock: ManualClock) -> None:
     await waits(engine, await engine.queue.get(job.id))
 
 
-async def test_a_refused_call_whose_worker_was_killed_before_it_freed_the_place_keeps_nobody_waiting(
-    any_store: Store, engine: Engine, clock: ManualClock
-) -> None:
-    """The verdict is stored, so no later evidence frees the place."""
-    await called(engine)
-    failed = await engine.enqueue(ANA)
-    dying = FaultyStore(any_store)
-    [begun] = await engine.journal()
-    dying.lose(Loss.BEFORE, "records.delete", when=lambda call: call.arguments[0] == PLACES)
-    with pytest.raises(StoreUnavailableError):
-        await Engine(dying, ScriptedVoice(), policy=TWICE_A_DAY).settler.verdict(begun, 1, refused(-1009))
-    assert await engine.state(failed) == "failed"
-    clock.advance(HOUR)  # the lock on the number ends
-    await called(engine)
-    await waits(engine, await engine.enqueue(ANA))
-
-
 @pytest.mark.parametrize("verdict", [not_sent(), refused(-1009)], ids=["not sent", "refused"])
 async def test_an_attempt_that_reached_nobody_does_not_count(
     engine: Engine, voice: ScriptedVoice, verdict: Verdict
@@ -201,58 +182,13 @@ async def test_a_process_that_dies_when_it_has_stored_that_a_call_rang_after_all
 ) -> None:
     doubt = await resolved(engine, voice, clock)
     dying = FaultyStore(any_store)
-    dying.lose(Loss.AFTER, "jobs.commit")
+    dying.lose(Loss.AFTER, "domain.write")
     with pytest.raises(StoreUnavailableError):
         await Engine(dying, voice, policy=TWICE_A_DAY).summarise(doubt, S.NO_ANSWER)
     assert await engine.summarise(doubt, S.NO_ANSWER) is SummaryResult.REPEATED
     await called(engine)
     await waits(engine, await engine.enqueue(ANA))
     assert len(voice.placed) == 2
-
-
-async def test_a_place_that_is_freed_late_is_taken_again_if_the_call_proves_to_have_rung_meanwhile(
-    engine: Engine, any_store: Store, voice: ScriptedVoice, clock: ManualClock
-) -> None:
-    doubt = await doubted(engine, voice, clock)
-    late: list[SummaryResult] = []
-
-    async def summary_comes(call: StoreCall) -> None:
-        if call.name == "records.delete" and call.arguments[0] == PLACES and not late:
-            late.append(await engine.summarise(doubt, S.NO_ANSWER))
-
-    slow = Engine(FaultyStore(any_store, before=summary_comes), voice, policy=TWICE_A_DAY)
-    await slow.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
-    assert late == [SummaryResult.SETTLED]
-    await called(engine)
-    await waits(engine, await engine.enqueue(ANA))
-    assert len(voice.placed) == 2
-
-
-async def test_a_place_that_is_freed_while_evidence_that_the_call_rang_is_stored_is_taken_again(
-    engine: Engine, any_store: Store, voice: ScriptedVoice, clock: ManualClock
-) -> None:
-    doubt = await doubted(engine, voice, clock)
-    commits, is_freed = anyio.Event(), anyio.Event()
-
-    async def summary_waits(call: StoreCall) -> None:
-        if call.name == "jobs.commit":
-            commits.set()
-            await is_freed.wait()
-
-    async def summary_comes(call: StoreCall) -> None:
-        if call.name == "records.delete" and call.arguments[0] == PLACES:
-            group.start_soon(late.summarise, doubt, S.NO_ANSWER)
-            await commits.wait()
-
-    late, slow = (
-        Engine(FaultyStore(any_store, before=before), voice, policy=TWICE_A_DAY)
-        for before in (summary_waits, summary_comes)
-    )
-    async with anyio.create_task_group() as group:
-        await slow.queue.resolve(doubt.id, placed=False, note="not seen in the portal")
-        is_freed.set()
-    await called(engine)
-    await waits(engine, await engine.enqueue(ANA))
 
 
 async def test_a_place_of_a_killed_worker_is_used_by_the_next_post_of_its_call(
@@ -334,18 +270,3 @@ def test_a_limit_is_written_as_it_is_read() -> None:
     for attempts, span in ((0, HOUR), (1, timedelta.max)):
         with pytest.raises(InvalidInputError):
             PersonLimit(attempts, span)
-
-
-async def test_places_are_taken_one_by_one_also_without_locks(any_store: Store, engine: Engine) -> None:
-    """The locks on numbers keep calls to one person apart; the places do not rely on them."""
-    jobs = [await engine.enqueue(ANA) for _ in range(6)]
-    over: list[Job] = []
-
-    async def reserve(job: Job) -> None:
-        caps = PersonCaps(any_store.records, TWICE_A_DAY)
-        over.extend(each for each, _ in await caps.reserve([job], now=any_store.clock.now()))
-
-    async with anyio.create_task_group() as group:
-        for job in jobs:
-            group.start_soon(reserve, job)
-    assert len(over) == 4

@@ -124,7 +124,7 @@ async def test_refusals_that_are_settled_together_are_counted_together(store: St
     verdict = refused(NO_VOICE)
     await engine.settler.verdicts([Answered(job, 1, verdict, store.clock.now()) for job in jobs])
     trips = faulty.made - made
-    assert trips["jobs.commit"] == 1
+    assert trips["domain.write"] == 1
     assert trips["records.scan"] == 1
     assert [text for _, text in await store.records.scan(RUNS, now=store.clock.now())] == ["9"]
 

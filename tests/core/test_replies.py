@@ -33,10 +33,13 @@ async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
         yield FaultyStore(opened)
 
 
+EVERYTHING = ("jobs.", "control.", "domain.")
+
+
 class Answers(ScriptedVoice):
     """A voice with whose first answer the store goes away, for twelve seconds."""
 
-    def __init__(self, store: FaultyStore, verdict: Verdict, *, trips: tuple[str, ...] = ("jobs.", "control.")) -> None:
+    def __init__(self, store: FaultyStore, verdict: Verdict, *, trips: tuple[str, ...] = EVERYTHING) -> None:
         super().__init__(answer=self._answered)
         self._store = store
         self._verdict = verdict
@@ -52,7 +55,8 @@ class Answers(ScriptedVoice):
 
     async def _away(self, call: StoreCall) -> None:
         assert self.answered_at is not None
-        if call.name.startswith(self._trips) and self._store.clock.now() < self.answered_at + AWAY:
+        is_one = call.name.startswith(self._trips) and (self._trips is EVERYTHING or call.stores)
+        if is_one and self._store.clock.now() < self.answered_at + AWAY:
             raise StoreUnavailableError(f"away: {call.name}")
 
 
@@ -121,7 +125,7 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
 ) -> None:
     hold = Hold(reason="8x8 answered 401", until_opened=True)
     verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="401", http_status=401, hold=hold)
-    engine = Engine(store, Answers(store, verdict, trips=("jobs.commit",)))
+    engine = Engine(store, Answers(store, verdict, trips=("domain.write",)))
     await engine.enqueue()
 
     async def resume() -> None:
@@ -148,7 +152,7 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
     (turn,) = await departures.take(1)
 
     async def stalls(call: StoreCall) -> None:
-        if call.name == "jobs.commit":
+        if call.stores:
             clock.advance(timedelta(seconds=1))
 
     async def away(call: StoreCall) -> None:
@@ -156,7 +160,7 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
             raise StoreUnavailableError("away")
 
     store.before, store.after = away, stalls
-    await engine.submitter.fly(Flight(flight.job, turn, flight.leased_at, flight.locked_at))
+    await engine.submitter.fly(Flight(flight.job, turn, flight.leased_at))
     after = await engine.queue.get(job.id)
     assert voice.placed == []
     assert (after.state, after.attempt, after.failures) == (JobState.QUEUED, 0, 0)

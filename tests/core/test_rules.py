@@ -8,10 +8,9 @@ import pytest
 
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import flow
-from tests.support.voices import ScriptedVoice, created, not_sent, refused, unknown
+from tests.support.voices import ScriptedVoice, created, refused, unknown
 from voiceflow_worker import JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -140,7 +139,7 @@ class TestCancelAndRedial:
 class TestNothingLeft:
     @pytest.mark.parametrize("is_journalled", [False, True])
     async def test_what_is_about_to_leave_when_a_hold_is_heard_of_stays(
-        self, engine: Engine, voice: ScriptedVoice, is_journalled: bool
+        self, engine: Engine, voice: ScriptedVoice, clock: ManualClock, is_journalled: bool
     ) -> None:
         unauthorised = Verdict(
             kind=VerdictKind.TURNED_AWAY,
@@ -157,6 +156,7 @@ class TestNothingLeft:
         assert {await engine.state(first), await engine.state(second)} == {"queued"}
         assert await engine.send() == []
         await engine.queue.resume()
+        clock.advance(SECOND)
         assert len(await engine.send()) >= 1
 
     async def test_a_voice_that_does_not_tell_how_far_it_came_leaves_a_doubt(self, store: Store) -> None:
@@ -242,20 +242,6 @@ class TestOneCallPerNumber:
         await engine.send()
         clock.advance(5 * SECOND)
         assert len(await engine.send()) == 1
-
-    async def test_a_release_that_comes_late_does_not_take_the_lock_of_a_newer_post(
-        self, store: Store, voice: ScriptedVoice, clock: ManualClock
-    ) -> None:
-        one, two = Engine(store, voice, queue="one"), Engine(store, voice, queue="two")
-        voice.answers = [not_sent()]
-        job = await one.enqueue()
-        await two.enqueue()
-        (waiting,) = await one.send()
-        clock.advance(SECOND)
-        await one.journal()  # its second POST is on its way
-        await NumberLocks(store.records, one.policy).release_settled([waiting])
-        assert await two.send() == []
-        assert await one.state(job) == "sending"
 
     async def test_no_post_outlives_the_lock_of_its_number(
         self, store: Store, voice: ScriptedVoice, clock: ManualClock

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from tests.support.engine import LEASE, Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.engine import Engine
 from tests.support.flows import SOURCE, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.numbers.locks import NAMESPACE, NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.store_port import Page
+from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.flows.parties import second_parties
-from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +54,8 @@ async def hand_in(engine: Engine, clock: ManualClock, *flows: CallFlow) -> list[
 
 
 async def locks(store: Store) -> list[str]:
-    return [key for key, _ in await store.records.scan(NAMESPACE, now=store.clock.now())]
+    found = await store.domain.records({NUMBER: Page(), PARTY: Page()}, now=store.clock.now())
+    return [record.key for records in found.values() for record in records]
 
 
 async def test_the_second_party_is_in_one_open_call_at_a_time(here: Engine, clock: ManualClock) -> None:
@@ -115,24 +114,6 @@ async def test_a_job_that_cannot_have_all_its_numbers_has_none(here: Engine) -> 
     assert await locks(here.store) == [busy.destination]
 
 
-async def test_a_later_post_takes_its_locks_over_only_when_it_can_have_them_all(here: Engine) -> None:
-    store, numbers = here.store, NumberLocks(here.store.records, here.policy)
-    job = await here.queue.enqueue(bridge(ANA, BEN))
-    now = store.clock.now()
-    assert (await numbers.lock([job], now=now)).jobs == [job]
-    await store.records.delete(NAMESPACE, {BEN: None})
-    await store.records.put(NAMESPACE, {BEN: "default.another.1"}, expires_at=now + AGAIN, now=now)
-    later = replace(job, post_count=1)
-    locked = await numbers.lock([later], now=now)
-    assert [(each.id, busy) for each, busy in locked.busy] == [(job.id, BEN)]
-    held = await store.records.get(NAMESPACE, [ANA, BEN], now=now)
-    assert held == {ANA: f"{job.id}.1", BEN: "default.another.1"}
-    await store.records.delete(NAMESPACE, {BEN: None})
-    assert (await numbers.lock([later], now=now)).jobs == [later]
-    assert (await numbers.lock([job], now=now)).jobs == [], "a worker that still has the older POST"
-    assert set((await store.records.get(NAMESPACE, [ANA, BEN], now=now)).values()) == {f"{job.id}.2"}
-
-
 async def test_a_second_party_stays_locked_for_as_long_as_it_can_come_to_ring(here: Engine, clock: ManualClock) -> None:
     await here.queue.enqueue(bridge(ANA, DESK))
     await here.send()
@@ -141,21 +122,6 @@ async def test_a_second_party_stays_locked_for_as_long_as_it_can_come_to_ring(he
     assert await locks(here.store) == [DESK]
     clock.advance(policy.longest_call + policy.ringing)
     assert await locks(here.store) == []
-
-
-async def test_a_second_party_left_locked_by_a_killed_worker_is_free_when_its_job_cannot_be_sent(
-    here: Engine, clock: ManualClock
-) -> None:
-    (job,) = await hand_in(here, clock, bridge(ANA, DESK))
-    assert (await here.prepare())[0].job.id == job.id  # its worker is killed here
-    clock.advance(here.policy.submit_window + here.policy.ringing)
-    other = Engine(here.store, ScriptedVoice(), queue="other")
-    await other.enqueue(ANA)
-    assert sent(await other.send()) == [ANA]
-    await here.sweeper.sweep()
-    clock.advance(timedelta(seconds=30))
-    assert await here.prepare() == []
-    assert await locks(here.store) == [ANA]
 
 
 async def test_a_shared_number_takes_many_calls_at_once(any_store: Store, clock: ManualClock) -> None:
@@ -198,33 +164,6 @@ async def test_a_second_party_who_is_suppressed_while_the_call_waits_for_its_dep
     assert voice.placed == []
     assert await here.state(job) == JobState.CANCELLED
     assert await locks(here.store) == []
-
-
-async def test_a_second_party_who_opts_out_before_its_lost_lock_is_taken_again_is_not_called(
-    any_store: Store, clock: ManualClock
-) -> None:
-    """Its worker stood still, and gives its locks back while another worker prolongs them."""
-    voice = ScriptedVoice()
-    stood, two = Engine(any_store, voice), Engine(any_store, voice, queue="two")
-    puts: list[StoreCall] = []
-
-    async def before(call: StoreCall) -> None:
-        if call.name in ("records.claim", "records.put_if_absent") and call.arguments[0] == NAMESPACE:
-            puts.append(call)
-            if len(puts) == 2:
-                await stood.submitter.give_back(stalled)
-                await two.send()
-                await two.summarise(desk, SessionStatus.COMPLETED_UNSUBSCRIBED)
-
-    here = Engine(FaultyStore(any_store, before=before), voice)
-    job, desk = await stood.queue.enqueue(bridge(ANA, DESK)), await two.enqueue(DESK)
-    stalled = await stood.prepare()
-    clock.advance(LEASE + timedelta(seconds=1))
-    await here.sweeper.sweep()
-    await here.send()
-    assert len(puts) >= 2
-    assert [placement.client_request_id for _, placement in voice.placed] == [f"{desk.id}.1"]
-    assert await here.state(job) == "cancelled"
 
 
 # -- one telephone, two spellings ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, SuppressedNumberError
+from voiceflow_worker.errors import InvalidInputError, SuppressedNumberError
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -155,26 +155,6 @@ class TestAnOptOut:
         await listed.remove(ANA)
         await here.enqueue(ANA, unique_key="after all")
         assert len(await here.send()) == 1
-
-    async def test_is_on_the_list_though_the_receiver_died_before_its_commit(
-        self, here: Engine, listed: SuppressionList, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        job = await here.enqueue(ANA)
-        await here.send()
-        jobs_of = type(here.store.jobs)
-
-        async def away(*_: object) -> None:
-            raise StoreUnavailableError("away")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(jobs_of, "commit", away)
-            with pytest.raises(StoreUnavailableError):
-                await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
-        assert await here.state(job) == "submitted"
-        assert await on_the_list(listed) == [ANA]
-        # 8x8 sends it again.
-        assert await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED) is SummaryResult.SETTLED
-        assert await here.state(job) == "completed"
 
     async def test_that_is_repeated_after_a_person_took_the_number_off_changes_nothing(
         self, here: Engine, listed: SuppressionList

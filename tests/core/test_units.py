@@ -381,3 +381,16 @@ def test_an_order_that_finds_another_gate_is_made_again_from_that() -> None:
     assert desk.write(order(GateState.OPEN)).result is Result.DONE
     assert desk.write(by_person).result is Result.NOT_FREE, "a late repeat must not hold the queue again"
     assert isinstance(by_person.needs[0], Same)
+
+
+def test_a_hold_that_is_repeated_after_a_person_resumed_changes_nothing() -> None:
+    desk = Desk()
+    held = Gate.of(QUEUE, None, GateState.HELD, since=NOW, reason="401")
+    opened = Gate.of(QUEUE, None, GateState.OPEN, since=NOW + SECOND)
+    states: list[GateState] = []
+    for ordered in (held, opened, held):
+        (standing,) = desk.memory.records({GATES: [QUEUE]}, NOW + SECOND)[GATES] or (None,)
+        gate, unit = units.gate_order(standing, ordered, token=ordered.state)
+        assert desk.write(unit, NOW + SECOND).result is Result.DONE
+        states.append(gate.state)
+    assert states == [GateState.HELD, GateState.OPEN, GateState.OPEN]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, Job, JobState, VerdictKind, Worker, open_store
+from voiceflow_worker import CallPolicy, JobState, VerdictKind, Worker, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
@@ -27,6 +27,8 @@ from voiceflow_worker.core.guard import journal_check
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.units import POSTED
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import NoteKind
@@ -166,6 +168,7 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
         queued = await engine.enqueue(number(0))
         (sent,) = await engine.send()
         assert await any_store.jobs.commit([move(sent, queued, at=any_store.clock.now())]) == [True]
+        await text_records(any_store, POSTED).remove([engine.guard.worker_id] if engine.guard else [])
         later = await engine.enqueue(number(1))
         assert await engine.send() == []
         assert await hold_of(any_store) == HELD
@@ -211,7 +214,8 @@ async def test_attempts_that_a_store_forgot_count_in_the_limit_per_person(lab: L
         third = await engine.enqueue(number(0))
         assert await engine.send() == []
         waiting = await engine.queue.get(third.id)
-        assert (waiting.state, waiting.due_at) == (JobState.QUEUED, known.created_at + limit.span)
+        free_at = known.created_at + policy.submit_window + limit.span
+        assert (waiting.state, waiting.due_at) == (JobState.QUEUED, free_at)
         lab.clock.advance(limit.span - timedelta(hours=1, minutes=10) + policy.submit_window)
         assert [job.id for job in await engine.send()] == [third.id]
         await engine.enqueue(number(0))
@@ -294,25 +298,16 @@ async def test_a_verdict_that_comes_after_the_store_was_emptied_finds_its_call(l
         assert await hold_of(store) == HELD
 
 
-class Restarted(MemoryStore):
-    """A store behind a server that may be restarted."""
-
-    run_id = "first"
-
-    async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, Mapping[str, Job]]:  # noqa: ARG002 - the port's
-        return self.run_id, await self.jobs.get(job_ids)
-
-
 @pytest.mark.parametrize("held", [True, False])
 async def test_after_a_restart_others_have_time_to_hold_the_queue(
     tmp_path: Path, clock: ManualClock, held: bool
 ) -> None:
     """A worker that knows nothing, of another host, say, leaves the first word to those that know more."""
-    store, voice = Restarted(clock=clock), ScriptedVoice()
+    store, voice = MemoryStore(clock=clock), ScriptedVoice()
     engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
     async with engine.at_work(), anyio.create_task_group() as group:
         job = await engine.enqueue()
-        store.run_id = "second"
+        store.domain.memory.server = "second"
         group.start_soon(engine.send)
         await anyio.wait_all_tasks_blocked()
         assert clock.sleepers == 1
@@ -331,7 +326,7 @@ async def test_a_worker_that_was_killed_as_the_store_was_set_back_is_heard_by_th
 ) -> None:
     """Only its journal file knows the newest calls: the others of its host read it after the restart."""
     voice = ScriptedVoice()
-    store = Restarted(clock=clock)
+    store = MemoryStore(clock=clock)
     job = await Engine(store, voice, policy=POLICY).enqueue()
     older = copy.deepcopy(store, {id(clock): clock})
     other = Engine(older, voice, policy=POLICY, witness=JournalFiles(tmp_path))
@@ -340,7 +335,7 @@ async def test_a_worker_that_was_killed_as_the_store_was_set_back_is_heard_by_th
             await killed.send()
         assert len(voice.placed) == 1
         async with anyio.create_task_group() as group:
-            older.run_id = "second"
+            older.domain.memory.server = "second"
             group.start_soon(other.send)
             await anyio.wait_all_tasks_blocked()
             assert clock.sleepers == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
-from voiceflow_worker.core.ports import Move, Store
-from voiceflow_worker.core.ports.one_trip import LockingMove
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -286,17 +285,12 @@ async def test_a_doubt_is_reported_and_not_sent_again_and_stops_nothing_else(sto
     assert await states(queue) == {"accepted": 4, "in_doubt": 1}
 
 
-def moves_of(call: StoreCall) -> list[Move]:
-    moves: Sequence[Move | LockingMove] = call.arguments[0]
-    return [each.move if isinstance(each, LockingMove) else each for each in moves]
-
-
 def is_journal(call: StoreCall) -> bool:
-    return any(move.new.state is JobState.SENDING for move in moves_of(call))
+    return any(job.state is JobState.SENDING for job in call.stores)
 
 
 def is_verdict(call: StoreCall) -> bool:
-    return any(move.old.state is JobState.SENDING for move in moves_of(call))
+    return any(job.state is JobState.ACCEPTED for job in call.stores)
 
 
 class TestStoreThatGoesAway:
@@ -304,7 +298,7 @@ class TestStoreThatGoesAway:
     async def test_a_lost_journal_entry_sends_nothing_twice(self, store: Store, loss: Loss) -> None:
         faulty = FaultyStore(store)
         queue, voice = await enqueued(faulty, 30), ScriptedVoice()
-        faulty.lose(loss, "jobs.commit", times=2, when=is_journal)
+        faulty.lose(loss, "domain.write", times=2, when=is_journal)
         await worker_for(faulty, voice).drain()
         assert faulty.lost[loss] == 2
         assert len(voice.placed) == len(set(voice.client_request_ids)) == 30
@@ -314,7 +308,7 @@ class TestStoreThatGoesAway:
     async def test_a_verdict_is_offered_until_the_store_takes_it(self, store: Store, loss: Loss) -> None:
         faulty = FaultyStore(store)
         queue, voice = await enqueued(faulty, 30), ScriptedVoice()
-        faulty.lose(loss, "jobs.commit", times=3, when=is_verdict)
+        faulty.lose(loss, "domain.write", times=3, when=is_verdict)
         await worker_for(faulty, voice).drain()
         assert faulty.lost[loss] == 3
         assert len(voice.placed) == 30

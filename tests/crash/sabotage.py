@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from voiceflow_worker.core import units
 from voiceflow_worker.core.events.callers import Callers
 from voiceflow_worker.core.guard.rollback import RollbackGuard
-from voiceflow_worker.core.numbers.locks import NumberLocks
-from voiceflow_worker.core.numbers.suppression import SuppressionList
-from voiceflow_worker.core.ports import Move
-from voiceflow_worker.core.ports.one_trip import KnownPost, LockingMove
+from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.store_port import Absent, Step
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -20,6 +19,18 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 def _break(owner: object, name: str, how: Callable[..., object]) -> None:
     setattr(owner, name, how)
+
+
+def _without(namespaces: Collection[str]) -> None:
+    """A journal entry asks for no absence of records in these namespaces."""
+    entry: Any = units.journal_entry
+
+    def unconditional(job: Job, **given: Any) -> Any:
+        new, unit = entry(job, **given)
+        kept = [need for need in unit.needs if not (isinstance(need, Absent) and need.namespace in namespaces)]
+        return new, replace(unit, needs=tuple(kept))
+
+    _break(units, "journal_entry", unconditional)
 
 
 def _requeue_sending() -> None:
@@ -33,13 +44,7 @@ def _requeue_sending() -> None:
 
 def _no_number_lock() -> None:
     """Every number counts as free."""
-    lock: Any = NumberLocks.lock
-
-    async def free(self: NumberLocks, jobs: Any, **options: Any) -> Any:
-        given = await lock(self, jobs, **options)
-        return {job.id for job in jobs} if isinstance(given, set) else replace(given, jobs=list(jobs), busy=[])
-
-    _break(NumberLocks, "lock", free)
+    _without({units.NUMBER, units.PARTY})
 
 
 def _no_expiry() -> None:
@@ -58,17 +63,8 @@ def _no_expiry() -> None:
 
 
 def _no_suppression() -> None:
-    """The suppression list is not read, neither when numbers are locked nor with the journal entry."""
-
-    def standing(self: SuppressionList, numbers: object, entries: object) -> Mapping[str, Any]:
-        return {}
-
-    def allowing(of: Callable[[NumberLocks, Move], LockingMove]) -> Callable[[NumberLocks, Move], LockingMove]:
-        return lambda self, made: replace(of(self, made), forbidden_by={})
-
-    _break(SuppressionList, "_of", standing)
-    _break(NumberLocks, "locking", allowing(NumberLocks.locking))
-    _break(NumberLocks, "locked", allowing(NumberLocks.locked))
+    """The suppression list is not looked at, neither when calls are prepared nor with the journal entry."""
+    _without({SUPPRESSED})
 
 
 def _endless_redials() -> None:
@@ -121,12 +117,12 @@ def _no_guard() -> None:
     async def known(self: RollbackGuard, told: object) -> bool:
         return False
 
-    def any_store(self: RollbackGuard) -> KnownPost:
-        return KnownPost("", None, None)
+    def any_store(self: RollbackGuard, step: Step) -> Step:
+        return step
 
     _break(RollbackGuard, "vet", well)
     _break(RollbackGuard, "_check", known)
-    _break(RollbackGuard, "known_post", any_store)
+    _break(RollbackGuard, "guarded", any_store)
 
 
 SABOTAGE: Mapping[str, Callable[[], None]] = {

@@ -17,13 +17,12 @@ slow = pytest.mark.slow
 CALLS = 8
 AFTER_THE_SWEEP = 1.2
 """Seconds to a summary: the lease of the dead is over by then, and another worker has doubted what they left."""
-NOTHING_SENT = (pytest.param(Point.AFTER_LEASE, marks=slow), Point.AFTER_LOCK, Point.BEFORE_JOURNAL)
+NOTHING_SENT = (pytest.param(Point.AFTER_LEASE, marks=slow), Point.BEFORE_JOURNAL)
 NEVER_LEFT = (Point.AFTER_JOURNAL, pytest.param(Point.BEFORE_FIRST_BYTE, marks=slow))
 LEFT = (
     Point.AFTER_ANSWER,
     pytest.param(Point.BEFORE_SWAP, marks=slow),
     Point.AFTER_SWAP,
-    pytest.param(Point.AFTER_SESSION, marks=slow),
 )
 IN_THE_SWEEP = (Point.BEFORE_SWEEP, pytest.param(Point.AFTER_SWEEP, marks=slow))
 IN_THE_WEBHOOK = (pytest.param(Point.BEFORE_SUMMARY, marks=slow), Point.AFTER_SUMMARY)

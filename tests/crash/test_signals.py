@@ -20,7 +20,6 @@ CALLS = 6
     "point",
     [
         pytest.param(Point.AFTER_LEASE, marks=slow),
-        pytest.param(Point.AFTER_LOCK, marks=slow),
         pytest.param(Point.BEFORE_JOURNAL, marks=slow),
         Point.AFTER_JOURNAL,
         pytest.param(Point.BEFORE_FIRST_BYTE, marks=slow),

@@ -11,11 +11,9 @@ from typing import Any
 from tests.crash.points import Fuse, Point
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker.backends.sqlite import SqliteStore
-from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
-from voiceflow_worker.core.ports import Move, Placement, Store, Voice
+from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
-from voiceflow_worker.core.ports.one_trip import LockingMove, Made
-from voiceflow_worker.core.settling.sessions import SESSIONS
+from voiceflow_worker.core.store_port import Replace, Unit
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
@@ -30,30 +28,28 @@ class Kind(Enum):
     OTHER = None
 
 
-def kind_of(move: Move) -> Kind:
-    """What a move is for."""
-    old, new = move.old, move.new
-    if old.state is JobState.LEASED and new.state is JobState.SENDING:
+def kind_of(unit: Unit) -> Kind:
+    """What a unit is for."""
+    if not isinstance(unit.change, Replace):
+        return Kind.OTHER
+    job, was_sending = unit.change.job, unit.tally.get("state:sending", 0) < 0
+    if job.state is JobState.SENDING:
         return Kind.JOURNAL
-    if _outcomes(new) > _outcomes(old):
+    told = [job.post(event.post) for event in unit.events if event.kind in {EventKind.ATTEMPTED, EventKind.ENDED}]
+    if any(post is not None and post.outcome is not None for post in told):
         return Kind.SUMMARY
-    if new.posts != old.posts:
+    if was_sending and not (job.reason or "").startswith("its worker stopped while"):
         return Kind.VERDICT
-    if old.state in {JobState.LEASED, JobState.SENDING} and new.state in {JobState.QUEUED, JobState.IN_DOUBT}:
+    if was_sending or (unit.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
         return Kind.SWEEP
     return Kind.OTHER
-
-
-def _outcomes(job: Job) -> int:
-    return sum(post.outcome is not None for post in job.posts)
 
 
 class WatchedStore(FaultyStore):
     """A store that reports each boundary to the fuse."""
 
     def __init__(self, store: Store, fuse: Fuse) -> None:
-        # Where the locks and the journal are one step, there is no point between them.
-        super().__init__(store, lacks={"jobs.commit_locking"} if fuse.waits_for(Point.AFTER_LOCK) else ())
+        super().__init__(store)
         self._fuse = fuse
         if isinstance(store, SqliteStore):
             fuse.writes_ended = partial(_writes_ended, store)
@@ -62,14 +58,9 @@ class WatchedStore(FaultyStore):
         match call.name:
             case "jobs.lease":
                 return await self._lease(call)
-            case "jobs.commit" | "jobs.commit_locking":
-                return await self._commit(call)
-            case "records.put_if_absent" | "records.claim" if call.arguments[0] == NUMBERS:
-                return await self._lock(call)
-        answer = await call.carry_out()
-        if call.name == "records.put" and call.arguments[0] == SESSIONS:
-            await self._fuse.hit(Point.AFTER_SESSION)
-        return answer
+            case "domain.write":
+                return await self._write(call)
+        return await call.carry_out()
 
     async def _lease(self, call: StoreCall) -> Sequence[Job]:
         leased: Sequence[Job] = await call.carry_out()
@@ -77,21 +68,15 @@ class WatchedStore(FaultyStore):
             await self._fuse.hit(Point.AFTER_LEASE)
         return leased
 
-    async def _commit(self, call: StoreCall) -> Sequence[bool | Made] | None:
-        given: Sequence[Move | LockingMove] = call.arguments[0]
-        moves = [each.move if isinstance(each, LockingMove) else each for each in given]
-        points = [kind.value for kind in dict.fromkeys(map(kind_of, moves)) if kind.value is not None]
+    async def _write(self, call: StoreCall) -> object:
+        kinds = dict.fromkeys(kind_of(unit) for unit in call.arguments[0].units)
+        points = [kind.value for kind in kinds if kind.value is not None]
         for before, _ in points:
             await self._fuse.hit(before)
-        done: Sequence[bool | Made] | None = await call.carry_out()
+        written: object = await call.carry_out()
         for _, after in points:
             await self._fuse.hit(after)
-        return done
-
-    async def _lock(self, call: StoreCall) -> object:
-        locked: object = await call.carry_out()
-        await self._fuse.hit(Point.AFTER_LOCK)
-        return locked
+        return written
 
 
 async def _writes_ended(store: SqliteStore) -> None:

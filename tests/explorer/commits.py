@@ -8,8 +8,7 @@ from functools import partial
 from tests.explorer.jobs import BUSY, COMPLETED, DROPPED, JobBook, PromiseBrokenError
 from tests.explorer.scene import NOW, POLICY, Rules, Scene, moment
 from tests.explorer.world import ANSWER, IDLE, PARKED, Line, Phase, WorkerAt, World, busy, line_to, place
-from voiceflow_worker.backends.memory.store import MemoryStore
-from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core import units
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -27,7 +26,6 @@ class Commits:
         self._scene = scene
         self._rules = rules
         self._book = book
-        self._numbers = NumberLocks(MemoryStore().records, POLICY)
         self._needed: dict[int, bool] = {}
 
     def killed(self, world: World, who: int) -> World:
@@ -87,7 +85,7 @@ class Commits:
     def _needs_its_number(self, job: int) -> bool:
         known = self._needed.get(job)
         if known is None:
-            known = self._needed[job] = self._numbers.are_needed(self._book.jobs[job], at=NOW)
+            known = self._needed[job] = units.may_ring(self._book.jobs[job], at=NOW, policy=POLICY)
         return known
 
     def without_traceless(self, world: World) -> World:

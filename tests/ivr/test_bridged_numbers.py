@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.ivr.asking import OURS, Heard, Line, Receiver
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
-from voiceflow_worker.core.numbers.locks import BESIDE, BRIDGED, NAMESPACE
 from voiceflow_worker.core.ports.moves import move
-from voiceflow_worker.core.settling.sessions import Sessions
-from voiceflow_worker.core.settling.settle import outcome_of
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.core.store_port import Page
+from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +87,7 @@ async def test_nobody_is_put_through_to_somebody_whom_a_queue_calls(store: Store
     other = await called(store, menu, DESK)
     answer = await pressed_1(store, menu, receiver)
     assert (answer.text, answer.connected_to) == ("Goodbye.", None)
-    assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {DESK: f"{other.id}.1"}
+    assert await store.records.get(NUMBER, [DESK], now=store.clock.now()) == {DESK: f"{other.id}.1"}
 
 
 async def settled(store: Store, job: Job, *, rang: bool = True) -> None:
@@ -106,13 +102,15 @@ async def settled(store: Store, job: Job, *, rang: bool = True) -> None:
     await Engine(store, ScriptedVoice()).settler.summary(summary)
 
 
-def meanwhile(store: Store, space: str, happens: Callable[[], Awaitable[object]]) -> FaultyStore:
-    """The store; just before a record is first put into this namespace, something else happens."""
+def meanwhile(store: Store, happens: Callable[[], Awaitable[object]]) -> FaultyStore:
+    """The store; just before a bridge is first stored, something else happens."""
     begun: list[str] = []
 
     async def before(call: StoreCall) -> None:
-        if call.name in {"records.put_if_absent", "records.claim"} and call.arguments[0] == space and not begun:
-            begun.append(space)
+        step = call.arguments[0] if call.name == "domain.write" else None
+        spaces = {put.namespace for unit in step.units for put in unit.puts} if step else set()
+        if BESIDE in spaces and not begun:
+            begun.append(call.name)
             await happens()
 
     return FaultyStore(store, before=before)
@@ -146,7 +144,7 @@ async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(store: 
         await settled(store, first)
         sent.append(await called(store, menu, DESK))
 
-    late = Receiver.of(meanwhile(store, BESIDE, taken), menu)
+    late = Receiver.of(meanwhile(store, taken), menu)
     assert (await Line.of(second).press(late, "1")).connected_to is None
     assert [job.post_count for job in sent] == [1]
     await settled(store, second, rang=False)
@@ -158,13 +156,14 @@ async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store, written: 
     menu = put_through()
     receiver = Receiver.of(store, menu, policy=CallPolicy(shared_numbers=frozenset({written})))
     assert (await pressed_1(store, menu, receiver)).connected_to == DESK
-    assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {}
+    assert await store.records.get(NUMBER, [DESK], now=store.clock.now()) == {}
 
 
 async def locked(store: Store) -> list[str]:
-    """The numbers that have a lock, or a further lock, and the calls that bridges are noted for."""
-    spaces = (NAMESPACE, BESIDE, BRIDGED)
-    return [key for each in spaces for key, _ in await store.records.scan(each, now=store.clock.now())]
+    """The numbers that have a lock, or a bridge beside."""
+    wanted = {space: Page() for space in (NUMBER, PARTY, BESIDE)}
+    found = await store.domain.records(wanted, now=store.clock.now())
+    return [record.key.partition(" ")[0] for records in found.values() for record in records]
 
 
 async def test_the_desk_stays_locked_until_there_is_evidence_that_the_session_is_over(store: Store) -> None:
@@ -214,13 +213,13 @@ async def test_a_call_that_ends_while_its_bridge_takes_its_lock_leaves_the_desk_
         ended.append(job.id)
         await settled(store, job, rang=False)
 
-    receiver = Receiver.of(meanwhile(store, NAMESPACE, end), menu)
+    receiver = Receiver.of(meanwhile(store, end), menu)
     assert (await Line.of(job).press(receiver, "1")).connected_to is None
     assert ended
     assert await locked(store) == []
 
 
-async def test_two_key_presses_at_once_leave_no_number_locked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_key_presses_at_once_leave_no_number_locked(store: Store) -> None:
     menu = put_through()
     menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
     menu.on("3", goto=CallFlow.bridge(source=OURS, destination=number(8)))
@@ -228,18 +227,14 @@ async def test_two_key_presses_at_once_leave_no_number_locked(store: Store, monk
     job = await called(store, menu, ANA)
     line = Line.of(job)
     assert (await line.elsewhere().press(receiver, "1")).connected_to is not None
-    put, pressed = store.records.put_if_absent, list[str | None]()
+    pressed: list[str | None] = []
 
-    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
-        standing = await put(namespace, values, **times)
-        if namespace == BRIDGED and not pressed:
-            pressed.append(None)
-            pressed.append((await line.elsewhere().press(receiver, "3")).connected_to)
-        return standing
+    async def press_3() -> None:
+        pressed.append((await line.elsewhere().press(receiver, "3")).connected_to)
 
-    monkeypatch.setattr(store.records, "put_if_absent", late)
-    assert (await line.elsewhere().press(receiver, "2")).connected_to == number(7)
-    assert pressed == [None, number(8)]
+    late = Receiver.of(meanwhile(store, press_3), menu)
+    assert (await line.elsewhere().press(late, "2")).connected_to == number(7)
+    assert pressed == [number(8)]
     await settled(store, job, rang=False)
     assert await locked(store) == []
 
@@ -272,11 +267,10 @@ async def test_a_call_that_ends_while_its_second_bridge_is_refused_leaves_the_de
         ended.append(job.id)
         await settled(store, job, rang=False)
 
-    late = Receiver.of(meanwhile(store, BRIDGED, end), menu)
+    late = Receiver.of(meanwhile(store, end), menu)
     assert (await line.elsewhere().press(late, "2")).connected_to is None
     assert ended
-    assert await store.records.scan(NAMESPACE, now=store.clock.now()) == [(number(7), f"{other.id}.1")]
-    assert await store.records.scan(BRIDGED, now=store.clock.now()) == []
+    assert await store.records.scan(NUMBER, now=store.clock.now()) == [(number(7), f"{other.id}.1")]
 
 
 async def test_a_key_pressed_again_later_still_leaves_its_number_free_in_the_end() -> None:
@@ -305,48 +299,7 @@ async def test_the_same_key_twice_while_the_call_ends_leaves_the_desk_free(store
         await settled(store, job, rang=False)
         assert (await line.elsewhere().press(receiver, "1")).connected_to is None
 
-    receiver = Receiver.of(meanwhile(store, NAMESPACE, end), menu)
+    receiver = Receiver.of(meanwhile(store, end), menu)
     assert (await line.elsewhere().press(receiver, "1")).connected_to is None
     assert ended
-    assert await locked(store) == []
-
-
-def lost_once(store: Store, space: str) -> FaultyStore:
-    """The store, which is unavailable when records of this namespace are first deleted."""
-    faulty = FaultyStore(store)
-    faulty.lose(Loss.BEFORE, "records.delete", when=lambda call: call.arguments[0] == space)
-    return faulty
-
-
-@pytest.mark.parametrize("space", [NAMESPACE, BRIDGED])
-async def test_a_repeated_summary_frees_what_a_lost_store_kept_locked(store: Store, space: str) -> None:
-    job = await put_through_to_the_desk(store)
-    with pytest.raises(StoreUnavailableError):
-        await settled(lost_once(store, space), job, rang=False)
-    assert await locked(store)
-    await settled(store, job, rang=False)
-    assert await locked(store) == []
-
-
-async def test_a_parked_summary_that_is_applied_again_frees_what_a_lost_store_kept_locked(store: Store) -> None:
-    job = await put_through_to_the_desk(store)
-    ended = outcome_of(SessionSummary(session_id=job.session_id, status=SessionStatus.COMPLETED))
-    await Sessions(store).parked.add({f"session-{job.id}.1": ended})
-    settler = Engine(lost_once(store, NAMESPACE), ScriptedVoice()).settler
-    with pytest.raises(StoreUnavailableError):
-        await settler.apply_all_parked()
-    assert await locked(store)
-    await settler.apply_all_parked()
-    assert await locked(store) == []
-
-
-async def test_a_refusal_that_is_stored_again_frees_what_a_lost_store_kept_locked(store: Store) -> None:
-    engine = Engine(lost_once(store, NAMESPACE), ScriptedVoice())
-    await engine.queue.enqueue(put_through().call(ANA, source=OURS), menu="main")
-    (job,) = await engine.journal()
-    refused = Verdict(kind=VerdictKind.REFUSED, code=-1001, message="no such voice")
-    with pytest.raises(StoreUnavailableError):
-        await engine.settler.verdict(job, 1, refused)
-    assert await locked(store)
-    await engine.settler.verdict(job, 1, refused)
     assert await locked(store) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 
 import anyio
@@ -187,10 +187,10 @@ class TestRepeatedEvents:
         job = await called(store, counting.main)
         receiver, event = Receiver.of(store, counting.main), Line.of(job).event("2")
 
-        async def away(*_: object) -> Sequence[bool]:
+        async def away(*_: object, **__: object) -> None:
             raise StoreUnavailableError("away")
 
-        monkeypatch.setattr(type(store.jobs), "commit", away)
+        monkeypatch.setattr(type(store.domain), "write", away)
         assert (await receiver.post(event))[0] == 503
         monkeypatch.undo()
         status, _ = await receiver.post(event)

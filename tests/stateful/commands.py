@@ -36,11 +36,10 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Held:
-    """A job that a worker holds, as each side has leased it, and since when its number is locked for it."""
+    """A job that a worker holds, as each side has leased it."""
 
     call: Call
     jobs: tuple[Job, ...]
-    locked_at: datetime | None = None
 
 
 @dataclass(eq=False)
@@ -138,26 +137,12 @@ class Commands:
         self.held += taken
         return taken
 
-    def lock(self, held: Held, loss: Loss = Loss.NOTHING) -> bool:
-        """Lock the number of a job that is held, perhaps for too long; where it is busy, the job is put back."""
-        now = self.clock.now()
-        locked = self._all(lambda side: side.numbers.lock([self._of(side, held.jobs)], now=now))
-        has_it = {bool(each.jobs) for each in locked}
-        assert len(has_it) == 1
-        if has_it == {False}:
-            self.put_back(held, loss)
-            return False
-        held.locked_at = now
-        if self._has(held):
-            self._number_was_free(held.call)
-        return True
-
     def put_back(self, held: Held, loss: Loss = Loss.NOTHING) -> None:
         """Nothing was sent: the job is queued again, unless somebody else has it by now."""
         self.held.remove(held)
         has = self._has(held)
         self._all(
-            lambda side: side.journal.put_back([Unsent(self._of(side, held.jobs), "put back", held.locked_at)]),
+            lambda side: side.journal.put_back([Unsent(self._of(side, held.jobs), "put back")]),
             loss=loss,
         )
         if has:
@@ -167,16 +152,18 @@ class Commands:
     def journal(self, held: Held, loss: Loss = Loss.NOTHING) -> Flight | None:
         """Journal the next POST of a job that is held, perhaps for too long."""
         self.held.remove(held)
-        locked_at, call, has = held.locked_at, held.call, self._has(held)
-        assert locked_at is not None
-        answers = self._all(
-            lambda side: side.journal.begin(
-                [self._of(side, held.jobs)], locked_at=locked_at, check=side.journal.can_lock
-            ),
-            loss=loss,
-        )
+        call, has = held.call, self._has(held)
+        answers = self._all(lambda side: side.journal.begin([self._of(side, held.jobs)]), loss=loss)
+        is_refused = {bool(refused) for _, refused in answers}
+        assert len(is_refused) == 1
+        if is_refused == {True}:
+            self.held.append(held)
+            self.put_back(held)
+            return None
         begun = [jobs[0] if jobs else None for jobs, _ in answers]
-        post = call.begin(self.clock.now(), not_after=locked_at + POLICY.submit_window) if has else None
+        post = call.begin(self.clock.now(), not_after=self.clock.now() + POLICY.submit_window) if has else None
+        if post is not None:
+            self._number_was_free(call)
         for job in begun:
             assert (job is not None) == (post is not None)
         self.look()
@@ -362,7 +349,7 @@ class Commands:
         """Give a command on every side; gives what each answered, or raised."""
         answers: list[T | VoiceflowError] = []
         for side in self._sides:
-            side.store.lose(loss, "jobs.commit", "jobs.lease")
+            side.store.lose(loss, "domain.write", "jobs.lease")
             try:
                 answers.append(self._portal.call(_awaited, command, side))
             except VoiceflowError as error:

@@ -12,7 +12,6 @@ from anyio.lowlevel import checkpoint
 from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import CallPolicy, CallQueue, Job
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Event, Query, Store
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.settling.settle import Settler
@@ -43,7 +42,6 @@ class Side:
         self.settler = Settler(self.store, POLICY)
         self.sweeper = Sweeper(self.store, queue=QUEUE, policy=POLICY)
         self.journal = Journal(self.store, POLICY, lease=LEASE)
-        self.numbers = NumberLocks(self.store.records, POLICY)
 
     async def lease(self, limit: int, now: datetime) -> list[Job] | None:
         """None: the answer was lost."""

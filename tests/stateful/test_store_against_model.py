@@ -73,8 +73,6 @@ class EngineOnEveryStore(RuleBasedStateMachine):
     def _work(self, data: st.DataObject) -> None:
         """A worker's round: it takes what is due, and sends it as far as it gets."""
         for held in self.all.lease(data.draw(st.integers(1, 4))):
-            if not self.all.lock(held):
-                continue
             flight = self.all.journal(held)
             if flight is None or data.draw(st.integers(0, 5)) == 0:
                 continue
@@ -104,14 +102,12 @@ class EngineOnEveryStore(RuleBasedStateMachine):
         self.all.lease(limit, loss)
 
     @precondition(lambda self: self.all.held)
-    @rule(data=st.data(), loss=LOSSES, step=st.sampled_from(["lock", "journal", "journal", "put back"]))
+    @rule(data=st.data(), loss=LOSSES, step=st.sampled_from(["journal", "journal", "put back"]))
     def go_on_with_what_is_held(self, data: st.DataObject, loss: Loss, step: str) -> None:
         held = data.draw(st.sampled_from(self.all.held))
         if step == "put back":
             self.all.put_back(held, loss)
-        elif held.locked_at is None:
-            self.all.lock(held, loss)
-        elif step == "journal":
+        else:
             self.all.journal(held, loss)
 
     @precondition(lambda self: any(flight.post.fate is None for flight in self.all.flights))

@@ -8,14 +8,13 @@ from datetime import timedelta
 from typing import Any, Self
 
 from tests.support.flows import flow
-from voiceflow_worker import CallPolicy, CallQueue, Job
+from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness
-from voiceflow_worker.core.ports.one_trip import LockingCommit
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.submit import Flight, Submitter
@@ -102,16 +101,13 @@ class Engine:
 
     async def journal_of(self, flight: Flight) -> Job | None:
         """Write the journal of one call that was prepared."""
-        check = self._journal.can_lock
-        begun, _ = await self._journal.begin([flight.job], locked_at=flight.locked_at, check=check)
+        begun, _ = await self._journal.begin([flight.job])
         return begun[0] if begun else None
 
     async def suppress_before_departure(self, number: str, *, reason: str, clock: ManualClock) -> None:
         """Put a number on the suppression list while the call that is due waits for its departure; then send on."""
         (flight,) = await self.prepare()
         await SuppressionList(self.store).add(number, reason=reason)
-        if not isinstance(self.store.jobs, LockingCommit):
-            clock.advance(timedelta(seconds=1.1))  # the list is read again
         await self.submitter.fly(flight)
         clock.advance(timedelta(seconds=1))
         await self.send()
@@ -119,12 +115,11 @@ class Engine:
     async def send(self, limit: int = 10) -> list[Job]:
         """Lease what is due and send it, to the end."""
         leased_at = self.store.clock.monotonic()
-        flights, left = await self.submitter.begin_at_once(await self.lease(limit), leased_at=leased_at)
-        if left:
-            flights += await self.submitter.prepare(left, leased_at=leased_at)
+        flights = await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
         for flight in flights:
             await self.submitter.fly(flight)
-        return [await self.queue.get(flight.job.id) for flight in flights]
+        after = [(flight.job, await self.queue.get(flight.job.id)) for flight in flights]
+        return [job for was, job in after if job.state is not JobState.QUEUED or job.post_count > was.post_count]
 
     async def summarise(
         self,

@@ -9,8 +9,10 @@ from enum import StrEnum
 from typing import Any, cast
 
 from voiceflow_worker.core.ports import Clock, Control, Jobs, Records, Store
+from voiceflow_worker.core.store_port import Replace
 from voiceflow_worker.core.store_port import Store as OneStore
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs.job import Job
 
 
 class Loss(StrEnum):
@@ -29,6 +31,12 @@ class StoreCall:
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]
     carry_out: Callable[[], Awaitable[Any]]
+
+    @property
+    def stores(self) -> list[Job]:
+        """The jobs whose next version this call stores."""
+        step = self.arguments[0] if self.name == "domain.write" else None
+        return [unit.change.job for unit in step.units if isinstance(unit.change, Replace)] if step else []
 
 
 Hook = Callable[[StoreCall], Awaitable[None]]
@@ -53,15 +61,11 @@ class _Fault:
 class FaultyStore:
     """Wraps a store. `lose` lets calls fail; `before` and `after` are awaited around each call.
 
-    What `before` raises keeps the call from being carried out; what `after` raises takes the place of its answer. The
-    store does not have the methods in `lacks`, such as `jobs.commit_locking`.
+    What `before` raises keeps the call from being carried out; what `after` raises takes the place of its answer.
     """
 
-    def __init__(
-        self, store: Store, *, before: Hook = nothing, after: Hook = nothing, lacks: Collection[str] = ()
-    ) -> None:
+    def __init__(self, store: Store, *, before: Hook = nothing, after: Hook = nothing) -> None:
         self._store = store
-        self.lacks = lacks
         self.before = before
         self.after = after
         self.made: Counter[str] = Counter()
@@ -127,8 +131,6 @@ class _Port:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
-        if f"{self._part}.{name}" in self._store.lacks:
-            raise AttributeError(name)
         if not callable(method):
             return method  # a property, such as `can_commit_locking`
 

@@ -148,6 +148,9 @@ async def hold(
         until = calls.store.clock.now() + for_ if for_ is not None else None
         before = await calls.store.control.gates(calls.name)
         gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
+        sending = (await calls.store.jobs.count(calls.name, batch_id=batch))[JobState.SENDING]
+    if sending:
+        output.note(f"{count_of(sending, 'call')} had left before the hold, and may still ring")
     if gate in before:
         output.note("nothing was changed: an earlier hold lasts longer, or as long")
     output.result(gate_as_json(gate), closed_in_words(gate))

@@ -15,6 +15,7 @@ from voiceflow_worker.core.overview.report import Report, build_full_report, bui
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
+from voiceflow_worker.core.ports.leaving import until_left
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.core.settling.batch_redial import BatchRedials, RedialledBatch
@@ -170,6 +171,7 @@ class CallQueue:
         cancelled = Gate.of(self.name, batch_id, GateState.CANCELLED, since=now, until=None, reason=reason)
         before = await self._cancelled(batch_id)
         await order_gate(self.store, cancelled)
+        await until_left(self.store, [self.name], batch_id=batch_id)
         await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
         return max(await self._cancelled(batch_id) - before, 0)
 
@@ -242,11 +244,19 @@ class CallQueue:
     async def hold(self, *, batch_id: str | None = None, until: datetime | None = None, reason: str = "") -> Gate:
         """Hold the queue, or one batch of it: nothing new is sent. Without `until`, the hold lasts until `resume`.
 
+        This waits until the calls that were about to leave have left or gone back, for at most two seconds. No call
+        leaves after it has returned.
+
         Raises `InvalidInputError` for an `until` without a zone.
         """
         if until is not None:
             checked_time("until", until)
-        return await self._order(GateState.HELD, batch_id=batch_id, until=until, reason=reason)
+        now = self.store.clock.now()
+        gate = await order_gate(
+            self.store, Gate.of(self.name, batch_id, GateState.HELD, since=now, until=until, reason=reason)
+        )
+        await until_left(self.store, [self.name], batch_id=batch_id)
+        return gate
 
     async def resume(self, *, batch_id: str | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
@@ -318,7 +328,3 @@ class CallQueue:
         return OutcomeStream(
             self.store, self.name, consumer=consumer, since=since or self.store.clock.now(), attempts=attempts
         )
-
-    async def _order(self, state: GateState, *, batch_id: str | None, until: datetime | None, reason: str) -> Gate:
-        now = self.store.clock.now()
-        return await order_gate(self.store, Gate.of(self.name, batch_id, state, since=now, until=until, reason=reason))

@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import Suppression, entry_text
 from voiceflow_worker.core.ports.batch_names import BATCH
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import (
     GATES,
@@ -70,8 +71,7 @@ def journal_entry(
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
     post = begun.posts[-1]
-    owner, called, others = post.client_request_id, spellings(job.destination), second_numbers(job, policy)
-    numbers = (*called, *others)
+    numbers = (*spellings(job.destination), *second_numbers(job, policy))
     needs: list[Need] = [
         Absent(SUPPRESSED, tuple(all_spellings(job.parties))),
         OpenGate(job.queue, job.batch_id),
@@ -79,16 +79,19 @@ def journal_entry(
         Absent(PARTY, numbers, job.id),
         *(AtMost(BESIDE, f"{number} ", 0, job.id) for number in numbers),
     ]
-    ends = rings_until(post, policy)
-    bridge_ends = rings_until(post, policy, bridges=True)
-    puts = [Put(NUMBER, number, owner, ends, Mode.EXTEND) for number in called]
-    puts += [Put(PARTY, number, owner, bridge_ends, Mode.EXTEND) for number in others]
+    puts = _locks(job, post, policy)
     if policy.max_per_person is not None:
         needs.append(AtMost(PERSON, _person(job), policy.max_per_person.attempts - 1))
         puts.append(_attempt(job, post, policy.max_per_person.span))
     new, unit = changed(job, begun, at=at, needs=needs, puts=puts)
     posted = Put(POSTED, worker_id, new.revision, at + LONG_KEPT)
     return new, replace(unit, puts=(*unit.puts, posted))
+
+
+def posted(worker_id: str, *, at: datetime) -> tuple[str, Unit]:
+    """The first token of a worker's `posted` record, from before its first POST, and its unit."""
+    token = new_revision()
+    return token, Unit(puts=(Put(POSTED, worker_id, token, at + LONG_KEPT),))
 
 
 def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Job, Unit]:
@@ -110,7 +113,7 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
             drops += [Drop(BESIDE, f"{number} {post.client_request_id}", None) for number in post.bridged]
         if policy.max_per_person is not None and post.may_have_rung:
             puts.append(_attempt(new, post, policy.max_per_person.span))
-        elif policy.max_per_person is not None:
+        elif not post.may_have_rung:
             drops.append(Drop(PERSON, _attempt_key(new, post), None))
     if new.post_count and not may_ring(new, at=at, policy=policy):
         owner = new.request_id(new.post_count)
@@ -161,6 +164,16 @@ def enqueued(job: Job, *, at: datetime, is_named: bool = False, passing: Sequenc
 def inserted(job: Job, *, needs: tuple[Need, ...] = (), puts: tuple[Put, ...] = ()) -> Unit:
     """A new job, and its unit, by default without conditions."""
     return Unit(change=Insert(job), needs=needs, puts=puts, tally=tally_change(None, job), wakes=job.queue)
+
+
+def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Unit:
+    """A job that the store has lost, from a journal file, with the person's attempts and the locks on its numbers."""
+    puts: list[Put] = []
+    if policy.max_per_person is not None:
+        puts += [_attempt(job, post, policy.max_per_person.span) for post in job.posts if post.may_have_rung]
+    if job.posts and may_ring(job, at=at, policy=policy):
+        puts += _locks(job, job.posts[-1], policy)
+    return inserted(job, puts=tuple(puts))
 
 
 def gate_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Unit]:
@@ -234,6 +247,17 @@ def lockable(numbers: Iterable[str], policy: CallPolicy) -> tuple[str, ...]:
     """Every spelling of these numbers, without the policy's `shared_numbers`, which take many calls at once."""
     shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers)
     return tuple(number for number in all_spellings(numbers) if number not in shared)
+
+
+def _locks(job: Job, post: Post, policy: CallPolicy) -> list[Put]:
+    owner = post.client_request_id
+    # Not by the POST's own validity, which may be shorter: the clock of 8x8, which ends it, may be behind.
+    called = post.began_at + policy.submit_window + policy.ringing
+    bridged = called + policy.longest_call + policy.ringing
+    return [
+        *(Put(NUMBER, number, owner, called, Mode.EXTEND) for number in spellings(job.destination)),
+        *(Put(PARTY, number, owner, bridged, Mode.EXTEND) for number in second_numbers(job, policy)),
+    ]
 
 
 def _beside(

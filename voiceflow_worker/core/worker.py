@@ -271,12 +271,9 @@ class Worker:
         try:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
-                ready, left = await self._submitter.begin_at_once(jobs, leased_at=leased_at)
-                if left:
-                    prepared = await self._submitter.prepare(left, leased_at=leased_at)
-                    if all(flight.leaves_at_once for flight in prepared):
-                        prepared = await self._submitter.begin(prepared)
-                    ready += prepared
+                ready = await self._submitter.prepare(jobs, leased_at=leased_at)
+                if all(flight.leaves_at_once for flight in ready):
+                    ready = await self._submitter.begin(ready)
                 # Calls that were put back, such as those to a busy number, use no departure. While there are only such,
                 # the worker leases more at a time. Otherwise the calls behind thousands of them would stand still.
                 self._more = 1 if ready else min(2 * self._more, self._concurrency)

@@ -13,7 +13,6 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import (
     CommitContract,
     DeleteContract,
-    LockingContract,
     Opener,
     ShareContract,
     StoreContract,
@@ -28,14 +27,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.backends.redis.connection.link.CONFIRM_WITHIN_MS", 50_000)
 
 
-class TestStandalone(StoreContract, LockingContract):
+class TestStandalone(StoreContract):
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
         return lambda: open_store(redis_server.url)
 
 
 @pytest.mark.slow
-class TestNewerServer(LockingContract, ShareContract):
+class TestNewerServer(ShareContract):
     @pytest.fixture
     def opener(self, newer_server: RedisServer) -> Opener:
         newer_server.ask("FLUSHALL")

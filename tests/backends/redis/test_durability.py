@@ -265,7 +265,6 @@ async def test_everything_that_must_not_be_lost_is_waited_for(scripted: Scripted
         for write in (
             lambda: add_jobs(store, [sample_job()]),
             lambda: store.records.put("suppression", {"k": "v"}, expires_at=None, now=NOW),
-            lambda: store.records.put_if_longer("suppressed", {"k": "v"}, expires_at=None, now=NOW),
             lambda: store.records.put_if_absent("parked-summary", {"k": "v"}, expires_at=None, now=NOW),
             lambda: order_gate(store, gate),
         ):

@@ -16,7 +16,7 @@ from voiceflow_worker.backends.departures import Pace, repaced, taken
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Limits
 
-KEY = "voiceflow:{pace}"
+KEY = "{voiceflow}:queue:pace"
 
 rates = st.one_of(st.floats(min_value=0.001, max_value=10_000), st.sampled_from([1.0, 10.0, 1 / 3, 50.0, 0.1]))
 limits = st.builds(Limits, rate=st.one_of(st.none(), rates), burst=st.integers(1, 50))

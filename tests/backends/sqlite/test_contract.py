@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import LockingContract, Opener, StoreContract
+from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
-class TestSqlite(StoreContract, LockingContract):
+class TestSqlite(StoreContract):
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return lambda: open_store(f"sqlite:///{tmp_path}/calls.db")

@@ -19,12 +19,9 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
-from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.one_trip import Made
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -102,16 +99,8 @@ async def test_a_commit_waits_for_the_disk_unless_a_later_one_makes_it_durable(
     assert commits.taken() == (1, 0)
     [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=NOW)
     assert commits.taken() == (0, 1)
-    assert len((await NumberLocks(store.records, CallPolicy()).lock([job], now=NOW)).jobs) == 1
-    assert commits.taken() == (0, 1)
     assert await store.jobs.commit([moved(job, state=JobState.SENDING)]) == [True]
     assert commits.taken() == (1, 0)
-    await enqueue(store, 2)
-    [other] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=NOW)
-    commits.taken()
-    locking = NumberLocks(store.records, CallPolicy()).locking(moved(other, state=JobState.SENDING))
-    made = await store.jobs.commit_locking([locking], namespace="number", expires_at=NOW, now=NOW, known=None)
-    assert (made, commits.taken()) == ([Made.YES], (1, 0))
     await store.records.put_if_absent("parked", {"a": "b"}, expires_at=None, now=NOW)
     assert commits.taken() == (1, 0)
 

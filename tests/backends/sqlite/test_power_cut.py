@@ -19,11 +19,10 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.core.numbers.locks import NAMESPACE, NumberLocks
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +104,8 @@ async def lease(store: Store) -> Job:
 
 
 async def lock(store: Store, job: Job) -> None:
-    assert (await NumberLocks(store.records, CallPolicy()).lock([job], now=NOW)).jobs == [job]
+    unit = Unit(puts=(Put("number", NUMBER, job.request_id(1), None),))
+    await store.domain.write(Step(units=(unit,), durable=False), now=NOW)
 
 
 async def journal(store: Store, job: Job) -> None:
@@ -115,7 +115,7 @@ async def journal(store: Store, job: Job) -> None:
 async def left_in(path: Path) -> Left:
     async with open_sqlite(f"sqlite:///{path}") as store:
         [job] = await store.jobs.find(Query(queue=QUEUE))
-        return job.state, job.worker_id or "", bool(await store.records.get(NAMESPACE, [NUMBER], now=NOW))
+        return job.state, job.worker_id or "", bool(await store.records.get("number", [NUMBER], now=NOW))
 
 
 def frames(log: bytes) -> list[slice]:

@@ -15,8 +15,7 @@ The storage must be empty when a test begins.
             return lambda: open_store(f"mystore://{tmp_path}/calls")
 
 Every test runs on the event loops of the `anyio_backend` fixture; that of anyio's plugin has asyncio and trio. To test
-one part alone, derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`. A store whose
-jobs have `commit_locking` also derives from `LockingContract`.
+one part alone, derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`.
 
 `ManualClock`, `sample_job` and `moved` may be used in your own tests.
 """
@@ -29,7 +28,6 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modu
 
 from voiceflow_worker.backends.contract.clock import ManualClock as ManualClock
 from voiceflow_worker.backends.contract.commit import CommitContract as CommitContract
-from voiceflow_worker.backends.contract.commit import LockingContract as LockingContract
 from voiceflow_worker.backends.contract.control import ControlContract as ControlContract
 from voiceflow_worker.backends.contract.delete import DeleteContract as DeleteContract
 from voiceflow_worker.backends.contract.events import EventsContract as EventsContract

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-
-import pytest
+from datetime import timedelta
 
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import (
@@ -19,9 +16,7 @@ from voiceflow_worker.backends.contract.samples import (
     sample_job,
     sample_jobs,
 )
-from voiceflow_worker.core.ports import Event, EventKind, Move, Query, Store
-from voiceflow_worker.core.ports.journal_files import Restartable
-from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made
+from voiceflow_worker.core.ports import Move, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 
 MINUTE = timedelta(minutes=1)
@@ -163,142 +158,3 @@ class CommitContract(Ground):
         move = moved(job, posts=posts, notes=notes, post_count=59)
         assert await store.jobs.commit([move]) == [True]
         assert await stored(store, job) == move.new
-
-
-def begun(job: Job, *locks: str, began_at: datetime = NOW) -> LockingMove:
-    """The move that begins the next POST of a job and locks `locks`, by default the job's phone number."""
-    number = job.post_count + 1
-    post = Post(number=number, client_request_id=f"{job.id}.{number}", began_at=began_at, valid_until=NOW + MINUTE)
-    events = (Event(job_id=job.id, kind=EventKind.ATTEMPTED, at=NOW, state=JobState.SENDING, revision=f"to-{number}"),)
-    made = moved(job, state=JobState.SENDING, due_at=NOW + MINUTE, post_count=number, posts=(*job.posts, post))
-    keys = locks or (job.destination,)
-    return LockingMove(
-        type(made)(made.old, made.new, events),
-        post.client_request_id,
-        keys,
-        {LISTED: keys, BESIDE: [f"{key} 2" for key in keys]},
-    )
-
-
-class LockingContract(Ground):
-    """Tests of moves that also lock numbers, for a store whose jobs are a `LockingCommit`."""
-
-    async def commit(
-        self, store: Store, *moves: LockingMove, known: KnownPost | None = None, now: datetime = NOW
-    ) -> Sequence[Made] | None:
-        assert isinstance(store.jobs, LockingCommit)
-        return await store.jobs.commit_locking(
-            moves, namespace=LOCKS, expires_at=now + 3 * MINUTE, now=now, known=known
-        )
-
-    async def locks(self, store: Store, *keys: str, at: datetime = NOW) -> dict[str, str]:
-        return dict(await store.records.get(LOCKS, keys, now=at))
-
-    async def state(self, store: Store, job: Job) -> JobState:
-        return (await store.jobs.get([job.id]))[job.id].state
-
-    async def test_a_move_whose_locks_are_free_is_made_and_locks_them(self, store: Store, other: Store) -> None:
-        job = await enqueued(store)
-        move = begun(job, "a", "b")
-        assert await self.commit(store, move) == [Made.YES]
-        assert (await other.jobs.get([job.id]))[job.id] == move.move.new
-        assert await self.locks(other, "a", "b") == {"a": move.owner, "b": move.owner}
-        assert await self.locks(other, "a", "b", at=NOW + 3 * MINUTE) == {}
-        assert [event.kind for event in await store.jobs.events(QUEUE)] == [EventKind.ATTEMPTED]
-
-    async def test_locks_whose_end_has_passed_are_pruned(self, store: Store) -> None:
-        assert await self.commit(store, begun(await enqueued(store), "a", "b")) == [Made.YES]
-        assert await store.records.prune(now=NOW + 2 * MINUTE) == 0
-        assert await store.records.prune(now=NOW + 3 * MINUTE) == 2
-
-    async def test_of_a_move_whose_lock_another_has_nothing_is_stored(self, store: Store) -> None:
-        job, free = await enqueued_jobs(store, 2)
-        await store.records.put(LOCKS, {"b": "theirs"}, expires_at=NOW + MINUTE, now=NOW)
-        assert await self.commit(store, begun(job, "a", "b"), begun(free, "c")) == [Made.NOT_FREE, Made.YES]
-        assert await self.state(store, job) is JobState.QUEUED
-        assert await self.locks(store, "a", "b", "c") == {"b": "theirs", "c": f"{free.id}.1"}
-        assert len(await store.jobs.events(QUEUE)) == 1
-
-    @pytest.mark.parametrize("namespace", [LISTED, BESIDE])
-    async def test_of_a_move_that_a_record_forbids_nothing_is_stored(self, store: Store, namespace: str) -> None:
-        job, free = await enqueued_jobs(store, 2)
-        key = job.destination if namespace == LISTED else f"{job.destination} 2"
-        await store.records.put(namespace, {key: "1"}, expires_at=NOW + MINUTE, now=NOW)
-        assert await self.commit(store, begun(job), begun(free)) == [Made.NOT_FREE, Made.YES]
-        assert await self.state(store, job) is JobState.QUEUED
-        assert list(await self.locks(store, job.destination, free.destination)) == [free.destination]
-
-    async def test_locks_and_records_that_have_ended_do_not_count(self, store: Store) -> None:
-        job = await enqueued(store)
-        for namespace, key in ((LOCKS, "a"), (LISTED, "a"), (BESIDE, "a 2")):
-            await store.records.put(namespace, {key: "1"}, expires_at=NOW + MINUTE, now=NOW)
-        assert await self.commit(store, begun(job, "a"), now=NOW + MINUTE) == [Made.YES]
-        assert await self.locks(store, "a", at=NOW + 2 * MINUTE) == {"a": f"{job.id}.1"}
-
-    async def test_of_two_moves_with_one_lock_the_first_is_made(self, store: Store) -> None:
-        first, second = await enqueued_jobs(store, 2)
-        moves = [begun(first, "a"), begun(second, "b", "a")]
-        assert await self.commit(store, *moves) == [Made.YES, Made.NOT_FREE]
-        assert await self.locks(store, "a", "b") == {"a": moves[0].owner}
-
-    async def test_a_job_that_has_changed_is_not_moved_and_locks_nothing(self, store: Store) -> None:
-        job = await enqueued(store)
-        assert await store.jobs.commit([moved(job, state=JobState.CANCELLED)]) == [True]
-        assert await self.commit(store, begun(job, "a")) == [Made.STALE]
-        assert (await self.state(store, job), await self.locks(store, "a")) == (JobState.CANCELLED, {})
-
-    async def test_a_move_that_was_made_before_counts_as_made(self, store: Store) -> None:
-        """The answer to the first try was lost."""
-        job = await enqueued(store)
-        move = begun(job, "a")
-        assert await self.commit(store, move) == [Made.YES]
-        assert await self.commit(store, move) == [Made.YES]
-        await store.records.put(LISTED, {"a": "since then"}, expires_at=None, now=NOW)
-        assert await self.commit(store, move) == [Made.YES]
-        assert len(await store.jobs.events(QUEUE)) == 1
-        assert await self.locks(store, "a") == {"a": move.owner}
-
-    async def test_a_move_that_was_made_before_counts_as_made_although_the_known_post_is_missing(
-        self, store: Store
-    ) -> None:
-        """The server was restarted just after it had made the move."""
-        job, missing = await enqueued_jobs(store, 2)
-        move = begun(job, "a")
-        known = KnownPost(missing.id, begun(missing).move.new.posts[-1], "another")
-        assert await self.commit(store, move) == [Made.YES]
-        assert await self.commit(store, move, known=known) == [Made.YES]
-        assert len(await store.jobs.events(QUEUE)) == 1
-
-    async def test_an_own_lock_keeps_a_later_end(self, store: Store) -> None:
-        job = await enqueued(store)
-        move = begun(job, "soon", "later")
-        for minutes, key in ((1, "soon"), (9, "later")):
-            await store.records.put(LOCKS, {key: move.owner}, expires_at=NOW + minutes * MINUTE, now=NOW)
-        assert await self.commit(store, move) == [Made.YES]
-        left = [list(await self.locks(store, "soon", "later", at=NOW + minutes * MINUTE)) for minutes in (2, 3, 9)]
-        assert left == [["soon", "later"], ["later"], []]
-
-    async def test_the_known_post_must_be_in_the_store(self, store: Store) -> None:
-        job, sent, unsent = await enqueued_jobs(store, 3)
-        incarnation = (await store.look(QUEUE, []))[0] if isinstance(store, Restartable) else None
-        late = begun(sent, began_at=NOW + MINUTE)
-        assert await self.commit(store, begun(sent)) == [Made.YES]
-        for forgotten in (late.move.new, begun(unsent).move.new, begun(moved(sent, id=f"{sent.id}9").new).move.new):
-            known = KnownPost(forgotten.id, forgotten.posts[-1], incarnation)
-            assert await self.commit(store, begun(job), known=known) is None
-            assert await self.state(store, job) is JobState.QUEUED
-            assert await self.locks(store, job.destination) == {}
-        later = moved((await store.jobs.get([sent.id]))[sent.id], state=JobState.SUBMITTED, reason="it left")
-        assert await store.jobs.commit([later]) == [True]
-        known = KnownPost(sent.id, begun(sent).move.new.posts[-1], incarnation)
-        assert await self.commit(store, begun(job), known=known) == [Made.YES]
-
-    async def test_the_server_must_be_the_known_one(self, store: Store) -> None:
-        if not isinstance(store, Restartable):
-            pytest.skip("this store has no server")
-        job, first = await enqueued_jobs(store, 2)
-        assert await self.commit(store, begun(first)) == [Made.YES]
-        assert await self.commit(store, begun(job), known=KnownPost("", None, "another")) is None
-        assert await self.state(store, job) is JobState.QUEUED
-        incarnation, _ = await store.look(QUEUE, [])
-        assert await self.commit(store, begun(job), known=KnownPost("", None, incarnation)) == [Made.YES]

@@ -9,7 +9,6 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, at_once
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.one_trip import Claims
 
 MINUTE = timedelta(minutes=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -44,55 +43,9 @@ class RecordsContract(Ground):
         await store.records.put_if_absent(SPACE, {"mine": "me", "theirs": "me"}, expires_at=later, now=NOW)
         assert dict(await store.records.get(SPACE, ["mine", "theirs"], now=NOW + 2 * MINUTE)) == {"mine": "me"}
 
-    async def test_a_later_end_is_kept_if_asked_for(self, store: Store) -> None:
-        await self.put(store, "soon", value="me", minutes=1)
-        await self.put(store, "later", value="me", minutes=3)
-        await self.put(store, "never", value="me")
-        claim = dict.fromkeys(["soon", "later", "never"], "me")
-        given = await store.records.put_if_absent(
-            SPACE, claim, expires_at=NOW + 2 * MINUTE, now=NOW, keep_later_end=True
-        )
-        assert dict(given) == claim
-        left = [list(await store.records.get(SPACE, list(claim), now=NOW + minutes * MINUTE)) for minutes in (1, 2, 3)]
-        assert left == [["soon", "later", "never"], ["later", "never"], ["never"]]
-        await store.records.put_if_absent(SPACE, claim, expires_at=None, now=NOW, keep_later_end=True)
-        assert dict(await store.records.get(SPACE, list(claim), now=NOW + 9 * MINUTE)) == claim
-
-    async def test_a_claim_reads_what_was_stored_before_it(self, store: Store, other: Store) -> None:
-        await self.put(other, "a", "c", space="list", value="listed")
-        await self.put(other, "b", value="theirs")
-        await self.put(store, "c", value="me", minutes=9)
-        wanted = {"list": ["a", "b"], "empty": ["a"], SPACE: ["a", "b"]}
-        claim = dict.fromkeys("abc", "me")
-        found = await Claims(store.records).claim(SPACE, claim, expires_at=NOW + MINUTE, now=NOW, then_read=wanted)
-        assert dict(found.standing) == {"a": "me", "b": "theirs", "c": "me"}
-        assert found.read == {"list": {"a": "listed"}, "empty": {}, SPACE: {"a": "me", "b": "theirs"}}
-        left = await store.records.get(SPACE, ["a", "b", "c"], now=NOW + MINUTE)
-        assert dict(left) == {"b": "theirs", "c": "me"}, (
-            "a claim ends at its time, and does not shorten a record that ends later"
-        )
-
-    async def test_an_end_that_has_passed_is_not_kept(self, store: Store) -> None:
-        await self.put(store, "a", value="me", minutes=2)
-        now = NOW + 2 * MINUTE
-        await store.records.put_if_absent(SPACE, {"a": "me"}, expires_at=now + MINUTE, now=now, keep_later_end=True)
-        assert dict(await store.records.get(SPACE, ["a"], now=now)) == {"a": "me"}
-
-    async def test_a_record_is_deleted_only_with_the_expected_end(self, store: Store) -> None:
-        await self.put(store, "a", "b", minutes=1)
-        await self.put(store, "b", value="other", minutes=1)
-        await self.put(store, "later", minutes=2)
-        await self.put(store, "never")
-        wanted = dict.fromkeys(["a", "b", "later", "never", "unknown"], "v")
-        await store.records.delete(SPACE, wanted, ends_at=NOW + MINUTE)
-        assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["b", "later", "never"]
-        await store.records.delete(SPACE, {"b": None, "never": None}, ends_at=NOW + MINUTE)
-        assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["later", "never"]
-
     async def test_calls_without_keys_are_allowed(self, store: Store) -> None:
         await store.records.put(SPACE, {}, expires_at=None, now=NOW)
         assert dict(await store.records.put_if_absent(SPACE, {}, expires_at=None, now=NOW)) == {}
-        assert dict(await store.records.put_if_longer(SPACE, {}, expires_at=None, now=NOW)) == {}
         assert dict(await store.records.get(SPACE, [], now=NOW)) == {}
         await store.records.delete(SPACE, {})
 
@@ -108,27 +61,6 @@ class RecordsContract(Ground):
         await self.put(store, "a", value="old", minutes=1)
         await self.put(store, "a", value="new", minutes=3)
         assert dict(await store.records.get(SPACE, ["a"], now=NOW + 2 * MINUTE)) == {"a": "new"}
-
-    async def test_a_longer_record_replaces_a_shorter_one(self, store: Store, other: Store) -> None:
-        await self.put(store, "ended", value="old", minutes=1)
-        await self.put(store, "shorter", value="old", minutes=3)
-        await self.put(store, "as long", value="old", minutes=4)
-        await self.put(store, "longer", value="old", minutes=5)
-        await self.put(store, "never", value="old")
-        keys = ["free", "ended", "shorter", "as long", "longer", "never"]
-        now = NOW + 2 * MINUTE
-        after = await store.records.put_if_longer(
-            SPACE, dict.fromkeys(keys, "new"), expires_at=NOW + 4 * MINUTE, now=now
-        )
-        kept = {"as long": "old", "longer": "old", "never": "old"}
-        assert dict(after) == {"free": "new", "ended": "new", "shorter": "new", **kept}
-        assert dict(await other.records.get(SPACE, keys, now=now)) == dict(after)
-        assert list(await store.records.get(SPACE, keys, now=NOW + 4 * MINUTE)) == ["longer", "never"]
-        forever = await other.records.put_if_longer(
-            SPACE, dict.fromkeys(["longer", "never"], "new"), expires_at=None, now=now
-        )
-        assert dict(forever) == {"longer": "new", "never": "old"}
-        assert dict(await store.records.get(SPACE, keys, now=NOW + 9 * MINUTE)) == dict(forever)
 
     async def test_put_if_absent_keeps_a_stored_value(self, store: Store) -> None:
         await self.put(store, "a", value="mine")

@@ -36,16 +36,12 @@ class MemoryRecords(Records):
         *,
         expires_at: datetime | None,
         now: datetime,
-        durably: bool = True,
-        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
-        del durably
         await checkpoint()
         standing: dict[str, str] = {}
         for key, value in values.items():
             held = self._memory.record(namespace, key, now)
-            same = Mode.EXTEND if keep_later_end else Mode.ALWAYS
-            mode = same if held is not None and held.value == value else Mode.KEEP
+            mode = Mode.ALWAYS if held is not None and held.value == value else Mode.KEEP
             standing[key] = self._put(Put(namespace, key, value, expires_at, mode), now)
         return standing
 
@@ -55,13 +51,6 @@ class MemoryRecords(Records):
         await checkpoint()
         for key, value in values.items():
             self._put(Put(namespace, key, value, expires_at), now)
-
-    async def put_if_longer(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
-    ) -> Mapping[str, str]:
-        await checkpoint()
-        puts = [Put(namespace, key, value, expires_at, Mode.LONGER) for key, value in values.items()]
-        return {put.key: self._put(put, now) for put in puts}
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
         await checkpoint()
@@ -74,12 +63,12 @@ class MemoryRecords(Records):
         found = (each for each in self._memory.prefixed(namespace, prefix, now) if each.key > after)
         return [(each.key, each.value) for each in found][: max(limit, 0)]
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
+    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
         await checkpoint()
         held = self._memory.recorded.get(namespace, {})
         for key, expected in keys.items():
             found: Record | None = held.get(key)
-            if found is not None and expected in {None, found.value} and ends_at in {None, found.ends_at}:
+            if found is not None and expected in {None, found.value}:
                 del held[key]
 
     async def prune(self, *, now: datetime) -> int:

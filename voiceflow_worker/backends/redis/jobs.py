@@ -18,7 +18,6 @@ from voiceflow_worker.backends.redis.connection.codec import (
     event_of,
     grave_of,
     job_of_row,
-    known_arguments,
     micros,
     move_arguments,
     optional,
@@ -28,18 +27,16 @@ from voiceflow_worker.backends.redis.connection.keys import Keys, pruned_key, st
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Move, Query
-from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
-_MADE = {1: Made.YES, 0: Made.STALE, 2: Made.NOT_FREE}
 _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
 
 
-class RedisJobs(Jobs, LockingCommit):
+class RedisJobs(Jobs):
     """The port `Jobs` in Redis. Every change of a queue is made by one script, so it is atomic."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers, changes: QueueChanges) -> None:
@@ -75,36 +72,6 @@ class RedisJobs(Jobs, LockingCommit):
         args = [argument for move in moves for argument in move_arguments(move)]
         made = await self._link.run_durably("commit", self._keys.queue(moves[0].old.queue), args)
         return [each == 1 for each in made]
-
-    @property
-    def can_commit_locking(self) -> bool:
-        return self._link.has_order  # in a cluster, another server may have the records
-
-    async def commit_locking(
-        self,
-        moves: Sequence[LockingMove],
-        *,
-        namespace: str,
-        expires_at: datetime,
-        now: datetime,
-        known: KnownPost | None,
-    ) -> Sequence[Made] | None:
-        require_well_formed([each.move for each in moves])
-        if not self.can_commit_locking:
-            return None
-        await self._registers.note(self._keys.namespaces, namespace)
-        others = list(dict.fromkeys(each for move in moves for each in move.forbidden_by))
-        args: list[Argument] = [to_micros(now), to_micros(expires_at), self._keys.namespace(namespace)]
-        args += known_arguments(known)
-        args += (len(others), *map(self._keys.namespace, others))
-        for each in moves:
-            args += (each.owner, len(each.locks), *each.locks)
-            for other in others:
-                keys = each.forbidden_by.get(other, ())
-                args += (len(keys), *keys)
-            args += move_arguments(each.move)
-        made = await self._link.run_durably("commit_locking", self._keys.queue(moves[0].move.old.queue), args)
-        return [_MADE[each] for each in made] or None
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         by_queue: dict[str, list[str]] = {}

@@ -8,16 +8,15 @@ from datetime import datetime
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.connection.codec import Argument, micros, optional
 from voiceflow_worker.backends.redis.connection.keys import Keys
-from voiceflow_worker.backends.redis.connection.link import Link, Run
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Records
-from voiceflow_worker.core.ports.one_trip import Claimed, OneTripClaims
 
 _LOOKS = 1000
 """The most records that one script examines."""
 
 
-class RedisRecords(Records, OneTripClaims):
+class RedisRecords(Records):
     """The port `Records` in Redis. A namespace is in one hash slot, so one script handles all keys of a request."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers) -> None:
@@ -32,34 +31,13 @@ class RedisRecords(Records, OneTripClaims):
         *,
         expires_at: datetime | None,
         now: datetime,
-        durably: bool = True,
-        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
-        del durably  # always durable: if the jobs are on another server, their next commit does not save these records
-        mode = "later" if keep_later_end else ""
-        return await self._put_unless_standing(namespace, values, mode=mode, expires_at=expires_at, now=now)
-
-    async def claim(
-        self,
-        namespace: str,
-        values: Mapping[str, str],
-        *,
-        expires_at: datetime | None,
-        now: datetime,
-        then_read: Mapping[str, Sequence[str]],
-    ) -> Claimed | None:
-        if not values or not self._link.has_order:
-            return None  # on several connections, the server may read before it stores
+        if not values:
+            return {}
         await self._registers.note(self._keys.namespaces, namespace)
-        args: list[Argument] = [to_micros(now), micros(expires_at), "later", *_pairs(values)]
-        runs = [Run("record_put_if_absent", self._keys.namespace(namespace), args)]
-        wanted = {each: keys for each, keys in then_read.items() if keys}
-        runs += [
-            Run("record_get", self._keys.namespace(each), [to_micros(now), *keys]) for each, keys in wanted.items()
-        ]
-        standing, *found = await self._link.run_in_order(runs)
-        read = {each: _held(keys, answer) for (each, keys), answer in zip(wanted.items(), found, strict=True)}
-        return Claimed(dict(zip(values, standing, strict=True)), {each: read.get(each, {}) for each in then_read})
+        args: list[Argument] = [to_micros(now), micros(expires_at), *_pairs(values)]
+        standing = await self._link.run_durably("record_put_if_absent", self._keys.namespace(namespace), args)
+        return dict(zip(values, standing, strict=True))
 
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
@@ -70,21 +48,6 @@ class RedisRecords(Records, OneTripClaims):
         await self._registers.note(self._keys.namespaces, namespace)
         args: list[Argument] = [micros(expires_at), *_pairs(values)]
         await self._link.run_durably("record_put", self._keys.namespace(namespace), args)
-
-    async def put_if_longer(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
-    ) -> Mapping[str, str]:
-        return await self._put_unless_standing(namespace, values, mode="longer", expires_at=expires_at, now=now)
-
-    async def _put_unless_standing(
-        self, namespace: str, values: Mapping[str, str], *, mode: str, expires_at: datetime | None, now: datetime
-    ) -> Mapping[str, str]:
-        if not values:
-            return {}
-        await self._registers.note(self._keys.namespaces, namespace)
-        args: list[Argument] = [to_micros(now), micros(expires_at), mode, *_pairs(values)]
-        standing = await self._link.run_durably("record_put_if_absent", self._keys.namespace(namespace), args)
-        return dict(zip(values, standing, strict=True))
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
         if not keys:
@@ -107,11 +70,10 @@ class RedisRecords(Records, OneTripClaims):
                 break
         return found
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
+    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
         if not keys:
             return
-        args: list[Argument] = [micros(ends_at)]
-        args += [argument for key, value in keys.items() for argument in (key, optional(value))]
+        args: list[Argument] = [argument for key, value in keys.items() for argument in (key, optional(value))]
         await self._link.run("record_delete", self._keys.namespace(namespace), args)
 
     async def prune(self, *, now: datetime) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.clock import ServerClock
-from voiceflow_worker.backends.redis.connection.codec import job_of_row
 from voiceflow_worker.backends.redis.connection.durability import Durability
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link
@@ -22,8 +21,6 @@ from voiceflow_worker.backends.redis.one_domain import OneDomain
 from voiceflow_worker.backends.redis.records import RedisRecords
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.jobs.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +50,6 @@ class RedisStore:
         """How the server packs jobs in its memory; None if it does not show its settings."""
         found: Packing | None = await self.link.ask(packing_of)
         return found
-
-    async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, Mapping[str, Job]]:
-        """The id of the server process that stores this queue, and these jobs. A restart or failover changes the id."""
-        incarnation, *rows = await self.link.run("look", self.keys.queue(queue), job_ids)
-        jobs: dict[str, Job] = {}
-        for row in rows:
-            with suppress(StoreVersionError):
-                job = job_of_row(queue, row)
-                jobs[job.id] = job
-        return incarnation, jobs
 
 
 @asynccontextmanager

@@ -23,7 +23,6 @@ from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.core.ports.clock import SystemClock
-from voiceflow_worker.core.ports.one_trip import KnownPost, LockingCommit, LockingMove, Made
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
@@ -36,7 +35,7 @@ _MACHINE = SystemClock()
 time."""
 
 
-class SqliteJobs(Jobs, LockingCommit):
+class SqliteJobs(Jobs):
     """The port `Jobs` in SQLite."""
 
     def __init__(self, writer: GroupCommit, reader: Reader, wakeups: Wakeups, clock: Clock) -> None:
@@ -68,26 +67,6 @@ class SqliteJobs(Jobs, LockingCommit):
             return []
         changes = await in_slices(writes.encoded_move, moves)
         return await self._writer.carry_out(partial(writes.commit, changes))
-
-    @property
-    def can_commit_locking(self) -> bool:
-        return True
-
-    async def commit_locking(
-        self,
-        moves: Sequence[LockingMove],
-        *,
-        namespace: str,
-        expires_at: datetime,
-        now: datetime,
-        known: KnownPost | None,
-    ) -> Sequence[Made] | None:
-        require_well_formed([each.move for each in moves])
-        changes = await in_slices(writes.encoded_move, [each.move for each in moves])
-        until, at = to_micros(expires_at), to_micros(now)
-        return await self._writer.carry_out(
-            partial(writes.commit_locking, moves, changes, namespace=namespace, until=until, at=at, known=known)
-        )
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         found = await self._reader.jobs(self._sql["job_by_id"], [(job_id,) for job_id in job_ids])

@@ -199,7 +199,7 @@ class _Writing:
         for put in unit.puts:
             self._put(put)
         for drop in unit.drops:
-            self._db.run(self._records["delete_record"], (drop.namespace, drop.key, drop.value, None))
+            self._db.run(self._records["delete_record"], (drop.namespace, drop.key, drop.value))
             if drop.namespace == GATES and not self._standing(GATES, drop.key):
                 self._db.run(self._own["drop_gate"], _gate_place(drop.key))
         for event in unit.events:

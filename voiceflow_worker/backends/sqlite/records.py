@@ -36,15 +36,13 @@ class SqliteRecords(Records):
         *,
         expires_at: datetime | None,
         now: datetime,
-        durably: bool = True,
-        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
         if not values:
             return {}
         until, at = to_micros_or_none(expires_at), to_micros(now)
-        rows = [(namespace, key, value, until, at, keep_later_end) for key, value in values.items()]
+        rows = [(namespace, key, value, until, at) for key, value in values.items()]
         put = partial(_put_some, self._sql["put_record_if_absent"], rows)
-        return await self._writer.carry_out(put, durably=durably)
+        return await self._writer.carry_out(put)
 
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
@@ -54,15 +52,6 @@ class SqliteRecords(Records):
         rows = [(namespace, key, value, until) for key, value in values.items()]
         if rows:
             await self._writer.carry_out(partial(_write, self._sql["put_record"], rows))
-
-    async def put_if_longer(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
-    ) -> Mapping[str, str]:
-        if not values:
-            return {}
-        until, at = to_micros_or_none(expires_at), to_micros(now)
-        rows = [(namespace, key, value, until, at) for key, value in values.items()]
-        return await self._writer.carry_out(partial(_put_some, self._sql["put_record_if_longer"], rows))
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
         at = to_micros(now)
@@ -84,9 +73,8 @@ class SqliteRecords(Records):
             after = found[-1][0]
         return found
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
-        until = to_micros_or_none(ends_at)
-        rows = [(namespace, key, value, until) for key, value in keys.items()]
+    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
+        rows = [(namespace, key, value) for key, value in keys.items()]
         if rows:
             await self._writer.carry_out(partial(_write, self._sql["delete_record"], rows))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import suppress
 from datetime import datetime
 
 from voiceflow_worker.backends.admission import tombstone_of
@@ -12,11 +11,9 @@ from voiceflow_worker.backends.record import record_of, to_micros, to_micros_or_
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
+from voiceflow_worker.backends.sqlite.reading import tally_record
 from voiceflow_worker.core.ports import Event, Move
-from voiceflow_worker.core.ports.one_trip import KnownPost, LockingMove, Made
-from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 _PER_STEP = 64
 """The number of rows that are written in one step, before other tasks may run: 1 to 2 ms."""
@@ -74,68 +71,8 @@ def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generato
     return made
 
 
-def commit_locking(
-    moves: Sequence[LockingMove],
-    changes: Sequence[EncodedMove],
-    transaction: Transaction,
-    *,
-    namespace: str,
-    until: int,
-    at: int,
-    known: KnownPost | None,
-) -> Generator[None, None, Sequence[Made] | None]:
-    """Make each move whose locks are free and that no record forbids, and store its locks.
-
-    `changes` are the same moves, encoded. Returns None, and writes nothing, if the store lacks the `known` POST.
-    """
-    db, sql = transaction.db, statements("records")
-    if known is not None and known.post is not None and not _has(db, known.job_id, known.post):
-        made = [Made.YES if _has_revision(db, change[0]) else Made.NOT_FREE for change in changes]
-        return made if Made.YES in made else None
-    in_use = {
-        other: bool(db.rows(sql["any_record"], (other,)))
-        for other in {each for move in moves for each in move.forbidden_by}
-    }
-    wanted = [(namespace, key, at) for move in moves for key in move.locks]
-    standing: dict[str, str] = dict(db.rows_of_each(sql["record"], wanted))
-    free: list[EncodedMove] = []
-    places: list[int] = []
-    for place, move in enumerate(moves):
-        forbidding = [(other, key, at) for other, keys in move.forbidden_by.items() if in_use[other] for key in keys]
-        is_free = all(standing.get(key, move.owner) == move.owner for key in move.locks)
-        if is_free and not (forbidding and db.rows_of_each(sql["record"], forbidding)):
-            standing.update(dict.fromkeys(move.locks, move.owner))
-            free.append(changes[place])
-            places.append(place)
-    yield
-    made = [Made.NOT_FREE] * len(moves)
-    for place, done in zip(places, (yield from commit(free, transaction)), strict=True):
-        made[place] = Made.YES if done else Made.STALE
-    for place, change in enumerate(changes):
-        # A move that was made before, and whose answer was lost, counts as made.
-        if made[place] is Made.NOT_FREE and _has_revision(db, change[0]):
-            made[place] = Made.YES
-    locks = [
-        (namespace, key, move.owner, until, at, True)
-        for move, done in zip(moves, made, strict=True)
-        if done is Made.YES
-        for key in move.locks
-    ]
-    db.rows_of_each(sql["put_record_if_absent"], locks)
-    return made
-
-
 def _has_revision(db: Connection, job: Job) -> bool:
     return db.rows(statements("jobs")["revision_of"], (job.id,)) == [(job.revision,)]
-
-
-def _has(db: Connection, job_id: str, post: Post) -> bool:
-    """Whether the store has this POST, in a job that this version can read."""
-    rows = db.rows(statements("jobs")["job_by_id"], (job_id,))
-    with suppress(StoreVersionError):
-        found = job_of(rows[0]).post(post.number) if rows else None
-        return found is not None and found.began_at == post.began_at
-    return False
 
 
 def delete(

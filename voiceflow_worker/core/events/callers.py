@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError
 from voiceflow_worker.model.jobs.evidence import found_placed
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
@@ -93,7 +93,7 @@ class Callers:
             return None
         records, now = self._store.records, self._store.clock.now()
         called = usual_form(event.destination)
-        owner = (await records.get(NUMBERS, [called], now=now)).get(called)
+        owner = (await records.get(NUMBER, [called], now=now)).get(called)
         named = job_of(owner) if owner is not None else None
         if named is None:
             return None

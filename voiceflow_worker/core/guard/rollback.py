@@ -18,22 +18,20 @@ from functools import partial
 import anyio
 import structlog
 
+from voiceflow_worker.core import units
 from voiceflow_worker.core.guard.journal_check import PAGE, forgotten_of
-from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.journal_files import Restartable, Witness, WitnessJournal
-from voiceflow_worker.core.ports.one_trip import KnownPost
+from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
-from voiceflow_worker.core.store_port import Step
-from voiceflow_worker.core.units import inserted
+from voiceflow_worker.core.store_port import Same, Step
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
+from voiceflow_worker.model.jobs.setback import made_again, remembered
 from voiceflow_worker.model.records.cancellation import SENT_AS
 from voiceflow_worker.model.reports.verdict import Hold
 
@@ -64,19 +62,18 @@ class RollbackGuard:
         changes: Changes,
     ) -> None:
         self._store = store
-        self._restartable = store if isinstance(store, Restartable) else None
         self._clock = store.clock
         self._witness = witness
         self._queue = queue
-        self._worker_id = worker_id
+        self.worker_id = worker_id
         self._policy = policy
         self._holds = holds
         self._changes = changes
-        self._caps = PersonCaps(store.records, policy)
         self._file: WitnessJournal | None = None
         self._appended: Sequence[Job] = ()
         self._newest: Job | None = None
-        self._incarnation: str | None = None
+        self._server: str | None = None
+        self._token: str | None = None
         self._quiet_until = float("-inf")
         self.restarts = 0
         """The number of restarts of the store's server that this worker has noticed."""
@@ -89,10 +86,13 @@ class RollbackGuard:
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
         now = self._clock.now()
-        self._file = await self._witness.begin(self._queue, self._worker_id)
+        self._file = await self._witness.begin(self._queue, self.worker_id)
         await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = await self._kept()
         await self._notice()
+        # A store that lacks this record was set back to a time before this worker began.
+        self._token, unit = units.posted(self.worker_id, at=now)
+        await self._store.domain.write(Step(units=(unit,)), now=now)
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
 
@@ -113,18 +113,18 @@ class RollbackGuard:
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._file.judge(kept)
-        self._newest = next((job for job, done in zip(self._appended, kept, strict=True) if done), self._newest)
+        newest = next((job for job, done in zip(reversed(self._appended), reversed(kept), strict=True) if done), None)
+        if newest is not None:
+            self._newest, self._token = newest, newest.revision
 
     @property
     def is_vetted(self) -> bool:
-        """Whether `known_post` is all that must be checked before the next POSTs. If not, `vet` must be called."""
+        """Whether `guarded` names all that must be checked before the next POSTs. If not, `vet` must be called."""
         return self._vetted == self.restarts
 
-    def known_post(self) -> KnownPost:
-        """The newest POST that the store certainly had. If the store still has it, it was not set back."""
-        if self._newest is None:
-            return KnownPost("", None, self._incarnation)
-        return KnownPost(self._newest.id, self._newest.posts[-1], self._incarnation)
+    def guarded(self, step: Step) -> Step:
+        """The step under the condition that the store still has this worker's newest POST, on the same server."""
+        return replace(step, server=self._server, known=Same(units.POSTED, self.worker_id, self._token))
 
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was set back.
@@ -176,24 +176,27 @@ class RollbackGuard:
         return await self._check([job])
 
     async def _look(self) -> bool:
-        """Whether the store still has the newest journalled call. Also notes a restart of the store's server."""
-        newest = self._newest
-        stored = await self._notice(newest)
-        if newest is not None and stored is not None and not is_forgotten(newest, stored):
+        """Whether the store still has this worker's newest POST. Also notes a restart of the store's server."""
+        await self._notice()
+        token = self._token
+        found = await self._store.domain.records({units.POSTED: [self.worker_id]}, now=self._clock.now())
+        standing = next((record.value for record in found[units.POSTED]), None)
+        if standing == token:
             return True
-        return not await self.check()
+        if await self.check():
+            return False
+        # It was not known whether the newest journal entries were stored.
+        if self._token == token:
+            self._token = standing
+        return True
 
-    async def _notice(self, newest: Job | None = None) -> Job | None:
-        """Note a restart of the store's server. Returns the job of the newest call, if it was read in the same trip."""
-        if self._restartable is None:
-            return None
-        wanted = [] if newest is None else [newest.id]
-        current, jobs = await self._restartable.look(self._queue, wanted)
-        if self._incarnation not in {None, current}:
+    async def _notice(self) -> None:
+        """Note a restart of the store's server."""
+        current = (await self._store.domain.write(Step(units=(), durable=False), now=self._clock.now())).server
+        if self._server not in {None, current}:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self.restarts += 1
-        self._incarnation = current
-        return jobs.get(newest.id) if newest is not None else None
+        self._server = current
 
     async def _kept(self) -> list[Job]:
         """For each journal file of this host, its newest call that was certainly committed to the store."""
@@ -220,8 +223,6 @@ class RollbackGuard:
             entries = await self._witness.entries(self._queue, file.name)
             for start in range(0, len(entries), PAGE):
                 found = await self._forgotten(entries[start : start + PAGE])
-                # First: once a call is in the store again, a guard that starts after a crash passes it over.
-                await self._caps.restore([each for each, _ in found], now=self._clock.now())
                 gone = [each for each, job in found if job is None]
                 await self._make_again(gone)
                 await gather(*(partial(self._remember, each) for each, job in found if job is not None))
@@ -239,14 +240,15 @@ class RollbackGuard:
         if not jobs:
             return
         now = self._clock.now()
-        written = await self._store.domain.write(Step(units=tuple(map(inserted, jobs))), now=now)
+        again = partial(units.made_again, at=now, policy=self._policy)
+        written = await self._store.domain.write(Step(units=tuple(map(again, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
         others = [(job, answer.owner) for job, answer in zip(jobs, written.answers, strict=True) if answer.owner]
         for job, owner in others:
             with contextlib.suppress(JobError):
                 await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job.id))
-        keyless = [inserted(replace(job, unique_key=None)) for job, _ in others]
+        keyless = [again(replace(job, unique_key=None)) for job, _ in others]
         await self._store.domain.write(Step(units=tuple(keyless)), now=now)
         doubted = partial(made_again, at=now, policy=self._policy)
         await gather(*(partial(self._changes.change, job.id, doubted) for job in jobs))

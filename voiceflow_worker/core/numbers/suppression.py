@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from voiceflow_worker.core.ports import Move, Store
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.leaving import until_left
+from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
+from voiceflow_worker.core.store_port import Mode, Put, Record, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 from voiceflow_worker.model.records.cancellation import LISTED
-from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.storable import checked_text
 
@@ -71,7 +73,8 @@ class SuppressionList:
     """
 
     def __init__(self, store: Store) -> None:
-        self._records = store.records
+        self._store = store
+        self._domain = store.domain
         self._clock = store.clock
         self._entries = RecordSet(store, NAMESPACE, write=entry_text, read=_entry)
 
@@ -81,8 +84,9 @@ class SuppressionList:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
         An entry that lasts longer stays as it is. Waiting calls to these numbers end when their turn to be sent comes.
-        A POST that is on its way is not stopped. Raises InvalidInputError for an `until` that has passed, and for a
-        reason that no store can keep.
+        A POST that is on its way is not stopped. This waits until the calls that were about to leave have left or gone
+        back, for at most two seconds. Raises InvalidInputError for an `until` that has passed, and for a reason that no
+        store can keep.
         """
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()
@@ -95,6 +99,7 @@ class SuppressionList:
         standing: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
             standing.update(await self._put({number: wanted[number] for number in chunk}, until=until, now=now))
+        await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(wanted))
         return standing
 
     async def remove(self, *numbers: str, country: str | None = None) -> Sequence[str]:
@@ -138,22 +143,14 @@ class SuppressionList:
                 standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
         return standing
 
-    async def remember_opt_outs(self, moves: Sequence[Move]) -> None:
-        """Put the numbers of people who opted out in these moves on the list, forever.
-
-        Call this before the moves are committed. A crash before the commit then loses no opt-out.
-        """
-        found = _opt_outs(moves, now=self._clock.now())
-        if found:
-            await self._put(found, until=None, now=self._clock.now())
-
     async def _put(
         self, wanted: Mapping[str, Suppression], *, until: datetime | None, now: datetime
     ) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
-        texts = {number: entry_text(entry) for number, entry in wanted.items()}
-        standing = await self._records.put_if_longer(NAMESPACE, texts, expires_at=until, now=now)
-        return {number: _entry(number, text) for number, text in standing.items()}
+        puts = [Put(NAMESPACE, number, entry_text(entry), until, Mode.LONGER) for number, entry in wanted.items()]
+        await self._domain.write(Step(units=(Unit(puts=tuple(puts)),)), now=now)
+        standing = (await self._domain.records({NAMESPACE: list(wanted)}, now=now))[NAMESPACE]
+        return {record.key: entry_of(record) for record in standing}
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
@@ -166,23 +163,6 @@ def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | N
         if entry is not None and (at is None or entry.holds(at)):
             return number, entry.in_words_of(number) if place else entry.in_words()
     return None
-
-
-def _opt_outs(moves: Sequence[Move], *, now: datetime) -> dict[str, Suppression]:
-    found: dict[str, Suppression] = {}
-    for each in moves:
-        if each.new.posts is each.old.posts:
-            continue
-        for post in each.new.posts:
-            outcome = post.outcome
-            if outcome is None or outcome.status_of(each.new.destination) not in OPT_OUTS:
-                continue
-            was = each.old.post(post.number)
-            if was is None or was.outcome is None or was.outcome.status_of(each.old.destination) not in OPT_OUTS:
-                job = each.new
-                reason = f"opted out: {outcome.status_text}"
-                found[job.destination] = Suppression(number=job.destination, since=now, reason=reason, job_id=job.id)
-    return found
 
 
 def _parsed(numbers: Iterable[str], country: str | None) -> list[str]:
@@ -198,6 +178,11 @@ def entry_text(entry: Suppression) -> str:
     stored = asdict(entry)
     del stored["number"]
     return json.dumps(stored, default=datetime.isoformat, ensure_ascii=False)
+
+
+def entry_of(record: Record) -> Suppression:
+    """The entry in a record of the suppression list."""
+    return _entry(record.key, record.value)
 
 
 def _entry(number: str, text: str) -> Suppression:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from voiceflow_worker.model.jobs.job import Job
 
@@ -63,18 +63,5 @@ class Witness(Protocol):
         """Delete the files of ended workers that sent nothing, or that began their newest POST before this time.
 
         If all files together are too large, the oldest ones are deleted too, with a warning.
-        """
-        ...
-
-
-@runtime_checkable
-class Restartable(Protocol):
-    """A store whose server may be restarted, replaced or restored while the store is open."""
-
-    async def look(self, queue: str, job_ids: Sequence[str]) -> tuple[str, Mapping[str, Job]]:
-        """The incarnation of the server of this queue, and the jobs with these ids, read in one step.
-
-        The incarnation is a text that is different after each restart or replacement of the server. Unknown ids and
-        jobs of a newer version are left out.
         """
         ...

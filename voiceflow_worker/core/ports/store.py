@@ -237,13 +237,10 @@ class Records(Protocol):
         *,
         expires_at: datetime | None,
         now: datetime,
-        durably: bool = True,
-        keep_later_end: bool = False,
     ) -> Mapping[str, str]:
         """Store each value whose key is absent; returns the value of every key afterwards.
 
-        A stored value that equals the given value gets the new end (with `keep_later_end`, the later of both ends).
-        If not `durably`, a power cut may undo this, but only together with all later changes of the store.
+        A stored value that equals the given value gets the new end.
         """
         ...
 
@@ -251,15 +248,6 @@ class Records(Protocol):
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> None:
         """Store values, and overwrite older ones."""
-        ...
-
-    async def put_if_longer(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
-    ) -> Mapping[str, str]:
-        """Store each value whose key is absent, or has a record that ends earlier.
-
-        A record is replaced in one step: at no moment is its key absent. Returns the value of every key afterwards.
-        """
         ...
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
@@ -272,10 +260,10 @@ class Records(Protocol):
         """One page of keys with this prefix, in order, and their values. `after` is the last key of the page before."""
         ...
 
-    async def delete(self, namespace: str, keys: Mapping[str, str | None], *, ends_at: datetime | None = None) -> None:
+    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
         """Delete the records of these keys.
 
-        Deletes a record only if it has the given value and the end `ends_at`. None stands for any value or end.
+        Deletes a record only if it has the given value. None stands for any value.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -115,6 +115,7 @@ class Departures:
         self._interval = timedelta()
         self._next_at: datetime | None = None
         self._next_read_at = clock.now()
+        self._spare: list[_Slot] = []
         self._batcher: Batcher[datetime, _Slot] = Batcher(self._take_anew)
         self._asking = PeakLatency(clock)
         self.preparing = PeakLatency(clock)
@@ -129,6 +130,7 @@ class Departures:
         if rate == self._rate:
             return False
         self._rate = rate
+        self._spare = []
         self._interval = timedelta(seconds=1 / rate if rate else 0)
         self._next_at = None
         return True
@@ -165,13 +167,29 @@ class Departures:
         if not count:
             return []
         now = self._clock.now()
+        soonest = now + self._ready_in
+        spare = sorted((slot for slot in self._spare if slot.at >= soonest), key=lambda slot: slot.at)
+        slots, self._spare = spare[:count], spare[count:]
         # So far ahead that calls which were prepared quickly also get the times for which they were leased.
         until = now + self._reach + self._prepared_in + _A_MOMENT
-        return [Departure(self, slot) for slot in await self._slots(count, soonest=now + self._ready_in, until=until)]
+        if len(slots) < count:
+            slots += await self._slots(count - len(slots), soonest=soonest, until=until)
+        return [Departure(self, slot) for slot in slots]
+
+    def give_back(self, departures: Iterable[Departure]) -> None:
+        """Give back departures that no call uses: the next calls get those that are still ahead."""
+        self._spare += [slot for each in departures if (slot := each.slot) is not None and slot.taken]
 
     async def near(self, slot: _Slot) -> None:
         """Wait until it is time to journal the call that has this departure time."""
         await self._sleep_until(slot.at - max(LEAD, self._journalled_in + STALE))
+
+    def _ahead(self) -> _Slot | None:
+        """The earliest spare departure time that is still ahead."""
+        now = self._clock.now()
+        ahead = sorted((slot for slot in self._spare if slot.at >= now), key=lambda slot: slot.at)
+        first, self._spare = (ahead[0] if ahead else None), ahead[1:]
+        return first
 
     async def reach(self, slot: _Slot, *, until: datetime) -> bool:
         """Wait for the departure time of a slot; if it is missed, for a new slot.
@@ -185,7 +203,7 @@ class Departures:
             if slot.taken and now - slot.at <= slot.stale:
                 return True
             by = by or min(until, now + PATIENCE)
-            slot = await self._batcher.submit(by)
+            slot = self._ahead() or await self._batcher.submit(by)
         return False
 
     @property
@@ -249,6 +267,11 @@ class Departure:
     def __init__(self, departures: Departures, slot: _Slot | None) -> None:
         self._departures = departures
         self._slot = slot
+
+    @property
+    def slot(self) -> _Slot | None:
+        """The departure time; None if the call need not wait."""
+        return self._slot
 
     @property
     def is_at_once(self) -> bool:

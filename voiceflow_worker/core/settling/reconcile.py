@@ -25,8 +25,9 @@ from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
-from voiceflow_worker.core.settling.sessions import KEPT, Sessions
+from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.core.units import SESSION_KEPT
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import (
@@ -175,7 +176,7 @@ class Reconciler:
         if not looks:
             return matched((), taken=(), rivals=())
         now = self._store.clock.now()
-        if case.window.since <= now - max(KEPT, self._policy.retention):
+        if case.window.since <= now - max(SESSION_KEPT, self._policy.retention):
             return Match(
                 reason="the call is so old that a row of 8x8's log which fits it may belong to another call, which "
                 "this store has deleted"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Iterable
 
+from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 
-KEPT = timedelta(days=7)
-SESSIONS = "session"
+SESSIONS = units.SESSION
 _OF_NOBODY_HERE = "elsewhere.unknown.0"
 """The value for a session that belongs to no call of this store. It has the form of a POST of a job that does not
 exist."""
@@ -26,32 +25,19 @@ class Sessions:
     """
 
     def __init__(self, store: Store) -> None:
-        self._records = store.records
-        self._posts = text_records(store, SESSIONS, keep_for=KEPT)
+        self._posts = text_records(store, SESSIONS, keep_for=units.SESSION_KEPT)
         self.parked = RecordSet(
             store,
             PARKED,
             write=lambda outcome: json.dumps(outcome_record(outcome)),
             read=lambda _, text: outcome_from(json.loads(text)),
-            keep_for=KEPT,
+            keep_for=units.SESSION_KEPT,
         )
         """Parked summaries by session. The first summary of a session counts. A summary that cannot be read is None."""
-
-    async def remember(self, posts: Mapping[str, str]) -> None:
-        """Store the POSTs of these sessions (`{session id: client request id}`)."""
-        await self._posts.put(posts)
 
     async def disown(self, session_id: str) -> None:
         """Store that a session belongs to no call of this store, so that it is not matched by its numbers again."""
         await self._posts.put({session_id: _OF_NOBODY_HERE})
-
-    async def forget(self, posts: Mapping[str, str]) -> None:
-        """Forget the POSTs of these sessions (`{session id: client request id}`).
-
-        A record is deleted only if it has the given client request id.
-        """
-        if posts:
-            await self._records.delete(SESSIONS, posts)
 
     async def find(self, session_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
         """The job id and POST number of each session that is known."""

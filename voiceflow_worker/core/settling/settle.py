@@ -107,7 +107,6 @@ class Settler:
             for each in answers
         ]
         settled: list[Job | BaseException] = []
-        repeated: list[Job] = []
         noted: list[Noted] = []
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):
             if isinstance(changed, BaseException):
@@ -120,10 +119,7 @@ class Settler:
                 noted.append(Noted(changed.new))
             elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
                 noted.append(Noted(changed.new, verdict.code, verdict.message))
-            elif not is_news:
-                repeated.append(changed.new)
         await self._refusals.note(noted, codes=ANSWER_CODES)
-        await self._changes.release_again(repeated)
         return settled
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
@@ -210,8 +206,6 @@ class Settler:
         except StoreVersionError as error:
             report_unreadable(f"call {job_id}", error)
             return None
-        if changed.new is changed.old:
-            await self._changes.release_again([changed.new])
         await self._leave_alone(changed.new, outcome)
         await self._sessions.parked.remove([session_id])
         return changed.new
@@ -240,7 +234,6 @@ class Settler:
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
-            await self._changes.release_again([changed.new])
             return SummaryResult.REPEATED
         code = outcome.code if outcome.code in SUMMARY_CODES else None
         await self._refusals.note([Noted(changed.new, code, outcome.message or "")], codes=SUMMARY_CODES)

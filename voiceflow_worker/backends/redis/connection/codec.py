@@ -15,7 +15,6 @@ from voiceflow_worker.backends.admission import known_state, remembered, tombsto
 from voiceflow_worker.backends.matching import changes_rare_fields
 from voiceflow_worker.backends.record import event_from, from_micros, head_of, job_from, newer, record_of, to_micros
 from voiceflow_worker.core.ports import Event, KeyOwner, Move
-from voiceflow_worker.core.ports.one_trip import KnownPost
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import tally_of
@@ -78,18 +77,6 @@ def next_job(revision: str, job: Job) -> list[Argument]:
         job_id, revision, rev, state, due, optional(worker), "" if active is None else active, record_of(job),
         tally_text(job), 0, 0,
     ]  # fmt: skip
-
-
-def known_arguments(known: KnownPost | None) -> list[Argument]:
-    """The arguments of `commit_locking.lua` for a known POST: the server process, the job, and a text in its record."""
-    if known is None:
-        return ["", "", ""]
-    if known.post is None:
-        return [known.incarnation or "", "", ""]
-    number, request_id, began_at = known.post.number, known.post.client_request_id, known.post.began_at.isoformat()
-    # The beginning of the POST in the record of its job. No other POST begins like this.
-    text = f'"number":{number},"client_request_id":"{request_id}","began_at":"{began_at}"'
-    return [known.incarnation or "", known.job_id, text]
 
 
 def job_of_row(queue: str, row: Sequence[str]) -> Job:

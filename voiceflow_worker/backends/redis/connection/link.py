@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from copy import copy
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, cast
@@ -56,15 +55,6 @@ def packed(texts: Sequence[str]) -> bytes:
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A script that is to be run on the keys that begin with `key`."""
-
-    name: str
-    key: str
-    args: Sequence[Argument]
-
-
 class Session:
     """One client, from its opening until the connection is lost.
 
@@ -107,23 +97,6 @@ class Session:
         except NoScriptError:
             # The server did not run the script. EVAL runs it, and the server then remembers its digest.
             return await self.client.eval(wanted.text, keys=[key], args=args)
-
-    async def run_in_order(self, runs: Sequence[Run]) -> list[Any]:
-        """Run scripts one after the other. If the client has one connection for all scripts, this takes one trip."""
-        if not isinstance(self.client, RedisCluster):
-            commands: list[Sequence[Argument]] = []
-            for run in runs:
-                wanted = script(run.name)
-                commands.append((wanted.sha, 1, run.key, *_arguments(wanted, run.args)))
-            line = await self._usable_line(self.client)
-            # The server carries out the commands of one connection in their order.
-            if isinstance(line, ScriptLine):
-                answers: Sequence[Awaitable[Any]] = line.create_requests([(b"EVALSHA", *each) for each in commands])
-            else:
-                answers = [line.create_request(b"EVALSHA", *each) for each in commands]
-            with suppress(NoScriptError):  # a script that the server does not know must still run before the others
-                return await _all_of(answers)
-        return [await self.run(run.name, run.key, run.args) for run in runs]
 
     async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
         """Wait for an entry of a stream that is newer than the entry `after`, and return its id.
@@ -168,25 +141,6 @@ class Session:
 
 def _arguments(wanted: Script, args: Sequence[Argument]) -> Sequence[Argument]:
     return [packed([each if type(each) is str else str(each) for each in args])] if wanted.is_packed else args
-
-
-async def _all_of(answers: Sequence[Awaitable[Any]]) -> list[Any]:
-    """The answers to requests. If some failed, the first error is raised after all have ended."""
-    results: list[Any] = []
-    errors: list[Exception] = []
-    try:
-        for answer in answers:
-            try:
-                results.append(await answer)
-            except Exception as error:  # noqa: BLE001 - raised below
-                errors.append(error)
-    finally:
-        for answer in answers:
-            if isinstance(answer, asyncio.Future):
-                answer.cancel()  # after a cancellation, nobody awaits the other answers
-    if errors:
-        raise next((error for error in errors if not isinstance(error, NoScriptError)), errors[0])
-    return results
 
 
 @contextmanager
@@ -257,29 +211,6 @@ class Link:
     async def run(self, name: str, key: str, args: Sequence[Argument] = ()) -> Any:
         """Run a script on the keys that begin with `key`. Raises StoreError."""
         return await self._do(lambda session: session.run(name, key, args))
-
-    @property
-    def has_order(self) -> bool:
-        """Whether all scripts, even durable ones, share one connection: then they can run in order in one trip."""
-        return self._has_order(self.durability)
-
-    def _has_order(self, durability: Durability) -> bool:
-        is_alone = not self._url.replicas and self._url.topology is not Topology.CLUSTER
-        return is_alone and durability.guarantee is not Guarantee.WAITED
-
-    async def run_in_order(self, runs: Sequence[Run]) -> list[Any]:
-        """Run scripts one after the other, and return their answers. Raises StoreError.
-
-        If the link `has_order`, this takes one trip, and the writes are as durable as those of `run_durably`.
-        """
-
-        async def ordered(session: Session) -> list[Any]:
-            if not self._has_order(session.durability):  # it began after the caller looked at `has_order`
-                raise StoreUnavailableError(f"the Redis at {self._url.shown} is less durable than before; try again")
-            return await session.run_in_order(runs)
-
-        answers: list[Any] = await self._do(ordered)
-        return answers
 
     async def run_durably(self, name: str, key: str, args: Sequence[Argument]) -> Any:
         """Run a script, and return when its writes are as durable as the store promises.

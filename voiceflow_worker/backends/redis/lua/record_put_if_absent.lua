@@ -1,17 +1,11 @@
--- Stores records whose keys are free. Of a record that is there: with mode 'longer', one that ends earlier is replaced;
--- else one that has the same value gets the new expiry, but with mode 'later' it keeps an expiry that is later.
+-- Stores records whose keys are free. A record that has the same value gets the new expiry.
 -- @include packed expiring records
--- ARGV: now, expiry or '', mode or '', then key, value, … Returns the values that the keys now have.
-local now, expiry, mode = tonumber(ARGV[1]), tonumber(ARGV[2]) or math.huge, ARGV[3]
+-- ARGV: now, expiry or '', then key, value, … Returns the values that the keys now have.
+local now = tonumber(ARGV[1])
 local answers = {}
-for place = 4, #ARGV, 2 do
-    local value, ends = standing(ARGV[place], now)
-    local is_later = (tonumber(ends) or math.huge) >= expiry
-    local is_renewed = value == ARGV[place + 1] and not (mode == 'later' and is_later)
-    if mode == 'longer' then
-        is_renewed = not is_later
-    end
-    if value == nil or is_renewed then
+for place = 3, #ARGV, 2 do
+    local value = standing(ARGV[place], now)
+    if value == nil or value == ARGV[place + 1] then
         value = ARGV[place + 1]
         keep(ARGV[place], value, ARGV[2])
     end

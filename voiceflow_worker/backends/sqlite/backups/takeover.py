@@ -12,14 +12,17 @@ from datetime import datetime
 
 from voiceflow_worker.backends.record import head_of, record_of, to_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress
+from voiceflow_worker.backends.sqlite.control import row_of
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
 from voiceflow_worker.backends.sqlite.writes import event_row
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.store_port import gate_put
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import further
@@ -190,9 +193,10 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
         standing = db.rows(statements("control")["gate"], (name, "queue", name))
         held = standing and standing[0][3] == GateState.HELD.value and standing[0][4] is None and standing[0][5]
         whole = f"{reason} (the queue was held before: {held})" if held else reason
-        db.run(
-            statements("control")["set_gate"], (name, "queue", name, GateState.HELD.value, None, whole, to_micros(at))
-        )
+        gate = Gate.of(name, None, GateState.HELD, since=at, reason=whole)
+        put = gate_put(gate, token=new_revision())
+        db.run(statements("records")["put_record"], (put.namespace, put.key, put.value, None))
+        db.run(statements("control")["set_gate"], row_of(gate))
     return sorted(names)
 
 

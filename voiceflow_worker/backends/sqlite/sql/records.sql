@@ -4,22 +4,11 @@ INSERT INTO records (namespace, key, value, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at;
 
 -- name: put_record_if_absent
--- Stores a record if its key is free at a time. A record that already has the same value gets the new expiry, but keeps
--- a later one if this is asked for. Returns the key, unless it has another value.
-INSERT INTO records (namespace, key, value, expires_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = CASE
-        WHEN ?6 AND (records.expires_at IS NULL OR (records.expires_at > ?5 AND records.expires_at > excluded.expires_at))
-        THEN records.expires_at ELSE excluded.expires_at
-    END
-    WHERE records.expires_at <= ?5 OR records.value = excluded.value
-RETURNING key;
-
--- name: put_record_if_longer
--- Stores a record if its key is free at a time, or if the present record ends earlier. Returns the key if it did.
+-- Stores a record if its key is free at a time. A record that already has the same value gets the new expiry. Returns
+-- the key, unless it has another value.
 INSERT INTO records (namespace, key, value, expires_at) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
-    WHERE records.expires_at <= ?5 OR (excluded.expires_at IS NULL AND records.expires_at IS NOT NULL)
-        OR records.expires_at < excluded.expires_at
+    WHERE records.expires_at <= ?5 OR records.value = excluded.value
 RETURNING key;
 
 -- name: record
@@ -37,9 +26,8 @@ WHERE namespace = ? AND key > ? AND key >= ? AND (?4 IS NULL OR key < ?4) AND (e
 ORDER BY key LIMIT ?6;
 
 -- name: delete_record
--- Deletes a record; if a value or an expiry is given, only a record that has it.
-DELETE FROM records
-WHERE namespace = ?1 AND key = ?2 AND (?3 IS NULL OR value = ?3) AND (?4 IS NULL OR expires_at = ?4);
+-- Deletes a record; if a value is given, only a record that has it.
+DELETE FROM records WHERE namespace = ?1 AND key = ?2 AND (?3 IS NULL OR value = ?3);
 
 -- name: prune_records
 -- Deletes some expired records.

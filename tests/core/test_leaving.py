@@ -1,0 +1,83 @@
+"""Nothing leaves after a hold has returned: no call that gets its journal entry later, and none that has it already."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.manual_time import passing
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.submit import Flight
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("batch_id", [None, "march"])
+async def test_a_call_that_was_prepared_before_a_hold_gets_no_journal_entry_after_it(
+    any_store: Store, voice: ScriptedVoice, batch_id: str | None
+) -> None:
+    worker, person = Engine(any_store, voice), Engine(any_store, ScriptedVoice())
+    job = await worker.enqueue(batch_id="march")
+    flights = await worker.prepare()
+    await person.queue.hold(batch_id=batch_id, reason="the text has a wrong date")
+    assert await worker.submitter.begin(flights) == []
+    after = await worker.queue.get(job.id)
+    assert (after.state, after.post_count) == ("queued", 0)
+    assert after.reason == "held before it left: the text has a wrong date"
+
+
+async def test_a_call_that_is_delayed_after_its_journal_entry_goes_back(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    job = await engine.enqueue()
+    (begun,) = await engine.submitter.begin(await engine.prepare())
+    clock.advance(timedelta(seconds=2.1))
+    await engine.submitter.fly(begun)
+    assert (await engine.state(job), voice.placed) == ("queued", [])
+
+
+async def test_a_hold_returns_when_the_calls_that_were_about_to_leave_have_left_or_can_no_longer(
+    engine: Engine, clock: ManualClock
+) -> None:
+    await engine.enqueue(number(0))
+    await engine.enqueue(number(1))
+    first, second = await engine.submitter.begin(await engine.prepare())
+    began = clock.now()
+    held: list[timedelta] = []
+
+    async def hold() -> None:
+        await engine.queue.hold(reason="lunch")
+        held.append(clock.now() - began)
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(hold)
+            group.start_soon(engine.submitter.fly, first)
+
+    await passing(clock, both)
+    assert timedelta(seconds=1.9) < held[0] < timedelta(seconds=2.2)
+    await engine.submitter.fly(second)
+    assert await engine.state(second.job) == "queued"
+
+
+async def test_a_departure_that_its_call_cannot_use_goes_to_the_next_call(store: Store, clock: ManualClock) -> None:
+    await store.control.configure("default", Limits(rate=1))
+    engine, other = Engine(store, ScriptedVoice()), Engine(store, ScriptedVoice(), queue="other")
+    departures = Departures(store.control, clock, queue="default", rate=1)
+    engine = Engine(store, ScriptedVoice(), departures=departures)
+    await engine.enqueue(number(0))
+    (flight,) = await engine.prepare()
+    assert flight.departure is not None
+    slot = flight.departure.slot
+    await other.enqueue(number(0))
+    await other.send()
+    assert await engine.submitter.begin([Flight(flight.job, flight.departure, flight.leased_at)]) == []
+    (again,) = await departures.take(1)
+    assert again.slot == slot
