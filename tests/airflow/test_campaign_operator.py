@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.calls.report_result import MOST_KEYS, report_result
 from airflow_provider.operators.voice import VoiceCampaignOperator
@@ -146,6 +146,21 @@ def test_a_deferred_campaign_waits_for_its_batch_and_ends_with_what_the_event_al
 
     result = campaign(rows=people, deferrable=True).execute_complete(context("deferred"), asyncio.run(event()))
     assert (result["total"], result["rows"]["enqueued"]) == (1, 1)
+
+
+def test_a_task_that_is_stopped_between_its_enqueueing_and_its_sending_fails_and_the_next_try_calls(on: Stage) -> None:
+    class Stopped(VoiceCampaignOperator):
+        def _go_on(self, *given: Any, **more: Any) -> None:
+            super()._go_on(*given, **more)
+            self.on_kill()
+
+    options: dict[str, Any] = {"task_id": "t", "say": "Hello {{ name }}.", "poll_interval": 0.2, "rows": rows(50)}
+    for deferrable in (False, True):
+        with pytest.raises(AirflowException, match="stopped"):
+            Stopped(**options, deferrable=deferrable).execute(context("stopped-early"))
+    assert called(on, 50) == [0]
+    assert campaign(rows=rows(50)).execute(context("stopped-early"))["states"]["completed"] == 1
+    assert called(on, 50) == [1]
 
 
 def test_a_lost_store_is_noticed(on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,12 +40,12 @@ class TaskCalls:
     async def send(self) -> WaitStatus:
         """Send due calls for at most `SENT_WITHIN`, if this task sends calls. Return the status of all calls."""
         async with self.hook.opened_queue() as queue:
-            status = await self.calls.status(queue)
+            status = await self._status(queue)
             if not self.calls.options.sends or not status.unsent:
                 return status
             with contextlib.suppress(WaitedTooLongError):
                 await self._poll(queue, status, lambda status: not status.unsent, every=1.0, limit=SENT_WITHIN)
-            return await self.calls.status(queue)
+            return await self._status(queue)
 
     async def send_and_wait(self) -> WaitStatus:
         """Wait until all calls have ended. If this task sends its calls, it sends them meanwhile.
@@ -53,15 +53,22 @@ class TaskCalls:
         Raises WaitedTooLongError after `limit`.
         """
         async with self.hook.opened_queue() as queue:
-            status = await self.calls.status(queue)
+            status = await self._status(queue)
             if status.has_ended:
                 return status
-            return await self._poll(queue, status, lambda status: status.has_ended, every=self.every, limit=self.limit)
+            await self._poll(queue, status, lambda status: status.has_ended, every=self.every, limit=self.limit)
+            return await self._status(queue)
 
     async def look(self) -> WaitStatus:
         """Return the present status of the calls. If a call is overdue, sweep first."""
         async with self.hook.opened_queue() as queue:
             return await swept(queue, self.calls, policy=self.hook.settings().policy())
+
+    async def _status(self, queue: CallQueue) -> WaitStatus:
+        """Return the status of all calls. Raises TaskStoppedError if the task was stopped: its calls were cancelled."""
+        status = await self.calls.status(queue)
+        self.stop.check()
+        return status
 
     async def _poll(
         self,
