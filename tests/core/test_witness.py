@@ -177,6 +177,27 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
     assert len(voice.placed) == 1
 
 
+@pytest.mark.parametrize("loss", ["another server", "a forgotten POST", "a restart that was noticed"])
+async def test_a_call_that_was_prepared_before_its_store_was_set_back_gets_no_entry(
+    tmp_path: Path, clock: ManualClock, loss: str
+) -> None:
+    store, voice = MemoryStore(clock=clock), ScriptedVoice()
+    async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path)).at_work() as engine:
+        assert engine.guard is not None
+        job = await engine.enqueue()
+        flights = await engine.prepare()
+        match loss:
+            case "another server":
+                store.domain.memory.server = "second"
+            case "a forgotten POST":
+                await text_records(store, POSTED).remove([engine.guard.worker_id])
+            case _:
+                engine.guard.restarts += 1
+        assert await engine.submitter.begin(flights) == []
+        assert (await engine.queue.get(job.id)).posts == ()
+    assert not voice.placed
+
+
 async def test_after_resolve_and_resume_it_goes_on(lab: Lab) -> None:
     placed, not_placed = await sent_after_a_backup(lab, 2)
     lab.set_back()
