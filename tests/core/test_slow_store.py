@@ -136,12 +136,13 @@ async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_d
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "calls"), [(0.005, 5), (0.1, 20), (1, 40), (50, 500)])
-@pytest.mark.parametrize("takes", [1, 100, 500])
+@pytest.mark.parametrize("takes", [1, 100, 500, 1000])
 async def test_any_rate_is_used_and_kept_however_slow_the_journal_is(
     clock: ManualClock, rate: float, calls: int, takes: int
 ) -> None:
     times = await departures(clock, rate=rate, takes=milliseconds(takes), trips=COMMITS, calls=calls, concurrency=1000)
-    assert used(times, rate) >= 0.95
+    # Entries that wait for a commit of a second, and then take one, leave late or go back.
+    assert used(times, rate) >= (0.95 if takes < 1000 or rate < 50 else 0.6)
     span = max(1, 5 / rate)
     assert busiest(times, span) <= span * rate * 1.05 + 1
 

@@ -160,7 +160,7 @@ class Commands:
             self.held.append(held)
             self.put_back(held)
             return None
-        begun = [jobs[0] if jobs else None for jobs, _ in answers]
+        begun = [begun[0].job if begun else None for begun, _ in answers]
         post = call.begin(self.clock.now(), not_after=self.clock.now() + POLICY.submit_window) if has else None
         if post is not None:
             self._number_was_free(call)

@@ -102,7 +102,7 @@ class Engine:
     async def journal_of(self, flight: Flight) -> Job | None:
         """Write the journal of one call that was prepared."""
         begun, _ = await self._journal.begin([flight.job])
-        return begun[0] if begun else None
+        return begun[0].job if begun else None
 
     async def suppress_before_departure(self, number: str, *, reason: str, clock: ManualClock) -> None:
         """Put a number on the suppression list while the call that is due waits for its departure; then send on."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -41,6 +42,13 @@ class Unsent:
     wait: timedelta = timedelta()
 
 
+class Begun(NamedTuple):
+    """A job that is `sending`, and when its journal entry went to the store, on the monotonic clock."""
+
+    job: Job
+    asked_at: float
+
+
 class Journal:
     """Begins POSTs of leased jobs, and puts back jobs that will not leave.
 
@@ -56,9 +64,9 @@ class Journal:
         self._lease = lease
         self._guard = guard
         self._worker_id = new_worker_id() if guard is None else guard.worker_id
-        self._batcher: Batcher[Job, Job | Answer] = Batcher(self._flush)
+        self._batcher: Batcher[Job, Begun | Answer] = Batcher(self._flush)
 
-    async def begin(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Refused]]:
+    async def begin(self, jobs: Sequence[Job]) -> tuple[list[Begun], list[Refused]]:
         """Journal the next POSTs of leased jobs, durably and in one step (`units.journal_entry`).
 
         Returns the jobs that are `sending`, and those for which nothing was stored because a condition failed. For all
@@ -76,7 +84,7 @@ class Journal:
             for job, answer in results
             if isinstance(answer, Answer) and answer.result in {Result.NOT_FREE, Result.UNVETTED}
         ]
-        return [answer for answer in answers if isinstance(answer, Job)], refused
+        return [answer for answer in answers if isinstance(answer, Begun)], refused
 
     def entry(self, job: Job) -> tuple[Job, Unit]:
         """The journal entry of a leased job as it would be made now, or the move that ends it or puts it back."""
@@ -103,14 +111,15 @@ class Journal:
             [(job, lifecycle.cancel(job, at=now, reason=reason, policy=self._policy)) for job, reason in jobs]
         )
 
-    async def _flush(self, jobs: Sequence[Job]) -> list[Job | Answer | BaseException]:
+    async def _flush(self, jobs: Sequence[Job]) -> list[Begun | Answer | BaseException]:
+        asked_at = self._store.clock.monotonic()
         entries = [self.entry(job) for job in jobs]
         answers = await self._write(entries)
         gone = [job.id for job, answer in zip(jobs, answers, strict=True) if answer.result is Result.STALE]
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
         return [
-            new if answer.result is Result.DONE and _leaves(new) else answer
+            Begun(new, asked_at) if answer.result is Result.DONE and _leaves(new) else answer
             for (new, _), answer in zip(entries, answers, strict=True)
         ]
 

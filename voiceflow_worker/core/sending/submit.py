@@ -192,7 +192,7 @@ class Submitter:
             begun, refused = await self._journal.begin(jobs)
             self._departures.journalling.ended(asked_at)
             departures = {flight.job.id: flight.departure for flight in flights}
-            sending = [Flight(job, departures.pop(job.id), first.leased_at, asked_at) for job in begun]
+            sending = [Flight(job, departures.pop(job.id), first.leased_at, at) for job, at in begun]
             self._departures.give_back([each for each in departures.values() if each is not None])
         except StoreError as error:
             _log.warning(
