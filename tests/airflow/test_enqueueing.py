@@ -24,6 +24,7 @@ from voiceflow_worker import (
     SessionStatus,
     open_store,
 )
+from voiceflow_worker.backends.contract.samples import delete
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +174,7 @@ async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: Sess
     await scene.engine.summarise(first, status)
     ended = await scene.queue.get(first.id)
     now = scene.queue.store.clock.now()
-    assert list(await scene.queue.store.jobs.delete([ended], keep_keys_until=now + timedelta(days=1))) == [True]
+    assert list(await delete(scene.queue.store, [ended], keep_keys_until=now + timedelta(days=1))) == [True]
     for identity in (TASK, CLEARED):
         again = await scene.enqueue(identity)
         assert (again.id, again.state) == (first.id, ended.state)

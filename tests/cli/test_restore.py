@@ -22,6 +22,7 @@ from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import wait_until
+from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
@@ -130,7 +131,7 @@ async def ended_and_deleted(engine: Engine) -> None:
             await engine.summarise(job)
             ended = await engine.queue.get(job.id)
             await remember_pruned(engine.store, [ended], now=now, policy=engine.policy)
-            assert await engine.store.jobs.delete([ended], keep_keys_until=now + engine.policy.key_retention) == [True]
+            assert await delete(engine.store, [ended], keep_keys_until=now + engine.policy.key_retention) == [True]
 
 
 @pytest.mark.parametrize("newer", ["the backup", "the file in place"])

@@ -11,6 +11,7 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, Settler, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
 from voiceflow_worker.core.ports import Jobs
 from voiceflow_worker.core.ports.record_set import text_records
@@ -158,7 +159,7 @@ async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
     store: Store, callers: Callers, submitted: Job
 ) -> None:
     line = await callers.find(event(submitted, submitted.session_id))
-    await store.jobs.delete([submitted], keep_keys_until=store.clock.now())
+    await delete(store, [submitted], keep_keys_until=store.clock.now())
     await callers.pressed(line, press("1"), session_id=submitted.session_id)
 
 

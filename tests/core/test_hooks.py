@@ -18,6 +18,7 @@ from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.outcomes.hook import HookOptions
 from voiceflow_worker.core.outcomes.hook_backlog import HookBacklog, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -453,7 +454,7 @@ async def test_a_call_that_was_deleted_before_its_hook_heard_is_parked(store: St
     async with running(hooks, clock):
         pass
     gone = await calls.ended()
-    await store.jobs.delete([await calls.queue.get(gone.id)], keep_keys_until=clock.now())
+    await delete(store, [await calls.queue.get(gone.id)], keep_keys_until=clock.now())
     async with running(hooks_for(store, heard), clock):
         await until(lambda: True)
     assert [parked.job_id for parked in await hooks.parked("billing")] == [gone.id]

@@ -16,6 +16,7 @@ from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.leader_lease import LENGTH
@@ -323,7 +324,7 @@ async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(sto
     stream = calls.queue.outcomes()
     gone, stays = await calls.ended(), await calls.ended()
     [found] = await store.jobs.find(Query(queue="default", destination=gone.destination))
-    await store.jobs.delete([found], keep_keys_until=found.due_at)
+    await delete(store, [found], keep_keys_until=found.due_at)
     with capture_logs() as logs:
         [told] = await taken(stream, 1)
     assert told.job.id == stays.id

@@ -17,6 +17,7 @@ from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.queue_names import QueueNames
@@ -142,7 +143,7 @@ class TestWhatIsFound:
         post = replace(job.posts[0], began_at=clock.now(), valid_until=clock.now() + 2 * MINUTE)
         journalled = replace(job, posts=(post,))
         restored = remembered(job, journalled, at=clock.now(), policy=engine.policy)
-        assert await engine.store.jobs.commit([move(job, restored, at=clock.now())]) == [True]
+        assert await commit(engine.store, [move(job, restored, at=clock.now())]) == [True]
         log.write()
         clock.advance(LONG_ENOUGH)
         assert await look(engine, log) == PLACED

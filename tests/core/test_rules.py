@@ -11,6 +11,7 @@ from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, refused, unknown
 from voiceflow_worker import JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -99,9 +100,7 @@ class TestSummaries:
     async def test_a_summary_of_a_stranger_is_unknown_and_changes_nothing(self, engine: Engine) -> None:
         job = await engine.enqueue()
         await engine.send()
-        await engine.store.jobs.delete(
-            [await engine.queue.get(job.id)], keep_keys_until=datetime.max.replace(tzinfo=UTC)
-        )
+        await delete(engine.store, [await engine.queue.get(job.id)], keep_keys_until=datetime.max.replace(tzinfo=UTC))
         for client_request_id, session_id in ((f"{job.id}.1", "s"), ("crm-4711", "s"), (None, None)):
             stranger = SessionSummary(
                 status=SessionStatus.BUSY, client_request_id=client_request_id, session_id=session_id
@@ -175,8 +174,8 @@ class TestNothingLeft:
         class Deleting:
             async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
                 job_id = placement.client_request_id.rpartition(".")[0]
-                await store.jobs.delete(
-                    list((await store.jobs.get([job_id])).values()), keep_keys_until=clock.now() + MINUTE
+                await delete(
+                    store, list((await store.jobs.get([job_id])).values()), keep_keys_until=clock.now() + MINUTE
                 )
                 return created()
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query, Store
+from voiceflow_worker.core.ports import Event, EventKind, Query, Store
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.sweep import PAGE, Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -87,8 +87,9 @@ async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock:
     await add_jobs(any_store, jobs)
     at = NOW - POLICY.retention - MINUTE
     event = [Event(job_id=job.id, kind=EventKind.ENDED, at=at, state=job.state, revision="r") for job in jobs]
-    await any_store.jobs.commit(
-        [moved(job, each, state=JobState.LEASED, due_at=NOW + MINUTE) for job, each in zip(jobs, event, strict=True)]
+    await commit(
+        any_store,
+        [moved(job, each, state=JobState.LEASED, due_at=NOW + MINUTE) for job, each in zip(jobs, event, strict=True)],
     )
     await any_store.records.put("space", {f"k{number}": "v" for number in range(MANY)}, expires_at=NOW, now=at)
     await sweeper_of(any_store).prune()
@@ -99,15 +100,15 @@ async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock:
 class Rival:
     """Jobs of which somebody else moves whatever a sweep has found to be late."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self.jobs = jobs
+    def __init__(self, store: Store) -> None:
+        self.store, self.jobs = store, store.jobs
         self.finds = 0
 
     async def find(self, query: Query) -> Sequence[Job]:
         found = await self.jobs.find(query)
         if found and query.valid_before is not None:
             self.finds += 1
-            await self.jobs.commit([moved(job, state=JobState.EXPIRED) for job in found])
+            await commit(self.store, [moved(job, state=JobState.EXPIRED) for job in found])
         return found
 
     def __getattr__(self, name: str) -> Any:
@@ -117,7 +118,7 @@ class Rival:
 async def test_who_comes_second_leaves_the_rest_to_the_first() -> None:
     store = MemoryStore(clock=ManualClock(NOW))
     await add_jobs(store, sample_jobs(MANY, valid_until=NOW))
-    rival = Rival(store.jobs)
+    rival = Rival(store)
     store.jobs = rival  # type: ignore[assignment]
     assert (await sweeper_of(store).sweep()).expired == 0
     assert rival.finds == 1

@@ -12,6 +12,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, open_store
+from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.core.overview import waiting as module
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.waiting import WaitingCounts
@@ -95,9 +96,7 @@ async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate(eng
     await engine.store.control.configure("default", Limits(rate=1.0))
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
     job = await engine.enqueue()
-    await engine.store.jobs.commit(
-        [Move(job, replace(job, revision="r", reason="its number is busy with another call"))]
-    )
+    await commit(engine.store, [Move(job, replace(job, revision="r", reason="its number is busy with another call"))])
     await engine.enqueue(number(2))
     assert await waiting_in(engine) == {"number_busy": 1, "rate": 1}
 

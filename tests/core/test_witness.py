@@ -21,6 +21,7 @@ from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, VerdictKind, Worker, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.guard import journal_check
@@ -167,7 +168,7 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
     async with Engine(any_store, voice, policy=POLICY, witness=files).at_work() as engine:
         queued = await engine.enqueue(number(0))
         (sent,) = await engine.send()
-        assert await any_store.jobs.commit([move(sent, queued, at=any_store.clock.now())]) == [True]
+        assert await commit(any_store, [move(sent, queued, at=any_store.clock.now())]) == [True]
         await text_records(any_store, POSTED).remove([engine.guard.worker_id] if engine.guard else [])
         later = await engine.enqueue(number(1))
         assert await engine.send() == []
@@ -467,7 +468,7 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
         mine = next(flight for flight in flights if flight.job.id == lost.id)
         now = lab.clock.now()
         elsewhere = lifecycle.release(mine.job, due_at=now + timedelta(hours=1))
-        assert await store.jobs.commit([move(mine.job, elsewhere, at=now)]) == [True]
+        assert await commit(store, [move(mine.job, elsewhere, at=now)]) == [True]
         async with anyio.create_task_group() as group:
             for flight in flights:
                 group.start_soon(engine.submitter.fly, flight)

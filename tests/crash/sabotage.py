@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core import units
 from voiceflow_worker.core.events.callers import Callers
 from voiceflow_worker.core.guard.rollback import RollbackGuard
@@ -102,7 +103,7 @@ def _lost_jobs() -> None:
     async def deleting(self: Sweeper) -> Any:
         now = self._store.clock.now()
         overdue = await self._overdue(JobState.LEASED, now)
-        await self._store.jobs.delete(overdue, keep_keys_until=now)
+        await delete(self._store, overdue, keep_keys_until=now)
         return await sweep(self)
 
     _break(Sweeper, "sweep", deleting)

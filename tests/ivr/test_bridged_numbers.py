@@ -15,6 +15,7 @@ from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import Page
@@ -176,7 +177,7 @@ async def test_the_desk_stays_locked_until_there_is_evidence_that_the_session_is
 async def test_a_summary_that_comes_after_the_job_has_ended_frees_the_desk_too(store: Store) -> None:
     job = await put_through_to_the_desk(store)
     job, now = await CallQueue(store).get(job.id), store.clock.now()
-    await store.jobs.commit([move(job, lifecycle.give_up_waiting(job, at=now, policy=CallPolicy()), at=now)])
+    await commit(store, [move(job, lifecycle.give_up_waiting(job, at=now, policy=CallPolicy()), at=now)])
     await settled(store, job, rang=False)
     assert DESK not in await locked(store)
 

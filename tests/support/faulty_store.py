@@ -25,7 +25,7 @@ class Loss(StrEnum):
 
 @dataclass(frozen=True)
 class StoreCall:
-    """A call to a port of the store; its name is that of port and method, such as `jobs.commit`."""
+    """A call to a port of the store; its name is that of port and method, such as `domain.write`."""
 
     name: str
     arguments: tuple[Any, ...]

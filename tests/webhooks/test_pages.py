@@ -26,7 +26,7 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.signing_in import Form
 from voiceflow_worker import CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.rate_history import RateHistory
@@ -433,7 +433,7 @@ async def test_calls_are_filtered_by_state_outcome_number_keys_and_time(store: S
     (pressed,) = await engine.queue.find(destination=sent[0].destination, states=[JobState.COMPLETED])
     press = KeyPress(at=store.clock.now(), menu="main", digits="7")
     keyed = replace(pressed, posts=(replace(pressed.posts[0], presses=(press,)),))
-    assert all(await store.jobs.commit([move(pressed, keyed, at=store.clock.now())]))
+    assert all(await commit(store, [move(pressed, keyed, at=store.clock.now())]))
     shown = {
         "state=completed": 4, "state=queued": 2, "state=ended": 4, "state=under_way": 0, "outcome=reached": 4,
         "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0, "keys=7": 1, "keys=8": 0, "since=15m": 6,
@@ -507,7 +507,7 @@ async def test_a_long_search_goes_on_from_page_to_page(store: Store, monkeypatch
         number=1, client_request_id="x", began_at=press.at, valid_until=press.at, verdict=VerdictKind.CREATED,
         presses=(press,),
     )  # fmt: skip
-    assert all(await store.jobs.commit([move(oldest, replace(oldest, posts=(post,)), at=press.at)]))
+    assert all(await commit(store, [move(oldest, replace(oldest, posts=(post,)), at=press.at)]))
     async with reading(shown_by(store)) as client:
         first = Page((await client.get("/ui/calls?keys=7")).text)
         assert "4 calls were searched for this page" in first.text
@@ -558,7 +558,7 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None
         "batch march is held until somebody resumes it: wait for legal",
     ):  # fmt: skip
         assert told in found.text
-    assert await store.jobs.delete([other], keep_keys_until=store.clock.now()) == [True]
+    assert await delete(store, [other], keep_keys_until=store.clock.now()) == [True]
     after = (await page(shown_by(store), "/ui/batches/march")).text
     assert "completed 3 100.0 %" in after
     assert "include 1 deleted call." in after

@@ -1,11 +1,8 @@
-"""Rules for queries and moves that all backends share."""
+"""Rules for queries that all backends share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import attrgetter
-
-from voiceflow_worker.core.ports import Move, Order, Query
+from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name
 
@@ -31,27 +28,3 @@ def require_answerable(query: Query) -> None:
         raise ValueError(
             "`after` needs Order.CREATED or Order.NEWEST; with Order.DUE, omit it: each query begins at the first job"
         )
-
-
-_rare_fields = attrgetter("priority", "batch_id", "destination", "valid_until")
-
-
-def changes_rare_fields(move: Move) -> bool:
-    """Whether a move changes an indexed field that most moves leave as it is."""
-    return bool(_rare_fields(move.old) != _rare_fields(move.new))
-
-
-def require_well_formed(moves: Sequence[Move]) -> None:
-    """Raise ValueError for moves of several queues, or without a new revision, or that change an id, key or body."""
-    for move in moves:
-        old, new = move.old, move.new
-        if not new.revision or new.revision == old.revision:
-            raise ValueError(f"the move of job {old.id} needs a new revision, but has {new.revision!r}")
-        if (old.id, old.queue, old.unique_key) != (new.id, new.queue, new.unique_key):
-            raise ValueError(f"the move of job {old.id} changes its id, queue or unique key; these must stay the same")
-        if new.body is not old.body and new.body != old.body:
-            raise ValueError(f"the move of job {old.id} changes its body; it must stay the same")
-        if old.queue != moves[0].old.queue:
-            raise ValueError(
-                f"a commit has jobs of the queues {moves[0].old.queue} and {old.queue}: make one commit for each queue"
-            )

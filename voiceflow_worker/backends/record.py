@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
-from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.record_set import report_unreadable
@@ -52,14 +51,11 @@ def from_micros_or_none(micros: int | None) -> datetime | None:
     return None if micros is None else EPOCH + timedelta(0, 0, micros)
 
 
-T = TypeVar("T")
-Encoded = TypeVar("Encoded")
 Row = TypeVar("Row")
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]
 """The head of a job: id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
 valid_until and active_until. Times are in microseconds since 1970 UTC."""
 
-_AT_ONCE = 256
 _REMEMBERED = 256
 _recent: dict[int, tuple[Job, str]] = {}
 """The records of recent jobs, by the identity of the job. The job is kept too, so that no other gets its identity."""
@@ -141,16 +137,6 @@ def newer(what: str, error: Exception) -> StoreVersionError:
 def unstorable(error: UnicodeEncodeError) -> InvalidInputError:
     """The error for a text that cannot be stored, such as half of a surrogate pair."""
     return InvalidInputError(f"the text {error.object[:60]!r} {half_pair_problem(error.object)}")
-
-
-async def in_slices(encode: Callable[[T], Encoded], many: Sequence[T]) -> list[Encoded]:
-    """Encode many values. After each slice, of about a millisecond, other tasks may run."""
-    parts: list[Encoded] = []
-    for start in range(0, len(many), _AT_ONCE):
-        if start:
-            await checkpoint()
-        parts += [encode(one) for one in many[start : start + _AT_ONCE]]
-    return parts
 
 
 def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from voiceflow_worker.core import units
 from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.core.store_port import Result, Step
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -130,7 +132,10 @@ class Sweeper:
                 return deleted
             # Before the deletion: a sweep that dies between the two must not leave calls that look lost.
             await remember_pruned(self._store, old, now=now, policy=self._policy)
-            gone = sum(await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention))
+            until = now + self._policy.key_retention
+            step = Step(units=tuple(units.deleted(job, keep_key_until=until) for job in old), durable=False)
+            written = await self._store.domain.write(step, now=now)
+            gone = sum(answer.result is Result.DONE for answer in written.answers)
             deleted += gone
             if len(old) < PAGE or 2 * gone < len(old):
                 return deleted

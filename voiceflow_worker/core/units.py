@@ -27,6 +27,7 @@ from voiceflow_worker.core.store_port import (
     GATES,
     Absent,
     AtMost,
+    Delete,
     Drop,
     Insert,
     Mode,
@@ -164,6 +165,11 @@ def enqueued(job: Job, *, at: datetime, is_named: bool = False, passing: Sequenc
 def inserted(job: Job, *, needs: tuple[Need, ...] = (), puts: tuple[Put, ...] = ()) -> Unit:
     """A new job, and its unit, by default without conditions."""
     return Unit(change=Insert(job), needs=needs, puts=puts, tally=tally_change(None, job), wakes=job.queue)
+
+
+def deleted(job: Job, *, keep_key_until: datetime) -> Unit:
+    """The end of a job. Its unique key stays taken until the given time."""
+    return Unit(change=Delete(job, keep_key_until), tally=tally_change(job, None))
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Unit:

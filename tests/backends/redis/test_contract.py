@@ -11,7 +11,6 @@ import pytest
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import (
-    CommitContract,
     DeleteContract,
     Opener,
     ShareContract,
@@ -50,7 +49,7 @@ class TestCluster(DeleteContract, WaitContract, ShareContract):
 
 
 @pytest.mark.slow
-class TestBehindASentinel(CommitContract, ShareContract):
+class TestBehindASentinel(ShareContract):
     @pytest.fixture
     def opener(self, lasting_pair: WatchedPair) -> Opener:
         lasting_pair.primary.ask("FLUSHALL")

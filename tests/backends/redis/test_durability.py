@@ -12,7 +12,7 @@ from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, ManualClock, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged, weakest
 from voiceflow_worker.backends.redis.connection.url import Promise
@@ -30,6 +30,8 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 
 pytestmark = pytest.mark.anyio
 
+MADE = '["run",["done"]]'
+"""The answer of `write.lua` to one unit that was written."""
 SOUND = ServerFacts(
     version=(7, 0, 15),
     role="master",
@@ -171,15 +173,15 @@ async def test_a_server_that_changed_while_nobody_asked_it_anything_gets_no_comm
 async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiting(scripted: ScriptedRedis) -> None:
     assert scripted.settings is not None
     everysec, scripted.settings = scripted.settings, {**scripted.settings, "appendfsync": "always"}
-    scripted.scripts["commit"] = [1]
+    scripted.scripts["write"] = MADE
     async with open_store(scripted.url) as store:
-        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert await commit(store, [moved(sample_job())]) == [True]
         scripted.settings = everysec
         await scripted.drop_connections()
         await unusable(store)
         with pytest.raises(StoreUnavailableError, match="less durable"):
-            await store.jobs.commit([moved(sample_job())])
-        assert await store.jobs.commit([moved(sample_job())]) == [True]
+            await commit(store, [moved(sample_job())])
+        assert await commit(store, [moved(sample_job())]) == [True]
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
 
 
@@ -217,45 +219,45 @@ async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServe
 
 
 async def test_a_commit_waits_until_it_is_on_the_disk(scripted: ScriptedRedis) -> None:
-    scripted.scripts["commit"] = [1]
+    scripted.scripts["write"] = MADE
     async with open_store(scripted.url) as store:
         assert isinstance(store, RedisStore)
         assert store.durability.guarantee is Guarantee.WAITED
-        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert await commit(store, [moved(sample_job())]) == [True]
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
         assert scripted.asked[-1][1:3] == ["1", "0"]
 
 
 @pytest.mark.parametrize("answer", [[0, 0], [0, 1]])
 async def test_a_commit_that_is_not_confirmed_does_not_count(scripted: ScriptedRedis, answer: list[int]) -> None:
-    scripted.scripts["commit"] = [1]
+    scripted.scripts["write"] = MADE
     scripted.waitaof = [*answer]
     async with open_store(scripted.url) as store:
         with pytest.raises(StoreUnavailableError, match="did not confirm"):
-            await store.jobs.commit([moved(sample_job())])
+            await commit(store, [moved(sample_job())])
         scripted.waitaof = [1, 0]
-        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert await commit(store, [moved(sample_job())]) == [True]
 
 
 async def test_a_server_that_cannot_wait_does_not_count(scripted: ScriptedRedis) -> None:
-    scripted.scripts["commit"] = [1]
+    scripted.scripts["write"] = MADE
     scripted.waitaof = RuntimeError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
     async with open_store(scripted.url) as store:
         with pytest.raises(StoreError, match="WAITAOF"):
-            await store.jobs.commit([moved(sample_job())])
+            await commit(store, [moved(sample_job())])
 
 
 async def test_the_text_of_a_script_is_waited_for_too(scripted: ScriptedRedis) -> None:
     """The server has forgotten the script: EVAL takes its place, on the same connection as WAITAOF."""
-    scripted.texts["commit"] = [1]
+    scripted.texts["write"] = MADE
     async with open_store(scripted.url) as store:
-        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert await commit(store, [moved(sample_job())]) == [True]
         assert scripted.commands[-3:] == ["EVALSHA", "EVAL", "WAITAOF"]
 
 
 async def test_everything_that_must_not_be_lost_is_waited_for(scripted: ScriptedRedis) -> None:
     scripted.scripts |= {
-        "write": '["run",["done"]]',
+        "write": MADE,
         "read_records": "[[]]",
         "record_put": None,
         "record_put_if_absent": ["v"],
@@ -275,9 +277,9 @@ async def test_everything_that_must_not_be_lost_is_waited_for(scripted: Scripted
 async def test_where_the_server_is_always_on_its_disk_nobody_waits(scripted: ScriptedRedis) -> None:
     assert scripted.settings is not None
     scripted.settings = {**scripted.settings, "appendfsync": "always"}
-    scripted.scripts["commit"] = [1]
+    scripted.scripts["write"] = MADE
     async with open_store(scripted.url) as store:
-        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert await commit(store, [moved(sample_job())]) == [True]
         assert "WAITAOF" not in scripted.commands
         assert "WAIT" not in scripted.commands
 
@@ -285,11 +287,11 @@ async def test_where_the_server_is_always_on_its_disk_nobody_waits(scripted: Scr
 async def test_replicas_that_were_asked_for_must_confirm(scripted: ScriptedRedis) -> None:
     assert scripted.settings is not None
     scripted.settings = {**scripted.settings, "appendfsync": "always"}
-    scripted.scripts["commit"] = [1]
+    scripted.scripts["write"] = MADE
     async with open_store(f"{scripted.url}?replicas=2") as store:
         scripted.wait = 1
         with pytest.raises(StoreUnavailableError, match="did not confirm"):
-            await store.jobs.commit([moved(sample_job())])
+            await commit(store, [moved(sample_job())])
         scripted.wait = 2
-        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert await commit(store, [moved(sample_job())]) == [True]
         assert scripted.commands[-2:] == ["EVALSHA", "WAIT"]

@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.errors import StoreUnavailableError
@@ -54,14 +54,14 @@ async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_tru
     event = Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=JobState.FAILED, revision="r")
     move = moved(job, event, state=JobState.FAILED)
     # The server must know the script, or the first try would be refused unmade.
-    assert await witness.jobs.commit([moved(sample_job(9))]) == [False]
+    assert await commit(witness, [moved(sample_job(9))]) == [False]
 
-    lose_answer_of(proxy, "commit")
+    lose_answer_of(proxy, "write")
     with pytest.raises(StoreUnavailableError):
-        await store.jobs.commit([move])
+        await commit(store, [move])
     assert proxy.cut == 1
     assert (await witness.jobs.get([job.id]))[job.id] == move.new
-    assert await store.jobs.commit([move]) == [True]
+    assert await commit(store, [move]) == [True]
     assert len(await witness.jobs.events(QUEUE)) == 1
 
 
@@ -74,7 +74,7 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
     move = moved(sample_job(), state=JobState.SENDING)
     for ask in (
         lambda: add_jobs(store, [sample_job()]),
-        lambda: store.jobs.commit([move]),
+        lambda: commit(store, [move]),
         lambda: store.records.put_if_absent("number", {"+6587654321": "me"}, expires_at=None, now=NOW),
     ):
         await ask()
@@ -85,14 +85,14 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
 
 async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProxy, witness: Store) -> None:
     await add_jobs(witness, [sample_job()])
-    await witness.jobs.commit([moved(sample_job(9))])
-    lose_answer_of(proxy, "commit")
+    await commit(witness, [moved(sample_job(9))])
+    lose_answer_of(proxy, "write")
     with pytest.raises(StoreUnavailableError):
-        await store.jobs.commit([moved(sample_job(), state=JobState.LEASED)])
+        await commit(store, [moved(sample_job(), state=JobState.LEASED)])
     await store.jobs.get([sample_job().id])  # whatever the client would try again has been tried by now
     sent = b"".join(proxy.requests)
-    assert sent.count(script("commit").sha.encode()) == 1
-    assert script("commit").text.encode() not in sent
+    assert sent.count(script("write").sha.encode()) == 1
+    assert script("write").text.encode() not in sent
 
 
 async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(

@@ -6,18 +6,25 @@ import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 
 import anyio
 import pytest
 
 from tests.support.errors import leaves
-from tests.support.redis_server import RedisCluster, RedisServer
+from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
 from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract, WriteContract
 from voiceflow_worker.backends.redis.connection import link, scripts
 from voiceflow_worker.backends.redis.one_domain import OneDomain
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.core.store_port import Store
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[Store]:
+    async with open_redis(url) as store:
+        yield OneDomain(store)
 
 
 class TestRedis(StoreContract):
@@ -27,12 +34,7 @@ class TestRedis(StoreContract):
 
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
-        @asynccontextmanager
-        async def opened() -> AsyncGenerator[Store]:
-            async with open_redis(redis_server.url) as store:
-                yield OneDomain(store)
-
-        return opened
+        return partial(opened, redis_server.url)
 
 
 @pytest.mark.slow
@@ -40,13 +42,15 @@ class TestCluster(WriteContract):
     @pytest.fixture
     def opener(self, cluster: RedisCluster) -> Opener:
         cluster.flush()
+        return partial(opened, cluster.url)
 
-        @asynccontextmanager
-        async def opened() -> AsyncGenerator[Store]:
-            async with open_redis(cluster.url) as store:
-                yield OneDomain(store)
 
-        return opened
+@pytest.mark.slow
+class TestBehindASentinel(WriteContract):
+    @pytest.fixture
+    def opener(self, lasting_pair: WatchedPair) -> Opener:
+        lasting_pair.primary.ask("FLUSHALL")
+        return partial(opened, f"{lasting_pair.url}?replicas=1")
 
 
 MUTATIONS = {

@@ -15,7 +15,7 @@ from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, f
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
@@ -49,15 +49,15 @@ async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: Re
         await add_jobs(store, sample_jobs(50))
         leased = await store.jobs.lease(QUEUE, worker_id="w", limit=20, lease_for=MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
-        assert all(await store.jobs.commit(moves))
+        assert all(await commit(store, moves))
 
         await to_thread.run_sync(own_server.kill)
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
-            await store.jobs.commit(moves)
+            await commit(store, moves)
         await to_thread.run_sync(own_server.start)
 
         started = time.monotonic()
-        assert await once_available(lambda: store.jobs.commit(moves)) == [True] * 20
+        assert await once_available(lambda: commit(store, moves)) == [True] * 20
         assert time.monotonic() - started < 5
         assert await states(store) == {JobState.QUEUED: 30, JobState.SENDING: 20}
 
@@ -70,10 +70,10 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
     async with open_store(own_server.url) as store:
         await add_jobs(store, jobs)
 
-        async def commit(number: int) -> None:
+        async def move_some(number: int) -> None:
             for job in jobs[number::8]:
                 try:
-                    [made] = await store.jobs.commit([moved(job, state=JobState.SENDING)])
+                    [made] = await commit(store, [moved(job, state=JobState.SENDING)])
                 except StoreUnavailableError:
                     return
                 if made:
@@ -83,7 +83,7 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
 
         async with anyio.create_task_group() as group:
             for number in range(8):
-                group.start_soon(commit, number)
+                group.start_soon(move_some, number)
             await enough.wait()
             own_server.kill()
         await to_thread.run_sync(own_server.start)
@@ -102,10 +102,10 @@ async def test_a_paused_server_is_given_up_and_found_again(
         move = moved(job, state=JobState.CANCELLED)
         own_server.pause()
         with pytest.raises(StoreUnavailableError):
-            await store.jobs.commit([move])
+            await commit(store, [move])
         own_server.go_on()
         # Whether the paused server made it or not: asked again, it is made once.
-        assert await once_available(lambda: store.jobs.commit([move])) == [True]
+        assert await once_available(lambda: commit(store, [move])) == [True]
 
 
 async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: RedisServer) -> None:
@@ -119,7 +119,7 @@ async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: Redis
             await store.records.put_if_absent("number", {"+6587654321": job.id}, expires_at=None, now=NOW)
         assert (await store.jobs.get([job.id, sample_job(2).id])) == {job.id: job}
         # What is known of a call that is there already is taken all the same: evidence is never dropped.
-        assert await store.jobs.commit([moved(job, state=JobState.SUBMITTED)]) == [True]
+        assert await commit(store, [moved(job, state=JobState.SUBMITTED)]) == [True]
         own_server.ask("CONFIG", "SET", "maxmemory", "0")
         await add_jobs(store, [sample_job(2)])
         assert await states(store) == {JobState.QUEUED: 1, JobState.SUBMITTED: 1}
@@ -131,9 +131,9 @@ async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: Re
         await add_jobs(store, [job])
         own_server.ask("REPLICAOF", "127.0.0.1", free_port())
         with pytest.raises(StoreUnavailableError, match="replica"):
-            await store.jobs.commit([moved(job, state=JobState.LEASED)])
+            await commit(store, [moved(job, state=JobState.LEASED)])
         own_server.ask("REPLICAOF", "NO", "ONE")
-        assert await once_available(lambda: store.jobs.commit([moved(job, state=JobState.CANCELLED)])) == [True]
+        assert await once_available(lambda: commit(store, [moved(job, state=JobState.CANCELLED)])) == [True]
 
 
 @pytest.mark.alone
@@ -142,7 +142,7 @@ async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
         await add_jobs(store, sample_jobs(20))
         leased = await store.jobs.lease(QUEUE, worker_id="w", limit=10, lease_for=MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
-        assert all(await store.jobs.commit(moves))
+        assert all(await commit(store, moves))
 
         await to_thread.run_sync(watched_pair.primary.kill)
         found = await once_available(lambda: store.jobs.get([job.id for job in leased]))
@@ -151,11 +151,11 @@ async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
 
         # There is no replica left to confirm anything, so nothing counts as made …
         with pytest.raises(StoreUnavailableError, match="did not confirm"):
-            await store.jobs.commit([moved(found[leased[0].id], state=JobState.IN_DOUBT)])
+            await commit(store, [moved(found[leased[0].id], state=JobState.IN_DOUBT)])
         # … until the old primary has come back as one.
         await to_thread.run_sync(watched_pair.primary.start)
         second = moved(found[leased[1].id], state=JobState.IN_DOUBT)
-        assert await once_available(lambda: store.jobs.commit([second])) == [True]
+        assert await once_available(lambda: commit(store, [second])) == [True]
 
 
 @pytest.mark.alone
@@ -167,7 +167,7 @@ async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: Watc
         await to_thread.run_sync(wait_for, watched_pair.fail_over, "replica that the sentinel would take")
         await to_thread.run_sync(wait_for, lambda: watched_pair.named_port() != old, "other primary")
         move = moved(sample_job(), state=JobState.CANCELLED)
-        assert await once_available(lambda: store.jobs.commit([move])) == [True]
+        assert await once_available(lambda: commit(store, [move])) == [True]
         assert watched_pair.replica.ask("ZCARD", "{voiceflow}:queue:default:state:cancelled") == 1
 
 

@@ -14,7 +14,7 @@ from tests.support.redis_server import RedisServer, any_server, system_server
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind, Query
 from voiceflow_worker.model.jobs.job import JobState
@@ -62,9 +62,9 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
         events = [Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=job.state, revision="r") for job in leased]
         sent = [moved(job, event, state=JobState.SENDING, active_until=NOW + HOUR)
                 for job, event in zip(leased, events, strict=True)]  # fmt: skip
-        await store.jobs.commit(sent)
-        await store.jobs.commit([moved(move.new, state=JobState.IN_DOUBT) for move in sent[:40]])
-        await store.jobs.commit(
+        await commit(store, sent)
+        await commit(store, [moved(move.new, state=JobState.IN_DOUBT) for move in sent[:40]])
+        await commit(store,
             [moved(move.new, state=JobState.QUEUED, active_until=None, priority=9, batch_id="new", destination="+1",
                    valid_until=NOW + 9 * HOUR) for move in sent[40:80]]
         )  # fmt: skip
@@ -74,7 +74,7 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
 
         left = await store.jobs.find(Query(queue=QUEUE, limit=None))
         assert len(left) == 300
-        assert all(await store.jobs.delete(left, keep_keys_until=NOW + HOUR))
+        assert all(await delete(store, left, keep_keys_until=NOW + HOUR))
         assert await store.jobs.forget_events(QUEUE, before=NOW + HOUR) == 120
         assert await store.records.prune(now=NOW + HOUR) == 100 + 150
     assert set(redis_server.ask("KEYS", "*")) == LASTING  # type: ignore[call-overload]

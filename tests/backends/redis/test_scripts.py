@@ -11,7 +11,7 @@ import pytest
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.model.jobs.job import JobState
@@ -37,14 +37,14 @@ async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_
             now = NOW + timedelta(seconds=1)
             await add_jobs(store, [sample_job(1), sample_job(2, unique_key="k")])
             [leased] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=now)
-            assert await store.jobs.commit([moved(leased, state=JobState.SENDING)]) == [True]
+            assert await commit(store, [moved(leased, state=JobState.SENDING)]) == [True]
             assert len(await store.jobs.find(Query(queue=QUEUE))) == 2
             await store.control.configure(QUEUE, Limits(rate=10))
             await store.control.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=now)
             await store.records.put("space", {"k": "v"}, expires_at=None, now=now)
             assert await store.records.scan("space", now=now) == [("k", "v")]
             found = await store.jobs.find(Query(queue=QUEUE))
-            assert await store.jobs.delete(found, keep_keys_until=NOW) == [True, True]
+            assert await delete(store, found, keep_keys_until=NOW) == [True, True]
             await store.records.prune(now=now)
 
         await everything()

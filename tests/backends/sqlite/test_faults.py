@@ -17,7 +17,7 @@ import pytest
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.faults import translated
 from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
@@ -65,10 +65,10 @@ async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
     intruder.execute("BEGIN IMMEDIATE")
     move = moved(sample_job(), state=JobState.CANCELLED)
     with pytest.raises(StoreUnavailableError, match=f"{path} is locked.*[Nn]othing was changed.*[Tt]ry again"):
-        await store.jobs.commit([move])
+        await commit(store, [move])
     assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
     intruder.execute("ROLLBACK")
-    assert await store.jobs.commit([move]) == [True]
+    assert await commit(store, [move]) == [True]
 
 
 @either_loop
@@ -141,7 +141,7 @@ async def test_a_store_taken_over_by_a_newer_version_is_no_longer_written(
 ) -> None:
     intruder.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     with pytest.raises(StoreVersionError, match=f"{path} was made by another version.*[Uu]pgrade"):
-        await store.jobs.commit([moved(sample_job(), state=JobState.CANCELLED)])
+        await commit(store, [moved(sample_job(), state=JobState.CANCELLED)])
     assert intruder.execute("SELECT state FROM jobs").fetchall() == [("queued",)]
 
 

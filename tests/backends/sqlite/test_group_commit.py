@@ -15,7 +15,7 @@ import pytest
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
@@ -99,7 +99,7 @@ async def test_a_commit_waits_for_the_disk_unless_a_later_one_makes_it_durable(
     assert commits.taken() == (1, 0)
     [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=NOW)
     assert commits.taken() == (0, 1)
-    assert await store.jobs.commit([moved(job, state=JobState.SENDING)]) == [True]
+    assert await commit(store, [moved(job, state=JobState.SENDING)]) == [True]
     assert commits.taken() == (1, 0)
     await store.records.put_if_absent("parked", {"a": "b"}, expires_at=None, now=NOW)
     assert commits.taken() == (1, 0)
@@ -242,4 +242,4 @@ class TestNativeCancellation:
 
 
 async def _commit(store: SqliteStore, number: int) -> object:
-    return await store.jobs.commit([moved(sample_job(number + 1), state=JobState.EXPIRED)])
+    return await commit(store, [moved(sample_job(number + 1), state=JobState.EXPIRED)])

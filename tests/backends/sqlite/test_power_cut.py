@@ -16,7 +16,7 @@ import pytest
 
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Query, Store
@@ -109,7 +109,7 @@ async def lock(store: Store, job: Job) -> None:
 
 
 async def journal(store: Store, job: Job) -> None:
-    assert await store.jobs.commit([moved(job, state=JobState.SENDING)]) == [True]
+    assert await commit(store, [moved(job, state=JobState.SENDING)]) == [True]
 
 
 async def left_in(path: Path) -> Left:

@@ -13,7 +13,7 @@ import pytest
 
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.find import FOUND
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, delete
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
@@ -98,7 +98,7 @@ class TestFind:
         async def scan_and_lose(statement: str, bindings: dict[str, Any]) -> str:
             found = await scan(statement, bindings)
             if gone:
-                await store.jobs.delete(gone, keep_keys_until=NOW)
+                await delete(store, gone, keep_keys_until=NOW)
                 gone.clear()
             return found
 

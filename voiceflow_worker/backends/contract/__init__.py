@@ -27,7 +27,6 @@ import pytest
 pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
 from voiceflow_worker.backends.contract.clock import ManualClock as ManualClock
-from voiceflow_worker.backends.contract.commit import CommitContract as CommitContract
 from voiceflow_worker.backends.contract.control import ControlContract as ControlContract
 from voiceflow_worker.backends.contract.delete import DeleteContract as DeleteContract
 from voiceflow_worker.backends.contract.events import EventsContract as EventsContract
@@ -39,6 +38,8 @@ from voiceflow_worker.backends.contract.records import RecordsContract as Record
 from voiceflow_worker.backends.contract.samples import NOW as NOW
 from voiceflow_worker.backends.contract.samples import QUEUE as QUEUE
 from voiceflow_worker.backends.contract.samples import add_jobs as add_jobs
+from voiceflow_worker.backends.contract.samples import commit as commit
+from voiceflow_worker.backends.contract.samples import delete as delete
 from voiceflow_worker.backends.contract.samples import full_job as full_job
 from voiceflow_worker.backends.contract.samples import moved as moved
 from voiceflow_worker.backends.contract.samples import sample_job as sample_job
@@ -50,7 +51,6 @@ from voiceflow_worker.backends.contract.wait import WaitContract as WaitContract
 
 class StoreContract(
     LeaseContract,
-    CommitContract,
     EventsContract,
     FindContract,
     DeleteContract,

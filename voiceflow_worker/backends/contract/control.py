@@ -9,7 +9,18 @@ from itertools import pairwise
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, at_once, enqueued, gate, moved, sample_job
+from voiceflow_worker.backends.contract.samples import (
+    NOW,
+    QUEUE,
+    add_jobs,
+    at_once,
+    commit,
+    delete,
+    enqueued,
+    gate,
+    moved,
+    sample_job,
+)
 from voiceflow_worker.core.ports import Limits, Slots, Store
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import GateState
@@ -58,7 +69,7 @@ class ControlContract(Ground):
             await order_gate(store, each)
         assert list(await other.control.cancelling(QUEUE, limit=10)) == [cancelled]
         assert list(await other.control.cancelling("reminders", limit=10)) == []
-        await store.jobs.commit([moved(jobs[0], state=JobState.CANCELLED)])
+        await commit(store, [moved(jobs[0], state=JobState.CANCELLED)])
         assert list(await other.control.cancelling(QUEUE, limit=10)) == []
 
     async def test_a_cancelled_batch_is_listed_again_when_a_job_is_queued(self, store: Store) -> None:
@@ -66,7 +77,7 @@ class ControlContract(Ground):
         for name in ("a", "b"):
             await order_gate(store, gate(GateState.CANCELLED, batch=name))
         assert list(await store.control.cancelling(QUEUE, limit=10)) == []
-        await store.jobs.commit([moved(leased, state=JobState.QUEUED)])
+        await commit(store, [moved(leased, state=JobState.QUEUED)])
         assert [each.name for each in await store.control.cancelling(QUEUE, limit=10)] == ["a"]
         await add_jobs(store, [sample_job(2, batch_id="b")])
         assert {each.name for each in await store.control.cancelling(QUEUE, limit=10)} == {"a", "b"}
@@ -90,7 +101,7 @@ class ControlContract(Ground):
         assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 2
         left = {*await store.control.gates(QUEUE), *await store.control.gates("reminders")}
         assert left == kept
-        assert await store.jobs.delete([done], keep_keys_until=NOW) == [True]
+        assert await delete(store, [done], keep_keys_until=NOW) == [True]
         assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 1
 
     async def test_a_batch_whose_gate_was_forgotten_may_be_called_again(self, store: Store, other: Store) -> None:
@@ -99,8 +110,8 @@ class ControlContract(Ground):
         worker = partial(other.jobs.lease, QUEUE, worker_id="w", limit=10, lease_for=SECOND)
         assert list(await worker(now=NOW)) == []
         ended = moved(job, state=JobState.CANCELLED)
-        assert await store.jobs.commit([ended]) == [True]
-        assert await store.jobs.delete([ended.new], keep_keys_until=NOW) == [True]
+        assert await commit(store, [ended]) == [True]
+        assert await delete(store, [ended.new], keep_keys_until=NOW) == [True]
         assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 1
         await add_jobs(store, [sample_job(2, batch_id="b")], now=NOW + SECOND)
         assert [leased.id for leased in await worker(now=NOW + SECOND)] == [sample_job(2).id]

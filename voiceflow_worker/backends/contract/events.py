@@ -11,6 +11,7 @@ from voiceflow_worker.backends.contract.samples import (
     QUEUE,
     add_jobs,
     at_once,
+    commit,
     enqueued,
     enqueued_jobs,
     moved,
@@ -36,7 +37,7 @@ class EventsContract(Ground):
         job = await enqueued(store)
         move = ending(job, EventKind.INCIDENT, at=NOW + timedelta(microseconds=1))
         move = Move(move.old, move.new, (replace(move.events[0], post=3),))
-        await store.jobs.commit([move])
+        await commit(store, [move])
         [event] = await store.jobs.events(QUEUE)
         assert event == replace(move.events[0], sequence=event.sequence)
         assert event.sequence > 0
@@ -45,27 +46,27 @@ class EventsContract(Ground):
         job = await enqueued(store)
         move = ending(job)
         several = tuple(replace(move.events[0], kind=kind) for kind in EventKind)
-        await store.jobs.commit([Move(move.old, move.new, several)])
+        await commit(store, [Move(move.old, move.new, several)])
         events = await store.jobs.events(QUEUE)
         assert [event.kind for event in events] == list(EventKind)
         assert [event.sequence for event in events] == sorted({event.sequence for event in events})
 
     async def test_a_refused_move_stores_no_event(self, store: Store) -> None:
         job = await enqueued(store)
-        await store.jobs.commit([moved(job, state=JobState.CANCELLED)])
-        assert await store.jobs.commit([ending(job), ending(sample_job(2))]) == [False, False]
+        await commit(store, [moved(job, state=JobState.CANCELLED)])
+        assert await commit(store, [ending(job), ending(sample_job(2))]) == [False, False]
         assert list(await store.jobs.events(QUEUE)) == []
 
     async def test_a_repeated_move_stores_its_events_once(self, store: Store) -> None:
         job = await enqueued(store)
         move = ending(job)
-        assert await store.jobs.commit([move]) == [True]
-        assert await store.jobs.commit([move]) == [True]
+        assert await commit(store, [move]) == [True]
+        assert await commit(store, [move]) == [True]
         assert len(await store.jobs.events(QUEUE)) == 1
 
     async def test_events_are_read_page_by_page(self, store: Store) -> None:
         jobs = await enqueued_jobs(store, 700)
-        await store.jobs.commit([ending(job) for job in jobs])
+        await commit(store, [ending(job) for job in jobs])
         found: list[str] = []
         after = 0
         while page := await store.jobs.events(QUEUE, after=after, limit=300):
@@ -79,7 +80,7 @@ class EventsContract(Ground):
         here, there = sample_job(), sample_job(queue="reminders")
         await add_jobs(store, [here])
         await add_jobs(store, [there])
-        await store.jobs.commit([ending(there)])
+        await commit(store, [ending(there)])
         assert list(await store.jobs.events(QUEUE)) == []
         assert [event.job_id for event in await store.jobs.events("reminders")] == [there.id]
 
@@ -90,7 +91,7 @@ class EventsContract(Ground):
             job = jobs[number]
             for step in range(10):
                 move = ending(job, name=str(step))
-                assert await handle.jobs.commit([move]) == [True]
+                assert await commit(handle, [move]) == [True]
                 job = move.new
 
         await at_once(5, live, store, other)
@@ -101,7 +102,7 @@ class EventsContract(Ground):
 
     async def test_forgetting_drops_old_events_and_keeps_later_ones(self, store: Store) -> None:
         jobs = await enqueued_jobs(store, 3)
-        await store.jobs.commit([ending(job, at=NOW + n * MINUTE) for n, job in enumerate(jobs)])
+        await commit(store, [ending(job, at=NOW + n * MINUTE) for n, job in enumerate(jobs)])
         assert await store.jobs.forget_events(QUEUE, before=NOW + 2 * MINUTE) == 2
         assert [event.job_id for event in await store.jobs.events(QUEUE)] == [jobs[2].id]
         assert await store.jobs.forget_events(QUEUE, before=NOW + 2 * MINUTE) == 0
@@ -109,8 +110,8 @@ class EventsContract(Ground):
 
     async def test_a_reader_misses_no_event_when_older_ones_are_forgotten(self, store: Store) -> None:
         jobs = await enqueued_jobs(store, 2)
-        await store.jobs.commit([ending(jobs[0])])
+        await commit(store, [ending(jobs[0])])
         read = (await store.jobs.events(QUEUE))[-1].sequence
         await store.jobs.forget_events(QUEUE, before=NOW + MINUTE)
-        await store.jobs.commit([ending(jobs[1])])
+        await commit(store, [ending(jobs[1])])
         assert [event.job_id for event in await store.jobs.events(QUEUE, after=read)] == [jobs[1].id]

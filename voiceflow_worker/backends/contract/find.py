@@ -14,6 +14,7 @@ from voiceflow_worker.backends.contract.samples import (
     NOW,
     QUEUE,
     add_jobs,
+    commit,
     enqueued_jobs,
     moved,
     numbers,
@@ -190,7 +191,7 @@ class FindContract(Ground):
     async def test_queries_see_moves(self, store: Store) -> None:
         jobs = await enqueued_jobs(store, 3, batch_id="b")
         move = moved(jobs[1], state=JobState.IN_DOUBT, due_at=NOW + MINUTE)
-        await store.jobs.commit([move])
+        await commit(store, [move])
         assert numbers(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.QUEUED})))) == [1, 3]
         assert list(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.IN_DOUBT})))) == [move.new]
         assert numbers(await store.jobs.find(Query(queue=QUEUE, batch_id="b", due_before=NOW))) == [1, 3]
@@ -221,6 +222,6 @@ class FindContract(Ground):
 
     async def test_counts_see_moves(self, store: Store) -> None:
         jobs = await enqueued_jobs(store, 10)
-        await store.jobs.commit([moved(job, state=JobState.FAILED) for job in jobs[:4]])
+        await commit(store, [moved(job, state=JobState.FAILED) for job in jobs[:4]])
         counted = await store.jobs.count(QUEUE)
         assert (counted[JobState.QUEUED], counted[JobState.FAILED], sum(counted.values())) == (6, 4, 10)

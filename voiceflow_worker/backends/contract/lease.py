@@ -14,6 +14,7 @@ from voiceflow_worker.backends.contract.samples import (
     QUEUE,
     add_jobs,
     at_once,
+    commit,
     enqueued,
     gate,
     moved,
@@ -68,8 +69,8 @@ class LeaseContract(Ground):
     async def test_a_lease_refuses_moves_from_an_older_revision(self, store: Store) -> None:
         job = await enqueued(store)
         [leased] = await lease(store)
-        assert await store.jobs.commit([moved(job, state=JobState.CANCELLED)]) == [False]
-        assert await store.jobs.commit([moved(leased, state=JobState.SENDING)]) == [True]
+        assert await commit(store, [moved(job, state=JobState.CANCELLED)]) == [False]
+        assert await commit(store, [moved(leased, state=JobState.SENDING)]) == [True]
 
     async def test_every_leased_job_has_its_own_revision(self, store: Store) -> None:
         await add_jobs(store, sample_jobs(20))
@@ -124,7 +125,7 @@ class LeaseContract(Ground):
         await add_jobs(store, [sample_job()])
         [leased] = await lease(store)
         back = moved(leased, state=JobState.QUEUED, worker_id=None, due_at=NOW + MINUTE)
-        await store.jobs.commit([back])
+        await commit(store, [back])
         assert list(await lease(store)) == []
         [again] = await lease(store, at=NOW + MINUTE)
         assert again.revision not in {leased.revision, back.new.revision}
@@ -238,7 +239,7 @@ class LeaseContract(Ground):
         await add_jobs(store, sample_jobs(3))
         [leased] = await lease(store)
         sent = moved(leased, state=JobState.IN_DOUBT, active_until=NOW + MINUTE)
-        await store.jobs.commit([sent])
+        await commit(store, [sent])
         assert list(await lease(store, at=NOW + MINUTE - MICROSECOND)) == []
         assert numbers(await lease(store, at=NOW + MINUTE)) == [2]
 
@@ -247,15 +248,15 @@ class LeaseContract(Ground):
         await add_jobs(store, sample_jobs(2))
         [leased] = await lease(store)
         sent = moved(leased, state=JobState.SUBMITTED, active_until=NOW + MINUTE)
-        await store.jobs.commit([sent])
-        await store.jobs.commit([moved(sent.new, state=JobState.COMPLETED, active_until=None)])
+        await commit(store, [sent])
+        await commit(store, [moved(sent.new, state=JobState.COMPLETED, active_until=None)])
         assert numbers(await lease(store)) == [2]
 
     async def test_a_leased_call_with_active_until_counts_once(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(max_active=2))
         await add_jobs(store, sample_jobs(3))
         [leased] = await lease(store, 1)
-        await store.jobs.commit([moved(leased, active_until=NOW + MINUTE)])
+        await commit(store, [moved(leased, active_until=NOW + MINUTE)])
         assert numbers(await lease(store)) == [2]
 
     async def test_open_calls_of_other_queues_do_not_count(self, store: Store) -> None:

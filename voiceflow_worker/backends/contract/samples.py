@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from voiceflow_worker.core.ports import Event, Move, Store
-from voiceflow_worker.core.store_port import Answer, Step
-from voiceflow_worker.core.units import inserted
+from voiceflow_worker.core.store_port import Answer, Replace, Result, Step, Unit, tally_change
+from voiceflow_worker.core.units import deleted, inserted
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
@@ -161,6 +161,30 @@ def numbers(jobs: Sequence[Job]) -> list[int]:
 def moved(job: Job, *events: Event, **fields: Any) -> Move:
     """A move that gives a job these fields and a new revision, with these events."""
     return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)
+
+
+async def commit(store: Store, moves: Sequence[Move]) -> list[bool]:
+    """Write moves in one step, each a unit; returns whether the store has the new job of each."""
+    units = tuple(
+        Unit(
+            change=Replace(each.old.revision, each.new),
+            events=each.events,
+            tally=tally_change(each.old, each.new),
+            wakes=each.new.queue if each.new.state is JobState.QUEUED else None,
+        )
+        for each in moves
+    )
+    return await _done(store, units)
+
+
+async def delete(store: Store, jobs: Sequence[Job], *, keep_keys_until: datetime) -> list[bool]:
+    """Delete jobs in one step; returns whether each is gone."""
+    return await _done(store, tuple(deleted(job, keep_key_until=keep_keys_until) for job in jobs))
+
+
+async def _done(store: Store, units: tuple[Unit, ...]) -> list[bool]:
+    written = await store.domain.write(Step(units=units), now=store.clock.now())
+    return [answer.result is Result.DONE for answer in written.answers]
 
 
 async def at_once(count: int, work: Callable[[Store, int], Coroutine[Any, Any, None]], *stores: Store) -> None:

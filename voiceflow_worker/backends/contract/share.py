@@ -8,7 +8,15 @@ import anyio
 import anyio.lowlevel
 
 from voiceflow_worker.backends.contract.ground import Ground, Opener
-from voiceflow_worker.backends.contract.samples import QUEUE, add_jobs, enqueued, enqueued_jobs, moved, sample_job
+from voiceflow_worker.backends.contract.samples import (
+    QUEUE,
+    add_jobs,
+    commit,
+    enqueued,
+    enqueued_jobs,
+    moved,
+    sample_job,
+)
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -22,7 +30,7 @@ class ShareContract(Ground):
         job = await enqueued(store)
         assert (await other.jobs.get([job.id]))[job.id] == job
         move = moved(job, state=JobState.SENDING)
-        assert await other.jobs.commit([move]) == [True]
+        assert await commit(other, [move]) == [True]
         assert (await store.jobs.get([job.id]))[job.id] == move.new
 
     async def test_the_clock_is_aware_and_in_utc(self, store: Store) -> None:
@@ -48,7 +56,7 @@ class ShareContract(Ground):
             with anyio.CancelScope() as scope:
                 if int(job.id[-1]) % 2:
                     given_up.append(scope)
-                answered[job.id] = (await store.jobs.commit([moved(job, state=JobState.EXPIRED)]))[0]
+                answered[job.id] = (await commit(store, [moved(job, state=JobState.EXPIRED)]))[0]
 
         with anyio.fail_after(60):
             for start in range(0, 60, 20):

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, enqueued, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, commit, delete, enqueued, moved, sample_job
 from voiceflow_worker.core.ports import Move, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE, tally_of
@@ -79,7 +79,7 @@ class TotalsContract(Ground):
         [leased] = await store.jobs.lease(QUEUE, worker_id="w", limit=9, lease_for=DAY, now=NOW)
         assert dict((await store.jobs.totals(QUEUE, batch_id="spring")).live) == {"state:leased": 1}
         sent = moved(leased, state=JobState.SUBMITTED, posts=(post(),))
-        assert await store.jobs.commit([sent]) == [True]
+        assert await commit(store, [sent]) == [True]
         assert dict((await store.jobs.totals(QUEUE)).live) == {"state:submitted": 1, "placed": 1}
         ended = moved(
             sent.new, state=JobState.COMPLETED, posts=(post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1"),)
@@ -87,8 +87,8 @@ class TotalsContract(Ground):
         priced = moved(
             ended.new, posts=(post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1", price="0.0288"),)
         )
-        assert await store.jobs.commit([ended]) == [True]
-        assert await store.jobs.commit([priced]) == [True]
+        assert await commit(store, [ended]) == [True]
+        assert await commit(store, [priced]) == [True]
         for totals in (await store.jobs.totals(QUEUE), await store.jobs.totals(QUEUE, batch_id="spring")):
             assert totals.states[JobState.COMPLETED] == 1
             assert (totals.outcomes, totals.digits) == ({SessionStatus.COMPLETED.value: 1}, {"1": 1})
@@ -101,15 +101,15 @@ class TotalsContract(Ground):
         job = await enqueued(store, state=JobState.QUEUED, posts=(post(status=SessionStatus.BUSY),))
         assert (await store.jobs.totals(QUEUE)).outcomes == {SessionStatus.BUSY.value: 1}
         again = (post(status=SessionStatus.BUSY), post(2, status=SessionStatus.COMPLETED))
-        assert await store.jobs.commit([moved(job, state=JobState.COMPLETED, posts=again)]) == [True]
+        assert await commit(store, [moved(job, state=JobState.COMPLETED, posts=again)]) == [True]
         assert (await store.jobs.totals(QUEUE)).outcomes == {SessionStatus.COMPLETED.value: 1}
 
     async def test_a_move_that_is_refused_or_was_made_before_is_not_counted(self, store: Store) -> None:
         job = await enqueued(store)
         move = moved(job, state=JobState.COMPLETED, posts=(post(status=SessionStatus.COMPLETED),))
-        assert await store.jobs.commit([move]) == [True]
-        assert await store.jobs.commit([move]) == [True]
-        assert await store.jobs.commit([moved(job, posts=(post(status=SessionStatus.BUSY),))]) == [False]
+        assert await commit(store, [move]) == [True]
+        assert await commit(store, [move]) == [True]
+        assert await commit(store, [moved(job, posts=(post(status=SessionStatus.BUSY),))]) == [False]
         await add_jobs(store, [job])
         assert (await store.jobs.totals(QUEUE)).outcomes == {SessionStatus.COMPLETED.value: 1}
         await totals_are_exact(store)
@@ -117,7 +117,7 @@ class TotalsContract(Ground):
     async def test_a_deleted_job_stays_in_the_totals_of_its_batch(self, store: Store) -> None:
         ended = {"state": JobState.COMPLETED, "posts": (post(status=SessionStatus.COMPLETED, seconds=2.0),)}
         jobs = [await enqueued(store, number, batch_id="spring", **ended) for number in (1, 2)]
-        assert await store.jobs.delete(jobs[:1], keep_keys_until=NOW) == [True]
+        assert await delete(store, jobs[:1], keep_keys_until=NOW) == [True]
         of_batch = await store.jobs.totals(QUEUE, batch_id="spring")
         assert of_batch.outcomes == {SessionStatus.COMPLETED.value: 2}
         assert (of_batch.answered, of_batch.seconds) == (2, 4.0)
@@ -129,7 +129,7 @@ class TotalsContract(Ground):
         ended = {"state": JobState.COMPLETED, "posts": (post(status=SessionStatus.COMPLETED),)}
         jobs = [await enqueued(store, number, batch_id="spring", **ended) for number in (1, 2)]
         for job in jobs:
-            assert await store.jobs.delete([job], keep_keys_until=NOW) == [True]
+            assert await delete(store, [job], keep_keys_until=NOW) == [True]
         totals = await store.jobs.totals(QUEUE, batch_id="spring")
         assert (dict(totals.live), dict(totals.pruned)) == ({}, {})
         await enqueued(store, 3, batch_id="spring")
@@ -137,7 +137,7 @@ class TotalsContract(Ground):
 
     async def test_a_deleted_job_without_a_batch_is_in_no_totals(self, store: Store) -> None:
         job = await enqueued(store, state=JobState.COMPLETED, posts=(post(status=SessionStatus.BUSY, digits="77"),))
-        assert await store.jobs.delete([job], keep_keys_until=NOW) == [True]
+        assert await delete(store, [job], keep_keys_until=NOW) == [True]
         totals = await store.jobs.totals(QUEUE)
         assert (dict(totals.live), dict(totals.pruned)) == ({}, {})
 
@@ -147,7 +147,7 @@ class TotalsContract(Ground):
         totals = await store.jobs.totals(QUEUE, batch_id="spring")
         assert list(totals.outcomes.values()) == list(totals.digits.values()) == [1]
         await totals_are_exact(store)
-        assert await store.jobs.commit([moved(job, posts=())]) == [True]
+        assert await commit(store, [moved(job, posts=())]) == [True]
         assert (await store.jobs.totals(QUEUE)).outcomes == {}
 
     @pytest.mark.parametrize("seconds", [1e300, float("inf"), -1.0, 0.0])
@@ -184,10 +184,10 @@ class TotalsContract(Ground):
             elif jobs:
                 some = chance.sample(sorted(jobs), min(len(jobs), chance.randint(1, 4)))
                 if what == "delete":
-                    await through.jobs.delete([jobs.pop(each) for each in some], keep_keys_until=NOW)
+                    await delete(through, [jobs.pop(each) for each in some], keep_keys_until=NOW)
                 else:
                     moves = [_random_move(jobs[each], chance) for each in some]
-                    assert all(await through.jobs.commit(moves))
+                    assert all(await commit(through, moves))
                     jobs |= {move.new.id: move.new for move in moves}
             if step % 10 == 9:
                 await totals_are_exact(store)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import anyio
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, enqueued, gate, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, add_jobs, commit, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import GateState
@@ -44,7 +44,7 @@ class WaitContract(Ground):
     async def test_a_job_that_is_queued_again_raises_the_count(self, store: Store) -> None:
         job = await enqueued(store, state=JobState.LEASED)
         seen = await change_count(store)
-        await store.jobs.commit([moved(job, state=JobState.QUEUED)])
+        await commit(store, [moved(job, state=JobState.QUEUED)])
         assert await after(store, seen) > seen
 
     async def test_a_change_of_a_gate_raises_the_count(self, store: Store) -> None:

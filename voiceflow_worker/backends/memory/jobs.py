@@ -8,17 +8,16 @@ from datetime import datetime, timedelta
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
+from voiceflow_worker.backends.matching import matches, require_answerable
 from voiceflow_worker.backends.memory.reference import Memory, MemoryDomain
 from voiceflow_worker.core import store_port
-from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Move, Order, Query
-from voiceflow_worker.core.store_port import Delete, Replace, Result, Unit, tally_change
+from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 
 
 class MemoryJobs(Jobs):
-    """The port `Jobs` in memory. No method awaits while it changes jobs, so each change is atomic."""
+    """The port `Jobs` in memory."""
 
     def __init__(self, domain: MemoryDomain) -> None:
         self._domain = domain
@@ -40,21 +39,6 @@ class MemoryJobs(Jobs):
         return await self._domain.lease(
             queue, worker_id=worker_id, limit=limit, until=now + lease_for, now=now, batch=batch_id
         )
-
-    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        require_well_formed(moves)
-        await checkpoint()
-        return [self._move(each) for each in moves]
-
-    def _move(self, made: Move) -> bool:
-        new, held = made.new, self._memory.jobs.get(made.old.id)
-        unit = Unit(
-            change=Replace(made.old.revision, new),
-            events=made.events,
-            tally=tally_change(held, new),
-            wakes=new.queue if new.state is JobState.QUEUED else None,
-        )
-        return self._memory.answer(unit, self._domain.clock.now()).result is Result.DONE
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         await checkpoint()
@@ -98,20 +82,6 @@ class MemoryJobs(Jobs):
         await checkpoint()
         found = {key: self._memory.job_of_key(queue, key, now) for key in unique_keys}
         return {key: KeyOwner(job.id, job.body_digest, job.state) for key, job in found.items() if job is not None}
-
-    async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        await checkpoint()
-        memory, now = self._memory, self._domain.clock.now()
-        held = [job for job in jobs if job.id in memory.jobs]
-        gone = {
-            job.id
-            for job in held
-            if memory.answer(
-                Unit(change=Delete(job, keep_keys_until), tally=tally_change(memory.jobs[job.id], None)), now
-            ).result
-            is Result.DONE
-        }
-        return [job.id in gone for job in jobs]
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         return await self._domain.events(queue, after=after, limit=limit)

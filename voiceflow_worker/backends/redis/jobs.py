@@ -9,24 +9,22 @@ from uuid import uuid4
 
 import orjson
 
-from voiceflow_worker.backends.matching import require_answerable, require_well_formed
+from voiceflow_worker.backends.matching import require_answerable
 from voiceflow_worker.backends.record import readable, to_micros
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
     Argument,
     event_of,
-    grave_of,
     job_of_row,
     micros,
-    move_arguments,
     optional,
     owner_of,
 )
 from voiceflow_worker.backends.redis.connection.keys import Keys, pruned_key, state_index, totals_key
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
-from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Move, Query
+from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
@@ -64,14 +62,6 @@ class RedisJobs(Jobs):
             if rows or not stopped_early:
                 return list(readable(rows, partial(job_of_row, queue)))
         return []
-
-    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        require_well_formed(moves)
-        if not moves:
-            return []
-        args = [argument for move in moves for argument in move_arguments(move)]
-        made = await self._link.run_durably("commit", self._keys.queue(moves[0].old.queue), args)
-        return [each == 1 for each in made]
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         by_queue: dict[str, list[str]] = {}
@@ -115,18 +105,6 @@ class RedisJobs(Jobs):
         owners = {key: owner_of(queue, answer) for key, answer in zip(unique_keys, answers, strict=True)}
         return {key: owner for key, owner in owners.items() if owner is not None}
 
-    async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        deleted = [False] * len(jobs)
-        for queue, places in _by_queue(jobs).items():
-            args: list[Argument] = [to_micros(keep_keys_until)]
-            for place in places:
-                job = jobs[place]
-                # The script deletes a job only if it still has this revision, so the tombstone has its newest state.
-                args += (job.id, job.revision, grave_of(job))
-            for place, done in zip(places, await self._link.run("delete", self._keys.queue(queue), args), strict=True):
-                deleted[place] = done == 1
-        return deleted
-
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         if limit <= 0:
             return []
@@ -138,14 +116,6 @@ class RedisJobs(Jobs):
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
-
-
-def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
-    """For each queue, the indexes of its jobs in `jobs`."""
-    places: dict[str, list[int]] = {}
-    for place, job in enumerate(jobs):
-        places.setdefault(job.queue, []).append(place)
-    return places
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, int]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from voiceflow_worker.backends.admission import known_state
 from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.record import from_micros, to_micros
 from voiceflow_worker.backends.redis.connection.codec import (
@@ -27,6 +26,7 @@ from voiceflow_worker.backends.redis.connection.codec import (
     next_job,
     optional,
 )
+from voiceflow_worker.backends.tombstones import known_state
 from voiceflow_worker.core import ports
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.identity import queue_of
@@ -99,7 +99,8 @@ class OneDomain:
         size = max(len(units), 1) if step.together else AT_ONCE
         for start in range(0, max(len(units), 1), size):
             some = units[start : start + size]
-            args: list[Argument] = [to_micros(now), step.server or "", int(step.together), *known]
+            has_needs = int(any(unit.needs for unit in some))
+            args: list[Argument] = [to_micros(now), step.server or "", int(step.together), has_needs, *known]
             for unit in some:
                 args += self._unit(unit)
             run = self._link.run_durably if step.durable else self._link.run
@@ -188,7 +189,7 @@ class OneDomain:
                 head = ["insert", job.id, "", job.revision, optional(job.unique_key)]
                 arguments = new_job(job)
             case Replace(revision, job):
-                head, arguments = ["move", job.id, revision, job.revision, ""], next_job(revision, job)
+                head, arguments = ["move", job.id, revision, job.revision, ""], next_job(job)
             case Delete(job, keep_key_until):
                 head = ["delete", job.id, job.revision, "", ""]
                 arguments = [job.id, to_micros(keep_key_until), grave_of(job)]

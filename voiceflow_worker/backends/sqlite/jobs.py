@@ -10,18 +10,17 @@ from functools import partial
 
 import orjson
 
-from voiceflow_worker.backends.admission import remembered
-from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
-from voiceflow_worker.backends.record import event_from, in_slices, readable, to_micros
-from voiceflow_worker.backends.sqlite import writes
+from voiceflow_worker.backends.matching import matches, require_answerable
+from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.leasing import lease
 from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys
 from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import search
+from voiceflow_worker.backends.tombstones import remembered
 from voiceflow_worker.backends.wakeups import Wakeups
-from voiceflow_worker.core.ports import Clock, Event, Jobs, KeyOwner, Move, Order, Query
+from voiceflow_worker.core.ports import Clock, Event, Jobs, KeyOwner, Order, Query
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
@@ -60,13 +59,6 @@ class SqliteJobs(Jobs):
         # A power cut may undo a lease. Its job is then queued, and was not sent: the journal comes after the lease.
         rows = await self._writer.carry_out(work, durably=False)
         return list(readable(rows, job_of))
-
-    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        require_well_formed(moves)
-        if not moves:
-            return []
-        changes = await in_slices(writes.encoded_move, moves)
-        return await self._writer.carry_out(partial(writes.commit, changes))
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         found = await self._reader.jobs(self._sql["job_by_id"], [(job_id,) for job_id in job_ids])
@@ -134,11 +126,6 @@ class SqliteJobs(Jobs):
         return {
             job.unique_key: KeyOwner(job.id, job.body_digest, job.state) for job in found if job.unique_key is not None
         }
-
-    async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        if not jobs:
-            return []
-        return await self._writer.carry_out(partial(writes.delete, jobs, keep_keys_until=keep_keys_until))
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         statement = statements("outbox")["events_after"]

@@ -13,17 +13,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.backends.admission import remembered
 from voiceflow_worker.backends.departures import repaced
 from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.record import from_micros_or_none, head_of, record_of, to_micros, to_micros_or_none
-from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.sqlite.control import pace_of, row_of
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
+from voiceflow_worker.backends.sqlite.reading import event_row, job_of, tally_record
 from voiceflow_worker.backends.sqlite.records import behind_all_with, drop_some
+from voiceflow_worker.backends.tombstones import remembered, tombstone_of
 from voiceflow_worker.core import ports
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.store_port import (
@@ -204,7 +203,7 @@ class _Writing:
                 self._db.run(self._own["drop_gate"], _gate_place(drop.key))
         for event in unit.events:
             queue = event.job_id.partition(".")[0]
-            self._db.run(statements("outbox")["insert_event"], writes.event_row(queue, event))
+            self._db.run(statements("outbox")["insert_event"], event_row(queue, event))
         if unit.wakes is not None:
             self._transaction.changed.add(unit.wakes)
         return _DONE
@@ -302,8 +301,9 @@ class _Writing:
                     ),
                 )
             case Delete(job, keep_key_until):
-                for _ in writes.delete([job], self._transaction, keep_keys_until=keep_key_until):
-                    pass
+                db.run(sql["delete_body"], db.rows(sql["delete_job"], (job.id, job.revision))[0])
+                if job.unique_key is not None:
+                    db.run(sql["bury"], (*tombstone_of(job), to_micros(keep_key_until)))
             case None:
                 pass
 

@@ -16,12 +16,13 @@ import orjson
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.record import job_from
+from voiceflow_worker.backends.record import job_from, to_micros
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
 from voiceflow_worker.backends.sqlite.file.statements import statements
+from voiceflow_worker.core.ports import Event
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import tally_of
 
@@ -122,6 +123,11 @@ def tally_record(job: Job) -> str | None:
     """The amounts that a job adds to totals, as JSON; None for no amounts. They are stored, to be subtracted later."""
     tally = tally_of(job)
     return orjson.dumps(tally).decode() if tally else None
+
+
+def event_row(queue: str, event: Event) -> Row:
+    """The row of an event, without its sequence."""
+    return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision, event.post)
 
 
 def job_of(row: Row) -> Job:

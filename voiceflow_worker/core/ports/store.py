@@ -1,8 +1,7 @@
 """Ports of the engine: a store in three small protocols, a clock, a voice, and a call log.
 
-A backend implements `Jobs`, `Control` and `Records`. Moves are pure functions of the model, and a backend only stores
-their results. A change is stored only if the job still has the revision that the change began with. Every method may
-raise `StoreUnavailableError`. It is then not known whether anything has changed, but calling the method again is safe.
+A backend implements `Jobs`, `Control` and `Records`; jobs are changed by `write` of `core/store_port.py` alone. Every
+method may raise `StoreUnavailableError`. It is then unknown whether anything has changed; calling it again is safe.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from voiceflow_worker.core.ports.moves import Event, Move
+from voiceflow_worker.core.ports.moves import Event
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -129,15 +128,6 @@ class Jobs(Protocol):
         """
         ...
 
-    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        """Make moves of one queue in one durable step, each independent of the others.
-
-        Returns True for a move if the store now has its `new` (an earlier try may have stored it), and False if another
-        writer changed or deleted the job first. The moves are durable when this returns; the events of a move are
-        stored with the move.
-        """
-        ...
-
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         """The jobs with these ids; unknown ids are absent. Raises `StoreVersionError` if a newer version wrote one."""
         ...
@@ -164,10 +154,6 @@ class Jobs(Protocol):
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
         """The owners of these unique keys, tombstones included; free keys are absent."""
-        ...
-
-    async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete each job of which the store still has this revision. Keeps unique keys until `keep_keys_until`."""
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:

@@ -11,10 +11,9 @@ from datetime import datetime
 
 import orjson
 
-from voiceflow_worker.backends.admission import known_state, remembered, tombstone_of
-from voiceflow_worker.backends.matching import changes_rare_fields
 from voiceflow_worker.backends.record import event_from, from_micros, head_of, job_from, newer, record_of, to_micros
-from voiceflow_worker.core.ports import Event, KeyOwner, Move
+from voiceflow_worker.backends.tombstones import known_state, remembered, tombstone_of
+from voiceflow_worker.core.ports import Event, KeyOwner
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import tally_of
@@ -47,35 +46,17 @@ def new_job(job: Job) -> tuple[Argument, ...]:
     )  # fmt: skip
 
 
-def move_arguments(move: Move) -> list[Argument]:
-    """The arguments of `commit.lua` for a move."""
-    (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(move.new)
-    arguments: list[Argument] = [
-        job_id, move.old.revision, rev, state, due, optional(worker), "" if active is None else active,
-        record_of(move.new), tally_text(move.new),
-    ]  # fmt: skip
-    if not changes_rare_fields(move):
-        arguments.append(0)
-    else:
-        arguments += (1, prio, optional(batch), optional(dest), "" if valid is None else valid)
-    arguments.append(len(move.events))
-    for event in move.events:
-        arguments += (to_micros(event.at), event_text(event))
-    return arguments
-
-
 def event_text(event: Event) -> str:
     """An event as scripts store it, without its sequence."""
     fields = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
     return orjson.dumps(fields).decode()
 
 
-def next_job(revision: str, job: Job) -> list[Argument]:
-    """The arguments of a move of `write.lua`: the job that replaces the one with this revision. It has no events."""
+def next_job(job: Job) -> list[Argument]:
+    """The arguments of `write.lua` for the next version of a job. Its batch, number, priority and validity stay."""
     (job_id, _, state, due, rev, worker, _, _, _, _, _, active) = head_of(job)
     return [
-        job_id, revision, rev, state, due, optional(worker), "" if active is None else active, record_of(job),
-        tally_text(job), 0, 0,
+        job_id, rev, state, due, optional(worker), "" if active is None else active, record_of(job), tally_text(job),
     ]  # fmt: skip
 
 

@@ -30,7 +30,7 @@ local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. ARGV[1], 
 for _, id in ipairs(returned) do
     local head = head_of(id)
     if head then
-        into_lane(id, head, zadd)
+        into_lane(id, head)
     end
     redis.call('ZREM', base .. ':lapsed', id)
 end
@@ -161,7 +161,7 @@ for place, id in ipairs(chosen) do
     local head = heads_of[id]
     leave(id, head, true)
     head.state, head.due = 'leased', ends
-    enter(id, head, zadd)
+    enter(id, head)
     redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
     rows[place + 1] = row_of(id)
 end

@@ -1,7 +1,7 @@
 -- Writes units: each is checked as a whole, and then written as a whole, or refused.
--- @include packed queue lanes totals indexes wake expiring moves
--- ARGV: now, the server's id or '', 1 if the units belong together, the known condition or '' (a condition, see below,
--- whose values are several), then the units. A unit is:
+-- @include packed queue lanes totals indexes wake expiring
+-- ARGV: now, the server's id or '', 1 if the units belong together, 1 if a unit has conditions, the known condition or ''
+-- (a condition, see below, whose values are several), then the units. A unit is:
 --   kind ('insert', 'move', 'delete' or ''), beginning of its queue's keys, job id, old revision, new revision, unique key
 --   or '', number of conditions, conditions; number of puts, puts; number of drops, drops; number of gates and limits, these;
 --   number of events, events (time, text); beginning of the keys of the queue to wake or '',
@@ -12,6 +12,13 @@
 -- A put is: namespace, key, value, expiry or '', mode. A drop is: namespace, key, '' or '=' and the value.
 -- Returns {server id, answer, …}; an answer is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
 -- {'not free', place of the condition, key, value, expiry}, {'unvetted'} or {'withheld'}.
+local at = 1
+
+local function take(count)
+    at = at + count
+    return unpack(ARGV, at - count, at - 1)
+end
+
 local now, server, together = take(3)
 now = tonumber(now)
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
@@ -274,8 +281,20 @@ local function insert()
         redis.call('HDEL', base .. ':graves', key)
         redis.call('ZREM', base .. ':graves:until', key)
     end
-    enter(id, head, zadd)
-    change_tally(id, '', '', batch, tally)
+    enter(id, head)
+    change_tally(id, batch, '', tally)
+end
+
+-- The next version of a job. Its batch, number, priority and validity stay as they are.
+local function move()
+    local id, rev, state, due, worker, active, record, tally = take(8)
+    local head = head_of(id)
+    leave(id, head)
+    head.state, head.due, head.active = state, due, active
+    enter(id, head)
+    redis.call('HSET', job_key(id), 'state', state, 'due', due, 'rev', rev, 'worker', worker, 'active', active,
+        'record', record)
+    change_tally(id, head.batch, head.tally, tally)
 end
 
 local function delete()
@@ -341,7 +360,7 @@ local function write(unit)
         if unit.kind == 'insert' then
             insert()
         elseif unit.kind == 'move' then
-            make_move(true)
+            move()
         else
             delete()
         end
@@ -382,10 +401,12 @@ local function write(unit)
     end
 end
 
--- A full server refuses this command, which changes nothing. It would not refuse the moves, because each first removes an
--- entry of an index.
+-- A full server refuses this command, which changes nothing. It would not refuse the moves of jobs, because each first
+-- removes an entry of an index: evidence is stored as long as there is a byte, and nothing new leaves.
 local room = base .. ':room'
-redis.call('SETRANGE', room, 0, '')
+if take(1) == '1' then
+    redis.call('SETRANGE', room, 0, '')
+end
 
 local vetted = server == '' or server == run_id
 if take(1) ~= '' then

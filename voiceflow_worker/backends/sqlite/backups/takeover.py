@@ -15,8 +15,7 @@ from voiceflow_worker.backends.sqlite.backups.backup import Progress
 from voiceflow_worker.backends.sqlite.control import row_of
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
-from voiceflow_worker.backends.sqlite.writes import event_row
+from voiceflow_worker.backends.sqlite.reading import event_row, job_of, tally_record
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import gate_put

@@ -52,15 +52,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 INSERT INTO bodies (number, body) VALUES (last_insert_rowid(), ?);
 
 -- name: move_job
--- The usual part of a move, made only if the job has the given revision; then returns the id and the new revision.
+-- The next version of a job with the given revision. Its batch, number, priority and validity stay as they are.
 UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?
-WHERE id = ? AND revision = ?
-RETURNING id, revision;
-
--- name: change_rare_fields
--- The rare part of a move that was just made. In `move_job`, these columns would rewrite four more indexes each time.
-UPDATE jobs SET priority = ?, batch_id = ?, destination = ?, valid_until = ?
-WHERE id = ?;
+WHERE id = ? AND revision = ?;
 
 -- name: revision_of
 -- The revision that a job has now.

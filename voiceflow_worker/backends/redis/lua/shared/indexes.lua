@@ -8,11 +8,10 @@ local function zadd(key, score, id)
     redis.call('ZADD', key, score, id)
 end
 
--- `add` adds an id to an index: `zadd`, or a function that gathers additions.
-local function into_lane(id, head, add)
+local function into_lane(id, head)
     local lane = lane_of(head)
     touch(lane)
-    add(base .. ':lane:' .. lane, head.due, id)
+    zadd(base .. ':lane:' .. lane, head.due, id)
 end
 
 local function out_of_lane(id, head)
@@ -21,20 +20,20 @@ local function out_of_lane(id, head)
     redis.call('ZREM', base .. ':lane:' .. lane, id)
 end
 
-local function enter(id, head, add)
-    add(base .. ':state:' .. head.state, head.due, id)
+local function enter(id, head)
+    zadd(base .. ':state:' .. head.state, head.due, id)
     if head.batch ~= '' then
-        add(batch_base(head.batch) .. ':state:' .. head.state, head.due, id)
+        zadd(batch_base(head.batch) .. ':state:' .. head.state, head.due, id)
     end
     if head.state == 'queued' then
-        into_lane(id, head, add)
+        into_lane(id, head)
         if head.valid ~= '' then
-            add(base .. ':valid', head.valid, id)
+            zadd(base .. ':valid', head.valid, id)
         end
     end
     -- Leased jobs are left out, because open calls are the jobs in `active` plus the leased jobs.
     if head.active ~= '' and head.state ~= 'leased' then
-        add(base .. ':active', head.active, id)
+        zadd(base .. ':active', head.active, id)
     end
 end
 

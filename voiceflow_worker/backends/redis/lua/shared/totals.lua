@@ -26,16 +26,16 @@ local function add_tally(batch, tally, sign)
     end
 end
 
--- Replaces the tally of a job in the totals. `was_batch` and `was` are its old batch and tally.
-local function change_tally(id, was_batch, was, batch, tally)
-    if was == tally and was_batch == batch then
+-- Replaces the tally of a job in the totals. `was` is its old tally.
+local function change_tally(id, batch, was, tally)
+    if was == tally then
         return
     end
-    add_tally(was_batch, was, -1)
+    add_tally(batch, was, -1)
     add_tally(batch, tally, 1)
     if tally == '' then
         redis.call('HDEL', job_key(id), 'tally')
-    elseif was ~= tally then
+    else
         redis.call('HSET', job_key(id), 'tally', tally)
     end
 end
