@@ -6,16 +6,15 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 from tests.explorer.jobs import BUSY, COMPLETED, DROPPED, JobBook, PromiseBrokenError
-from tests.explorer.scene import NOW, POLICY, Rules, Scene, moment
+from tests.explorer.scene import POLICY, Rules, Scene, moment
 from tests.explorer.world import ANSWER, IDLE, PARKED, Line, Phase, WorkerAt, World, busy, line_to, place
-from voiceflow_worker.core import units
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 OUTCOMES = {Line.REACHED: COMPLETED, Line.WAS_BUSY: BUSY, Line.DROPPED: DROPPED}
 
-_HAD_THE_LEASE = frozenset({Phase.LEASED, Phase.LOCKED, Phase.UNSURE})
+_HAD_THE_LEASE = frozenset({Phase.LEASED, Phase.UNSURE})
 _NO_TRACE = frozenset({int(Line.NOTHING), int(Line.DROPPED)})
 
 
@@ -26,7 +25,6 @@ class Commits:
         self._scene = scene
         self._rules = rules
         self._book = book
-        self._needed: dict[int, bool] = {}
 
     def killed(self, world: World, who: int) -> World:
         worker = world.workers[who]
@@ -76,17 +74,7 @@ class Commits:
         for who, worker in enumerate(world.workers):
             if worker.job == job and worker.phase in _HAD_THE_LEASE:
                 world = self.killed(world, who)
-        releases = world.releases
-        is_over = self._scene.jobs > 1 and self._needs_its_number(old) and not self._needs_its_number(new)
-        if is_over and self._rules.locks:
-            releases = tuple(sorted({*releases, (job, False)}))
-        return world._replace(jobs=(*world.jobs[:job], new, *world.jobs[job + 1 :]), releases=releases)
-
-    def _needs_its_number(self, job: int) -> bool:
-        known = self._needed.get(job)
-        if known is None:
-            known = self._needed[job] = units.may_ring(self._book.jobs[job], at=NOW, policy=POLICY)
-        return known
+        return world._replace(jobs=(*world.jobs[:job], new, *world.jobs[job + 1 :]))
 
     def without_traceless(self, world: World) -> World:
         """The same world without POSTs that left no trace."""
@@ -122,28 +110,5 @@ class Commits:
         )
 
     def canonical(self, world: World) -> World:
-        """The same world with jobs and workers in an order, where they are alike: one for all that differ in names."""
-        if self._scene.jumps:
-            return world
-        in_order = tuple(sorted(world.workers))
-        straight = world if in_order == world.workers else world._replace(workers=in_order)
-        if len(world.jobs) == 1:
-            return straight
-        if world.jobs[0] < world.jobs[1]:
-            return straight
-        # Equal jobs may still differ in their lines and workers: then the smaller of the two worlds stands for both.
-        crossed = World(
-            jobs=(world.jobs[1], world.jobs[0]),
-            lines=(world.lines[1], world.lines[0]),
-            workers=tuple(
-                sorted(
-                    worker if worker.phase == Phase.IDLE else worker._replace(job=1 - worker.job)
-                    for worker in world.workers
-                )
-            ),
-            lock=(1 - world.lock[0], world.lock[1]) if world.lock else (),
-            releases=tuple(sorted((1 - owner, stale) for owner, stale in world.releases)),
-            off=world.off,
-            left=world.left,
-        )
-        return min(straight, crossed)
+        """The same world with workers in an order, where they are alike: one for all that differ in names."""
+        return world if self._scene.jumps else world._replace(workers=tuple(sorted(world.workers)))

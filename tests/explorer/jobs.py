@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tests.explorer.scene import NOW, POLICY, REDIAL_AFTER, RINGING, SKEW, TICK, Rules, Scene, moment
+from tests.explorer.scene import NOW, POLICY, REDIAL_AFTER, SKEW, TICK, Rules, Scene, moment
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import (
@@ -83,7 +83,7 @@ class JobBook:
         self._moves: dict[tuple[int, Hashable], int | None] = {}
         # How long ago something may be and still be told from longer ago: not at all, where no clock is off.
         far = max(map(abs, scene.jumps), default=0)
-        self._past = _Past(due=-far, expires=-far - 1, valid=-far - SKEW - 1 - (RINGING if scene.jobs > 1 else 0))
+        self._past = _Past(due=-far, expires=-far - 1, valid=-far - SKEW - 1)
         again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=scene.redials, after=REDIAL_AFTER * TICK)
         self.first = self._keep(
             Job(

@@ -49,7 +49,6 @@ class Scene:
     What is lost needs no step: it never comes. Whether a job ends when nothing ever comes is judged for each of them.
     """
 
-    jobs: int = 1
     valid_for: int | None = None
     redials: int = 0
     copies: int = 1
@@ -73,9 +72,6 @@ class Rules:
 
     `timeout` is what a read timeout is taken for. `overdue_doubt` is what a sweep does to a job in doubt besides
     looking again. `witness` says whose clock a person's "not placed" is judged by: 8x8's, or worker A's.
-    `locks`: whether numbers are locked. `lock_names_the_post`: whether a lock that is given back late must be the one
-    that was taken for that POST, or only the job's. `journal_at_lock`: whether the journal counts its submit window
-    from the time of the lock.
     """
 
     lease: Callable[..., Job] = lifecycle.lease
@@ -93,9 +89,6 @@ class Rules:
     found_placed: Callable[..., Job] = evidence.found_placed
     timeout: VerdictKind = VerdictKind.UNKNOWN
     witness: str = "8x8"
-    locks: bool = True
-    lock_names_the_post: bool = True
-    journal_at_lock: bool = True
 
 
 REAL = Rules()

@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.explorer.commits import OUTCOMES, Commits
 from tests.explorer.jobs import JobBook, PromiseBrokenError
-from tests.explorer.scene import LEASE, POLICY, RINGING, SKEW, WINDOW, Rules, Scene, moment
+from tests.explorer.scene import LEASE, POLICY, SKEW, Rules, Scene, moment
 from tests.explorer.world import (
     ANSWER,
     COPY,
@@ -52,11 +52,9 @@ class Steps:
         """Where everything begins: jobs waiting, nobody busy."""
         scene = self._scene
         return World(
-            jobs=(self._book.first,) * scene.jobs,
-            lines=((),) * scene.jobs,
+            jobs=(self._book.first,),
+            lines=((),),
             workers=(IDLE, IDLE),
-            lock=(),
-            releases=(),
             off=0,
             left=Left(len(scene.jumps) and 1, scene.cancels, scene.resolves, scene.calls_again),
         )
@@ -73,8 +71,6 @@ class Steps:
             if world.off:
                 self._sweep(world, job, world.off, found)
             self._person(world, job, found)
-        for release in world.releases:
-            self._give_back(world, release, found)
         if world.left.jumps:
             left = world.left._replace(jumps=world.left.jumps - 1)
             found += [
@@ -96,12 +92,7 @@ class Steps:
                     lines = with_line(lines, job, post, self._ended(line, Line.DROPPED))
                 elif line == Line.FLYING and WorkerAt(Phase.WAITING, job, post, 0) not in world.workers:
                     lines = with_line(lines, job, post, Line.NOTHING)
-        workers = tuple(
-            worker._replace(extra=min(worker.extra + 1, WINDOW + 1)) if worker.phase == Phase.LOCKED else worker
-            for worker in world.workers
-        )
-        lock = (world.lock[0], world.lock[1] - 1) if world.lock and world.lock[1] > 1 else ()
-        return world._replace(jobs=jobs, lines=lines, workers=workers, lock=lock)
+        return world._replace(jobs=jobs, lines=lines)
 
     # --- workers ---
 
@@ -115,8 +106,6 @@ class Steps:
         match worker.phase:
             case Phase.LEASED:
                 self._prepare(world, who, off, found)
-            case Phase.LOCKED:
-                self._journal(world, who, off - (worker.extra if self._rules.journal_at_lock else 0), found)
             case Phase.UNSURE:
                 again = busy(world, who, worker._replace(phase=Phase.READY))
                 found.append((f"{name} asks again and hears that its journal entry is there", again, True))
@@ -138,27 +127,16 @@ class Steps:
             leased = self._commits.move(world, job, ("lease", off), step)
             if leased is not None:
                 leased = busy(leased, who, WorkerAt(Phase.LEASED, job, 0, 0))
-                found.append((f"{self._names[who]} leases {self._job(job)}", leased, True))
+                found.append((f"{self._names[who]} leases the job", leased, True))
 
     def _prepare(self, world: World, who: int, off: int, found: list[Found]) -> None:
         job, name = world.workers[who].job, self._names[who]
         expires = self._book.facts[world.jobs[job]].expires
         if expires is not None and expires <= off:
             step = partial(self._rules.expire, at=moment(off), policy=POLICY)
-            self._found(
-                found, f"{name} finds {self._job(job)} expired", self._commits.move(world, job, ("expire", off), step)
-            )
-        elif len(world.jobs) == 1 or not self._rules.locks:
-            self._journal(world, who, off, found)
-        elif not world.lock or world.lock[0] == job:
-            releases = tuple(sorted({(owner, stale or owner == job) for owner, stale in world.releases}))
-            locked = world._replace(lock=(job, WINDOW + RINGING), releases=releases)
-            locked = busy(locked, who, WorkerAt(Phase.LOCKED, job, 0, 0))
-            found.append((f"{name} locks the number for {self._job(job)}", locked, True))
+            self._found(found, f"{name} finds the job expired", self._commits.move(world, job, ("expire", off), step))
         else:
-            step = partial(self._rules.release, due_at=moment(1))
-            waits = self._commits.move(world, job, "number busy", step)
-            self._found(found, f"{name} puts {self._job(job)} back: its number is busy", waits)
+            self._journal(world, who, off, found)
 
     def _journal(self, world: World, who: int, at: int, found: list[Found]) -> None:
         job, name = world.workers[who].job, self._names[who]
@@ -168,7 +146,7 @@ class Steps:
         begun = self._commits.move(world._replace(lines=lines), job, ("begin", at), begin)
         if begun is None:
             return
-        text = f"{name} journals POST {post + 1} of {self._job(job)}"
+        text = f"{name} journals POST {post + 1} of the job"
         found.append((text, busy(begun, who, WorkerAt(Phase.READY, job, post, 0)), True))
         if self._scene.lost_replies:
             unsure = busy(begun, who, WorkerAt(Phase.UNSURE, job, post, 0))
@@ -183,7 +161,7 @@ class Steps:
             found.append((f"{name} finds that the window of POST {post + 1} is over", unsent, True))
             return
         sent = busy(line_to(world, job, post, Line.FLYING), who, worker._replace(phase=Phase.WAITING))
-        found.append((f"POST {post + 1} of {self._job(job)} leaves {name}", sent, True))
+        found.append((f"POST {post + 1} of the job leaves {name}", sent, True))
         if self._scene.refusals:
             found.append((f"{name} is refused a connection for POST {post + 1}", unsent, True))
 
@@ -202,7 +180,7 @@ class Steps:
         worker, name = world.workers[who], self._names[who]
         job, post, said = worker.job, worker.post, Answer(worker.extra)
         stored = self._commits.answered(world, job, post, VERDICTS[said], key=(said, off), at=off)
-        text = f"{name} stores {said.name} for POST {post + 1} of {self._job(job)}"
+        text = f"{name} stores {said.name} for POST {post + 1} of the job"
         found.append((text, busy(stored, who, IDLE), True))
         if self._scene.lost_replies:
             found.append((f"{text}, and does not hear that it did", stored, True))
@@ -212,7 +190,7 @@ class Steps:
     def _line(self, world: World, job: int, post: int, found: list[Found]) -> None:
         line = world.lines[job][post]
         valid = self._book.facts[world.jobs[job]].posts[post].valid
-        what = f"POST {post + 1} of {self._job(job)}"
+        what = f"POST {post + 1} of the job"
         match place(line):
             case Line.FLYING:
                 waited_for = WorkerAt(Phase.WAITING, job, post, 0) in world.workers
@@ -252,15 +230,10 @@ class Steps:
         facts = self._book.facts[world.jobs[job]]
         if facts.expires is not None and facts.expires < 0:
             raise PromiseBrokenError(f"POST {post + 1} rings after the job's valid_until: never late")
-        for other, lines in enumerate(world.lines):
-            posts = self._book.facts[world.jobs[other]].posts
-            for line, other_post in zip(lines, posts, strict=True):
-                if other != job and place(line) == Line.RANG and other_post.valid + RINGING > 0:
-                    raise PromiseBrokenError("two calls ring at one number: one open call per number")
 
     def _summary(self, world: World, job: int, post: int, found: list[Found]) -> None:
         line = world.lines[job][post]
-        what = f"summary of POST {post + 1} of {self._job(job)}"
+        what = f"summary of POST {post + 1} of the job"
         outcome = OUTCOMES[Line(place(line))]
         fewer = line_to(world, job, post, line - COPY)
         settled = self._commits.summarised(fewer, job, post, outcome, 0)
@@ -284,7 +257,7 @@ class Steps:
             policy=POLICY,
         )
         logged = self._commits.move(world, job, ("log", post, outcome and outcome.status), step, evidence=True)
-        self._found(found, f"the log of 8x8 shows POST {post + 1} of {self._job(job)}", logged)
+        self._found(found, f"the log of 8x8 shows POST {post + 1} of the job", logged)
 
     # --- the sweep ---
 
@@ -295,11 +268,11 @@ class Steps:
         if facts.state is S.QUEUED and facts.expires is not None and facts.expires <= off:
             step = partial(rules.expire, at=at, policy=policy)
             expired = self._commits.move(world, job, ("expire", off), step)
-            self._found(found, f"{name} ends {self._job(job)}: its validity has passed", expired)
+            self._found(found, f"{name} ends the job: its validity has passed", expired)
         if facts.state is S.IN_DOUBT and rules.overdue_doubt is not None:
             step = partial(rules.overdue_doubt, at=at, policy=policy)
             looked = self._commits.move(world, job, ("look", off), step)
-            self._found(found, f"{name} looks again at {self._job(job)}", looked)
+            self._found(found, f"{name} looks again at the job", looked)
         parked = [post for post, line in enumerate(world.lines[job]) if line & PARKED and facts.posts[post].session]
         for post in parked:
             applied = self._commits.parked_applied(world, job, post, off)
@@ -309,15 +282,15 @@ class Steps:
         match facts.state:
             case S.LEASED:
                 back = self._commits.move(world, job, ("release", off), partial(rules.release, due_at=at))
-                self._found(found, f"{name} puts {self._job(job)} back: its lease ended", back)
+                self._found(found, f"{name} puts the job back: its lease ended", back)
             case S.SENDING:
                 step = partial(rules.overdue_sending, at=at, reason="", policy=policy)
                 doubted = self._commits.move(world, job, ("doubt", off), step)
-                self._found(found, f"{name} takes up {self._job(job)}: its lease ended while sending", doubted)
+                self._found(found, f"{name} takes up the job: its lease ended while sending", doubted)
             case S.SUBMITTED if not parked:
                 step = partial(rules.overdue_submitted, at=at, policy=policy)
                 over = self._commits.move(world, job, ("give up", off), step)
-                self._found(found, f"{name} gives up waiting for the summary of {self._job(job)}", over)
+                self._found(found, f"{name} gives up waiting for the summary of the job", over)
             case _:
                 pass
 
@@ -330,12 +303,12 @@ class Steps:
             step = partial(rules.cancel, at=moment(0), reason="", policy=policy)
             fewer = world._replace(left=left._replace(cancels=left.cancels - 1))
             done = self._commits.move(fewer, job, "cancel", step)
-            self._found(found, f"a person cancels {self._job(job)}", done, alone=False)
+            self._found(found, "a person cancels the job", done, alone=False)
         if left.calls_again:
             step = partial(rules.redial, at=moment(0), note="", force=True)
             fewer = world._replace(left=left._replace(calls_again=left.calls_again - 1))
             done = self._commits.move(fewer, job, "redial", step)
-            self._found(found, f"a person asks to call {self._job(job)} again", done, alone=False)
+            self._found(found, "a person asks to call the job again", done, alone=False)
         if not left.resolves or facts.state is not S.IN_DOUBT or facts.open is None:
             return
         fewer = world._replace(left=left._replace(resolves=left.resolves - 1))
@@ -350,25 +323,9 @@ class Steps:
             )
             done = self._commits.move(fewer, job, ("resolve", placed, witnessed), step)
             said = "was placed" if placed else "was not placed"
-            self._found(found, f"a person says that {self._job(job)} {said}", done, alone=False)
-
-    # --- locks ---
-
-    def _give_back(self, world: World, release: tuple[int, bool], found: list[Found]) -> None:
-        rest = list(world.releases)
-        rest.remove(release)
-        forgotten = world._replace(releases=tuple(rest))
-        owner, stale = release
-        may = not (stale and self._rules.lock_names_the_post)
-        given = forgotten
-        if may and world.lock and world.lock[0] == owner:
-            given = forgotten._replace(lock=())
-        found.append((f"the number is given back for job {owner + 1}", given, True))
+            self._found(found, f"a person says that the job {said}", done, alone=False)
 
     # --- what steps have in common ---
-
-    def _job(self, job: int) -> str:
-        return f"job {job + 1}" if self._scene.jobs > 1 else "the job"
 
     @staticmethod
     def _found(found: list[Found], text: str, world: World | None, *, alone: bool = True) -> None:

@@ -18,7 +18,6 @@ from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 TWICE = "rang twice"
 RESENT = "although a POST of this attempt may have rung"
-CROWDED = "one open call per number"
 MAY_HAVE_RUNG = "although one of its POSTs may have rung"
 
 
@@ -121,19 +120,6 @@ def found(scene: Scene, rules: Rules) -> Report:
 @pytest.mark.parametrize(("scene", "rules", "told"), BROKEN.values(), ids=BROKEN.keys())
 def test_the_explorer_finds_that_a_rule_is_broken(scene: Scene, rules: Rules, told: str) -> None:
     assert told in str(found(scene, rules).broken)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "rules",
-    [
-        pytest.param(Rules(locks=False), id="without locks on numbers"),
-        pytest.param(Rules(lock_names_the_post=False), id="a lock given back late takes that of a newer POST"),
-        pytest.param(Rules(journal_at_lock=False), id="a POST that is valid for longer than its lock"),
-    ],
-)
-def test_the_explorer_finds_that_two_calls_ring_at_one_number(rules: Rules) -> None:
-    assert CROWDED in str(found(Scene(jobs=2, posts=2, copies=0, busy=False, lost_replies=False), rules).broken)
 
 
 def test_a_trace_tells_the_way_in_sentences_from_the_beginning() -> None:

@@ -31,7 +31,6 @@ SCENES = {
     ),
     "a person who is mistaken twice": Scene(resolves=2, mistaken=True, busy=False, lost_replies=False),
     "a clock that jumps, and a person who looks": Scene(resolves=1, jumps=(-FAR, FAR), lost_replies=False),
-    "two calls to one number that fail and end": Scene(jobs=2, posts=2, busy=False, lost_replies=False),
 }
 
 

@@ -1,4 +1,4 @@
-"""One moment of the explored world: jobs in the store, POSTs on the network and at 8x8, workers, locks, clocks."""
+"""One moment of the explored world: jobs in the store, POSTs on the network and at 8x8, workers, clocks."""
 
 from __future__ import annotations
 
@@ -39,15 +39,14 @@ class Phase(IntEnum):
 
     IDLE = 0
     LEASED = 1
-    LOCKED = 2
-    UNSURE = 3
-    READY = 4
-    WAITING = 5
-    ANSWERED = 6
+    UNSURE = 2
+    READY = 3
+    WAITING = 4
+    ANSWERED = 5
 
 
 class WorkerAt(NamedTuple):
-    """A worker: with which job and POST it is busy. `extra` is an Answer when ANSWERED, and ticks since when LOCKED."""
+    """A worker: with which job and POST it is busy. `extra` is an Answer when ANSWERED."""
 
     phase: int
     job: int
@@ -70,15 +69,12 @@ class Left(NamedTuple):
 class World(NamedTuple):
     """A state. A line is `place of the call | answer << 3 | summaries to come << 6 | one parked << 8 | unclear << 9`.
 
-    `lock` is the number's: owner and ticks to its end, or nothing. `releases` are locks that somebody is about to give
-    back: the job, and whether the lock was taken again since. `off` is how far worker A's clock is off.
+    `off` is how far worker A's clock is off.
     """
 
     jobs: tuple[int, ...]
     lines: tuple[tuple[int, ...], ...]
     workers: tuple[WorkerAt, ...]
-    lock: tuple[()] | tuple[int, int]
-    releases: tuple[tuple[int, bool], ...]
     off: int
     left: Left
 

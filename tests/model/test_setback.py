@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.plain_jobs import MINUTE, NOW, POLICY, a_job, begun
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import window_of
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import further, is_forgotten, remembered
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 S = JobState
-NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-POLICY = CallPolicy()
 CREATED = Verdict(kind=VerdictKind.CREATED, message="created", session_id="s-1")
 TURNED_AWAY = Verdict(kind=VerdictKind.TURNED_AWAY, message="too many requests")
 REFUSED = Verdict(kind=VerdictKind.REFUSED, message="refused", code=-1002)
@@ -31,26 +28,6 @@ UNKNOWN = Verdict(kind=VerdictKind.UNKNOWN, message="no answer came")
 BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
 COMPLETED = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", session_id="s-1")
 REDIAL = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=30 * MINUTE)
-
-
-def queued(*, redial: RedialPolicy | None = None) -> Job:
-    return Job(
-        id="q.01",
-        queue="q",
-        state=S.QUEUED,
-        due_at=NOW,
-        destination="+6587654321",
-        body="{}",
-        body_digest="d",
-        source="+6531234567",
-        created_at=NOW,
-        redial=redial,
-    )
-
-
-def sent(job: Job, *, at: datetime = NOW) -> Job:
-    leased = lifecycle.lease(job, worker_id="w", until=at + MINUTE)
-    return lifecycle.begin(leased, at=at, lease_until=at + MINUTE, policy=POLICY)
 
 
 def after(job: Job, verdict: Verdict, number: int = 1) -> Job:
@@ -78,24 +55,24 @@ def both(one: Job, two: Job) -> Job:
 
 # -- one history: the further record is taken whole --------------------------------------------------------------------
 
-WAITS = after(sent(queued()), TURNED_AWAY)
-DOUBTED = after(sent(queued()), UNKNOWN)
-PLACED = after(sent(queued(redial=REDIAL)), CREATED)
+WAITS = after(begun(a_job()), TURNED_AWAY)
+DOUBTED = after(begun(a_job()), UNKNOWN)
+PLACED = after(begun(a_job(redial=REDIAL)), CREATED)
 
 
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [
-        (queued(), sent(queued())),
-        (sent(queued()), WAITS),
-        (sent(queued()), DOUBTED),
+        (a_job(), begun(a_job())),
+        (begun(a_job()), WAITS),
+        (begun(a_job()), DOUBTED),
         (DOUBTED, after(DOUBTED, CREATED)),
         (DOUBTED, not_placed(DOUBTED)),
         (PLACED, ended(PLACED, BUSY)),
         (PLACED, ended(PLACED, COMPLETED)),
-        (WAITS, sent(WAITS, at=NOW + MINUTE)),
+        (WAITS, begun(WAITS, at=NOW + MINUTE)),
         (WAITS, lifecycle.expire(WAITS, at=NOW, policy=POLICY)),
-        (queued(), lifecycle.cancel(queued(), at=NOW, reason="no need", policy=POLICY)),
+        (a_job(), lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)),
     ],
 )
 def test_the_further_of_two_records_is_taken_whole(earlier: Job, later: Job) -> None:
@@ -107,7 +84,7 @@ def test_the_further_of_two_records_is_taken_whole(earlier: Job, later: Job) -> 
 def test_posts_that_sent_nothing_and_were_dropped_since_are_not_missed() -> None:
     job = WAITS
     while len(job.posts) == job.post_count:
-        job = after(sent(job), TURNED_AWAY, job.post_count + 1)
+        job = after(begun(job), TURNED_AWAY, job.post_count + 1)
     assert further(WAITS, job, at=NOW, policy=POLICY) is job
     assert further(job, WAITS, at=NOW, policy=POLICY) is job
 
@@ -116,8 +93,8 @@ def test_posts_that_sent_nothing_and_were_dropped_since_are_not_missed() -> None
 
 
 def test_a_call_that_both_copies_sent_is_in_doubt_and_says_that_it_may_have_rung_twice() -> None:
-    ours = after(sent(queued()), CREATED)
-    theirs = after(sent(queued(), at=NOW + MINUTE), UNKNOWN)
+    ours = after(begun(a_job()), CREATED)
+    theirs = after(begun(a_job(), at=NOW + MINUTE), UNKNOWN)
     job = both(ours, theirs)
     assert (job.state, [note.kind for note in job.notes]) == (S.IN_DOUBT, [NoteKind.RANG_TWICE])
     assert job.open_post is not None
@@ -126,51 +103,51 @@ def test_a_call_that_both_copies_sent_is_in_doubt_and_says_that_it_may_have_rung
 
 
 def test_a_call_that_one_copy_sent_and_the_other_cancelled_is_in_doubt() -> None:
-    cancelled = lifecycle.cancel(queued(), at=NOW, reason="no need", policy=POLICY)
-    assert both(cancelled, after(sent(queued()), UNKNOWN)).state is S.IN_DOUBT
+    cancelled = lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)
+    assert both(cancelled, after(begun(a_job()), UNKNOWN)).state is S.IN_DOUBT
 
 
 def test_a_call_that_waits_in_one_copy_after_a_redial_is_in_doubt_if_the_other_sent_it() -> None:
     busy = ended(PLACED, BUSY)
-    theirs = after(sent(queued(redial=REDIAL), at=NOW + MINUTE), UNKNOWN)
+    theirs = after(begun(a_job(redial=REDIAL), at=NOW + MINUTE), UNKNOWN)
     assert both(busy, theirs).state is S.IN_DOUBT
 
 
 def test_redials_of_one_copy_count_in_the_doubt() -> None:
-    redialled = after(sent(ended(PLACED, BUSY), at=NOW + MINUTE), UNKNOWN, 2)
-    unreached = ended(sent(queued(redial=REDIAL), at=NOW + 2 * MINUTE), replace(BUSY, status=SessionStatus.NO_ANSWER))
+    redialled = after(begun(ended(PLACED, BUSY), at=NOW + MINUTE), UNKNOWN, 2)
+    unreached = ended(begun(a_job(redial=REDIAL), at=NOW + 2 * MINUTE), replace(BUSY, status=SessionStatus.NO_ANSWER))
     job = both(redialled, unreached)
     assert job.state is S.IN_DOUBT
     assert ended(job, BUSY, 2).state is S.UNREACHED
 
 
 def test_a_call_that_was_cancelled_in_one_copy_is_not_sent_by_the_other() -> None:
-    cancelled = lifecycle.cancel(queued(), at=NOW, reason="no need", policy=POLICY)
+    cancelled = lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)
     job = both(cancelled, WAITS)
     assert (job.state, [note.kind for note in job.notes]) == (S.CANCELLED, [NoteKind.CANCELLED])
 
 
 @pytest.mark.parametrize("asked_again", [False, True])
 def test_whoever_answered_in_one_copy_is_not_called_again_after_the_doubt_of_the_other(asked_again: bool) -> None:
-    first = after(sent(queued()), CREATED)
+    first = after(begun(a_job()), CREATED)
     reached = ended(first, COMPLETED)
     busy = ended(first, BUSY)
-    later = lifecycle.redial(busy, at=NOW + MINUTE, note="again") if asked_again else not_placed(sent(queued()))
-    job = both(reached, after(sent(later, at=NOW + 2 * MINUTE), UNKNOWN, 2))
+    later = lifecycle.redial(busy, at=NOW + MINUTE, note="again") if asked_again else not_placed(begun(a_job()))
+    job = both(reached, after(begun(later, at=NOW + 2 * MINUTE), UNKNOWN, 2))
     assert job.state is S.IN_DOUBT
     assert not_placed(job).state is S.COMPLETED
 
 
 def test_whoever_answered_the_other_post_of_one_number_is_not_called_again() -> None:
-    reached = ended(after(sent(queued(redial=REDIAL)), CREATED), COMPLETED)
+    reached = ended(after(begun(a_job(redial=REDIAL)), CREATED), COMPLETED)
     for theirs in (UNKNOWN, CREATED, TURNED_AWAY):
-        assert both(reached, after(sent(queued(redial=REDIAL), at=NOW + MINUTE), theirs)).state is S.COMPLETED
-    assert both(reached, ended(sent(queued(redial=REDIAL), at=NOW + MINUTE), BUSY)).state is S.COMPLETED
+        assert both(reached, after(begun(a_job(redial=REDIAL), at=NOW + MINUTE), theirs)).state is S.COMPLETED
+    assert both(reached, ended(begun(a_job(redial=REDIAL), at=NOW + MINUTE), BUSY)).state is S.COMPLETED
 
 
 def test_a_person_who_resolves_one_of_two_open_posts_does_not_send_the_call_while_the_other_is_open() -> None:
-    ours = after(sent(WAITS, at=NOW + MINUTE), UNKNOWN, 2)
-    job = both(ours, after(sent(queued(), at=NOW + 2 * MINUTE), UNKNOWN))
+    ours = after(begun(WAITS, at=NOW + MINUTE), UNKNOWN, 2)
+    job = both(ours, after(begun(a_job(), at=NOW + 2 * MINUTE), UNKNOWN))
     assert [post.number for post in job.posts if post.is_open] == [1, 2]
     once = not_placed(job)
     assert once.state is S.IN_DOUBT
@@ -187,7 +164,7 @@ def lived(job: Job, steps: list[str], *, at: datetime) -> Job:
     verdicts = {"created": CREATED, "turned away": TURNED_AWAY, "refused": REFUSED, "unknown": UNKNOWN}
     for step in steps:
         if step == "send" and job.state is S.QUEUED:
-            job = sent(job, at=at + job.post_count * MINUTE)
+            job = begun(job, at=at + job.post_count * MINUTE)
         elif step in verdicts and job.posts:
             job = after(job, verdicts[step], job.post_count)
         elif step in {"busy", "completed"} and job.posts:
@@ -201,7 +178,7 @@ def lived(job: Job, steps: list[str], *, at: datetime) -> Job:
 def test_no_call_that_either_copy_may_have_made_is_made_again_without_a_person(
     shared: list[str], ours: list[str], theirs: list[str], apart: bool
 ) -> None:
-    start = lived(queued(redial=REDIAL), shared, at=NOW)
+    start = lived(a_job(redial=REDIAL), shared, at=NOW)
     kept = lived(start, ours, at=NOW)
     other = lived(start, theirs, at=NOW + MINUTE / 2 if apart else NOW)
     job = further(kept, other, at=NOW, policy=POLICY)
@@ -221,9 +198,9 @@ def test_no_call_that_either_copy_may_have_made_is_made_again_without_a_person(
 # -- a store and the journal files -------------------------------------------------------------------------------------
 
 
-def begun(seconds: int) -> Job:
+def begun_after(seconds: int) -> Job:
     """The job as a worker's journal tells of it: its first POST began so many seconds after the hour."""
-    return sent(queued(), at=NOW + timedelta(seconds=seconds))
+    return begun(a_job(), at=NOW + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("stored", [0, 30])
@@ -231,8 +208,8 @@ def begun(seconds: int) -> Job:
 def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first(
     order: tuple[int, ...], stored: int
 ) -> None:
-    journals = [begun(0), begun(30), begun(0)]
-    job = begun(stored)
+    journals = [begun_after(0), begun_after(30), begun_after(0)]
+    job = begun_after(stored)
     for place in (*order, *order):
         job = remembered(job, journals[place], at=NOW, policy=POLICY)
     assert [note.kind for note in job.notes] == [NoteKind.RANG_TWICE]
@@ -240,23 +217,23 @@ def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first(
     window = window_of(job.posts[0], skew=timedelta(0))
     assert all(window.holds(told.posts[0].valid_until) for told in journals)
     assert not any(is_forgotten(told, job) for told in journals)
-    third = begun(60)
+    third = begun_after(60)
     assert is_forgotten(third, job)
     assert not is_forgotten(third, remembered(job, third, at=NOW, policy=POLICY))
 
 
 def test_a_forgotten_redial_is_in_doubt_with_the_earlier_outcome() -> None:
-    first = after(sent(queued(redial=REDIAL)), CREATED)
-    journalled = sent(ended(first, BUSY), at=NOW + MINUTE)
-    for stored in (queued(redial=REDIAL), sent(queued(redial=REDIAL)), first):
+    first = after(begun(a_job(redial=REDIAL)), CREATED)
+    journalled = begun(ended(first, BUSY), at=NOW + MINUTE)
+    for stored in (a_job(redial=REDIAL), begun(a_job(redial=REDIAL)), first):
         job = remembered(stored, journalled, at=NOW, policy=POLICY)
         assert (job.state, job.redials, job.posts) == (S.IN_DOUBT, 1, journalled.posts)
 
 
 def test_what_the_store_alone_knows_is_kept() -> None:
-    journalled = sent(ended(after(sent(queued(redial=REDIAL)), CREATED), BUSY), at=NOW + MINUTE)
+    journalled = begun(ended(after(begun(a_job(redial=REDIAL)), CREATED), BUSY), at=NOW + MINUTE)
     stored = lifecycle.redial(
-        ended(sent(replace(queued(), unique_key="order-1")), COMPLETED), at=NOW, note="again", force=True
+        ended(begun(replace(a_job(), unique_key="order-1")), COMPLETED), at=NOW, note="again", force=True
     )
     job = remembered(stored, journalled, at=NOW, policy=POLICY)
     assert (job.state, job.unique_key, job.posts[0].outcome) == (S.IN_DOUBT, "order-1", COMPLETED)
