@@ -18,7 +18,6 @@ from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.report_result import report_result
 from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.task_record import TaskRecord, load_record
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
@@ -50,8 +49,8 @@ class VoiceCampaignOperator(CallingTask):
     `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work as in
     `VoiceCallOperator`. The task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
 
-    The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. It lists at
-    most the hundred most frequent key inputs. The link *Calls of the batch* leads to the page of the batch.
+    The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. The
+    link *Calls of the batch* leads to the page of the batch.
     """
 
     operator_extra_links = (VoiceBatchLink(),)
@@ -211,7 +210,7 @@ class VoiceCampaignOperator(CallingTask):
             if doubts:
                 more = f" (Calls in doubt in batch {batch_id}: {len(doubts)}. This is the first.)"
                 raise AirflowException(doubt(doubts[0], store=store) + more)
-        return {**report_result(report), "rows": rows}
+        return {**report.as_json(), "rows": rows}
 
     async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int]:
         """Return the report of the batch, its calls in doubt, and the number of calls that tasks cancelled."""

@@ -95,7 +95,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
             batch_id=TaskIdentity.of(context).batch_id(),
             valid_for=self.valid_for,
             menu=MENU,
-            data=approval_data(self.question, voice_profile=voice, choices=self.choices),
+            data=approval_data(self.question, voice_profile=voice, choices=self.choices, approve=self.approve),
         )
 
     def _judged(self, job: Job) -> PokeReturnValue:

@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import PokeReturnValue
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.report_result import report_result
 from airflow_provider.calls.waiting.polling import swept
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, is_settled
 from airflow_provider.sensors.voice_sensor import VoiceSensor
@@ -114,7 +113,7 @@ class VoiceOutcomeSensor(VoiceSensor):
             over = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
             jobs = await queue.find(states=over, batch_id=self.batch_id, limit=None)
             report = await queue.report(self.batch_id)
-            return _Look(is_done=True, jobs=jobs, result=report_result(report))
+            return _Look(is_done=True, jobs=jobs, result=report.as_json())
 
 
 def _are_several(given: object) -> TypeGuard[Iterable[object]]:

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider.calls.report_result import MOST_KEYS, report_result
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
 from tests.support.stage import Stage
-from voiceflow_worker import Report
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +51,6 @@ def test_the_result_is_the_report_of_the_command_line_and_holds_no_number_and_no
     assert "+658766" not in json.dumps(report)
     assert API_KEY not in json.dumps(report)
     assert called(on, 1, 2, 3) == [1, 1, 1]
-
-
-def test_a_result_stays_small_whatever_people_type() -> None:
-    digits = {f"{place:06}": 1 for place in range(5000)}
-    report = Report(
-        queue="default", batch_id="b", total=5000, states={}, outcomes={}, answered=0, digits=digits, breakdown=None
-    )
-    result = report_result(report)
-    assert len(json.dumps(result)) < 10_000
-    kept = result["digits"]
-    assert isinstance(kept, dict)
-    assert (len(kept), kept["others"]) == (MOST_KEYS + 1, 5000 - MOST_KEYS)
 
 
 def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

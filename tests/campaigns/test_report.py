@@ -48,7 +48,14 @@ def job(place: int, state: JobState = JobState.QUEUED, **more: object) -> Job:
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
-def ended(place: int, state: JobState, status: SessionStatus | None, digits: str | None = None, **more: object) -> Job:
+def ended(
+    place: int,
+    state: JobState,
+    status: SessionStatus | None,
+    digits: str | None = None,
+    answer: str | None = None,
+    **more: object,
+) -> Job:
     outcome = Outcome(
         status=status,
         status_text="STRANGE" if status is None else status.value,
@@ -66,7 +73,7 @@ def ended(place: int, state: JobState, status: SessionStatus | None, digits: str
         verdict=VerdictKind.CREATED,
         session_id=f"session-{place}",
         outcome=outcome,
-        presses=() if digits is None else (KeyPress(at=NOW, menu="main", digits=digits),),
+        presses=() if digits is None else (KeyPress(at=NOW, menu="main", digits=digits, answer=answer),),
     )
     return job(place, state, posts=(post,), post_count=1)
 
@@ -81,12 +88,12 @@ async def written(store: Store, *batch_ids: str, **files: Path) -> int:
     return sum(report.total for report in reports)
 
 
-async def test_the_report_counts_states_outcomes_and_keys(store: Store) -> None:
+async def test_the_report_counts_states_outcomes_and_answers(store: Store) -> None:
     await fill(
         store,
-        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed"),
         ended(2, JobState.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, "9"),
-        ended(3, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
+        ended(3, JobState.COMPLETED, SessionStatus.COMPLETED, "7,1", "confirmed"),
         ended(4, JobState.UNREACHED, SessionStatus.NO_ANSWER),
         ended(5, JobState.FAILED, None),
         job(6),
@@ -103,7 +110,8 @@ async def test_the_report_counts_states_outcomes_and_keys(store: Store) -> None:
         "outcomes": {"COMPLETED": 2, "COMPLETED_UNSUBSCRIBED": 1, "NO_ANSWER": 1, "STRANGE": 1},
         "answered": 3,
         "answer_rate": 0.6,
-        "digits": {"1": 2, "9": 1},
+        "answers": {"confirmed": 2},
+        "other_keys": 1,
         "seconds": 60.0,
         "cost": {},
         "placed": 5,
@@ -120,7 +128,7 @@ async def test_the_answer_rate_of_a_batch_without_outcomes_is_unknown(store: Sto
 
 
 async def test_the_csv_has_a_line_for_each_call(store: Store, tmp_path: Path) -> None:
-    await fill(store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"), job(2))
+    await fill(store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed"), job(2))
     path = tmp_path / "report.csv"
     assert await written(store, "visits", csv=path) == 2
     with path.open(newline="") as file:
@@ -128,6 +136,7 @@ async def test_the_csv_has_a_line_for_each_call(store: Store, tmp_path: Path) ->
     assert tuple(rows[0]) == COLUMNS, "calls without data of their own have no further columns"
     assert rows[0]["destination"] == "+6580000001"
     assert (rows[0]["state"], rows[0]["outcome"], rows[0]["digits"]) == ("completed", "COMPLETED", "1")
+    assert (rows[0]["answer"], rows[1]["answer"]) == ("confirmed", "")
     assert (rows[0]["seconds"], rows[0]["attempt"], rows[0]["ended_at"]) == ("12", "1", "2026-03-02T09:00:12.000Z")
     assert (rows[1]["state"], rows[1]["outcome"], rows[1]["attempt"]) == ("queued", "", "0")
 

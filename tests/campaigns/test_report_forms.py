@@ -184,7 +184,7 @@ async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, 
 async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_path: Path) -> None:
     await fill(
         store,
-        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed"),
         ended(2, JobState.UNREACHED, SessionStatus.BUSY),
         refused(3, -1014),
     )
@@ -195,11 +195,13 @@ async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_p
     assert (totals["talk time"], totals["duration of all calls"]) == (timedelta(seconds=12), timedelta(seconds=24))
     assert dict(sheet_of(path, "States")[1:]) == {"completed": 1, "unreached": 1, "failed": 1}
     assert dict(sheet_of(path, "Keys pressed")[1:]) == {"1": 1}
+    assert dict(sheet_of(path, "Answers")[1:]) == {"confirmed": 1}
     assert sheet_of(path, "By hour")[1] == ("09:00", 2, 1, 0.5)
     assert sheet_of(path, "By country")[1][:2] == ("SG", 3)
     header, *calls = sheet_of(path, "Calls")
     first = dict(zip(header, calls[0], strict=True))
     assert first["destination"] == "+6580000001"
+    assert first["answer"] == "confirmed"
     assert (first["seconds"], first["started_at"]) == (12, datetime(2026, 3, 2, 9, 0))  # noqa: DTZ001 (Excel has no zones)
     assert dict(zip(header, calls[2], strict=True))["code"] == -1014
 

@@ -13,7 +13,9 @@ from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, wi
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import Job
+from voiceflow_worker import CallPolicy, Job
+from voiceflow_worker.core.events.callers import Callers, MenuCall
+from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -53,7 +55,7 @@ def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) ->
         "id", "queue", "state", "unique_key", "batch_id", "source", "destination", "priority", "created_at", "due_at",
         "valid_until", "attempt", "session_id", "client_request_id", "outcome", "reason", "attempts",
     } <= set(found)  # fmt: skip
-    promised = {"session_status", "code", "message", "started_at", "ended_at", "seconds", "digits"}
+    promised = {"session_status", "code", "message", "started_at", "ended_at", "seconds", "digits", "answer"}
     assert promised | {"last_action", "legs", "price", "currency", "billed_seconds"} == set(found["outcome"])
     assert {
         "number", "client_request_id", "began_at", "answered_at", "session_id", "verdict", "code", "message",
@@ -76,6 +78,31 @@ def test_a_list_is_restricted(voiceflow: Program, ids: Listed) -> None:
     assert ids("--number", number(1).removeprefix("+")) == [second.id]
     assert ids("--limit", "2") == [first.id, second.id]
     assert ids("--queue", "other") == []
+
+
+def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Listed) -> None:
+    async def campaign(engine: Engine) -> dict[str, Job]:
+        for place, answer in enumerate(("confirmed", "cancelled", "confirmed", None)):
+            await engine.enqueue(number(place), batch_id="march")
+            (job,) = await engine.send()
+            press = KeyPress(at=engine.store.clock.now(), menu="m", digits=str(place), answer=answer)
+            line = MenuCall(job, 1, ())
+            await Callers(engine.store, CallPolicy()).pressed(line, press, session_id=job.session_id)
+        return {job.id: job for job in await engine.queue.find()}
+
+    confirmed, cancelled, again, wrong = within(voiceflow.folder, campaign)
+    assert ids("--answer", "confirmed") == ids("--answer", "confirmed", "--batch", "march") == [confirmed, again]
+    assert ids("--answer", "confirmed", "--limit", "1") == [confirmed]
+    assert ids("--answer", "cancelled") == [cancelled]
+    nobody = voiceflow("calls", "list", "--answer", "confirm", *store)
+    assert (nobody.code, "answers given: confirmed (2), cancelled (1)" in nobody.err) == (0, True)
+    assert "pressed 0, confirmed, when menu m asked" in voiceflow("calls", "show", confirmed, *store).out
+    report = voiceflow("report", "--json", *store).document
+    assert (report["answers"], report["other_keys"]) == ({"confirmed": 2, "cancelled": 1}, 1)
+    assert report["digits"] == {"0": 1, "1": 1, "2": 1, "3": 1}
+    table = voiceflow("report", *store).out
+    assert [line.split() for line in table.splitlines() if "other" in line] == [["other", "keys", "1"]]
+    assert wrong in ids()
 
 
 def test_a_list_is_of_one_outcome_of_one_time_the_newest_first(voiceflow: Program, ids: Listed) -> None:

@@ -25,12 +25,13 @@ def test_the_document_has_every_field(voiceflow: Program) -> None:
     assert found["states"] == {
         state.value: {JobState.QUEUED: 2, JobState.COMPLETED: 1}.get(state, 0) for state in JobState
     }
-    assert {key: found[key] for key in ("batch_id", "total", "outcomes", "answer_rate", "digits")} == {
+    assert {key: found[key] for key in ("batch_id", "total", "outcomes", "answer_rate", "digits", "answers")} == {
         "batch_id": "march",
         "total": 3,
         "outcomes": {"COMPLETED": 1},
         "answer_rate": 1.0,
         "digits": {},
+        "answers": {},
     }
 
 

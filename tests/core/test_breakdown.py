@@ -22,7 +22,7 @@ from voiceflow_worker.core.overview.breakdown import (
     RefusedCalls,
 )
 from voiceflow_worker.core.overview.report import build_full_report
-from voiceflow_worker.model.jobs.job import JobState, Post
+from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -43,6 +43,10 @@ def post(outcome: Outcome | None = None, *, at: datetime = NOW, **more: Any) -> 
 def ended(status: SessionStatus, *, at: datetime = NOW, **more: Any) -> Outcome:
     """A session that took ten seconds."""
     return Outcome(status=status, status_text=status.value, started_at=at, ended_at=at + 10 * SECOND, **more)
+
+
+def keyed(digits: str) -> Post:
+    return post(presses=(KeyPress(at=NOW, menu="main", digits=digits),))
 
 
 def price(amount: str, currency: str | None) -> Charge:
@@ -83,6 +87,7 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
             CountryFigures(country=None, total=1, ended=0, answered=0, cost={}),
         ),
         attempts={0: 4, 1: 2, 2: 1},
+        digits={},
         refusals=(RefusedCalls(code=None, meaning="no code", count=1),),
         cancellations=(
             CancelledCalls(reason="a wrong date | and more", count=1),
@@ -112,12 +117,17 @@ async def test_reasons_that_differ_from_call_to_call_are_counted_together(store:
     ]
 
 
-def test_the_memory_does_not_grow_with_the_reasons_of_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakdown, "_MOST_REASONS", 20)
-    monkeypatch.setattr(breakdown, "_KEPT_REASONS", 3)
+def test_reasons_of_people_and_keys_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakdown, "_MOST_TEXTS", 20)
+    monkeypatch.setattr(breakdown, "_KEPT_TEXTS", 3)
     count = breakdown.BreakdownCount()
     reasons = ["wrong date" if place % 3 == 0 else f"order {place}" for place in range(300)]
-    count.add(sample_job(place, state=JobState.CANCELLED, reason=reason) for place, reason in enumerate(reasons))
+    count.add(
+        sample_job(place, state=JobState.CANCELLED, reason=reason, posts=(keyed("1" if place % 2 else str(place)),))
+        for place, reason in enumerate(reasons)
+    )
+    digits = count.result().digits
+    assert (digits["1"], sum(digits.values()), len(digits) <= 4) == (150, 300, True)
     found = count.result().cancellations
     assert {each.reason: each.count for each in found}["wrong date"] == 100
     assert sum(each.count for each in found) == 300

@@ -66,6 +66,20 @@ async def test_a_key_is_confirmed_and_the_call_ends(key: str, choice: str, data:
     assert choice_of(answer.press.digits, data) == choice
 
 
+async def answer_to(key: str, **choices: Any) -> str | None:
+    press = (await pressed(job(CALL, approval_data("Go?", voice_profile=VOICE, **choices)), key)).press
+    return None if press is None else press.answer
+
+
+async def test_an_answer_is_yes_or_no_whatever_the_choices_are_called() -> None:
+    assert [await answer_to(key) for key in "123"] == ["yes", "no", None]
+    mine = {"choices": {"5": "ja", "6": "nein", "7": "später"}}
+    assert [await answer_to(key, **mine) for key in "5671"] == ["yes", "no", "no", None]
+    assert [await answer_to(key, **mine, approve=["6", "7"]) for key in "567"] == ["no", "yes", "yes"]
+    with pytest.raises(InvalidInputError, match="approve has"):
+        approval_data("Go?", voice_profile=VOICE, approve=["9"])
+
+
 @pytest.mark.parametrize("data", [None, approval_data("Deploy version 2?", voice_profile=VOICE)], ids=["bare", "data"])
 async def test_a_wrong_key_is_asked_again_in_the_same_words(data: dict[str, object] | None) -> None:
     assert said(await pressed(job(CALL, data), "5")) == "Deploy version 2? Press 1 to approve, 2 to reject."

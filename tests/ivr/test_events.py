@@ -29,6 +29,7 @@ from voiceflow_worker import (
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Plan
+from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks.menus import menu_events
 from voiceflow_worker.webhooks.menus.once import CLAIMS
@@ -245,6 +246,72 @@ class TestBinding:
         assert (stored.state, stored.digits) == (JobState.COMPLETED, "1")
 
 
+def named(first: str, second: str) -> Menu:
+    """A menu that names the keys 1 and 2; key 5 has no name."""
+    menu = Menu("named", prompt="Press 1 or 2.", voice_profile="en-US-X", fallback=End("Goodbye."))
+    menu.on("1", result=first, goto="One.")
+    menu.on("2", result=second, goto="Two.")
+    menu.on("5", goto="Five.")
+    return menu
+
+
+class TestAnAnswer:
+    async def test_is_the_last_key_that_has_a_name(self, store: Store) -> None:
+        menu = named("confirmed", "cancelled")
+        job = await called(store, menu)
+        receiver, line, told = Receiver.of(store, menu), Line.of(job), list[str | None]()
+        for keys in ("9", "5", "2", "1", "9"):
+            await line.press(receiver, keys)
+            told.append((await got(store, job)).answer)
+        assert told == [None, None, "cancelled", "confirmed", "confirmed"]
+        totals = await store.jobs.totals(job.queue)
+        assert (totals.answers, totals.other_keys) == ({"confirmed": 1}, 0)
+        await Engine(store, ScriptedVoice()).summarise(job)
+        shown = call_as_json(await CallQueue(store).wait_for_outcome(job.id))
+        outcome, attempts = shown["outcome"], shown["attempts"]
+        assert isinstance(outcome, dict)
+        assert isinstance(attempts, list)
+        assert (outcome["answer"], outcome["digits"], attempts[0]["outcome"]["answer"]) == (
+            "confirmed", "9,5,2,1,9", "confirmed",
+        )  # fmt: skip
+        assert [press["answer"] for press in attempts[0]["presses"]] == [None, None, "cancelled", "confirmed", None]
+
+    async def test_is_null_if_no_key_has_a_name(self, store: Store) -> None:
+        menu = named("confirmed", "cancelled")
+        job = await called(store, menu)
+        await Line.of(job).press(Receiver.of(store, menu), "5")
+        await Engine(store, ScriptedVoice()).summarise(job)
+        outcome = call_as_json(await got(store, job))["outcome"]
+        assert isinstance(outcome, dict)
+        assert (outcome["answer"], outcome["digits"]) == (None, "5")
+        totals = await store.jobs.totals(job.queue)
+        assert (totals.answers, totals.other_keys) == ({}, 1)
+
+    async def test_keeps_the_name_of_the_moment_of_the_press(self, stores: tuple[Store, Store]) -> None:
+        """The menu gets other names while the campaign runs, and the event comes again, to the new receiver."""
+        before, after = (
+            Receiver.of(store, named(*names))
+            for store, names in zip(stores, (("confirmed", "cancelled"), ("cancelled", "confirmed")), strict=True)
+        )
+        old, new = (
+            await called(stores[0], named("x", "y")),
+            await called(stores[0], named("x", "y"), destination="+6587654322"),
+        )
+        event = Line.of(old).event("1")
+        assert (await before.post(event))[0] == (await after.post(event))[0] == 200
+        await Line.of(new).press(after, "1")
+        assert [(await got(stores[1], each)).answer for each in (old, new)] == ["confirmed", "cancelled"]
+
+    async def test_counts_if_its_key_comes_after_the_summary(self, store: Store) -> None:
+        menu = named("confirmed", "cancelled")
+        job = await called(store, menu)
+        await Engine(store, ScriptedVoice()).summarise(job)
+        await Line.of(job).press(Receiver.of(store, menu), "1")
+        assert ((await got(store, job)).answer, (await store.jobs.totals(job.queue)).answers) == (
+            "confirmed", {"confirmed": 1},
+        )  # fmt: skip
+
+
 class TestCallsThatNoJobMade:
     async def test_an_inbound_call_goes_through_its_menu(self, store: Store) -> None:
         main = Menu("desk", prompt="Press 1.", voice_profile="v", inbound=True)
@@ -386,4 +453,5 @@ async def test_the_menu_approval_is_always_served(store: Store, counting: Counti
     job = await engine.queue.enqueue(flow, menu="approval", data=data)
     await engine.send()
     heard = await Line.of(job).press(Receiver.of(store, counting.main), "2")
-    assert (heard.text, (await got(store, job)).digits) == ("Thank you. Your answer: rejected.", "2")
+    stored = await got(store, job)
+    assert (heard.text, stored.digits, stored.answer) == ("Thank you. Your answer: rejected.", "2", "no")

@@ -279,7 +279,7 @@ async def test_looking_asks_the_store_only_questions(store: Store) -> None:
             "/ui/batches",
         ):
             assert (await client.get(path, follow_redirects=True)).status_code == 200
-        for path in (f"/ui/calls/{doubt.id}", "/ui/batches/march", "/ui/calls?keys=7&since=1h&outcome=busy"):
+        for path in (f"/ui/calls/{doubt.id}", "/ui/batches/march", "/ui/calls?answer=yes&since=1h&outcome=busy"):
             assert (await client.get(path)).status_code == 200
     assert await engine.queue.get(doubt.id) == doubt
 
@@ -424,20 +424,23 @@ async def test_calls_are_listed_a_page_at_a_time_in_either_direction(store: Stor
         assert len(Page(answer.text).links("calls/")) == 50
 
 
-async def test_calls_are_filtered_by_state_outcome_number_keys_and_time(store: Store) -> None:
+async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
     sent = [await engine.enqueue(number(place), batch_id="march") for place in range(4)]
     for job in await engine.send():
         await engine.summarise(job)
     await enqueued(store, 2, batch_id="march")
     (pressed,) = await engine.queue.find(destination=sent[0].destination, states=[JobState.COMPLETED])
-    press = KeyPress(at=store.clock.now(), menu="main", digits="7")
-    keyed = replace(pressed, posts=(replace(pressed.posts[0], presses=(press,)),))
-    assert all(await commit(store, [move(pressed, keyed, at=store.clock.now())]))
+    (wrong,) = await engine.queue.find(destination=sent[1].destination, states=[JobState.COMPLETED])
+    for job, name in ((pressed, "confirmed"), (wrong, None)):
+        press = KeyPress(at=store.clock.now(), menu="main", digits="7", answer=name)
+        keyed = replace(job, posts=(replace(job.posts[0], presses=(press,)),))
+        assert all(await commit(store, [move(job, keyed, at=store.clock.now())]))
     shown = {
         "state=completed": 4, "state=queued": 2, "state=ended": 4, "state=under_way": 0, "outcome=reached": 4,
-        "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0, "keys=7": 1, "keys=8": 0, "since=15m": 6,
-        f"number={quote(sent[1].destination)}&state=completed": 1, "batch=march&keys=7&state=completed": 1,
+        "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0,
+        "answer=confirmed": 1, "answer=no": 0, "answer=-": 1, "since=15m": 6,
+        f"number={quote(sent[1].destination)}&state=completed": 1, "batch=march&answer=confirmed&state=completed": 1,
         "batch=none": 0, "queue=far": 0, "": 6,
     }  # fmt: skip
     async with reading(shown_by(store)) as client:
@@ -457,7 +460,7 @@ async def test_calls_are_filtered_by_state_outcome_number_keys_and_time(store: S
             "after=" + "9" * 3000,
             "queue=NO!",
             "state=%00",
-            "keys=%00",
+            "answer=%00",
             "batch=%ff",
         ):
             assert (await client.get(f"/ui/calls?{query}")).status_code == 200, query
@@ -502,16 +505,16 @@ async def test_a_long_search_goes_on_from_page_to_page(store: Store, monkeypatch
     monkeypatch.setattr(calls, "READ_AT_ONCE", 2)
     monkeypatch.setattr(calls, "MOST_READ", 4)
     (oldest,) = [job for job in jobs if job.id == min(each.id for each in jobs)]
-    press = KeyPress(at=store.clock.now(), menu="main", digits="7")
+    press = KeyPress(at=store.clock.now(), menu="main", digits="7", answer="yes")
     post = Post(
         number=1, client_request_id="x", began_at=press.at, valid_until=press.at, verdict=VerdictKind.CREATED,
         presses=(press,),
     )  # fmt: skip
     assert all(await commit(store, [move(oldest, replace(oldest, posts=(post,)), at=press.at)]))
     async with reading(shown_by(store)) as client:
-        first = Page((await client.get("/ui/calls?keys=7")).text)
+        first = Page((await client.get("/ui/calls?answer=yes")).text)
         assert "4 calls were searched for this page" in first.text
-        assert await followed(client, "/ui/calls?keys=7", "after") == [[], [oldest.id]]
+        assert await followed(client, "/ui/calls?answer=yes", "after") == [[], [oldest.id]]
 
 
 async def test_batches_are_listed_and_searched(store: Store) -> None:
@@ -537,7 +540,7 @@ async def test_batches_are_listed_and_searched(store: Store) -> None:
             assert "1 to 50 of 61" in Page((await client.get("/ui/batches", params={"from": begin})).text).text
 
 
-async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None:
+async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
     for place in range(2):
         await engine.enqueue(number(place), batch_id="march")
@@ -547,14 +550,17 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None
     (waiting,) = await enqueued(store, batch_id="march")
     await engine.queue.hold(batch_id="march", reason="wait for legal")
     post = replace(
-        pressed.posts[0], presses=(KeyPress(at=store.clock.now(), menu="main", digits="7"),), client_request_id="x"
+        pressed.posts[0],
+        presses=(KeyPress(at=store.clock.now(), menu="main", digits="7", answer="confirmed"),),
+        client_request_id="x",
     )
     other = replace(pressed, id=f"{waiting.id[:-1]}!", posts=(post,), unique_key=None, revision="mine")
     await add_jobs(store, [other], now=store.clock.now())
     found = await page(shown_by(store), "/ui/batches/march")
     for told in (
         "Batch march: 4 calls in queue default", "queued 1 25.0 %", "completed 3 75.0 %", "completed 3 100.0 %",
-        "Calls by the keys pressed 7 1 100.0 %", "Answered 3 100.0 % of 3", "Done 3 of 4",
+        "asked for 4 100.0 % called 3 75.0 % answered 3 75.0 % confirmed 1 25.0 % other keys 0 0.0 % no key 2 50.0 %",
+        "Answered 3 100.0 % of 3", "Done 3 of 4",
         "batch march is held until somebody resumes it: wait for legal",
     ):  # fmt: skip
         assert told in found.text

@@ -63,6 +63,7 @@ async def list_calls(
         OutcomesOption,
         Parameter(help="Only calls whose newest session has this outcome, such as busy or no_answer; may be repeated."),
     ] = None,
+    answer: Annotated[str | None, Parameter(metavar="ANSWER")] = None,
     since: SinceOption = None,
     newest: Annotated[bool, Flag] = False,
     after: Annotated[str | None, Parameter(metavar="ID")] = None,
@@ -72,12 +73,15 @@ async def list_calls(
     """List calls, the oldest first. With --json, one call a line. Exit 1 if the batch has no calls at all.
 
     Args:
+        answer: Only calls whose person gave this answer: the name that a menu gives to keys, such as confirmed; of
+            approvals yes or no.
         newest: List the newest calls first.
         after: Continue a list after the call with this id.
 
     Examples:
         voiceflow calls list --state in_doubt
         voiceflow calls list --outcome busy --since 2h --newest
+        voiceflow calls list --batch people --answer confirmed
         voiceflow calls list --batch march --limit 0 --json | jq -r .destination
     """
     number = None if destination is None else phone.usual_form(phone.normalise(destination))
@@ -95,17 +99,22 @@ async def list_calls(
             else read_outcomes(outcomes, others=(await calls.store.jobs.totals(calls.name)).outcomes),
             order=Order.NEWEST if newest else Order.CREATED,
             after=after,
-            limit=PAGE if since else min(PAGE, limit or PAGE),
+            limit=PAGE if since or answer else min(PAGE, limit or PAGE),
         )
         if isinstance(since, timedelta):
             since = calls.store.clock.now() - since
-        async for job in first(find_pages(calls.store.jobs, query, since=since), limit=limit):
+        pages = find_pages(calls.store.jobs, query, since=since)
+        async for job in first(pages, limit=limit, only=None if answer is None else lambda job: job.answer == answer):
             found += 1
             output.document(call_as_json(job))
             if not output.as_json:  # JSON is printed call by call, so that a million calls need no memory
                 shown.append(job)
         if not found:
             await require_batch(calls, batch)
+            if answer is not None:
+                given = (await calls.store.jobs.totals(calls.name, batch_id=batch)).answers
+                answers = ", ".join(f"{name} ({count})" for name, count in given.items()) or "none"
+                output.note(f"no call of this list has the answer {answer}; answers given: {answers}")
     if not output.as_json:
         _tell_table(output, shown)
         if not shown and number is not None and number != destination:
@@ -329,6 +338,7 @@ def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
             "batch": job.batch_id,
             "attempts": job.attempt,
             "outcome": ending(job) or None,
+            "answer": job.answer,
             "reason": job.reason or None,
         }
         for job in jobs

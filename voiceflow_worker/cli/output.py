@@ -181,10 +181,13 @@ def confirm(question: str, *, yes: bool) -> None:
 T = TypeVar("T")
 
 
-async def first(pages: AsyncIterable[Sequence[T]], *, limit: int) -> AsyncGenerator[T]:
-    """The first `limit` entries of these pages, or all entries if `limit` is 0."""
+async def first(
+    pages: AsyncIterable[Sequence[T]], *, limit: int, only: Callable[[T], bool] | None = None
+) -> AsyncGenerator[T]:
+    """The first `limit` entries of these pages that `only` accepts, or all of them if `limit` is 0."""
     left = limit
-    async for page in pages:
+    async for each in pages:
+        page = list(filter(only, each)) if only is not None else each
         for entry in page[:left] if limit else page:
             yield entry
         left -= len(page)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import orjson
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.menu import Choice, Menu
 from voiceflow_worker.ivr.speech import joined
 from voiceflow_worker.ivr.steps import Again, End
 from voiceflow_worker.model.flows.actions import read_action
@@ -30,25 +30,31 @@ def approval_data(
     *,
     voice_profile: str,
     choices: Mapping[str, str] = CHOICES,
+    approve: Collection[str] | None = None,
     how: str | None = None,
     confirmation: str = CONFIRMATION,
     goodbye: str | None = None,
 ) -> dict[str, object]:
     """The data of a job whose call begins in the menu `approval`.
 
-    `choices` maps keys (one digit each) to their meanings. `how` is spoken after the question and names the keys; give
-    an empty text if the question names them. `confirmation` is spoken after a choice, with `{choice}` filled in.
-    `goodbye` is spoken when all tries have passed without a choice. The default texts are English. Raises
-    InvalidInputError.
+    `choices` maps keys (one digit each) to their meanings. The person's answer is `yes` after a key in `approve`, by
+    default the first key of `choices`, and `no` after another of these keys. `how` is spoken after the question and
+    names the keys; give an empty text if the question names them. `confirmation` is spoken after a choice, with
+    `{choice}` filled in. `goodbye` is spoken when all tries have passed without a choice. The default texts are
+    English. Raises InvalidInputError.
     """
     for key, meaning in choices.items():
         if len(key) != 1 or key not in "0123456789" or not meaning.strip():
             raise InvalidInputError(f"{key!r}: {meaning!r} is not a valid choice: give one digit, and its meaning")
     if not choices:
         raise InvalidInputError("an approval needs choices, such as {'1': 'approved', '2': 'rejected'}")
+    if unknown := [key for key in approve or () if key not in choices]:
+        raise InvalidInputError(f"approve has {unknown}, but the keys of the choices are {list(choices)}")
     data: dict[str, object] = {"question": question, "voice_profile": voice_profile}
     if choices != CHOICES:
         data["choices"] = orjson.dumps(dict(choices)).decode()
+    if approve is not None:
+        data["approve"] = "".join(approve)
     if confirmation != CONFIRMATION:
         data["confirmation"] = confirmation
     if how is not None:
@@ -72,8 +78,9 @@ def approval_call(
 ) -> CallFlow:
     """A call that asks for an approval: `queue.enqueue(approval_call(…), menu="approval", data=approval_data(…))`.
 
-    `data` is needed for choices and texts other than the defaults. The answer is the last of the job's `digits`, and
-    `choice_of` returns its meaning. The other parameters are those of `approval_data`.
+    `data` is needed for choices and texts other than the defaults. The job's `answer` is `yes` or `no`. Of other
+    choices, `choice_of` returns the meaning of the last of the job's `digits`. The other parameters are those of
+    `approval_data`.
     """
     data = approval_data(
         question, voice_profile=voice_profile, choices=choices, how=how, confirmation=confirmation, goodbye=goodbye
@@ -138,7 +145,22 @@ def _goodbye(caller: Caller) -> End:
     return End(text if isinstance(text, str) and text.strip() else None)
 
 
-approval = Menu("approval", prompt=_question, voice_profile=_voice, fallback=_goodbye)
+class _Approval(Menu):
+    """The menu whose choices are in the data of the call."""
+
+    def answer_of(self, choice: Choice, caller: Caller) -> str | None:  # noqa: ARG002 - there is only one choice
+        """`yes` or `no`; None for a key that is not among the call's choices."""
+        try:
+            choices = _choices(caller.data)
+        except InvalidInputError:
+            return None
+        yes = caller.data.get("approve")
+        if caller.digits not in choices:
+            return None
+        return "yes" if caller.digits in (yes if isinstance(yes, str) else next(iter(choices))) else "no"
+
+
+approval = _Approval("approval", prompt=_question, voice_profile=_voice, fallback=_goodbye)
 
 
 @approval.capture(max_digits=1, complete_on_hash=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import TypeAlias, TypeVar, overload
+from typing import Final, TypeAlias, TypeVar, overload
 
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
@@ -19,6 +20,9 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.duration import checked_duration
 
 H = TypeVar("H", bound="Handler")
+
+ANSWER: Final = re.compile(r"[^\W_][\w -]{0,49}(?<! )")
+"""The name of an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +86,16 @@ _DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One choice of a menu: the `keys`, or the typed input `captured`, and the step or handler that follows."""
+    """One choice of a menu: the `keys`, or the typed input `captured`, and the step or handler that follows.
+
+    `result` is the name of the person's answer.
+    """
 
     keys: tuple[str, ...] = ()
     captured: Captured | None = None
     action: Step | Handler
     leads_to: Sequence[Step] | None = None
+    result: str | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -163,13 +171,17 @@ class Menu(Manner):
         )
 
     @overload
-    def on(self, *keys: str, goto: Step) -> None: ...
+    def on(self, *keys: str, goto: Step, result: str | None = None) -> None: ...
 
     @overload
-    def on(self, *keys: str, leads_to: Sequence[Step] | None = None) -> Callable[[H], H]: ...
+    def on(self, *keys: str, leads_to: Sequence[Step] | None = None, result: str | None = None) -> Callable[[H], H]: ...
 
     def on(
-        self, *keys: str, goto: Step | None = None, leads_to: Sequence[Step] | None = None
+        self,
+        *keys: str,
+        goto: Step | None = None,
+        leads_to: Sequence[Step] | None = None,
+        result: str | None = None,
     ) -> Callable[[H], H] | None:
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
@@ -177,15 +189,19 @@ class Menu(Manner):
         flow, a text to say before this menu asks again, `End`, `Again` or `BACK`. `leads_to` declares the steps that
         the handler may return, and must name every menu that the handler may return. A menu that is not declared is not
         served.
+
+        `result` names what these keys mean, such as `confirmed`: the answer of the person, which is stored with the
+        call. The last keys with a name count. A name has 1 to 50 letters, digits, spaces, - and _.
         """
         if not keys:
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
+        self._check_result(result)
         if goto is not None:
-            self._choices.append(Choice(keys=keys, action=goto))
+            self._choices.append(Choice(keys=keys, action=goto, result=result))
             return None
 
         def register(handler: H) -> H:
-            self._choices.append(Choice(keys=keys, action=handler, leads_to=leads_to))
+            self._choices.append(Choice(keys=keys, action=handler, leads_to=leads_to, result=result))
             return handler
 
         return register
@@ -197,17 +213,19 @@ class Menu(Manner):
         min_digits: int = 1,
         complete_on_hash: bool = True,
         leads_to: Sequence[Step] | None = None,
+        result: str | None = None,
     ) -> Callable[[H], H]:
         """Declare the decorated handler for `min_digits` to `max_digits` typed digits. They are in `caller.digits`.
 
         The handler returns the same steps as handlers of `on`; `Again("…")` asks once more. Keys of `on` are matched
         first. With `complete_on_hash` the # key ends the input early, and is not part of it. Input with a * or another
-        # counts as a wrong key, so the handler gets digits only.
+        # counts as a wrong key, so the handler gets digits only. `result` names the answer, as in `on`.
         """
+        self._check_result(result)
         captured = Captured(min_digits=min_digits, max_digits=max_digits, complete_on_hash=complete_on_hash)
 
         def register(handler: H) -> H:
-            self._choices.append(Choice(captured=captured, action=handler, leads_to=leads_to))
+            self._choices.append(Choice(captured=captured, action=handler, leads_to=leads_to, result=result))
             return handler
 
         return register
@@ -279,6 +297,17 @@ class Menu(Manner):
             if choice.captured is not None and choice.captured.takes(digits):
                 return choice
         return None
+
+    def answer_of(self, choice: Choice, caller: Caller) -> str | None:  # noqa: ARG002 - approvals ask the caller's data
+        """The name of the answer that a choice is; None if the choice has no name. Never raises."""
+        return choice.result
+
+    def _check_result(self, result: str | None) -> None:
+        if result is not None and not ANSWER.fullmatch(result):
+            raise InvalidInputError(
+                f"menu {self.name}: {result!r} cannot be the name of an answer: use 1 to 50 letters, digits, spaces, - "
+                "and _, beginning with a letter or digit"
+            )
 
     def __repr__(self) -> str:
         return f"<Menu {self.name}>"

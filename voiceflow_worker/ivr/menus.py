@@ -204,11 +204,12 @@ class Menus:
             digits = digits.removesuffix("#")
         caller = replace(_at(caller, menu, manner), digits=digits)
         press = None
+        choice = menu.find(digits) if digits else None
         if digits:
             at = event.timestamp or caller.now
             stored = SECRET if menu.secret else digits
-            press = KeyPress(at=at, menu=menu.name, digits=stored, event_id=caller.event_id)
-        choice = menu.find(digits) if digits else None
+            answer = None if choice is None else menu.answer_of(choice, caller)
+            press = KeyPress(at=at, menu=menu.name, digits=stored, event_id=caller.event_id, answer=answer)
         plan = Plan(
             path=path, caller=caller, action=Again(), result=Result.LED_ON, tries=position.tries, asked=position.asked,
             press=press,

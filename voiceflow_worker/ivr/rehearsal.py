@@ -88,6 +88,11 @@ class Rehearsal:
         """The keys pressed so far, in the form in which a job stores them."""
         return self._caller.presses
 
+    @property
+    def answer(self) -> str | None:
+        """The person's answer so far: the name of the last keys that have one."""
+        return next((press.answer for press in reversed(self.presses) if press.answer is not None), None)
+
     async def begin(self) -> SpokenAnswer:
         """Begin the call: with the menu's opening, if any, else with its question."""
         self._caller = replace(self._caller, presses=())

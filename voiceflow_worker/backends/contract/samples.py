@@ -107,7 +107,8 @@ def full_job() -> Job:
             session_id="session-1",
             outcome=(outcome, unknown, None)[number % 3],
             outcome_known_at=NOW + HOUR,
-            presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1"),) * (number % 2),
+            presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1", answer="confirmed"),)
+            * (number % 2),
             charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
         )
         for number, verdict in enumerate([*VerdictKind, None], 1)

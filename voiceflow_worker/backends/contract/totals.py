@@ -33,6 +33,7 @@ def post(
     text: str = "",
     seconds: float | None = None,
     digits: str = "",
+    answer: str | None = None,
     price: str = "",
 ) -> Post:
     """A POST that 8x8 accepted. With `status` or `text`, it has an outcome."""
@@ -44,7 +45,7 @@ def post(
         valid_until=NOW + DAY,
         verdict=VerdictKind.CREATED,
         outcome=Outcome(status=status, status_text=text, seconds=seconds) if known else None,
-        presses=(KeyPress(at=NOW, menu="m", digits=digits),) if digits else (),
+        presses=(KeyPress(at=NOW, menu="m", digits=digits, answer=answer),) if digits else (),
         charge=Charge(price=Decimal(price), currency="SGD") if price else None,
     )
 
@@ -84,14 +85,15 @@ class TotalsContract(Ground):
         ended = moved(
             sent.new, state=JobState.COMPLETED, posts=(post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1"),)
         )
-        priced = moved(
-            ended.new, posts=(post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1", price="0.0288"),)
-        )
+        confirmed = post(status=SessionStatus.COMPLETED, seconds=12.25, digits="1", answer="confirmed", price="0.0288")
+        priced = moved(ended.new, posts=(confirmed,))
         assert await commit(store, [ended]) == [True]
+        assert (await store.jobs.totals(QUEUE)).other_keys == 1
         assert await commit(store, [priced]) == [True]
         for totals in (await store.jobs.totals(QUEUE), await store.jobs.totals(QUEUE, batch_id="spring")):
             assert totals.states[JobState.COMPLETED] == 1
-            assert (totals.outcomes, totals.digits) == ({SessionStatus.COMPLETED.value: 1}, {"1": 1})
+            assert (totals.outcomes, totals.answers) == ({SessionStatus.COMPLETED.value: 1}, {"confirmed": 1})
+            assert totals.other_keys == 0
             assert (totals.answered, totals.placed, totals.priced, totals.seconds) == (1, 1, 1, 12.25)
             assert totals.cost == {"SGD": Decimal("0.0288")}
         assert (await store.jobs.totals(QUEUE, batch_id="autumn")).outcomes == {}
@@ -143,9 +145,9 @@ class TotalsContract(Ground):
 
     @pytest.mark.parametrize("text", ODD_TEXTS)
     async def test_any_text_of_8x8_can_be_counted(self, store: Store, text: str) -> None:
-        job = await enqueued(store, batch_id="spring", posts=(post(text=text, digits=text),))
+        job = await enqueued(store, batch_id="spring", posts=(post(text=text, digits="1", answer=text),))
         totals = await store.jobs.totals(QUEUE, batch_id="spring")
-        assert list(totals.outcomes.values()) == list(totals.digits.values()) == [1]
+        assert list(totals.outcomes.values()) == list(totals.answers.values()) == [1]
         await totals_are_exact(store)
         assert await commit(store, [moved(job, posts=())]) == [True]
         assert (await store.jobs.totals(QUEUE)).outcomes == {}
@@ -200,6 +202,7 @@ def _random_fields(chance: Random) -> dict[str, object]:
             status=chance.choice([None, *SessionStatus]),
             seconds=chance.choice([None, 0.5, 61.125]),
             digits=chance.choice(["", "", "1", "12"]),
+            answer=chance.choice([None, "confirmed", "cancelled"]),
             price=chance.choice(["", "0.0288", "12"]),
         )
         for number in range(1, chance.randint(1, 4))

@@ -25,6 +25,7 @@ class ReportLine(NamedTuple):
     outcome: str
     code: str
     message: str
+    answer: str
     digits: str
     seconds: str
     price: str
@@ -70,6 +71,7 @@ def report_line(job: Job) -> ReportLine:
         outcome=_text(status),
         code=_text(code),
         message=_text(message),
+        answer=_text(job.answer),
         digits=_text(job.digits),
         seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),
         price=_text(", ".join(str(price) for price in cost.values())),

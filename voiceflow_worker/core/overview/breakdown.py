@@ -37,10 +37,10 @@ COUNTED_AGAIN = timedelta(minutes=1)
 that is longer."""
 MOST_KEPT = 64
 """The most batches whose counts the background keeps."""
-_MOST_REASONS = 10_000
-"""The most different reasons of cancelled calls that are counted before the rare ones become one entry."""
-_KEPT_REASONS = 100
-_OTHER_REASONS = "other reasons"
+_MOST_TEXTS = 10_000
+"""The most different texts (keys pressed, reasons of cancelled calls) that are counted before the rare ones become one
+entry."""
+_KEPT_TEXTS = 100
 _MOST_LOOKED_UP = 1000
 """The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this many are enough to
 find the most frequent zone."""
@@ -108,7 +108,8 @@ class Breakdown:
     """The figures of a report that need each call to be read. Deleted calls do not count.
 
     `by_hour` has the hours of the day in `time_zone`: the most frequent time zone of the calls, else UTC. A call
-    without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts.
+    without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts, and
+    `digits` by the pressed keys: the 100 most frequent, and the sum of the others.
     `answered_seconds` is the total duration of the answered calls. `began_at` is the time of the first POST, and
     `ended_at` the end of the last session.
     """
@@ -117,6 +118,7 @@ class Breakdown:
     by_hour: tuple[HourFigures, ...]
     by_country: tuple[CountryFigures, ...]
     attempts: Mapping[int, int]
+    digits: Mapping[str, int]
     refusals: tuple[RefusedCalls, ...]
     cancellations: tuple[CancelledCalls, ...]
     answered_seconds: float
@@ -157,6 +159,7 @@ class Breakdown:
                 for each in self.by_country
             ],
             "attempts": {str(attempts): calls for attempts, calls in self.attempts.items()},
+            "digits": dict(self.digits),
             "attempts_per_person": self.attempts_per_person,
             "refusals": [{"code": each.code, "meaning": each.meaning, "count": each.count} for each in self.refusals],
             "cancellations": [{"reason": each.reason, "count": each.count} for each in self.cancellations],
@@ -165,6 +168,27 @@ class Breakdown:
             "ended_at": rfc3339(self.ended_at),
             "duration_seconds": self.duration_seconds,
         }
+
+
+class _TextCounts:
+    """Counts texts. If there are too many different ones, the rare ones become one entry, named `others`."""
+
+    def __init__(self, others: str) -> None:
+        self.counts = Counter[str]()
+        self._others = others
+
+    def add(self, text: str | None) -> None:
+        if text is not None:
+            self.counts[text] += 1
+            if len(self.counts) > _MOST_TEXTS:
+                self.counts = self.frequent()
+
+    def frequent(self) -> Counter[str]:
+        """The most frequent texts, and the sum of the others."""
+        kept = Counter(dict(self.counts.most_common(_KEPT_TEXTS)))
+        if rest := self.counts.total() - kept.total():
+            kept[self._others] += rest
+        return kept
 
 
 class BreakdownCount:
@@ -178,7 +202,8 @@ class BreakdownCount:
         self._costs: dict[str | None, dict[str, Decimal]] = {}
         self._attempts = Counter[int]()
         self._refusals = Counter[int | None]()
-        self._cancelled = Counter[str]()
+        self._cancelled = _TextCounts("other reasons")
+        self._digits = _TextCounts("others")
         self._answered_seconds = 0.0
         self._began: datetime | None = None
         self._ended: datetime | None = None
@@ -213,8 +238,8 @@ class BreakdownCount:
             self._answered_seconds += outcome.seconds or 0.0
         if posts and posts[-1].verdict is VerdictKind.REFUSED:
             self._refusals[posts[-1].code] += 1
-        if (reason := counted_reason(job)) is not None:
-            self._add_reason(reason)
+        self._cancelled.add(counted_reason(job))
+        self._digits.add(job.digits)
         if job.time_zone is not None:
             self._zones[job.time_zone] += 1
         elif self._zones_looked_up < _MOST_LOOKED_UP:
@@ -225,13 +250,6 @@ class BreakdownCount:
         if outcome.ended_at is not None and (self._ended is None or outcome.ended_at > self._ended):
             self._ended = outcome.ended_at
         self._sessions[((outcome.started_at or began_at) - _EPOCH) // _SLOT, is_answered] += 1
-
-    def _add_reason(self, reason: str) -> None:
-        self._cancelled[reason] += 1
-        if len(self._cancelled) > _MOST_REASONS:
-            frequent = Counter(dict(self._cancelled.most_common(_KEPT_REASONS)))
-            frequent[_OTHER_REASONS] += self._cancelled.total() - frequent.total()
-            self._cancelled = frequent
 
     def result(self) -> Breakdown:
         """The figures of all calls counted so far."""
@@ -261,13 +279,14 @@ class BreakdownCount:
                 for country, each in sorted(countries.items(), key=lambda found: (-found[1][0], found[0] or "~"))
             ),
             attempts=dict(sorted(self._attempts.items())),
+            digits=dict(sorted(self._digits.frequent().items())),
             refusals=tuple(
                 RefusedCalls(code=code, meaning=api_code(code).meaning if code is not None else "no code", count=count)
                 for code, count in self._refusals.most_common()
             ),
             cancellations=tuple(
                 CancelledCalls(reason=reason, count=count)
-                for reason, count in sorted(self._cancelled.items(), key=lambda found: (-found[1], found[0]))
+                for reason, count in sorted(self._cancelled.counts.items(), key=lambda found: (-found[1], found[0]))
             ),
             answered_seconds=round(self._answered_seconds, 3),
             began_at=self._began,

@@ -36,7 +36,8 @@ class Report:
 
     `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
     and `answer_rate` is their share, 0 to 1, of the calls with an outcome; it is None without outcomes. Calls that
-    wait, expired, or were refused or cancelled do not lower the rate. `digits` counts calls by the pressed keys.
+    wait, expired, or were refused or cancelled do not lower the rate. `answers` counts calls by the answer that a menu
+    names, and `other_keys` counts the calls with key presses, but without such an answer.
     `seconds` is the total duration of the newest sessions. `cost` is the known price of all sessions, by currency.
     `placed` counts the calls that were placed, and `priced` the calls with a known price. `pruned` counts calls of the
     batch that were deleted; the totals still include them. `breakdown` is None if only totals were requested. `print`
@@ -49,7 +50,8 @@ class Report:
     states: Mapping[JobState, int]
     outcomes: Mapping[str, int]
     answered: int
-    digits: Mapping[str, int]
+    answers: Mapping[str, int] = field(default_factory=dict[str, int])
+    other_keys: int = 0
     seconds: float = 0.0
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     placed: int = 0
@@ -77,11 +79,13 @@ class Report:
         """The share of answered calls among those that ended with an outcome."""
         return rate_of(self.answered, self.ended)
 
-    def as_json(self, *, most_keys: int | None = None) -> dict[str, object]:
-        """The report for scripts: every state, and the outcomes and key presses that occurred.
+    @property
+    def digits(self) -> Mapping[str, int]:
+        """The number of calls by the pressed keys; empty without a breakdown."""
+        return {} if self.breakdown is None else self.breakdown.digits
 
-        With `most_keys`, `digits` has only this number of entries, the most frequent ones, and the sum of the others.
-        """
+    def as_json(self) -> dict[str, object]:
+        """The report for scripts: every state, and the outcomes and answers that occurred."""
         return {
             "batch_id": self.batch_id,
             "queue": self.queue,
@@ -90,7 +94,8 @@ class Report:
             "outcomes": dict(self.outcomes),
             "answered": self.answered,
             "answer_rate": self.answer_rate,
-            "digits": dict(self.digits if most_keys is None else _shortened(self.digits, most=most_keys)),
+            "answers": dict(self.answers),
+            "other_keys": self.other_keys,
             "seconds": self.seconds,
             "cost": {currency: float(price) for currency, price in sorted(self.cost.items())},
             "placed": self.placed,
@@ -121,7 +126,8 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
         states={state: count for state, count in states.items() if count},
         outcomes=found.outcomes,
         answered=found.answered,
-        digits=found.digits,
+        answers=found.answers,
+        other_keys=found.other_keys,
         seconds=found.seconds,
         cost=found.cost,
         placed=found.placed,
@@ -191,6 +197,7 @@ def tables_of(reports: Sequence[Report]) -> list[ReportTable]:
     found = [
         _table("States", "state", of_calls, reports, _states),
         _table("Outcomes", "outcome", of_calls, reports, lambda each: _counted(each.outcomes)),
+        _table("Answers", "answer", of_calls, reports, _answers),
         _table("Keys pressed", "keys pressed", of_calls, reports, lambda each: _counted(_shortened(each.digits))),
         _table("Attempts per person", "attempts", of_calls, reports, _attempts),
         _table("By hour", hour, ("attempts", *rates), reports, _hours),
@@ -237,6 +244,12 @@ def _counted(counts: Mapping[Key, int]) -> dict[Key, tuple[object, ...]]:
 
 def _states(report: Report) -> dict[str, tuple[object, ...]]:
     return _counted({state.value: report.states[state] for state in JobState if report.states.get(state)})
+
+
+def _answers(report: Report) -> dict[str, tuple[object, ...]]:
+    """The answers, and the other keys in one row if there are answers; else the table of the keys says it all."""
+    others = {"other keys": report.other_keys} if report.answers and report.other_keys else {}
+    return _counted({**report.answers, **others})
 
 
 def _shortened(counts: Mapping[str, int], *, most: int = MOST_KEYS) -> Mapping[str, int]:

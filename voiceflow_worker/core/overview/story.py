@@ -121,7 +121,8 @@ def _post(post: Post, *, destination: str, unanswered: str) -> Iterator[str]:
 
 
 def _press(press: KeyPress) -> str:
-    return f"pressed {press.digits} when menu {press.menu} asked"
+    named = f", {press.answer}," if press.answer is not None else ""
+    return f"pressed {press.digits}{named} when menu {press.menu} asked"
 
 
 def _outcome(outcome: Outcome, *, destination: str) -> Iterator[str]:

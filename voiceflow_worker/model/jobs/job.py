@@ -62,12 +62,16 @@ _PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPress:
-    """The keys that a person pressed in answer to `menu`. `event_id` names the event (VCA) that reported them."""
+    """The keys that a person pressed in answer to `menu`. `event_id` names the event (VCA) that reported them.
+
+    `answer` is the name that the menu gave to these keys when they were pressed, such as `confirmed`.
+    """
 
     at: datetime
     menu: str
     digits: str
     event_id: str | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,11 @@ class Post:
     def digits(self) -> str | None:
         """The keys pressed in this call, one group for each question, separated by commas; None if there were none."""
         return ",".join(press.digits for press in self.presses) or None
+
+    @property
+    def answer(self) -> str | None:
+        """The name of the last keys that have a name; None if no keys with a name were pressed in this call."""
+        return next((press.answer for press in reversed(self.presses) if press.answer is not None), None)
 
     @property
     def may_have_rung(self) -> bool:
@@ -253,6 +262,11 @@ class Job:
     def digits(self) -> str | None:
         """The keys that were pressed in the newest call with key presses; None if there is no such call."""
         return next((post.digits for post in reversed(self.posts) if post.presses), None)
+
+    @property
+    def answer(self) -> str | None:
+        """The person's answer, by the name that a menu gives to keys: the last one of all calls to the person."""
+        return next((answer for post in reversed(self.posts) if (answer := post.answer) is not None), None)
 
     @property
     def charge(self) -> Charge | None:

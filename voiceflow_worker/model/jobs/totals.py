@@ -15,7 +15,8 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED, SessionStatus
 
 ANSWERED, PLACED, PRICED, MICROSECONDS = "answered", "placed", "priced", "microseconds"
-STATE, OUTCOME, DIGITS, COST = "state:", "outcome:", "digits:", "cost:"
+OTHER_KEYS = "other_keys"
+STATE, OUTCOME, ANSWER, COST = "state:", "outcome:", "answer:", "cost:"
 """The beginnings of field names. Costs are in millionths of their currency."""
 
 _LONGEST = 100
@@ -32,12 +33,12 @@ def tally_of(job: Job) -> dict[str, int]:
         return {}
     tally: dict[str, int] = {}
     outcome = job.outcome
-    digits: str | None = None
+    pressed = False
     for post in job.posts:
         if post.was_placed:
             tally[PLACED] = 1
         if post.presses:
-            digits = post.digits
+            pressed = True
         if post.charge is not None:
             tally[PRICED] = 1
     if outcome is not None:
@@ -47,8 +48,9 @@ def tally_of(job: Job) -> dict[str, int]:
             tally[ANSWERED] = 1
         if outcome.seconds and (microseconds := _whole(outcome.seconds)):
             tally[MICROSECONDS] = microseconds
-    if digits:
-        tally[DIGITS + _named(digits)] = 1
+    if pressed:
+        answer = job.answer
+        tally[OTHER_KEYS if answer is None else ANSWER + _named(answer)] = 1
     if PRICED in tally:
         for currency, price in job.cost.items():
             tally[COST + _named(currency)] = _whole(price)
@@ -101,13 +103,17 @@ class Totals:
     @property
     def outcomes(self) -> dict[str, int]:
         """The number of jobs by the outcome of their newest session, the most frequent first."""
-        found = self._named(OUTCOME)
-        return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
+        return self._frequent(OUTCOME)
 
     @property
-    def digits(self) -> dict[str, int]:
-        """The number of jobs by the keys pressed."""
-        return dict(sorted(self._named(DIGITS).items()))
+    def answers(self) -> dict[str, int]:
+        """The number of jobs by the person's answer, the most frequent first."""
+        return self._frequent(ANSWER)
+
+    @property
+    def other_keys(self) -> int:
+        """The number of jobs whose person pressed keys, but none that has a name."""
+        return self._sum(OTHER_KEYS)
 
     @property
     def cost(self) -> dict[str, Decimal]:
@@ -136,6 +142,9 @@ class Totals:
 
     def _sum(self, name: str) -> int:
         return self.live.get(name, 0) + self.pruned.get(name, 0)
+
+    def _frequent(self, beginning: str) -> dict[str, int]:
+        return dict(sorted(self._named(beginning).items(), key=lambda each: (-each[1], each[0])))
 
     def _named(self, beginning: str) -> dict[str, int]:
         names = {name for name in (*self.live, *self.pruned) if name.startswith(beginning)}

@@ -32,7 +32,8 @@ def call_as_json(job: Job) -> dict[str, object]:
         "attempt": job.attempt,
         "session_id": job.session_id,
         "client_request_id": post.client_request_id if post else None,
-        "outcome": _outcome(job.outcome, digits=job.digits, charge=job.charge),
+        "outcome": _outcome(job.outcome, of=job),
+        "answer": job.answer,
         "data": job.data,
         "menu": job.menu,
         "reason": job.reason,
@@ -41,7 +42,7 @@ def call_as_json(job: Job) -> dict[str, object]:
     }
 
 
-def _outcome(outcome: Outcome | None, *, digits: str | None, charge: Charge | None) -> dict[str, object] | None:
+def _outcome(outcome: Outcome | None, *, of: Job | Post) -> dict[str, object] | None:
     if outcome is None:
         return None
     return {
@@ -51,8 +52,9 @@ def _outcome(outcome: Outcome | None, *, digits: str | None, charge: Charge | No
         "started_at": rfc3339(outcome.started_at),
         "ended_at": rfc3339(outcome.ended_at),
         "seconds": outcome.seconds,
-        "digits": digits,
-        **_charge(charge),
+        "digits": of.digits,
+        "answer": of.answer,
+        **_charge(of.charge),
         "last_action": outcome.last_action,
         "legs": [_leg(leg) for leg in outcome.legs],
     }
@@ -82,6 +84,9 @@ def _post(post: Post) -> dict[str, object]:
         "message": post.message,
         "valid_until": rfc3339(post.valid_until),
         **_charge(post.charge),
-        "outcome": _outcome(post.outcome, digits=post.digits, charge=post.charge),
-        "presses": [{"at": rfc3339(press.at), "menu": press.menu, "digits": press.digits} for press in post.presses],
+        "outcome": _outcome(post.outcome, of=post),
+        "presses": [
+            {"at": rfc3339(press.at), "menu": press.menu, "digits": press.digits, "answer": press.answer}
+            for press in post.presses
+        ],
     }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
 from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.names import QUEUE_NAME
-from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars
+from voiceflow_worker.webhooks.pages.routes.calls import OTHER_KEYS
+from voiceflow_worker.webhooks.pages.routes.charts import ChartBar, bar_of_states, bars
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, PageRoute, problem
 from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME
 from voiceflow_worker.webhooks.pages.routes.tones import tone_of
@@ -14,6 +18,23 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
 """The largest batch, in calls, whose hours, countries and attempts are counted while somebody waits for the page."""
+
+
+def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
+    """From the calls that were asked for to the answers of people: each step with the filter of its calls, if any."""
+    asked = sum(totals.states.values()) + sum(totals.pruned_states.values())
+    answers, other = totals.answers, totals.other_keys
+    steps = [("asked for", asked, "idle", ""), ("called", totals.placed, "idle", "")]
+    steps.append(("answered", totals.answered, "busy", "&outcome=reached"))
+    steps += [(name, count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
+    if answers or other:
+        silent = max(totals.answered - sum(answers.values()) - other, 0)
+        steps += [("other keys", other, "warn", f"&answer={OTHER_KEYS}"), ("no key", silent, "idle", "")]
+    return [
+        (ChartBar(name, count, colour, width=round(min(100 * count / asked, 100), 3), of=asked), query)
+        for name, count, colour, query in steps
+        if asked
+    ]
 
 
 def batch_route(large: LargeBreakdowns) -> PageRoute:
@@ -41,7 +62,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "answer_rate": 100 * totals.answered / ended if ended else None,
             "states": bar_of_states(progress.states),
             "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
-            "digits": bars(totals.digits),
+            "funnel": funnel(totals),
             "deleted": sum(totals.pruned_states.values()),
             "calls": await store.jobs.find(Query(queue=queue, batch_id=batch_id, limit=FIRST_CALLS)),
             "most": MOST_BROKEN_DOWN,

@@ -24,7 +24,10 @@ CALLS_A_PAGE = 50
 READ_AT_ONCE = 200
 MOST_READ = 4000
 """The largest number of calls that are read for a page. More are read than shown if the filter has conditions
-that stores cannot check (keys, times)."""
+that stores cannot check (answers, times)."""
+
+OTHER_KEYS = "-"
+"""In place of an answer: keys were pressed, but none with a name. No answer has this name."""
 
 STATES = {
     "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
@@ -38,7 +41,7 @@ _TIMES = {
     "24h": ("last 24 hours", timedelta(hours=24)),
     "7d": ("last 7 days", timedelta(days=7)),
 }
-_FILTERS = ("state", "outcome", "queue", "batch", "number", "keys", "since", "from", "until")
+_FILTERS = ("state", "outcome", "queue", "batch", "number", "answer", "since", "from", "until")
 _MINUTE = timedelta(minutes=1)
 
 
@@ -110,7 +113,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
     more: dict[str, Any] = {"batch_id": asked.asked("batch")}
     judges: list[Callable[[Job], bool]] = []
     state, outcome, number = asked.asked("state"), asked.asked("outcome"), asked.asked("number")
-    since, keys = asked.asked("since"), asked.asked("keys")
+    since, answer = asked.asked("since"), asked.asked("answer")
     if state is not None:
         more["states"] = STATES.get(state.lower())
         if more["states"] is None:
@@ -132,8 +135,10 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
     begin, end = _span(asked, problems)
     if begin is not None or end is not None:
         judges.append(lambda job: (begin or job.touched_at) <= job.touched_at and (end is None or job.touched_at < end))
-    if keys is not None:
-        judges.append(lambda job: job.digits == keys)
+    if answer is not None:
+        judges.append(
+            lambda job: (OTHER_KEYS if job.answer is None and job.digits is not None else job.answer) == answer
+        )
 
     def passes(job: Job) -> bool:
         return all(judge(job) for judge in judges)
