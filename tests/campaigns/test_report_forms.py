@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from openpyxl import load_workbook
@@ -16,6 +17,7 @@ from tests.campaigns.reading import NOW
 from tests.campaigns.test_report import Page, ended, fill, job, written
 from voiceflow_worker import Store
 from voiceflow_worker.campaigns.reports import report_xlsx
+from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.core.overview.breakdown import PAGE
 from voiceflow_worker.core.overview.report import (
     Report,
@@ -204,6 +206,28 @@ async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_p
     assert first["answer"] == "confirmed"
     assert (first["seconds"], first["started_at"]) == (12, datetime(2026, 3, 2, 9, 0))  # noqa: DTZ001 (Excel has no zones)
     assert dict(zip(header, calls[2], strict=True))["code"] == -1014
+
+
+async def test_selected_columns_stand_alone_with_their_times_in_a_zone(store: Store, tmp_path: Path) -> None:
+    call = ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed")
+    await fill(store, replace(call, data={"name": "Ana", "Due at": "26/11/2026 14:30", "source": "web"}), job(2))
+    path, book, page = tmp_path / "out.csv", tmp_path / "out.xlsx", tmp_path / "out.html"
+    select, zone = ["name", "due at", "answer", "source", "data.source", "started_at"], ZoneInfo("Asia/Singapore")
+    files = ReportFiles(csv=path, xlsx=book, html=page, select=select, zone=zone)
+    (report,) = await write_report_files(files, store, "default", ["visits"])
+    first, second = rows_of(path)
+    appointment = "26/11/2026 14:30"
+    row = ("Ana", appointment, "confirmed", "+6531234567", "web", "2026-03-02T17:00:00+08:00")
+    assert (list(first), tuple(first.values())) == (select, row)
+    assert tuple(second.values()) == ("", "", "", "+6531234567", "", "")
+    header, cells, _ = sheet_of(book, "Calls")
+    assert (list(header), cells[:5], cells[5]) == (select, row[:5], datetime(2026, 3, 2, 17, 0))  # noqa: DTZ001
+    assert "<td>Ana</td><td>26/11/2026 14:30</td><td>confirmed</td>" in page.read_text()
+    assert "All times are Asia/Singapore" in page.read_text()
+    assert "from 2026-03-02 17:00:00 Asia/Singapore" in str(report)
+    assert report.breakdown is not None
+    assert [(each.hour, report.breakdown.time_zone) for each in report.breakdown.by_hour] == [(17, "Asia/Singapore")]
+    assert report.as_json()["began_at"] == "2026-03-02T09:00:00.000Z"
 
 
 async def test_no_cell_of_excel_is_a_formula_and_no_text_is_changed(store: Store, tmp_path: Path) -> None:

@@ -67,6 +67,22 @@ def test_files_are_written(voiceflow: Program) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--csv", "out", "--select", "nmae"), "no call has the column 'nmae'; the columns are: destination, state"),
+        (("--select", "answer"), "add --csv, --xlsx or --html"),
+        (("--csv", "out", "--time-zone", "Singapore"), "did you mean Asia/Singapore?"),
+    ],
+)
+def test_columns_and_zones_that_cannot_be_shown_write_no_file(
+    voiceflow: Program, options: tuple[str, ...], told: str
+) -> None:
+    ended = voiceflow("report", "--batch", "march", *options, *filled(voiceflow))
+    assert (ended.code, (voiceflow.folder / "out").exists()) == (2, False)
+    assert told in ended.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
     ("files", "code"),
     [(("--csv", "no/such/folder/out"), 1), (("--csv", "out", "--html", "out"), 2)],
     ids=["no such folder", "one file for two forms"],

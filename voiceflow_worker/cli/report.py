@@ -38,6 +38,8 @@ async def report(
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     xlsx: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    select: Annotated[str | None, Parameter(metavar="COLUMNS")] = None,
+    time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None,
     totals: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
@@ -50,18 +52,30 @@ async def report(
         csv: Write a CSV file with one line per call; a column of the campaign file is named data.NAME.
         xlsx: Write an Excel workbook with the totals, the tables and the calls.
         html: Write one HTML page with the totals and the calls.
+        select: Only these columns in the files, such as name,appointment,answer: columns of the campaign file or of the
+            report.
+        time_zone: Show times in this zone, such as Asia/Singapore, instead of UTC. The times of --json stay in UTC.
         totals: Print only the totals. This takes milliseconds, because the calls are not read one by one.
 
     Examples:
         voiceflow report
         voiceflow report --batch march --batch april
         voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx --html outcomes.html
+        voiceflow report --batch people --xlsx who.xlsx --select name,answer --time-zone Asia/Singapore
         voiceflow report --batch people --totals --json | jq .answer_rate
     """
+    from voiceflow_worker.campaigns.calls.times import read_zone
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.overview.report import build_report, reports_as_rich
 
-    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, html=html)
+    try:
+        zone = None if time_zone is None else read_zone(time_zone)
+    except ValueError as error:
+        raise InvalidInputError(f"--time-zone {error}") from None
+    columns = [name.strip() for name in (select or "").split(",") if name.strip()]
+    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, html=html, select=columns, zone=zone)
+    if select is not None and not (files and columns):
+        raise InvalidInputError("--select chooses the columns of a file: name columns, and add --csv, --xlsx or --html")
     batches: list[str | None] = list(dict.fromkeys(batch)) if batch else [None]
     async with common.opened() as calls:
         where = calls.store, calls.name

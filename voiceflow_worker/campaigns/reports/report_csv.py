@@ -9,7 +9,6 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.files.whole_file import whole_file
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool
-from voiceflow_worker.campaigns.reports.report_line import COLUMNS
 from voiceflow_worker.model.text.printable import printable
 
 # A spreadsheet runs a cell that begins like this as a formula (OWASP, CSV injection). A number such as +6587654321 is
@@ -27,16 +26,12 @@ def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
     name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
     """
-    names, count = spool.data_names, 0
+    columns, count = spool.columns, 0
     with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(map(harmless, spool.columns))
+        rows.writerow(harmless(column.heading) for column in columns)
         for pack in spool.packs():
-            rows.writerows(
-                [harmless(getattr(line, column)) for column in COLUMNS]
-                + [harmless(data_text(line.data.get(name))) for name in names]
-                for line in pack
-            )
+            rows.writerows([harmless(data_text(column.of(line))) for column in columns] for line in pack)
             count += len(pack)
             yield count
 
@@ -56,7 +51,7 @@ def _guarded(found: re.Match[str]) -> str:
 
 
 def data_text(value: object) -> str:
-    """A value of the campaign's own file as text: nothing for null, and `true` or `false` as in JSON."""
+    """A value of a column as text: nothing for null, and `true` or `false` as in JSON."""
     match value:
         case None:
             return ""

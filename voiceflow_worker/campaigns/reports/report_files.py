@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 
@@ -25,12 +26,15 @@ from voiceflow_worker.model.jobs.job import Job
 class ReportFiles:
     """The files that a report is written to. A format whose file is None is left out.
 
-    Raises InvalidInputError if two formats have the same file.
+    `select` are the columns of the calls, instead of all: of the report, or of the campaign's own file. Times are in
+    `zone`, by default in UTC. Raises InvalidInputError if two formats have the same file.
     """
 
     csv: Path | None = None
     xlsx: Path | None = None
     html: Path | None = None
+    select: Sequence[str] = ()
+    zone: ZoneInfo | None = None
 
     def __post_init__(self) -> None:
         wanted = [each for each in (self.csv, self.xlsx, self.html) if each is not None]
@@ -54,12 +58,13 @@ async def write_report_files(
     A batch id of None stands for the whole queue. The Excel and the HTML file have the reports side by side, and the
     calls; the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
     complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or,
-    for CSV and Excel, `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing.
+    for CSV and Excel, `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing, or
+    if no call has a selected column.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()
     with TemporaryFile() as held:
-        spool, read = LineSpool(held), 0
+        spool, read = LineSpool(held, select=files.select, zone=files.zone), 0
 
         async def also(calls: Sequence[Job]) -> None:
             nonlocal read
@@ -69,7 +74,10 @@ async def write_report_files(
             if progress is not None:
                 progress(read, "read")
 
-        reports = [await build_full_report(store, queue, batch_id, also=also) for batch_id in batch_ids]
+        reports = [
+            await build_full_report(store, queue, batch_id, zone=files.zone, also=also) for batch_id in batch_ids
+        ]
+        _ = spool.columns  # raises before a file is written
         now = store.clock.now()
         if files.csv is not None:
             await _stepped(files.csv, write_csv_report(files.csv, spool), progress)

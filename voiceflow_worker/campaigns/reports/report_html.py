@@ -10,17 +10,28 @@ from itertools import chain, islice
 from pathlib import Path
 
 from voiceflow_worker.campaigns.files.whole_file import whole_file
-from voiceflow_worker.campaigns.reports.line_spool import LineSpool
+from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
+from voiceflow_worker.campaigns.reports.report_csv import data_text
 from voiceflow_worker.core.overview.report import Report, tables_of, totals_table
 from voiceflow_worker.core.overview.report_tables import ReportTable, Share, shown_cell
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.moment import in_words, zone_words
 from voiceflow_worker.model.text.printable import shown_in_page
 
 MOST_ROWS = 5000
 """The largest number of calls in the table, because browsers are slow with more. The CSV file has all calls."""
 LONGEST_NAME = 30
 """The largest number of characters of a name in a chart."""
+
+_COLUMNS = tuple(
+    ReportColumn(heading, name)
+    for heading, name in (
+        ("destination", "destination"), ("state", "state"), ("outcome", "outcome"), ("code", "code"),
+        ("answer", "answer"), ("keys", "digits"), ("seconds", "seconds"), ("started", "started_at"),
+        ("message", "message"), ("key", "unique_key"),
+    )
+)  # fmt: skip
+"""The columns of the table of calls, if none are selected."""
 
 _GOOD = {JobState.COMPLETED.value, "COMPLETED"}
 _BAD = {JobState.FAILED.value, JobState.EXPIRED.value, JobState.IN_DOUBT.value, "FAILED", "ERROR"}
@@ -53,6 +64,7 @@ def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
     source = page_file.read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=shown_in_page)
     environment.filters["cell"] = shown_cell
+    environment.filters["data_text"] = data_text
     page = environment.from_string(source).render(
         title=" · ".join(_heading(report) for report in reports),
         queues=", ".join(dict.fromkeys(report.queue for report in reports)),
@@ -61,10 +73,12 @@ def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
             for report in reports
         ],
         compared=[totals_table(reports), *(each for each in tables if len(reports) > 1 or _is_wide(each))],
+        columns=spool.columns if spool.select else _COLUMNS,
         lines=islice(chain.from_iterable(spool.packs()), MOST_ROWS),
         shown=min(len(spool), MOST_ROWS),
         total=sum(report.total for report in reports),
-        written_at=in_words(at),
+        written_at=in_words(at, spool.zone),
+        zone=zone_words(spool.zone),
     )
     with whole_file(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.moment import rfc3339
@@ -13,7 +15,7 @@ _NO_DATA: Mapping[str, object] = {}
 
 
 class ReportLine(NamedTuple):
-    """One call: every field but `data` is a string, empty if missing. Times are RFC 3339 in UTC.
+    """One call: every field but `data` is a string, empty if missing. Times are RFC 3339.
 
     `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log.
     `data` has the columns of the campaign's own file, or other data that was stored with the call. Control characters
@@ -48,8 +50,8 @@ COLUMNS = ReportLine._fields[:-1]
 """The columns of every report: all fields but `data`."""
 
 
-def report_line(job: Job) -> ReportLine:
-    """The line of a job, with its newest outcome.
+def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
+    """The line of a job, with its newest outcome. Times are in `zone`, by default in UTC.
 
     Without an outcome, `code` is that of 8x8's answer to the last POST, and `message` is the reason for the job's
     state, else the message of that answer.
@@ -77,18 +79,24 @@ def report_line(job: Job) -> ReportLine:
         price=_text(", ".join(str(price) for price in cost.values())),
         currency=_text(", ".join(cost)),
         billed_seconds=_text(f"{sum(billed):g}" if billed else None),
-        started_at=_text(rfc3339(outcome.started_at if outcome else None)),
-        ended_at=_text(rfc3339(outcome.ended_at if outcome else None)),
+        started_at=_time(outcome.started_at if outcome else None, zone),
+        ended_at=_time(outcome.ended_at if outcome else None, zone),
         attempt=str(job.attempt),
         source=job.source,
         unique_key=_text(job.unique_key),
         batch_id=_text(job.batch_id),
-        created_at=_text(rfc3339(job.created_at)),
-        valid_until=_text(rfc3339(job.valid_until)),
+        created_at=_time(job.created_at, zone),
+        valid_until=_time(job.valid_until, zone),
         session_id=_text(job.session_id),
         job_id=job.id,
         data=job.data or {},
     )
+
+
+def _time(at: datetime | None, zone: ZoneInfo | None) -> str:
+    if at is None or zone is None:
+        return _text(rfc3339(at))
+    return at.astimezone(zone).isoformat(timespec="seconds")
 
 
 def _text(value: object) -> str:

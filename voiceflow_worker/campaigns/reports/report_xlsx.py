@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.files.whole_file import whole_file
-from voiceflow_worker.campaigns.reports.line_spool import LineSpool
-from voiceflow_worker.campaigns.reports.report_line import COLUMNS
+from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
 from voiceflow_worker.core.overview.report import Report, tables_of, totals_table
 from voiceflow_worker.core.overview.report_tables import ReportTable, Share
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.moment import in_words, zone_words
 from voiceflow_worker.model.text.printable import printable
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
         book = Workbook(str(unfinished), options)
         sheets = _Sheets(book)
         try:
-            sheets.table(totals_table(reports), name="Totals", note=f"as it stood at {in_words(at)}")
+            sheets.table(
+                totals_table(reports), name="Totals", note=f"as it stood at {in_words(at, spool.zone)}", zone=spool.zone
+            )
             for table in tables_of(reports):
                 sheets.table(table, name=table.title)
             yield from _calls(sheets, spool)
@@ -72,33 +74,34 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 
 
 def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
-    columns, names = spool.columns, spool.data_names
+    columns = spool.columns
+    headings = [column.heading for column in columns]
     count, row, number = 0, 0, 1
-    sheet = sheets.calls(columns, number=number)
+    sheet = sheets.calls(headings, number=number)
     for pack in spool.packs():
         for line in pack:
             if row == MOST_ROWS:
                 sheet.autofilter(0, 0, row, len(columns) - 1)
                 row, number = 0, number + 1
-                sheet = sheets.calls(columns, number=number)
+                sheet = sheets.calls(headings, number=number)
             row += 1
-            for place, column in enumerate(COLUMNS):
-                sheets.cell(sheet, row, place, _value(column, getattr(line, column)))
-            for place, name in enumerate(names, len(COLUMNS)):
-                sheets.cell(sheet, row, place, line.data.get(name))
+            for place, column in enumerate(columns):
+                sheets.cell(sheet, row, place, _value(column, column.of(line)))
         count += len(pack)
         yield count
     sheet.autofilter(0, 0, row, len(columns) - 1)
 
 
-def _value(column: str, text: str) -> object:
+def _value(column: ReportColumn, value: object) -> object:
     """The number or the time in a field, else its text."""
-    if column in _NUMBERS or column == "price":
+    if column.is_own or not isinstance(value, str):
+        return value
+    if column.name in _NUMBERS or column.name == "price":
         try:
-            return float(text)
+            return float(value)
         except ValueError:
-            return text
-    return datetime.fromisoformat(text) if text and column in _TIMES else text
+            return value
+    return datetime.fromisoformat(value) if value and column.name in _TIMES else value
 
 
 class _Sheets:
@@ -115,7 +118,7 @@ class _Sheets:
             "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
         }
 
-    def table(self, table: ReportTable, *, name: str, note: str | None = None) -> None:
+    def table(self, table: ReportTable, *, name: str, note: str | None = None, zone: ZoneInfo | None = None) -> None:
         """Add a sheet with a table."""
         sheet = self._sheet(name, [column.lstrip("#") for column in table.columns], width=22)
         sheet.set_column(0, 0, 40)
@@ -123,7 +126,7 @@ class _Sheets:
             for place, value in enumerate(row):
                 self.cell(sheet, number, place, value)
         if note is not None:
-            self.cell(sheet, len(table.rows) + 2, 0, f"{note}; all times are UTC")
+            self.cell(sheet, len(table.rows) + 2, 0, f"{note}; all times are {zone_words(zone)}")
 
     def calls(self, columns: Sequence[str], *, number: int) -> Worksheet:
         """Add a sheet for calls."""
@@ -152,7 +155,7 @@ class _Sheets:
             case timedelta():
                 write(value / timedelta(days=1), self._formats["duration"])
             case datetime():
-                sheet.write_datetime(row, place, value.astimezone(UTC).replace(tzinfo=None), self._formats["time"])
+                sheet.write_datetime(row, place, value.replace(tzinfo=None), self._formats["time"])
             case _:
                 text = printable(str(value))
                 sheet.write_string(row, place, text, self._formats["quoted"] if text[0] in "=+-@\t\r\n" else None)

@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import anyio
 import structlog
@@ -251,13 +252,14 @@ class BreakdownCount:
             self._ended = outcome.ended_at
         self._sessions[((outcome.started_at or began_at) - _EPOCH) // _SLOT, is_answered] += 1
 
-    def result(self) -> Breakdown:
-        """The figures of all calls counted so far."""
+    def result(self, zone: ZoneInfo | None = None) -> Breakdown:
+        """The figures of all calls counted so far, with times in `zone`; by default in UTC, and the hours as said."""
         zones = self._zones
-        zone = min(zones, key=lambda name: (-zones[name], name == "UTC", name), default="UTC")
+        usual = min(zones, key=lambda name: (-zones[name], name == "UTC", name), default="UTC")
+        of_hours = zone or zone_named(usual) or ZoneInfo("UTC")
         hours: dict[int, list[int]] = {}
         for (slot, answered), count in self._sessions.items():
-            time = (_EPOCH + slot * _SLOT).astimezone(zone_named(zone) or UTC)
+            time = (_EPOCH + slot * _SLOT).astimezone(of_hours)
             hour = hours.setdefault(time.hour, [0, 0])
             hour[0] += count
             hour[1] += count * answered
@@ -268,7 +270,7 @@ class BreakdownCount:
             figures[1] += count * has_outcome
             figures[2] += count * is_answered
         return Breakdown(
-            time_zone=zone,
+            time_zone=zone.key if zone else usual,
             by_hour=tuple(
                 HourFigures(hour=at, attempts=each[0], answered=each[1]) for at, each in sorted(hours.items())
             ),
@@ -289,8 +291,8 @@ class BreakdownCount:
                 for reason, count in sorted(self._cancelled.counts.items(), key=lambda found: (-found[1], found[0]))
             ),
             answered_seconds=round(self._answered_seconds, 3),
-            began_at=self._began,
-            ended_at=self._ended,
+            began_at=self._began.astimezone(zone) if self._began and zone else self._began,
+            ended_at=self._ended.astimezone(zone) if self._ended and zone else self._ended,
         )
 
 
@@ -299,6 +301,7 @@ async def read_breakdown(
     queue: str,
     batch_id: str | None,
     *,
+    zone: ZoneInfo | None = None,
     also: Callable[[Sequence[Job]], Awaitable[None]] | None = None,
 ) -> Breakdown:
     """The breakdown of a queue or of a batch, from one pass over its calls. `also` gets each page of calls."""
@@ -309,7 +312,7 @@ async def read_breakdown(
             count.add(page)
             if also is not None:
                 await also(page)
-    return count.result()
+    return count.result(zone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

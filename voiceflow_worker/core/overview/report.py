@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.overview.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.core.overview.report_tables import (
@@ -141,10 +142,14 @@ async def build_full_report(
     queue: str,
     batch_id: str | None,
     *,
+    zone: ZoneInfo | None = None,
     also: Callable[[Sequence[Job]], Awaitable[None]] | None = None,
 ) -> Report:
-    """The report with its breakdown, for which each call is read once. `also` gets each page of calls."""
-    breakdown = await read_breakdown(store, queue, batch_id, also=also)
+    """The report with its breakdown, for which each call is read once. `also` gets each page of calls.
+
+    Times are shown in `zone`, by default in UTC.
+    """
+    breakdown = await read_breakdown(store, queue, batch_id, zone=zone, also=also)
     return replace(await build_report(store, queue, batch_id), breakdown=breakdown)
 
 

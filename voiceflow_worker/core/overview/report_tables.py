@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import printable_line
@@ -87,12 +88,12 @@ def as_plain_text(shown: RenderableType) -> str:
 
 
 def shown_cell(value: object) -> str:
-    """A cell as text: durations as `0:12:30`, times in UTC, None as an empty text."""
+    """A cell as text: durations as `0:12:30`, times in their zone or else in UTC, None as an empty text."""
     match value:
         case None:
             return ""
         case datetime():
-            return in_words(value)
+            return in_words(value, value.tzinfo if isinstance(value.tzinfo, ZoneInfo) else None)
         case float() if not isinstance(value, Share):
             return f"{value:g}"
         case _:

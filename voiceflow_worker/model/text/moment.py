@@ -1,13 +1,19 @@
-"""Times as text, in UTC: to the second for people, to the millisecond in JSON."""
+"""Times as text: to the second for people, and in UTC to the millisecond in JSON."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 
-def in_words(at: datetime) -> str:
-    """The time as `2026-11-20 09:00:00 UTC`, rounded down to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+def in_words(at: datetime, zone: ZoneInfo | None = None) -> str:
+    """The time as `2026-11-20 09:00:00 UTC`, rounded down to the second; in `zone`, if it is given."""
+    return f"{at.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S} {zone_words(zone)}"
+
+
+def zone_words(zone: ZoneInfo | None) -> str:
+    """The name of a zone; UTC for None."""
+    return "UTC" if zone is None else zone.key
 
 
 def rfc3339(time: datetime | None) -> str | None:
