@@ -20,7 +20,6 @@ from voiceflow_worker import (
     CallQueue,
     CampaignOptions,
     End,
-    Job,
     Menu,
     MenuEvents,
     RedialPolicy,
@@ -53,30 +52,16 @@ move = Menu(
     "move",
     prompt="You could also come {other_time}. To take that press 1, to speak to us press 2, to go back press 9.",
 )
-appointment.on("1", goto=End("Thank you, {name}. See you {time}."))
+appointment.on("1", result="confirmed", goto=End("Thank you, {name}. See you {time}."))
 appointment.on("2", goto=move)
-appointment.on("3", goto=End("Your appointment is cancelled. Goodbye."))
-move.on("1", goto=End("Thank you, {name}. See you {other_time}."))
-move.on("2", goto=CallFlow.bridge(source=OURS, destination=DESK))
+appointment.on("3", result="cancelled", goto=End("Your appointment is cancelled. Goodbye."))
+move.on("1", result="moved", goto=End("Thank you, {name}. See you {other_time}."))
+move.on("2", result="asked for us", goto=CallFlow.bridge(source=OURS, destination=DESK))
 move.on("9", goto=BACK)
 
 UNANSWERED = RedialPolicy(
     on=frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY}), limit=2, after=timedelta(minutes=15)
 )
-
-MEANING = {
-    ("appointment", "1"): "confirmed",
-    ("appointment", "3"): "cancelled",
-    ("move", "1"): "moved",
-    ("move", "2"): "was connected to the desk",
-}
-
-
-def answer_of(job: Job) -> str:
-    """Return the answer of a person, by the last key and its menu."""
-    presses = job.last_post.presses if job.last_post is not None else ()
-    return MEANING.get((presses[-1].menu, presses[-1].digits), "no answer") if presses else "no answer"
-
 
 # -- the menus in use -------------------------------------------------------------------------------------------------
 
@@ -124,10 +109,10 @@ async def main() -> None:
         await try_out(store)
         for job in await CallQueue(store).find(batch_id=BATCH):
             name, calls = (job.data or {})["name"], f"{job.attempt} call{'s' * (job.attempt > 1)}"
-            print(f"{name}: {answer_of(job)} ({job.state} after {calls}, pressed {job.digits or 'nothing'})")
+            print(f"{name}: {job.answer or 'no answer'} ({job.state} after {calls}, pressed {job.digits or 'nothing'})")
         report = await build_report(store, "default", BATCH)
     print("outcomes:", ", ".join(f"{count} {status}" for status, count in sorted(report.outcomes.items())))
-    print("keys:", "; ".join(f"{digits} by {count}" for digits, count in report.digits.items()))
+    print("answers:", ", ".join(f"{count} {answer}" for answer, count in report.answers.items()))
     print(f"answered: {report.answered} of {report.total}")
 
 

@@ -53,6 +53,7 @@ TOLD = [
         rang={f"+658765432{place}": 1 for place in range(2, 8)} | {"+6587654321": 2},
         states={"completed": 7},
         digits={"1": 6, "3": 1},
+        says=("confirmed       6", "cancelled       1"),
     ),
     Told(
         page="on-call-alert",

@@ -16,11 +16,11 @@ SAYS = {
         "Ben: moved (completed after 2 calls, pressed 2,1)",
         "Chen: confirmed (completed after 3 calls, pressed 1)",
         "Devi: cancelled (completed after 1 call, pressed 3)",
-        "Eko: was connected to the desk (completed after 1 call, pressed 2,9,2,2)",
+        "Eko: asked for us (completed after 1 call, pressed 2,9,2,2)",
         "Farah: no answer (unreached after 3 calls, pressed nothing)",
         "Gita: no answer (completed after 1 call, pressed 5)",
         "outcomes: 6 COMPLETED, 1 NO_ANSWER",
-        "keys: 1 by 2; 2,1 by 1; 2,9,2,2 by 1; 3 by 1; 5 by 1",
+        "answers: 2 confirmed, 1 asked for us, 1 cancelled, 1 moved",
         "answered: 6 of 7",
     ],
     "mounted_receiver.py": [
