@@ -17,7 +17,7 @@ from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged, weakest
 from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.settling.gates import order_gate
+from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -26,7 +26,6 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 
 pytestmark = pytest.mark.anyio
 
@@ -51,9 +50,9 @@ async def scripted() -> AsyncGenerator[ScriptedRedis]:
 
 async def unusable(store: Store) -> None:
     """Wait until the store has noticed that its idle connection is lost."""
-    assert isinstance(store, RedisStore)
-    assert store.link._session is not None
-    line = store.link._session._line
+    assert isinstance(store.domain, RedisStore)
+    assert store.domain.link._session is not None
+    line = store.domain.link._session._line
     assert line is not None
     await until(lambda: not line.usable)
 
@@ -124,8 +123,8 @@ async def test_a_real_server_without_its_file_is_refused(own_server: RedisServer
         await open_and_close(own_server.url)
     assert own_server.ask("DBSIZE") == 0
     async with open_store(f"{own_server.url}?durability=best-effort") as store:
-        assert isinstance(store, RedisStore)
-        assert store.durability.guarantee is Guarantee.NONE
+        assert isinstance(store.domain, RedisStore)
+        assert store.domain.durability.guarantee is Guarantee.NONE
         await add_jobs(store, [sample_job()])
     async with open_store(own_server.url, durability="best-effort") as store:
         assert sample_job().id in await store.jobs.get([sample_job().id])
@@ -187,9 +186,9 @@ async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiti
 
 async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
+        assert isinstance(store.domain, RedisStore)
         own_server.ask("CONFIG", "SET", "requirepass", "another-one")
-        store.link.reopen()
+        store.domain.link.reopen()
         with pytest.raises(StoreUnavailableError, match="password") as caught:
             await add_jobs(store, [sample_job()])
         assert not caught.value.passes
@@ -221,8 +220,8 @@ async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServe
 async def test_a_commit_waits_until_it_is_on_the_disk(scripted: ScriptedRedis) -> None:
     scripted.scripts["write"] = MADE
     async with open_store(scripted.url) as store:
-        assert isinstance(store, RedisStore)
-        assert store.durability.guarantee is Guarantee.WAITED
+        assert isinstance(store.domain, RedisStore)
+        assert store.domain.durability.guarantee is Guarantee.WAITED
         assert await commit(store, [moved(sample_job())]) == [True]
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
         assert scripted.asked[-1][1:3] == ["1", "0"]
@@ -255,23 +254,14 @@ async def test_the_text_of_a_script_is_waited_for_too(scripted: ScriptedRedis) -
         assert scripted.commands[-3:] == ["EVALSHA", "EVAL", "WAITAOF"]
 
 
-async def test_everything_that_must_not_be_lost_is_waited_for(scripted: ScriptedRedis) -> None:
-    scripted.scripts |= {
-        "write": MADE,
-        "read_records": "[[]]",
-        "record_put": None,
-        "record_put_if_absent": ["v"],
-    }
-    gate = Gate(queue="default", scope=GateScope.QUEUE, name="default", state=GateState.HELD, since=NOW)
+async def test_a_step_that_need_not_be_durable_is_not_waited_for(scripted: ScriptedRedis) -> None:
+    scripted.scripts["write"] = MADE
+    step = Step(units=(Unit(puts=(Put("turn", "k", "v", None),)),))
     async with open_store(scripted.url) as store:
-        for write in (
-            lambda: add_jobs(store, [sample_job()]),
-            lambda: store.records.put("suppression", {"k": "v"}, expires_at=None, now=NOW),
-            lambda: store.records.put_if_absent("parked-summary", {"k": "v"}, expires_at=None, now=NOW),
-            lambda: order_gate(store, gate),
-        ):
-            await write()
-            assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
+        await store.domain.write(replace(step, durable=False), now=NOW)
+        assert scripted.commands[-1] == "EVALSHA"
+        await store.domain.write(step, now=NOW)
+        assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
 
 
 async def test_where_the_server_is_always_on_its_disk_nobody_waits(scripted: ScriptedRedis) -> None:

@@ -16,7 +16,6 @@ from tests.support.errors import leaves
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
 from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract, WriteContract
 from voiceflow_worker.backends.redis.connection import link, scripts
-from voiceflow_worker.backends.redis.one_domain import OneDomain
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.core.store_port import Store
 
@@ -24,14 +23,10 @@ from voiceflow_worker.core.store_port import Store
 @asynccontextmanager
 async def opened(url: str) -> AsyncGenerator[Store]:
     async with open_redis(url) as store:
-        yield OneDomain(store)
+        yield store.domain
 
 
 class TestRedis(StoreContract):
-    # Its counters are still kept from the tallies of jobs, and not from those of units.
-    test_counters_are_the_sums_of_what_units_carry = None  # type: ignore[assignment]
-    test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs = None  # type: ignore[assignment]
-
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
         return partial(opened, redis_server.url)
@@ -70,7 +65,7 @@ MUTATIONS = {
         "            try(unit)\n", "", "test_together_one_refusal_refuses_all",
     ),
     "a call under its own key refuses its step": (
-        "and digest ~= ARGV[unit.at + 13] then", "then",
+        "and digest ~= unit.change[DIGEST] then", "then",
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
     "a record has no owner": (
@@ -97,15 +92,15 @@ MUTATIONS = {
         "~= 'open '", "== 'none '", "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "a tombstone owns nothing": (
-        "local grave = redis.call('HGET', unit.base .. ':graves', unit.key)", "local grave = nil",
+        "local grave = grave_of(unit.base, unit.key, now)", "local grave = nil",
         "test_a_taken_key_tells_its_owner",
     ),
     "every put replaces": (
         "if was == nil or mode == 'always' then", "if true then", "test_a_put_does_what_its_mode_says",
     ),
     "a drop forgets its value": (
-        "if value and (drop[3] == '' or drop[3] == '=' .. value) then\n            redis.call",
-        "if value then\n            redis.call",
+        "if value and (drop[3] == '' or drop[3] == '=' .. value) then\n            forget_record",
+        "if value then\n            forget_record",
         "test_a_drop_deletes_a_record_that_has_its_value",
     ),
     "any server will do": (
@@ -120,7 +115,7 @@ MUTATIONS = {
         "was_written(take_unit()) and {'done'} or {'unvetted'}", "take_unit() and {'unvetted'}",
         "test_for_another_server_nothing_is_written",
     ),
-    "nobody is woken": ("        wake()\n", "", "test_each_unit_that_wakes_the_queue_raises_its_count"),
+    "nobody is woken": ("        wake(unit.wakes)\n", "", "test_each_unit_that_wakes_the_queue_raises_its_count"),
 }  # fmt: skip
 
 
@@ -139,5 +134,5 @@ async def test_the_contract_finds_that(
         run = getattr(StoreContract(), test)
         with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
             with anyio.fail_after(5):
-                await run(*[OneDomain(store)] * len(signature(run).parameters))
+                await run(*[store.domain] * len(signature(run).parameters))
     assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value)), red.value

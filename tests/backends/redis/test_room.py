@@ -24,13 +24,11 @@ HOUR = timedelta(hours=1)
 
 LASTING = {
     "{voiceflow}:schema",
-    "{voiceflow}:queues",
-    "{voiceflow}:namespaces",
     "{voiceflow}:queue:default:changes",
     "{voiceflow}:queue:default:wake",
     "{voiceflow}:queue:default:sequence",
 }
-"""What is left of a store when all jobs, records and events are gone: counters and names."""
+"""What is left of a store when all jobs, records and events are gone: counters and the schema."""
 
 
 def recommended_settings() -> str:
@@ -106,9 +104,9 @@ async def test_with_the_recommended_settings_a_waiting_call_takes_at_most_one_an
 
 async def test_a_server_tells_whether_it_packs_calls(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
-        packing = await store.packing()
+        assert isinstance(store.domain, RedisStore)
+        packing = await store.domain.packing()
         assert packing is not None
         assert packing.up_to >= packing.enough
         own_server.ask("CONFIG", "SET", packing.setting, 64)
-        assert await store.packing() == replace(packing, up_to=64)
+        assert await store.domain.packing() == replace(packing, up_to=64)

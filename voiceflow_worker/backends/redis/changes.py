@@ -8,7 +8,6 @@ from functools import partial
 import anyio
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock
@@ -29,9 +28,8 @@ class QueueChanges:
     closes its connection.
     """
 
-    def __init__(self, link: Link, keys: Keys, clock: Clock) -> None:
+    def __init__(self, link: Link, clock: Clock) -> None:
         self._link = link
-        self._keys = keys
         self._clock = clock
         self._wakeups = Wakeups()
         self._listened: set[str] = set()
@@ -55,11 +53,11 @@ class QueueChanges:
 
     async def _count(self, queue: str) -> int:
         """The change count; 1 for a queue without changes."""
-        key = f"{self._keys.queue(queue)}:changes"
+        key = f"{self._link.root}:queue:{queue}:changes"
         return int(await self._link.ask(lambda client: client.get(key)) or 0) + 1
 
     async def _listen(self, queue: str) -> None:
-        key = f"{self._keys.queue(queue)}:wake"
+        key = f"{self._link.root}:queue:{queue}:wake"
         while True:
             try:
                 if queue not in self._heard:

@@ -2,170 +2,167 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 
+import orjson
+
 from voiceflow_worker.backends.record import readable, to_micros
-from voiceflow_worker.backends.redis.connection.codec import Argument, job_of_row, micros, optional
-from voiceflow_worker.backends.redis.connection.keys import Keys, id_index, state_index
+from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
 from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.core.ports import Order, Query
+from voiceflow_worker.backends.redis.connection.scripts import Argument
+from voiceflow_worker.core.store_port import Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import Totals
 
 _PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 _LOOKS = 2000
 """The most heads that one script examines, in a few milliseconds."""
 
-
-_Range = tuple[str, int | str]
-"""The key suffix of an index, and the highest score of the wanted entries."""
-
-
-async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
-    """The jobs that match `query`, in the order of the query."""
-    key = keys.queue(query.queue)
-    if query.unique_key is not None:
-        owner = await link.ask(lambda client: client.hget(f"{key}:keys", optional(query.unique_key)))
-        return await pick(link, keys, query, [owner]) if owner is not None and _is_behind(owner, query) else []
-    match query.order:
-        case Order.DUE:
-            alone = query.destination is None and query.valid_before is None and query.outcomes is None
-            return await _find_due(link, keys, query, _state_indexes(query), query.due_before, alone=alone)
-        case Order.ANY if _by_validity(query):
-            return await _find_due(link, keys, query, [":valid"], query.valid_before, alone=True)
-        case Order.ANY if query.destination is None and query.valid_before is None and query.outcomes is None:
-            return await _find_due(link, keys, query, _state_indexes(query), query.due_before, alone=True)
-        case _ if query.destination is not None:
-            return await _walk(link, keys, query, f":dest:{optional(query.destination)}")
-        case _:
-            index = await _narrowest(link, keys, query)
-            if index is None:
-                return await _walk(link, keys, query, id_index(query.batch_id))
-            return await _collect(link, keys, query, index)
+_Rows = list[Sequence[str]]
+_Count = Callable[[str | None, datetime | None], Awaitable[Totals]]
+"""Counts the jobs of a batch or of the queue, those that are due by a time or all."""
 
 
-async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Job]:
-    """The jobs with these ids that match `query`, in the order of the ids."""
-    return _jobs(query, await pick_rows(link, keys, query, ids))
+class Finding:
+    """A query of jobs. Jobs are read in pages, and a job is returned as it is when its page is read."""
 
+    def __init__(self, link: Link, query: Query, now: datetime, count: _Count) -> None:
+        self._link = link
+        self._query = query
+        self._now = now
+        self._count = count
+        outcomes = [] if query.outcomes is None else [f"={name}\n" for name in sorted(query.outcomes)]
+        self._filters: list[Argument] = [
+            "" if query.states is None else f",{','.join(query.states)},",
+            optional(query.batch_id),
+            optional(query.destination),
+            micros(query.due_before),
+            micros(query.valid_before),
+            "" if query.outcomes is None else "".join(["\n", *outcomes]),
+        ]
 
-async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The rows of the jobs with these ids that match `query`, including jobs of a newer version."""
-    if not ids:
-        return []
-    rows: Sequence[Sequence[str]] = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])
-    return rows
+    async def jobs(self) -> Sequence[Job]:
+        """The jobs that match the query, in its order."""
+        query = self._query
+        read = partial(job_of_row, query.queue)
+        if query.limit is not None and query.limit <= 0:
+            return []
+        if query.ids is not None:
+            return self._sorted(list(map(read, await self._read_all("ids", query.ids))))
+        if query.unique_keys is not None:
+            found = await self._read_all("keys", [optional(key) for key in query.unique_keys])
+            return self._sorted([job for job in readable(found, read) if job.destination or self._has_grave(job)])
+        return list(readable(await self._rows(), read))
 
+    async def _rows(self) -> _Rows:
+        query = self._query
+        by_state = query.destination is None and query.valid_before is None and query.outcomes is None
+        if query.order is Order.DUE:
+            return await self._by_time(self._state_indexes(), query.due_before, alone=by_state)
+        if query.order is Order.ANY and query.after is None and query.limit is not None:
+            if self._is_by_validity():
+                return await self._by_time([":valid"], query.valid_before, alone=True)
+            if by_state:
+                return await self._by_time(self._state_indexes(), query.due_before, alone=True)
+        if query.destination is not None:
+            return await self._walk(f":dest:{optional(query.destination)}")
+        if await self._is_rare():
+            return await self._collect()
+        return await self._walk(":ids" if query.batch_id is None else f":batch:={query.batch_id}:ids")
 
-async def _find_due(
-    link: Link, keys: Keys, query: Query, indexes: Sequence[str], latest: datetime | None, *, alone: bool
-) -> Sequence[Job]:
-    """The jobs in these indexes that match `query`, in the order of their scores.
+    async def _by_time(self, indexes: Sequence[str], latest: datetime | None, *, alone: bool) -> _Rows:
+        """The jobs in these indexes that match, in the order of their scores. Only scores up to `latest` are read.
 
-    Only jobs with a score up to `latest` are read. `alone` says that each of them matches. Then no more entries of an
-    index are read than the query's limit.
-    """
-    args: list[Argument] = [
-        *_filters(query),
-        "" if query.limit is None else query.limit,
-        int(alone),
-        micros(latest),
-        *indexes,
-    ]
-    rows = await link.run("due", keys.queue(query.queue), args)
-    return _jobs(query, rows)
+        `alone` says that each of them matches. Then no more entries of an index are read than the query's limit.
+        """
+        return (await self._script(self._query.limit, "due", int(alone), micros(latest), *indexes))[1]
 
+    async def _walk(self, index: str) -> _Rows:
+        """The matching jobs in an index of ids, in the order of the ids. Each job in the index is examined."""
+        query, found, after = self._query, _Rows(), self._query.after or ""
+        order = "newest" if query.order is Order.NEWEST else ""
+        while True:
+            wanted = _PAGE if query.limit is None else min(query.limit - len(found), _PAGE)
+            after, rows = await self._script(wanted, "walk", index, order, after, _LOOKS)
+            found += rows
+            if not after or len(found) == query.limit:
+                return found
 
-async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Job]:
-    """The matching jobs in an index of ids, in the order of the ids. Each job in the index is examined."""
-    found: list[Job] = []
-    after = query.after or ""
-    while True:
-        wanted = _PAGE if query.limit is None else min(query.limit - len(found), _PAGE)
-        args = [*_filters(query), index, after, wanted, _LOOKS, int(query.order is Order.NEWEST)]
-        after, *rows = await link.run("walk", keys.queue(query.queue), args)
-        found += _jobs(query, rows)
-        if not after or len(found) == query.limit:
-            return found
+    async def _collect(self) -> _Rows:
+        """The matching jobs in the indexes of states, sorted by id in this process. This is quick if few match."""
+        query, ids = self._query, list[str]()
+        latest = "+inf" if query.due_before is None else to_micros(query.due_before)
+        for index in self._state_indexes():
+            ids += orjson.loads(await self._link.run("range", [query.queue, index, "-inf", latest, -1])) or ()
+        ids = sorted((job_id for job_id in ids if self._is_behind(job_id)), reverse=query.order is Order.NEWEST)
+        found = _Rows()
+        for start in range(0, len(ids), _PAGE):
+            found += (await self._script(None, "ids", *ids[start : start + _PAGE]))[1]
+            if query.limit is not None and len(found) >= query.limit:
+                return found[: query.limit]
+        return found
 
+    async def _is_rare(self) -> bool:
+        """Whether so few jobs are in the states, or due, that collecting them examines fewer jobs than a walk.
 
-async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Range]) -> Sequence[Job]:
-    """The matching jobs in these indexes, sorted by id in this process. This is quick if few of many jobs match."""
-    key = keys.queue(query.queue)
-    ids: list[str] = []
-    for index, latest in indexes:
-        ids += await link.run("ids_until", key, [index, latest])
-    ids = sorted((job_id for job_id in ids if _is_behind(job_id, query)), reverse=query.order is Order.NEWEST)
-    found: list[Job] = []
-    for start in range(0, len(ids), _PAGE):
-        found += await pick(link, keys, query, ids[start : start + _PAGE])
-        if query.limit is not None and len(found) >= query.limit:
-            return found[: query.limit]
-    return found
+        A walk examines about `limit` / density jobs, where density is the share of jobs that match.
+        """
+        query = self._query
+        if query.states is None and query.due_before is None:
+            return False
+        every = (await self._count(query.batch_id, None)).states
+        some = every if query.due_before is None else (await self._count(query.batch_id, query.due_before)).states
+        held = sum(amount for state, amount in some.items() if query.states is None or state in query.states)
+        most = sum(every.values())
+        wanted = most if query.limit is None else min(query.limit, most)
+        return held <= wanted or held * held <= wanted * most
 
+    async def _read_all(self, how: str, names: Sequence[str]) -> _Rows:
+        names, rows = list(dict.fromkeys(names)), _Rows()
+        for start in range(0, len(names), _PAGE):
+            rows += (await self._script(None, how, *names[start : start + _PAGE]))[1]
+        return rows
 
-async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] | None:
-    """The indexes to collect jobs from; None if a walk through all ids examines fewer jobs.
+    async def _script(self, limit: int | None, *how: Argument) -> tuple[str, _Rows]:
+        args = [self._query.queue, to_micros(self._now), *self._filters, "" if limit is None else limit, *how]
+        after, *rows = orjson.loads(await self._link.run("jobs", args))
+        return after, rows
 
-    A walk examines about `limit` / density jobs, where density is the share of jobs that match. Collecting reads every
-    entry of the indexes.
-    """
-    if query.states is None and query.due_before is None and query.valid_before is None:
-        return None
-    latest: int | str = "+inf" if query.due_before is None else to_micros(query.due_before)
-    indexes: list[_Range] = [(index, latest) for index in _state_indexes(query)]
-    if query.valid_before is not None and _by_validity(query):
-        indexes = [(":valid", to_micros(query.valid_before))]
-    args: list[Argument] = [id_index(query.batch_id)]
-    for index, until in indexes:
-        args += (index, until)
-    all_of_them, held = await link.run("weigh", keys.queue(query.queue), args)
-    wanted = all_of_them if query.limit is None else min(query.limit, all_of_them)
-    if held <= wanted or held * held <= wanted * all_of_them:
-        return indexes
-    return None
+    def _sorted(self, jobs: list[Job]) -> list[Job]:
+        query = self._query
+        jobs = [job for job in jobs if self._is_behind(job.id)]
+        jobs.sort(key=lambda job: (job.due_at if query.order is Order.DUE else self._now, job.id))
+        if query.order is Order.NEWEST:
+            jobs.reverse()
+        return jobs[: query.limit]
 
+    def _is_behind(self, job_id: str) -> bool:
+        """Whether a job comes after `query.after` in the order of the listing."""
+        after = self._query.after
+        if after is None:
+            return True
+        return job_id < after if self._query.order is Order.NEWEST else job_id > after
 
-def _is_behind(job_id: str, query: Query) -> bool:
-    """Whether a job comes after `query.after` in the order of the listing."""
-    if query.after is None:
-        return True
-    return job_id < query.after if query.order is Order.NEWEST else job_id > query.after
+    def _has_grave(self, job: Job) -> bool:
+        """Whether a tombstone matches the query. It has only times and a state."""
+        query = self._query
+        return (
+            (query.batch_id, query.destination, query.outcomes) == (None, None, None)
+            and (query.states is None or job.state in query.states)
+            and (query.due_before is None or job.due_at <= query.due_before)
+            and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
+        )
 
+    def _is_by_validity(self) -> bool:
+        """Whether the query asks for queued jobs by the end of their validity alone, for which there is an index."""
+        query = self._query
+        others = (query.batch_id, query.destination, query.due_before, query.outcomes)
+        return query.states == frozenset({JobState.QUEUED}) and query.valid_before is not None and set(others) == {None}
 
-def _by_validity(query: Query) -> bool:
-    """Whether the query asks for queued jobs by the end of their validity, and has no other condition.
-
-    These jobs have an index of their own.
-    """
-    return (
-        query.valid_before is not None
-        and query.states == frozenset({JobState.QUEUED})
-        and query.batch_id is None
-        and query.destination is None
-        and query.due_before is None
-        and query.outcomes is None
-    )
-
-
-def _jobs(query: Query, rows: Sequence[Sequence[str]]) -> list[Job]:
-    return list(readable(rows, partial(job_of_row, query.queue)))
-
-
-def _state_indexes(query: Query) -> list[str]:
-    states = [state for state in JobState if query.states is None or state in query.states]
-    return [state_index(state, query.batch_id) for state in states]
-
-
-def _filters(query: Query) -> list[Argument]:
-    return [
-        "" if query.states is None else f",{','.join(query.states)},",
-        optional(query.batch_id),
-        optional(query.destination),
-        optional(query.unique_key),
-        micros(query.due_before),
-        micros(query.valid_before),
-        "" if query.outcomes is None else "".join(f"\n{name}" for name in sorted(query.outcomes)) + "\n",
-    ]
+    def _state_indexes(self) -> list[str]:
+        states, batch = self._query.states, self._query.batch_id
+        of = "" if batch is None else f":batch:={batch}"
+        return [f"{of}:state:{state}" for state in JobState if states is None or state in states]

@@ -1,45 +1,68 @@
-"""The Redis store: its three ports, its clock and its connection."""
+"""A store in Redis: the nine methods of `core/store_port.py`, each a script, so that it is one step."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
 
+import orjson
+
+from voiceflow_worker.backends.record import readable, to_micros
 from voiceflow_worker.backends.redis.changes import QueueChanges
+from voiceflow_worker.backends.redis.codec import (
+    answer_from,
+    event_of,
+    job_of_row,
+    micros,
+    optional,
+    records_from,
+    same,
+    unit_arguments,
+)
 from voiceflow_worker.backends.redis.connection.clock import ServerClock
 from voiceflow_worker.backends.redis.connection.durability import Durability
-from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link
+from voiceflow_worker.backends.redis.connection.scripts import Argument
 from voiceflow_worker.backends.redis.connection.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.connection.survey import Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
-from voiceflow_worker.backends.redis.control import RedisControl
-from voiceflow_worker.backends.redis.jobs import RedisJobs
-from voiceflow_worker.backends.redis.one_domain import OneDomain
-from voiceflow_worker.backends.redis.records import RedisRecords
-from voiceflow_worker.backends.redis.registers import Registers
-from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.backends.redis.finding import Finding
+from voiceflow_worker.backends.redis.older import OlderStore
+from voiceflow_worker.core.ports import Clock, Event
+from voiceflow_worker.core.store_port import (
+    Answer,
+    Page,
+    Query,
+    Record,
+    Slots,
+    Step,
+    Wanted,
+    Written,
+    check_step,
+)
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import Totals
+
+AT_ONCE = 16
+"""The most units of one script, unless they belong together: the server is busy with them for less than a millisecond,
+and more of them would save nothing."""
+_ROUNDS = 500
+"""The most times that a lease runs its script again because the script found only expired or held jobs."""
 
 
-@dataclass(frozen=True, slots=True)
 class RedisStore:
     """An open store in Redis. Many processes may open the same store; this object belongs to one event loop."""
 
-    url: str
-    jobs: RedisJobs
-    control: RedisControl
-    records: RedisRecords
-    clock: Clock
-    link: Link
-    keys: Keys
-    registers: Registers
-
-    @property
-    def domain(self) -> OneDomain:
-        """The nine methods over this store."""
-        return OneDomain(self)
+    def __init__(self, url: str, link: Link, clock: Clock) -> None:
+        self.url = url
+        self.link = link
+        self.clock = clock
+        self._changes = QueueChanges(link, clock)
 
     @property
     def durability(self) -> Durability:
@@ -51,11 +74,87 @@ class RedisStore:
         found: Packing | None = await self.link.ask(packing_of)
         return found
 
+    async def write(self, step: Step, *, now: datetime) -> Written:
+        check_step(step)
+        units, answers, server = step.units, list[Answer](), ""
+        known = [""] if step.known is None else ["same", *same(step.known, units)]
+        size = max(len(units), 1) if step.together else AT_ONCE
+        for start in range(0, max(len(units), 1), size):
+            some = units[start : start + size]
+            has_needs = int(any(unit.needs for unit in some))
+            args: list[Argument] = [to_micros(now), step.server or "", int(step.together), has_needs, *known]
+            for unit in some:
+                args += unit_arguments(unit)
+            run = self.link.run_durably if step.durable else self.link.run
+            server, *found = orjson.loads(await run("write", args))
+            answers += [answer_from(unit, each) for unit, each in zip(some, found, strict=True)]
+        return Written(tuple(answers), server)
+
+    async def lease(
+        self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
+    ) -> Sequence[Job]:
+        """Lease jobs, but not durably. If the server loses a lease, its job is still queued and unsent."""
+        args: list[Argument] = [queue, to_micros(now), limit, to_micros(until), optional(worker_id), optional(batch)]
+        for _ in range(_ROUNDS):
+            stopped_early, *rows = orjson.loads(await self.link.run("lease", [*args, uuid4().hex]))
+            if rows or not stopped_early:
+                return list(readable(rows, partial(job_of_row, queue)))
+        return []
+
+    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        args: list[Argument] = [queue, wanted, to_micros(now), repr(now.timestamp()), repr(horizon.total_seconds())]
+        answer = orjson.loads(await self.link.run("take", args))
+        if not answer:
+            return Slots((now,) * max(wanted, 0), now)
+        # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
+        next_at, *times = (datetime.fromtimestamp(float(seconds), UTC) for seconds in answer)
+        return Slots(tuple(times), next_at)
+
+    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
+        async def count(batch: str | None, due_before: datetime | None) -> Totals:
+            return await self.totals(query.queue, batch=batch, due_before=due_before)
+
+        return await Finding(self.link, query, now, count).jobs()
+
+    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
+        args = [queue, optional(batch), micros(due_before), *JobState]
+        live, pruned = orjson.loads(await self.link.run("totals", args))
+        return Totals(live=_numbers(live), pruned=_numbers(pruned))
+
+    async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
+        args: list[Argument] = [to_micros(now)]
+        for namespace, each in wanted.items():
+            if isinstance(each, Page):
+                first = f"({each.after}" if each.after >= each.prefix and each.after else f"[{each.prefix}"
+                args += (namespace, "page", first, each.prefix, max(each.limit, 0))
+            else:
+                args += (namespace, "keys", len(each), *each)
+        answers = orjson.loads(await self.link.run("records", args)) or ()
+        return {namespace: records_from(answer or ()) for namespace, answer in zip(wanted, answers, strict=True)}
+
+    async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        args: list[Argument] = [queue, ":events", f"({after}", "+inf", max(limit, 0)]
+        return [event_of(text) for text in orjson.loads(await self.link.run("range", args))]
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        return await self._changes.wait(queue, seen=seen, until=until)
+
+    async def prune(self, queue: str = "default", *, now: datetime, events_before: datetime, limit: int) -> int:
+        pruned: int = await self.link.run("prune", [queue, to_micros(now), to_micros(events_before), max(limit, 0)])
+        return pruned
+
+    async def close(self) -> None:
+        """Nothing: the store is closed by its context manager."""
+
+
+def _numbers(pairs: Sequence[str | int]) -> dict[str, int]:
+    return {str(field): int(amount) for field, amount in zip(pairs[::2], pairs[1::2], strict=True)} if pairs else {}
+
 
 @asynccontextmanager
 async def open_redis(
     url: str, *, clock: Clock | None = None, durability: str | None = None, advises: bool = True
-) -> AsyncGenerator[RedisStore]:
+) -> AsyncGenerator[OlderStore]:
     """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
@@ -69,25 +168,14 @@ async def open_redis(
     load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    keys = Keys(parsed.prefix)
     _quieten_driver()
-    link = Link(parsed, Survey(parsed, keys).server, advises=advises)
+    link = Link(parsed, Survey(parsed).server, advises=advises)
     async with link.opened():
         if clock is None:
-            clock = server_clock = ServerClock(link, keys.schema)
+            clock = server_clock = ServerClock(link)
             await server_clock.synchronise()
             link.start(server_clock.keep)
-        registers = Registers(link)
-        yield RedisStore(
-            url=parsed.shown,
-            jobs=RedisJobs(link, keys, registers, QueueChanges(link, keys, clock)),
-            control=RedisControl(link, keys),
-            records=RedisRecords(link, keys, registers),
-            clock=clock,
-            link=link,
-            keys=keys,
-            registers=registers,
-        )
+        yield OlderStore(RedisStore(parsed.shown, link, clock))
 
 
 def _quieten_driver() -> None:

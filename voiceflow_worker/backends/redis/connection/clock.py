@@ -22,9 +22,8 @@ class ServerClock(SystemClock):
     offset replaces the old one if it is more exact, or if the old one is certainly wrong.
     """
 
-    def __init__(self, link: Link, key: str) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
-        self._key = key
         self._offset = time.time() - time.monotonic()
         self._error = float("inf")
 
@@ -37,7 +36,7 @@ class ServerClock(SystemClock):
         best: tuple[float, float] | None = None
         for _ in range(SAMPLES):
             asked = time.monotonic()
-            told = await self._link.run("clock", self._key)
+            told = await self._link.run("clock")
             answered = time.monotonic()
             error = (answered - asked) / 2
             try:

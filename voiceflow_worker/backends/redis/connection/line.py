@@ -18,7 +18,6 @@ from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.parser import NotEnoughData, Parser
 
 from voiceflow_worker.backends.redis.connection import clients
-from voiceflow_worker.backends.redis.connection.codec import Argument
 from voiceflow_worker.backends.redis.connection.url import RedisURL
 
 _BUFFER = 64 * 1024  # bytes
@@ -65,11 +64,11 @@ class ScriptLine(asyncio.BufferedProtocol):
         """Whether commands can be sent."""
         return self._transport is not None
 
-    def create_request(self, command: bytes, *args: Argument) -> asyncio.Future[Any]:
+    def create_request(self, command: bytes, *args: Any) -> asyncio.Future[Any]:
         """Send a command, and return a future for its answer. On a closed line, raises the driver's ConnectionError."""
         return self.create_requests([(command, *args)])[0]
 
-    def create_requests(self, commands: Iterable[Sequence[Argument]]) -> list[asyncio.Future[Any]]:
+    def create_requests(self, commands: Iterable[Sequence[Any]]) -> list[asyncio.Future[Any]]:
         """Send commands in one write. Returns a future for each answer. Raises as `create_request` does."""
         if self._transport is None:
             raise DriverConnectionError("Connection lost")
@@ -140,7 +139,7 @@ class ScriptLine(asyncio.BufferedProtocol):
                 answer.set_exception(error)
 
 
-def _packed(parts: Sequence[Argument]) -> bytes:
+def _packed(parts: Sequence[Any]) -> bytes:
     """A command in the protocol of Redis (RESP)."""
     written = [b"*%d\r\n" % len(parts)]
     for part in parts:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from copy import copy
-from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
@@ -19,14 +18,13 @@ from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.exceptions import NoScriptError, RedisError
 
-from voiceflow_worker.backends.record import to_micros, unstorable
+from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.backends.redis.connection import clients
 from voiceflow_worker.backends.redis.connection.clients import Check, Client, Connection
-from voiceflow_worker.backends.redis.connection.codec import Argument
 from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee, weakest
 from voiceflow_worker.backends.redis.connection.faults import LOST, RefusedServerError, is_lost, translated
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
-from voiceflow_worker.backends.redis.connection.scripts import Script, script
+from voiceflow_worker.backends.redis.connection.scripts import Argument, script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
@@ -38,8 +36,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
 LOOK_AT_SENTINELS_EVERY = 1.0
-DROPPED_AT_ONCE = 500
-"""The most entries that one script deletes, in a few milliseconds."""
 
 Survey = Callable[[Connection], Awaitable[Durability]]
 """The check of each new connection before its first use. It returns the durability of that server."""
@@ -82,21 +78,21 @@ class Session:
             if isinstance(line, ScriptLine):
                 line.close()
 
-    async def run(self, name: str, key: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
+    async def run(self, name: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
         """Run a script by its digest, or by its text if the server does not know the script yet.
 
         `waits` means that the caller has set up the client to wait until the writes are confirmed.
         """
-        wanted = script(name)
-        args = _arguments(wanted, args)
+        wanted, root = script(name), self._url.root
+        texts = [packed([each if type(each) is str else str(each) for each in args])] if args else []
         try:
             if waits or isinstance(self.client, RedisCluster):
-                return await self.client.evalsha(wanted.sha, keys=[key], args=args)
+                return await self.client.evalsha(wanted.sha, keys=[root], args=texts)
             line = await self._usable_line(self.client)
-            return await line.create_request(b"EVALSHA", wanted.sha, 1, key, *args)
+            return await line.create_request(b"EVALSHA", wanted.sha, 1, root, *texts)
         except NoScriptError:
             # The server did not run the script. EVAL runs it, and the server then remembers its digest.
-            return await self.client.eval(wanted.text, keys=[key], args=args)
+            return await self.client.eval(wanted.text, keys=[root], args=texts)
 
     async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
         """Wait for an entry of a stream that is newer than the entry `after`, and return its id.
@@ -137,10 +133,6 @@ class Session:
                 line = await (self._open_line(client) if _is_asyncio() else client.connection_pool.get_connection())
                 self._line = line
             return line
-
-
-def _arguments(wanted: Script, args: Sequence[Argument]) -> Sequence[Argument]:
-    return [packed([each if type(each) is str else str(each) for each in args])] if wanted.is_packed else args
 
 
 @contextmanager
@@ -208,11 +200,16 @@ class Link:
             raise RuntimeError("the store has not been opened")
         self._group.start_soon(work)
 
-    async def run(self, name: str, key: str, args: Sequence[Argument] = ()) -> Any:
-        """Run a script on the keys that begin with `key`. Raises StoreError."""
-        return await self._do(lambda session: session.run(name, key, args))
+    @property
+    def root(self) -> str:
+        """The beginning of all keys of the store."""
+        return self._url.root
 
-    async def run_durably(self, name: str, key: str, args: Sequence[Argument]) -> Any:
+    async def run(self, name: str, args: Sequence[Argument] = ()) -> Any:
+        """Run a script. Raises StoreError."""
+        return await self._do(lambda session: session.run(name, args))
+
+    async def run_durably(self, name: str, args: Sequence[Argument]) -> Any:
         """Run a script, and return when its writes are as durable as the store promises.
 
         With WAITAOF or with replicas, the connection waits for the confirmation of its own writes. Raises
@@ -223,13 +220,13 @@ class Link:
         async def confirmed(session: Session) -> Any:
             is_waited = session.durability.guarantee is Guarantee.WAITED
             if not replicas and not is_waited:
-                return await session.run(name, key, args)
+                return await session.run(name, args)
             with ExitStack() as waits:
                 if is_waited:
                     waits.enter_context(session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS))
                 else:
                     waits.enter_context(session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS))
-                return await session.run(name, key, args, waits=True)
+                return await session.run(name, args, waits=True)
 
         return await self._do(confirmed)
 
@@ -244,15 +241,6 @@ class Link:
         """
         found: str | None = await self._do(lambda session: session.listen(stream, after=after, within_ms=within_ms))
         return found
-
-    async def drop_all(self, name: str, key: str, time: datetime) -> int:
-        """Repeat a script that deletes entries from before `time`, until none are left. Returns how many it deleted."""
-        dropped = 0
-        while True:
-            some: int = await self.run(name, key, [to_micros(time), DROPPED_AT_ONCE])
-            dropped += some
-            if some < DROPPED_AT_ONCE:
-                return dropped
 
     async def _do(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
         session = await self._current()

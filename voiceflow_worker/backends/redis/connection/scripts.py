@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+Argument = str | int
+"""An argument of a script."""
+
 _INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its name, its text (preceded by the files that it includes), and its digest for EVALSHA.
-
-    A packed script takes its arguments as one JSON array of texts.
-    """
+    """One script: its name, its text (preceded by the files that it includes), and its digest for EVALSHA."""
 
     name: str
     text: str
     sha: str
-    is_packed: bool = False
 
 
 @cache
@@ -34,7 +33,7 @@ def script(name: str) -> Script:
     shared = [(folder / "shared" / f"{part}.lua").read_text("utf-8") for part in parts]
     text = "\n".join([*shared, own])
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return Script(name, text, sha, is_packed="packed" in parts)
+    return Script(name, text, sha)
 
 
 def load() -> None:

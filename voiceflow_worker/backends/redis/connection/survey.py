@@ -12,12 +12,11 @@ from coredis.exceptions import MovedError, ResponseError
 from voiceflow_worker.backends.redis.connection.clients import Client, Connection
 from voiceflow_worker.backends.redis.connection.durability import Durability, ServerFacts, facts_from, judged
 from voiceflow_worker.backends.redis.connection.faults import is_not_now
-from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of the layout of a store's keys."""
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 _PACKING = "hash-max-ziplist-value"
@@ -43,9 +42,8 @@ class Survey:
     A server that restarts, or is replaced, while nobody asks it anything, may come back with other settings.
     """
 
-    def __init__(self, url: RedisURL, keys: Keys) -> None:
+    def __init__(self, url: RedisURL) -> None:
         self._url = url
-        self._keys = keys
 
     async def server(self, connection: Connection) -> Durability:
         """The durability of the server at the other end of a connection.
@@ -64,11 +62,11 @@ class Survey:
 
     async def _schema(self, connection: Connection) -> None:
         """Write the schema version if the store is new; otherwise check the stored version."""
-        text = script("schema").text
-        stands = str(await connection.create_request(b"EVAL", text, 1, self._keys.schema, SCHEMA))
+        key = f"{self._url.root}:schema"
+        stands = str(await connection.create_request(b"EVAL", script("schema").text, 1, key, SCHEMA))
         if not stands.isdecimal():
             raise StoreCorruptError(
-                f"the key {self._keys.schema} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
+                f"the key {key} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
                 "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
             )
         if int(stands) != SCHEMA:

@@ -78,6 +78,14 @@ class RedisURL:
     replicas: int = 0
     prefix: str = "voiceflow"
 
+    @property
+    def root(self) -> str:
+        """The beginning of all keys. It is a hash tag: a Cluster keeps the whole store in one slot, on one primary.
+
+        So a single script can change jobs, records, indexes and events together.
+        """
+        return f"{{{self.prefix}}}"
+
 
 def parse_url(url: str) -> RedisURL:
     """Parse a store URL. Raises SettingsError, whose message does not contain the password.

@@ -1,23 +1,33 @@
 -- Leases due jobs to a worker, as far as gates and max_active allow: the highest priority first, then the earliest due,
 -- then by id.
--- @include packed queue gates lanes indexes
--- ARGV: now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n.
--- Returns {1 if the script stopped early and should be run again, else 0, row, …}, packed.
-local now, limit, ends = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local worker, only, token = ARGV[4], ARGV[5], ARGV[6]
+-- @include store queue lanes
+-- ARGV: queue, now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n.
+-- Returns {1 if the script stopped early and should be run again, else 0, row, …}.
+local queue, now, limit, ends, worker, only, token = unpack(ARGV)
+local now_text = now
+now, limit, base = tonumber(now), tonumber(limit), base_of(queue)
 -- The most index entries that one script corrects beside leasing jobs. This keeps the script to a few milliseconds.
 local WORK = 250
 -- The most jobs that one script leases, and the most jobs that it reads at once from one of several lanes.
 local MOST, CHUNK = 500, 16
 
+-- Returns nil for an open gate, and for a closed gate the time at which it opens by itself, or 'inf' for never.
+local function closed_until(batch)
+    local gate, opens = record_at('gate', batch == '' and queue or queue .. ' ' .. string.sub(batch, 2), now)
+    if not is_closed(gate) then
+        return nil
+    end
+    return opens == '' and 'inf' or opens
+end
+
 local work = WORK
-if closed_until('queue', now) then
+if closed_until('') then
     return packed({0})
 end
-local most = redis.call('HGET', base .. ':limits', 'max_active')
-if most and most ~= '' then
+local most = string.match(record_at('limit', queue, now) or '- 1 -', '^%S+ %S+ (%S+)$')
+if most ~= '-' then
     local active = redis.call('ZCARD', base .. ':state:leased')
-        + redis.call('ZCOUNT', base .. ':active', '(' .. ARGV[1], '+inf')
+        + redis.call('ZCOUNT', base .. ':active', '(' .. now_text, '+inf')
     limit = math.min(limit, tonumber(most) - active)
 end
 if limit <= 0 then
@@ -26,28 +36,28 @@ end
 limit = math.min(limit, MOST)
 
 -- Jobs return to their lanes if they seemed expired because a clock had jumped ahead.
-local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. ARGV[1], '+inf', 'LIMIT', 0, work)
+local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. now_text, '+inf', 'LIMIT', 0, work)
 for _, id in ipairs(returned) do
     local head = head_of(id)
     if head then
-        into_lane(id, head)
+        zadd(lane_of(head), head.due, id)
     end
-    redis.call('ZREM', base .. ':lapsed', id)
+    zrem(base .. ':lapsed', id)
 end
-settle_lanes()
+settle_queue()
 work = work - #returned
 
 -- Batches that were closed return if their gate has opened by itself or was changed.
-for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', ARGV[1], 'LIMIT', 0, math.max(work, 0))) do
-    local opens = closed_until('batch' .. batch, now)
+for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', now_text, 'LIMIT', 0, math.max(work, 0))) do
+    local opens = closed_until(batch)
     if opens then
-        redis.call('ZADD', base .. ':shelves', opens, batch)
+        zadd(base .. ':shelves', opens, batch)
     else
         local lanes = redis.call('ZRANGE', batch_base(batch) .. ':lanes', 0, -1)
         for _, lane in ipairs(lanes) do
             settle(lane)
         end
-        redis.call('ZREM', base .. ':shelves', batch)
+        zrem(base .. ':shelves', batch)
         work = work - #lanes
     end
     work = work - 1
@@ -57,23 +67,23 @@ for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', A
 end
 
 -- Priorities become urgent when their first job becomes due.
-local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', ARGV[1], 'LIMIT', 0, math.max(work, 0))
+local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', now_text, 'LIMIT', 0, math.max(work, 0))
 for _, priority in ipairs(come) do
-    redis.call('ZREM', base .. ':later', priority)
-    redis.call('ZADD', base .. ':urgent', priority, priority)
+    zrem(base .. ':later', priority)
+    zadd(base .. ':urgent', priority, priority)
 end
 work = work - #come
 if work <= 0 then
     return packed({1})
 end
 
-local chosen, heads_of = {}, {}
+local chosen, chosen_heads = {}, {}
 
 -- Takes due jobs out of a lane, up to the head of the next lane. `id` and `id_due` are the lane's entry in the heads.
 local function take_from(lane, id, id_due, next_id, next_due)
     local batch = batch_of(lane)
     local size = math.min(limit - #chosen, next_id and CHUNK or limit)
-    local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, size)
+    local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, size)
     local gone = {}
     for place = 1, #found, 2 do
         local each, due = found[place], tonumber(found[place + 1])
@@ -83,18 +93,19 @@ local function take_from(lane, id, id_due, next_id, next_due)
         gone[#gone + 1] = each
         local head = head_of(each)
         if not head then -- the server has dropped the job (by an evicting maxmemory-policy)
-            redis.call('ZREM', base .. ':state:queued', each)
+            count(batch, 'state:queued', -1)
+            zrem(base .. ':state:queued', each)
             if batch ~= '' then
-                redis.call('ZREM', batch_base(batch) .. ':state:queued', each)
-                redis.call('ZREM', batch_base(batch) .. ':ids', each)
+                zrem(batch_base(batch) .. ':state:queued', each)
+                zrem(batch_base(batch) .. ':ids', each)
             end
             work = work - 1
         elseif head.valid ~= '' and tonumber(head.valid) <= now then
-            redis.call('ZADD', base .. ':lapsed', head.valid, each)
+            zadd(base .. ':lapsed', head.valid, each)
             work = work - 1
         elseif head.state == 'queued' then
             chosen[#chosen + 1] = each
-            heads_of[each] = head
+            chosen_heads[each] = head
         end
     end
     if #gone > 0 then
@@ -112,12 +123,12 @@ local function go_through(priority)
     local heads = base .. ':heads:' .. priority
     while #chosen < limit and work > 0 do
         local first, due, second, next_due = unpack(
-            redis.call('ZRANGEBYSCORE', heads, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, 2))
+            redis.call('ZRANGEBYSCORE', heads, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, 2))
         if not first then
             local waiting = redis.call('ZRANGE', heads, 0, 0, 'WITHSCORES')
-            redis.call('ZREM', base .. ':urgent', priority)
+            zrem(base .. ':urgent', priority)
             if waiting[1] then
-                redis.call('ZADD', base .. ':later', waiting[2], priority)
+                zadd(base .. ':later', waiting[2], priority)
             end
             work = work - 1
             return
@@ -126,11 +137,11 @@ local function go_through(priority)
         local id, lane = string.sub(first, 1, bar - 1), string.sub(first, bar + 1)
         local batch = batch_of(lane)
         if batch ~= '' and closed[batch] == nil then
-            closed[batch] = closed_until('batch' .. batch, now) or false
+            closed[batch] = closed_until(batch) or false
         end
         if batch ~= '' and closed[batch] then
-            redis.call('ZREM', heads, first)
-            redis.call('ZADD', base .. ':shelves', closed[batch], batch)
+            zrem(heads, first)
+            zadd(base .. ':shelves', closed[batch], batch)
             work = work - 1
         else
             local next_id = second and string.sub(second, 1, string.find(second, NUL, 1, true) - 1)
@@ -147,7 +158,7 @@ if only == '' then
         end
         go_through(priority)
     end
-elseif not closed_until('batch' .. only, now) then
+elseif not closed_until(only) then
     for _, lane in ipairs(redis.call('ZREVRANGE', batch_base(only) .. ':lanes', 0, -1)) do
         local goes_on = true
         while goes_on and #chosen < limit and work > 0 do
@@ -158,11 +169,14 @@ end
 
 local rows = {#chosen < limit and work <= 0 and 1 or 0}
 for place, id in ipairs(chosen) do
-    local head = heads_of[id]
+    local head = chosen_heads[id]
     leave(id, head, true)
+    count(head.batch, 'state:queued', -1)
+    count(head.batch, 'state:leased', 1)
     head.state, head.due = 'leased', ends
     enter(id, head)
     redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
     rows[place + 1] = row_of(id)
 end
+settle_queue()
 return packed(rows)

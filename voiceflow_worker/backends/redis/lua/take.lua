@@ -1,18 +1,24 @@
 -- Takes departure times at the rate of the queue (generic cell rate algorithm), as model.jobs.gcra.departures does.
--- @include queue
--- ARGV: the number of times wanted, now, horizon, in epoch seconds. Returns {} for a queue without a rate, else {next
--- free time, time, …}.
-local rate, burst = unpack(redis.call('HMGET', base .. ':limits', 'rate', 'burst'))
-if not rate or rate == '' then
-    return {}
+-- @include store queue
+-- ARGV: queue, the number of times wanted, now in microseconds, now and horizon in epoch seconds. Returns {} for a queue
+-- without a rate, else {next free time, time, …}.
+local wanted, now, horizon = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local rate, burst = string.match(record_at('limit', ARGV[1], tonumber(ARGV[3])) or '- 1 -', '^(%S+) (%S+) ')
+if rate == '-' then
+    return packed({})
 end
-local pace = redis.call('HMGET', base .. ':pace', 'tat', 'last')
-local tat, last = tonumber(pace[1] or '0'), pace[2] or '0'
-local wanted, now, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+base = base_of(ARGV[1])
+local pace = redis.call('HMGET', base .. ':pace', 'tat', 'last', 'at')
+local tat, last, at = tonumber(pace[1] or '0'), pace[2] or '0', rate .. ' ' .. burst
 local interval = 1.0 / tonumber(rate)
 local tolerance = (tonumber(burst) - 1) * interval
+local kept = tat
+if pace[3] ~= at then
+    -- A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
+    tat = math.min(tat, tonumber(last) + tonumber(burst) / tonumber(rate))
+end
 -- If the pace is further ahead than departures can bring it, a clock was set back.
-local kept, furthest = tat, now + horizon + tonumber(burst) * interval
+local furthest = now + horizon + tonumber(burst) * interval
 if tat > furthest + 10.0 then
     tat = furthest
 end
@@ -28,7 +34,7 @@ while #answer <= wanted do
     tat = math.max(tat, departure) + interval
 end
 answer[1] = string.format('%.17g', math.max(now, tat - tolerance))
-if tat ~= kept then
-    redis.call('HSET', base .. ':pace', 'tat', string.format('%.17g', tat), 'last', last)
+if tat ~= kept or pace[3] ~= at then
+    redis.call('HSET', base .. ':pace', 'tat', string.format('%.17g', tat), 'last', last, 'at', at)
 end
-return answer
+return packed(answer)

@@ -1,13 +1,14 @@
--- Reads the totals of a queue or of a batch.
--- @include queue
--- ARGV: the key suffix of the live totals, that of the pruned totals or '', then the key suffixes of the states'
--- indexes. Returns {live pairs, pruned pairs, a count for each state}.
-local counts = {}
-for place = 3, #ARGV do
-    counts[#counts + 1] = redis.call('ZCARD', base .. ARGV[place])
+-- Reads the counters of a queue or of a batch, or counts its jobs that are due by a time.
+-- @include store queue
+-- ARGV: queue, batch or '', due by or '', the states. Returns {{field, amount, …}, {field, amount of deleted jobs, …}}.
+base = base_of(ARGV[1])
+local of = ARGV[2] == '' and base or base .. ':batch:' .. ARGV[2]
+if ARGV[3] == '' then
+    return packed({redis.call('HGETALL', of .. ':totals'), redis.call('HGETALL', of .. ':pruned')})
 end
-return {
-    redis.call('HGETALL', base .. ARGV[1]),
-    ARGV[2] == '' and {} or redis.call('HGETALL', base .. ARGV[2]),
-    counts,
-}
+local counts = {}
+for place = 4, #ARGV do
+    counts[#counts + 1] = 'state:' .. ARGV[place]
+    counts[#counts + 1] = redis.call('ZCOUNT', of .. ':state:' .. ARGV[place], '-inf', ARGV[3])
+end
+return packed({counts, {}})

@@ -1,18 +1,18 @@
 -- Writes units: each is checked as a whole, and then written as a whole, or refused.
--- @include packed queue lanes totals indexes wake expiring
+-- @include store queue lanes
 -- ARGV: now, the server's id or '', 1 if the units belong together, 1 if a unit has conditions, the known condition or ''
--- (a condition, see below, whose values are several), then the units. A unit is:
---   kind ('insert', 'move', 'delete' or ''), beginning of its queue's keys, job id, old revision, new revision, unique key
---   or '', number of conditions, conditions; number of puts, puts; number of drops, drops; number of gates and limits, these;
---   number of events, events (time, text); beginning of the keys of the queue to wake or '',
---   number of arguments of its change, arguments.
--- A condition is: 'absent', namespace, owner or '', number of keys, keys; 'most', namespace, owner or '', prefix, most;
---   'same', namespace, key, number of values, values ('' for no record, else '=' and the value), '=' and its own new value
---   or ''; 'gate', namespace, number of keys, keys.
--- A put is: namespace, key, value, expiry or '', mode. A drop is: namespace, key, '' or '=' and the value.
+-- (a condition, see below, whose values are several), then the units. Each list begins with its number of entries.
+--   A unit is: kind ('insert', 'move', 'delete' or ''), queue of its change or events, job id, old revision, new revision,
+--   unique key or '', conditions, puts, drops, events (time, text), queue to wake or '', tally (field, amount), arguments of
+--   its change.
+--   A condition is: 'absent', namespace, owner or '', keys; 'most', namespace, owner or '', prefix, most; 'same',
+--   namespace, key, values ('' for no record, else '=' and the value), '=' and its own new value or ''; 'gate', keys.
+--   A put is: namespace, key, value, end or '', mode. A drop is: namespace, key, '' or '=' and the value.
 -- Returns {server id, answer, …}; an answer is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
--- {'not free', place of the condition, key, value, expiry}, {'unvetted'} or {'withheld'}.
+-- {'not free', place of the condition, key, value, end}, {'unvetted'} or {'withheld'}.
 local at = 1
+-- Places of the state and of the digest among the arguments of a new job.
+local STATE, DIGEST = 1, 13
 
 local function take(count)
     at = at + count
@@ -29,11 +29,10 @@ local trial = {records = {}, revisions = {}, keys = {}}
 -- Whether a unit was written by an earlier try.
 local asked_again = false
 
-local function switch(to)
-    if to ~= base then
-        settle_lanes()
-        settle_totals()
-        base = to
+local function switch(queue)
+    if base ~= base_of(queue) then
+        settle_queue()
+        base = base_of(queue)
     end
 end
 
@@ -42,7 +41,7 @@ local function standing(namespace, key)
     if tried ~= nil then
         return tried and tried[1] or nil, tried and tried[2] or nil
     end
-    return standing_in(namespace .. ':values', key, now)
+    return record_at(namespace, key, now)
 end
 
 local function belongs(value, owner)
@@ -54,8 +53,17 @@ local function belongs(value, owner)
 end
 
 local function take_list()
-    local wanted = tonumber(take(1))
+    local wanted = tonumber((take(1)))
     return wanted == 0 and {} or {take(wanted)}
+end
+
+-- A list whose entries have several arguments each.
+local function take_each(size)
+    local found = {}
+    for place = 1, tonumber((take(1))) do
+        found[place] = {take(size)}
+    end
+    return found
 end
 
 -- Reads a condition. A condition is a function that returns nil, or the key, value and expiry by which it fails.
@@ -82,13 +90,13 @@ local checks = {
                     found[#found + 1] = {key, value, ends}
                 end
             end
-            for _, key in ipairs(redis.call('ZRANGEBYLEX', namespace .. ':keys', '[' .. prefix, '(' .. prefix .. '\255')) do
+            for _, key in ipairs(redis.call('ZRANGEBYLEX', keys_of(namespace), '[' .. prefix, '(' .. prefix .. '\255')) do
                 count(key)
             end
             for tried, record in pairs(trial.records) do
                 local of, key = string.match(tried, '^(.-)%z(.*)$')
                 if of == namespace and record and string.sub(key, 1, #prefix) == prefix
-                    and not redis.call('ZSCORE', namespace .. ':keys', key) then
+                    and not redis.call('ZSCORE', keys_of(namespace), key) then
                     count(key)
                 end
             end
@@ -120,12 +128,11 @@ local checks = {
         end
     end,
     gate = function()
-        local namespace = take(1)
         local keys = take_list()
         return function()
             for _, key in ipairs(keys) do
-                local value, ends = standing(namespace, key)
-                if value and string.sub(value, 1, 5) ~= 'open ' then
+                local value, ends = standing('gate', key)
+                if is_closed(value) then
                     return key, value, ends
                 end
             end
@@ -134,29 +141,18 @@ local checks = {
 }
 
 local function take_unit()
-    local unit = {needs = {}, swaps = {}, puts = {}, drops = {}, follows = {}, events = {}}
-    unit.kind, unit.base, unit.id, unit.old, unit.new, unit.key = take(6)
+    local unit = {needs = {}, swaps = {}}
+    unit.kind, unit.queue, unit.id, unit.old, unit.new, unit.key = take(6)
+    unit.base = base_of(unit.queue)
     for place = 1, tonumber((take(1))) do
         local check, swapped = checks[take(1)]()
         unit.needs[place] = check
         unit.swaps[#unit.swaps + 1] = swapped
     end
-    for place = 1, tonumber((take(1))) do
-        unit.puts[place] = {take(5)}
-    end
-    for place = 1, tonumber((take(1))) do
-        unit.drops[place] = {take(3)}
-    end
-    for place = 1, tonumber((take(1))) do
-        unit.follows[place] = {take(5)}
-    end
-    for place = 1, tonumber((take(1))) do
-        unit.events[place] = {take(2)}
-    end
+    unit.puts, unit.drops, unit.events = take_each(5), take_each(3), take_each(2)
     unit.wakes = take(1)
-    local count = tonumber((take(1)))
-    unit.at = at
-    at = at + count
+    unit.tally = take_each(2)
+    unit.change = take_list()
     return unit
 end
 
@@ -195,11 +191,8 @@ local function owner_of_key(unit)
         -- Nobody knows whether a lost job was called.
         return {'exists', owner, head[1] or '', head[2] or 'in_doubt', ''}
     end
-    local grave = redis.call('HGET', unit.base .. ':graves', unit.key)
-    if grave and now < tonumber(string.match(grave, '^(%-?%d+)|')) then
-        return {'exists', '', '', '', grave}
-    end
-    return nil
+    local grave = grave_of(unit.base, unit.key, now)
+    return grave and {'exists', '', '', '', grave}
 end
 
 -- nil if the unit may be written, else its answer.
@@ -258,19 +251,16 @@ local function try(unit)
         trial.revisions[unit.id] = false
     end
     if unit.kind == 'insert' and unit.key ~= '' then
-        -- The digest and the state are among the arguments of `insert`.
-        trial.keys[unit.base .. '\0' .. unit.key] = {unit.id, ARGV[unit.at + 13], ARGV[unit.at + 1]}
+        trial.keys[unit.base .. '\0' .. unit.key] = {unit.id, unit.change[DIGEST], unit.change[STATE]}
     end
 end
 
-local function insert()
-    local id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest, tally = take(15)
-    local head = {
-        state = state, due = due, prio = prio, batch = batch, dest = dest, key = key, valid = valid, active = active,
-    }
+local function insert(unit)
+    local state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest, outcome = unpack(unit.change)
+    local id = unit.id
     redis.call('HSET', job_key(id), 'rev', rev, 'state', state, 'due', due, 'worker', worker, 'prio', prio,
         'batch', batch, 'dest', dest, 'key', key, 'valid', valid, 'active', active, 'record', record, 'body', body,
-        'digest', digest)
+        'digest', digest, 'outcome', outcome)
     zadd(base .. ':ids', 0, id)
     zadd(base .. ':dest:' .. dest, 0, id)
     if batch ~= '' then
@@ -279,131 +269,112 @@ local function insert()
     if key ~= '' then
         redis.call('HSET', base .. ':keys', key, id)
         redis.call('HDEL', base .. ':graves', key)
-        redis.call('ZREM', base .. ':graves:until', key)
+        zrem(base .. ':graves:until', key)
     end
-    enter(id, head)
-    change_tally(id, batch, '', tally)
+    enter(id, {state = state, due = due, prio = prio, batch = batch, valid = valid, active = active})
+    return batch
 end
 
 -- The next version of a job. Its batch, number, priority and validity stay as they are.
-local function move()
-    local id, rev, state, due, worker, active, record, tally = take(8)
-    local head = head_of(id)
-    leave(id, head)
+local function move(unit)
+    local state, due, worker, active, record, outcome = unpack(unit.change)
+    local head = head_of(unit.id)
+    leave(unit.id, head)
     head.state, head.due, head.active = state, due, active
-    enter(id, head)
-    redis.call('HSET', job_key(id), 'state', state, 'due', due, 'rev', rev, 'worker', worker, 'active', active,
-        'record', record)
-    change_tally(id, head.batch, head.tally, tally)
+    enter(unit.id, head)
+    redis.call('HSET', job_key(unit.id), 'state', state, 'due', due, 'rev', unit.new, 'worker', worker, 'active', active,
+        'record', record, 'outcome', outcome)
+    return head.batch
 end
 
-local function delete()
-    local id, until_, grave = take(3)
-    local head = head_of(id)
+local function delete(unit)
+    local until_, grave = unpack(unit.change)
+    local id, head = unit.id, head_of(unit.id)
     leave(id, head)
-    redis.call('ZREM', base .. ':ids', id)
-    redis.call('ZREM', base .. ':dest:' .. head.dest, id)
+    zrem(base .. ':ids', id)
+    zrem(base .. ':dest:' .. head.dest, id)
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
         redis.call('HSET', base .. ':graves', head.key, until_ .. '|' .. grave)
-        redis.call('ZADD', base .. ':graves:until', until_, head.key)
+        zadd(base .. ':graves:until', until_, head.key)
     end
-    add_tally(head.batch, head.tally, -1)
     redis.call('DEL', job_key(id))
     if head.batch ~= '' then
-        local pruned = batch_base(head.batch) .. ':pruned'
-        redis.call('ZREM', batch_base(head.batch) .. ':ids', id)
-        add(pruned, 'state:' .. head.state, 1)
-        add_all(pruned, head.tally, 1)
-        settle_totals()
-        if redis.call('EXISTS', batch_base(head.batch) .. ':ids') == 0 then
-            redis.call('DEL', batch_base(head.batch) .. ':totals', pruned)
+        zrem(batch_base(head.batch) .. ':ids', id)
+        for _, each in ipairs(unit.tally) do
+            add(batch_base(head.batch) .. ':pruned', each[1], -each[2])
         end
+    end
+    return head.batch
+end
+
+local changes = {insert = insert, move = move, delete = delete}
+
+local function change(unit)
+    switch(unit.queue)
+    local batch = changes[unit.kind](unit)
+    for _, each in ipairs(unit.tally) do
+        count(batch, each[1], each[2])
+    end
+    if unit.kind == 'delete' and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
+        settle_queue()
+        redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')
     end
 end
 
--- Sets the gate or the limits that leases and departure times read.
-local function follow(is_limit, queue, first, second, third)
-    switch(queue)
-    if is_limit == '1' then
-        redis.call('HSET', base .. ':limits', 'rate', first, 'burst', second, 'max_active', third)
-        if first ~= '' then
-            local pace = redis.call('HMGET', base .. ':pace', 'tat', 'last')
-            local tat, last = tonumber(pace[1] or '0'), tonumber(pace[2] or '0')
-            tat = math.min(tat, last + tonumber(second) / tonumber(first))
-            redis.call('HSET', base .. ':pace', 'tat', string.format('%.17g', tat), 'last', string.format('%.17g', last))
-        end
-        return
+-- The next lease looks again at a batch whose gate has changed.
+local function look_again(namespace, key)
+    local queue, batch = string.match(key, '^(%S+) (.*)$')
+    if namespace == 'gate' and queue then
+        redis.call('ZADD', base_of(queue) .. ':shelves', 'XX', 0, '=' .. batch)
     end
-    if second == '' then
-        redis.call('HDEL', base .. ':gates', first)
-    else
-        redis.call('HSET', base .. ':gates', first, second)
-    end
-    if first ~= 'queue' then
-        local batch = string.sub(first, 6)
-        if redis.call('ZSCORE', base .. ':shelves', batch) then
-            redis.call('ZADD', base .. ':shelves', 0, batch)
-        end
-        if string.find(second, 'cancelled|', 1, true) == 1
-            and redis.call('EXISTS', base .. ':batch:' .. batch .. ':state:queued') == 1 then
-            redis.call('ZADD', base .. ':cancelling', 0, batch)
-        end
-    end
+end
+
+-- Counts a change of the queue and wakes its listeners. The stream has one entry, whose id is the count. A listener
+-- that was disconnected asks for an entry newer than the count it knows, so it misses no change.
+local function wake(queue)
+    local changed = redis.call('INCR', base_of(queue) .. ':changes')
+    redis.call('XADD', base_of(queue) .. ':wake', 'MAXLEN', 1, changed .. '-0', 'changes', changed)
 end
 
 local function write(unit)
     if unit.kind ~= '' then
-        switch(unit.base)
-        local kept = at
-        at = unit.at
-        if unit.kind == 'insert' then
-            insert()
-        elseif unit.kind == 'move' then
-            move()
-        else
-            delete()
-        end
-        at = kept
+        change(unit)
     end
     for _, put in ipairs(unit.puts) do
+        local namespace, key = put[1], put[2]
         local value, ends = after_put(put)
         if value then
-            redis.call('HSET', put[1] .. ':values', put[2], ends .. '|' .. value)
-            redis.call('ZADD', put[1] .. ':keys', 0, put[2])
+            redis.call('HSET', records_of(namespace), key, ends .. '|' .. value)
+            zadd(keys_of(namespace), 0, key)
             if ends == '' then
-                redis.call('ZREM', put[1] .. ':until', put[2])
+                zrem(root .. ':ends', namespace .. NUL .. key)
             else
-                redis.call('ZADD', put[1] .. ':until', ends, put[2])
+                zadd(root .. ':ends', ends, namespace .. NUL .. key)
             end
+            look_again(namespace, key)
         end
     end
     for _, drop in ipairs(unit.drops) do
         local value = standing(drop[1], drop[2])
         if value and (drop[3] == '' or drop[3] == '=' .. value) then
-            redis.call('HDEL', drop[1] .. ':values', drop[2])
-            redis.call('ZREM', drop[1] .. ':keys', drop[2])
-            redis.call('ZREM', drop[1] .. ':until', drop[2])
+            forget_record(drop[1], drop[2])
+            look_again(drop[1], drop[2])
         end
     end
-    for _, each in ipairs(unit.follows) do
-        follow(unpack(each))
-    end
     for _, event in ipairs(unit.events) do
-        switch(unit.base)
-        local sequence = redis.call('INCR', base .. ':sequence')
-        redis.call('ZADD', base .. ':events', sequence, sequence .. '|' .. event[2])
-        redis.call('ZADD', base .. ':events:at', event[1], sequence)
+        local sequence = redis.call('INCR', unit.base .. ':sequence')
+        zadd(unit.base .. ':events', sequence, sequence .. '|' .. event[2])
+        zadd(unit.base .. ':events:at', event[1], sequence)
     end
     if unit.wakes ~= '' then
-        switch(unit.wakes)
-        wake()
+        wake(unit.wakes)
     end
 end
 
 -- A full server refuses this command, which changes nothing. It would not refuse the moves of jobs, because each first
 -- removes an entry of an index: evidence is stored as long as there is a byte, and nothing new leaves.
-local room = base .. ':room'
+local room = root .. ':room'
 if take(1) == '1' then
     redis.call('SETRANGE', room, 0, '')
 end
@@ -431,7 +402,7 @@ if together == '1' then
             try(unit)
         end
         local digest = answer and answer[1] == 'exists' and (answer[5] == '' and answer[3] or string.match(answer[5], '^[^|]*|[^|]*|([^|]*)|'))
-        if answer and answer[1] ~= 'done' and digest ~= ARGV[unit.at + 13] then
+        if answer and answer[1] ~= 'done' and digest ~= unit.change[DIGEST] then
             units[#units][3], refuses = true, true
         end
     end
@@ -456,8 +427,7 @@ else
         answers[#answers + 1] = answer or {'done'}
     end
 end
-settle_lanes()
-settle_totals()
+settle_queue()
 if asked_again then
     -- WAITAOF and WAIT wait only for writes of their own connection.
     redis.call('SET', room, '')

@@ -1,54 +1,43 @@
--- Lanes. A lane has the queued jobs of one priority and one batch, by due time. `batch:…:lanes` lists the lanes of a
--- batch. `heads:<priority>` has the first job of each lane by due time, as 'id NUL lane'. So jobs with the same due
--- time are in the order of their ids, and no lease reads a lane that is not due. A lease corrects a head that is no
--- longer the first job of its lane. `urgent` has the priorities with a head that was due, `later` the rest, by the
--- time of their first head. `shelves` has closed batches by the time at which they open: a lease removes the heads of
--- their lanes when it finds them. `cancelling` has cancelled batches that may have queued jobs.
+-- The indexes and counters that change with jobs. Every script that uses them calls `settle_queue` at its end.
+--
+-- A lane has the queued jobs of one priority and one batch, by due time. `batch:…:lanes` lists the lanes of a batch.
+-- `heads:<priority>` has the first job of each lane by due time, as 'id NUL lane'. So jobs with the same due time are in
+-- the order of their ids, and no lease reads a lane that is not due. A lease corrects a head that is no longer the first
+-- job of its lane. `urgent` has the priorities with a head that was due, `later` the rest, by the time of their first
+-- head. `shelves` has closed batches by the time at which they open: a lease removes the heads of their lanes when it
+-- finds them. `lapsed` has the queued jobs whose validity has ended: they are in no lane, and wait for the sweep.
 local NUL = '\0'
-local touched = {}
+local touched, counted = {}, {}
 
-local function priority_of(lane)
-    return string.match(lane, '^%-?%d+')
+local function zadd(key, score, member)
+    redis.call('ZADD', key, score, member)
+end
+
+local function zrem(key, member)
+    redis.call('ZREM', key, member)
 end
 
 local function batch_of(lane)
     return string.match(lane, '^%-?%d+(.*)$')
 end
 
-local function batch_base(batch)
-    return base .. ':batch:' .. batch
+local function heads_of(lane)
+    return base .. ':heads:' .. string.match(lane, '^%-?%d+')
 end
 
 local function first_of(lane)
     return unpack(redis.call('ZRANGE', base .. ':lane:' .. lane, 0, 0, 'WITHSCORES'))
 end
 
-local function hide(lane, id)
-    redis.call('ZREM', base .. ':heads:' .. priority_of(lane), id .. NUL .. lane)
-end
-
-local function show(lane, id, due)
-    local priority = priority_of(lane)
-    redis.call('ZADD', base .. ':heads:' .. priority, due, id .. NUL .. lane)
-    if not redis.call('ZSCORE', base .. ':urgent', priority) then
-        redis.call('ZADD', base .. ':later', 'LT', due, priority)
-    end
-end
-
-local function is_cancelled(batch)
-    return string.find(redis.call('HGET', base .. ':gates', 'batch' .. batch) or '', 'cancelled|', 1, true) == 1
-end
-
-local function close_lane(lane, batch)
-    local priority = priority_of(lane)
-    if redis.call('EXISTS', base .. ':heads:' .. priority) == 0 then
-        redis.call('ZREM', base .. ':urgent', priority)
-        redis.call('ZREM', base .. ':later', priority)
+local function close_lane(lane, batch, priority)
+    if redis.call('EXISTS', heads_of(lane)) == 0 then
+        zrem(base .. ':urgent', priority)
+        zrem(base .. ':later', priority)
     end
     if batch ~= '' then
-        redis.call('ZREM', batch_base(batch) .. ':lanes', lane)
+        zrem(batch_base(batch) .. ':lanes', lane)
         if redis.call('EXISTS', batch_base(batch) .. ':lanes') == 0 then
-            redis.call('ZREM', base .. ':shelves', batch)
+            zrem(base .. ':shelves', batch)
         end
     end
 end
@@ -60,34 +49,93 @@ local function settle(lane, was, was_due)
         return
     end
     if was and was ~= id then
-        hide(lane, was)
+        zrem(heads_of(lane), was .. NUL .. lane)
     end
-    local batch = batch_of(lane)
+    local batch, priority = batch_of(lane), string.match(lane, '^%-?%d+')
     if not id then
-        close_lane(lane, batch)
+        close_lane(lane, batch, priority)
         return
     end
-    show(lane, id, due)
+    zadd(heads_of(lane), due, id .. NUL .. lane)
+    if not redis.call('ZSCORE', base .. ':urgent', priority) then
+        redis.call('ZADD', base .. ':later', 'LT', due, priority)
+    end
     if batch ~= '' then
-        redis.call('ZADD', batch_base(batch) .. ':lanes', priority_of(lane), lane)
+        zadd(batch_base(batch) .. ':lanes', priority, lane)
     end
 end
 
--- Remembers the first job of a lane before the script changes the lane.
-local function touch(lane)
+-- The key of the lane of a job, whose first job is remembered before the script changes the lane.
+local function lane_of(head)
+    local lane = head.prio .. head.batch
     if not touched[lane] then
         touched[lane] = {first_of(lane)}
     end
+    return base .. ':lane:' .. lane
 end
 
--- Corrects the heads of all lanes that the script has changed. Every script that changes lanes calls it at its end.
-local function settle_lanes()
-    for lane, was in pairs(touched) do
-        settle(lane, was[1], was[2])
-        local batch = batch_of(lane)
-        if batch ~= '' and is_cancelled(batch) and redis.call('EXISTS', base .. ':lane:' .. lane) == 1 then
-            redis.call('ZADD', base .. ':cancelling', 0, batch)
+-- Puts a job into the indexes that depend on its state.
+local function enter(id, head)
+    zadd(base .. ':state:' .. head.state, head.due, id)
+    if head.batch ~= '' then
+        zadd(batch_base(head.batch) .. ':state:' .. head.state, head.due, id)
+    end
+    if head.state == 'queued' then
+        zadd(lane_of(head), head.due, id)
+        if head.valid ~= '' then
+            zadd(base .. ':valid', head.valid, id)
         end
     end
-    touched = {}
+    -- Leased jobs are left out, because open calls are the jobs in `active` plus the leased jobs.
+    if head.active ~= '' and head.state ~= 'leased' then
+        zadd(base .. ':active', head.active, id)
+    end
+end
+
+-- `laneless`: the caller has taken the job out of its lane.
+local function leave(id, head, laneless)
+    zrem(base .. ':state:' .. head.state, id)
+    if head.batch ~= '' then
+        zrem(batch_base(head.batch) .. ':state:' .. head.state, id)
+    end
+    if head.state == 'queued' then
+        if not laneless then
+            zrem(lane_of(head), id)
+        end
+        if head.valid ~= '' then
+            zrem(base .. ':valid', id)
+            zrem(base .. ':lapsed', id)
+        end
+    end
+    if head.active ~= '' and head.state ~= 'leased' then
+        zrem(base .. ':active', id)
+    end
+end
+
+-- Adds an amount to a counter: a field of the totals of the queue, of a batch, or of the deleted jobs of a batch.
+local function add(key, field, amount)
+    counted[key] = counted[key] or {}
+    counted[key][field] = (counted[key][field] or 0) + amount
+end
+
+local function count(batch, field, amount)
+    add(base .. ':totals', field, amount)
+    if batch ~= '' then
+        add(batch_base(batch) .. ':totals', field, amount)
+    end
+end
+
+-- Corrects the heads of the lanes that the script has changed, and stores the changes of counters.
+local function settle_queue()
+    for lane, was in pairs(touched) do
+        settle(lane, was[1], was[2])
+    end
+    for key, fields in pairs(counted) do
+        for field, amount in pairs(fields) do
+            if amount ~= 0 and redis.call('HINCRBY', key, field, string.format('%.0f', amount)) == 0 then
+                redis.call('HDEL', key, field)
+            end
+        end
+    end
+    touched, counted = {}, {}
 end

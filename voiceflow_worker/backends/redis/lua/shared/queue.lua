@@ -1,6 +1,13 @@
--- The beginning of every script of a queue. All its keys begin with KEYS[1], which has the hash tag, so they are in one
--- slot. An optional text is '' or '=' .. text. A time is in microseconds since 1970 UTC, or ''.
-local base = KEYS[1]
+-- The jobs of one queue, their indexes and counters. `base` is the beginning of the queue's keys.
+local base
+
+local function base_of(queue)
+    return root .. ':queue:' .. queue
+end
+
+local function batch_base(batch)
+    return base .. ':batch:' .. batch
+end
 
 local function job_key(id)
     return base .. ':job:' .. id
@@ -8,14 +15,14 @@ end
 
 -- The head of a job: the fields that scripts read. No script decodes the record or the body.
 local function head_of(id)
-    local head = redis.call('HMGET', job_key(id), 'rev', 'state', 'due', 'prio', 'batch', 'dest', 'key', 'valid', 'active',
-        'tally')
+    local head = redis.call('HMGET', job_key(id), 'state', 'due', 'prio', 'batch', 'dest', 'key', 'valid', 'active',
+        'outcome')
     if not head[1] then
         return nil
     end
     return {
-        rev = head[1], state = head[2], due = head[3], prio = head[4], batch = head[5], dest = head[6], key = head[7],
-        valid = head[8], active = head[9], tally = head[10] or '',
+        state = head[1], due = head[2], prio = head[3], batch = head[4], dest = head[5], key = head[6],
+        valid = head[7], active = head[8], outcome = head[9],
     }
 end
 
@@ -28,4 +35,13 @@ local function row_of(id)
     end
     table.insert(row, 1, id)
     return row
+end
+
+-- The tombstone that keeps a unique key taken, or nil. It is stored as 'end|tombstone'.
+local function grave_of(queue_base, key, now)
+    local grave = redis.call('HGET', queue_base .. ':graves', key)
+    if grave and now < tonumber(string.match(grave, '^(%-?%d+)|')) then
+        return grave
+    end
+    return nil
 end

@@ -1,7 +1,7 @@
 -- Reads records of several namespaces that stand.
--- @include packed queue expiring
--- ARGV: now, then for each namespace: its beginning, 'keys', number, keys; or its beginning, 'page', first key of the
--- range, prefix, most records. Returns a list for each namespace: {key, value, expiry or '', …}.
+-- @include store
+-- ARGV: now, then for each namespace: its name, 'keys', number, keys; or its name, 'page', first key of the range,
+-- prefix, most records. Returns a list for each namespace: {key, value, end or '', …}, or false if it would be empty.
 local now = tonumber(ARGV[1])
 local at, answers = 2, {}
 while at <= #ARGV do
@@ -13,7 +13,8 @@ while at <= #ARGV do
         end
         at = at + 3 + #keys
     else
-        keys = redis.call('ZRANGEBYLEX', namespace .. ':keys', ARGV[at + 2], '(' .. ARGV[at + 3] .. '\255')
+        -- No text has the byte 0xFF, so it comes after every key with the prefix.
+        keys = redis.call('ZRANGEBYLEX', keys_of(namespace), ARGV[at + 2], '(' .. ARGV[at + 3] .. '\255')
         most = tonumber(ARGV[at + 4])
         at = at + 5
     end
@@ -21,7 +22,7 @@ while at <= #ARGV do
         if #found >= 3 * most then
             break
         end
-        local value, ends = standing_in(namespace .. ':values', key, now)
+        local value, ends = record_at(namespace, key, now)
         if value then
             found[#found + 1], found[#found + 2], found[#found + 3] = key, value, ends
         end
