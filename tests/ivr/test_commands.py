@@ -27,7 +27,7 @@ confirm = Menu(
     "confirm", prompt="Hello {name}. To confirm press 1, to speak to us press 2.",
     voice_profile="en-US-BenjaminRUS", fallback="Goodbye.",
 )
-confirm.on("1", goto=End("Thank you, {name}."))
+confirm.on("1", result="confirmed", goto=End("Thank you, {name}."))
 confirm.on("2", goto=CallFlow.bridge(source="+6531234567", destination="+6587654322"))
 made = Menu("made", prompt=lambda caller: "Hm.", voice_profile="v", fallback=End("Bye."))
 made.on("1", goto=End())
@@ -82,7 +82,7 @@ def test_play_goes_through_a_call(folder: Path, capfd: pytest.CaptureFixture[str
     told = capfd.readouterr()
     asks = "asks: Hello Ana. To confirm press 1, to speak to us press 2."
     lines = [asks, "presses: 7", asks, "presses: (nothing)", asks, "presses: 1", "says: Thank you, Ana.", "hangs up"]
-    assert [line.strip() for line in told.out.splitlines()] == lines
+    assert [line.strip() for line in told.out.splitlines()] == [*lines, "", "answer: confirmed"]
     assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name=Ana", "--keys", "2"]) == 0
     assert "connects to +6587654322" in capfd.readouterr().out
 

@@ -132,6 +132,8 @@ def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Outpu
         while True:
             went_wrong = _show(heard, output) or went_wrong
             if heard.has_ended:
+                if rehearsal.answer is not None:
+                    output.say(f"\n  answer: {rehearsal.answer}")
                 return ExitCode.UNDONE if went_wrong else ExitCode.DONE
             if left is None:
                 pressed = _typed()

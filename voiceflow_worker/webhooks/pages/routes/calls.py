@@ -54,6 +54,7 @@ class CallFilter:
     """
 
     query: Query
+    answer: str | None = None
     lets_pass: Callable[[Job], bool] | None = None
     begin: datetime | None = None
     end: datetime | None = None
@@ -80,7 +81,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     queues = await queue_names(store, also=asked.asked("queue"))
     wanted = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
-    read = [name for name in queues if only in {None, name} and await _may_have(store, name, wanted.query)]
+    read = [name for name in queues if only in {None, name} and await _may_have(store, name, wanted)]
     after, before = _place(asked.asked("after")), _place(asked.asked("before"))
     found = CallPage(calls=())
     if not wanted.problems:
@@ -145,6 +146,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
 
     return CallFilter(
         query=Query(queue="", **more),
+        answer=answer,
         lets_pass=passes if judges else None,
         begin=begin,
         end=end,
@@ -210,14 +212,17 @@ async def _page(
     return CallPage(calls=tuple(reversed(shown)), newer=onward, older=back, looked_at=looked_at)
 
 
-async def _may_have(store: Store, queue: str, query: Query) -> bool:
-    """Whether the queue (or the batch that the query names) may have calls with the query's states and outcomes.
+async def _may_have(store: Store, queue: str, wanted: CallFilter) -> bool:
+    """Whether the queue (or the batch that the query names) may have calls with these states, outcomes and answer.
 
-    The answer comes from the totals. A search for an outcome that no call has would read every call, because stores
-    have no index of outcomes.
+    The totals show it. A search for an outcome or an answer that no call has would read every call, because stores have
+    no index of them.
     """
+    query, answer = wanted.query, wanted.answer
     totals = await store.jobs.totals(queue, batch_id=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)
+    if answer is not None and not (totals.other_keys if answer == OTHER_KEYS else totals.answers.get(answer)):
+        return False
     return has_state and (query.outcomes is None or any(totals.outcomes.get(name) for name in query.outcomes))
 
 
