@@ -47,7 +47,7 @@ alarm = Menu(
     again="Sorry, that is not a valid choice.",
     fallback=End("The alarm goes to the next person."),
 )
-alarm.on("1", goto=End("Thank you. It is yours."))
+alarm.on("1", result="taken", goto=End("Thank you. It is yours."))
 alarm.on("2", goto=End("Thank you. It goes to the next person."))
 
 RINGS_WITHIN = timedelta(minutes=1)
@@ -76,14 +76,9 @@ async def alert(queue: CallQueue, *, incident: str, text: str, source: str, rota
         with suppress(OutcomeTimeoutError):
             await queue.wait_for_outcome(job.id, timeout=PATIENCE)
         for job_id in called:  # an earlier person may have pressed 1 late
-            if has_taken(job := await queue.get(job_id)):
+            if (job := await queue.get(job_id)).answer == "taken":  # stored at once, before the summary of the call
                 return job
     return None
-
-
-def has_taken(job: Job) -> bool:
-    """Return whether the person pressed 1. A key is stored at once, before the summary of the call."""
-    return any(press.digits == "1" for post in job.posts for press in post.presses)
 
 
 # -- the alert in use -------------------------------------------------------------------------------------------------
