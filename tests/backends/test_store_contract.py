@@ -287,8 +287,8 @@ class PagesForgetTheirPrefix(Memory):
 
 
 class PruningHasNoLimit(Memory):
-    def prune(self, now: datetime, events_before: datetime, limit: int) -> int:
-        return super().prune(now, events_before, max(limit, 1000))
+    def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
+        return super().prune(queue, now, events_before, max(limit, 1000))
 
 
 class WakesAreNotCounted(Memory):

@@ -185,7 +185,7 @@ async def test_rules_are_read_every_few_seconds_and_not_at_each_look(
     for _ in range(10):
         await worker.look()
         clock.advance(timedelta(seconds=1))
-    assert store.made["records.scan"] == 2
+    assert store.made["domain.records"] == 2
 
 
 @pytest.mark.parametrize("text", ["5", "5%", "5/200", "0%/200", "101%/200", "5%/0", "%/200", "five%/200"])

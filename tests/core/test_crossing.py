@@ -12,6 +12,7 @@ from tests.support.voices import created
 from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.core.store_port import Page
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -45,7 +46,7 @@ async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles
     (sending,) = await engine.journal()
 
     async def answer_is_stored(call: StoreCall) -> None:
-        if call.name == "records.put_if_absent":
+        if call.name == "domain.write":
             store.before = nothing_more
             await engine.settler.verdict(sending, 1, created(f"session-{job.id}.1"))
 
@@ -57,4 +58,5 @@ async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles
     assert store.before is nothing_more
     assert (result, await engine.state(job)) == (SummaryResult.SETTLED, "completed")
     assert await engine.settler.apply_all_parked() == ""
-    assert await store.records.scan("parked-summary", now=store.clock.now()) == []
+    wanted = {"parked-summary": Page()}
+    assert await store.domain.records(wanted, now=store.clock.now()) == {"parked-summary": []}

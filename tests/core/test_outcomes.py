@@ -349,7 +349,7 @@ async def test_a_consumer_finds_its_new_place_also_when_the_store_fails_as_it_co
         assert [outcome.job.id for outcome in await taken(other, 3)] == [job.id for job in jobs]
         assert await is_silent(other, clock)
     last = await calls.ended()
-    away.lose(Loss.BEFORE, "records.get", times=1)
+    away.lose(Loss.BEFORE, "domain.records", times=1)
     async with time_passing(clock):
         assert [outcome.job.id for outcome in await taken(stream, 1)] == [last.id]
     assert away.still_to_lose == 0

@@ -14,17 +14,10 @@ def matches(query: Query, job: Job) -> bool:
         and (query.states is None or job.state in query.states)
         and (query.batch_id is None or job.batch_id == query.batch_id)
         and (query.destination is None or job.destination == query.destination)
-        and (query.unique_key is None or job.unique_key == query.unique_key)
+        and (query.ids is None or job.id in query.ids)
+        and (query.unique_keys is None or job.unique_key in query.unique_keys)
         and (query.outcomes is None or outcome_name(job) in query.outcomes)
         and (query.due_before is None or job.due_at <= query.due_before)
         and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
         and (query.after is None or (job.id < query.after if query.order is Order.NEWEST else job.id > query.after))
     )
-
-
-def require_answerable(query: Query) -> None:
-    """Raise ValueError if a query has `after` but is not ordered by id."""
-    if query.after is not None and query.order not in {Order.CREATED, Order.NEWEST}:
-        raise ValueError(
-            "`after` needs Order.CREATED or Order.NEWEST; with Order.DUE, omit it: each query begins at the first job"
-        )

@@ -102,7 +102,7 @@ class CallsBefore:
         """
         found: dict[str, Job] = {}
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
-        async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:
+        async with aclosing(find_pages(self._queue.store, query)) as pages:
             async for job in (job async for page in pages for job in page):
                 # After a call that ended without a ring, another call to its number is no repetition.
                 is_silent = job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)

@@ -103,7 +103,7 @@ async def list_calls(
         )
         if isinstance(since, timedelta):
             since = calls.store.clock.now() - since
-        pages = find_pages(calls.store.jobs, query, since=since)
+        pages = find_pages(calls.store, query, since=since)
         async for job in first(pages, limit=limit, only=None if answer is None else lambda job: job.answer == answer):
             found += 1
             output.document(call_as_json(job))

@@ -16,7 +16,7 @@ from cyclopts.validators import Number
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.cli.options import DurationOption, MomentOption, rate_given
-from voiceflow_worker.core.ports.store import Limits
+from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy

@@ -16,7 +16,7 @@ from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.leaving import until_left
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.reading import find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.core.settling.batch_redial import BatchRedials, RedialledBatch
 from voiceflow_worker.core.settling.changes import Changes
@@ -109,7 +109,7 @@ class CallQueue:
 
     async def get(self, job_id: str) -> Job:
         """The job with this id. Raises `JobNotFoundError`."""
-        found = await self.store.jobs.get([job_id])
+        found = await get_jobs(self.store, [job_id])
         if job_id not in found:
             raise JobNotFoundError(job_id)
         return found[job_id]
@@ -140,18 +140,18 @@ class CallQueue:
             states=frozenset(states) if states is not None else None,
             batch_id=batch_id,
             destination=None if destination is None else usual_form(destination),
-            unique_key=unique_key,
+            unique_keys=None if unique_key is None else (unique_key,),
             outcomes=frozenset(outcomes) if outcomes is not None else None,
             order=Order.NEWEST if newest else Order.CREATED,
             after=after,
             limit=limit,
         )
         if since is None:
-            return await self.store.jobs.find(query)
+            return [job for job in await find_jobs(self.store, query) if job.body]  # a tombstone has none
         found: list[Job] = []
-        async with aclosing(find_pages(self.store.jobs, replace(query, limit=_PAGE), since=since)) as pages:
+        async with aclosing(find_pages(self.store, replace(query, limit=_PAGE), since=since)) as pages:
             async for page in pages:
-                found += page
+                found += [job for job in page if job.body]
                 if limit is not None and len(found) >= limit:
                     break
         return found[:limit]

@@ -417,7 +417,8 @@ class Query:
 
     def __post_init__(self) -> None:
         named = [("unique_key", each) for each in self.unique_keys or ()]
-        for name, text in (*named, ("batch_id", self.batch_id), ("destination", self.destination)):
+        named += [(name, getattr(self, name)) for name in ("batch_id", "destination", "after")]
+        for name, text in named:
             if text is not None:
                 checked_text(name, text)
         if self.after is not None and self.order is Order.DUE:
@@ -517,8 +518,10 @@ class Store(Protocol):
         """
         ...
 
-    async def totals(self, queue: str, *, batch: str | None = None) -> Totals:
+    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
         """The counters of a queue or of a batch: the sums of the tallies of all units.
+
+        With `due_before` (inclusive), only the states are counted, of the jobs that are due by then.
 
         A deleted job stays in the totals of its batch, as `pruned`, until the last job of the batch is deleted.
         """
@@ -543,10 +546,10 @@ class Store(Protocol):
         """
         ...
 
-    async def prune(self, *, now: datetime, events_before: datetime, limit: int) -> int:
-        """Delete expired records and tombstones, and events from before `events_before`; at most `limit` in all.
+    async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
+        """Delete expired records, and of one queue expired tombstones and events from before `events_before`.
 
-        Returns their number: fewer than `limit` if nothing is left.
+        At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left.
         """
         ...
 

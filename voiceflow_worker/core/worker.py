@@ -22,9 +22,10 @@ from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Vo
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.senders import Senders
-from voiceflow_worker.core.sending.set_rate import SetRate
+from voiceflow_worker.core.sending.set_rate import SetRate, set_limits
 from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
@@ -158,9 +159,9 @@ class Worker:
         return self._senders.in_flight
 
     async def _work(self, check: DrainCheck | None) -> None:
-        before = await self._store.control.limits(self.queue)
+        before = await limits_of(self._store, self.queue)
         limits = await SetRate(self._store, self.queue).over(self._limits)
-        await self._store.control.configure(self.queue, limits)
+        await set_limits(self._store, self.queue, limits)
         self._departures.follow(limits.rate)
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
@@ -386,7 +387,7 @@ class Worker:
             await self._clock.sleep(every)
 
     async def _sweep(self) -> None:
-        limits = await self._store.control.limits(self.queue)
+        limits = await limits_of(self._store, self.queue)
         if limits is not None and self._departures.follow(limits.rate):
             _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
             self._end_pauses()

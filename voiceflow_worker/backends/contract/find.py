@@ -60,7 +60,6 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
     "a batch": ({"batch_id": "a"}, [1, 2, 5]),
     "an unknown batch": ({"batch_id": "c"}, []),
     "a destination": ({"destination": "+6581111111"}, [2, 3]),
-    "a unique key": ({"unique_key": "k1"}, [1]),
     "due at a time or before it": ({"due_before": NOW}, [4, 5]),
     "due just before": ({"due_before": NOW - MICROSECOND}, [5]),
     "valid until a time, or until an earlier one": ({"valid_before": NOW}, [4, 5]),
@@ -84,10 +83,6 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
         [1],
     ),
     "the newest of a destination": ({"order": Order.NEWEST, "destination": "+6581111111"}, [3, 2]),
-    "a unique key among the jobs older than a job": (
-        {"order": Order.NEWEST, "unique_key": "k1", "after": sample_job(1).id},
-        [],
-    ),
     "an outcome": ({"outcomes": frozenset({"BUSY"})}, [5]),
     "only the newest outcome of a job counts": ({"outcomes": frozenset({"NO_ANSWER"})}, [3]),
     "several outcomes, the newest first": (
@@ -103,14 +98,12 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
             "states": frozenset({JobState.QUEUED}),
             "batch_id": "a",
             "destination": sample_job(1).destination,
-            "unique_key": "k1",
             "due_before": NOW + 3 * MINUTE,
             "valid_before": NOW + MINUTE,
             "after": sample_job(0).id,
         },
         [1],
     ),
-    "all but one": ({"batch_id": "a", "unique_key": "k4"}, []),
     "a batch in one state": ({"batch_id": "a", "states": frozenset({JobState.LEASED})}, [2]),
     "a batch in several states": (
         {"batch_id": "a", "states": frozenset({JobState.LEASED, JobState.COMPLETED}), "order": Order.DUE},

@@ -882,9 +882,9 @@ class RecordsContract(Ground):
         await stored(store, ended)
         gone = Unit(change=Delete(ended, NOW + MINUTE), tally=tally_change(ended, None), events=(told(ended),))
         await write(store, gone, Unit(puts=(put("a", ends_at=NOW + MINUTE), put("b", ends_at=NOW + DAY), put("c"))))
-        assert await store.prune(now=NOW, events_before=NOW, limit=10) == 0
-        assert await store.prune(now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 2
-        assert await store.prune(now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 1
+        assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 0
+        assert await store.prune(QUEUE, now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 2
+        assert await store.prune(QUEUE, now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 1
         assert await held(store) == {"b": "v", "c": "v"}
         assert list(await store.events(QUEUE)) == []
         assert await write(store, new(sample_job(2, unique_key="k"))) == [DONE]
@@ -892,7 +892,7 @@ class RecordsContract(Ground):
     async def test_an_opened_gate_is_forgotten_after_a_while(self, store: Store) -> None:
         await write(store, gated(GateState.HELD), gated(GateState.OPEN))
         assert len(await held(store, namespace=GATES)) == 1
-        assert await store.prune(now=NOW + OPEN_STAYS, events_before=NOW, limit=10) == 1
+        assert await store.prune(QUEUE, now=NOW + OPEN_STAYS, events_before=NOW, limit=10) == 1
         assert list((await store.records({GATES: [gate_key(QUEUE, None)]}, now=NOW))[GATES]) == []
 
 
@@ -915,7 +915,7 @@ class EventsContract(Ground):
         ended = next_of(job, state=JobState.EXPIRED)
         await write(store, to(job, ended, events=(told(ended),)))
         (first,) = await store.events(QUEUE)
-        assert await store.prune(now=NOW, events_before=NOW + MINUTE, limit=10) == 1
+        assert await store.prune(QUEUE, now=NOW, events_before=NOW + MINUTE, limit=10) == 1
         again = next_of(ended, state=JobState.QUEUED)
         await write(store, to(ended, again, events=(told(again),)))
         (second,) = await store.events(QUEUE)

@@ -9,7 +9,6 @@ from itertools import islice
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.memory.reference import Memory, MemoryDomain
-from voiceflow_worker.core import store_port
 from voiceflow_worker.core.ports import Control, Limits, Slots
 from voiceflow_worker.core.store_port import GATES, LIMITS, Unit, gate_from, limits_from, limits_put
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -28,16 +27,12 @@ class MemoryControl(Control):
 
     async def configure(self, queue: str, limits: Limits) -> None:
         await checkpoint()
-        wanted = store_port.Limits(rate=limits.rate, burst=limits.burst, max_active=limits.max_active)
-        self._memory.answer(Unit(puts=(limits_put(queue, wanted),), wakes=queue), self._domain.clock.now())
+        self._memory.answer(Unit(puts=(limits_put(queue, limits),), wakes=queue), self._domain.clock.now())
 
     async def limits(self, queue: str) -> Limits | None:
         await checkpoint()
         record = self._memory.record(LIMITS, queue, self._domain.clock.now())
-        if record is None:
-            return None
-        limits = limits_from(record)
-        return Limits(rate=limits.rate, burst=limits.burst, max_active=limits.max_active)
+        return None if record is None else limits_from(record)
 
     async def gates(self, queue: str) -> Sequence[Gate]:
         await checkpoint()

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.matching import matches, require_answerable
+from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.memory.reference import Memory, MemoryDomain
-from voiceflow_worker.core import store_port
-from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Order, Query
+from voiceflow_worker.core.ports import Event, Jobs, KeyOwner, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 
@@ -46,24 +45,7 @@ class MemoryJobs(Jobs):
         return {job_id: jobs[job_id] for job_id in job_ids if job_id in jobs}
 
     async def find(self, query: Query) -> Sequence[Job]:
-        require_answerable(query)
-        keys = None if query.unique_key is None else (query.unique_key,)
-        order = store_port.Order(Order.CREATED if query.order is Order.ANY else query.order)
-        wanted = store_port.Query(
-            queue=query.queue,
-            states=query.states,
-            batch_id=query.batch_id,
-            destination=query.destination,
-            outcomes=query.outcomes,
-            due_before=query.due_before,
-            valid_before=query.valid_before,
-            after=query.after,
-            order=order,
-            limit=None if keys else query.limit,
-        )
-        found = await self._domain.jobs(wanted, now=self._domain.clock.now())
-        matching = [job for job in found if keys is None or job.unique_key in keys]
-        return matching if query.limit is None else matching[: max(query.limit, 0)]
+        return await self._domain.jobs(query, now=self._domain.clock.now())
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None

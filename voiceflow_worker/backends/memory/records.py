@@ -73,4 +73,7 @@ class MemoryRecords(Records):
 
     async def prune(self, *, now: datetime) -> int:
         await checkpoint()
-        return self._memory.prune(now, _NO_EVENTS, sys.maxsize)
+        return sum(self._memory.prune(queue, now, _NO_EVENTS, sys.maxsize) for queue in self._queues())
+
+    def _queues(self) -> set[str]:
+        return {"", *(queue for queue, _ in self._memory.tombstones)}

@@ -308,8 +308,11 @@ class Memory:
         else:
             yield from self.jobs.values()
 
-    def totals(self, queue: str, batch: str | None) -> Totals:
-        """The counters of a queue or of a batch."""
+    def totals(self, queue: str, batch: str | None, due_before: datetime | None = None) -> Totals:
+        """The counters of a queue or of a batch; with `due_before`, the states of the jobs that are due by then."""
+        if due_before is not None:
+            query = Query(queue=queue, batch_id=batch, due_before=due_before)
+            return Totals(live=Counter(STATE + job.state for job in self.jobs.values() if _matches(query, job)))
         place = (queue, batch)
         return Totals(live=_present(self.live.get(place, {})), pruned=_present(self.pruned.get(place, {})))
 
@@ -373,15 +376,23 @@ class Memory:
         pace.tat, pace.last = granted.tat, granted.times[-1] if granted.times else pace.last
         return Slots(tuple(_date(seconds) for seconds in granted.times), _date(granted.next_at))
 
-    def prune(self, now: datetime, events_before: datetime, limit: int) -> int:
+    def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete what is over."""
         over: list[tuple[dict[Any, Any], Any]] = []
         for records in self.recorded.values():
             over += [
                 (records, key) for key, each in records.items() if each.ends_at is not None and each.ends_at <= now
             ]
-        over += [(self.tombstones, place) for place, (_, until) in self.tombstones.items() if until <= now]
-        over += [(self.events, sequence) for sequence, event in self.events.items() if event.at < events_before]
+        over += [
+            (self.tombstones, place)
+            for place, (_, until) in self.tombstones.items()
+            if place[0] == queue and until <= now
+        ]
+        over += [
+            (self.events, sequence)
+            for sequence, event in self.events.items()
+            if queue_of(event.job_id) == queue and event.at < events_before
+        ]
         for kept, key in over[: max(limit, 0)]:
             del kept[key]
         return len(over[: max(limit, 0)])
@@ -413,9 +424,9 @@ class MemoryDomain:
         await checkpoint()
         return self.memory.find(query, now)
 
-    async def totals(self, queue: str, *, batch: str | None = None) -> Totals:
+    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
         await checkpoint()
-        return self.memory.totals(queue, batch)
+        return self.memory.totals(queue, batch, due_before)
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         await checkpoint()
@@ -437,9 +448,9 @@ class MemoryDomain:
             await self.memory.wakeups.next(queue).wait(self.clock, within=left)
         return count
 
-    async def prune(self, *, now: datetime, events_before: datetime, limit: int) -> int:
+    async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         await checkpoint()
-        return self.memory.prune(now, events_before, limit)
+        return self.memory.prune(queue, now, events_before, limit)
 
     async def close(self) -> None:
         await checkpoint()

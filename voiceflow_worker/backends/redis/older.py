@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.backends.matching import require_answerable
 from voiceflow_worker.backends.redis.connection.durability import Durability
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.connection.survey import Packing
-from voiceflow_worker.core import ports, store_port
 from voiceflow_worker.core.ports import Clock, Control, Event, Jobs, KeyOwner, Limits, Records, Slots
 from voiceflow_worker.core.store_port import (
     GATES,
@@ -69,24 +67,8 @@ class OlderJobs(Jobs):
             found |= {job.id: job for job in await self._store.jobs(query, now=self._store.clock.now())}
         return found
 
-    async def find(self, query: ports.Query) -> Sequence[Job]:
-        require_answerable(query)
-        key = query.unique_key
-        wanted = Query(
-            queue=query.queue,
-            unique_keys=None if key is None else (key,),
-            states=query.states,
-            batch_id=query.batch_id,
-            destination=query.destination,
-            outcomes=query.outcomes,
-            due_before=query.due_before,
-            valid_before=query.valid_before,
-            after=query.after,
-            order=store_port.Order(query.order),
-            limit=query.limit,
-        )
-        found = await self._store.jobs(wanted, now=self._store.clock.now())
-        return found if key is None else [job for job in found if job.destination]
+    async def find(self, query: Query) -> Sequence[Job]:
+        return await self._store.jobs(query, now=self._store.clock.now())
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
@@ -120,15 +102,12 @@ class OlderControl(Control):
         self._store = store
 
     async def configure(self, queue: str, limits: Limits) -> None:
-        put = limits_put(queue, store_port.Limits(rate=limits.rate, burst=limits.burst, max_active=limits.max_active))
+        put = limits_put(queue, limits)
         await self._store.write(Step(units=(Unit(puts=(put,), wakes=queue),)), now=self._store.clock.now())
 
     async def limits(self, queue: str) -> Limits | None:
         found = (await self._store.records({LIMITS: [queue]}, now=self._store.clock.now()))[LIMITS]
-        if not found:
-            return None
-        limits = limits_from(found[0])
-        return Limits(rate=limits.rate, burst=limits.burst, max_active=limits.max_active)
+        return limits_from(found[0]) if found else None
 
     async def gates(self, queue: str) -> Sequence[Gate]:
         """The gates that are not open. The end of a hold is told by its record, which is then gone."""
@@ -167,8 +146,7 @@ class OlderControl(Control):
         return dropped
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        taken = await self._store.take(queue, wanted=wanted, horizon=horizon, now=now)
-        return Slots(taken.times, taken.next_at)
+        return await self._store.take(queue, wanted=wanted, horizon=horizon, now=now)
 
 
 class OlderRecords(Records):

@@ -10,7 +10,7 @@ from functools import partial
 
 import orjson
 
-from voiceflow_worker.backends.matching import matches, require_answerable
+from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
@@ -69,7 +69,8 @@ class SqliteJobs(Jobs):
 
         No transaction stays open between pages. A job that has changed meanwhile and no longer matches is left out.
         """
-        require_answerable(query)
+        if query.order is Order.ANY and query.after is not None:
+            query = replace(query, order=Order.CREATED)
         found: list[Job] = []
         while True:
             left = None if query.limit is None else query.limit - len(found)

@@ -8,7 +8,6 @@ their records.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import event_row, job_of, tally_record
 from voiceflow_worker.backends.sqlite.records import behind_all_with, drop_some
 from voiceflow_worker.backends.tombstones import remembered, tombstone_of
-from voiceflow_worker.core import ports
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.store_port import (
     GATES,
@@ -60,7 +58,7 @@ from voiceflow_worker.core.store_port import (
 )
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.store import SqliteStore
@@ -101,24 +99,26 @@ class OneDomain:
         )
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        taken = await self._store.control.take(queue, wanted=wanted, horizon=horizon, now=now)
-        return Slots(taken.times, taken.next_at)
+        return await self._store.control.take(queue, wanted=wanted, horizon=horizon, now=now)
 
     async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
         jobs = self._store.jobs
         if query.ids is None and query.unique_keys is None:
-            return await jobs.find(_older(query))
+            return await jobs.find(query)
         if query.ids is not None:
             found = list((await jobs.get(list(dict.fromkeys(query.ids)))).values())
         else:
             found = await self._reader.look(partial(_of_keys, query.queue, query.unique_keys or (), to_micros(now)))
-        matching = [job for job in found if _matches(query, job)]
+        matching = [job for job in found if matches(query, job)]
         matching.sort(key=lambda job: (job.due_at if query.order is Order.DUE else job.created_at, job.id))
         if query.order is Order.NEWEST:
             matching.reverse()
         return matching if query.limit is None else matching[: max(query.limit, 0)]
 
-    async def totals(self, queue: str, *, batch: str | None = None) -> Totals:
+    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
+        if due_before is not None:
+            counted = await self._store.jobs.count(queue, batch_id=batch, due_before=due_before)
+            return Totals(live={STATE + state: count for state, count in counted.items()})
         return await self._store.jobs.totals(queue, batch_id=batch)
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
@@ -130,15 +130,15 @@ class OneDomain:
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._store.jobs.wait(queue, seen=seen, until=until)
 
-    async def prune(self, *, now: datetime, events_before: datetime, limit: int) -> int:
+    async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         pruned = 0
-        for statement, before in (
-            (statements("records")["prune_records"], now),
-            (statements("records")["prune_tombstones"], now),
-            (statements("write")["prune_events"], events_before),
+        for statement, bindings in (
+            (statements("records")["prune_records"], (to_micros(now),)),
+            (statements("write")["prune_tombstones"], (queue, to_micros(now))),
+            (statements("write")["prune_events"], (queue, to_micros(events_before))),
         ):
-            bindings = (to_micros(before), max(limit - pruned, 0))
-            pruned += await self._writer.carry_out(partial(drop_some, statement, bindings))
+            some = partial(drop_some, statement, (*bindings, max(limit - pruned, 0)))
+            pruned += await self._writer.carry_out(some)
         return pruned
 
     async def close(self) -> None:
@@ -323,8 +323,7 @@ class _Writing:
             self._db.run(control["set_gate"], row_of(gate_from(record)))
         elif namespace == LIMITS:
             limits = limits_from(record)
-            former = ports.Limits(rate=limits.rate, burst=limits.burst, max_active=limits.max_active)
-            pace = repaced(pace_of(self._db, key), former)
+            pace = repaced(pace_of(self._db, key), limits)
             row = (key, limits.rate, limits.burst, limits.max_active, pace.tat, pace.last)
             self._db.run(control["configure"], row)
 
@@ -367,23 +366,3 @@ def _of_keys(queue: str, keys: Sequence[str], at: int, db: Connection) -> list[J
         rows = db.rows(sql["job_by_key"], (queue, key))
         found += map(job_of, rows) if rows else map(remembered, db.rows(sql["tombstone_by_key"], (queue, key, at)))
     return found
-
-
-def _older(query: Query) -> ports.Query:
-    order = Order.CREATED if query.order is Order.ANY and query.after is not None else query.order
-    return ports.Query(
-        queue=query.queue,
-        states=query.states,
-        batch_id=query.batch_id,
-        destination=query.destination,
-        outcomes=query.outcomes,
-        due_before=query.due_before,
-        valid_before=query.valid_before,
-        after=query.after,
-        order=ports.Order(order.value),
-        limit=query.limit,
-    )
-
-
-def _matches(query: Query, job: Job) -> bool:
-    return matches(_older(replace(query, ids=None, unique_keys=None)), job)

@@ -14,7 +14,7 @@ from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.model.jobs.job import JobState
 
 _QUEUED = frozenset({JobState.QUEUED})
-_WAYS_IN = {"unique_key": "by_key", "destination": "by_destination", "batch_id": "by_batch"}
+_WAYS_IN = {"destination": "by_destination", "batch_id": "by_batch"}
 """The conditions that few jobs match, fewest first, each with the name of the statement that reads its index."""
 
 

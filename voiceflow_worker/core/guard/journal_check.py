@@ -62,7 +62,7 @@ async def forgotten_of(
 
     A missing job counts as pruned, not as forgotten, if its POST began longer ago than the retention.
     """
-    stored = await read_each(store.jobs, [job.id for job in jobs])
+    stored = await read_each(store, [job.id for job in jobs])
     found: list[tuple[Job, Job | None]] = []
     for each in jobs:
         job = stored.jobs.get(each.id)

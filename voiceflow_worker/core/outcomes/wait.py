@@ -94,7 +94,7 @@ class OutcomeWatch:
     async def _look(self) -> None:
         waiting = [each for each in self._waiting if not each.is_over]
         try:
-            found = await read_each(self._store.jobs, list({each.job_id for each in waiting}))
+            found = await read_each(self._store, list({each.job_id for each in waiting}))
         except StoreUnavailableError as error:
             _log.debug("the store is unavailable; still waiting for outcomes", waiters=len(waiting), error=str(error))
             return

@@ -306,7 +306,7 @@ async def read_breakdown(
 ) -> Breakdown:
     """The breakdown of a queue or of a batch, from one pass over its calls. `also` gets each page of calls."""
     count = BreakdownCount()
-    pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
+    pages = find_pages(store, Query(queue=queue, batch_id=batch_id, limit=PAGE))
     async with aclosing(pages):
         async for page in pages:
             count.add(page)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.store_port import Absent, Drop, Put, Result, Step, Unit
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"
@@ -23,7 +24,7 @@ class LeaderLease:
     """
 
     def __init__(self, store: Store, name: str, *, namespace: str = NAMESPACE, length: timedelta | None = None) -> None:
-        self._records = store.records
+        self._store = store
         self._clock = store.clock
         self._name = name
         self._namespace = namespace
@@ -43,15 +44,18 @@ class LeaderLease:
 
     async def is_free(self) -> bool:
         """Whether no process has the lease, including this one. Raises StoreError."""
-        return not await self._records.get(self._namespace, [self._name], now=self._clock.now())
+        found = await self._store.domain.records({self._namespace: [self._name]}, now=self._clock.now())
+        return not found[self._namespace]
 
     async def take(self) -> bool:
         """Take the lease, or renew it; False while another process has it. Raises StoreError."""
         asked, now = self._clock.monotonic(), self._clock.now()
-        standing = await self._records.put_if_absent(
-            self._namespace, {self._name: self._token}, expires_at=now + self._length, now=now
+        unit = Unit(
+            needs=(Absent(self._namespace, (self._name,), but_owner=self._token),),
+            puts=(Put(self._namespace, self._name, self._token, now + self._length),),
         )
-        is_ours = standing.get(self._name) == self._token
+        (answer,) = (await self._store.domain.write(Step(units=(unit,), durable=False), now=now)).answers
+        is_ours = answer.result is Result.DONE
         self._taken_at = asked if is_ours else None
         return is_ours
 
@@ -72,7 +76,8 @@ class LeaderLease:
     async def give_back(self) -> None:
         """End the lease, if this process has it. Raises StoreError."""
         self._taken_at = None
-        await self._records.delete(self._namespace, {self._name: self._token})
+        unit = Unit(drops=(Drop(self._namespace, self._name, self._token),))
+        await self._store.domain.write(Step(units=(unit,), durable=False), now=self._clock.now())
 
     @property
     def _age(self) -> float:

@@ -1,14 +1,21 @@
-"""Reading of many jobs: in pages, and with an error for each job that a newer version wrote."""
+"""The usual reads of a store: jobs by their ids and in pages, owners of keys, gates, limits, calls that are due."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 
-from voiceflow_worker.core.ports import Jobs, Query
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.store import Store
+from voiceflow_worker.core.store_port import GATES, LIMITS, Limits, Page, Query, gate_from, gate_key, limits_from
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
+
+_KEYS_AT_ONCE = 500
+_GATES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +26,31 @@ class ReadJobs:
     unreadable: Mapping[str, StoreVersionError]
 
 
-async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
+async def find_jobs(store: Store, query: Query) -> Sequence[Job]:
+    """The jobs that match a query now."""
+    return await store.domain.jobs(query, now=store.clock.now())
+
+
+async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
+    """The jobs with these ids, of any queues; unknown ids are left out.
+
+    Raises `StoreVersionError` if a newer version wrote one.
+    """
+    by_queue: dict[str, list[str]] = {}
+    for job_id in dict.fromkeys(job_ids):
+        by_queue.setdefault(queue_of(job_id), []).append(job_id)
+    found: dict[str, Job] = {}
+    for queue, ids in by_queue.items():
+        found |= {job.id: job for job in await find_jobs(store, Query(queue=queue, ids=tuple(ids), limit=None))}
+    return found
+
+
+async def read_each(store: Store, job_ids: Sequence[str]) -> ReadJobs:
     """Read the jobs with these ids in one trip. If a newer version wrote some, each job is read in its own trip."""
     if not job_ids:
         return ReadJobs({}, {})
     try:
-        return ReadJobs(await jobs.get(job_ids), {})
+        return ReadJobs(await get_jobs(store, job_ids), {})
     except StoreVersionError as error:
         if len(job_ids) == 1:
             return ReadJobs({}, {job_ids[0]: error})
@@ -32,18 +58,57 @@ async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
     unreadable: dict[str, StoreVersionError] = {}
     for job_id in job_ids:
         try:
-            found.update(await jobs.get([job_id]))
+            found.update(await get_jobs(store, [job_id]))
         except StoreVersionError as error:
             unreadable[job_id] = error
     return ReadJobs(found, unreadable)
 
 
-async def find_pages(jobs: Jobs, query: Query, *, since: datetime | None = None) -> AsyncGenerator[Sequence[Job]]:
+async def find_pages(store: Store, query: Query, *, since: datetime | None = None) -> AsyncGenerator[Sequence[Job]]:
     """All jobs that match a query, page by page. The order of the query must be `CREATED` or `NEWEST`.
 
     The `limit` of the query is the size of a page. With `since`, jobs that have not changed since then are left out.
     """
-    while page := await jobs.find(query):
+    while page := await find_jobs(store, query):
         if wanted := [job for job in page if since is None or job.touched_at >= since]:
             yield wanted
         query = replace(query, after=page[-1].id)
+
+
+async def owners_of(store: Store, queue: str, unique_keys: Iterable[str]) -> dict[str, Job]:
+    """The jobs that own these unique keys, by key; free keys are left out.
+
+    If the owner was deleted, its tombstone is found: a job with only an id, a key, a digest, a state and times.
+    """
+    found: dict[str, Job] = {}
+    keys = iter(dict.fromkeys(unique_keys))
+    while some := tuple(islice(keys, _KEYS_AT_ONCE)):
+        jobs = await find_jobs(store, Query(queue=queue, unique_keys=some, limit=None))
+        found |= {job.unique_key: job for job in jobs if job.unique_key is not None}
+    return found
+
+
+async def count_states(
+    store: Store, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
+) -> dict[JobState, int]:
+    """The number of jobs in each state; every state is present. With `due_before` (inclusive), of the due jobs."""
+    return (await store.domain.totals(queue, batch=batch_id, due_before=due_before)).states
+
+
+async def gates_of(store: Store, queue: str) -> list[Gate]:
+    """The gates that are not open, of a queue and of its batches."""
+    domain, now = store.domain, store.clock.now()
+    found = list((await domain.records({GATES: [gate_key(queue, None)]}, now=now))[GATES])
+    page = Page(prefix=gate_key(queue, ""), limit=_GATES_AT_ONCE)
+    while records := (await domain.records({GATES: page}, now=now))[GATES]:
+        found += records
+        if len(records) < page.limit:
+            break
+        page = replace(page, after=records[-1].key)
+    return [gate for gate in map(gate_from, found) if gate.state is not GateState.OPEN]
+
+
+async def limits_of(store: Store, queue: str) -> Limits | None:
+    """The limits of a queue; None if they were never set."""
+    found = (await store.domain.records({LIMITS: [queue]}, now=store.clock.now()))[LIMITS]
+    return limits_from(found[0]) if found else None

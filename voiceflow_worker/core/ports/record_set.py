@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import structlog
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.store_port import Drop, Mode, Page, Put, Step, Unit
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 PAGE = 1000
+_IN_A_UNIT = 50
 
 _log = structlog.get_logger("voiceflow.store")
 
 Value = TypeVar("Value")
+Item = TypeVar("Item")
 
 
 class RecordSet(Generic[Value]):
@@ -42,36 +45,39 @@ class RecordSet(Generic[Value]):
         keep_for: timedelta | None = None,
         unreadable: Callable[[str, Exception], Value | None] | None = None,
     ) -> None:
-        self._records = store.records
-        self._clock = store.clock
+        self._store = store
         self._namespace = namespace
-        self._write = write
+        self._text = write
         self._read = read
         self._keep_for = keep_for
         self._unreadable = unreadable
 
     async def put(self, values: Mapping[str, Value], *, until: datetime | None = None) -> None:
         """Store values, and overwrite older ones; `until` replaces the usual time to live."""
-        if values:
-            now = self._clock.now()
-            texts = {key: self._write(value) for key, value in values.items()}
-            await self._records.put(self._namespace, texts, expires_at=until or self._end(now), now=now)
+        await self._put(values, Mode.ALWAYS, until)
 
     async def add(self, values: Mapping[str, Value]) -> dict[str, Value | None]:
         """Store the values whose keys are absent; returns the value of each key afterwards."""
-        if not values:
-            return {}
-        now = self._clock.now()
-        texts = {key: self._write(value) for key, value in values.items()}
-        found = await self._records.put_if_absent(self._namespace, texts, expires_at=self._end(now), now=now)
-        return {key: self._value(key, text) for key, text in found.items()}
+        await self._put(values, Mode.KEEP, None)
+        return await self.get(values)
+
+    async def _put(self, values: Mapping[str, Value], mode: Mode, until: datetime | None) -> None:
+        now = self._store.clock.now()
+        ends_at = until or (None if self._keep_for is None else now + self._keep_for)
+        puts = [Put(self._namespace, key, self._text(value), ends_at, mode) for key, value in values.items()]
+        await self._write([Unit(puts=tuple(some)) for some in _slices(puts)])
+
+    async def _write(self, units: Sequence[Unit]) -> None:
+        if units:
+            await self._store.domain.write(Step(units=tuple(units)), now=self._store.clock.now())
 
     async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
         """The values of these keys; absent keys are left out."""
         wanted = list(keys)
         if not wanted:
             return {}
-        return self.read(await self._records.get(self._namespace, wanted, now=self._clock.now()))
+        found = await self._store.domain.records({self._namespace: wanted}, now=self._store.clock.now())
+        return self.read({record.key: record.value for record in found[self._namespace]})
 
     def read(self, texts: Mapping[str, str]) -> dict[str, Value | None]:
         """The values in stored texts, by the keys of the texts."""
@@ -79,10 +85,9 @@ class RecordSet(Generic[Value]):
 
     async def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:
         """One page of keys and values, in the order of the keys."""
-        found = await self._records.scan(
-            self._namespace, now=self._clock.now(), prefix=prefix, after=after, limit=limit
-        )
-        return [(key, self._value(key, text)) for key, text in found]
+        wanted = {self._namespace: Page(prefix=prefix, after=after, limit=limit)}
+        found = await self._store.domain.records(wanted, now=self._store.clock.now())
+        return [(key, self._value(key, text)) for key, text, _ in found[self._namespace]]
 
     async def all(self, *, prefix: str = "") -> list[tuple[str, Value | None]]:
         """All keys and values, page by page, in the order of the keys."""
@@ -98,11 +103,8 @@ class RecordSet(Generic[Value]):
 
     async def remove(self, keys: Iterable[str]) -> None:
         """Delete records."""
-        if gone := dict.fromkeys(keys):
-            await self._records.delete(self._namespace, gone)
-
-    def _end(self, now: datetime) -> datetime | None:
-        return None if self._keep_for is None else now + self._keep_for
+        drops = [Drop(self._namespace, key, None) for key in dict.fromkeys(keys)]
+        await self._write([Unit(drops=tuple(some)) for some in _slices(drops)])
 
     def _value(self, key: str, text: str) -> Value | None:
         try:
@@ -112,6 +114,10 @@ class RecordSet(Generic[Value]):
                 return self._unreadable(key, error)
             report_unreadable(f"{self._namespace} {key}", error)
             return None
+
+
+def _slices(all_of_them: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (all_of_them[start : start + _IN_A_UNIT] for start in range(0, len(all_of_them), _IN_A_UNIT))
 
 
 def text_records(store: Store, namespace: str, *, keep_for: timedelta | None = None) -> RecordSet[str]:

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from voiceflow_worker.core.ports.moves import Event
+from voiceflow_worker.core.store_port import Clock, Limits, Query, Slots
+from voiceflow_worker.core.store_port import Store as OneStore
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
-from voiceflow_worker.model.text.storable import checked_text
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.store_port import Store as OneStore
     from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
 
 
@@ -42,66 +41,6 @@ class KeyOwner:
     job_id: str
     body_digest: str
     state: JobState
-
-
-class Order(StrEnum):
-    """The order of the results of `find`."""
-
-    CREATED = "created"
-    """By id, which is the order of creation."""
-    NEWEST = "newest"
-    """By id, the newest first."""
-    DUE = "due"
-    ANY = "any"
-    """In the order that costs the store the least, for callers that take all jobs page by page."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """A query for jobs; fields that are None do not restrict it.
-
-    `due_before` and `valid_before` are inclusive. `outcomes` are names of outcomes, as `Totals` counts them. `after`
-    continues a listing in `Order.CREATED` or `Order.NEWEST` after the job with this id. `limit` None is unlimited.
-    Raises InvalidInputError for a text that no store can keep.
-    """
-
-    queue: str
-    states: frozenset[JobState] | None = None
-    batch_id: str | None = None
-    destination: str | None = None
-    unique_key: str | None = None
-    outcomes: frozenset[str] | None = None
-    due_before: datetime | None = None
-    valid_before: datetime | None = None
-    after: str | None = None
-    order: Order = Order.CREATED
-    limit: int | None = 100
-
-    def __post_init__(self) -> None:
-        for name in ("batch_id", "destination", "unique_key", "after"):
-            if (text := getattr(self, name)) is not None:
-                checked_text(name, text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The configured limits of a queue.
-
-    `rate` is in calls per second, for all workers together. `burst` is the most calls that leave at once after a pause,
-    and `max_active` the most open calls. None means no limit.
-    """
-
-    rate: float | None = None
-    burst: int = 1
-    max_active: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """Departure times taken at the queue's rate, in order; `next_at` is the next free time."""
-
-    times: tuple[datetime, ...]
-    next_at: datetime
 
 
 class Jobs(Protocol):
@@ -255,22 +194,6 @@ class Records(Protocol):
 
     async def prune(self, *, now: datetime) -> int:
         """Delete records and tombstones that have expired; returns their number."""
-        ...
-
-
-class Clock(Protocol):
-    """The clock of a store. All users of the store see the same time, up to the clock skew."""
-
-    def now(self) -> datetime:
-        """The current time in UTC, with its zone."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that never jumps."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep for this many seconds of this clock. With 0 or less, only let other tasks run."""
         ...
 
 

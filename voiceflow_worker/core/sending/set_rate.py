@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.core.store_port import Step, Unit, limits_put
 
 NAMESPACE = "set-rate"
 
@@ -17,19 +19,25 @@ class _Rate:
     rate: float | None = None
 
 
+async def set_limits(store: Store, queue: str, limits: Limits) -> None:
+    """Set the limits of a queue for all workers. Raises StoreError."""
+    unit = Unit(puts=(limits_put(queue, limits),), wakes=queue)
+    await store.domain.write(Step(units=(unit,)), now=store.clock.now())
+
+
 class SetRate:
     """The rate that a person set for one queue. It stays until it is withdrawn, even when workers start again."""
 
     def __init__(self, store: Store, queue: str) -> None:
-        self._control = store.control
+        self._store = store
         self._queue = queue
         self._rates = json_records(store, NAMESPACE, _Rate)
 
     async def put(self, rate: float | None) -> Limits:
         """Set the rate for all workers, running ones included; returns the queue's limits. Raises StoreError."""
         await self._rates.put({self._queue: _Rate(rate)})
-        limits = replace(await self._control.limits(self._queue) or Limits(), rate=rate)
-        await self._control.configure(self._queue, limits)
+        limits = replace(await limits_of(self._store, self._queue) or Limits(), rate=rate)
+        await set_limits(self._store, self._queue, limits)
         return limits
 
     async def withdraw(self) -> bool:

@@ -71,7 +71,7 @@ class BatchRedials:
         )
         redialled, left_out = 0, Counter[str]()
         again = partial(lifecycle.redial, at=at, note=note)
-        async with aclosing(find_pages(self._store.jobs, query)) as pages:
+        async with aclosing(find_pages(self._store, query)) as pages:
             async for page in pages:
                 ended = [job for job in page if job.touched_at <= at]
                 reasons = [why_not(job, at=at, times=times) for job in ended]

@@ -91,7 +91,7 @@ class Changes:
         for _ in range(ROUNDS):
             if not todo:
                 break
-            read = await read_each(self._store.jobs, [job_id for job_id in todo if job_id not in remembered])
+            read = await read_each(self._store, [job_id for job_id in todo if job_id not in remembered])
             for job_id, error in read.unreadable.items():
                 answers.update(dict.fromkeys(todo.pop(job_id), error))
             left = await self._round(changes, todo, remembered, read.jobs, answers)

@@ -112,10 +112,7 @@ class Prices:
     async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_UnpricedPost]:
         query = Query(queue=self._queue, states=FINAL_STATES, batch_id=batch_id, limit=PAGE)
         return [
-            case
-            async for page in find_pages(self._store.jobs, query)
-            for job in page
-            for case in self._of_job(job, since)
+            case async for page in find_pages(self._store, query) for job in page for case in self._of_job(job, since)
         ]
 
     def _of_job(self, job: Job, since: datetime | None) -> list[_UnpricedPost]:

@@ -138,7 +138,7 @@ class Reconciler:
 
     async def _all(self, state: JobState, *, due_before: datetime | None = None) -> list[Job]:
         query = Query(queue=self._queue, states=frozenset({state}), due_before=due_before, limit=PAGE)
-        return [job async for page in find_pages(self._store.jobs, query) for job in page]
+        return [job async for page in find_pages(self._store, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Apply parked summaries that no worker has applied yet; returns the jobs that are still submitted."""

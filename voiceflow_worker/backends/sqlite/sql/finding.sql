@@ -1,10 +1,6 @@
 -- The parts of a search: one access path, its conditions, and an order. If an index is missing, INDEXED BY makes the
 -- search fail. Without it, SQLite would read the whole table.
 
--- name: by_key
--- The live job that owns a unique key.
-SELECT number FROM jobs INDEXED BY jobs_by_key WHERE queue = :queue AND unique_key = :unique_key
-
 -- name: by_destination
 -- The jobs of one telephone number.
 SELECT number FROM jobs INDEXED BY jobs_by_destination WHERE queue = :queue AND destination = :destination

@@ -48,8 +48,15 @@ ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = 
         OR records.expires_at < excluded.expires_at;
 
 -- name: prune_events
--- Deletes some events from before a time.
-DELETE FROM events WHERE sequence IN (SELECT sequence FROM events WHERE at < ? LIMIT ?)
+-- Deletes some events of a queue from before a time.
+DELETE FROM events WHERE sequence IN (SELECT sequence FROM events WHERE queue = ? AND at < ? LIMIT ?)
+RETURNING 1;
+
+-- name: prune_tombstones
+-- Deletes some expired tombstones of a queue, which frees their keys.
+DELETE FROM tombstones WHERE (queue, unique_key) IN (
+    SELECT queue, unique_key FROM tombstones WHERE queue = ? AND expires_at <= ? LIMIT ?
+)
 RETURNING 1;
 
 -- name: drop_gate

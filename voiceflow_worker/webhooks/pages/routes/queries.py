@@ -29,11 +29,12 @@ async def find_calls(store: Store, text: str, *, also: str | None = None) -> lis
     number = read_number(text)
     found: dict[str, Job] = {}
     for name in await queue_names(store, also=also):
-        questions = [Query(queue=name, unique_key=text, limit=MOST_FOUND)]
+        questions = [Query(queue=name, unique_keys=(text,), limit=MOST_FOUND)]
         if number is not None:
             questions.append(Query(queue=name, destination=number, order=Order.NEWEST, limit=MOST_FOUND))
         for question in questions:
-            found |= {job.id: job for job in await store.jobs.find(question)}
+            jobs = await store.domain.jobs(question, now=store.clock.now())
+            found |= {job.id: job for job in jobs if job.body}  # a tombstone has none
     return sorted(found.values(), key=lambda job: (job.created_at, job.id), reverse=True)[:MOST_FOUND]
 
 
