@@ -26,10 +26,11 @@ T = TypeVar("T")
 
 
 class StandingClock(ManualClock):
-    """A clock that only a command moves; who sleeps on it goes on at once."""
+    """A wall clock that only a command moves; who sleeps goes on at once, and has slept."""
 
-    async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - nobody waits for retries here
+    async def sleep(self, seconds: float) -> None:
         await checkpoint()
+        self._monotonic += max(seconds, 0)
 
 
 class Side:
