@@ -416,10 +416,10 @@ class Query:
     limit: int | None = 100
 
     def __post_init__(self) -> None:
-        named = [("unique_key", each) for each in self.unique_keys or ()]
-        named += [(name, getattr(self, name)) for name in ("batch_id", "destination", "after")]
-        for name, text in named:
-            if text is not None:
+        for key in self.unique_keys or ():
+            checked_text("unique_key", key)
+        for name in ("batch_id", "destination", "after"):
+            if (text := getattr(self, name)) is not None:
                 checked_text(name, text)
         if self.after is not None and self.order is Order.DUE:
             raise ValueError("`after` needs an order by id; with Order.DUE, each query begins at the first job")
