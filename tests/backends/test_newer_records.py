@@ -20,7 +20,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, StoreVersionError, SuppressionList, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.record import record_of
-from voiceflow_worker.backends.sqlite import one_domain
+from voiceflow_worker.backends.sqlite import write
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
@@ -55,7 +55,7 @@ async def store(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPa
         if job.destination == NEW
         else record_of(job)
     )
-    monkeypatch.setattr(one_domain, "record_of", written)
+    monkeypatch.setattr(write, "record_of", written)
     async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as opened:
         yield opened
 

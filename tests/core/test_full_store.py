@@ -15,7 +15,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.sqlite.store import SqliteStore
+from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.errors import StoreReadOnlyError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -35,7 +35,7 @@ async def test_a_full_file_sends_nothing_unjournalled_and_goes_on_with_room(tmp_
         assert isinstance(store, SqliteStore)
         engine = Engine(store, voice, policy=CallPolicy(outcomes=OutcomeSource.NONE))
         jobs = [await engine.enqueue(number(place)) for place in range(CALLS)]
-        database = store.jobs._writer._db
+        database = store.writer._db
         database.pragma("max_page_count", database.pragma("page_count"))
         with pytest.raises(StoreReadOnlyError):
             await fill(engine)

@@ -80,7 +80,7 @@ class WatchedStore(FaultyStore):
 
 
 async def _writes_ended(store: SqliteStore) -> None:
-    writer = store.jobs._writer
+    writer = store.writer
     while not writer._resting.is_set():
         await writer._resting.wait()
 

@@ -12,6 +12,7 @@ import anyio
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.store_port import Drop, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 
 PAUSE = 0.25
@@ -73,7 +74,7 @@ async def _require_writable(store: Store, wait: StoreWait) -> None:
     # A Redis server may take long to confirm a write. A file that is not locked is written in milliseconds.
     limit = max(_LOOK, 0 if store.url.startswith(("sqlite:", "file:")) else wait.left)
     with anyio.move_on_after(limit):
-        await store.records.delete("probe", {"": None})
+        await store.domain.write(Step(units=(Unit(drops=(Drop("probe", "", None),)),)), now=store.clock.now())
         return
     raise StoreUnavailableError(
         f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "

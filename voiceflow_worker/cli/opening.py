@@ -90,7 +90,7 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 def require_store(settings: Settings) -> None:
     """Raise StoreUnavailableError if the store is a file that does not exist, and StoreCorruptError if it is empty."""
-    from voiceflow_worker.backends.sqlite.file.nearby import stores_near
+    from voiceflow_worker.backends.sqlite.file.opening import stores_near
 
     path = file_of(settings.store)
     if path is None:

@@ -129,7 +129,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
 async def _send_in_processes(
     output: Output, calls: CallQueue, settings: Settings, *, options: dict[str, object], count: int, drain: bool
 ) -> ExitCode:
-    from voiceflow_worker.backends.sqlite.store import SqliteStore
+    from voiceflow_worker.backends.sqlite import SqliteStore
     from voiceflow_worker.cli.drain_report import tell_drained
     from voiceflow_worker.cli.workers import crew
     from voiceflow_worker.core.overview.drain import DrainCheck

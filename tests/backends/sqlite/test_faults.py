@@ -87,7 +87,7 @@ async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> Non
 
 
 async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, path: Path) -> None:
-    database = store.jobs._writer._db
+    database = store.writer._db
     pages = database.pragma("page_count")
     database.pragma("max_page_count", pages + 10)
     too_much = [sample_job(number, body="x" * 5000) for number in range(2, 100)]
@@ -100,7 +100,7 @@ async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, pa
 
 
 async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore) -> None:
-    database = store.jobs._writer._db
+    database = store.writer._db
     database.pragma("max_page_count", database.pragma("page_count") + 10)
     refused: list[StoreError] = []
 

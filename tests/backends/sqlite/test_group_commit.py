@@ -57,7 +57,7 @@ async def keys(store: SqliteStore) -> list[str]:
 
 
 def writer_of(store: SqliteStore) -> GroupCommit:
-    return store.jobs._writer
+    return store.writer
 
 
 class Commits:

@@ -14,27 +14,22 @@ import pytest
 
 from tests.support.errors import leaves
 from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
-from voiceflow_worker.backends.sqlite import one_domain, open_sqlite
-from voiceflow_worker.backends.sqlite.one_domain import OneDomain
+from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.core.store_port import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Unit
 
 
 class TestSqlite(StoreContract):
-    # Its counters are still kept by triggers, from the tallies of jobs and not from those of units.
-    test_counters_are_the_sums_of_what_units_carry = None  # type: ignore[assignment]
-    test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs = None  # type: ignore[assignment]
-
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         @asynccontextmanager
         async def opened() -> AsyncGenerator[Store]:
             async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
-                yield OneDomain(store)
+                yield store.domain
 
         return opened
 
 
-Writing: Any = one_domain._Writing
+Writing: Any = write.Writing
 
 
 def records_first(self: Any, unit: Unit) -> Any:
@@ -113,12 +108,12 @@ async def test_the_contract_finds_that(
 ) -> None:
     """A sentence that is broken on purpose turns its test red."""
     if hasattr(Writing, name):
-        monkeypatch.setattr(one_domain, "_Writing", type("Broken", (Writing,), {name: broken}))
+        monkeypatch.setattr(write, "Writing", type("Broken", (Writing,), {name: broken}))
     else:
-        monkeypatch.setattr(one_domain, name, broken)
+        monkeypatch.setattr(write, name, broken)
     async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
         run = getattr(StoreContract(), test)
         with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
             with anyio.fail_after(5):
-                await run(*[OneDomain(store)] * len(signature(run).parameters))
+                await run(*[store.domain] * len(signature(run).parameters))
     assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value)), red.value

@@ -13,7 +13,7 @@ import os
 import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,8 +33,8 @@ from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, is_failed_flush, other_version, translated
 from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
-from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
+from voiceflow_worker.model.jobs.totals import STATE
 
 T = TypeVar("T")
 
@@ -47,12 +47,51 @@ _LOG_AFTER = 1.0
 _log = structlog.get_logger("voiceflow.sqlite")
 
 
+_NOTE_CHANGE = """
+INSERT INTO queues (queue, changes) VALUES (?, 2) ON CONFLICT (queue) DO UPDATE SET changes = changes + 1
+"""
+_COUNT = """
+INSERT INTO totals (queue, batch, field, live, pruned) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET live = live + excluded.live, pruned = pruned + excluded.pruned
+"""
+_FORGET_EMPTY = "DELETE FROM totals WHERE queue = ? AND batch = ? AND field = ? AND live = 0 AND pruned = 0"
+_FORGET_BATCH = """
+DELETE FROM totals WHERE queue = ?1 AND batch = '=' || ?2 AND NOT EXISTS (
+    SELECT 1 FROM jobs INDEXED BY jobs_by_batch WHERE queue = ?1 AND batch_id = ?2
+)
+"""
+
+Counters = Counter[tuple[str, str | None, str]]
+"""Amounts by queue, batch and field."""
+
+
 @dataclass(slots=True)
 class Transaction:
-    """A transaction: its connection, and the queues that it changes. Tasks that wait for these queues are woken."""
+    """A transaction: its connection, and what is written at its end.
+
+    Tasks that wait for the queues in `changed` are woken. `live` and `pruned` are added to the counters (`totals` of
+    the schema): once for the whole transaction, and not for each job.
+    """
 
     db: Connection
     changed: set[str] = field(default_factory=set[str])
+    live: Counters = field(default_factory=Counters)
+    pruned: Counters = field(default_factory=Counters)
+
+    def end(self) -> None:
+        """Write what is written at the end. The counters of a batch are deleted with its last job."""
+        self.db.run_each(_NOTE_CHANGE, [(queue,) for queue in sorted(self.changed)])
+        changes = [
+            (queue, "" if batch is None else f"={batch}", name, self.live[place], self.pruned[place])
+            for place in {**self.live, **self.pruned}
+            for queue, batch, name in [place]
+            if self.live[place] or self.pruned[place]
+        ]
+        self.db.run_each(_COUNT, changes)
+        # The names of states are few. Those of other fields are not, so no empty counter of theirs is kept.
+        less = [change[:3] for change in changes if change[3] < 0 and not change[2].startswith(STATE)]
+        self.db.run_each(_FORGET_EMPTY, less)
+        self.db.run_each(_FORGET_BATCH, {(queue, batch) for queue, batch, _ in self.pruned})
 
 
 Operation = Callable[[Transaction], Generator[None, None, T]]
@@ -87,7 +126,6 @@ class GroupCommit:
         self._path = files.path
         self._patience = patience.total_seconds()
         self._wake = wake
-        self._note_change = statements("jobs")["note_change"]
         self._calls = LoopCalls.of_running_loop()
         self._thread = BlockingThread(self._calls, name="voiceflow-sqlite-commit")
         self._pending: deque[_Ticket[Any]] = deque()
@@ -300,8 +338,7 @@ class GroupCommit:
                     raise
                 return
             yield
-        changed = [(queue,) for queue in sorted(self._transaction.changed)]
-        self._db.run_each(self._note_change, changed)
+        self._transaction.end()
 
     def _take_out(self, culprit: _Ticket[Any], error: BaseException) -> None:
         self._roll_back()

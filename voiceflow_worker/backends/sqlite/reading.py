@@ -1,12 +1,12 @@
-"""The reading side of a SQLite store, on its own connections. In WAL mode, reads and writes do not block each other."""
+"""Reading a SQLite store, on connections of its own. In WAL mode, reads and writes do not block each other."""
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -16,21 +16,201 @@ import orjson
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.record import job_from, to_micros
+from voiceflow_worker.backends.matching import matches
+from voiceflow_worker.backends.record import (
+    event_from,
+    from_micros_or_none,
+    job_from,
+    readable,
+    to_micros_or_none,
+)
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
-from voiceflow_worker.backends.sqlite.file.statements import statements
+from voiceflow_worker.backends.tombstones import remembered
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.totals import tally_of
+from voiceflow_worker.core.store_port import Order, Page, Query, Record, Wanted
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 T = TypeVar("T")
 
 _ROWS_AT_ONCE = 64
 """The number of rows that are read in one step. A job takes 12 µs with its decoding, so a step takes less than a
 millisecond."""
+_EVENTS_AT_ONCE = 256
+
+TOMBSTONE = "tombstone"
+"""Namespace of what is kept of deleted jobs with a unique key, by `<queue> <unique key>`."""
+
+_JOB = """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, record, body"""
+JOB_BY_ID = f"SELECT {_JOB} FROM jobs JOIN bodies USING (number) WHERE id = ?"
+JOB_BY_NUMBER = f"SELECT {_JOB} FROM jobs JOIN bodies USING (number) WHERE number = ?"
+# CROSS JOIN makes SQLite read the array first, so the jobs have its order.
+_JOBS_BY_NUMBERS = f"""
+SELECT {_JOB} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number)
+"""
+OWNER_OF_KEY = """
+SELECT number, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
+UNION ALL
+SELECT NULL, value FROM records WHERE namespace = 'tombstone' AND key = ?1 || ' ' || ?2 AND ends_at > ?3
+LIMIT 1
+"""
+_RECORD = """
+SELECT key, value, ends_at FROM records WHERE namespace = ? AND key = ? AND (ends_at IS NULL OR ends_at > ?)
+"""
+_PAGE_OF_RECORDS = """
+SELECT key, value, ends_at FROM records
+WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) AND key > ?4 AND (ends_at IS NULL OR ends_at > ?5)
+ORDER BY key LIMIT ?6
+"""
+_EVENTS_AFTER = """
+SELECT sequence, job_id, kind, at, state, revision, post FROM events WHERE queue = ? AND sequence > ?
+ORDER BY sequence LIMIT ?
+"""
+_CHANGES = "SELECT changes FROM queues WHERE queue = ?"
+_TOTALS_OF_BATCH = """
+SELECT json_group_array(json_array(field, live, pruned)) FROM totals WHERE queue = :queue AND batch = '=' || :batch_id
+"""
+_TOTALS_OF_QUEUE = """
+SELECT json_group_array(json_array(field, live, 0)) FROM (
+    SELECT field, sum(live) AS live FROM totals WHERE queue = :queue GROUP BY field
+)
+"""
+
+_STATES = orjson.dumps(list(JobState)).decode()
+_COUNT_DUE = """
+SELECT json_group_object(state, count) FROM (
+    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_state
+    WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states)) AND due_at <= :due_before GROUP BY state
+)
+"""
+# This reads each row of the batch.
+_COUNT_DUE_OF_BATCH = """
+SELECT json_group_object(state, count) FROM (
+    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_batch
+    WHERE queue = :queue AND batch_id = :batch_id AND due_at <= :due_before GROUP BY state
+)
+"""
+
+
+# --- rows ---
+
+
+def job_of(row: Row) -> Job:
+    """The job in a row of the statements `JOB_BY_…`."""
+    return job_from(row[:12], row[12], row[13])
+
+
+def record_from(row: Row) -> Record:
+    """The record in a row: key, value and end."""
+    key, value, ends_at = row
+    return Record(key, value, from_micros_or_none(ends_at))
+
+
+def standing(db: Connection, namespace: str, key: str, at: int) -> Record | None:
+    """The record under a key, if it stands at a time."""
+    rows = db.rows(_RECORD, (namespace, key, at))
+    return record_from(rows[0]) if rows else None
+
+
+def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Job | None:
+    """The job that owns a unique key, or its tombstone."""
+    rows = db.rows(OWNER_OF_KEY, (queue, key, at))
+    return _owner(db, rows[0]) if rows else None
+
+
+def _owner(db: Connection, row: Row) -> Job:
+    number, grave = row
+    return remembered(orjson.loads(grave)) if number is None else job_of(db.rows(JOB_BY_NUMBER, (number,))[0])
+
+
+def behind_all_with(prefix: str) -> str | None:
+    """The first text that sorts after all texts with `prefix`; None if there is no such text."""
+    for end in range(len(prefix), 0, -1):
+        code = ord(prefix[end - 1]) + 1
+        if code == 0xD800:  # surrogates are not characters; the next character comes after them
+            code = 0xE000
+        if code <= 0x10FFFF:
+            return prefix[: end - 1] + chr(code)
+    return None
+
+
+# --- queries: each reads the narrowest index, and checks the other conditions ---
+
+_ORDERS = {
+    Order.CREATED: "ORDER BY id",
+    Order.NEWEST: "ORDER BY id DESC",
+    Order.DUE: "ORDER BY due_at, id",
+    Order.ANY: "",
+}
+_CONDITIONS = {
+    "destination": "destination = :destination",
+    "batch_id": "batch_id = :batch_id",
+    "state": "state = :state",
+    "states": "state IN (SELECT value FROM json_each(:states))",
+    "outcomes": "outcome IN (SELECT value FROM json_each(:outcomes))",
+    "due_before": "due_at <= :due_before",
+    "valid_before": "valid_until <= :valid_before",
+    "after": "id > :after",
+    "before": "id < :before",
+}
+
+
+_QUEUED = frozenset({JobState.QUEUED})
+
+
+def search(query: Query) -> tuple[str, dict[str, Any]]:
+    """The statement for a query without ids and keys, and its bindings. It returns a JSON list of row numbers in order.
+
+    If an index is missing, INDEXED BY makes the statement fail. Without it, SQLite would read the whole table. All
+    numbers are in one row, because each row that is fetched would release and take Python's lock.
+    """
+    given = _given(query)
+    index, always = _index_for(query)
+    if index == "jobs_by_id":
+        given = {"after": f"{query.queue}.", "before": f"{query.queue}/", **given}
+    conditions = [*always, *(_CONDITIONS[name] for name in given)]
+    limit = -1 if query.limit is None else max(query.limit, 0)
+    statement = f"""
+    SELECT json_group_array(number) FROM (
+        SELECT number FROM jobs INDEXED BY {index} WHERE {" AND ".join(conditions)} {_ORDERS[query.order]} LIMIT :limit
+    )
+    """
+    return statement, {"queue": query.queue, "limit": limit, **given}
+
+
+def _index_for(query: Query) -> tuple[str, list[str]]:
+    """The narrowest index for a query, and the conditions without which SQLite may not use it."""
+    queue = "queue = :queue"
+    if query.destination is not None:
+        return "jobs_by_destination", [queue]
+    if query.batch_id is not None:
+        if query.states == _QUEUED and query.order is Order.ANY:
+            return "jobs_of_batch_to_lease", [queue, "state = 'queued'"]
+        return "jobs_by_batch", [queue]
+    if query.valid_before is not None and query.states == _QUEUED:
+        return "jobs_by_validity", [queue, "state = 'queued'"]
+    return ("jobs_by_id", []) if query.states is None else ("jobs_by_state", [queue])
+
+
+def _given(query: Query) -> dict[str, Any]:
+    """The values of a query's conditions, by the names of the conditions."""
+    states = sorted(query.states or ())
+    is_one = len(states) == 1  # with one state, an index by state and time has the right order
+    given = {
+        "destination": query.destination,
+        "batch_id": query.batch_id,
+        "state": states[0].value if is_one else None,
+        "states": None if query.states is None or is_one else orjson.dumps(states).decode(),
+        "outcomes": None if query.outcomes is None else orjson.dumps(sorted(query.outcomes)).decode(),
+        "due_before": to_micros_or_none(query.due_before),
+        "valid_before": to_micros_or_none(query.valid_before),
+        "before" if query.order is Order.NEWEST else "after": query.after,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class Reader:
@@ -52,6 +232,85 @@ class Reader:
         self._limiter = anyio.CapacityLimiter(1)
         self._scanning = threading.Lock()
 
+    # --- what callers ask for ---
+
+    async def jobs(self, query: Query, *, at: int) -> Sequence[Job]:
+        """The jobs that match a query."""
+        if query.ids is None and query.unique_keys is None:
+            return await self._find(query)
+        if query.ids is not None:
+            keys = [(job_id,) for job_id in dict.fromkeys(query.ids)]
+            found = [job_of(row) for part in _pages(keys) for row in await self._rows_of_each(JOB_BY_ID, part)]
+        else:
+            owned = [(query.queue, key, at) for key in dict.fromkeys(query.unique_keys or ())]
+            found = [job for part in _pages(owned) for job in await self.look(partial(_owners, part))]
+        query = replace(query, ids=None, unique_keys=None)
+        matching = [job for job in found if matches(query, job)]
+        matching.sort(key=lambda job: (job.due_at, job.id) if query.order is Order.DUE else (job.id,))
+        if query.order is Order.NEWEST:
+            matching.reverse()
+        return matching if query.limit is None else matching[: max(query.limit, 0)]
+
+    async def _find(self, query: Query) -> Sequence[Job]:
+        """Find the row numbers of the matching jobs, then read the jobs in pages.
+
+        No transaction stays open between pages. A job that has changed meanwhile and no longer matches is left out.
+        """
+        if query.order is Order.ANY and query.after is not None:
+            query = replace(query, order=Order.CREATED)
+        found: list[Job] = []
+        while True:
+            left = None if query.limit is None else query.limit - len(found)
+            numbers = orjson.loads(await self.scan(*search(replace(query, limit=left))))
+            before, last = len(found), None
+            for part in _pages(numbers):
+                # A statement for each row would take three times as long.
+                array = orjson.dumps(part).decode()
+                if rows := await self.look(partial(Connection.rows, statement=_JOBS_BY_NUMBERS, bindings=(array,))):
+                    found += [job for job in readable(rows, job_of) if matches(query, job)]
+                    last = rows[-1][0]
+            by_id = query.order in {Order.CREATED, Order.NEWEST}
+            if not by_id or left is None or len(numbers) < left or len(found) - before == left:
+                return found
+            # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
+            if last is not None:
+                query = replace(query, after=last)
+
+    async def totals(self, queue: str, batch: str | None, due_before: int | None) -> Totals:
+        """The counters of a queue or of a batch, or the states of its jobs that are due by a time."""
+        bindings = {"queue": queue, "batch_id": batch, "due_before": due_before, "states": _STATES}
+        if due_before is not None:
+            counted = orjson.loads(await self.scan(_COUNT_DUE if batch is None else _COUNT_DUE_OF_BATCH, bindings))
+            return Totals(live={STATE + state: count for state, count in counted.items()})
+        found = orjson.loads(await self.scan(_TOTALS_OF_QUEUE if batch is None else _TOTALS_OF_BATCH, bindings))
+        return Totals(
+            live={field: live for field, live, _ in found if live},
+            pruned={field: pruned for field, _, pruned in found if pruned},
+        )
+
+    async def records(self, wanted: Wanted, *, at: int) -> Mapping[str, Sequence[Record]]:
+        """The records that stand, of several namespaces."""
+        return await self.look(partial(_records, wanted, at))
+
+    async def events(self, queue: str, *, after: int, limit: int) -> Sequence[Event]:
+        """The events of a queue after a sequence, read in pages."""
+        found: list[Event] = []
+        while (left := limit - len(found)) > 0:
+            page = min(left, _EVENTS_AT_ONCE)
+            rows = await self._rows_of_each(_EVENTS_AFTER, [(queue, after, page)])
+            found += [event_from(row[0], row[1:]) for row in rows]
+            if len(rows) < page:
+                break
+            after = found[-1].sequence
+        return found
+
+    async def changes(self, queue: str) -> int:
+        """The change count of a queue."""
+        rows = await self._rows_of_each(_CHANGES, [(queue,)])
+        return rows[0][0] if rows else 1
+
+    # --- how it is read ---
+
     async def look(self, work: Callable[[Connection], T]) -> T:
         """Do short work on the event loop's thread. The work is tried again while another process recovers the WAL."""
         self._usable()  # before any await, because a forked child has no event loop
@@ -68,24 +327,7 @@ class Reader:
                         raise
                 await anyio.sleep(random.uniform(0.0002, 0.002))
 
-    async def rows(self, statement: str, keys: Sequence[Row]) -> list[Row]:
-        """The rows that a statement returns for these keys, in the order of the keys, read in pages."""
-        return [row for part in _pages(keys) for row in await self._page(statement, part)]
-
-    async def jobs(self, statement: str, keys: Sequence[Row]) -> list[Job]:
-        """The jobs that a statement returns for these keys, in the order of the keys, read in pages."""
-        return [job_of(row) for part in _pages(keys) for row in await self._page(statement, part)]
-
-    async def numbered(self, statement: str, numbers: Sequence[int]) -> AsyncGenerator[list[Row]]:
-        """The rows that a statement returns for these row numbers, in pages.
-
-        The statement takes a JSON array of row numbers. A statement for each row would take three times as long.
-        """
-        for part in _pages(numbers):
-            if rows := await self.look(partial(Connection.rows, statement=statement, bindings=(as_array(part),))):
-                yield rows
-
-    async def _page(self, statement: str, keys: Sequence[Row]) -> list[Row]:
+    async def _rows_of_each(self, statement: str, keys: Sequence[Row]) -> list[Row]:
         return await self.look(partial(Connection.rows_of_each, statement=statement, many=keys))
 
     async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
@@ -119,30 +361,21 @@ def _pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:
     return (keys[start : start + _ROWS_AT_ONCE] for start in range(0, len(keys), _ROWS_AT_ONCE))
 
 
-def tally_record(job: Job) -> str | None:
-    """The amounts that a job adds to totals, as JSON; None for no amounts. They are stored, to be subtracted later."""
-    tally = tally_of(job)
-    return orjson.dumps(tally).decode() if tally else None
+def _owners(keys: Sequence[Row], db: Connection) -> list[Job]:
+    return list(readable(db.rows_of_each(OWNER_OF_KEY, keys), partial(_owner, db)))
 
 
-def event_row(queue: str, event: Event) -> Row:
-    """The row of an event, without its sequence."""
-    return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision, event.post)
-
-
-def job_of(row: Row) -> Job:
-    """The job in a row of the statements `job_by_…`."""
-    head, record, body = row[:12], row[12], row[13]
-    return job_from(head, record, body)
-
-
-def as_array(values: Iterable[str | int]) -> str:
-    """Texts or numbers as a JSON array, for a statement."""
-    return json.dumps(list(values))
-
-
-def known_keys(db: Connection, queue: str, keys: Sequence[str]) -> set[str]:
-    """The keys among `keys` that may have an owner. The remaining keys certainly have none."""
-    rows = db.rows(statements("jobs")["known_keys"], (queue, as_array(keys)))
-    # SQLite does not find a text with NUL by a value from its JSON functions, so such keys are included.
-    return {key for (key,) in rows} | {key for key in keys if "\0" in key}
+def _records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    db.run("BEGIN")  # all are of one moment
+    try:
+        for namespace, each in wanted.items():
+            if isinstance(each, Page):
+                bounds = (namespace, each.prefix, behind_all_with(each.prefix), each.after, at, max(each.limit, 0))
+                rows = db.rows(_PAGE_OF_RECORDS, bounds)
+            else:
+                rows = db.rows_of_each(_RECORD, [(namespace, key, at) for key in each])
+            found[namespace] = [record_from(row) for row in rows]
+    finally:
+        db.run("COMMIT")
+    return found

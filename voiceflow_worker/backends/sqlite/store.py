@@ -1,72 +1,197 @@
-"""The SQLite store: its three ports and its clock."""
+"""The SQLite store: the nine methods of `core/store_port.py` over one file."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
 from voiceflow_worker.backends.file_address import path_of
-from voiceflow_worker.backends.sqlite.control import SqliteControl
+from voiceflow_worker.backends.record import readable, to_micros
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY
-from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
+from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles
-from voiceflow_worker.backends.sqlite.file.statements import load as load_statements
-from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
-from voiceflow_worker.backends.sqlite.jobs import SqliteJobs
-from voiceflow_worker.backends.sqlite.one_domain import OneDomain
-from voiceflow_worker.backends.sqlite.reading import Reader
-from voiceflow_worker.backends.sqlite.records import SqliteRecords
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
+from voiceflow_worker.backends.sqlite.lease import lease
+from voiceflow_worker.backends.sqlite.reading import Reader, job_of, standing
+from voiceflow_worker.backends.sqlite.write import write
 from voiceflow_worker.backends.wakeups import Wakeups
-from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.clock import SystemClock
+from voiceflow_worker.core.store_port import (
+    LIMITS,
+    Clock,
+    Query,
+    Record,
+    Slots,
+    Step,
+    Wanted,
+    Written,
+    check_step,
+    limits_from,
+)
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs.gcra import departures
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import Totals
+
+if TYPE_CHECKING:
+    from voiceflow_worker.backends.sqlite.older import OlderSqliteStore
 
 _PATIENCE = timedelta(seconds=10)
+LOOK_EVERY = 0.02
+"""Seconds between two checks for changes by other processes. A change by this process wakes waiting tasks at once."""
+_MACHINE = SystemClock()
+"""The clock for these checks. A test may set the store's clock by hand, but other processes change the file in real
+time."""
+
+_PACE = "SELECT rate, burst, tat, last FROM queues WHERE queue = ?"
+_SET_PACE = """
+INSERT INTO queues (queue, rate, burst, tat, last) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst, tat = excluded.tat, last = excluded.last
+"""
+_PRUNE_RECORDS = """
+DELETE FROM records WHERE (namespace, key) IN (
+    SELECT namespace, key FROM records INDEXED BY records_by_end WHERE ends_at <= ? LIMIT ?
+)
+RETURNING 1
+"""
+_PRUNE_EVENTS = """
+DELETE FROM events WHERE sequence IN (
+    SELECT sequence FROM events INDEXED BY events_by_time WHERE queue = ? AND at < ? LIMIT ?
+)
+RETURNING 1
+"""
 
 
-@dataclass(frozen=True, slots=True)
 class SqliteStore:
-    """An open store in a file. Many processes may open the same file; this object belongs to one event loop."""
+    """An open store in a file. Many processes may open the same file; this object belongs to one event loop.
 
-    url: str
-    jobs: SqliteJobs
-    control: SqliteControl
-    records: SqliteRecords
-    clock: Clock
-    writer: GroupCommit
-    reader: Reader
-    files: Identities
-    """The files that are open. To open the same ones in another process, give them to `open_sqlite`."""
+    `files` are the files that are open. To open the same ones in another process, give them to `open_sqlite`.
+    """
 
-    @property
-    def domain(self) -> OneDomain:
-        """The nine methods over this store."""
-        return OneDomain(self)
+    def __init__(
+        self, url: str, *, clock: Clock, writer: GroupCommit, reader: Reader, wakeups: Wakeups, files: Identities
+    ) -> None:
+        self.url = url
+        self.clock = clock
+        self.writer = writer
+        self.reader = reader
+        self.wakeups = wakeups
+        self.files = files
+
+    async def write(self, step: Step, *, now: datetime) -> Written:
+        check_step(step)
+        if not step.units and step.server is None and step.known is None:
+            return Written((), "")
+        return await self.writer.carry_out(partial(write, step, to_micros(now)), durably=step.durable)
+
+    async def lease(
+        self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
+    ) -> Sequence[Job]:
+        at, ends = to_micros(now), to_micros(until)
+        work = partial(lease, queue, batch, worker_id=worker_id, limit=limit, until=ends, at=at)
+        # A power cut may undo a lease. Its job is then queued, and was not sent: the journal comes after the lease.
+        return list(readable(await self.writer.carry_out(work, durably=False), job_of))
+
+    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        limits = limits_from(await self.reader.look(partial(standing, namespace=LIMITS, key=queue, at=to_micros(now))))
+        if limits.rate is None:  # there is no pace to write
+            return Slots((now,) * max(wanted, 0), now)
+        return await self.writer.carry_out(partial(_take, queue, wanted, horizon, now))
+
+    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
+        return await self.reader.jobs(query, at=to_micros(now))
+
+    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
+        return await self.reader.totals(queue, batch, None if due_before is None else to_micros(due_before))
+
+    async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
+        return await self.reader.records(wanted, at=to_micros(now))
+
+    async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        return await self.reader.events(queue, after=after, limit=limit)
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        while True:
+            change = self.wakeups.next(queue)  # first, so that no change after the read is missed
+            count = await self.reader.changes(queue)
+            left = (until - self.clock.now()).total_seconds()
+            if count != seen or left <= 0:
+                return count
+            await change.wait(_MACHINE, within=min(left, LOOK_EVERY))
+
+    async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
+        return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))
+
+    async def close(self) -> None:
+        """Nothing: the store is closed by its context manager."""
+
+
+def _take(
+    queue: str, wanted: int, horizon: timedelta, now: datetime, transaction: Transaction
+) -> Generator[None, None, Slots]:
+    """Departure times at the queue's rate, and its pace afterwards: the TAT of the GCRA and the last departure."""
+    yield from ()
+    db = transaction.db
+    limits = limits_from(standing(db, LIMITS, queue, to_micros(now)))
+    if limits.rate is None:
+        return Slots((now,) * max(wanted, 0), now)
+    pace = db.rows(_PACE, (queue,))
+    rate, burst, tat, last = pace[0] if pace else (None, None, 0.0, 0.0)
+    if (rate, burst) != (limits.rate, limits.burst):
+        # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
+        tat = min(tat, last + limits.burst / limits.rate)
+    granted = departures(
+        tat=tat,
+        wanted=wanted,
+        rate=limits.rate,
+        burst=limits.burst,
+        now=now.timestamp(),
+        horizon=horizon.total_seconds(),
+    )
+    after = (limits.rate, limits.burst, granted.tat, granted.times[-1] if granted.times else last)
+    if after != (rate, burst, tat, last):
+        db.run(_SET_PACE, (queue, *after))
+    return Slots(tuple(map(_date, granted.times)), _date(granted.next_at))
+
+
+def _date(seconds: float) -> datetime:
+    # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Transaction) -> Generator[None, None, int]:
+    pruned = 0
+    for statement, bindings in ((_PRUNE_RECORDS, (at,)), (_PRUNE_EVENTS, (queue, events_before))):
+        pruned += len(transaction.db.rows(statement, (*bindings, max(limit - pruned, 0))))
+        yield
+    return pruned
 
 
 @asynccontextmanager
 async def open_sqlite(
     url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE, files: Identities | None = None
-) -> AsyncGenerator[SqliteStore]:
+) -> AsyncGenerator[OlderSqliteStore]:
     """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. A new file can be read only by its owner.
 
     An operation fails if other processes keep the file locked for longer than `patience`. Raises SettingsError for a
     URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged. Raises
     StoreReplacedError if the files are not `files`, which another process has open.
     """
+    from voiceflow_worker.backends.sqlite.older import OlderSqliteStore
+
     path = path_of(url)
-    load_statements()
-    clock = SystemClock() if clock is None else clock
+    parts()  # reads the schema
     db, same = await _opened(path, patience, files)
     wakeups = Wakeups()
     writer = GroupCommit(db, same, patience=patience, wake=wakeups.wake)
@@ -76,16 +201,15 @@ async def open_sqlite(
         )
         try:
             same.require_file()  # the reader may have opened another file
-            yield SqliteStore(
-                url=url,
-                jobs=SqliteJobs(writer, reader, wakeups, clock),
-                control=SqliteControl(writer, reader),
-                records=SqliteRecords(writer, reader),
-                clock=clock,
+            store = SqliteStore(
+                url,
+                clock=clock or SystemClock(),
                 writer=writer,
                 reader=reader,
+                wakeups=wakeups,
                 files=same.identities,
             )
+            yield OlderSqliteStore(store)
         finally:
             with anyio.CancelScope(shield=True):
                 await reader.close()

@@ -15,9 +15,9 @@ import apsw
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import translated, translating
-from voiceflow_worker.backends.sqlite.file.opening import open_reader, require_store
-from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
-from voiceflow_worker.backends.sqlite.file.statements import statements
+from voiceflow_worker.backends.sqlite.file.opening import open_reader, require_sound, require_store
+from voiceflow_worker.backends.sqlite.file.same_files import index_of_log, log_of
+from voiceflow_worker.backends.sqlite.write import PUT
 
 NAMESPACE, MADE = "backup", "made"
 """The namespace and the key of the record that marks a backup. Its value is when the backup was made, in microseconds
@@ -72,7 +72,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
                 raise translated(error, path) from error
             # A file that is not in WAL mode can be read from a directory where nothing can be written.
             copy.pragma("journal_mode", "delete")
-            copy.run(statements("records")["put_record"], (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
+            copy.run(PUT, (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
             require_sound(copy, path)  # the store has the same pages, so a damaged copy means a damaged store
             calls: int = copy.rows("SELECT count(*) FROM jobs")[0][0]
         finally:

@@ -23,9 +23,14 @@ from voiceflow_worker.backends.sqlite.backups.takeover import (
 )
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
-from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_file, require_store
-from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
-from voiceflow_worker.backends.sqlite.file.statements import statements
+from voiceflow_worker.backends.sqlite.file.opening import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    open_file,
+    require_sound,
+    require_store,
+)
+from voiceflow_worker.backends.sqlite.file.same_files import index_of_log, log_of
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -92,7 +97,7 @@ def restore(
             try:
                 taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")
-                db.run(statements("takeover")["forget_made"])
+                db.run("DELETE FROM records WHERE namespace = 'backup'")  # a store in use does not have the mark
                 held = hold_queues(db, reason=reason(made_at, taken if replaced is not None else None), at=clock())
                 db.run("COMMIT")
                 require_sound(db, temporary)
@@ -151,7 +156,7 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
                 require_store(db, source)
                 require_sound(db, source)
                 db.pragma("journal_mode", "delete")
-                made = db.rows(statements("takeover")["made"])
+                made = db.rows("SELECT value FROM records WHERE namespace = 'backup' AND key = 'made'")
             finally:
                 db.close()
     except StoreCorruptError as error:

@@ -6,19 +6,31 @@ If their histories have parted, the call is in doubt. A damaged file is not take
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.backends.record import head_of, record_of, to_micros
+from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress
-from voiceflow_worker.backends.sqlite.control import row_of
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
-from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.reading import event_row, job_of, tally_record
+from voiceflow_worker.backends.sqlite.group_commit import Transaction
+from voiceflow_worker.backends.sqlite.reading import JOB_BY_ID, job_of, owner_of_key, record_from, standing
+from voiceflow_worker.backends.sqlite.write import Writing
+from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.moves import move
-from voiceflow_worker.core.store_port import gate_put
+from voiceflow_worker.core.store_port import (
+    GATES,
+    Insert,
+    Put,
+    Replace,
+    Unit,
+    gate_from,
+    gate_key,
+    gate_put,
+    is_closed,
+    tally_change,
+)
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -33,6 +45,42 @@ every reader, so that none is missed."""
 _AT_ONCE = 500
 _GONE = "the other copy of the store had deleted this call after its end, so the call may have been sent"
 _SAME_CALL = f"{KNOWN_AS} {{other}}"
+
+_NEXT_ROWS = "SELECT number, id, revision FROM jobs WHERE number BETWEEN ? AND ? ORDER BY number"
+_UNSENT = "SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?"
+# A tombstone by the id of its job, which owned this key of the queue if it had one.
+_TOMBSTONE = """
+SELECT 1 FROM records WHERE namespace = 'pruned' AND key = ?1
+UNION ALL
+SELECT 1 FROM records WHERE namespace = 'tombstone' AND key = ?2 || ' ' || ?3 AND json_extract(value, '$[2]') = ?1
+"""
+_LAST_SEQUENCE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
+_EVENTS_BEHIND = """
+SELECT sequence, queue, job_id, kind, at, state, revision, post FROM events WHERE sequence > ? ORDER BY sequence
+"""
+_PUT_EVENT = """
+INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_BEGIN_SEQUENCES = """
+INSERT INTO sqlite_sequence (name, seq) SELECT 'events', ? WHERE NOT EXISTS (
+    SELECT 1 FROM sqlite_sequence WHERE name = 'events'
+)
+"""
+_SKIP_SEQUENCES = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events'"
+_RECORDS = """
+SELECT namespace, key, value, ends_at FROM records
+WHERE (ends_at IS NULL OR ends_at > ?) AND namespace NOT IN ('gate', 'worker', 'receiver', 'readiness', 'turn')
+"""
+_PUT_RECORD = """
+INSERT INTO records (namespace, key, value, ends_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
+    WHERE excluded.ends_at IS NULL OR excluded.ends_at >= records.ends_at
+"""
+_GATES = "SELECT key, value, ends_at FROM records WHERE namespace = 'gate' AND (ends_at IS NULL OR ends_at > ?)"
+_QUEUES = """
+SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs
+UNION SELECT substr(key, 1, instr(key || ' ', ' ') - 1) FROM records WHERE namespace IN ('gate', 'limit', 'queue')
+"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,82 +100,88 @@ class TakenOver:
     was_read: bool = True
 
 
-@dataclass(slots=True)
 class _Taking:
-    old: Connection
-    new: Connection
-    at: datetime
-    policy: CallPolicy
-    found: TakenOver
+    """The takeover into `new`, in one transaction."""
 
-    def job(self, number: int, job_id: str, revision: str) -> None:
+    def __init__(self, old: Connection, new: Connection, at: datetime, policy: CallPolicy) -> None:
+        self._old = old
+        self._new = new
+        self._at = at
+        self._policy = policy
+        self._transaction = Transaction(new)
+        self._writing = Writing(self._transaction, to_micros(at))
+        self.found = TakenOver()
+
+    def job(self, job_id: str, revision: str) -> None:
         """Take over one job of the replaced file, if it is further there than in the backup."""
-        known = self.new.rows(statements("takeover")["known"], (job_id,))
-        if known and known[0][1] == revision:
+        known = _job(self._new, job_id)
+        if known is not None and known.revision == revision:
             return
-        replaced = job_of(self.old.rows(statements("jobs")["job_by_number"], (number,))[0])
-        if known:
-            self._advance(known[0][0], replaced)
-        else:
+        replaced = _job(self._old, job_id)
+        if replaced is None:
+            return
+        if known is None:
             self._add(replaced)
+            return
+        now = further(known, replaced, at=self._at, policy=self._policy)
+        if now is replaced:
+            self._change(known, now, ())  # its events are taken over too
+            self.found.advanced += 1
+        elif now is not known:
+            self._move(known, now)
+            self.found.in_doubt += now.state is JobState.IN_DOUBT
 
     def cancel_ended(self) -> None:
         """Cancel jobs that wait, but had ended in one of the files, and were deleted there."""
         after = 0
-        while rows := self.new.rows(statements("takeover")["unsent"], (after, _AT_ONCE)):
-            for number, *job in rows:
-                if any(db.rows(statements("takeover")["tombstone"], tuple(job)) for db in (self.old, self.new)):
-                    self._cancel(number, _GONE)
-            after = rows[-1][0]
+        while rows := self._new.rows(_UNSENT, (after, _AT_ONCE)):
+            for after, job_id in rows:  # noqa: B007 - the last row number is where the next rows begin
+                kept = _job(self._new, job_id)
+                if kept is not None:
+                    place = (kept.id, kept.queue, kept.unique_key)
+                    if any(db.rows(_TOMBSTONE, place) for db in (self._old, self._new)):
+                        self._cancel(kept, _GONE)
 
-    def _advance(self, number: int, replaced: Job) -> None:
-        kept = self._here(number)
-        now = further(kept, replaced, at=self.at, policy=self.policy)
-        if now is replaced:
-            # Its events are taken over too.
-            self._put(number, now)
-            self.found.advanced += 1
-        elif now is not kept:
-            self._move(number, kept, now)
-            self.found.in_doubt += now.state is JobState.IN_DOUBT
+    def small_things(self) -> None:
+        """Take over what prevents further calls: opt-outs, locks on numbers, keys of deleted jobs, and holds."""
+        at = to_micros(self._at)
+        self._new.run_each(_PUT_RECORD, self._old.rows(_RECORDS, (at,)))
+        for record in map(record_from, self._old.rows(_GATES, (at,))):
+            kept = standing(self._new, GATES, record.key, at)
+            is_cancelled = kept is not None and gate_from(kept).state is GateState.CANCELLED
+            if is_closed(record) and not is_cancelled:
+                self._writing.answer(Unit(puts=(Put(GATES, record.key, record.value, record.ends_at),)))
+
+    def end(self) -> None:
+        """Write the counters."""
+        self._transaction.end()
 
     def _add(self, replaced: Job) -> None:
-        key = (replaced.queue, replaced.unique_key)
-        owner = self.new.rows(statements("takeover")["key_owner"], key)
-        head = head_of(replace(replaced, unique_key=None) if owner else replaced)
-        jobs = statements("jobs")
-        self.new.run(jobs["insert_job"], (*head, record_of(replaced), tally_record(replaced)))
-        self.new.run(jobs["insert_body"], (replaced.body,))
-        number = self.new.rows(jobs["last_number"])[0][0]
+        owner = None
+        if replaced.unique_key is not None:
+            owner = owner_of_key(self._new, replaced.queue, replaced.unique_key, to_micros(self._at))
+        added = replaced if owner is None else replace(replaced, unique_key=None)
+        self._writing.answer(Unit(change=Insert(added), tally=tally_change(None, added)))
         self.found.added += 1
-        if owner:
+        if owner is not None:
             # The backup has the same call under another id, or has deleted it. Only one of the two may be sent.
-            other, other_number = owner[0]
-            if replaced.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
-                self._cancel(number, _GONE if other == replaced.id else _SAME_CALL.format(other=other))
-            elif other_number is not None:
-                self._cancel(other_number, _SAME_CALL.format(other=replaced.id))
+            if added.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
+                self._cancel(added, _GONE if owner.id == added.id else _SAME_CALL.format(other=owner.id))
+            elif (other := _job(self._new, owner.id)) is not None:
+                self._cancel(other, _SAME_CALL.format(other=added.id))
 
-    def _cancel(self, number: int, reason: str) -> None:
-        kept = self._here(number)
+    def _cancel(self, kept: Job, reason: str) -> None:
         if kept.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
-            self._move(number, kept, lifecycle.cancel(kept, at=self.at, reason=reason, policy=self.policy))
+            self._move(kept, lifecycle.cancel(kept, at=self._at, reason=reason, policy=self._policy))
             self.found.cancelled += 1
 
-    def _here(self, number: int) -> Job:
-        return job_of(self.new.rows(statements("jobs")["job_by_number"], (number,))[0])
+    def _move(self, kept: Job, now: Job) -> None:
+        made = move(kept, now, at=self._at)
+        self._change(kept, made.new, made.events)
 
-    def _move(self, number: int, kept: Job, now: Job) -> None:
-        made = move(kept, now, at=self.at)
-        self._put(number, made.new)
-        for event in made.events:
-            self.new.run(statements("outbox")["insert_event"], event_row(made.new.queue, event))
-
-    def _put(self, number: int, job: Job) -> None:
-        self.new.run(
-            statements("takeover")["put_job"],
-            (number, *head_of(job), record_of(job), tally_record(job)),
-        )
+    def _change(self, kept: Job, now: Job, events: Sequence[Event]) -> None:
+        change = Replace(kept.revision, now)
+        self._writing.answer(Unit(change=change, events=tuple(events), tally=tally_change(kept, now)))
 
 
 def take_over(
@@ -139,47 +193,45 @@ def take_over(
     progress: Progress,
 ) -> TakenOver:
     """Add what `old`, an undamaged file, knows to `new`, a backup, in one transaction."""
-    taking = _Taking(old, new, at, policy, TakenOver())
+    taking = _Taking(old, new, at, policy)
     new.run("BEGIN IMMEDIATE")
     _take_events(old, new)
-    last = max(old.rows(statements("jobs")["last_number"])[0][0], 1)
+    last = max(old.rows("SELECT coalesce(max(number), 0) FROM jobs")[0][0], 1)
     for place, (number, job_id, revision) in enumerate(_jobs(old, last), 1):
-        taking.job(number, job_id, revision)
+        taking.job(job_id, revision)
         if place % _AT_ONCE == 0:
             progress(min(number, last), last)
-    _take_small_things(old, new, at=to_micros(at))
+    taking.small_things()
     taking.cancel_ended()
+    taking.end()
     new.run("COMMIT")
     return taking.found
 
 
+def _job(db: Connection, job_id: str) -> Job | None:
+    rows = db.rows(JOB_BY_ID, (job_id,))
+    return job_of(rows[0]) if rows else None
+
+
 def _jobs(old: Connection, last: int) -> Iterator[Row]:
     for first in range(1, last + 1, _AT_ONCE):
-        yield from old.rows(statements("takeover")["next_rows"], (first, first + _AT_ONCE - 1))
+        yield from old.rows(_NEXT_ROWS, (first, first + _AT_ONCE - 1))
 
 
 def skip_sequences(new: Connection) -> None:
     """Skip sequence numbers: the next event gets one above all that a reader of the unread file may have seen."""
-    _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
+    _raise_sequence(new, new.rows(_LAST_SEQUENCE)[0][0] + SKIPPED_SEQUENCES)
 
 
 def _take_events(old: Connection, new: Connection) -> None:
-    last = statements("takeover")["last_sequence"]
-    events = old.rows(statements("takeover")["events_behind"], (new.rows(last)[0][0],))
-    new.run_each(statements("takeover")["put_event"], events)
-    _raise_sequence(new, old.rows(last)[0][0])
+    events = old.rows(_EVENTS_BEHIND, (new.rows(_LAST_SEQUENCE)[0][0],))
+    new.run_each(_PUT_EVENT, events)
+    _raise_sequence(new, old.rows(_LAST_SEQUENCE)[0][0])
 
 
 def _raise_sequence(new: Connection, to: int) -> None:
-    new.run(statements("takeover")["begin_sequences"], (to,))
-    new.run(statements("takeover")["skip_sequences"], (to,))
-
-
-def _take_small_things(old: Connection, new: Connection, *, at: int) -> None:
-    """Take over what prevents further calls: opt-outs, locks on numbers, keys of deleted jobs, and holds."""
-    new.run_each(statements("takeover")["put_record"], old.rows(statements("takeover")["records"], (at,)))
-    new.run_each(statements("takeover")["put_tombstone"], old.rows(statements("takeover")["tombstones"], (at,)))
-    new.run_each(statements("takeover")["put_gate"], old.rows(statements("takeover")["closed_gates"]))
+    new.run(_BEGIN_SEQUENCES, (to,))
+    new.run(_SKIP_SEQUENCES, (to,))
 
 
 def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
@@ -187,19 +239,18 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
 
     If a queue is already held without an end, that hold's reason is appended to `reason`.
     """
-    names = [row[0] for row in db.rows(statements("takeover")["queues"])]
+    writing = Writing(Transaction(db), to_micros(at))
+    names = [row[0] for row in db.rows(_QUEUES)]
     for name in names:
-        standing = db.rows(statements("control")["gate"], (name, "queue", name))
-        held = standing and standing[0][3] == GateState.HELD.value and standing[0][4] is None and standing[0][5]
+        record = standing(db, GATES, gate_key(name, None), to_micros(at))
+        held = record is not None and is_closed(record) and record.ends_at is None and gate_from(record).reason
         whole = f"{reason} (the queue was held before: {held})" if held else reason
         gate = Gate.of(name, None, GateState.HELD, since=at, reason=whole)
-        put = gate_put(gate, token=new_revision())
-        db.run(statements("records")["put_record"], (put.namespace, put.key, put.value, None))
-        db.run(statements("control")["set_gate"], row_of(gate))
+        writing.answer(Unit(puts=(gate_put(gate, token=new_revision()),)))
     return sorted(names)
 
 
 def waiting_jobs(db: Connection) -> int:
     """The number of jobs that would be sent if no gate held them."""
-    count: int = db.rows(statements("takeover")["waiting"])[0][0]
+    count: int = db.rows("SELECT count(*) FROM jobs WHERE state IN ('queued', 'leased')")[0][0]
     return count

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from difflib import SequenceMatcher
+from functools import cache
+from importlib.resources import files as resources
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,12 +29,10 @@ from voiceflow_worker.backends.sqlite.file.faults import (
     translated,
     translating,
 )
-from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles
-from voiceflow_worker.backends.sqlite.file.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
-from voiceflow_worker.backends.sqlite.file.statements import script
+from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles, log_of
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x76666C77
 """`vflw`, the application id in the header of a store (SQLite file format §1.3.11). Other SQLite files lack it."""
 
@@ -37,7 +40,16 @@ _SOUND_SQLITE = (3, 51, 3)
 _SMALLEST = 512
 """The size of the smallest page, and so of the smallest file, in bytes (SQLite file format §1.3.2)."""
 
+_SMALL = 4 * 1024 * 1024
+"""The size, in bytes, up to which a file is checked completely each time it is opened. The check takes 20 ms."""
+_MOST_FINDINGS = 3
 _TRIES = 3
+
+_HEADER = 72
+_APPLICATION = slice(68, 72)
+"""The place of the application id in the header of a file (SQLite file format §1.3)."""
+_MOST_NAMES = 5
+_MOST_FILES = 500
 
 T = TypeVar("T")
 
@@ -80,7 +92,7 @@ def _opened(path: Path, patience: timedelta) -> Connection:
     if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
         # SQLite would delete that -wal file.
         raise damaged(path, "the file is empty, but the -wal file beside it is not")
-    is_checked = looks_mixed(path) or path.stat().st_size <= SMALL
+    is_checked = _looks_mixed(path) or path.stat().st_size <= _SMALL
     db = Connection(path)
     try:
         persist(lambda: _prepare(db, path, is_checked=is_checked), patience)
@@ -153,7 +165,7 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
     if new:
         db.run("BEGIN IMMEDIATE")
         if _is_new(db, path):  # checked again with the lock, because another process may have made it meanwhile
-            db.run(script("schema"))
+            db.run(schema())
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
@@ -183,7 +195,7 @@ def require_store(db: Connection, path: Path) -> None:
     version = db.pragma("user_version")
     if version != SCHEMA_VERSION:
         raise other_version(path, found=version, known=SCHEMA_VERSION)
-    require_parts(db, path)
+    _require_parts(db, path)
 
 
 def _size_of(path: Path) -> int:
@@ -203,3 +215,70 @@ def persist(work: Callable[[], T], patience: timedelta) -> T:
             if time.monotonic() > until:
                 raise
             time.sleep(random.uniform(0.0002, 0.002))
+
+
+# --- Is it complete and undamaged? ---
+
+
+@cache
+def schema() -> str:
+    """The statements that make the tables and indexes of a store. Read early: later no file descriptor may be free."""
+    return resources("voiceflow_worker.backends.sqlite").joinpath("schema.sql").read_text(encoding="utf-8")
+
+
+@cache
+def parts() -> frozenset[str]:
+    """The names of all tables and indexes of a store."""
+    return frozenset(re.findall(r"^CREATE (?:TABLE|(?:UNIQUE )?INDEX) (\w+)", schema(), re.MULTILINE))
+
+
+def _require_parts(db: Connection, path: Path) -> None:
+    """Raise StoreCorruptError if a table or an index of the store is missing."""
+    missing = parts() - {row[0] for row in db.rows("SELECT name FROM sqlite_schema")}
+    if missing:
+        raise damaged(path, f"it lacks {', '.join(sorted(missing))}")
+
+
+def require_sound(db: Connection, path: Path) -> None:
+    """Raise StoreCorruptError if SQLite finds the file damaged. The check reads the whole file: 5 ms a megabyte."""
+    found = [str(row[0]) for row in db.rows(f"PRAGMA integrity_check({_MOST_FINDINGS})")]
+    if found != ["ok"]:
+        raise damaged(path, " ".join("; ".join(found).replace("*** in database main ***", "").split()))
+
+
+def _looks_mixed(path: Path) -> bool:
+    """Whether the -wal file beside a file may belong to another file, because it is older than the file.
+
+    The -wal file is older if a process was killed, and a backup was then copied over the store. The result is also True
+    for a moment after each checkpoint; a check of the file then finds no damage.
+    """
+    try:
+        log, file = log_of(path).stat(), path.stat()
+    except FileNotFoundError:
+        return False
+    return log.st_size > 0 and file.st_ctime_ns > log.st_mtime_ns
+
+
+# --- Stores in a folder, for messages about a store that is missing ---
+
+
+def stores_near(path: Path) -> Sequence[Path]:
+    """Up to five stores in the folder of `path`, those with the most similar names first."""
+    try:
+        files = [each for each in islice(path.parent.iterdir(), _MOST_FILES) if _is_store(each)]
+    except OSError:
+        return ()
+    files.sort(key=lambda each: (-SequenceMatcher(None, each.name, path.name).ratio(), each.name))
+    return files[:_MOST_NAMES]
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+    except OSError:
+        return False
+    # All content of a new store that is in use may still be in its WAL.
+    return header[_APPLICATION] == APPLICATION_ID.to_bytes(4) or path.with_name(path.name + "-wal").exists()

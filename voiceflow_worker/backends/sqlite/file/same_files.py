@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
 from voiceflow_worker.errors import StoreReplacedError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 
@@ -105,3 +104,13 @@ def _replaced(store: Path, path: Path, *, gone: bool) -> StoreReplacedError:
         "writes nothing more. Stop all processes that use the store, then start them again. If calls are missing, "
         f"{Remedy.RESTORE}; calls that were sent after the backup are not sent again"
     ).remedied(Remedy.RESTORE)
+
+
+def log_of(path: Path) -> Path:
+    """The -wal file of a store, which holds its write-ahead log (WAL)."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def index_of_log(path: Path) -> Path:
+    """The -shm file of a store, which holds the index of its WAL."""
+    return path.with_name(f"{path.name}-shm")

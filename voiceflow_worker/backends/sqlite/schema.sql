@@ -1,0 +1,92 @@
+-- The layout of a store. All times are whole microseconds since 1970-01-01 UTC; records and bodies are JSON texts.
+
+-- One row for each job: the indexed head, the name of its newest outcome, and the rest in `record`, which no statement
+-- searches.
+CREATE TABLE jobs (
+    number       INTEGER PRIMARY KEY,
+    id           TEXT NOT NULL,
+    queue        TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    due_at       INTEGER NOT NULL,
+    revision     TEXT NOT NULL,
+    worker_id    TEXT,
+    priority     INTEGER NOT NULL,
+    batch_id     TEXT,
+    destination  TEXT NOT NULL,
+    unique_key   TEXT,
+    valid_until  INTEGER,
+    active_until INTEGER,
+    record       TEXT NOT NULL,
+    outcome      TEXT
+) STRICT;
+
+-- Bodies never change. Because they have a table of their own, a move rewrites a third of a page, and not two pages.
+CREATE TABLE bodies (
+    number INTEGER PRIMARY KEY,
+    body   TEXT NOT NULL
+) STRICT;
+
+-- Jobs by id, which begins with the queue and a dot. So this is also the listing of a queue in order of creation.
+CREATE UNIQUE INDEX jobs_by_id ON jobs (id);
+-- The sweep, and the number of jobs that are due.
+CREATE INDEX jobs_by_state ON jobs (queue, state, due_at, id);
+-- A batch's jobs in order of creation. The last column can be checked without reading the row.
+CREATE INDEX jobs_by_batch ON jobs (queue, batch_id, id, state) WHERE batch_id IS NOT NULL;
+-- A number's jobs. No move touches it.
+CREATE INDEX jobs_by_destination ON jobs (queue, destination, id);
+-- Who owns a key. The keys of deleted jobs are in the records of the namespace `tombstone`.
+CREATE UNIQUE INDEX jobs_by_key ON jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
+-- Jobs that may be leased, in the order of leasing. The last columns can be checked without reading the row.
+CREATE INDEX jobs_to_lease ON jobs (queue, priority DESC, due_at, id, batch_id, valid_until) WHERE state = 'queued';
+-- The same for the jobs of one batch.
+CREATE INDEX jobs_of_batch_to_lease ON jobs (queue, batch_id, priority DESC, due_at, id, valid_until)
+    WHERE state = 'queued' AND batch_id IS NOT NULL;
+-- Queued jobs whose validity ends.
+CREATE INDEX jobs_by_validity ON jobs (queue, valid_until, id) WHERE state = 'queued' AND valid_until IS NOT NULL;
+-- Calls that are open, for max_active.
+CREATE INDEX jobs_active ON jobs (queue, active_until, state) WHERE active_until IS NOT NULL;
+
+-- Counters: the sums of what units carry, for each batch of a queue. The counters of a queue are their sums.
+CREATE TABLE totals (
+    queue  TEXT NOT NULL,
+    batch  TEXT NOT NULL, -- '' for the jobs without one, else '=' and its id
+    field  TEXT NOT NULL,
+    live   INTEGER NOT NULL DEFAULT 0, -- the sum over the jobs that are there
+    pruned INTEGER NOT NULL DEFAULT 0, -- the sum over the deleted jobs of a batch that still has jobs
+    PRIMARY KEY (queue, batch, field)
+) STRICT, WITHOUT ROWID;
+
+-- The outbox. With AUTOINCREMENT, no sequence is given twice, even if the newest events were deleted.
+CREATE TABLE events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue    TEXT NOT NULL,
+    job_id   TEXT NOT NULL,
+    kind     TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    state    TEXT NOT NULL,
+    revision TEXT NOT NULL,
+    post     INTEGER NOT NULL
+) STRICT;
+CREATE INDEX events_by_queue ON events (queue, sequence);
+CREATE INDEX events_by_time ON events (queue, at);
+
+-- The change count of a queue, and its pace: the rate and the burst by which the last departure times were taken, and
+-- what follows from these times (epoch seconds).
+CREATE TABLE queues (
+    queue   TEXT PRIMARY KEY,
+    changes INTEGER NOT NULL DEFAULT 1,
+    rate    REAL,
+    burst   INTEGER,
+    tat     REAL NOT NULL DEFAULT 0,
+    last    REAL NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- Records, gates and limits among them. The namespace `tombstone` has what is kept of deleted jobs with a unique key.
+CREATE TABLE records (
+    namespace TEXT NOT NULL,
+    key       TEXT NOT NULL,
+    value     TEXT NOT NULL,
+    ends_at   INTEGER,
+    PRIMARY KEY (namespace, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX records_by_end ON records (ends_at) WHERE ends_at IS NOT NULL;

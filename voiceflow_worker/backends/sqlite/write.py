@@ -1,0 +1,289 @@
+"""`write` of a SQLite store: a step is checked and written in a transaction of the group commit."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+
+import orjson
+
+from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none
+from voiceflow_worker.backends.sqlite.file.connection import Row
+from voiceflow_worker.backends.sqlite.group_commit import Transaction
+from voiceflow_worker.backends.sqlite.reading import (
+    TOMBSTONE,
+    behind_all_with,
+    owner_of_key,
+    record_from,
+    standing,
+)
+from voiceflow_worker.backends.tombstones import tombstone_of
+from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.store_port import (
+    GATES,
+    Absent,
+    Answer,
+    AtMost,
+    Delete,
+    Insert,
+    Mode,
+    Need,
+    OpenGate,
+    Owner,
+    Put,
+    Record,
+    Replace,
+    Result,
+    Same,
+    Step,
+    Unit,
+    Written,
+    belongs,
+    gate_key,
+    is_closed,
+    refuses_all,
+)
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import outcome_name
+
+_DONE = Answer(result=Result.DONE)
+_PER_STEP = 16
+"""The number of units that are written before other tasks may run: less than 1 ms."""
+
+_IS_TAKEN = """
+SELECT 1 FROM jobs WHERE id = ?1
+UNION ALL
+SELECT 1 FROM jobs WHERE queue = ?2 AND unique_key = ?3
+UNION ALL
+SELECT 1 FROM records WHERE namespace = 'tombstone' AND key = ?2 || ' ' || ?3
+LIMIT 1
+"""
+_REVISION = "SELECT revision FROM jobs WHERE id = ?"
+_INSERT_JOB = """
+INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+                  valid_until, active_until, record, outcome)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_BODY = "INSERT INTO bodies (number, body) VALUES (last_insert_rowid(), ?)"
+_MOVE_JOB = """
+UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, outcome = ?
+WHERE id = ?
+"""
+_DELETE_JOB = "DELETE FROM jobs WHERE id = ? RETURNING number"
+_DELETE_BODY = "DELETE FROM bodies WHERE number = ?"
+_INSERT_EVENT = "INSERT INTO events (queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_WITH_PREFIX = """
+SELECT key, value, ends_at FROM records
+WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) AND (ends_at IS NULL OR ends_at > ?4)
+ORDER BY ends_at IS NULL, ends_at
+"""
+PUT = """
+INSERT INTO records (namespace, key, value, ends_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
+"""
+_PUT_EXTEND = """
+INSERT INTO records (namespace, key, value, ends_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, ends_at = CASE
+        WHEN records.ends_at IS NULL OR excluded.ends_at IS NULL THEN NULL
+        WHEN records.ends_at > ?5 THEN max(records.ends_at, excluded.ends_at)
+        ELSE excluded.ends_at
+    END
+"""
+_PUT_KEEP = f"{PUT} WHERE records.ends_at <= ?5"
+_PUT_LONGER = f"""{PUT}
+    WHERE records.ends_at <= ?5 OR (records.ends_at IS NOT NULL AND excluded.ends_at IS NULL)
+        OR records.ends_at < excluded.ends_at
+"""
+_PUTS = {Mode.EXTEND: _PUT_EXTEND, Mode.KEEP: _PUT_KEEP, Mode.LONGER: _PUT_LONGER}
+_DROP = "DELETE FROM records WHERE namespace = ?1 AND key = ?2 AND (?3 IS NULL OR value = ?3)"
+
+
+def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Written]:
+    """Write a step, as `core/store_port.py` promises."""
+    work = Writing(transaction, at)
+    puts = [put for unit in step.units for put in unit.puts]
+    vetted = step.server in {None, ""} and (step.known is None or work.failed_by(step.known, puts) is None)
+    if not vetted:
+        unvetted = Answer(result=Result.UNVETTED)
+        return Written(tuple(_DONE if work.was_written(unit) else unvetted for unit in step.units), "")
+    if step.together:
+        return Written(_together(step.units, work, transaction), "")
+    answers: list[Answer] = []
+    for place, unit in enumerate(step.units, 1):
+        answers.append(work.answer(unit))
+        if place % _PER_STEP == 0:
+            yield
+    return Written(tuple(answers), "")
+
+
+def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) -> tuple[Answer, ...]:
+    """All units or none. In one go: other operations of the transaction must not come between, and be undone too."""
+    before = transaction.live.copy(), transaction.pruned.copy()
+    transaction.db.run("SAVEPOINT together")
+    answers = [work.answer(unit) for unit in units]
+    refused = [refuses_all(unit, answer) for unit, answer in zip(units, answers, strict=True)]
+    if any(refused):
+        transaction.db.run("ROLLBACK TO together")
+        transaction.live, transaction.pruned = before
+        withheld = Answer(result=Result.WITHHELD)
+        answers = [
+            answer if refuses or answer.result is not Result.DONE else withheld
+            for answer, refuses in zip(answers, refused, strict=True)
+        ]
+    transaction.db.run("RELEASE together")
+    return tuple(answers)
+
+
+class Writing:
+    """The check and the writing of units in one transaction."""
+
+    def __init__(self, transaction: Transaction, at: int) -> None:
+        self._transaction = transaction
+        self._db = transaction.db
+        self._at = at
+
+    def answer(self, unit: Unit) -> Answer:
+        """Check all of a unit, then write all of it."""
+        if not self._is_new(unit):
+            if self.was_written(unit):
+                return _DONE
+            if (refusal := self._refused_change(unit)) is not None:
+                return refusal
+        if (refusal := self._refused_need(unit)) is not None:
+            return refusal
+        self._change(unit)
+        for put in unit.puts:
+            self._put(put)
+        for drop in unit.drops:
+            self._db.run(_DROP, (drop.namespace, drop.key, drop.value))
+        for event in unit.events:
+            self._db.run(_INSERT_EVENT, event_row(event))
+        if unit.wakes is not None:
+            self._transaction.changed.add(unit.wakes)
+        return _DONE
+
+    def _is_new(self, unit: Unit) -> bool:
+        """Whether this is a new job whose id and key are free: one statement, because files have millions of them."""
+        if not isinstance(unit.change, Insert):
+            return False
+        job = unit.change.job
+        return not self._db.rows(_IS_TAKEN, (job.id, job.queue, job.unique_key))
+
+    def was_written(self, unit: Unit) -> bool:
+        """Whether an earlier try has written the unit."""
+        match unit.change:
+            case Insert(job):
+                return self._revision(job.id) is not None
+            case Replace(_, job):
+                return self._revision(job.id) == job.revision
+            case Delete(job):
+                return self._revision(job.id) is None
+            case None:
+                puts = {(put.namespace, put.key): put.value for put in unit.puts}
+                swaps = [need for need in unit.needs if isinstance(need, Same)]
+                return any(
+                    (record := standing(self._db, need.namespace, need.key, self._at)) is not None
+                    and puts.get((need.namespace, need.key)) == record.value != need.value
+                    for need in swaps
+                )
+
+    def _revision(self, job_id: str) -> str | None:
+        rows = self._db.rows(_REVISION, (job_id,))
+        return rows[0][0] if rows else None
+
+    def _refused_change(self, unit: Unit) -> Answer | None:
+        match unit.change:
+            case Insert(job) if job.unique_key is not None:
+                owner = owner_of_key(self._db, job.queue, job.unique_key, self._at)
+                if owner is None:
+                    return None
+                return Answer(result=Result.EXISTS, owner=Owner(owner.id, owner.body_digest, owner.state))
+            case Replace(revision, job) | Delete(Job(revision=revision) as job):
+                return None if self._revision(job.id) == revision else Answer(result=Result.STALE)
+            case _:
+                return None
+
+    def _refused_need(self, unit: Unit) -> Answer | None:
+        for need in unit.needs:
+            failed = self.failed_by(need, unit.puts)
+            if failed is not None:
+                return Answer(result=Result.NOT_FREE, need=need, record=failed[0])
+        return None
+
+    def failed_by(self, need: Need, puts: Sequence[Put]) -> tuple[Record | None] | None:
+        """The record by which a condition fails; None if it holds."""
+        match need:
+            case Absent(namespace, keys, owner):
+                found = (standing(self._db, namespace, key, self._at) for key in keys)
+                return next(((each,) for each in found if each is not None and not belongs(each.value, owner)), None)
+            case AtMost(namespace, prefix, most, owner):
+                rows = self._db.rows(_WITH_PREFIX, (namespace, prefix, behind_all_with(prefix), self._at))
+                counted = [record for row in rows if not belongs((record := record_from(row)).value, owner)]
+                return (counted[len(counted) - most - 1],) if len(counted) > most else None
+            case Same(namespace, key, value):
+                held = standing(self._db, namespace, key, self._at)
+                has = None if held is None else held.value
+                ours = {put.value for put in puts if (put.namespace, put.key) == (namespace, key)}
+                return None if has == value or has in ours else (held,)
+            case OpenGate(queue, batch):
+                scopes = [None] if batch is None else [None, batch]
+                gates = (standing(self._db, GATES, gate_key(queue, scope), self._at) for scope in scopes)
+                return next(((gate,) for gate in gates if is_closed(gate)), None)
+
+    def _change(self, unit: Unit) -> None:
+        match unit.change:
+            case Insert(job):
+                self._db.run(_INSERT_JOB, job_row(job))
+                self._db.run(_INSERT_BODY, (job.body,))
+                count(self._transaction, job, unit.tally)
+            case Replace(_, job):
+                row = (
+                    job.state.value,
+                    to_micros(job.due_at),
+                    job.revision,
+                    job.worker_id,
+                    to_micros_or_none(job.active_until),
+                    record_of(job),
+                    outcome_name(job),
+                    job.id,
+                )
+                self._db.run(_MOVE_JOB, row)
+                count(self._transaction, job, unit.tally)
+            case Delete(job, keep_key_until):
+                self._db.run(_DELETE_BODY, self._db.rows(_DELETE_JOB, (job.id,))[0])
+                count(self._transaction, job, unit.tally)
+                if job.batch_id is not None:
+                    for name, amount in unit.tally.items():
+                        self._transaction.pruned[job.queue, job.batch_id, name] -= amount
+                if job.unique_key is not None:
+                    self._db.run(PUT, tombstone_row(job, to_micros(keep_key_until)))
+            case None:
+                pass
+
+    def _put(self, put: Put) -> None:
+        row: Row = (put.namespace, put.key, put.value, to_micros_or_none(put.ends_at))
+        if put.mode is Mode.ALWAYS:
+            self._db.run(PUT, row)
+        else:
+            self._db.run(_PUTS[put.mode], (*row, self._at))
+
+
+def count(transaction: Transaction, job: Job, tally: Mapping[str, int]) -> None:
+    """Add a tally to the counters of a job's queue and batch."""
+    for name, amount in tally.items():
+        transaction.live[job.queue, job.batch_id, name] += amount
+
+
+def job_row(job: Job) -> Row:
+    """The row of a job, without its number."""
+    return (*head_of(job), record_of(job), outcome_name(job))
+
+
+def event_row(event: Event) -> Row:
+    """The row of an event, without its sequence."""
+    queue = event.job_id.partition(".")[0]
+    return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision, event.post)
+
+
+def tombstone_row(job: Job, until: int) -> Row:
+    """The record that keeps the unique key of a deleted job taken."""
+    return (TOMBSTONE, f"{job.queue} {job.unique_key}", orjson.dumps(tombstone_of(job)).decode(), until)
