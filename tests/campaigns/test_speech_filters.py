@@ -59,6 +59,7 @@ def test_values_are_spoken_in_the_language_of_the_voice(tmp_path: Path, voice: s
         ("{{x|date('full')}}", "2030-01-31", "Thursday, January 31, 2030"),
         ("{{x|date('medium', language='de')}}", "2030-01-31 09:30", "31.01.2030"),
         ("{{x|date}}", "2030-01-31T09:30:00+08:00", "January 31, 2030"),
+        ("{{x|date}}", "2030-01-31 9:05", "January 31, 2030"),
         ("{{x|time}}", "2030-01-31 09:30", "9:30 AM"),
         ("{{x|time}}", "12:05 am", "12:05 AM"),
         ("{{x|time}}", "9:30:10", "9:30 AM"),

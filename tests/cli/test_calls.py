@@ -11,7 +11,7 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.support.engine import Engine
-from tests.support.flows import number
+from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, Job
 from voiceflow_worker.core.events.callers import Callers, MenuCall
@@ -83,7 +83,7 @@ def test_a_list_is_restricted(voiceflow: Program, ids: Listed) -> None:
 def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Listed) -> None:
     async def campaign(engine: Engine) -> dict[str, Job]:
         for place, answer in enumerate(("confirmed", "cancelled", "confirmed", None)):
-            await engine.enqueue(number(place), batch_id="march")
+            await engine.queue.enqueue(flow(number(place)), batch_id="march", data={"name": f"Person {place}"})
             (job,) = await engine.send()
             press = KeyPress(at=engine.store.clock.now(), menu="m", digits=str(place), answer=answer)
             line = MenuCall(job, 1, ())
@@ -94,6 +94,7 @@ def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Lis
     assert ids("--answer", "confirmed") == ids("--answer", "confirmed", "--batch", "march") == [confirmed, again]
     assert ids("--answer", "confirmed", "--limit", "1") == [confirmed]
     assert ids("--answer", "cancelled") == [cancelled]
+    assert "Person 2" in voiceflow("calls", "list", "--answer", "confirmed", *store).out
     nobody = voiceflow("calls", "list", "--answer", "confirm", *store)
     assert (nobody.code, "answers given: confirmed (2), cancelled (1)" in nobody.err) == (0, True)
     assert "pressed 0, confirmed, when menu m asked" in voiceflow("calls", "show", confirmed, *store).out

@@ -335,6 +335,7 @@ def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
             "id": job.id,
             "state": job.state.value,
             "destination": job.destination,
+            "name": (job.data or {}).get("name"),
             "batch": job.batch_id,
             "attempts": job.attempt,
             "outcome": ending(job) or None,

@@ -23,7 +23,7 @@ VOICE = "the voice"
 """The variable that holds a text's voice while it is filled in. No template can use it: its name has a space."""
 
 _VOICE_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]([A-Z][a-z]{3}))?(?:[-_]([A-Z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
-_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
+_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{1,2}:\d{2}.*)?", re.ASCII)
 _TIME = re.compile(
     r"(?:\d{4}-\d{2}-\d{2}[T ])?(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?"
     r"(?:\s*(?:Z|[+-]\d{2}:?\d{2}))?(?:\s*([AaPp])\.?[Mm]\.?)?",
