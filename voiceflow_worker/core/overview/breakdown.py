@@ -42,6 +42,8 @@ _MOST_TEXTS = 10_000
 """The most different texts (keys pressed, reasons of cancelled calls) that are counted before the rare ones become one
 entry."""
 _KEPT_TEXTS = 100
+_MOST_KEYS = 1000
+"""The most different keys pressed in a result, which Airflow stores, too; of more, the most frequent ones are kept."""
 _MOST_LOOKED_UP = 1000
 """The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this many are enough to
 find the most frequent zone."""
@@ -110,7 +112,7 @@ class Breakdown:
 
     `by_hour` has the hours of the day in `time_zone`: the most frequent time zone of the calls, else UTC. A call
     without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts, and
-    `digits` by the pressed keys: the 100 most frequent, and the sum of the others.
+    `digits` by the pressed keys: of more than 1,000 different ones, the 100 most frequent, and the sum of the others.
     `answered_seconds` is the total duration of the answered calls. `began_at` is the time of the first POST, and
     `ended_at` the end of the last session.
     """
@@ -256,6 +258,7 @@ class BreakdownCount:
         """The figures of all calls counted so far, with times in `zone`; by default in UTC, and the hours as said."""
         zones = self._zones
         usual = min(zones, key=lambda name: (-zones[name], name == "UTC", name), default="UTC")
+        digits = self._digits.counts if len(self._digits.counts) <= _MOST_KEYS else self._digits.frequent()
         of_hours = zone or zone_named(usual) or ZoneInfo("UTC")
         hours: dict[int, list[int]] = {}
         for (slot, answered), count in self._sessions.items():
@@ -281,7 +284,7 @@ class BreakdownCount:
                 for country, each in sorted(countries.items(), key=lambda found: (-found[1][0], found[0] or "~"))
             ),
             attempts=dict(sorted(self._attempts.items())),
-            digits=dict(sorted(self._digits.frequent().items())),
+            digits=dict(sorted(digits.items())),
             refusals=tuple(
                 RefusedCalls(code=code, meaning=api_code(code).meaning if code is not None else "no code", count=count)
                 for code, count in self._refusals.most_common()
