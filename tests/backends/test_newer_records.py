@@ -25,6 +25,7 @@ from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports import Query, record_set
+from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.sessions import PARKED, SESSIONS, Sessions
@@ -77,7 +78,7 @@ async def three(engine: Engine) -> tuple[Job, Job, Job]:
 
 async def put(store: Store, namespace: str, **values: Any) -> None:
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    await store.records.put(namespace, texts, expires_at=None, now=store.clock.now())
+    await text_records(store, namespace).put(texts)
 
 
 async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualClock) -> None:
@@ -86,8 +87,8 @@ async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualC
         sent = await here.send()
         assert {job.id for job in sent} == {ana.id, ben.id}
         assert {job.state for job in sent} == {JobState.SUBMITTED}
-        found = await here.store.jobs.find(Query(queue="default", limit=1))
-        found = [*found, *await here.store.jobs.find(Query(queue="default", limit=None, after=found[-1].id))]
+        found = await find_jobs(here.store, Query(queue="default", limit=1))
+        found = [*found, *await find_jobs(here.store, Query(queue="default", limit=None, after=found[-1].id))]
         assert {job.id for job in found} == {ana.id, ben.id}
         clock.advance(timedelta(minutes=2))
         await here.sweeper.sweep()
@@ -111,7 +112,7 @@ async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applie
     await here.send()
     for job in (ana, ben):
         session = f"session-{job.id}.1"
-        await here.store.records.delete("session", {session: None})
+        await text_records(here.store, SESSIONS).remove([session])
         await here.summarise(job, SessionStatus.BUSY, with_client_request_id=False, session_id=session)
         await text_records(here.store, SESSIONS).put({session: f"{job.id}.1"})
     newer = {"status": "BUSY", "status_text": "BUSY", "mood": "sunny"}
@@ -139,7 +140,7 @@ async def test_a_gate_in_an_unknown_state_lets_nothing_pass(here: Engine, store:
     state = cast("GateState", NewState.NAPPING)
     gate = Gate(queue="default", scope=GateScope.QUEUE, name="default", state=state, since=store.clock.now())
     await order_gate(store, gate)
-    (standing,) = await store.control.gates("default")
+    (standing,) = await gates_of(store, "default")
     assert standing.state is GateState.HELD
     assert await here.send() == []
 

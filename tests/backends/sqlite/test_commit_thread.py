@@ -19,6 +19,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.store_port import Result
 from voiceflow_worker.errors import StoreError
 
@@ -103,7 +104,7 @@ async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore,
     assert watched.moves == [THREAD]
     assert watched.commits[-1] == HERE
     assert pages_of_log(path) < LONG + 150
-    assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 2 * filled - 3
+    assert len(await find_jobs(store, Query(queue=QUEUE, limit=None))) == 2 * filled - 3
 
 
 async def test_a_log_that_is_being_read_is_moved_again_and_again_and_stops_nobody(

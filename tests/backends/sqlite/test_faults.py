@@ -22,6 +22,7 @@ from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.faults import translated
 from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, get_jobs
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
@@ -66,7 +67,7 @@ async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
     move = moved(sample_job(), state=JobState.CANCELLED)
     with pytest.raises(StoreUnavailableError, match=f"{path} is locked.*[Nn]othing was changed.*[Tt]ry again"):
         await commit(store, [move])
-    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
+    assert list(await find_jobs(store, Query(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
     intruder.execute("ROLLBACK")
     assert await commit(store, [move]) == [True]
 
@@ -80,9 +81,9 @@ async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> Non
             for number in range(5):
                 group.start_soon(enqueue, store, number)
             await anyio.sleep(0.02)  # the writers come to the locked file; no event says when
-            assert sum((await store.jobs.count(QUEUE)).values()) == 0
+            assert sum((await count_states(store, QUEUE)).values()) == 0
             intruder.execute("ROLLBACK")
-        assert sum((await store.jobs.count(QUEUE)).values()) == 5
+        assert sum((await count_states(store, QUEUE)).values()) == 5
         intruder.close()
 
 
@@ -93,10 +94,10 @@ async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, pa
     too_much = [sample_job(number, body="x" * 5000) for number in range(2, 100)]
     with pytest.raises(StoreReadOnlyError, match=f"disk of the store {path} is full.*[Ff]ree space"):
         await add_jobs(store, too_much)
-    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]
+    assert list(await find_jobs(store, Query(queue=QUEUE))) == [sample_job()]
     database.pragma("max_page_count", 10**6)
     await add_jobs(store, too_much)
-    assert sum((await store.jobs.count(QUEUE)).values()) == 99
+    assert sum((await count_states(store, QUEUE)).values()) == 99
 
 
 async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore) -> None:
@@ -115,7 +116,7 @@ async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore
             group.start_soon(enqueue, store, number)
             group.start_soon(too_much)
     assert [type(error) for error in refused] == [StoreReadOnlyError] * 3
-    assert len(await store.jobs.find(Query(queue=QUEUE))) == 4
+    assert len(await find_jobs(store, Query(queue=QUEUE))) == 4
 
 
 async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> None:
@@ -129,7 +130,7 @@ async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> No
         StoreCorruptError, match=rf"(?s)the store {path} is damaged.*Nothing was changed.*restore a backup"
     ):
         async with open_store(url) as store:
-            await store.jobs.find(Query(queue=QUEUE))
+            await find_jobs(store, Query(queue=QUEUE))
     with pytest.raises(StoreCorruptError):
         async with open_store(url) as store:
             await add_jobs(store, [sample_job(9999)])
@@ -148,7 +149,7 @@ async def test_a_store_taken_over_by_a_newer_version_is_no_longer_written(
 async def test_a_closed_store_says_so(path: Path) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         pass
-    for attempt in (add_jobs(store, [sample_job()]), store.jobs.get(["x"]), store.jobs.count(QUEUE)):
+    for attempt in (add_jobs(store, [sample_job()]), get_jobs(store, ["x"]), count_states(store, QUEUE)):
         with pytest.raises(StoreUnavailableError, match="was closed"):
             await attempt
 
@@ -157,6 +158,7 @@ FORKING = """
 import os, sys, anyio
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import add_jobs, sample_job
+from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.errors import StoreUnavailableError
 
 async def main():
@@ -165,7 +167,7 @@ async def main():
         child = os.fork()
         if child == 0:
             try:
-                for attempt in (lambda: add_jobs(store, [sample_job(2)]), lambda: store.jobs.get(["x"])):
+                for attempt in (lambda: add_jobs(store, [sample_job(2)]), lambda: get_jobs(store, ["x"])):
                     try:
                         await attempt()
                     except StoreUnavailableError as error:
@@ -174,7 +176,7 @@ async def main():
                 os._exit(0)
         os.waitpid(child, 0)
         await add_jobs(store, [sample_job(3)])
-        print(sum((await store.jobs.count("default")).values()))
+        print(sum((await count_states(store, "default")).values()))
 
 anyio.run(main, backend=sys.argv[2])
 """

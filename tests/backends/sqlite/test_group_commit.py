@@ -20,6 +20,8 @@ from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import count_states, find_jobs
+from voiceflow_worker.core.store_port import Page, Put, Step, Unit
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -53,7 +55,7 @@ def put_and_fail(key: str, transaction: Transaction) -> Generator[None, None, st
 
 
 async def keys(store: SqliteStore) -> list[str]:
-    return [key for key, _ in await store.records.scan("n", now=NOW)]
+    return [key for key, _, _ in (await store.domain.records({"n": Page()}, now=NOW))["n"]]
 
 
 def writer_of(store: SqliteStore) -> GroupCommit:
@@ -86,7 +88,7 @@ async def test_what_comes_together_is_committed_together(store: SqliteStore, mon
     async with anyio.create_task_group() as group:
         for number in range(100):
             group.start_soon(enqueue, store, number)
-    assert sum((await store.jobs.count(QUEUE)).values()) == 100
+    assert sum((await count_states(store, QUEUE)).values()) == 100
     assert sum(commits.taken()) <= 3
 
 
@@ -97,11 +99,11 @@ async def test_a_commit_waits_for_the_disk_unless_a_later_one_makes_it_durable(
     commits = Commits(monkeypatch)
     await enqueue(store, 1)
     assert commits.taken() == (1, 0)
-    [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=NOW)
+    [job] = await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
     assert commits.taken() == (0, 1)
     assert await commit(store, [moved(job, state=JobState.SENDING)]) == [True]
     assert commits.taken() == (1, 0)
-    await store.records.put_if_absent("parked", {"a": "b"}, expires_at=None, now=NOW)
+    await store.domain.write(Step(units=(Unit(puts=(Put("parked", "a", "b", None),)),)), now=NOW)
     assert commits.taken() == (1, 0)
 
 
@@ -162,7 +164,7 @@ async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore
             await add_jobs(store, [sample_job(1)])
         group.start_soon(enqueue, store, 2)
     assert scope.cancelled_caught
-    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
+    assert list(await find_jobs(store, Query(queue=QUEUE))) == [sample_job(2)]
 
 
 @either_loop
@@ -189,7 +191,7 @@ async def test_what_was_handed_in_is_carried_out_before_the_store_is_closed(path
             group.start_soon(enqueue, store, number)
         await anyio.lowlevel.checkpoint()
     async with open_store(f"sqlite:///{path}") as store:
-        assert len(await store.jobs.find(Query(queue=QUEUE))) == 20
+        assert len(await find_jobs(store, Query(queue=QUEUE))) == 20
 
 
 @either_loop
@@ -219,7 +221,7 @@ class TestNativeCancellation:
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(answer == [True] for answer in answers[::2])
         assert all(answer == [True] or isinstance(answer, asyncio.CancelledError) for answer in answers)
-        counted = await store.jobs.count(QUEUE)
+        counted = await count_states(store, QUEUE)
         assert counted[JobState.EXPIRED] >= 30
         assert counted[JobState.EXPIRED] + counted[JobState.QUEUED] == 60
 
@@ -238,7 +240,7 @@ class TestNativeCancellation:
         kept: list[object] = []
         await anyio.to_thread.run_sync(partial(asyncio.run, forget()))
         async with open_store(f"sqlite:///{path}") as store:
-            assert sample_job(1) in await store.jobs.find(Query(queue=QUEUE))
+            assert sample_job(1) in await find_jobs(store, Query(queue=QUEUE))
 
 
 async def _commit(store: SqliteStore, number: int) -> object:

@@ -20,6 +20,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -99,7 +100,7 @@ class Files:
 
 
 async def lease(store: Store) -> Job:
-    [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=NOW)
+    [job] = await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
     return job
 
 
@@ -114,8 +115,12 @@ async def journal(store: Store, job: Job) -> None:
 
 async def left_in(path: Path) -> Left:
     async with open_sqlite(f"sqlite:///{path}") as store:
-        [job] = await store.jobs.find(Query(queue=QUEUE))
-        return job.state, job.worker_id or "", bool(await store.records.get("number", [NUMBER], now=NOW))
+        [job] = await find_jobs(store, Query(queue=QUEUE))
+        return (
+            job.state,
+            job.worker_id or "",
+            bool((await store.domain.records({"number": [NUMBER]}, now=NOW))["number"]),
+        )
 
 
 def frames(log: bytes) -> list[slice]:

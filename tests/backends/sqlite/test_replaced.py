@@ -20,6 +20,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.same_files import GLANCE_EVERY
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.errors import StoreReplacedError
 
 pytestmark = pytest.mark.anyio
@@ -107,9 +108,9 @@ async def test_who_only_reads_notices_too(path: Path, way: Callable[[Path], None
         way(path)
         await store.clock.sleep(2 * GLANCE_EVERY)
         with pytest.raises(StoreReplacedError):
-            await store.jobs.get([job.id])
+            await get_jobs(store, [job.id])
         with pytest.raises(StoreReplacedError):
-            await store.jobs.count("default")
+            await count_states(store, "default")
 
 
 async def test_the_file_that_is_there_now_keeps_what_others_wrote(path: Path) -> None:
@@ -133,7 +134,7 @@ async def test_a_log_that_lost_its_name_is_not_lost(path: Path) -> None:
         with pytest.raises(StoreReplacedError):
             await enqueue(store, 4)
     async with open_store(f"sqlite:///{path}") as store:
-        assert sum((await store.jobs.count("default")).values()) == 3
+        assert sum((await count_states(store, "default")).values()) == 3
 
 
 async def enqueue(store: Store, count: int) -> None:

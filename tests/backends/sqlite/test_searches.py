@@ -20,6 +20,7 @@ from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
 from voiceflow_worker.core.ports import Order, Query
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.model.jobs.job import JobState
 
 STATEMENTS = {
@@ -111,7 +112,7 @@ class TestFind:
             return found
 
         monkeypatch.setattr(store.reader, "scan", scan_and_lose)
-        found = await store.jobs.find(Query(queue=QUEUE, limit=10))
+        found = await find_jobs(store, Query(queue=QUEUE, limit=10))
         assert [job.id for job in found] == [sample_job(number).id for number in range(11, 21)]
 
     async def test_a_job_that_moved_while_a_page_was_read_is_left_out(
@@ -121,10 +122,10 @@ class TestFind:
 
         async def scan_and_move(statement: str, bindings: dict[str, Any]) -> str:
             found = await scan(statement, bindings)
-            await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(hours=1), now=NOW)
+            await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(hours=1), now=NOW)
             return found
 
         monkeypatch.setattr(store.reader, "scan", scan_and_move)
-        found = await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.QUEUED}), limit=10))
+        found = await find_jobs(store, Query(queue=QUEUE, states=frozenset({JobState.QUEUED}), limit=10))
         assert len(found) == 10
         assert all(job.state is JobState.QUEUED for job in found)
