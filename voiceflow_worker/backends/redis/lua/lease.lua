@@ -44,7 +44,7 @@ for _, id in ipairs(returned) do
     end
     zrem(base .. ':lapsed', id)
 end
-settle_queue()
+settle_queue(now)
 work = work - #returned
 
 -- Batches that were closed return if their gate has opened by itself or was changed.
@@ -55,22 +55,18 @@ for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', n
     else
         local lanes = redis.call('ZRANGE', batch_base(batch) .. ':lanes', 0, -1)
         for _, lane in ipairs(lanes) do
-            settle(lane)
+            settle(lane, now)
         end
         zrem(base .. ':shelves', batch)
         work = work - #lanes
     end
     work = work - 1
-    if work <= 0 then
-        return packed({1})
-    end
 end
 
--- Priorities become urgent when their first job becomes due.
+-- Lanes become ready when their first job becomes due.
 local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', now_text, 'LIMIT', 0, math.max(work, 0))
-for _, priority in ipairs(come) do
-    zrem(base .. ':later', priority)
-    zadd(base .. ':urgent', priority, priority)
+for _, lane in ipairs(come) do
+    settle(lane, now)
 end
 work = work - #come
 if work <= 0 then
@@ -79,15 +75,15 @@ end
 
 local chosen, chosen_heads = {}, {}
 
--- Takes due jobs out of a lane, up to the head of the next lane. `id` and `id_due` are the lane's entry in the heads.
-local function take_from(lane, id, id_due, next_id, next_due)
-    local batch = batch_of(lane)
-    local size = math.min(limit - #chosen, next_id and CHUNK or limit)
+-- Takes due jobs out of a lane, up to the entry of the next lane. `id` and `id_due` are the first job of the lane.
+local function take_from(lane, next_entry, id, id_due)
+    local _, batch = parts_of(lane)
+    local size = math.min(limit - #chosen, next_entry and CHUNK or limit)
     local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, size)
     local gone = {}
     for place = 1, #found, 2 do
-        local each, due = found[place], tonumber(found[place + 1])
-        if work <= 0 or (next_id and (due > next_due or (due == next_due and each > next_id))) then
+        local each = found[place]
+        if work <= 0 or (next_entry and entry_of(lane, each, found[place + 1]) > next_entry) then
             break
         end
         gone[#gone + 1] = each
@@ -113,56 +109,36 @@ local function take_from(lane, id, id_due, next_id, next_due)
     else
         work = work - 1
     end
-    settle(lane, id, id_due)
+    settle(lane, now, id, id_due)
     return #gone > 0
 end
 
--- Takes due jobs of a priority, lane by lane, until the limit is reached.
-local closed = {}
-local function go_through(priority)
-    local heads = base .. ':heads:' .. priority
+if only == '' then
+    local closed = {}
     while #chosen < limit and work > 0 do
-        local first, due, second, next_due = unpack(
-            redis.call('ZRANGEBYSCORE', heads, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, 2))
+        local first, second = unpack(redis.call('ZRANGE', base .. ':ready', 0, 1))
         if not first then
-            local waiting = redis.call('ZRANGE', heads, 0, 0, 'WITHSCORES')
-            zrem(base .. ':urgent', priority)
-            if waiting[1] then
-                zadd(base .. ':later', waiting[2], priority)
-            end
-            work = work - 1
-            return
+            break
         end
         local bar = string.find(first, NUL, 1, true)
-        local id, lane = string.sub(first, 1, bar - 1), string.sub(first, bar + 1)
-        local batch = batch_of(lane)
+        local due, id, lane = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
+        local _, batch = parts_of(lane)
         if batch ~= '' and closed[batch] == nil then
             closed[batch] = closed_until(batch) or false
         end
         if batch ~= '' and closed[batch] then
-            zrem(heads, first)
+            zrem(base .. ':ready', first)
             zadd(base .. ':shelves', closed[batch], batch)
             work = work - 1
         else
-            local next_id = second and string.sub(second, 1, string.find(second, NUL, 1, true) - 1)
-            take_from(lane, id, due, next_id, tonumber(next_due))
+            take_from(lane, second, id, due)
         end
-    end
-end
-
-if only == '' then
-    while #chosen < limit and work > 0 do
-        local priority = redis.call('ZREVRANGE', base .. ':urgent', 0, 0)[1]
-        if not priority then
-            break
-        end
-        go_through(priority)
     end
 elseif not closed_until(only) then
     for _, lane in ipairs(redis.call('ZREVRANGE', batch_base(only) .. ':lanes', 0, -1)) do
         local goes_on = true
         while goes_on and #chosen < limit and work > 0 do
-            goes_on = take_from(lane, first_of(lane))
+            goes_on = take_from(lane, nil, first_of(lane))
         end
     end
 end
@@ -178,5 +154,5 @@ for place, id in ipairs(chosen) do
     redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
     rows[place + 1] = row_of(id)
 end
-settle_queue()
+settle_queue(now)
 return packed(rows)

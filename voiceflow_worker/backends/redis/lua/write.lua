@@ -31,7 +31,7 @@ local asked_again = false
 
 local function switch(queue)
     if base ~= base_of(queue) then
-        settle_queue()
+        settle_queue(now)
         base = base_of(queue)
     end
 end
@@ -317,7 +317,7 @@ local function change(unit)
         count(batch, each[1], each[2])
     end
     if unit.kind == 'delete' and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
-        settle_queue()
+        settle_queue(now)
         redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')
     end
 end
@@ -427,7 +427,7 @@ else
         answers[#answers + 1] = answer or {'done'}
     end
 end
-settle_queue()
+settle_queue(now)
 if asked_again then
     -- WAITAOF and WAIT wait only for writes of their own connection.
     redis.call('SET', room, '')

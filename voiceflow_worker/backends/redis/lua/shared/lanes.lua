@@ -1,11 +1,10 @@
 -- The indexes and counters that change with jobs. Every script that uses them calls `settle_queue` at its end.
 --
--- A lane has the queued jobs of one priority and one batch, by due time. `batch:…:lanes` lists the lanes of a batch.
--- `heads:<priority>` has the first job of each lane by due time, as 'id NUL lane'. So jobs with the same due time are in
--- the order of their ids, and no lease reads a lane that is not due. A lease corrects a head that is no longer the first
--- job of its lane. `urgent` has the priorities with a head that was due, `later` the rest, by the time of their first
--- head. `shelves` has closed batches by the time at which they open: a lease removes the heads of their lanes when it
--- finds them. `lapsed` has the queued jobs whose validity has ended: they are in no lane, and wait for the sweep.
+-- A lane has the queued jobs of one priority and one batch, by due time; `batch:…:lanes` lists the lanes of a batch. A lane
+-- whose first job is not due is in `later`, by the time of that job. The others are in `ready`, in the order in which their
+-- first jobs are leased. So no lease reads a lane that is not due. `shelves` has closed batches by the time at which they
+-- open: a lease takes their lanes out of `ready` when it meets them. `lapsed` has the queued jobs whose validity has ended:
+-- they are in no lane, and wait for the sweep.
 local NUL = '\0'
 local touched, counted = {}, {}
 
@@ -17,23 +16,22 @@ local function zrem(key, member)
     redis.call('ZREM', key, member)
 end
 
-local function batch_of(lane)
-    return string.match(lane, '^%-?%d+(.*)$')
-end
-
-local function heads_of(lane)
-    return base .. ':heads:' .. string.match(lane, '^%-?%d+')
+local function parts_of(lane)
+    return string.match(lane, '^(%-?%d+)(.*)$')
 end
 
 local function first_of(lane)
     return unpack(redis.call('ZRANGE', base .. ':lane:' .. lane, 0, 0, 'WITHSCORES'))
 end
 
-local function close_lane(lane, batch, priority)
-    if redis.call('EXISTS', heads_of(lane)) == 0 then
-        zrem(base .. ':urgent', priority)
-        zrem(base .. ':later', priority)
-    end
+-- The entry of a lane in `ready` when this is its first job: the most urgent entry is the first one.
+local function entry_of(lane, id, due)
+    return string.format('%07d%020.0f', 1000000 - parts_of(lane), due) .. id .. NUL .. lane
+end
+
+local function close_lane(lane)
+    local _, batch = parts_of(lane)
+    zrem(base .. ':later', lane)
     if batch ~= '' then
         zrem(batch_base(batch) .. ':lanes', lane)
         if redis.call('EXISTS', batch_base(batch) .. ':lanes') == 0 then
@@ -42,24 +40,26 @@ local function close_lane(lane, batch, priority)
     end
 end
 
--- Corrects the head of a lane. `was` and `was_due` are the id and the due time in the old head, if there is one.
-local function settle(lane, was, was_due)
+-- Puts a lane where its first job belongs. `was` and `was_due` are the job that was the first one before, if it is known.
+local function settle(lane, now, was, was_due)
     local id, due = first_of(lane)
     if was and was == id and was_due == due then
         return
     end
-    if was and was ~= id then
-        zrem(heads_of(lane), was .. NUL .. lane)
+    if was then
+        zrem(base .. ':ready', entry_of(lane, was, was_due))
     end
-    local batch, priority = batch_of(lane), string.match(lane, '^%-?%d+')
     if not id then
-        close_lane(lane, batch, priority)
+        close_lane(lane)
         return
     end
-    zadd(heads_of(lane), due, id .. NUL .. lane)
-    if not redis.call('ZSCORE', base .. ':urgent', priority) then
-        redis.call('ZADD', base .. ':later', 'LT', due, priority)
+    if tonumber(due) <= now then
+        zrem(base .. ':later', lane)
+        zadd(base .. ':ready', 0, entry_of(lane, id, due))
+    else
+        zadd(base .. ':later', due, lane)
     end
+    local priority, batch = parts_of(lane)
     if batch ~= '' then
         zadd(batch_base(batch) .. ':lanes', priority, lane)
     end
@@ -125,10 +125,10 @@ local function count(batch, field, amount)
     end
 end
 
--- Corrects the heads of the lanes that the script has changed, and stores the changes of counters.
-local function settle_queue()
+-- Puts the lanes that the script has changed where they belong, and stores the changes of counters.
+local function settle_queue(now)
     for lane, was in pairs(touched) do
-        settle(lane, was[1], was[2])
+        settle(lane, now, was[1], was[2])
     end
     for key, fields in pairs(counted) do
         for field, amount in pairs(fields) do
