@@ -109,7 +109,7 @@ class ScriptedRedis:
                 texts = {script(name).text: answer for name, answer in self.texts.items()}
                 return texts.get(text, self.schema)
             case ["EVALSHA", sha, *_]:
-                known: dict[str, Answer] = {script("clock").sha: ["1795000000", "0"]}
+                known: dict[str, Answer] = {script("clock").sha: '["1795000000", "0"]'}
                 known |= {script(name).sha: answer for name, answer in self.scripts.items()}
                 return known.get(sha, RuntimeError("NOSCRIPT No matching script."))
             case ["WAITAOF", *_]:

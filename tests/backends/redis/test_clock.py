@@ -25,16 +25,16 @@ async def scripted() -> AsyncGenerator[ScriptedRedis]:
 
 
 async def test_the_time_is_the_servers(scripted: ScriptedRedis) -> None:
-    scripted.scripts["clock"] = ["2000000000", "250000"]
+    scripted.scripts["clock"] = '["2000000000", "250000"]'
     async with open_store(scripted.url) as store:
         assert abs(store.clock.now() - datetime(2033, 5, 18, 3, 33, 20, 250_000, UTC)) < timedelta(seconds=10)
 
 
 async def test_a_clock_that_is_set_is_followed(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clock.RESYNC_EVERY", 0.05)
-    scripted.scripts["clock"] = ["2000000000", "0"]
+    scripted.scripts["clock"] = '["2000000000", "0"]'
     async with open_store(scripted.url) as store:
-        scripted.scripts["clock"] = ["1900000000", "0"]
+        scripted.scripts["clock"] = '["1900000000", "0"]'
         await until(lambda: store.clock.now().year == 2030)
 
 
@@ -44,7 +44,7 @@ async def test_one_odd_reply_does_not_end_the_store(scripted: ScriptedRedis, mon
         scripted.asked.clear()
         scripted.scripts["clock"] = 7
         await until(lambda: "INFO" in scripted.commands)  # the connection was opened again
-        scripted.scripts["clock"] = ["1900000000", "0"]
+        scripted.scripts["clock"] = '["1900000000", "0"]'
         await until(lambda: store.clock.now().year == 2030)
     scripted.scripts["clock"] = 7
     with pytest.raises(StoreError):

@@ -54,18 +54,18 @@ MUTATIONS = {
         "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
     ),
     "a unit is written though a condition failed": (
-        "        if not answer then\n            write(unit)",
-        "        if not answer or answer[1] == 'not free' then\n            write(unit)",
+        "        if not answers[place] then\n            write(unit)",
+        "        if not answers[place] or answers[place][1] == 'not free' then\n            write(unit)",
         "test_of_a_refused_unit_nothing_is_written",
     ),
     "a step is written though a unit of it is refused": (
-        "if together == '1' then", "if false then", "test_together_one_refusal_refuses_all",
+        "elseif asked.together then", "elseif false then", "test_together_one_refusal_refuses_all",
     ),
     "units together do not see each other's records": (
         "            try(unit)\n", "", "test_together_one_refusal_refuses_all",
     ),
     "a call under its own key refuses its step": (
-        "and digest ~= unit.change[DIGEST] then", "then",
+        "return answer[1] ~= 'exists' or digest ~= unit.job.digest", "return true",
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
     "a record has no owner": (
@@ -77,7 +77,7 @@ MUTATIONS = {
         "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
     "a limit limits nothing": (
-        "local over = #found - tonumber(most)", "local over = 0",
+        "local over = #found - need.most", "local over = 0",
         "test_two_units_that_contradict_each_other_are_never_both_written",
     ),
     "a limit tells the record that ends last": (
@@ -85,14 +85,14 @@ MUTATIONS = {
         "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
     ),
     "a swap is not compared": (
-        "            return key, value or false, ends or ''", "            return nil",
+        "    return need.key, value or false, ends or ''", "    return nil",
         "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
     ),
     "a gate is never closed": (
         "~= 'open '", "== 'none '", "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "a tombstone owns nothing": (
-        "local grave = grave_of(unit.base, unit.key, now)", "local grave = nil",
+        "local grave = grave_of(of, unit.key, now)", "local grave = nil",
         "test_a_taken_key_tells_its_owner",
     ),
     "every put replaces": (
@@ -104,15 +104,15 @@ MUTATIONS = {
         "test_a_drop_deletes_a_record_that_has_its_value",
     ),
     "any server will do": (
-        "local vetted = server == '' or server == run_id", "local vetted = true",
+        "local vetted = asked.server == '' or asked.server == run_id", "local vetted = true",
         "test_for_another_server_nothing_is_written",
     ),
     "what the store had is not compared": (
-        "vetted = vetted and not failed()", "failed()",
+        "    vetted = vetted and not checks.same(asked.known)\n", "",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
     "an unvetted step forgets what was written": (
-        "was_written(take_unit()) and {'done'} or {'unvetted'}", "take_unit() and {'unvetted'}",
+        "was_written(unit) and {'done'} or {'unvetted'}", "{'unvetted'}",
         "test_for_another_server_nothing_is_written",
     ),
     "nobody is woken": ("        wake(unit.wakes)\n", "", "test_each_unit_that_wakes_the_queue_raises_its_count"),

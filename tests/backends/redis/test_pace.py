@@ -27,8 +27,14 @@ takes = st.tuples(st.integers(0, 60), moments, st.integers(0, 2_000_000).map(lam
 
 
 def take(server: RedisServer, wanted: int, now: datetime, horizon: timedelta) -> Sequence[float]:
-    words = [QUEUE, str(wanted), str(to_micros(now)), repr(now.timestamp()), repr(horizon.total_seconds())]
-    answer = ask(server.port, "EVAL", script("take").text, 1, ROOT, json.dumps(words))
+    asked = {
+        "queue": QUEUE,
+        "wanted": wanted,
+        "now": str(to_micros(now)),
+        "now_seconds": repr(now.timestamp()),
+        "horizon_seconds": repr(horizon.total_seconds()),
+    }
+    answer = ask(server.port, "EVAL", script("take").text, 1, ROOT, json.dumps(asked))
     return [float(each) for each in json.loads(cast("str", answer))]
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from voiceflow_worker.backends.record import event_from, from_micros, head_of, job_from, newer, record_of, to_micros
-from voiceflow_worker.backends.redis.connection.scripts import Argument
+from voiceflow_worker.backends.record import event_from, from_micros, job_from, newer, record_of, to_micros
 from voiceflow_worker.backends.tombstones import known_state, remembered, tombstone_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.identity import queue_of
@@ -44,87 +43,90 @@ def optional(text: str | None) -> str:
     return "" if text is None else f"={text}"
 
 
-def micros(time: datetime | None) -> str | int:
+def micros(time: datetime | None) -> str:
     """An optional time in the form that scripts store: '' for None, otherwise microseconds since 1970 UTC."""
-    return "" if time is None else to_micros(time)
+    return "" if time is None else str(to_micros(time))
 
 
 # --- Units for write.lua -----------------------------------------------------------------------------------------
 
 
-def unit_arguments(unit: Unit) -> list[Argument]:
-    """The arguments of `write.lua` for a unit."""
+def plain_unit(unit: Unit) -> dict[str, Any]:
+    """A unit as `write.lua` takes it."""
     change = unit.change
     queue = "-" if change is None else change.job.queue
     if unit.events:
         queue = queue_of(unit.events[0].job_id)
-    args: list[Argument]
-    match change:
-        case Insert(job):
-            args = ["insert", queue, job.id, "", job.revision, optional(job.unique_key)]
-        case Replace(revision, job):
-            args = ["move", queue, job.id, revision, job.revision, ""]
-        case Delete(job):
-            args = ["delete", queue, job.id, job.revision, "", ""]
-        case None:
-            args = ["", queue, "", "", "", ""]
-    args.append(len(unit.needs))
-    for need in unit.needs:
-        args += _need(need, unit)
-    args.append(len(unit.puts))
-    for put in unit.puts:
-        args += (put.namespace, put.key, put.value, micros(put.ends_at), put.mode.value)
-    args.append(len(unit.drops))
-    for drop in unit.drops:
-        args += (drop.namespace, drop.key, optional(drop.value))
-    args.append(len(unit.events))
-    for event in unit.events:
-        args += (to_micros(event.at), _event_text(event))
-    args += ("" if unit.wakes is None else unit.wakes, len(unit.tally))
-    for field, amount in unit.tally.items():
-        args += (field, amount)
-    changed = _change(unit)
-    return [*args, len(changed), *changed]
+    return {
+        "queue": queue,
+        "needs": [_plain_need(need, unit) for need in unit.needs],
+        "puts": [(put.namespace, put.key, put.value, micros(put.ends_at), put.mode) for put in unit.puts],
+        "drops": [(drop.namespace, drop.key, optional(drop.value)) for drop in unit.drops],
+        "events": [(micros(event.at), _event_text(event)) for event in unit.events],
+        "tally": unit.tally,
+        "wakes": unit.wakes or "",
+        **_plain_change(unit),
+    }
 
 
-def _change(unit: Unit) -> Sequence[Argument]:
+def _plain_change(unit: Unit) -> dict[str, Any]:
     match unit.change:
         case Insert(job):
-            (_, _, state, due, rev, worker, prio, batch, dest, key, valid, active) = head_of(job)
-            return (
-                state, due, rev, optional(worker), prio, optional(batch), optional(dest), optional(key),
-                "" if valid is None else valid, "" if active is None else active, record_of(job), job.body,
-                job.body_digest, optional(outcome_name(job)),
-            )  # fmt: skip
-        case Replace(_, job):
-            return (
-                job.state.value, to_micros(job.due_at), optional(job.worker_id), micros(job.active_until),
-                record_of(job), optional(outcome_name(job)),
-            )  # fmt: skip
+            fields = _changing(job) | {
+                "prio": str(job.priority),
+                "batch": optional(job.batch_id),
+                "dest": optional(job.destination),
+                "key": optional(job.unique_key),
+                "valid": micros(job.valid_until),
+                "body": job.body,
+                "digest": job.body_digest,
+            }
+            return {"kind": "insert", "id": job.id, "key": optional(job.unique_key), "job": fields}
+        case Replace(revision, job):
+            return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": _changing(job)}
         case Delete(job, keep_key_until):
-            return (to_micros(keep_key_until), _grave_of(job))
+            grave = {"keep_until": micros(keep_key_until), "grave": _grave_of(job)}
+            return {"kind": "delete", "id": job.id, "old": job.revision, **grave}
         case None:
-            return ()
+            return {"kind": ""}
 
 
-def _need(need: Need, unit: Unit) -> list[Argument]:
+def _changing(job: Job) -> dict[str, str]:
+    """The fields of a job that its next version may change."""
+    return {
+        "rev": job.revision,
+        "state": job.state.value,
+        "due": micros(job.due_at),
+        "worker": optional(job.worker_id),
+        "active": micros(job.active_until),
+        "record": record_of(job),
+        "outcome": optional(outcome_name(job)),
+    }
+
+
+def _plain_need(need: Need, unit: Unit) -> dict[str, Any]:
     match need:
         case Absent(namespace, keys, owner):
-            return ["absent", namespace, owner or "", len(keys), *keys]
+            return {"kind": "absent", "namespace": namespace, "keys": keys, "owner": owner or ""}
         case AtMost(namespace, prefix, most, owner):
-            return ["most", namespace, owner or "", prefix, most]
+            return {"kind": "most", "namespace": namespace, "prefix": prefix, "most": most, "owner": owner or ""}
         case Same():
-            return ["same", *same(need, (unit,))]
+            return plain_same(need, (unit,))
         case OpenGate(queue, batch):
             keys = (gate_key(queue, None),) if batch is None else (gate_key(queue, None), gate_key(queue, batch))
-            return ["gate", len(keys), *keys]
+            return {"kind": "gate", "keys": keys}
 
 
-def same(need: Same, units: Sequence[Unit]) -> list[Argument]:
-    """The arguments of a `Same` condition; its own new value too, which counts as of an earlier try."""
+def plain_same(need: Same, units: Sequence[Unit]) -> dict[str, Any]:
+    """A `Same` condition, with its own new value, which counts as of an earlier try."""
     own = [put.value for unit in units for put in unit.puts if (put.namespace, put.key) == (need.namespace, need.key)]
-    values = [optional(need.value), *map(optional, own)]
-    return [need.namespace, need.key, len(values), *values, optional(own[-1] if own else None)]
+    return {
+        "kind": "same",
+        "namespace": need.namespace,
+        "key": need.key,
+        "values": [optional(need.value), *map(optional, own)],
+        "own": optional(own[-1] if own else None),
+    }
 
 
 def answer_from(unit: Unit, answer: Sequence[Any]) -> Answer:

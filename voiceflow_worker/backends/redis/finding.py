@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
-import orjson
-
-from voiceflow_worker.backends.record import readable, to_micros
+from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
 from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.backends.redis.connection.scripts import Argument
 from voiceflow_worker.core.store_port import Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -34,15 +32,17 @@ class Finding:
         self._query = query
         self._now = now
         self._count = count
-        outcomes = [] if query.outcomes is None else [f"={name}\n" for name in sorted(query.outcomes)]
-        self._filters: list[Argument] = [
-            "" if query.states is None else f",{','.join(query.states)},",
-            optional(query.batch_id),
-            optional(query.destination),
-            micros(query.due_before),
-            micros(query.valid_before),
-            "" if query.outcomes is None else "".join(["\n", *outcomes]),
-        ]
+        outcomes = "\n".join(["", *(f"={name}" for name in sorted(query.outcomes or ())), ""])
+        self._filters = {
+            "queue": query.queue,
+            "now": micros(now),
+            "states": "" if query.states is None else f",{','.join(query.states)},",
+            "batch": optional(query.batch_id),
+            "dest": optional(query.destination),
+            "due": micros(query.due_before),
+            "valid": micros(query.valid_before),
+            "outcomes": "" if query.outcomes is None else outcomes,
+        }
 
     async def jobs(self) -> Sequence[Job]:
         """The jobs that match the query, in its order."""
@@ -78,15 +78,16 @@ class Finding:
 
         `alone` says that each of them matches. Then no more entries of an index are read than the query's limit.
         """
-        return (await self._script(self._query.limit, "due", int(alone), micros(latest), *indexes))[1]
+        scores = {"indexes": indexes, "latest": micros(latest) or "+inf", "matches": alone}
+        return (await self._script(self._query.limit, **scores))[1]
 
     async def _walk(self, index: str) -> _Rows:
         """The matching jobs in an index of ids, in the order of the ids. Each job in the index is examined."""
         query, found, after = self._query, _Rows(), self._query.after or ""
-        order = "newest" if query.order is Order.NEWEST else ""
         while True:
             wanted = _PAGE if query.limit is None else min(query.limit - len(found), _PAGE)
-            after, rows = await self._script(wanted, "walk", index, order, after, _LOOKS)
+            order = {"is_newest": query.order is Order.NEWEST, "after": after, "looks": _LOOKS}
+            after, rows = await self._script(wanted, walk=index, **order)
             found += rows
             if not after or len(found) == query.limit:
                 return found
@@ -94,13 +95,13 @@ class Finding:
     async def _collect(self) -> _Rows:
         """The matching jobs in the indexes of states, sorted by id in this process. This is quick if few match."""
         query, ids = self._query, list[str]()
-        latest = "+inf" if query.due_before is None else to_micros(query.due_before)
+        part = {"queue": query.queue, "first": "-inf", "last": micros(query.due_before) or "+inf", "most": -1}
         for index in self._state_indexes():
-            ids += orjson.loads(await self._link.run("range", [query.queue, index, "-inf", latest, -1])) or ()
+            ids += await self._link.run("range", {"index": index, **part})
         ids = sorted((job_id for job_id in ids if self._is_behind(job_id)), reverse=query.order is Order.NEWEST)
         found = _Rows()
         for start in range(0, len(ids), _PAGE):
-            found += (await self._script(None, "ids", *ids[start : start + _PAGE]))[1]
+            found += (await self._script(None, ids=ids[start : start + _PAGE]))[1]
             if query.limit is not None and len(found) >= query.limit:
                 return found[: query.limit]
         return found
@@ -123,12 +124,11 @@ class Finding:
     async def _read_all(self, how: str, names: Sequence[str]) -> _Rows:
         names, rows = list(dict.fromkeys(names)), _Rows()
         for start in range(0, len(names), _PAGE):
-            rows += (await self._script(None, how, *names[start : start + _PAGE]))[1]
+            rows += (await self._script(None, **{how: names[start : start + _PAGE]}))[1]
         return rows
 
-    async def _script(self, limit: int | None, *how: Argument) -> tuple[str, _Rows]:
-        args = [self._query.queue, to_micros(self._now), *self._filters, "" if limit is None else limit, *how]
-        after, *rows = orjson.loads(await self._link.run("jobs", args))
+    async def _script(self, limit: int | None, **how: Any) -> tuple[str, _Rows]:
+        after, *rows = await self._link.run("jobs", self._filters | {"limit": -1 if limit is None else limit} | how)
         return after, rows
 
     def _sorted(self, jobs: list[Job]) -> list[Job]:

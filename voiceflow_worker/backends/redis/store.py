@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
-import orjson
-
-from voiceflow_worker.backends.record import readable, to_micros
+from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.codec import (
     answer_from,
@@ -20,14 +19,13 @@ from voiceflow_worker.backends.redis.codec import (
     job_of_row,
     micros,
     optional,
+    plain_same,
+    plain_unit,
     records_from,
-    same,
-    unit_arguments,
 )
 from voiceflow_worker.backends.redis.connection.clock import ServerClock
 from voiceflow_worker.backends.redis.connection.durability import Durability
 from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.backends.redis.connection.scripts import Argument
 from voiceflow_worker.backends.redis.connection.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.connection.survey import Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
@@ -77,33 +75,44 @@ class RedisStore:
     async def write(self, step: Step, *, now: datetime) -> Written:
         check_step(step)
         units, answers, server = step.units, list[Answer](), ""
-        known = [""] if step.known is None else ["same", *same(step.known, units)]
         size = max(len(units), 1) if step.together else AT_ONCE
         for start in range(0, max(len(units), 1), size):
             some = units[start : start + size]
-            has_needs = int(any(unit.needs for unit in some))
-            args: list[Argument] = [to_micros(now), step.server or "", int(step.together), has_needs, *known]
-            for unit in some:
-                args += unit_arguments(unit)
+            asked: dict[str, Any] = {
+                "now": micros(now),
+                "server": step.server or "",
+                "together": step.together,
+                "has_needs": any(unit.needs for unit in some),
+                "units": [plain_unit(unit) for unit in some],
+            }
+            if step.known is not None:
+                asked["known"] = plain_same(step.known, units)
             run = self.link.run_durably if step.durable else self.link.run
-            server, *found = orjson.loads(await run("write", args))
-            answers += [answer_from(unit, each) for unit, each in zip(some, found, strict=True)]
+            server, found = await run("write", asked)
+            answers += [answer_from(unit, each) for unit, each in zip(some, found or (), strict=True)]
         return Written(tuple(answers), server)
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
     ) -> Sequence[Job]:
         """Lease jobs, but not durably. If the server loses a lease, its job is still queued and unsent."""
-        args: list[Argument] = [queue, to_micros(now), limit, to_micros(until), optional(worker_id), optional(batch)]
+        asked = {
+            "queue": queue,
+            "now": micros(now),
+            "limit": limit,
+            "ends": micros(until),
+            "worker": optional(worker_id),
+            "batch": optional(batch),
+        }
         for _ in range(_ROUNDS):
-            stopped_early, *rows = orjson.loads(await self.link.run("lease", [*args, uuid4().hex]))
+            stopped_early, *rows = await self.link.run("lease", asked | {"token": uuid4().hex})
             if rows or not stopped_early:
                 return list(readable(rows, partial(job_of_row, queue)))
         return []
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        args: list[Argument] = [queue, wanted, to_micros(now), repr(now.timestamp()), repr(horizon.total_seconds())]
-        answer = orjson.loads(await self.link.run("take", args))
+        seconds = {"now_seconds": repr(now.timestamp()), "horizon_seconds": repr(horizon.total_seconds())}
+        answer = await self.link.run("take", {"queue": queue, "wanted": wanted, "now": micros(now), **seconds})
         if not answer:
             return Slots((now,) * max(wanted, 0), now)
         # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
@@ -117,30 +126,32 @@ class RedisStore:
         return await Finding(self.link, query, now, count).jobs()
 
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
-        args = [queue, optional(batch), micros(due_before), *JobState]
-        live, pruned = orjson.loads(await self.link.run("totals", args))
+        asked = {"queue": queue, "batch": optional(batch), "due_before": micros(due_before), "states": list(JobState)}
+        live, pruned = await self.link.run("totals", asked)
         return Totals(live=_numbers(live), pruned=_numbers(pruned))
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
-        args: list[Argument] = [to_micros(now)]
+        asked: list[dict[str, Any]] = []
         for namespace, each in wanted.items():
             if isinstance(each, Page):
                 first = f"({each.after}" if each.after >= each.prefix and each.after else f"[{each.prefix}"
-                args += (namespace, "page", first, each.prefix, max(each.limit, 0))
+                page = {"first": first, "prefix": each.prefix, "most": max(each.limit, 0)}
+                asked.append({"namespace": namespace, **page})
             else:
-                args += (namespace, "keys", len(each), *each)
-        answers = orjson.loads(await self.link.run("records", args)) or ()
+                asked.append({"namespace": namespace, "keys": list(each)})
+        answers = await self.link.run("records", {"now": micros(now), "wanted": asked}) or ()
         return {namespace: records_from(answer or ()) for namespace, answer in zip(wanted, answers, strict=True)}
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        args: list[Argument] = [queue, ":events", f"({after}", "+inf", max(limit, 0)]
-        return [event_of(text) for text in orjson.loads(await self.link.run("range", args))]
+        part = {"first": f"({after}", "last": "+inf", "most": max(limit, 0)}
+        return list(map(event_of, await self.link.run("range", {"queue": queue, "index": ":events", **part})))
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
 
     async def prune(self, queue: str = "default", *, now: datetime, events_before: datetime, limit: int) -> int:
-        pruned: int = await self.link.run("prune", [queue, to_micros(now), to_micros(events_before), max(limit, 0)])
+        times = {"now": micros(now), "events_before": micros(events_before)}
+        pruned: int = await self.link.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
         return pruned
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from copy import copy
 from functools import partial
@@ -24,7 +24,7 @@ from voiceflow_worker.backends.redis.connection.clients import Check, Client, Co
 from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee, weakest
 from voiceflow_worker.backends.redis.connection.faults import LOST, RefusedServerError, is_lost, translated
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
-from voiceflow_worker.backends.redis.connection.scripts import Argument, script
+from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
@@ -41,14 +41,24 @@ Survey = Callable[[Connection], Awaitable[Durability]]
 """The check of each new connection before its first use. It returns the durability of that server."""
 
 
-def packed(texts: Sequence[str]) -> bytes:
-    """Texts as one JSON array. Raises UnicodeEncodeError for half a surrogate pair."""
+def packed(asked: Mapping[str, Any]) -> bytes:
+    """What a script is asked, as JSON. Raises UnicodeEncodeError for half a surrogate pair."""
     try:
-        return orjson.dumps(texts)
+        return orjson.dumps(asked)
     except orjson.JSONEncodeError:
-        for text in texts:
+        for text in _texts_in(asked):
             text.encode()  # this error names the text; orjson's does not
         raise
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts_in(list(cast("Mapping[str, Any]", value).values()))
+    elif isinstance(value, list | tuple):
+        for each in cast("Sequence[Any]", value):
+            yield from _texts_in(each)
 
 
 class Session:
@@ -78,21 +88,24 @@ class Session:
             if isinstance(line, ScriptLine):
                 line.close()
 
-    async def run(self, name: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
+    async def run(self, name: str, asked: Mapping[str, Any], *, waits: bool = False) -> Any:
         """Run a script by its digest, or by its text if the server does not know the script yet.
 
         `waits` means that the caller has set up the client to wait until the writes are confirmed.
         """
         wanted, root = script(name), self._url.root
-        texts = [packed([each if type(each) is str else str(each) for each in args])] if args else []
+        text = packed(asked)
         try:
             if waits or isinstance(self.client, RedisCluster):
-                return await self.client.evalsha(wanted.sha, keys=[root], args=texts)
-            line = await self._usable_line(self.client)
-            return await line.create_request(b"EVALSHA", wanted.sha, 1, root, *texts)
+                answer: Any = await self.client.evalsha(wanted.sha, keys=[root], args=[text])
+            else:
+                line = await self._usable_line(self.client)
+                answer = await line.create_request(b"EVALSHA", wanted.sha, 1, root, text)
         except NoScriptError:
             # The server did not run the script. EVAL runs it, and the server then remembers its digest.
-            return await self.client.eval(wanted.text, keys=[root], args=texts)
+            answer = await self.client.eval(wanted.text, keys=[root], args=[text])
+        with _readable():
+            return orjson.loads(answer)
 
     async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
         """Wait for an entry of a stream that is newer than the entry `after`, and return its id.
@@ -205,11 +218,11 @@ class Link:
         """The beginning of all keys of the store."""
         return self._url.root
 
-    async def run(self, name: str, args: Sequence[Argument] = ()) -> Any:
+    async def run(self, name: str, asked: Mapping[str, Any] | None = None) -> Any:
         """Run a script. Raises StoreError."""
-        return await self._do(lambda session: session.run(name, args))
+        return await self._do(lambda session: session.run(name, asked or {}))
 
-    async def run_durably(self, name: str, args: Sequence[Argument]) -> Any:
+    async def run_durably(self, name: str, asked: Mapping[str, Any]) -> Any:
         """Run a script, and return when its writes are as durable as the store promises.
 
         With WAITAOF or with replicas, the connection waits for the confirmation of its own writes. Raises
@@ -220,13 +233,13 @@ class Link:
         async def confirmed(session: Session) -> Any:
             is_waited = session.durability.guarantee is Guarantee.WAITED
             if not replicas and not is_waited:
-                return await session.run(name, args)
+                return await session.run(name, asked)
             with ExitStack() as waits:
                 if is_waited:
                     waits.enter_context(session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS))
                 else:
                     waits.enter_context(session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS))
-                return await session.run(name, args, waits=True)
+                return await session.run(name, asked, waits=True)
 
         return await self._do(confirmed)
 

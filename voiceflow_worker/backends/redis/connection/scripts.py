@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-Argument = str | int
-"""An argument of a script."""
-
 _INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 
 

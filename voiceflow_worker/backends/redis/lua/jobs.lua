@@ -1,21 +1,21 @@
 -- Reads jobs that match some filters.
 -- @include store queue
--- ARGV: queue, now, states as ',queued,leased,', batch, destination, due before, valid before, outcomes as
--- '\nname\nname\n', the most jobs to return or '', and how jobs are found:
---   'ids', ids; 'keys', unique keys; 'walk', key suffix of an index of ids, 'newest' or '', after which id or '', the most
---   entries to examine; 'due', '1' if every entry matches, the highest score or '', key suffixes of indexes.
--- A filter that is '' lets every job pass. Returns {the last id examined or '' at the end, row, …}; a row with one field
--- is a tombstone.
-local now, limit, how = tonumber(ARGV[2]), tonumber(ARGV[9]) or math.huge, ARGV[10]
-base = base_of(ARGV[1])
+-- Asked: queue, now, limit (-1 for none); filters, '' lets every job pass: states as ',queued,leased,', batch, dest, due,
+-- valid (both at the latest), outcomes as '\n=name\n=name\n'; and how jobs are found:
+--   ids; or keys (unique keys);
+--   or walk (the end of the key of an index of ids), is_newest, after (an id or ''), looks (most entries to examine);
+--   or indexes (the ends of their keys), latest score, matches (whether every entry of them matches).
+-- Returns {the last id examined or '' at the end, row, …}; a row with one field is a tombstone.
+base = base_of(asked.queue)
+local limit = asked.limit < 0 and math.huge or asked.limit
 
 local function is_wanted(head)
-    return (ARGV[3] == '' or string.find(ARGV[3], ',' .. head.state .. ',', 1, true) ~= nil)
-        and (ARGV[4] == '' or head.batch == ARGV[4])
-        and (ARGV[5] == '' or head.dest == ARGV[5])
-        and (ARGV[6] == '' or tonumber(head.due) <= tonumber(ARGV[6]))
-        and (ARGV[7] == '' or (head.valid ~= '' and tonumber(head.valid) <= tonumber(ARGV[7])))
-        and (ARGV[8] == '' or string.find(ARGV[8], '\n' .. head.outcome .. '\n', 1, true) ~= nil)
+    return (asked.states == '' or string.find(asked.states, ',' .. head.state .. ',', 1, true) ~= nil)
+        and (asked.batch == '' or head.batch == asked.batch)
+        and (asked.dest == '' or head.dest == asked.dest)
+        and (asked.due == '' or tonumber(head.due) <= tonumber(asked.due))
+        and (asked.valid == '' or (head.valid ~= '' and tonumber(head.valid) <= tonumber(asked.valid)))
+        and (asked.outcomes == '' or string.find(asked.outcomes, '\n' .. head.outcome .. '\n', 1, true) ~= nil)
 end
 
 local answer = {''}
@@ -31,56 +31,56 @@ local function look(id, index)
     end
 end
 
-local function by_score(indexes_from)
-    local found, last = {}, ARGV[12] == '' and '+inf' or ARGV[12]
-    for place = indexes_from, #ARGV do
-        local most = ARGV[11] == '1' and limit < math.huge and limit or -1
-        local ids = redis.call('ZRANGEBYSCORE', base .. ARGV[place], '-inf', last, 'WITHSCORES', 'LIMIT', 0, most)
-        for entry = 1, #ids, 2 do
-            found[#found + 1] = {ids[entry], tonumber(ids[entry + 1]), base .. ARGV[place]}
+local function walk(index)
+    local behind, ids = asked.after ~= '' and '(' .. asked.after, nil
+    if asked.is_newest then
+        ids = redis.call('ZREVRANGEBYLEX', index, behind or '+', '-', 'LIMIT', 0, asked.looks)
+    else
+        ids = redis.call('ZRANGEBYLEX', index, behind or '-', '+', 'LIMIT', 0, asked.looks)
+    end
+    for place, id in ipairs(ids) do
+        look(id, index)
+        if place == asked.looks or #answer > limit then
+            answer[1] = id
+            return
+        end
+    end
+end
+
+local function by_score()
+    local found, most = {}, asked.matches and asked.limit or -1
+    for _, index in ipairs(asked.indexes) do
+        local ids = redis.call('ZRANGEBYSCORE', base .. index, '-inf', asked.latest, 'WITHSCORES', 'LIMIT', 0, most)
+        for place = 1, #ids, 2 do
+            found[#found + 1] = {ids[place], tonumber(ids[place + 1]), base .. index}
         end
     end
     table.sort(found, function(one, other)
         return one[2] < other[2] or (one[2] == other[2] and one[1] < other[1])
     end)
-    return found
-end
-
-if how == 'ids' then
-    for place = 11, #ARGV do
-        look(ARGV[place])
-    end
-elseif how == 'keys' then
-    for place = 11, #ARGV do
-        local id = redis.call('HGET', base .. ':keys', ARGV[place])
-        local grave = not id and grave_of(base, ARGV[place], now)
-        if id then
-            look(id)
-        elseif grave then
-            answer[#answer + 1] = {grave}
-        end
-    end
-elseif how == 'walk' then
-    local index, behind, looks = base .. ARGV[11], ARGV[13] ~= '' and '(' .. ARGV[13], tonumber(ARGV[14])
-    local ids
-    if ARGV[12] == 'newest' then
-        ids = redis.call('ZREVRANGEBYLEX', index, behind or '+', '-', 'LIMIT', 0, looks)
-    else
-        ids = redis.call('ZRANGEBYLEX', index, behind or '-', '+', 'LIMIT', 0, looks)
-    end
-    for place, id in ipairs(ids) do
-        look(id, index)
-        if place == looks or #answer > limit then
-            answer[1] = id
-            break
-        end
-    end
-else
-    for _, entry in ipairs(by_score(13)) do
+    for _, entry in ipairs(found) do
         if #answer > limit then
-            break
+            return
         end
         look(entry[1], entry[3])
+    end
+end
+
+if asked.walk then
+    walk(base .. asked.walk)
+elseif asked.indexes then
+    by_score()
+end
+for _, id in ipairs(asked.ids or {}) do
+    look(id)
+end
+for _, key in ipairs(asked.keys or {}) do
+    local id = redis.call('HGET', base .. ':keys', key)
+    local grave = not id and grave_of(base, key, tonumber(asked.now))
+    if id then
+        look(id)
+    elseif grave then
+        answer[#answer + 1] = {grave}
     end
 end
 return packed(answer)

@@ -1,11 +1,10 @@
 -- Leases due jobs to a worker, as far as gates and max_active allow: the highest priority first, then the earliest due,
 -- then by id.
 -- @include store queue lanes
--- ARGV: queue, now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n.
+-- Asked: queue, now, limit, ends (of the lease), worker, batch, token. The revision of the n-th job is token.n.
 -- Returns {1 if the script stopped early and should be run again, else 0, row, …}.
-local queue, now, limit, ends, worker, only, token = unpack(ARGV)
-local now_text = now
-now, limit, base = tonumber(now), tonumber(limit), base_of(queue)
+base = base_of(asked.queue)
+local now, limit, only = tonumber(asked.now), asked.limit, asked.batch
 -- The most index entries that one script corrects beside leasing jobs. This keeps the script to a few milliseconds.
 local WORK = 250
 -- The most jobs that one script leases, and the most jobs that it reads at once from one of several lanes.
@@ -13,7 +12,7 @@ local MOST, CHUNK = 500, 16
 
 -- Returns nil for an open gate, and for a closed gate the time at which it opens by itself, or 'inf' for never.
 local function closed_until(batch)
-    local gate, opens = record_at('gate', batch == '' and queue or queue .. ' ' .. string.sub(batch, 2), now)
+    local gate, opens = record_at('gate', batch == '' and asked.queue or asked.queue .. ' ' .. string.sub(batch, 2), now)
     if not is_closed(gate) then
         return nil
     end
@@ -24,10 +23,10 @@ local work = WORK
 if closed_until('') then
     return packed({0})
 end
-local most = string.match(record_at('limit', queue, now) or '- 1 -', '^%S+ %S+ (%S+)$')
+local most = string.match(record_at('limit', asked.queue, now) or '- 1 -', '^%S+ %S+ (%S+)$')
 if most ~= '-' then
     local active = redis.call('ZCARD', base .. ':state:leased')
-        + redis.call('ZCOUNT', base .. ':active', '(' .. now_text, '+inf')
+        + redis.call('ZCOUNT', base .. ':active', '(' .. asked.now, '+inf')
     limit = math.min(limit, tonumber(most) - active)
 end
 if limit <= 0 then
@@ -36,7 +35,7 @@ end
 limit = math.min(limit, MOST)
 
 -- Jobs return to their lanes if they seemed expired because a clock had jumped ahead.
-local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. now_text, '+inf', 'LIMIT', 0, work)
+local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. asked.now, '+inf', 'LIMIT', 0, work)
 for _, id in ipairs(returned) do
     local head = head_of(id)
     if head then
@@ -48,7 +47,7 @@ settle_queue(now)
 work = work - #returned
 
 -- Batches that were closed return if their gate has opened by itself or was changed.
-for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', now_text, 'LIMIT', 0, math.max(work, 0))) do
+for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', asked.now, 'LIMIT', 0, math.max(work, 0))) do
     local opens = closed_until(batch)
     if opens then
         zadd(base .. ':shelves', opens, batch)
@@ -64,7 +63,7 @@ for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', n
 end
 
 -- Lanes become ready when their first job becomes due.
-local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', now_text, 'LIMIT', 0, math.max(work, 0))
+local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', asked.now, 'LIMIT', 0, math.max(work, 0))
 for _, lane in ipairs(come) do
     settle(lane, now)
 end
@@ -79,7 +78,7 @@ local chosen, chosen_heads = {}, {}
 local function take_from(lane, next_entry, id, id_due)
     local _, batch = parts_of(lane)
     local size = math.min(limit - #chosen, next_entry and CHUNK or limit)
-    local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, size)
+    local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', asked.now, 'WITHSCORES', 'LIMIT', 0, size)
     local gone = {}
     for place = 1, #found, 2 do
         local each = found[place]
@@ -149,9 +148,10 @@ for place, id in ipairs(chosen) do
     leave(id, head, true)
     count(head.batch, 'state:queued', -1)
     count(head.batch, 'state:leased', 1)
-    head.state, head.due = 'leased', ends
+    head.state, head.due = 'leased', asked.ends
     enter(id, head)
-    redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
+    redis.call('HSET', job_key(id), 'state', 'leased', 'due', asked.ends, 'rev', asked.token .. '.' .. place,
+        'worker', asked.worker)
     rows[place + 1] = row_of(id)
 end
 settle_queue(now)

@@ -1,23 +1,15 @@
 -- Reads records of several namespaces that stand.
 -- @include store
--- ARGV: now, then for each namespace: its name, 'keys', number, keys; or its name, 'page', first key of the range,
--- prefix, most records. Returns a list for each namespace: {key, value, end or '', …}, or false if it would be empty.
-local now = tonumber(ARGV[1])
-local at, answers = 2, {}
-while at <= #ARGV do
-    local namespace, kind = ARGV[at], ARGV[at + 1]
-    local found, keys, most = {}, {}, math.huge
-    if kind == 'keys' then
-        for place = at + 3, at + 2 + tonumber(ARGV[at + 2]) do
-            keys[#keys + 1] = ARGV[place]
-        end
-        at = at + 3 + #keys
-    else
+-- Asked: now, wanted: for each namespace {namespace, keys} or {namespace, prefix, first, most}, where `first` begins the
+-- range of keys. Returns a list for each namespace: {key, value, end or '', …}, or false if it would be empty.
+local now, answers = tonumber(asked.now), {}
+for place, wanted in ipairs(asked.wanted) do
+    local namespace, keys, most = wanted.namespace, wanted.keys, wanted.most or math.huge
+    if not keys then
         -- No text has the byte 0xFF, so it comes after every key with the prefix.
-        keys = redis.call('ZRANGEBYLEX', keys_of(namespace), ARGV[at + 2], '(' .. ARGV[at + 3] .. '\255')
-        most = tonumber(ARGV[at + 4])
-        at = at + 5
+        keys = redis.call('ZRANGEBYLEX', keys_of(namespace), wanted.first, '(' .. wanted.prefix .. '\255')
     end
+    local found = {}
     for _, key in ipairs(keys) do
         if #found >= 3 * most then
             break
@@ -27,6 +19,6 @@ while at <= #ARGV do
             found[#found + 1], found[#found + 2], found[#found + 3] = key, value, ends
         end
     end
-    answers[#answers + 1] = #found > 0 and found or false
+    answers[place] = #found > 0 and found or false
 end
 return packed(answers)

@@ -1,13 +1,13 @@
 -- Takes departure times at the rate of the queue (generic cell rate algorithm), as model.jobs.gcra.departures does.
 -- @include store queue
--- ARGV: queue, the number of times wanted, now in microseconds, now and horizon in epoch seconds. Returns {} for a queue
--- without a rate, else {next free time, time, …}.
-local wanted, now, horizon = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local rate, burst = string.match(record_at('limit', ARGV[1], tonumber(ARGV[3])) or '- 1 -', '^(%S+) (%S+) ')
+-- Asked: queue, wanted (how many times), now; now and horizon as texts in epoch seconds. Returns {} for a queue without a
+-- rate, else {next free time, time, …}.
+local now, horizon = tonumber(asked.now_seconds), tonumber(asked.horizon_seconds)
+local rate, burst = string.match(record_at('limit', asked.queue, tonumber(asked.now)) or '- 1 -', '^(%S+) (%S+) ')
 if rate == '-' then
     return packed({})
 end
-base = base_of(ARGV[1])
+base = base_of(asked.queue)
 local pace = redis.call('HMGET', base .. ':pace', 'tat', 'last', 'at')
 local tat, last, at = tonumber(pace[1] or '0'), pace[2] or '0', rate .. ' ' .. burst
 local interval = 1.0 / tonumber(rate)
@@ -23,7 +23,7 @@ if tat > furthest + 10.0 then
     tat = furthest
 end
 local answer = {''}
-while #answer <= wanted do
+while #answer <= asked.wanted do
     local departure = math.max(now, tat - tolerance)
     if departure > now + horizon then
         break

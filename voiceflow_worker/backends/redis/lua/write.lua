@@ -1,26 +1,14 @@
 -- Writes units: each is checked as a whole, and then written as a whole, or refused.
 -- @include store queue lanes
--- ARGV: now, the server's id or '', 1 if the units belong together, 1 if a unit has conditions, the known condition or ''
--- (a condition, see below, whose values are several), then the units. Each list begins with its number of entries.
---   A unit is: kind ('insert', 'move', 'delete' or ''), queue of its change or events, job id, old revision, new revision,
---   unique key or '', conditions, puts, drops, events (time, text), queue to wake or '', tally (field, amount), arguments of
---   its change.
---   A condition is: 'absent', namespace, owner or '', keys; 'most', namespace, owner or '', prefix, most; 'same',
---   namespace, key, values ('' for no record, else '=' and the value), '=' and its own new value or ''; 'gate', keys.
---   A put is: namespace, key, value, end or '', mode. A drop is: namespace, key, '' or '=' and the value.
+-- Asked: now, server (its id or ''), together, has_needs (whether a unit has conditions), known (a condition), units.
+--   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
+--   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue).
+--   A condition has a kind: 'absent' (namespace, keys, owner or ''), 'most' (namespace, prefix, most, owner or ''), 'same'
+--   (namespace, key, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''), 'gate' (keys).
+--   A put is {namespace, key, value, end, mode}. A drop is {namespace, key, '' or '=' and the value}.
 -- Returns {server id, answer, …}; an answer is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
 -- {'not free', place of the condition, key, value, end}, {'unvetted'} or {'withheld'}.
-local at = 1
--- Places of the state and of the digest among the arguments of a new job.
-local STATE, DIGEST = 1, 13
-
-local function take(count)
-    at = at + count
-    return unpack(ARGV, at - count, at - 1)
-end
-
-local now, server, together = take(3)
-now = tonumber(now)
+local now = tonumber(asked.now)
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 
 -- What the units of a `together` step would have written: checked first, because a script cannot be undone.
@@ -52,108 +40,63 @@ local function belongs(value, owner)
     return holder == owner or string.sub(holder, 1, #owner + 1) == owner .. '.'
 end
 
-local function take_list()
-    local wanted = tonumber((take(1)))
-    return wanted == 0 and {} or {take(wanted)}
+-- The conditions, by kind. Each returns nil, or the key, the value and the end by which it fails.
+local checks = {}
+
+function checks.absent(need)
+    for _, key in ipairs(need.keys) do
+        local value, ends = standing(need.namespace, key)
+        if value and not belongs(value, need.owner) then
+            return key, value, ends
+        end
+    end
 end
 
--- A list whose entries have several arguments each.
-local function take_each(size)
-    local found = {}
-    for place = 1, tonumber((take(1))) do
-        found[place] = {take(size)}
+function checks.most(need)
+    local found, index = {}, keys_of(need.namespace)
+    local function count_it(key)
+        local value, ends = standing(need.namespace, key)
+        if value and not belongs(value, need.owner) then
+            found[#found + 1] = {key, value, ends}
+        end
     end
-    return found
+    for _, key in ipairs(redis.call('ZRANGEBYLEX', index, '[' .. need.prefix, '(' .. need.prefix .. '\255')) do
+        count_it(key)
+    end
+    for tried, record in pairs(trial.records) do
+        local of, key = string.match(tried, '^(.-)%z(.*)$')
+        if of == need.namespace and record and string.sub(key, 1, #need.prefix) == need.prefix
+            and not redis.call('ZSCORE', index, key) then
+            count_it(key)
+        end
+    end
+    local over = #found - need.most
+    if over > 0 then
+        table.sort(found, function(one, other)
+            return (tonumber(one[3]) or math.huge) < (tonumber(other[3]) or math.huge)
+        end)
+        return unpack(found[over])
+    end
 end
 
--- Reads a condition. A condition is a function that returns nil, or the key, value and expiry by which it fails.
-local checks = {
-    absent = function()
-        local namespace, owner = take(2)
-        local keys = take_list()
-        return function()
-            for _, key in ipairs(keys) do
-                local value, ends = standing(namespace, key)
-                if value and not belongs(value, owner) then
-                    return key, value, ends
-                end
-            end
+function checks.same(need)
+    local value, ends = standing(need.namespace, need.key)
+    local has = value and '=' .. value or ''
+    for _, each in ipairs(need.values) do
+        if has == each then
+            return nil
         end
-    end,
-    most = function()
-        local namespace, owner, prefix, most = take(4)
-        return function()
-            local found = {}
-            local function count(key)
-                local value, ends = standing(namespace, key)
-                if value and not belongs(value, owner) then
-                    found[#found + 1] = {key, value, ends}
-                end
-            end
-            for _, key in ipairs(redis.call('ZRANGEBYLEX', keys_of(namespace), '[' .. prefix, '(' .. prefix .. '\255')) do
-                count(key)
-            end
-            for tried, record in pairs(trial.records) do
-                local of, key = string.match(tried, '^(.-)%z(.*)$')
-                if of == namespace and record and string.sub(key, 1, #prefix) == prefix
-                    and not redis.call('ZSCORE', keys_of(namespace), key) then
-                    count(key)
-                end
-            end
-            local over = #found - tonumber(most)
-            if over > 0 then
-                table.sort(found, function(one, other)
-                    return (tonumber(one[3]) or math.huge) < (tonumber(other[3]) or math.huge)
-                end)
-                return unpack(found[over])
-            end
-        end
-    end,
-    same = function()
-        local namespace, key = take(2)
-        local wanted = take_list()
-        local own = take(1)
-        return function()
-            local value, ends = standing(namespace, key)
-            local has = value and '=' .. value or ''
-            for _, each in ipairs(wanted) do
-                if has == each then
-                    return nil
-                end
-            end
-            return key, value or false, ends or ''
-        end, function()
-            local value = standing(namespace, key)
-            return own ~= '' and value ~= nil and '=' .. value == own and own ~= wanted[1]
-        end
-    end,
-    gate = function()
-        local keys = take_list()
-        return function()
-            for _, key in ipairs(keys) do
-                local value, ends = standing('gate', key)
-                if is_closed(value) then
-                    return key, value, ends
-                end
-            end
-        end
-    end,
-}
-
-local function take_unit()
-    local unit = {needs = {}, swaps = {}}
-    unit.kind, unit.queue, unit.id, unit.old, unit.new, unit.key = take(6)
-    unit.base = base_of(unit.queue)
-    for place = 1, tonumber((take(1))) do
-        local check, swapped = checks[take(1)]()
-        unit.needs[place] = check
-        unit.swaps[#unit.swaps + 1] = swapped
     end
-    unit.puts, unit.drops, unit.events = take_each(5), take_each(3), take_each(2)
-    unit.wakes = take(1)
-    unit.tally = take_each(2)
-    unit.change = take_list()
-    return unit
+    return need.key, value or false, ends or ''
+end
+
+function checks.gate(need)
+    for _, key in ipairs(need.keys) do
+        local value, ends = standing('gate', key)
+        if is_closed(value) then
+            return key, value, ends
+        end
+    end
 end
 
 local function revision_of(unit)
@@ -161,7 +104,7 @@ local function revision_of(unit)
     if tried ~= nil then
         return tried
     end
-    return redis.call('HGET', unit.base .. ':job:' .. unit.id, 'rev')
+    return redis.call('HGET', base_of(unit.queue) .. ':job:' .. unit.id, 'rev')
 end
 
 local function was_written(unit)
@@ -172,26 +115,30 @@ local function was_written(unit)
     elseif unit.kind == 'delete' then
         return not revision_of(unit)
     end
-    for _, swapped in ipairs(unit.swaps) do
-        if swapped() then
-            return true
+    for _, need in ipairs(unit.needs) do
+        if need.kind == 'same' and need.own ~= '' and need.own ~= need.values[1] then
+            local value = standing(need.namespace, need.key)
+            if value and '=' .. value == need.own then
+                return true
+            end
         end
     end
     return false
 end
 
 local function owner_of_key(unit)
-    local tried = trial.keys[unit.base .. '\0' .. unit.key]
+    local of = base_of(unit.queue)
+    local tried = trial.keys[of .. '\0' .. unit.key]
     if tried then
-        return {'exists', tried[1], tried[2], tried[3], ''}
+        return {'exists', tried.id, tried.job.digest, tried.job.state, ''}
     end
-    local owner = redis.call('HGET', unit.base .. ':keys', unit.key)
+    local owner = redis.call('HGET', of .. ':keys', unit.key)
     if owner then
-        local head = redis.call('HMGET', unit.base .. ':job:' .. owner, 'digest', 'state')
+        local head = redis.call('HMGET', of .. ':job:' .. owner, 'digest', 'state')
         -- Nobody knows whether a lost job was called.
         return {'exists', owner, head[1] or '', head[2] or 'in_doubt', ''}
     end
-    local grave = grave_of(unit.base, unit.key, now)
+    local grave = grave_of(of, unit.key, now)
     return grave and {'exists', '', '', '', grave}
 end
 
@@ -209,8 +156,8 @@ local function refused(unit)
     elseif (unit.kind == 'move' or unit.kind == 'delete') and revision_of(unit) ~= unit.old then
         return {'stale'}
     end
-    for place, failed in ipairs(unit.needs) do
-        local key, value, ends = failed()
+    for place, need in ipairs(unit.needs) do
+        local key, value, ends = checks[need.kind](need)
         if key then
             return {'not free', place - 1, key, value, ends}
         end
@@ -218,7 +165,7 @@ local function refused(unit)
     return nil
 end
 
--- The value and the expiry of a record after a put, or nil if the put changes nothing.
+-- The value and the end of a record after a put, or nil if the put changes nothing.
 local function after_put(put)
     local namespace, key, value, ends, mode = unpack(put)
     local was, was_ends = standing(namespace, key)
@@ -251,58 +198,60 @@ local function try(unit)
         trial.revisions[unit.id] = false
     end
     if unit.kind == 'insert' and unit.key ~= '' then
-        trial.keys[unit.base .. '\0' .. unit.key] = {unit.id, unit.change[DIGEST], unit.change[STATE]}
+        trial.keys[base_of(unit.queue) .. '\0' .. unit.key] = unit
     end
 end
 
+local function store(id, job)
+    local fields = {}
+    for name, value in pairs(job) do
+        fields[#fields + 1], fields[#fields + 2] = name, value
+    end
+    redis.call('HSET', job_key(id), unpack(fields))
+end
+
 local function insert(unit)
-    local state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest, outcome = unpack(unit.change)
-    local id = unit.id
-    redis.call('HSET', job_key(id), 'rev', rev, 'state', state, 'due', due, 'worker', worker, 'prio', prio,
-        'batch', batch, 'dest', dest, 'key', key, 'valid', valid, 'active', active, 'record', record, 'body', body,
-        'digest', digest, 'outcome', outcome)
+    local id, job = unit.id, unit.job
+    store(id, job)
     zadd(base .. ':ids', 0, id)
-    zadd(base .. ':dest:' .. dest, 0, id)
-    if batch ~= '' then
-        zadd(batch_base(batch) .. ':ids', 0, id)
+    zadd(base .. ':dest:' .. job.dest, 0, id)
+    if job.batch ~= '' then
+        zadd(batch_base(job.batch) .. ':ids', 0, id)
     end
-    if key ~= '' then
-        redis.call('HSET', base .. ':keys', key, id)
-        redis.call('HDEL', base .. ':graves', key)
-        zrem(base .. ':graves:until', key)
+    if job.key ~= '' then
+        redis.call('HSET', base .. ':keys', job.key, id)
+        redis.call('HDEL', base .. ':graves', job.key)
+        zrem(base .. ':graves:until', job.key)
     end
-    enter(id, {state = state, due = due, prio = prio, batch = batch, valid = valid, active = active})
-    return batch
+    enter(id, job)
+    return job.batch
 end
 
 -- The next version of a job. Its batch, number, priority and validity stay as they are.
 local function move(unit)
-    local state, due, worker, active, record, outcome = unpack(unit.change)
     local head = head_of(unit.id)
     leave(unit.id, head)
-    head.state, head.due, head.active = state, due, active
+    head.state, head.due, head.active = unit.job.state, unit.job.due, unit.job.active
     enter(unit.id, head)
-    redis.call('HSET', job_key(unit.id), 'state', state, 'due', due, 'rev', unit.new, 'worker', worker, 'active', active,
-        'record', record, 'outcome', outcome)
+    store(unit.id, unit.job)
     return head.batch
 end
 
 local function delete(unit)
-    local until_, grave = unpack(unit.change)
     local id, head = unit.id, head_of(unit.id)
     leave(id, head)
     zrem(base .. ':ids', id)
     zrem(base .. ':dest:' .. head.dest, id)
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
-        redis.call('HSET', base .. ':graves', head.key, until_ .. '|' .. grave)
-        zadd(base .. ':graves:until', until_, head.key)
+        redis.call('HSET', base .. ':graves', head.key, unit.keep_until .. '|' .. unit.grave)
+        zadd(base .. ':graves:until', unit.keep_until, head.key)
     end
     redis.call('DEL', job_key(id))
     if head.batch ~= '' then
         zrem(batch_base(head.batch) .. ':ids', id)
-        for _, each in ipairs(unit.tally) do
-            add(batch_base(head.batch) .. ':pruned', each[1], -each[2])
+        for field, amount in pairs(unit.tally) do
+            add(batch_base(head.batch) .. ':pruned', field, -amount)
         end
     end
     return head.batch
@@ -313,8 +262,8 @@ local changes = {insert = insert, move = move, delete = delete}
 local function change(unit)
     switch(unit.queue)
     local batch = changes[unit.kind](unit)
-    for _, each in ipairs(unit.tally) do
-        count(batch, each[1], each[2])
+    for field, amount in pairs(unit.tally) do
+        count(batch, field, amount)
     end
     if unit.kind == 'delete' and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
         settle_queue(now)
@@ -363,9 +312,10 @@ local function write(unit)
         end
     end
     for _, event in ipairs(unit.events) do
-        local sequence = redis.call('INCR', unit.base .. ':sequence')
-        zadd(unit.base .. ':events', sequence, sequence .. '|' .. event[2])
-        zadd(unit.base .. ':events:at', event[1], sequence)
+        local of = base_of(unit.queue)
+        local sequence = redis.call('INCR', of .. ':sequence')
+        zadd(of .. ':events', sequence, sequence .. '|' .. event[2])
+        zadd(of .. ':events:at', event[1], sequence)
     end
     if unit.wakes ~= '' then
         wake(unit.wakes)
@@ -375,61 +325,64 @@ end
 -- A full server refuses this command, which changes nothing. It would not refuse the moves of jobs, because each first
 -- removes an entry of an index: evidence is stored as long as there is a byte, and nothing new leaves.
 local room = root .. ':room'
-if take(1) == '1' then
+if asked.has_needs then
     redis.call('SETRANGE', room, 0, '')
 end
 
-local vetted = server == '' or server == run_id
-if take(1) ~= '' then
-    local failed = checks.same()
-    vetted = vetted and not failed()
+local vetted = asked.server == '' or asked.server == run_id
+if asked.known then
+    vetted = vetted and not checks.same(asked.known)
 end
 
-local answers = {run_id}
-if not vetted then
-    while at <= #ARGV do
-        answers[#answers + 1] = was_written(take_unit()) and {'done'} or {'unvetted'}
+-- Whether the answer to one unit refuses the others of its step too: not if the owner of its key has the same body.
+local function refuses_all(unit, answer)
+    if not answer or answer[1] == 'done' then
+        return false
     end
-    return packed(answers)
+    local digest = answer[3]
+    if answer[1] == 'exists' and answer[5] ~= '' then
+        digest = string.match(answer[5], '^[^|]*|[^|]*|([^|]*)|')
+    end
+    return answer[1] ~= 'exists' or digest ~= unit.job.digest
 end
-if together == '1' then
-    local first, units, refuses = at, {}, false
-    while at <= #ARGV do
-        local unit = take_unit()
-        local answer = refused(unit)
-        units[#units + 1] = {unit, answer}
-        if not answer then
+
+local answers = {}
+if not vetted then
+    for place, unit in ipairs(asked.units) do
+        answers[place] = was_written(unit) and {'done'} or {'unvetted'}
+    end
+elseif asked.together then
+    local refusals, is_refused = {}, false
+    for place, unit in ipairs(asked.units) do
+        answers[place] = refused(unit)
+        if not answers[place] then
             try(unit)
         end
-        local digest = answer and answer[1] == 'exists' and (answer[5] == '' and answer[3] or string.match(answer[5], '^[^|]*|[^|]*|([^|]*)|'))
-        if answer and answer[1] ~= 'done' and digest ~= unit.change[DIGEST] then
-            units[#units][3], refuses = true, true
-        end
+        refusals[place] = refuses_all(unit, answers[place])
+        is_refused = is_refused or refusals[place]
     end
     trial = {records = {}, revisions = {}, keys = {}}
-    for _, each in ipairs(units) do
-        local unit, answer, is_refused = unpack(each, 1, 3)
-        if not answer and not refuses then
+    for place, unit in ipairs(asked.units) do
+        if is_refused and not refusals[place] and (not answers[place] or answers[place][1] == 'done') then
+            answers[place] = {'withheld'}
+        elseif not answers[place] then
             write(unit)
         end
-        if refuses and not is_refused and (not answer or answer[1] == 'done') then
-            answer = {'withheld'}
-        end
-        answers[#answers + 1] = answer or {'done'}
     end
 else
-    while at <= #ARGV do
-        local unit = take_unit()
-        local answer = refused(unit)
-        if not answer then
+    for place, unit in ipairs(asked.units) do
+        answers[place] = refused(unit)
+        if not answers[place] then
             write(unit)
         end
-        answers[#answers + 1] = answer or {'done'}
     end
+end
+for place = 1, #asked.units do
+    answers[place] = answers[place] or {'done'}
 end
 settle_queue(now)
 if asked_again then
     -- WAITAOF and WAIT wait only for writes of their own connection.
     redis.call('SET', room, '')
 end
-return packed(answers)
+return packed({run_id, answers})

@@ -1,9 +1,8 @@
--- The beginning of every script. All keys of a store begin with KEYS[1], a hash tag, so they are in one slot. The
--- arguments and the answer are packed into one JSON array of texts each, which takes both sides less time. The texts
--- themselves, such as records and bodies, are not decoded. An optional text is '' or '=' .. text. A time is in
--- microseconds since 1970 UTC, or ''.
+-- The beginning of every script. All keys of a store begin with KEYS[1], a hash tag, so they are in one slot. What a script
+-- is asked is one JSON object, and its answer is JSON too, which takes both sides less time. Texts in them, such as records
+-- and bodies, are not decoded. An optional text is '' or '=' .. text. A time is a text: microseconds since 1970 UTC, or ''.
 local root = KEYS[1]
-local ARGV = cjson.decode(ARGV[1])
+local asked = cjson.decode(ARGV[1])
 
 local function packed(answer)
     return cjson.encode(answer)
