@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -18,7 +18,6 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.record import (
-    event_from,
     from_micros_or_none,
     job_from,
     readable,
@@ -29,17 +28,14 @@ from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
 from voiceflow_worker.backends.tombstones import remembered
-from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.store_port import Order, Page, Query, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 T = TypeVar("T")
 
 _ROWS_AT_ONCE = 64
 """The number of rows that are read in one step. A job takes 12 µs with its decoding, so a step takes less than a
 millisecond."""
-_EVENTS_AT_ONCE = 256
 
 TOMBSTONE = "tombstone"
 """Namespace of what is kept of deleted jobs with a unique key, by `<queue> <unique key>`."""
@@ -52,7 +48,7 @@ JOB_BY_NUMBER = f"SELECT {_JOB} FROM jobs JOIN bodies USING (number) WHERE numbe
 _JOBS_BY_NUMBERS = f"""
 SELECT {_JOB} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number)
 """
-OWNER_OF_KEY = """
+_OWNER_OF_KEY = """
 SELECT number, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
 UNION ALL
 SELECT NULL, value FROM records WHERE namespace = 'tombstone' AND key = ?1 || ' ' || ?2 AND ends_at > ?3
@@ -65,34 +61,6 @@ _PAGE_OF_RECORDS = """
 SELECT key, value, ends_at FROM records
 WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) AND key > ?4 AND (ends_at IS NULL OR ends_at > ?5)
 ORDER BY key LIMIT ?6
-"""
-_EVENTS_AFTER = """
-SELECT sequence, job_id, kind, at, state, revision, post FROM events WHERE queue = ? AND sequence > ?
-ORDER BY sequence LIMIT ?
-"""
-_CHANGES = "SELECT changes FROM queues WHERE queue = ?"
-_TOTALS_OF_BATCH = """
-SELECT json_group_array(json_array(field, live, pruned)) FROM totals WHERE queue = :queue AND batch = '=' || :batch_id
-"""
-_TOTALS_OF_QUEUE = """
-SELECT json_group_array(json_array(field, live, 0)) FROM (
-    SELECT field, sum(live) AS live FROM totals WHERE queue = :queue GROUP BY field
-)
-"""
-
-_STATES = orjson.dumps(list(JobState)).decode()
-_COUNT_DUE = """
-SELECT json_group_object(state, count) FROM (
-    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_state
-    WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states)) AND due_at <= :due_before GROUP BY state
-)
-"""
-# This reads each row of the batch.
-_COUNT_DUE_OF_BATCH = """
-SELECT json_group_object(state, count) FROM (
-    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_batch
-    WHERE queue = :queue AND batch_id = :batch_id AND due_at <= :due_before GROUP BY state
-)
 """
 
 
@@ -116,9 +84,26 @@ def standing(db: Connection, namespace: str, key: str, at: int) -> Record | None
     return record_from(rows[0]) if rows else None
 
 
+def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Record]]:
+    """The records that stand, of several namespaces."""
+    found: dict[str, list[Record]] = {}
+    db.run("BEGIN")  # all are of one moment
+    try:
+        for namespace, each in wanted.items():
+            if isinstance(each, Page):
+                bounds = (namespace, each.prefix, behind_all_with(each.prefix), each.after, at, max(each.limit, 0))
+                rows = db.rows(_PAGE_OF_RECORDS, bounds)
+            else:
+                rows = db.rows_of_each(_RECORD, [(namespace, key, at) for key in each])
+            found[namespace] = [record_from(row) for row in rows]
+    finally:
+        db.run("COMMIT")
+    return found
+
+
 def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Job | None:
     """The job that owns a unique key, or its tombstone."""
-    rows = db.rows(OWNER_OF_KEY, (queue, key, at))
+    rows = db.rows(_OWNER_OF_KEY, (queue, key, at))
     return _owner(db, rows[0]) if rows else None
 
 
@@ -232,85 +217,6 @@ class Reader:
         self._limiter = anyio.CapacityLimiter(1)
         self._scanning = threading.Lock()
 
-    # --- what callers ask for ---
-
-    async def jobs(self, query: Query, *, at: int) -> Sequence[Job]:
-        """The jobs that match a query."""
-        if query.ids is None and query.unique_keys is None:
-            return await self._find(query)
-        if query.ids is not None:
-            keys = [(job_id,) for job_id in dict.fromkeys(query.ids)]
-            found = [job_of(row) for part in _pages(keys) for row in await self._rows_of_each(JOB_BY_ID, part)]
-        else:
-            owned = [(query.queue, key, at) for key in dict.fromkeys(query.unique_keys or ())]
-            found = [job for part in _pages(owned) for job in await self.look(partial(_owners, part))]
-        query = replace(query, ids=None, unique_keys=None)
-        matching = [job for job in found if matches(query, job)]
-        matching.sort(key=lambda job: (job.due_at, job.id) if query.order is Order.DUE else (job.id,))
-        if query.order is Order.NEWEST:
-            matching.reverse()
-        return matching if query.limit is None else matching[: max(query.limit, 0)]
-
-    async def _find(self, query: Query) -> Sequence[Job]:
-        """Find the row numbers of the matching jobs, then read the jobs in pages.
-
-        No transaction stays open between pages. A job that has changed meanwhile and no longer matches is left out.
-        """
-        if query.order is Order.ANY and query.after is not None:
-            query = replace(query, order=Order.CREATED)
-        found: list[Job] = []
-        while True:
-            left = None if query.limit is None else query.limit - len(found)
-            numbers = orjson.loads(await self.scan(*search(replace(query, limit=left))))
-            before, last = len(found), None
-            for part in _pages(numbers):
-                # A statement for each row would take three times as long.
-                array = orjson.dumps(part).decode()
-                if rows := await self.look(partial(Connection.rows, statement=_JOBS_BY_NUMBERS, bindings=(array,))):
-                    found += [job for job in readable(rows, job_of) if matches(query, job)]
-                    last = rows[-1][0]
-            by_id = query.order in {Order.CREATED, Order.NEWEST}
-            if not by_id or left is None or len(numbers) < left or len(found) - before == left:
-                return found
-            # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
-            if last is not None:
-                query = replace(query, after=last)
-
-    async def totals(self, queue: str, batch: str | None, due_before: int | None) -> Totals:
-        """The counters of a queue or of a batch, or the states of its jobs that are due by a time."""
-        bindings = {"queue": queue, "batch_id": batch, "due_before": due_before, "states": _STATES}
-        if due_before is not None:
-            counted = orjson.loads(await self.scan(_COUNT_DUE if batch is None else _COUNT_DUE_OF_BATCH, bindings))
-            return Totals(live={STATE + state: count for state, count in counted.items()})
-        found = orjson.loads(await self.scan(_TOTALS_OF_QUEUE if batch is None else _TOTALS_OF_BATCH, bindings))
-        return Totals(
-            live={field: live for field, live, _ in found if live},
-            pruned={field: pruned for field, _, pruned in found if pruned},
-        )
-
-    async def records(self, wanted: Wanted, *, at: int) -> Mapping[str, Sequence[Record]]:
-        """The records that stand, of several namespaces."""
-        return await self.look(partial(_records, wanted, at))
-
-    async def events(self, queue: str, *, after: int, limit: int) -> Sequence[Event]:
-        """The events of a queue after a sequence, read in pages."""
-        found: list[Event] = []
-        while (left := limit - len(found)) > 0:
-            page = min(left, _EVENTS_AT_ONCE)
-            rows = await self._rows_of_each(_EVENTS_AFTER, [(queue, after, page)])
-            found += [event_from(row[0], row[1:]) for row in rows]
-            if len(rows) < page:
-                break
-            after = found[-1].sequence
-        return found
-
-    async def changes(self, queue: str) -> int:
-        """The change count of a queue."""
-        rows = await self._rows_of_each(_CHANGES, [(queue,)])
-        return rows[0][0] if rows else 1
-
-    # --- how it is read ---
-
     async def look(self, work: Callable[[Connection], T]) -> T:
         """Do short work on the event loop's thread. The work is tried again while another process recovers the WAL."""
         self._usable()  # before any await, because a forked child has no event loop
@@ -326,9 +232,6 @@ class Reader:
                     if time.monotonic() > until:
                         raise
                 await anyio.sleep(random.uniform(0.0002, 0.002))
-
-    async def _rows_of_each(self, statement: str, keys: Sequence[Row]) -> list[Row]:
-        return await self.look(partial(Connection.rows_of_each, statement=statement, many=keys))
 
     async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
         """Run a long statement in a thread, and return the only value of its result."""
@@ -357,25 +260,51 @@ class Reader:
                 self._scanner = None
 
 
+# --- jobs ---
+
+
+async def jobs_by_id(reader: Reader, ids: Iterable[str]) -> list[Job]:
+    """The jobs with these ids. Raises StoreVersionError if a newer version wrote one."""
+    keys = [(job_id,) for job_id in dict.fromkeys(ids)]
+    each = [partial(Connection.rows_of_each, statement=JOB_BY_ID, many=part) for part in _pages(keys)]
+    return [job_of(row) for work in each for row in await reader.look(work)]
+
+
+async def owners_of_keys(reader: Reader, queue: str, unique_keys: Iterable[str], at: int) -> list[Job]:
+    """The jobs that own these unique keys, or their tombstones."""
+    keys = [(queue, key, at) for key in dict.fromkeys(unique_keys)]
+    return [job for part in _pages(keys) for job in await reader.look(partial(_owners, part))]
+
+
+async def find(reader: Reader, query: Query) -> list[Job]:
+    """Find the row numbers of the jobs that match a query without ids and keys, then read the jobs in pages.
+
+    No transaction stays open between pages. A job that has changed meanwhile and no longer matches is left out.
+    """
+    if query.order is Order.ANY and query.after is not None:
+        query = replace(query, order=Order.CREATED)
+    found: list[Job] = []
+    while True:
+        left = None if query.limit is None else query.limit - len(found)
+        numbers = orjson.loads(await reader.scan(*search(replace(query, limit=left))))
+        before, last = len(found), None
+        for part in _pages(numbers):
+            # A statement for each row would take three times as long.
+            array = (orjson.dumps(part).decode(),)
+            if rows := await reader.look(partial(Connection.rows, statement=_JOBS_BY_NUMBERS, bindings=array)):
+                found += [job for job in readable(rows, job_of) if matches(query, job)]
+                last = rows[-1][0]
+        by_id = query.order in {Order.CREATED, Order.NEWEST}
+        if not by_id or left is None or len(numbers) < left or len(found) - before == left:
+            return found
+        # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
+        if last is not None:
+            query = replace(query, after=last)
+
+
 def _pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:
     return (keys[start : start + _ROWS_AT_ONCE] for start in range(0, len(keys), _ROWS_AT_ONCE))
 
 
 def _owners(keys: Sequence[Row], db: Connection) -> list[Job]:
-    return list(readable(db.rows_of_each(OWNER_OF_KEY, keys), partial(_owner, db)))
-
-
-def _records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    db.run("BEGIN")  # all are of one moment
-    try:
-        for namespace, each in wanted.items():
-            if isinstance(each, Page):
-                bounds = (namespace, each.prefix, behind_all_with(each.prefix), each.after, at, max(each.limit, 0))
-                rows = db.rows(_PAGE_OF_RECORDS, bounds)
-            else:
-                rows = db.rows_of_each(_RECORD, [(namespace, key, at) for key in each])
-            found[namespace] = [record_from(row) for row in rows]
-    finally:
-        db.run("COMMIT")
-    return found
+    return list(readable(db.rows_of_each(_OWNER_OF_KEY, keys), partial(_owner, db)))

@@ -6,23 +6,34 @@ import random
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import orjson
 from anyio import to_thread
 
 from voiceflow_worker.backends.file_address import path_of
-from voiceflow_worker.backends.record import readable, to_micros
+from voiceflow_worker.backends.matching import matches
+from voiceflow_worker.backends.record import event_from, readable, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY
 from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.lease import lease
-from voiceflow_worker.backends.sqlite.reading import Reader, job_of, standing
+from voiceflow_worker.backends.sqlite.reading import (
+    Reader,
+    find,
+    job_of,
+    jobs_by_id,
+    owners_of_keys,
+    read_records,
+    standing,
+)
 from voiceflow_worker.backends.sqlite.write import write
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Event
@@ -30,6 +41,7 @@ from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.store_port import (
     LIMITS,
     Clock,
+    Order,
     Query,
     Record,
     Slots,
@@ -41,8 +53,8 @@ from voiceflow_worker.core.store_port import (
 )
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import departures
-from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.older import OlderSqliteStore
@@ -54,6 +66,35 @@ _MACHINE = SystemClock()
 """The clock for these checks. A test may set the store's clock by hand, but other processes change the file in real
 time."""
 
+_EVENTS_AT_ONCE = 256
+_EVENTS_AFTER = """
+SELECT sequence, job_id, kind, at, state, revision, post FROM events WHERE queue = ? AND sequence > ?
+ORDER BY sequence LIMIT ?
+"""
+_CHANGES = "SELECT changes FROM queues WHERE queue = ?"
+_TOTALS_OF_BATCH = """
+SELECT json_group_array(json_array(field, live, pruned)) FROM totals WHERE queue = :queue AND batch = '=' || :batch_id
+"""
+_TOTALS_OF_QUEUE = """
+SELECT json_group_array(json_array(field, live, 0)) FROM (
+    SELECT field, sum(live) AS live FROM totals WHERE queue = :queue GROUP BY field
+)
+"""
+
+_STATES = orjson.dumps(list(JobState)).decode()
+_COUNT_DUE = """
+SELECT json_group_object(state, count) FROM (
+    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_state
+    WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states)) AND due_at <= :due_before GROUP BY state
+)
+"""
+# This reads each row of the batch.
+_COUNT_DUE_OF_BATCH = """
+SELECT json_group_object(state, count) FROM (
+    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_batch
+    WHERE queue = :queue AND batch_id = :batch_id AND due_at <= :due_before GROUP BY state
+)
+"""
 _PACE = "SELECT rate, burst, tat, last FROM queues WHERE queue = ?"
 _SET_PACE = """
 INSERT INTO queues (queue, rate, burst, tat, last) VALUES (?, ?, ?, ?, ?)
@@ -107,24 +148,54 @@ class SqliteStore:
         limits = limits_from(await self.reader.look(partial(standing, namespace=LIMITS, key=queue, at=to_micros(now))))
         if limits.rate is None:  # there is no pace to write
             return Slots((now,) * max(wanted, 0), now)
-        return await self.writer.carry_out(partial(_take, queue, wanted, horizon, now))
+        # A power cut may undo a pace. It takes longer than the pause between two calls.
+        return await self.writer.carry_out(partial(_take, queue, wanted, horizon, now), durably=False)
 
     async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
-        return await self.reader.jobs(query, at=to_micros(now))
+        if query.ids is not None:
+            found = await jobs_by_id(self.reader, query.ids)
+        elif query.unique_keys is not None:
+            found = await owners_of_keys(self.reader, query.queue, query.unique_keys, to_micros(now))
+        else:
+            return await find(self.reader, query)
+        query = replace(query, ids=None, unique_keys=None)
+        matching = [job for job in found if matches(query, job)]
+        matching.sort(key=lambda job: (job.due_at, job.id) if query.order is Order.DUE else (job.id,))
+        if query.order is Order.NEWEST:
+            matching.reverse()
+        return matching if query.limit is None else matching[: max(query.limit, 0)]
 
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
-        return await self.reader.totals(queue, batch, None if due_before is None else to_micros(due_before))
+        bindings = {"queue": queue, "batch_id": batch, "due_before": to_micros_or_none(due_before), "states": _STATES}
+        if due_before is not None:
+            due = await self.reader.scan(_COUNT_DUE if batch is None else _COUNT_DUE_OF_BATCH, bindings)
+            return Totals(live={STATE + state: count for state, count in orjson.loads(due).items()})
+        counted = await self.reader.scan(_TOTALS_OF_QUEUE if batch is None else _TOTALS_OF_BATCH, bindings)
+        found = orjson.loads(counted)
+        return Totals(
+            live={field: live for field, live, _ in found if live},
+            pruned={field: pruned for field, _, pruned in found if pruned},
+        )
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
-        return await self.reader.records(wanted, at=to_micros(now))
+        return await self.reader.look(partial(read_records, wanted, to_micros(now)))
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        return await self.reader.events(queue, after=after, limit=limit)
+        found: list[Event] = []
+        while (left := limit - len(found)) > 0:
+            page = (queue, after, min(left, _EVENTS_AT_ONCE))
+            rows = await self.reader.look(partial(Connection.rows, statement=_EVENTS_AFTER, bindings=page))
+            found += [event_from(row[0], row[1:]) for row in rows]
+            if len(rows) < page[2]:
+                break
+            after = found[-1].sequence
+        return found
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         while True:
             change = self.wakeups.next(queue)  # first, so that no change after the read is missed
-            count = await self.reader.changes(queue)
+            rows = await self.reader.look(partial(Connection.rows, statement=_CHANGES, bindings=(queue,)))
+            count: int = rows[0][0] if rows else 1
             left = (until - self.clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
