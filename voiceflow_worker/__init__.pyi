@@ -5,6 +5,7 @@ from .campaigns.calls.template import FlowTemplate as FlowTemplate
 from .campaigns.campaign import Campaign as Campaign
 from .campaigns.campaign_rows import open_campaign as open_campaign
 from .campaigns.enqueue import enqueue_file as enqueue_file
+from .campaigns.enqueue import enqueue_rows as enqueue_rows
 from .campaigns.enqueue_report import EnqueueReport as EnqueueReport
 from .campaigns.preview.preview import Preview as Preview
 from .campaigns.preview.preview import PreviewOptions as PreviewOptions

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +20,9 @@ from tests.support.flows import flow
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job
 
@@ -363,3 +367,56 @@ async def test_a_row_with_half_a_surrogate_pair_is_bad_and_the_others_are_enqueu
     assert {found.row for found in report.findings if found.is_error} == {2}
     assert all("surrogate" in found.message for found in report.findings if found.is_error)
     assert [job.destination for job in await jobs(queue)] == ["+6587654321", "+6587654323"]
+
+
+class People:
+    """Rows that only the thread which made them may read, as the cursor of a database."""
+
+    def __init__(self, rows: list[dict[str, object]]) -> None:
+        self._rows = iter(rows)
+        self._thread = threading.get_ident()
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        return self
+
+    def __next__(self) -> dict[str, object]:
+        assert threading.get_ident() == self._thread
+        return next(self._rows)
+
+
+@pytest.mark.usefixtures("small_chunks")
+async def test_rows_of_a_program_become_the_calls_of_the_same_rows_in_a_file(queue: CallQueue, tmp_path: Path) -> None:
+    say = FlowTemplate.speaking("Hello {{name}}, {{visits}} visits, {{paid|money('SGD')}} on {{day|date}}.")
+    options = replace(OPTIONS, template=say, batch_id="visits", country="SG")
+    people: list[dict[str, object]] = [
+        {
+            "destination": 81230000.0 + n,  # a data frame makes a column with gaps a column of floats
+            "name": "Ana",
+            "visits": n,
+            "paid": Decimal("12.50"),
+            "day": date(2026, 3, 9),
+            "not_before": datetime(2026, 3, 5, 9, tzinfo=timezone(timedelta(hours=8))),
+            "time_zone": None,
+        }
+        for n in range(250)
+    ]
+    report = await enqueue_rows(queue, People(people), options)
+    assert (numbers(report), report.findings) == ((250, 0, 0), ())
+    lines = "".join(f"{81230000 + n},Ana,{n},12.50,2026-03-09,2026-03-05 09:00+08:00\n" for n in range(250))
+    path = file_of(tmp_path, "destination,name,visits,paid,day,not_before\n" + lines)
+    assert numbers(await enqueue(queue, path, options)) == (0, 250, 0)
+
+
+async def test_rows_of_a_program_have_the_findings_of_a_file_and_no_rows_call_nobody(queue: CallQueue) -> None:
+    options = replace(OPTIONS, batch_id="visits")
+    rows: list[Any] = [{"destination": "none", "name": "Cleo"}, "+6587654321", {"destination": "+6587654321"}]
+    report = await enqueue_rows(queue, rows, options)
+    assert (numbers(report), report.refused) == ((0, 0, 3), True)
+    assert [(found.file, found.row, found.column, found.code) for found in report.findings] == [
+        (None, 1, "destination", -1017),
+        (None, 2, None, -1013),
+        (None, 3, "name", -1009),
+    ]
+    assert numbers(await enqueue_rows(queue, [], options)) == (0, 0, 0)
+    with pytest.raises(InvalidInputError, match="batch_id"):
+        await enqueue_rows(queue, [], OPTIONS)

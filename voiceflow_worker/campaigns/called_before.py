@@ -30,7 +30,7 @@ class CalledBefore:
     row: int
     job: Job
 
-    def finding(self, *, file: str, severity: Severity) -> Finding:
+    def finding(self, *, file: str | None, severity: Severity) -> Finding:
         """The finding about these rows. It names their `file`."""
         message = (
             f"{count_of(self.count, 'row')} would call a number that already has another call in the same batch, such "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.completion import missing_from
 from voiceflow_worker.campaigns.calls.keys import SeenKeys
@@ -19,7 +19,8 @@ from voiceflow_worker.campaigns.calls.times import read_zone
 from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.campaigns.files.rows import RawRow, RowSource
+from voiceflow_worker.campaigns.sources.cells import GivenRows
 from voiceflow_worker.campaigns.sources.detection import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -38,17 +39,18 @@ caches. When each row passed all steps before the next row, reading took a third
 
 
 class CampaignRows:
-    """The rows of a campaign file, each with its call or its errors. They can be iterated only once.
+    """The rows of a campaign, each with its call or its errors. They can be iterated only once.
 
-    Only digests of the rows' keys and numbers stay in memory. Validities are compared with `now`; `on_bytes` gets the
-    number of bytes read so far. The constructor and the iteration raise CampaignFileError for a file that cannot be
-    read as a campaign (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors
-    of single rows are in their findings.
+    The rows are `given` as a file, or as an iterable of mappings from columns to values, numbered from 1. Only digests
+    of their keys and numbers stay in memory. Validities are compared with `now`; `on_bytes` gets the number of bytes
+    read so far. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a campaign
+    (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single rows are
+    in their findings.
     """
 
     def __init__(
         self,
-        path: Path | InputFile,
+        given: Path | InputFile | Iterable[Mapping[str, object]],
         options: CampaignOptions | None = None,
         *,
         now: datetime,
@@ -57,9 +59,14 @@ class CampaignRows:
     ) -> None:
         options = options or CampaignOptions()
         _judge_options(options)
-        self.input = path if isinstance(path, InputFile) else InputFile(path)
-        self.file = str(self.input)
-        self.source = open_source(self.input, kind=options.file_kind, sheet=options.sheet, on_bytes=on_bytes)
+        self.input = InputFile(given) if isinstance(given, Path) else given if isinstance(given, InputFile) else None
+        """The file of the rows; None for rows that are given as mappings."""
+        self.file = str(self.input) if self.input is not None else None
+        self.source: RowSource
+        if self.input is not None:
+            self.source = open_source(self.input, kind=options.file_kind, sheet=options.sheet, on_bytes=on_bytes)
+        else:
+            self.source = GivenRows(cast("Iterable[Mapping[str, object]]", given))
         self.batch_id = options.batch_id or batch_of(self.input, purpose)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
@@ -72,20 +79,32 @@ class CampaignRows:
         self._csv = CsvValues(self.source.columns)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
+        self._seen = SeenKeys()
         self._repeats = Repeats()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""
-        seen = SeenKeys()
         found_any = False
         for raws in _in_parts(self.source):
             found_any = True
-            values = [self._values(raw) for raw in raws]
-            rows = [self._read(raw, own) for raw, own in zip(raws, values, strict=True)]
-            yield from [self._against_earlier(row, seen) for row in rows]
-        if not found_any:
+            yield from self.read(raws)
+        self.refuse_empty(found_any=found_any)
+
+    def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
+        """The next rows of the source, read: see `__iter__`."""
+        rows: list[ReadRow] = []
+        for first in range(0, len(raws), _AT_ONCE):
+            part = raws[first : first + _AT_ONCE]
+            values = [self._values(raw) for raw in part]
+            read = [self._read(raw, own) for raw, own in zip(part, values, strict=True)]
+            rows += [self._against_earlier(row) for row in read]
+        return rows
+
+    def refuse_empty(self, *, found_any: bool) -> None:
+        """Raise CampaignFileError for a file without rows. A program may give no rows: nobody is called then."""
+        if self.input is not None and not found_any:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
     def repeats(self) -> tuple[Finding, ...]:
@@ -124,12 +143,12 @@ class CampaignRows:
         self._source_warnings.add(found.message)
         return is_new
 
-    def _against_earlier(self, read: ReadRow, seen: SeenKeys) -> ReadRow:
+    def _against_earlier(self, read: ReadRow) -> ReadRow:
         # Without a template, two calls to one number look alike.
         if read.call is None or read.call.unique_key is None or self.is_bare:
             return read
         key, number = read.call.unique_key, read.raw.number
-        earlier = seen.first(key, row=number, digest=read.digest)
+        earlier = self._seen.first(key, row=number, digest=read.digest)
         if earlier is None:
             if read.has_made_key:
                 self._repeats.add(read.call.batch_id, read.call.destination, row=number)
@@ -224,8 +243,13 @@ open_campaign = CampaignRows
 """The public name of `CampaignRows`."""
 
 
-def batch_of(file: InputFile, purpose: Purpose = Purpose.ENQUEUE) -> str:
-    """The batch id that a file gives to its rows: its name without extensions. Raises CampaignFileError."""
+def batch_of(file: InputFile | None, purpose: Purpose = Purpose.ENQUEUE) -> str:
+    """The batch id that a file gives to its rows: its name without extensions.
+
+    Raises CampaignFileError, and InvalidInputError for rows that come from no file.
+    """
+    if file is None:
+        raise InvalidInputError("rows have no name to use as a batch id: give the options a batch_id")
     stem = file.stem
     if stem is None and purpose is Purpose.CHECK:
         return "-"

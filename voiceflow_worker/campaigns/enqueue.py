@@ -1,11 +1,13 @@
-"""The enqueuing of a campaign file: all rows or none, or with `skip_bad` the good rows."""
+"""The enqueuing of a campaign's rows: all or none, or with `skip_bad` the good rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import datetime
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import KW_ONLY, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,7 +18,7 @@ from anyio import to_thread
 from voiceflow_worker.campaigns.called_before import CallsBefore
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.packs import Packs
@@ -52,7 +54,7 @@ async def enqueue_file(
     path: Path | InputFile,
     options: CampaignOptions | None = None,
     *,
-    now: datetime,
+    now: datetime | None = None,
     skip_bad: bool = False,
     rejects: Path | None = None,
     dry_run: bool = False,
@@ -72,59 +74,135 @@ async def enqueue_file(
     count, and neither do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
-    queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. Raises
-    CampaignFileError for a file that cannot be read, and InvalidInputError for a wrong option; nothing is stored then.
-    Raises StoreError if the store fails; it is then safe to enqueue the file again.
+    queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. `now` is the time
+    of the store's clock by default. Raises CampaignFileError for a file that cannot be read, and InvalidInputError for
+    a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe to enqueue the file
+    again.
     """
-    if queue is None and not dry_run:
-        raise ValueError("a queue is needed unless this is a dry run")
+    now = _now(queue, now)
     read_bytes = 0
 
     def on_bytes(count: int) -> None:
         nonlocal read_bytes
         read_bytes = count  # reported with the next chunk, in the caller's own thread
 
-    def report_reading() -> None:
-        if progress is not None:
-            size = max(campaign.input.size, read_bytes)
-            progress(Phase.READING, done=read_bytes, total=size, rows=tally.rows)
+    def report(phase: Phase, done: int, total: int, rows: int) -> None:
+        if progress is not None and phase is Phase.ENQUEUEING:
+            progress(phase, done=done, total=total, rows=rows)
+        elif progress is not None:
+            size = campaign.input.size if campaign.input is not None else 0
+            progress(phase, done=read_bytes, total=max(size, read_bytes), rows=rows)
 
     campaign = open_campaign(path, options, now=now, on_bytes=on_bytes)
-    tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
-    if dry_run and assumptions is not None:
-        tally.preview = PreviewMaker(assumptions)
-    tally.findings.add(campaign.findings)
-    intake = Intake(queue, campaign.file, options or CampaignOptions())
-    before = CallsBefore(queue) if queue is not None and not again else None
     with ExitStack() as stack:
-        held = Packs(stack.enter_context(TemporaryFile()))
         rejected = None
-        if rejects is not None:
+        if rejects is not None and campaign.input is not None:
             RejectsFile.refuse_name(rejects, campaign.input, campaign.source)
             rejected = stack.enter_context(RejectsFile(rejects, campaign.source))
-        reading = iter(campaign)
-        # In a thread: files may lie on slow disks, and a worker may share this event loop.
-        while rows := await to_thread.run_sync(lambda: list(islice(reading, CHUNK))):
-            judged = await intake.judge(rows)
-            tally.judged(judged, rejected)
-            if before is not None:
-                await before.add(judged)
-            _hold(judged.new, held)
-            report_reading()
-        tally.findings.add(campaign.repeats())
-        refused = tally.rejected > 0 and not skip_bad
-        if before is not None and not refused:
-            tally.called_before(await before.find())
-            refused = tally.again > 0 and not dry_run
-        stores = not (dry_run or refused)
-        done = 0
-        for pack in held:
-            rows = [ReadRow(RawRow._make(raw), CheckedCall._make(call)) for raw, call in pack]
-            tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
-            done += len(rows)
-            if stores and progress is not None:
-                progress(Phase.ENQUEUEING, done=done, total=len(held), rows=tally.rows)
-    return tally.report(refused=refused, now=now)
+        enqueueing = _Enqueueing(queue, campaign, options or CampaignOptions(), skip_bad=skip_bad, again=again)
+        return await enqueueing.run(
+            dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
+        )
+
+
+async def enqueue_rows(
+    queue: CallQueue | None,
+    rows: Iterable[Mapping[str, object]],
+    options: CampaignOptions | None = None,
+    *,
+    now: datetime | None = None,
+    skip_bad: bool = False,
+    dry_run: bool = False,
+    assumptions: PreviewOptions | None = None,
+    again: bool = False,
+) -> EnqueueReport:
+    """Make jobs of rows that a program has, such as the records of a query, and report the result.
+
+    Each row is a mapping from columns to values, as in a file: `enqueue_file` explains bad rows, duplicates, keys and
+    errors. Without a template, each row is a request body. Findings count the rows from 1. The rows may come from a
+    generator: they are read once, in the caller's thread, and never all at the same time. The options must name the
+    batch. Without rows, nobody is called.
+    """
+    now = _now(queue, now)
+    campaign = open_campaign(rows, options, now=now)
+    enqueueing = _Enqueueing(queue, campaign, options or CampaignOptions(), skip_bad=skip_bad, again=again)
+    return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
+
+
+def _now(queue: CallQueue | None, now: datetime | None) -> datetime:
+    if now is not None:
+        return now
+    return datetime.now(UTC) if queue is None else queue.store.clock.now()
+
+
+@dataclass(slots=True)
+class _Enqueueing:
+    """The enqueuing of the rows of one campaign."""
+
+    queue: CallQueue | None
+    campaign: CampaignRows
+    options: CampaignOptions
+    _: KW_ONLY
+    skip_bad: bool
+    again: bool
+
+    async def run(
+        self,
+        *,
+        dry_run: bool,
+        now: datetime,
+        assumptions: PreviewOptions | None,
+        rejected: RejectsFile | None = None,
+        progress: Callable[[Phase, int, int, int], None] | None = None,
+    ) -> EnqueueReport:
+        """Enqueue the rows: see `enqueue_file`. `progress` gets the phase, rows done, their total, and rows read."""
+        queue, campaign = self.queue, self.campaign
+        if queue is None and not dry_run:
+            raise ValueError("a queue is needed unless this is a dry run")
+        tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
+        if dry_run and assumptions is not None:
+            tally.preview = PreviewMaker(assumptions)
+        tally.findings.add(campaign.findings)
+        intake = Intake(queue, campaign.file, self.options)
+        before = CallsBefore(queue) if queue is not None and not self.again else None
+        with TemporaryFile() as file:
+            held = Packs(file)
+            async with aclosing(self._chunks()) as chunks:
+                async for rows in chunks:
+                    judged = await intake.judge(rows)
+                    tally.judged(judged, rejected)
+                    if before is not None:
+                        await before.add(judged)
+                    _hold(judged.new, held)
+                    if progress is not None:
+                        progress(Phase.READING, 0, 0, tally.rows)
+            campaign.refuse_empty(found_any=tally.rows > 0)
+            tally.findings.add(campaign.repeats())
+            refused = tally.rejected > 0 and not self.skip_bad
+            if before is not None and not refused:
+                tally.called_before(await before.find())
+                refused = tally.again > 0 and not dry_run
+            stores = not (dry_run or refused)
+            done = 0
+            for pack in held:
+                rows = [ReadRow(RawRow._make(raw), CheckedCall._make(call)) for raw, call in pack]
+                tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
+                done += len(rows)
+                if stores and progress is not None:
+                    progress(Phase.ENQUEUEING, done, len(held), tally.rows)
+        return tally.report(refused=refused, now=now)
+
+    async def _chunks(self) -> AsyncGenerator[list[ReadRow]]:
+        """The rows of the campaign. They are read in a thread, because a worker may share this event loop."""
+        raws = iter(self.campaign.source)
+        take = partial(_taken, raws)
+        # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
+        while part := await to_thread.run_sync(take) if self.campaign.input is not None else take():
+            yield await to_thread.run_sync(self.campaign.read, part)
+
+
+def _taken(raws: Iterator[RawRow]) -> list[RawRow]:
+    return list(islice(raws, CHUNK))
 
 
 def _hold(rows: Sequence[ReadRow], held: Packs) -> None:

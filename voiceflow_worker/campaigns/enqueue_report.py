@@ -55,7 +55,7 @@ class EnqueueReport:
 class Tally:
     """The running counts of the rows of a file."""
 
-    file: str
+    file: str | None
     batch_id: str
     dry_run: bool
     findings: Findings = field(default_factory=Findings)

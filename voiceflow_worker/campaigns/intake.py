@@ -43,7 +43,7 @@ class Intake:
     """Hands rows in to a queue. Without a queue, rows are only divided into new, known and bad ones."""
 
     queue: CallQueue | None
-    file: str
+    file: str | None
     options: CampaignOptions
     _limited: set[str] = field(default_factory=set[str], init=False)
 

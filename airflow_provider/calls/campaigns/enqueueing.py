@@ -7,11 +7,9 @@ number. A later try enqueues calls for new rows, and cancels waiting calls of re
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.calls.campaigns.rows import (
@@ -19,7 +17,6 @@ from airflow_provider.calls.campaigns.rows import (
     RequestedRow,
     TaskRows,
     check_rows,
-    written,
 )
 from airflow_provider.calls.cancellation import REMOVED, REPLACED, cancel_calls, unsent_ids
 from airflow_provider.calls.earlier.expansion import Expansion
@@ -91,33 +88,31 @@ async def enqueue_rows(
     """
     rows, expansion = given.rows, expansion or Expansion()
     enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
-    with tempfile.TemporaryDirectory(prefix="voiceflow-") as name:
-        folder = Path(name)
-        checked = CheckedRows()
-        if rows:
-            checked = check_rows(written(rows, folder), options, now=queue.store.clock.now())
-        checked.errors = [*given.unreadable, *map(given.renumbered, checked.errors)]
-        checked.rejected += len(given.unreadable)
-        record = await enqueueing.record(rows, saved)
-        # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
-        unsent = await unsent_ids(queue, record.batches, identity)
-        plans = await enqueueing.plan(checked.requested)
-        # This comes before the check for bad rows. The try with corrected rows enqueues again what it needs.
-        unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
-        removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
-        removed += await expansion.cancel_removed(queue, identity)
-        if removed:
-            log.info("%s calls were cancelled, because their rows were removed", removed)
-        _log_errors(checked.errors)
-        if checked.rejected and (not skip_bad or not checked.requested):
-            raise _bad_rows(checked, total=len(rows) + len(given.unreadable))
-        report = await enqueueing.carry_out(plans, given, options, folder)
-        enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
-        return EnqueuedRows(
-            enqueued=enqueued,
-            duplicates=len(checked.requested) - len(plans.make) + checked.duplicates + duplicates,
-            rejected=checked.rejected + rejected,
-        )
+    checked = CheckedRows()
+    if rows:
+        checked = check_rows(rows, options, now=queue.store.clock.now())
+    checked.errors = [*given.unreadable, *map(given.renumbered, checked.errors)]
+    checked.rejected += len(given.unreadable)
+    record = await enqueueing.record(rows, saved)
+    # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
+    unsent = await unsent_ids(queue, record.batches, identity)
+    plans = await enqueueing.plan(checked.requested)
+    # This comes before the check for bad rows. The try with corrected rows enqueues again what it needs.
+    unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
+    removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
+    removed += await expansion.cancel_removed(queue, identity)
+    if removed:
+        log.info("%s calls were cancelled, because their rows were removed", removed)
+    _log_errors(checked.errors)
+    if checked.rejected and (not skip_bad or not checked.requested):
+        raise _bad_rows(checked, total=len(rows) + len(given.unreadable))
+    report = await enqueueing.carry_out(plans, given, options)
+    enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
+    return EnqueuedRows(
+        enqueued=enqueued,
+        duplicates=len(checked.requested) - len(plans.make) + checked.duplicates + duplicates,
+        rejected=checked.rejected + rejected,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +156,14 @@ class _Enqueueing:
                     plans.kept.add(call.job_id)
         return plans
 
-    async def carry_out(
-        self, plans: _Plans, given: TaskRows, options: CampaignOptions, folder: Path
-    ) -> EnqueueReport | None:
+    async def carry_out(self, plans: _Plans, given: TaskRows, options: CampaignOptions) -> EnqueueReport | None:
         """Cancel the calls that are replaced, and enqueue the missing calls."""
         await self._replace(plans)
         if plans.differing:
             log.warning(
                 "%s rows were changed after their calls were enqueued; no new calls are made for them", plans.differing
             )
-        return await self._make(plans.make, given, options, folder) if plans.make else None
+        return await self._make(plans.make, given, options) if plans.make else None
 
     async def _prior_calls(
         self,
@@ -215,18 +208,17 @@ class _Enqueueing:
         make: Sequence[tuple[RequestedRow, PriorCall]],
         given: TaskRows,
         options: CampaignOptions,
-        folder: Path,
     ) -> EnqueueReport:
-        from voiceflow_worker import enqueue_file
+        from voiceflow_worker import enqueue_rows as enqueue_new
 
         in_order = sorted(make, key=lambda each: each[0].place)
         keys = {
             line: self.identity.call_key(row.called, call.ordinal, generation=call.generation + 1)
             for line, (row, call) in enumerate(in_order, 1)
         }
-        file = written([given.rows[row.place] for row, _ in in_order], folder)
+        rows = [given.rows[row.place] for row, _ in in_order]
         options = replace(options, keys=keys, data={**(options.data or {}), **self.identity.data()})
-        report = await enqueue_file(self.queue, file, options, now=self.queue.store.clock.now(), skip_bad=True)
+        report = await enqueue_new(self.queue, rows, options, skip_bad=True)
         errors = [found for found in report.findings if found.is_error]
         if errors:
             _log_errors([replace(found, row=given.number(in_order[(found.row or 1) - 1][0].place)) for found in errors])

@@ -103,23 +103,16 @@ class CheckedRows:
     errors: list[Finding] = field(default_factory=list[Finding])
 
 
-def written(rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """Write the rows to a file of JSON lines in `folder`, and return its path."""
-    file = folder / "rows.jsonl"
-    file.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows), encoding="utf-8")
-    return file
-
-
-def check_rows(file: Path, options: CampaignOptions, *, now: datetime) -> CheckedRows:
-    """Check the rows of a file. Raises CampaignFileError if the template cannot be used.
+def check_rows(rows: Sequence[Mapping[str, Any]], options: CampaignOptions, *, now: datetime) -> CheckedRows:
+    """Check rows. Raises CampaignFileError if the template cannot be used.
 
     The calls of a task form one batch, so a row that names another batch is bad.
     """
     from voiceflow_worker import open_campaign
 
     checked = CheckedRows()
-    for read in open_campaign(file, options, now=now):
-        errors = [replace(finding, file=None) for finding in read.findings if finding.is_error]
+    for read in open_campaign(rows, options, now=now):
+        errors = [finding for finding in read.findings if finding.is_error]
         if read.request is not None and read.request.batch_id != options.batch_id:
             message = f"must be empty, because the batch of this task is {options.batch_id}"
             errors.append(Finding(row=read.raw.number, column="batch_id", message=message))

@@ -29,7 +29,7 @@ class Repeats:
         self._marks[part].append(mark)
         self._rows[part].append(row)
 
-    def finding(self, *, file: str) -> Finding | None:
+    def finding(self, *, file: str | None) -> Finding | None:
         """A warning with the count of rows that call a number again, and the first such row; None if there are none."""
         count = 0
         first: tuple[int, int] | None = None

@@ -82,7 +82,7 @@ class RequestMaker:
     """Makes the calls for the rows of a file, with these options. A row that names no batch gets `default_batch`."""
 
     def __init__(
-        self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose
+        self, options: CampaignOptions, *, file: str | None, default_batch: str, now: datetime, purpose: Purpose
     ) -> None:
         self._options = options
         self._file = file

@@ -26,7 +26,7 @@ class Findings:
             if self._counts[found.severity] <= MOST[found.severity]:
                 self._listed.append(found)
 
-    def all(self, *, file: str) -> tuple[Finding, ...]:
+    def all(self, *, file: str | None) -> tuple[Finding, ...]:
         """The listed findings. If some are not listed, one more finding says how many."""
         left_out = self._counts.total() - len(self._listed)
         if not left_out:

@@ -1,16 +1,19 @@
-"""The conversion of typed cells to the texts that people would type into a CSV file."""
+"""Typed values: the texts that people would type into a CSV file for them, and rows that a program gives."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.columns import DESTINATION
-from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.campaigns.files.json_rows import NO_CALL
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
@@ -140,3 +143,48 @@ def _clock(value: timedelta) -> str:
     sign = "-" if value < timedelta() else ""
     clock = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}"
     return f"{clock}:{seconds % 60:02}" if seconds % 60 else clock
+
+
+class GivenRows(RowSource):
+    """Rows that a program gives as mappings. They are read as the objects of JSON lines, numbered from 1.
+
+    A time, a Decimal or any other value that JSON lacks becomes a text, as a cell would have it. Values that are not a
+    number, such as NaN in a data frame, count as missing.
+    """
+
+    kind = FileKind.JSON_LINES
+
+    def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[RawRow]:
+        for number, row in enumerate(cast("Iterable[object]", self._rows), 1):
+            if not isinstance(row, Mapping):
+                problem = f"the row is {describe(row)}, not a mapping of columns to values"
+                yield RawRow(number, str(row), problems=((None, problem),), code=NO_CALL)
+                continue
+            data: dict[str, object] = {}
+            problems: list[tuple[str | None, str]] = []
+            for name, value in cast("Mapping[object, object]", row).items():
+                try:
+                    data[str(name)] = _plain(value)
+                except ValueError as error:
+                    problems.append((str(name), str(error)))
+            yield RawRow(number, "", data=data, problems=tuple(problems))
+
+
+def _plain(value: Any) -> object:
+    """The value as JSON has it. Raises ValueError for a value that cannot be written as text."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_object(value):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if is_list(value):
+        return [_plain(item) for item in value]
+    if value != value:  # noqa: PLR0124 (true for NaN only)
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, date | time | timedelta | Decimal | bytes):
+        return cell_text(value)
+    return str(value)
