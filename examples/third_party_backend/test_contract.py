@@ -11,7 +11,7 @@ from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
 class TestShelf(StoreContract):
-    """The whole suite. Each theme also has a class of its own, such as `LeaseContract`."""
+    """The whole suite. Each theme also has a class of its own, such as `WriteContract`."""
 
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:

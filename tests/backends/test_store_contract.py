@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from tests.support.errors import leaves
-from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
+from voiceflow_worker.backends.contract import Opener, StoreContract
 from voiceflow_worker.backends.memory import reference
 from voiceflow_worker.backends.memory.reference import DONE, Memory, MemoryDomain
 from voiceflow_worker.core.store_port import (

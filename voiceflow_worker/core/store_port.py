@@ -389,7 +389,7 @@ class Order(StrEnum):
     DUE = "due"
     """By the time at which they are due."""
     ANY = "any"
-    """In the order that costs the store the least, for callers that take all jobs page by page."""
+    """In the order that costs the store the least, for callers that move all jobs that they find."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,8 +398,8 @@ class Query:
 
     `due_before` and `valid_before` are inclusive. `outcomes` are names of outcomes, as `Totals` counts them. With
     `unique_keys`, the tombstones of deleted jobs are found too: jobs with only an id, key, digest, state and times.
-    `after` continues a listing in `Order.CREATED`, `NEWEST` or `ANY` after the job with this id. `limit` None is
-    unlimited. Raises InvalidInputError for a text that no store can keep, and ValueError for `after` with `Order.DUE`.
+    `after` continues a listing in `Order.CREATED` or `NEWEST` after the job with this id. `limit` None is unlimited.
+    Raises InvalidInputError for a text that no store can keep, and ValueError for `after` in another order.
     """
 
     queue: str
@@ -421,8 +421,8 @@ class Query:
         for name in ("batch_id", "destination", "after"):
             if (text := getattr(self, name)) is not None:
                 checked_text(name, text)
-        if self.after is not None and self.order is Order.DUE:
-            raise ValueError("`after` needs an order by id; with Order.DUE, each query begins at the first job")
+        if self.after is not None and self.order not in {Order.CREATED, Order.NEWEST}:
+            raise ValueError("`after` needs an order by id; in other orders, each query begins at the first job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,7 +499,8 @@ class Store(Protocol):
         They are returned as `leased`, due at `until`, with a new revision, and counters follow. Left out are jobs of a
         closed gate, jobs whose `valid_until` has passed (the sweep ends them), and jobs that only a newer version can
         read (they are logged). At most `max_active` calls are open at once: leased jobs, and jobs with a future
-        `active_until`. A lease need not be durable. If the answer is lost, the sweep queues the jobs at `until`.
+        `active_until`. A store may return fewer jobs than it could, but none only if none may be leased. A lease need
+        not be durable. If the answer is lost, the sweep queues the jobs at `until`.
         """
         ...
 

@@ -1,4 +1,8 @@
-"""A Redis store with nine methods keeps the contract of `core/store_port.py`."""
+"""A Redis store keeps the contract of `core/store_port.py` on one server.
+
+On other servers it is the same program: the newest server is asked about the script that does most, a cluster about
+what spans its slots and nodes, a pair behind a sentinel about writes that a replica must confirm.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,24 @@ import pytest
 
 from tests.support.errors import leaves
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
-from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract, WriteContract
+from voiceflow_worker.backends.contract import (
+    JobsContract,
+    Opener,
+    ShareContract,
+    StoreContract,
+    WaitContract,
+    WriteContract,
+)
 from voiceflow_worker.backends.redis.connection import link, scripts
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.core.store_port import Store
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for the longest script, and for its replication, on a machine that does much else."""
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 60.0)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.link.CONFIRM_WITHIN_MS", 50_000)
 
 
 @asynccontextmanager
@@ -33,7 +51,15 @@ class TestRedis(StoreContract):
 
 
 @pytest.mark.slow
-class TestCluster(WriteContract):
+class TestNewerServer(WriteContract):
+    @pytest.fixture
+    def opener(self, newer_server: RedisServer) -> Opener:
+        newer_server.ask("FLUSHALL")
+        return partial(opened, newer_server.url)
+
+
+@pytest.mark.slow
+class TestCluster(WriteContract, JobsContract, WaitContract, ShareContract):
     @pytest.fixture
     def opener(self, cluster: RedisCluster) -> Opener:
         cluster.flush()
@@ -41,7 +67,7 @@ class TestCluster(WriteContract):
 
 
 @pytest.mark.slow
-class TestBehindASentinel(WriteContract):
+class TestBehindASentinel(WriteContract, ShareContract):
     @pytest.fixture
     def opener(self, lasting_pair: WatchedPair) -> Opener:
         lasting_pair.primary.ask("FLUSHALL")

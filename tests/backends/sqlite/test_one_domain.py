@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from tests.support.errors import leaves
-from voiceflow_worker.backends.contract.store_contract import Opener, StoreContract
+from voiceflow_worker.backends.contract import Opener, StoreContract
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.core.store_port import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Unit
 

@@ -1,4 +1,4 @@
-"""The contract of a store, as a test suite that every backend must pass.
+"""The contract of a store (`core/store_port.py`), as a test suite that every backend must pass.
 
 It needs pytest and anyio's pytest plugin, which comes with anyio. The fixture `opener` is a function that opens a store
 of the backend under test. Within a test, each call of the function opens the same storage, as if from another process.
@@ -15,9 +15,9 @@ The storage must be empty when a test begins.
             return lambda: open_store(f"mystore://{tmp_path}/calls")
 
 Every test runs on the event loops of the `anyio_backend` fixture; that of anyio's plugin has asyncio and trio. To test
-one part alone, derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`.
+one part alone, derive from its class (`WriteContract`, `LeaseContract`, …) instead of `StoreContract`.
 
-`ManualClock`, `sample_job` and `moved` may be used in your own tests.
+`ManualClock` and `sample_job` may be used in your own tests.
 """
 
 from pkgutil import iter_modules
@@ -27,13 +27,10 @@ import pytest
 pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
 from voiceflow_worker.backends.contract.clock import ManualClock as ManualClock
-from voiceflow_worker.backends.contract.control import ControlContract as ControlContract
-from voiceflow_worker.backends.contract.delete import DeleteContract as DeleteContract
-from voiceflow_worker.backends.contract.events import EventsContract as EventsContract
-from voiceflow_worker.backends.contract.find import FindContract as FindContract
+from voiceflow_worker.backends.contract.find import JobsContract as JobsContract
 from voiceflow_worker.backends.contract.ground import Ground as Ground
 from voiceflow_worker.backends.contract.ground import Opener as Opener
-from voiceflow_worker.backends.contract.lease import LeaseContract as LeaseContract
+from voiceflow_worker.backends.contract.records import EventsContract as EventsContract
 from voiceflow_worker.backends.contract.records import RecordsContract as RecordsContract
 from voiceflow_worker.backends.contract.samples import NOW as NOW
 from voiceflow_worker.backends.contract.samples import QUEUE as QUEUE
@@ -46,18 +43,21 @@ from voiceflow_worker.backends.contract.samples import sample_job as sample_job
 from voiceflow_worker.backends.contract.samples import sample_jobs as sample_jobs
 from voiceflow_worker.backends.contract.share import ShareContract as ShareContract
 from voiceflow_worker.backends.contract.totals import TotalsContract as TotalsContract
-from voiceflow_worker.backends.contract.wait import WaitContract as WaitContract
+from voiceflow_worker.backends.contract.work import LeaseContract as LeaseContract
+from voiceflow_worker.backends.contract.work import TakeContract as TakeContract
+from voiceflow_worker.backends.contract.work import WaitContract as WaitContract
+from voiceflow_worker.backends.contract.write import WriteContract as WriteContract
 
 
 class StoreContract(
+    WriteContract,
     LeaseContract,
-    EventsContract,
-    FindContract,
-    DeleteContract,
+    TakeContract,
+    JobsContract,
     TotalsContract,
-    WaitContract,
-    ControlContract,
     RecordsContract,
+    EventsContract,
+    WaitContract,
     ShareContract,
 ):
-    """The whole contract: jobs, control, records, and the store as a whole."""
+    """The whole contract."""

@@ -1,33 +1,34 @@
-"""The contract of `Jobs.find` and `count`."""
+"""The contract of queries of jobs, and of deleted jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import (
-    NOW,
-    QUEUE,
-    add_jobs,
-    commit,
-    enqueued_jobs,
-    moved,
-    numbers,
-    sample_job,
-    sample_jobs,
-)
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.totals import post
-from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.backends.contract.writing import (
+    DAY,
+    DONE,
+    EXISTS,
+    MICROSECOND,
+    MINUTE,
+    STALE,
+    job_of,
+    leased,
+    new,
+    next_of,
+    stored,
+    to,
+    write,
+)
+from voiceflow_worker.core.store_port import Delete, Order, Query, Store, Unit, tally_change
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.status import SessionStatus
-
-MINUTE = timedelta(minutes=1)
-MICROSECOND = timedelta(microseconds=1)
 
 MIXED: Sequence[Job] = [
     sample_job(1, batch_id="a", due_at=NOW + 3 * MINUTE, unique_key="k1", valid_until=NOW + MINUTE),
@@ -93,6 +94,9 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
     "an outcome of a batch": ({"outcomes": frozenset({"BUSY"}), "batch_id": "b"}, []),
     "a text that is a part of the names of outcomes": ({"outcomes": frozenset({"ANSWER", "BUS"})}, []),
     "no outcome at all": ({"outcomes": frozenset[str]()}, []),
+    "unique keys": ({"unique_keys": ("k4", "k1", "unknown")}, [1, 4]),
+    "a unique key in another batch": ({"batch_id": "b", "unique_keys": ("k1",)}, []),
+    "ids": ({"ids": tuple(sample_job(number).id for number in (3, 9, 1))}, [1, 3]),
     "all at once": (
         {
             "states": frozenset({JobState.QUEUED}),
@@ -113,108 +117,96 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
 }
 
 
-class FindContract(Ground):
-    """Tests of queries for the jobs of a queue, and of counts."""
+class JobsContract(Ground):
+    """Queries of jobs, and their end."""
 
-    @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
-    async def test_a_query_gives_its_jobs(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
-        for job in MIXED:
-            await add_jobs(store, [job])
-        found = await store.jobs.find(Query(queue=QUEUE, **fields))
-        assert numbers(found) == expected
-        assert all(job in MIXED for job in found)
+    async def ids(self, store: Store, **query: Any) -> list[int]:
+        found = await store.jobs(Query(queue=QUEUE, **query), now=NOW)
+        return [int(job.id.rpartition(".")[2]) for job in found]
 
-    @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
-    async def test_order_any_has_the_same(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
-        if "after" in fields:
-            return
-        for job in MIXED:
-            await add_jobs(store, [job])
-        query = replace(Query(queue=QUEUE, **fields), order=Order.ANY)
-        everything = numbers(await store.jobs.find(replace(query, limit=None)))
-        some = numbers(await store.jobs.find(query))
-        assert len(set(some)) == len(expected)
-        assert set(some) <= set(everything)
-        assert "limit" in fields or set(everything) == set(expected)
+    async def test_a_query_gives_its_jobs(self, store: Store) -> None:
+        await stored(store, *MIXED)
+        for name, (fields, expected) in FOUND.items():
+            found = await store.jobs(Query(queue=QUEUE, **fields), now=NOW)
+            assert [int(job.id[-1]) for job in found] == expected, name
+            assert all(job in MIXED for job in found)
+        assert list(await store.jobs(Query(queue="nobody"), now=NOW)) == []
 
-    async def test_an_unknown_queue_has_no_jobs(self, store: Store) -> None:
-        assert list(await store.jobs.find(Query(queue="nobody"))) == []
-        assert set((await store.jobs.count("nobody")).values()) == {0}
+    async def test_in_any_order_a_query_gives_the_same_jobs(self, store: Store) -> None:
+        await stored(store, *MIXED)
+        for name, (fields, expected) in FOUND.items():
+            if "after" not in fields:
+                some = await self.ids(store, **{**fields, "order": Order.ANY})
+                assert len(set(some)) == len(some) == len(expected), name
+                assert "limit" in fields or set(some) == set(expected), name
 
-    @pytest.mark.parametrize("fields", [{}, {"batch_id": "b"}, {"states": frozenset({JobState.QUEUED})}], ids=str)
-    async def test_pages_have_every_job_once(self, store: Store, fields: dict[str, Any]) -> None:
-        await add_jobs(store, sample_jobs(250, batch_id="b"))
-        seen: list[int] = []
-        after = None
-        while page := await store.jobs.find(Query(queue=QUEUE, after=after, limit=100, **fields)):
-            assert len(page) == 100 or len(seen) == 200
-            seen += numbers(page)
-            after = page[-1].id
-        assert seen == list(range(1, 251))
-
-    async def test_pages_from_the_newest_on_have_every_job_once(self, store: Store) -> None:
-        await add_jobs(store, sample_jobs(250, batch_id="b"))
-        seen: list[int] = []
-        after = None
-        while page := await store.jobs.find(Query(queue=QUEUE, order=Order.NEWEST, after=after, limit=100)):
-            seen += numbers(page)
-            after = page[-1].id
-        assert seen == list(range(250, 0, -1))
+    async def test_a_query_sees_moves(self, store: Store, other: Store) -> None:
+        jobs = await stored(store, *sample_jobs(3, batch_id="b"))
+        moved = next_of(jobs[1], state=JobState.IN_DOUBT, due_at=NOW + MINUTE)
+        await write(other, to(jobs[1], moved))
+        assert await self.ids(store, states=frozenset({JobState.QUEUED})) == [1, 3]
+        assert await self.ids(store, states=frozenset({JobState.IN_DOUBT})) == [2]
+        assert await self.ids(store, batch_id="b", due_before=NOW) == [1, 3]
 
     @pytest.mark.parametrize("order", [Order.CREATED, Order.NEWEST])
-    async def test_pages_of_a_batch_have_its_jobs_in_order_whatever_their_states(
-        self, store: Store, order: Order
-    ) -> None:
+    async def test_pages_have_every_job_once_whatever_their_states(self, store: Store, order: Order) -> None:
         states = list(JobState)
-        jobs = [replace(job, state=states[place % 7]) for place, job in enumerate(sample_jobs(40, batch_id="b"))]
-        await add_jobs(store, jobs)
-        seen: list[int] = []
-        after = None
-        while page := await store.jobs.find(Query(queue=QUEUE, batch_id="b", order=order, after=after, limit=6)):
-            seen += numbers(page)
-            after = page[-1].id
-        assert seen == sorted(range(1, 41), reverse=order is Order.NEWEST)
+        jobs = [replace(job, state=states[at % 7]) for at, job in enumerate(sample_jobs(250, batch_id="b"))]
+        await stored(store, *jobs)
+        of: list[dict[str, Any]] = [{}, {"batch_id": "b"}, {"states": frozenset(states)}]
+        for fields in of:
+            seen: list[str] = []
+            after = None
+            while page := await store.jobs(Query(queue=QUEUE, order=order, after=after, limit=60, **fields), now=NOW):
+                seen += [job.id for job in page]
+                after = page[-1].id
+            assert seen == sorted({job.id for job in jobs}, reverse=order is Order.NEWEST)
 
-    async def test_the_default_limit_is_a_hundred_and_none_is_unlimited(self, store: Store) -> None:
-        await add_jobs(store, sample_jobs(2500))
-        assert numbers(await store.jobs.find(Query(queue=QUEUE))) == list(range(1, 101))
-        assert numbers(await store.jobs.find(Query(queue=QUEUE, limit=None))) == list(range(1, 2501))
-        assert len(await store.jobs.find(Query(queue=QUEUE, limit=None, order=Order.DUE))) == 2500
+    async def test_a_thousand_jobs_are_found_at_once(self, store: Store) -> None:
+        jobs = [sample_job(number, unique_key=f"k{number}") for number in range(1100)]
+        await stored(store, *jobs)
+        assert len(await self.ids(store)) == 100
+        queries: list[dict[str, Any]] = [
+            {}, {"order": Order.DUE}, {"ids": tuple(job.id for job in jobs)},
+            {"unique_keys": tuple(f"k{number}" for number in range(1100))},
+        ]  # fmt: skip
+        for query in queries:
+            assert await self.ids(store, limit=None, **query) == list(range(1100))
 
-    async def test_queries_see_moves(self, store: Store) -> None:
-        jobs = await enqueued_jobs(store, 3, batch_id="b")
-        move = moved(jobs[1], state=JobState.IN_DOUBT, due_at=NOW + MINUTE)
-        await commit(store, [move])
-        assert numbers(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.QUEUED})))) == [1, 3]
-        assert list(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.IN_DOUBT})))) == [move.new]
-        assert numbers(await store.jobs.find(Query(queue=QUEUE, batch_id="b", due_before=NOW))) == [1, 3]
+    async def test_a_listing_goes_on_after_a_job(self, store: Store) -> None:
+        await stored(store, *sample_jobs(5))
+        assert await self.ids(store, after=sample_job(2).id, limit=2) == [3, 4]
+        assert await self.ids(store, after=sample_job(3).id, order=Order.NEWEST) == [2, 1]
+        assert await self.ids(store, limit=0) == []
+        assert await self.ids(store, limit=None) == [1, 2, 3, 4, 5]
+        for order in (Order.DUE, Order.ANY):
+            with pytest.raises(ValueError, match="needs an order by id"):
+                await self.ids(store, after=sample_job(2).id, order=order)
 
-    async def test_counts_have_every_state(self, store: Store) -> None:
-        for job in MIXED:
-            await add_jobs(store, [job])
-        counted = await store.jobs.count(QUEUE)
-        assert set(counted) == set(JobState)
-        assert {state: n for state, n in counted.items() if n} == {
-            JobState.QUEUED: 2,
-            JobState.LEASED: 1,
-            JobState.SUBMITTED: 1,
-            JobState.COMPLETED: 1,
-        }
+    async def test_a_deleted_job_leaves_its_key_and_nothing_about_the_person(self, store: Store) -> None:
+        ended = sample_job(unique_key="k", state=JobState.COMPLETED, data={"name": "Tan"}, not_before=NOW)
+        await stored(store, ended)
+        gone = Unit(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None))
+        assert await write(store, gone) == [DONE]
+        assert await job_of(store, ended) is None
+        (grave,) = await store.jobs(Query(queue=QUEUE, unique_keys=("k",)), now=NOW)
+        assert (grave.id, grave.state, grave.not_before) == (ended.id, ended.state, NOW)
+        assert (grave.destination, grave.body, grave.source, grave.data) == ("", "", "", None)
+        assert list(await store.jobs(Query(queue=QUEUE, unique_keys=("k",)), now=NOW + DAY)) == []
+        assert await write(store, to(ended, next_of(ended, state=JobState.QUEUED))) == [STALE]
+        assert await leased(store) == []
 
-    async def test_counts_can_be_limited_to_a_batch_and_to_due_jobs(self, store: Store) -> None:
-        for job in MIXED:
-            await add_jobs(store, [job])
+    async def test_a_key_can_be_kept_a_second_time(self, store: Store) -> None:
+        for number, now in ((1, NOW), (2, NOW + DAY)):
+            job = sample_job(number, unique_key="k", state=JobState.COMPLETED)
+            assert await write(store, new(job), now=now) == [DONE]
+            gone = Unit(change=Delete(job, now + DAY), tally=tally_change(job, None))
+            assert await write(store, gone, now=now) == [DONE]
+            assert await write(store, new(sample_job(3, unique_key="k")), now=now + DAY - MICROSECOND) == [EXISTS]
 
-        async def count(**fields: Any) -> dict[JobState, int]:
-            return {state: n for state, n in (await store.jobs.count(QUEUE, **fields)).items() if n}
-
-        assert await count(batch_id="a") == {JobState.QUEUED: 1, JobState.LEASED: 1, JobState.COMPLETED: 1}
-        assert await count(due_before=NOW) == {JobState.QUEUED: 1, JobState.COMPLETED: 1}
-        assert await count(due_before=NOW - MICROSECOND) == {JobState.COMPLETED: 1}
-        assert await count(batch_id="a", due_before=NOW + 2 * MINUTE) == {JobState.LEASED: 1, JobState.COMPLETED: 1}
-
-    async def test_counts_see_moves(self, store: Store) -> None:
-        jobs = await enqueued_jobs(store, 10)
-        await commit(store, [moved(job, state=JobState.FAILED) for job in jobs[:4]])
-        counted = await store.jobs.count(QUEUE)
-        assert (counted[JobState.QUEUED], counted[JobState.FAILED], sum(counted.values())) == (6, 4, 10)
+    async def test_a_job_that_has_changed_is_not_deleted(self, store: Store) -> None:
+        job = (await stored(store, sample_job(state=JobState.COMPLETED)))[0]
+        again = next_of(job, state=JobState.QUEUED)
+        await write(store, to(job, again))
+        assert await write(store, Unit(change=Delete(job, NOW), tally=tally_change(job, None))) == [STALE]
+        assert await job_of(store, job) == again

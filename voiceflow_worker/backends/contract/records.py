@@ -1,166 +1,160 @@
-"""The contract of `Records`."""
+"""The contract of records, and of events."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
 
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, at_once
-from voiceflow_worker.core.ports import Store
-
-MINUTE = timedelta(minutes=1)
-MICROSECOND = timedelta(microseconds=1)
-SPACE = "suppressed"
-
-TEXTS = ["", "{}", "[]", "123456789012345678901234567890", "Grüße 你好 👋🏽", "x" * 300_000, "a\x00b", "'; -- %_*?["]
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.writing import (
+    DAY,
+    DONE,
+    EXISTS,
+    MICROSECOND,
+    MINUTE,
+    gated,
+    held,
+    new,
+    next_of,
+    put,
+    stored,
+    to,
+    told,
+    write,
+)
+from voiceflow_worker.core.ports.moves import EventKind
+from voiceflow_worker.core.store_port import (
+    GATES,
+    OPEN_STAYS,
+    Delete,
+    Page,
+    Put,
+    Record,
+    Store,
+    Unit,
+    gate_key,
+    tally_change,
+)
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import JobState
 
 
 class RecordsContract(Ground):
-    """Tests of records: small values under keys, each with an expiry."""
+    """Reading records, and pruning them."""
 
-    async def put(self, store: Store, *keys: str, space: str = SPACE, value: str = "v", minutes: int = 0) -> None:
-        until = NOW + minutes * MINUTE if minutes else None
-        await store.records.put(space, dict.fromkeys(keys, value), expires_at=until, now=NOW)
+    async def test_records_of_several_namespaces_are_read_at_once(self, store: Store) -> None:
+        puts = (Put("a", "1", "x", None), Put("a", "2", "y", NOW + MINUTE), Put("b", "1", "z", None))
+        await write(store, Unit(puts=puts))
+        found = await store.records({"a": ["2", "none", "1"], "b": Page(), "c": ["1"]}, now=NOW)
+        assert {name: list(records) for name, records in found.items()} == {
+            "a": [Record("2", "y", NOW + MINUTE), Record("1", "x", None)], "b": [Record("1", "z", None)], "c": [],
+        }  # fmt: skip
+        assert list((await store.records({"a": ["1", "2"]}, now=NOW + MINUTE))["a"]) == [Record("1", "x", None)]
 
-    async def test_stored_values_are_given_and_unknown_keys_are_absent(self, store: Store, other: Store) -> None:
-        await store.records.put(SPACE, {"a": "1", "b": "2"}, expires_at=None, now=NOW)
-        assert dict(await other.records.get(SPACE, ["b", "c", "a"], now=NOW)) == {"a": "1", "b": "2"}
+    async def test_a_page_goes_on_after_a_key(self, store: Store) -> None:
+        await write(store, Unit(puts=(*(put(f"p{n}", str(n)) for n in range(5)), put("q"), put("o"))))
 
-    @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text[:20]))
-    async def test_keys_and_values_are_stored_unchanged(self, store: Store, text: str) -> None:
-        key = f"key {text[:100]}"
-        await store.records.put(SPACE, {key: text}, expires_at=None, now=NOW)
-        assert dict(await store.records.get(SPACE, [key], now=NOW)) == {key: text}
-        assert dict(await store.records.put_if_absent(SPACE, {key: "x"}, expires_at=None, now=NOW)) == {key: text}
-        assert list(await store.records.scan(SPACE, now=NOW)) == [(key, text)]
+        async def page(prefix: str, after: str, limit: int) -> list[str]:
+            found = await store.records({"n": Page(prefix, after, limit)}, now=NOW)
+            return [record.key for record in found["n"]]
 
-    async def test_an_equal_value_gets_the_new_expiry(self, store: Store) -> None:
-        await self.put(store, "mine", "theirs", value="me", minutes=1)
-        await store.records.put(SPACE, {"theirs": "them"}, expires_at=NOW + MINUTE, now=NOW)
-        later = NOW + 3 * MINUTE
-        await store.records.put_if_absent(SPACE, {"mine": "me", "theirs": "me"}, expires_at=later, now=NOW)
-        assert dict(await store.records.get(SPACE, ["mine", "theirs"], now=NOW + 2 * MINUTE)) == {"mine": "me"}
+        assert await page("p", "", 2) == ["p0", "p1"]
+        assert await page("p", "p1", 9) == ["p2", "p3", "p4"]
+        assert await page("", "p4", 9) == ["q"]
+        assert await page("p", "", 0) == []
 
-    async def test_calls_without_keys_are_allowed(self, store: Store) -> None:
-        await store.records.put(SPACE, {}, expires_at=None, now=NOW)
-        assert dict(await store.records.put_if_absent(SPACE, {}, expires_at=None, now=NOW)) == {}
-        assert dict(await store.records.get(SPACE, [], now=NOW)) == {}
-        await store.records.delete(SPACE, {})
+    async def test_any_text_can_be_kept(self, store: Store) -> None:
+        texts = (
+            "", " ", "|", "\n\0", "é\U0001f600", '"', "{}", "[]", "123456789012345678901234567890", "x" * 300_000,
+            "'; -- %_*?[",
+        )  # fmt: skip
+        await write(store, Unit(puts=tuple(Put("any", f"k{text[:100]}", text, None) for text in texts)))
+        found = await store.records({"any": [f"k{text[:100]}" for text in texts]}, now=NOW)
+        assert [record.value for record in found["any"]] == list(texts)
 
-    async def test_namespaces_do_not_mix(self, store: Store) -> None:
-        await self.put(store, "a", space="one", value="1")
-        await self.put(store, "a", space="two", value="2")
-        await store.records.delete("one", {"a": None})
-        assert dict(await store.records.get("one", ["a"], now=NOW)) == {}
-        assert dict(await store.records.get("two", ["a"], now=NOW)) == {"a": "2"}
-        assert list(await store.records.scan("one", now=NOW)) == []
-
-    async def test_a_new_value_and_its_expiry_replace_the_old(self, store: Store) -> None:
-        await self.put(store, "a", value="old", minutes=1)
-        await self.put(store, "a", value="new", minutes=3)
-        assert dict(await store.records.get(SPACE, ["a"], now=NOW + 2 * MINUTE)) == {"a": "new"}
-
-    async def test_put_if_absent_keeps_a_stored_value(self, store: Store) -> None:
-        await self.put(store, "a", value="mine")
-        given = await store.records.put_if_absent(SPACE, {"a": "yours", "b": "yours"}, expires_at=None, now=NOW)
-        assert dict(given) == {"a": "mine", "b": "yours"}
-        assert dict(await store.records.get(SPACE, ["a", "b"], now=NOW)) == {"a": "mine", "b": "yours"}
-
-    async def test_one_of_several_concurrent_claims_wins(self, store: Store, other: Store) -> None:
-        winners: list[str] = []
-
-        async def claim(handle: Store, number: int) -> None:
-            mine = {"+6587654321": f"job-{number}"}
-            given = await handle.records.put_if_absent(SPACE, mine, expires_at=None, now=NOW)
-            winners.append(given["+6587654321"])
-
-        await at_once(20, claim, store, other)
-        assert len(winners) == 20
-        assert set(winners) == set((await store.records.get(SPACE, ["+6587654321"], now=NOW)).values())
-
-    async def test_a_repeated_claim_succeeds(self, store: Store) -> None:
-        for _ in range(2):
-            given = await store.records.put_if_absent(SPACE, {"a": "me"}, expires_at=NOW + MINUTE, now=NOW)
-            assert dict(given) == {"a": "me"}
-
-    async def test_a_record_is_absent_from_its_expiry_on(self, store: Store) -> None:
-        await self.put(store, "a", minutes=1)
-        just_before = NOW + MINUTE - MICROSECOND
-        assert dict(await store.records.get(SPACE, ["a"], now=just_before)) == {"a": "v"}
-        assert len(await store.records.scan(SPACE, now=just_before)) == 1
-        assert dict(await store.records.get(SPACE, ["a"], now=NOW + MINUTE)) == {}
-        assert list(await store.records.scan(SPACE, now=NOW + MINUTE)) == []
-
-    async def test_an_expired_record_can_be_claimed(self, store: Store) -> None:
-        await store.records.put_if_absent(SPACE, {"a": "first"}, expires_at=NOW + MINUTE, now=NOW)
-        claim = {"a": "second"}
-        early = await store.records.put_if_absent(SPACE, claim, expires_at=None, now=NOW + MINUTE - MICROSECOND)
-        late = await store.records.put_if_absent(SPACE, claim, expires_at=None, now=NOW + MINUTE)
-        assert (early["a"], late["a"]) == ("first", "second")
-        assert dict(await store.records.get(SPACE, ["a"], now=NOW + 9 * MINUTE)) == {"a": "second"}
-
-    async def test_a_record_without_an_expiry_stays(self, store: Store) -> None:
-        await self.put(store, "a")
-        far = NOW + timedelta(days=36500)
-        assert await store.records.prune(now=far) == 0
-        assert dict(await store.records.get(SPACE, ["a"], now=far)) == {"a": "v"}
-
-    async def test_records_are_deleted(self, store: Store) -> None:
-        await self.put(store, "a", "b", "c")
-        await store.records.delete(SPACE, {"a": None, "c": None, "unknown": None})
-        assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["b"]
-
-    async def test_a_record_is_deleted_only_with_the_expected_value(self, store: Store) -> None:
-        await store.records.put(SPACE, {"a": "mine", "b": "mine"}, expires_at=None, now=NOW)
-        await store.records.delete(SPACE, {"a": "mine", "b": "somebody else's", "unknown": "mine"})
-        assert dict(await store.records.get(SPACE, ["a", "b"], now=NOW)) == {"b": "mine"}
-
-    async def test_an_empty_expected_value_is_compared(self, store: Store) -> None:
-        await store.records.put(SPACE, {"full": "x", "empty": ""}, expires_at=None, now=NOW)
-        await store.records.delete(SPACE, {"full": "", "empty": ""})
-        assert dict(await store.records.get(SPACE, ["full", "empty"], now=NOW)) == {"full": "x"}
-
-    async def test_a_scan_gives_keys_in_order_and_in_pages(self, store: Store) -> None:
-        keys = [f"k{number:04d}" for number in range(900)]
-        await self.put(store, *reversed(keys))
-        listed: list[str] = []
-        while page := await store.records.scan(SPACE, now=NOW, after=listed[-1] if listed else "", limit=250):
-            assert len(page) <= 250
-            listed += [key for key, _ in page]
-        assert listed == keys
-        assert len(await store.records.scan(SPACE, now=NOW)) == 900
-        assert list(await store.records.scan(SPACE, now=NOW, limit=0)) == []
-
-    async def test_a_prefix_is_taken_literally(self, store: Store) -> None:
-        await self.put(store, "a", "a%", "a%b", "a_b", "aXb", "ab", "b", "A%b")
-        found = await store.records.scan(SPACE, now=NOW, prefix="a%")
-        assert [key for key, _ in found] == ["a%", "a%b"]
-        assert [key for key, _ in await store.records.scan(SPACE, now=NOW, prefix="a", after="a%b", limit=2)] == [
-            "aXb",
-            "a_b",
-        ]
-
-    @pytest.mark.parametrize("last", ["z", "\x7f", "\ud7ff", "\uffff", "\U0010ffff"], ids=ascii)
+    @pytest.mark.parametrize("last", ["z", "%", "\x7f", "\ud7ff", "\uffff", "\U0010ffff"], ids=ascii)
     async def test_a_prefix_may_end_in_any_character(self, store: Store, last: str) -> None:
         prefix = f"p{last}"
-        await self.put(store, "o", "p", prefix, f"{prefix}\x00", f"{prefix}\U0010ffff{last}", "q", "\U0010ffff")
-        found = await store.records.scan(SPACE, now=NOW, prefix=prefix)
-        assert [key for key, _ in found] == [prefix, f"{prefix}\x00", f"{prefix}\U0010ffff{last}"]
+        inside = [prefix, f"{prefix}\x00", f"{prefix}\U0010ffff{last}"]
+        await write(store, Unit(puts=tuple(map(put, ["o", "p", "P", *inside, "q", "\U0010ffff"]))))
+        found = await store.records({"n": Page(prefix)}, now=NOW)
+        assert [record.key for record in found["n"]] == inside
 
-    async def test_pruning_drops_expired_records_and_gives_their_number(self, store: Store) -> None:
-        await self.put(store, *(f"old-{number}" for number in range(2300)), minutes=1)
-        await self.put(store, "elsewhere", space="other", minutes=1)
-        await self.put(store, "later", minutes=2)
-        assert await store.records.prune(now=NOW + MINUTE - MICROSECOND) == 0
-        assert await store.records.prune(now=NOW + MINUTE) == 2301
-        assert await store.records.prune(now=NOW + MINUTE) == 0
-        assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["later"]
+    async def test_thousands_of_records_are_written_and_read_at_once(self, store: Store) -> None:
+        keys = [f"+65{number:08d}" for number in range(3000)]
+        await write(store, Unit(puts=tuple(map(put, reversed(keys)))))
+        found = await store.records({"n": keys}, now=NOW)
+        assert [record.key for record in found["n"]] == keys
+        page = await store.records({"n": Page(after=keys[99], limit=2000)}, now=NOW)
+        assert [record.key for record in page["n"]] == keys[100:2100]
 
-    async def test_one_call_takes_three_thousand_records(self, store: Store) -> None:
-        values = {f"+65{number:08d}": str(number) for number in range(3000)}
-        assert dict(await store.records.put_if_absent(SPACE, values, expires_at=None, now=NOW)) == values
-        assert dict(await store.records.get(SPACE, list(values), now=NOW)) == values
-        await store.records.delete(SPACE, dict.fromkeys(values))
-        assert list(await store.records.scan(SPACE, now=NOW)) == []
+    async def test_what_is_over_is_pruned_in_slices(self, store: Store) -> None:
+        ended = sample_job(unique_key="k", state=JobState.COMPLETED)
+        await stored(store, ended)
+        gone = Unit(change=Delete(ended, NOW + MINUTE), tally=tally_change(ended, None), events=(told(ended),))
+        await write(store, gone, Unit(puts=(put("a", ends_at=NOW + MINUTE), put("b", ends_at=NOW + DAY), put("c"))))
+        assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 0
+        assert await store.prune(QUEUE, now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 2
+        assert await store.prune(QUEUE, now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 1
+        assert await held(store) == {"b": "v", "c": "v"}
+        assert list(await store.events(QUEUE)) == []
+        assert await write(store, new(sample_job(2, unique_key="k"))) == [DONE]
+
+    async def test_events_of_one_queue_are_pruned_and_what_is_not_over_stays(self, store: Store) -> None:
+        for queue in (QUEUE, "reminders"):
+            for number, at in ((1, NOW - DAY), (2, NOW)):
+                job = sample_job(number, queue=queue, state=JobState.COMPLETED, unique_key=f"k{number}")
+                await stored(store, job)
+                event = replace(told(job), at=at)
+                gone = Unit(change=Delete(job, at), tally=tally_change(job, None), events=(event,))
+                assert await write(store, gone, now=NOW - DAY) == [DONE]
+        await write(store, Unit(puts=(put("a", ends_at=NOW),)), now=NOW - DAY)
+        just_before = NOW - MICROSECOND
+        assert await store.prune("reminders", now=just_before, events_before=just_before, limit=10) >= 2
+        assert await store.prune("reminders", now=just_before, events_before=just_before, limit=10) == 0
+        assert [event.at for event in await store.events("reminders")] == [NOW]
+        assert len(await store.events(QUEUE)) == 2
+        for queue in (QUEUE, "reminders"):
+            assert await write(store, new(sample_job(3, unique_key="k2", queue=queue)), now=just_before) == [EXISTS]
+        assert await store.prune("reminders", now=NOW, events_before=NOW, limit=10) >= 2, "a key, and the record"
+        assert [event.at for event in await store.events("reminders")] == [NOW]
+        assert await store.prune(QUEUE, now=NOW, events_before=NOW + DAY, limit=10) >= 2
+        assert list(await store.events(QUEUE)) == []
+
+    async def test_an_opened_gate_is_forgotten_after_a_while(self, store: Store) -> None:
+        await write(store, gated(GateState.HELD), gated(GateState.OPEN))
+        assert len(await held(store, namespace=GATES)) == 1
+        assert await store.prune(QUEUE, now=NOW + OPEN_STAYS, events_before=NOW, limit=10) == 1
+        assert list((await store.records({GATES: [gate_key(QUEUE, None)]}, now=NOW))[GATES]) == []
+
+
+class EventsContract(Ground):
+    """The outbox."""
+
+    async def test_events_are_read_in_order_by_queue(self, store: Store) -> None:
+        jobs = await stored(store, sample_job(1), sample_job(2, queue="reminders"))
+        ended = [next_of(job, state=JobState.EXPIRED) for job in jobs]
+        events = [
+            tuple(replace(told(job, kind), post=3, at=NOW + MICROSECOND) for kind in list(EventKind)[:2])
+            for job in ended
+        ]
+        for job, end, some in zip(jobs, ended, events, strict=True):
+            await write(store, to(job, end, events=some))
+        first, second = await store.events("reminders")
+        assert (replace(first, sequence=0), replace(second, sequence=0)) == events[1]
+        assert 0 < first.sequence < second.sequence
+        assert list(await store.events("reminders", after=first.sequence)) == [second]
+        assert list(await store.events("reminders", limit=1)) == [first]
+
+    async def test_no_sequence_is_given_twice_though_events_are_pruned(self, store: Store) -> None:
+        job = (await stored(store, sample_job()))[0]
+        ended = next_of(job, state=JobState.EXPIRED)
+        await write(store, to(job, ended, events=(told(ended),)))
+        (first,) = await store.events(QUEUE)
+        assert await store.prune(QUEUE, now=NOW, events_before=NOW + MINUTE, limit=10) == 1
+        again = next_of(ended, state=JobState.QUEUED)
+        await write(store, to(ended, again, events=(told(again),)))
+        (second,) = await store.events(QUEUE)
+        assert second.sequence > first.sequence

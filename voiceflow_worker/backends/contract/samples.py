@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count as counter
 from typing import Any
 
-import anyio
-
 from voiceflow_worker.core.ports import Event, Move, Store
 from voiceflow_worker.core.store_port import Answer, Replace, Result, Step, Unit, tally_change
 from voiceflow_worker.core.units import deleted, inserted
 from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
@@ -62,20 +59,6 @@ def sample_jobs(amount: int, **fields: Any) -> Sequence[Job]:
 async def add_jobs(store: Store, jobs: Sequence[Job], *, now: datetime = NOW) -> Sequence[Answer]:
     """Store new jobs, each in its own state; returns the answers."""
     return (await store.domain.write(Step(units=tuple(map(inserted, jobs))), now=now)).answers
-
-
-async def enqueued(store: Store, number: int = 1, **fields: Any) -> Job:
-    """Store a sample job, and return it."""
-    job = sample_job(number, **fields)
-    await add_jobs(store, [job])
-    return job
-
-
-async def enqueued_jobs(store: Store, amount: int, **fields: Any) -> Sequence[Job]:
-    """Store sample jobs with the numbers 1 to `amount`, and return them."""
-    jobs = sample_jobs(amount, **fields)
-    await add_jobs(store, jobs)
-    return jobs
 
 
 def full_job() -> Job:
@@ -141,24 +124,6 @@ def full_job() -> Job:
     )  # fmt: skip
 
 
-def gate(
-    state: GateState,
-    *,
-    batch: str | None = None,
-    until: datetime | None = None,
-    reason: str = "",
-    since: datetime = NOW,
-    queue: str = QUEUE,
-) -> Gate:
-    """A gate of the queue, or of one of its batches."""
-    return Gate.of(queue, batch, state, since=since, until=until, reason=reason)
-
-
-def numbers(jobs: Sequence[Job]) -> list[int]:
-    """The numbers of sample jobs."""
-    return [int(job.id.rpartition(".")[2]) for job in jobs]
-
-
 def moved(job: Job, *events: Event, **fields: Any) -> Move:
     """A move that gives a job these fields and a new revision, with these events."""
     return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)
@@ -186,10 +151,3 @@ async def delete(store: Store, jobs: Sequence[Job], *, keep_keys_until: datetime
 async def _done(store: Store, units: tuple[Unit, ...]) -> list[bool]:
     written = await store.domain.write(Step(units=units), now=store.clock.now())
     return [answer.result is Result.DONE for answer in written.answers]
-
-
-async def at_once(count: int, work: Callable[[Store, int], Coroutine[Any, Any, None]], *stores: Store) -> None:
-    """Run `work` for each number from 0 to `count` - 1, all at the same time. The runs get the stores in turn."""
-    async with anyio.create_task_group() as group:
-        for number in range(count):
-            group.start_soon(work, stores[number % len(stores)], number)

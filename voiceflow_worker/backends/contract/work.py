@@ -1,0 +1,368 @@
+"""The contract of leases, of departure times, and of waiting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from voiceflow_worker.backends.contract.ground import Ground
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.writing import (
+    DAY,
+    DONE,
+    MICROSECOND,
+    MINUTE,
+    STALE,
+    gated,
+    job_of,
+    leased,
+    new,
+    next_of,
+    put,
+    states,
+    stored,
+    to,
+    write,
+)
+from voiceflow_worker.core.store_port import Limits, Query, Slots, Store, Unit, limits_put
+from voiceflow_worker.model.jobs.admission import PRIORITIES
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import JobState
+
+SECOND = timedelta(seconds=1)
+
+
+async def limit(store: Store, queue: str = QUEUE, **limits: float) -> None:
+    """Set the limits of a queue."""
+    assert await write(store, Unit(puts=(limits_put(queue, Limits(**limits)),))) == [DONE]  # type: ignore[arg-type]
+
+
+class LeaseContract(Ground):
+    """Leasing."""
+
+    async def test_the_most_urgent_are_leased_first(self, store: Store) -> None:
+        await stored(
+            store,
+            sample_job(1, due_at=NOW - MINUTE),
+            sample_job(2, due_at=NOW),
+            sample_job(3, priority=1),
+            sample_job(4, due_at=NOW - MINUTE),
+            sample_job(5, due_at=NOW + MICROSECOND, priority=9),
+            sample_job(6, queue="reminders"),
+        )
+        assert await leased(store, 2) == [3, 1]
+        assert await leased(store) == [4, 2]
+        assert await leased(store) == []
+        assert await leased(store, now=NOW + MICROSECOND) == [5]
+
+    async def test_priorities_are_exact_over_their_whole_range(self, store: Store) -> None:
+        wanted = [PRIORITIES[-1], PRIORITIES[-1] - 1, 1, 0, -1, PRIORITIES[0] + 1, PRIORITIES[0]]
+        # The least urgent is due first: only the priority puts them in this order.
+        jobs = [sample_job(at, priority=each, due_at=NOW - at * SECOND) for at, each in enumerate(wanted)]
+        await stored(store, *jobs[::-1])
+        assert [at for _ in wanted for at in await leased(store, 1)] == list(range(len(wanted)))
+
+    async def test_jobs_of_many_batches_and_priorities_are_leased_in_one_order(self, store: Store) -> None:
+        jobs = [
+            sample_job(
+                number, batch_id=f"b{number % 7}" if number % 5 else None, priority=number * 31 % 11 - 5,
+                due_at=NOW + (number * 7919 % 13 - 6) * SECOND,
+            )
+            for number in range(1, 301)
+        ]  # fmt: skip
+        await stored(store, *jobs)
+        order = {job.id: (-job.priority, job.due_at, job.id) for job in jobs}
+        for now, limit in ((NOW - 3 * SECOND, 40), (NOW, 60), (NOW + MINUTE, 300)):
+            queued = await store.jobs(Query(queue=QUEUE, limit=None, states=frozenset({JobState.QUEUED})), now=now)
+            due = sorted((job for job in queued if job.due_at <= now), key=lambda job: order[job.id])
+            taken = await store.lease(QUEUE, worker_id="w", limit=limit, until=now + DAY, now=now)
+            assert [job.id for job in taken] == [job.id for job in due[:limit]]
+            assert len({job.revision for job in taken}) == len(taken)
+
+    async def test_a_leased_job_is_its_workers_until_the_lease_ends(self, store: Store, other: Store) -> None:
+        job = (await stored(store, sample_job(batch_id="b")))[0]
+        (mine,) = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + MINUTE, now=NOW)
+        assert mine == replace(job, state=JobState.LEASED, worker_id="w", due_at=NOW + MINUTE, revision=mine.revision)
+        assert mine.revision != job.revision
+        assert await job_of(other, job) == mine
+        assert await states(store) == await states(store, "b") == {"leased": 1}
+        assert await leased(store, now=NOW + DAY) == []
+        assert await write(store, to(job, next_of(job))) == [STALE]
+        assert await write(store, to(mine, next_of(mine, state=JobState.QUEUED, due_at=NOW))) == [DONE]
+        assert await leased(other) == [1]
+
+    async def test_no_job_is_leased_twice(self, store: Store, other: Store) -> None:
+        await stored(store, *sample_jobs(60))
+        taken: list[int] = []
+
+        async def take(handle: Store) -> None:
+            while got := await leased(handle, 7):
+                taken.extend(got)
+
+        async with anyio.create_task_group() as group:
+            for handle in (store, other, store, other):
+                group.start_soon(take, handle)
+        assert sorted(taken) == list(range(1, 61))
+
+    async def test_a_closed_gate_keeps_its_jobs_back(self, store: Store) -> None:
+        await stored(store, sample_job(1, batch_id="b"), sample_job(2, batch_id="c"), sample_job(3))
+        await write(store, gated(GateState.HELD, until=NOW + MINUTE))
+        assert await leased(store) == []
+        await write(store, gated(GateState.OPEN), gated(GateState.HELD, batch="b"))
+        await write(store, gated(GateState.CANCELLED, batch="c"))
+        assert await leased(store, batch="b") == []
+        assert await leased(store) == [3]
+        await write(store, gated(GateState.OPEN, batch="b"))
+        assert await leased(store) == [1]
+
+    async def test_a_hold_ends_by_itself(self, store: Store) -> None:
+        await stored(store, sample_job(1, batch_id="b"), sample_job(2))
+        await write(store, gated(GateState.HELD, batch="b", until=NOW + MINUTE))
+        assert await leased(store) == [2]
+        assert await leased(store, now=NOW + MINUTE) == [1]
+
+    async def test_many_calls_that_may_not_leave_hide_nobody(self, store: Store) -> None:
+        held = [sample_job(n, batch_id="b", priority=9) for n in range(1, 701)]
+        late = [sample_job(n, valid_until=NOW, due_at=NOW - MINUTE, priority=n % 2) for n in range(701, 1901)]
+        not_due = [sample_job(n, due_at=NOW + MINUTE, priority=9) for n in range(1901, 2001)]
+        free = [
+            sample_job(2001, priority=1, due_at=NOW - SECOND),
+            sample_job(2002, priority=1, batch_id="c", due_at=NOW - MINUTE),
+            sample_job(2003, priority=5, batch_id="d"),
+            sample_job(2004, batch_id="d"),
+        ]
+        for some in (held, late, not_due, free):
+            await stored(store, *some)
+        await write(store, gated(GateState.HELD, batch="b"))
+        assert await self.all_of(store, 2) == [2003, 2002, 2001, 2004]
+        # A call must still be made in its time after a clock had jumped ahead for a moment.
+        assert await leased(store, 3, now=NOW - MINUTE) == [701, 703, 705]
+        await write(store, gated(GateState.OPEN, batch="b"))
+        assert await self.all_of(store, 400) == list(range(1, 701))
+
+    async def all_of(self, store: Store, limit: int) -> list[int]:
+        """What is leased until nothing is left. One lease may give fewer than its limit, but none only then."""
+        taken: list[int] = []
+        while some := await leased(store, limit):
+            assert len(some) <= limit
+            taken += some
+        return taken
+
+    async def test_many_closed_batches_hide_nobody_and_open_again(self, store: Store, other: Store) -> None:
+        jobs = [sample_job(number, batch_id=f"b{number}", due_at=NOW - MINUTE) for number in range(1, 61)]
+        await stored(store, *jobs, sample_job(100), sample_job(101))
+        for number in range(1, 41):
+            await write(store, gated(GateState.HELD, batch=f"b{number}", until=NOW + MINUTE if number > 20 else None))
+        assert await leased(store, 21) == [*range(41, 61), 100]
+        assert await leased(store, now=NOW + MINUTE - MICROSECOND) == [101]
+        await stored(store, sample_job(200, batch_id="b7", due_at=NOW - 2 * MINUTE))
+        await write(other, gated(GateState.OPEN, batch="b30"), gated(GateState.OPEN, batch="b7"))
+        assert await leased(store) == [200, 7, 30]
+        assert await leased(store, 100, now=NOW + MINUTE) == [*range(21, 30), *range(31, 41)]
+
+    async def test_a_batch_can_be_leased_alone(self, store: Store) -> None:
+        await stored(
+            store,
+            sample_job(1, priority=5),
+            sample_job(2, batch_id="b"),
+            sample_job(3, batch_id="bb"),
+            sample_job(4, batch_id="b", priority=1),
+        )
+        assert await leased(store, batch="b") == [4, 2]
+
+    async def test_what_is_no_longer_valid_is_left_to_the_sweep(self, store: Store) -> None:
+        await stored(store, sample_job(1, valid_until=NOW), sample_job(2, valid_until=NOW + MINUTE))
+        assert await leased(store) == [2]
+        # A clock that was ahead is set back.
+        await stored(store, sample_job(3, valid_until=NOW, due_at=NOW - 3 * MINUTE))
+        assert await leased(store) == []
+        assert await leased(store, now=NOW - 2 * MINUTE) == [3]
+
+    async def test_no_more_calls_are_open_than_allowed(self, store: Store) -> None:
+        jobs = await stored(store, *sample_jobs(6))
+        await limit(store, max_active=3)
+        assert await leased(store) == [1, 2, 3]
+        assert await leased(store) == []
+        first = await job_of(store, jobs[0])
+        assert first is not None
+        sent = next_of(first, state=JobState.SENDING, active_until=NOW + MINUTE)
+        await write(store, to(first, sent))
+        assert await leased(store) == []
+        assert await leased(store, now=NOW + MINUTE) == [4]
+        await limit(store)
+        assert await leased(store) == [5, 6]
+
+    async def test_calls_that_ended_and_those_of_other_queues_are_not_open(self, store: Store) -> None:
+        await limit(store, max_active=1)
+        await stored(store, sample_job(9, queue="reminders", state=JobState.LEASED), *sample_jobs(4))
+        (mine,) = await store.lease(QUEUE, worker_id="w", limit=9, until=NOW + MINUTE, now=NOW)
+        sent = next_of(mine, state=JobState.IN_DOUBT, active_until=NOW + MINUTE)
+        await write(store, to(mine, sent))
+        assert await leased(store, now=NOW + MINUTE - MICROSECOND) == []
+        await write(store, to(sent, next_of(sent, state=JobState.COMPLETED, active_until=None)))
+        assert await leased(store) == [2]
+        await limit(store, max_active=3)
+        assert await leased(store) == [3, 4]
+
+    async def test_a_leased_call_that_may_ring_counts_once(self, store: Store) -> None:
+        await limit(store, max_active=2)
+        await stored(store, *sample_jobs(3))
+        (mine,) = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + MINUTE, now=NOW)
+        await write(store, to(mine, next_of(mine, active_until=NOW + MINUTE)))
+        assert await leased(store) == [2]
+
+    async def test_workers_keep_to_the_open_calls_together(self, store: Store, other: Store) -> None:
+        await limit(store, max_active=10)
+        await stored(store, *sample_jobs(50))
+        taken: list[int] = []
+
+        async def take(handle: Store) -> None:
+            taken.extend(await leased(handle, 4))
+
+        async with anyio.create_task_group() as group:
+            for handle in (store, other) * 5:
+                group.start_soon(take, handle)
+        assert sorted(taken) == list(range(1, 11))
+
+    async def test_a_limit_of_zero_leases_nothing(self, store: Store) -> None:
+        await stored(store, sample_job())
+        assert await leased(store, 0) == await leased(store, -1) == []
+
+
+class TakeContract(Ground):
+    """Departure times."""
+
+    async def taken(self, store: Store, wanted: int, *, now: datetime = NOW, ahead: float = 1) -> list[float]:
+        slots = await store.take(QUEUE, wanted=wanted, horizon=timedelta(seconds=ahead), now=now)
+        return [round((time - NOW).total_seconds(), 3) for time in slots.times]
+
+    async def test_without_a_rate_all_leave_now(self, store: Store) -> None:
+        assert await self.taken(store, 3) == [0, 0, 0]
+        assert await self.taken(store, 0) == []
+
+    async def test_workers_share_the_rate(self, store: Store, other: Store) -> None:
+        await limit(store, rate=2)
+        assert await self.taken(store, 2) == [0, 0.5]
+        assert await self.taken(other, 5) == [1]
+        slots = await store.take(QUEUE, wanted=1, horizon=timedelta(0), now=NOW)
+        assert (slots.times, slots.next_at) == ((), NOW + timedelta(seconds=1.5))
+        assert await self.taken(other, 1, now=NOW + MINUTE) == [60]
+
+    async def test_a_burst_leaves_at_once_after_each_pause(self, store: Store) -> None:
+        await limit(store, rate=1, burst=3)
+        assert await self.taken(store, 5) == [0, 0, 0, 1]
+        assert await self.taken(store, 5, now=NOW + MINUTE) == [60, 60, 60, 61]
+
+    async def test_each_queue_has_a_rate_of_its_own(self, store: Store) -> None:
+        await limit(store, rate=1)
+        await limit(store, "reminders", rate=1)
+        await self.taken(store, 5)
+        assert (await store.take("reminders", wanted=1, horizon=SECOND, now=NOW)).times == (NOW,)
+
+    async def test_workers_who_ask_at_once_get_different_times(self, store: Store, other: Store) -> None:
+        await limit(store, rate=100)
+        got: list[float] = []
+
+        async def work(handle: Store) -> None:
+            for wanted in (1, 3, 2):
+                got.extend(await self.taken(handle, wanted))
+
+        async with anyio.create_task_group() as group:
+            for handle in (store, other) * 5:
+                group.start_soon(work, handle)
+        assert sorted(got) == [number / 100 for number in range(60)]
+
+    async def test_a_new_rate_counts_from_the_last_departure(self, store: Store) -> None:
+        await limit(store, rate=1 / 3600)
+        assert await self.taken(store, 1) == [0]
+        await limit(store, rate=10)
+        assert await self.taken(store, 3) == [0.1, 0.2, 0.3]
+        # Other limits change no departure.
+        await limit(store, rate=10, max_active=5)
+        assert await self.taken(store, 1) == [0.4]
+
+    @pytest.mark.parametrize(("rate", "burst"), [(10.0, 1), (10.0, 5), (0.5, 1)])
+    async def test_a_clock_that_was_set_back_stops_departures_for_one_interval_only(
+        self, store: Store, other: Store, rate: float, burst: int
+    ) -> None:
+        horizon, interval = timedelta(milliseconds=100), timedelta(seconds=1 / rate)
+        await limit(store, rate=rate, burst=burst)
+        for step in range(20):
+            await self.slots(store, NOW + timedelta(hours=1) + step * horizon)
+        # After the clock was set back by an hour, `next_at` is still the time of the next free departure.
+        answer = await self.slots(other, NOW)
+        assert answer.times == ()
+        assert abs(answer.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
+        assert await self.slots(store, NOW) == answer
+        got: list[datetime] = []
+        for step in range(1, 101):
+            got += (await self.slots((store, other)[step % 2], NOW + step * horizon)).times
+        assert got[0] == answer.next_at
+        gaps = [later - earlier for earlier, later in pairwise(got)]
+        assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "the departures follow the rate"
+        assert got[-1] > NOW + 100 * horizon - interval
+
+    async def test_workers_whose_clocks_differ_by_seconds_share_one_rate_all_the_same(
+        self, store: Store, other: Store
+    ) -> None:
+        await limit(store, rate=10)
+        got: list[datetime] = []
+        for step in range(50):
+            now = NOW + step * timedelta(milliseconds=100)
+            got += (await self.slots(store, now)).times
+            assert (await self.slots(other, now - 9 * SECOND)).times == ()
+        assert all(later - earlier >= 0.1 * SECOND - MICROSECOND for earlier, later in pairwise(got))
+        assert len(got) >= 50
+
+    async def slots(self, store: Store, now: datetime) -> Slots:
+        return await store.take(QUEUE, wanted=50, horizon=timedelta(milliseconds=100), now=now)
+
+
+class WaitContract(Ground):
+    """Waiting for changes."""
+
+    async def count(self, store: Store) -> int:
+        return await store.wait(QUEUE, seen=0, until=store.clock.now() + DAY)
+
+    async def test_each_unit_that_wakes_the_queue_raises_its_count(self, store: Store, other: Store) -> None:
+        with anyio.fail_after(30):
+            seen = await self.count(store)
+            assert seen > 0
+            await stored(store, sample_job(1, queue="reminders"))
+            await write(store, Unit(puts=(put("a"),)))
+            assert await self.count(store) == seen
+            for unit in (new(sample_job()), gated(GateState.OPEN)):
+                await write(other, unit)
+                after = await store.wait(QUEUE, seen=seen, until=store.clock.now() + DAY)
+                assert after > seen
+                seen = after
+
+    async def test_all_who_wait_are_woken_and_count_the_same(self, store: Store, other: Store) -> None:
+        seen = await self.count(store)
+        counts: list[int] = []
+
+        async def wait(handle: Store) -> None:
+            count = seen
+            while count == seen:
+                count = await handle.wait(QUEUE, seen=seen, until=store.clock.now() + DAY)
+            counts.append(count)
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                for handle in (store, other, store):
+                    group.start_soon(wait, handle)
+                await anyio.wait_all_tasks_blocked()
+                await write(other, new(sample_job()))
+        assert len(counts) == 3
+        assert len({*counts, await self.count(store), await self.count(other)}) == 1
+
+    async def test_a_wait_without_a_change_ends(self, store: Store) -> None:
+        seen = await self.count(store)
+        until = store.clock.now() + timedelta(milliseconds=50)
+        with anyio.fail_after(30):
+            while store.clock.now() < until:
+                assert await store.wait(QUEUE, seen=seen, until=until) == seen

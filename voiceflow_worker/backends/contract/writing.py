@@ -1,0 +1,104 @@
+"""What the tests of the contract write and read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE
+from voiceflow_worker.core.ports.moves import Event, EventKind
+from voiceflow_worker.core.store_port import (
+    Answer,
+    Insert,
+    Mode,
+    Page,
+    Put,
+    Query,
+    Replace,
+    Result,
+    Step,
+    Store,
+    Unit,
+    gate_put,
+    tally_change,
+)
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
+DONE, STALE, EXISTS, NOT_FREE = Result.DONE, Result.STALE, Result.EXISTS, Result.NOT_FREE
+
+
+_tokens = count(1)
+
+
+def new(job: Job, **parts: Any) -> Unit:
+    """A unit that stores a new job."""
+    return replace(Unit(change=Insert(job), tally=tally_change(None, job), wakes=job.queue), **parts)
+
+
+def next_of(job: Job, **fields: Any) -> Job:
+    """The next version of a job."""
+    return replace(job, **{"revision": f"next-{next(_tokens)}", **fields})
+
+
+def to(old: Job, job: Job, **parts: Any) -> Unit:
+    """A unit that replaces a job by its next version."""
+    wakes = job.queue if job.state is JobState.QUEUED else None
+    return replace(Unit(change=Replace(old.revision, job), tally=tally_change(old, job), wakes=wakes), **parts)
+
+
+def told(job: Job, kind: EventKind = EventKind.ENDED) -> Event:
+    """An event of a job."""
+    return Event(job_id=job.id, kind=kind, at=NOW, state=job.state, revision=job.revision)
+
+
+def put(key: str, value: str = "v", ends_at: datetime | None = None, mode: Mode = Mode.ALWAYS) -> Put:
+    return Put("n", key, value, ends_at, mode)
+
+
+def gated(state: GateState, *, batch: str | None = None, until: datetime | None = None, queue: str = QUEUE) -> Unit:
+    """A unit that sets a gate."""
+    gate = Gate.of(queue, batch, state, since=NOW, until=until, reason="a reason")
+    return Unit(puts=(gate_put(gate, token=f"t{next(_tokens)}"),), wakes=queue)
+
+
+async def write(store: Store, *units: Unit, now: datetime = NOW, **fields: Any) -> list[Result]:
+    """Write a step; returns the results of its units."""
+    return [each.result for each in await answers(store, *units, now=now, **fields)]
+
+
+async def answers(store: Store, *units: Unit, now: datetime = NOW, **fields: Any) -> tuple[Answer, ...]:
+    step = Step(units=units, **fields)
+    return (await store.write(step, now=now)).answers
+
+
+async def stored(store: Store, *jobs: Job) -> list[Job]:
+    """Store new jobs, and return them."""
+    assert await write(store, *map(new, jobs)) == [DONE] * len(jobs)
+    return list(jobs)
+
+
+async def held(store: Store, *, now: datetime = NOW, namespace: str = "n") -> dict[str, str]:
+    """The records of a namespace that stand."""
+    found = await store.records({namespace: Page()}, now=now)
+    return {record.key: record.value for record in found[namespace]}
+
+
+async def job_of(store: Store, job: Job) -> Job | None:
+    found = await store.jobs(Query(queue=job.queue, ids=(job.id,)), now=NOW)
+    return found[0] if found else None
+
+
+async def leased(store: Store, limit: int = 10, *, now: datetime = NOW, batch: str | None = None) -> list[int]:
+    """Lease jobs; returns the numbers of the sample jobs."""
+    jobs = await store.lease(QUEUE, worker_id="w", limit=limit, until=now + MINUTE, now=now, batch=batch)
+    return [int(job.id.rpartition(".")[2]) for job in jobs]
+
+
+async def states(store: Store, batch: str | None = None) -> dict[str, int]:
+    totals = await store.totals(QUEUE, batch=batch)
+    return {state.value: amount for state, amount in totals.states.items() if amount}
