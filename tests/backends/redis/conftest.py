@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,16 +71,3 @@ def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedPa
         yield servers.start()
     finally:
         servers.kill()
-
-
-@pytest.fixture
-def forgotten_streams() -> Iterator[None]:
-    """Collects what coredis forgot to close, so that no later test is blamed for it.
-
-    coredis 6.9 looks for the nodes of a cluster over connections. If one is refused, its in-process streams stay open.
-    `clients.py` closes those of the other connections.
-    """
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()

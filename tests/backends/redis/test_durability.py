@@ -14,7 +14,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, ManualClock, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged, weakest
+from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged
 from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.store_port import Put, Step, Unit
@@ -104,12 +104,6 @@ def test_replicas_that_are_not_waited_for_are_reported() -> None:
     behind = replace(SOUND, replicas=2)
     assert "failover" in str(judged(behind, promise=Promise.STRICT, replicas=0).warning)
     assert judged(behind, promise=Promise.STRICT, replicas=1).warning is None
-
-
-def test_a_cluster_is_as_durable_as_its_weakest_node() -> None:
-    sound = judged(SOUND, promise=Promise.STRICT, replicas=0)
-    second = judged(replace(SOUND, appendfsync="everysec"), promise=Promise.STRICT, replicas=0)
-    assert weakest([sound, second, sound]) == second
 
 
 def test_a_server_that_is_too_old_is_refused() -> None:

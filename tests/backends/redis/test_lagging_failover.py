@@ -10,7 +10,6 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from tests.backends.redis.test_outages import forgets_streams
 from tests.support.flows import flow, number
 from tests.support.redis_server import ReplicatedCluster, WatchedPair, wait_for
 from tests.support.voices import ScriptedVoice
@@ -108,7 +107,6 @@ async def test_nothing_leaves_while_the_replica_that_must_confirm_lags(
     assert len(voice.placed) == 3, "the two who had opted out before the failover are not called"
 
 
-@forgets_streams
 async def test_an_opt_out_in_a_cluster_outlives_its_primary(
     replicated_cluster: ReplicatedCluster, tmp_path: Path
 ) -> None:

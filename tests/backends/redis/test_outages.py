@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -22,14 +20,6 @@ from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
-Test = TypeVar("Test", bound=Callable[..., Any])
-
-
-def forgets_streams(test: Test) -> Test:
-    """Marks a test in which coredis forgets to close streams."""
-    ignored = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    marked: Test = ignored(pytest.mark.usefixtures("forgotten_streams")(test))
-    return marked
 
 
 async def answers(store: Store, queue: str) -> bool:
@@ -171,7 +161,6 @@ async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: Watc
         assert watched_pair.replica.ask("ZCARD", "{voiceflow}:queue:default:state:cancelled") == 1
 
 
-@forgets_streams
 @pytest.mark.alone
 async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisCluster) -> None:
     cluster.flush()

@@ -107,3 +107,11 @@ def test_a_wrong_url_is_reported_in_a_sentence(url: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         parse_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_on_trio_a_redis_store_is_refused_with_what_to_use() -> None:
+    with pytest.raises(SettingsError, match="needs asyncio; on trio, use a store in a file"):
+        async with open_store("redis://127.0.0.1:1"):
+            pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
+
+import anyio
 
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.changes import QueueChanges
@@ -43,6 +46,7 @@ from voiceflow_worker.core.store_port import (
     Written,
     check_step,
 )
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 
@@ -149,7 +153,7 @@ class RedisStore:
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
 
-    async def prune(self, queue: str = "default", *, now: datetime, events_before: datetime, limit: int) -> int:
+    async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         times = {"now": micros(now), "events_before": micros(events_before)}
         pruned: int = await self.link.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
         return pruned
@@ -176,6 +180,10 @@ async def open_redis(
     not answer.
     """
     parsed = parse_url(url)
+    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        raise SettingsError(
+            f"the Redis store {parsed.shown} needs asyncio; on trio, use a store in a file (sqlite:///…)"
+        )
     load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))

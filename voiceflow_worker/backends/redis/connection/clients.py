@@ -11,16 +11,16 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from coredis import Redis, RedisCluster
-from coredis.connection import BaseConnectionParams, ClusterConnection, TCPConnection, TCPLocation
+from coredis import Redis
+from coredis.connection import BaseConnectionParams, TCPConnection, TCPLocation
 from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.exceptions import PrimaryNotFoundError
-from coredis.pool import ClusterConnectionPool, ConnectionPool
+from coredis.pool import ConnectionPool
 from coredis.retry import NoRetryPolicy
 
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 
-Client = Redis[str] | RedisCluster[str]
+Client = Redis[str]
 
 
 class Connection(Protocol):
@@ -71,10 +71,6 @@ class _Connection(TCPConnection):
         _close(vars(self).values())  # `run` was perhaps cancelled before it began
 
 
-class _ClusterConnection(_Connection, ClusterConnection):
-    """A connection with TCP keep-alive to a node of a cluster."""
-
-
 def _close(values: Iterable[object]) -> None:
     """Close the in-process streams among these values. The driver leaves them open, and then warns about them."""
     for value in values:
@@ -83,52 +79,61 @@ def _close(values: Iterable[object]) -> None:
 
 
 @asynccontextmanager
-async def opened(url: RedisURL, check: Check) -> AsyncGenerator[Client]:
-    """A context with a client of the server, of the cluster, or of the primary that the sentinels name now.
+async def opened(url: RedisURL, location: TCPLocation, check: Check) -> AsyncGenerator[Client]:
+    """A context with a client of the server at this location, which is checked at once.
 
-    The server, or each primary of the cluster, is checked at once. Later the client checks each new connection.
-    The client does not retry. After a lost answer, the caller decides whether the request may be repeated.
+    Later the client checks each new connection. It does not retry: after a lost answer, the caller decides whether the
+    request may be repeated.
     """
-    if url.topology is Topology.CLUSTER:
-        cluster = _cluster(url)
-        try:
-            async with cluster:
-                pool = cluster.connection_pool
-                _have_checked(pool, check)
-                for node in pool.cluster_layout.primaries:
-                    async with pool.acquire(node=node):
-                        pass
-                yield cluster
-        finally:
-            _close(getattr(cluster.connection_pool.cluster_layout, "_error_stream", ()))
-    else:
-        location = await primary(url) if url.topology is Topology.SENTINEL else TCPLocation(*url.nodes[0])
-        async with _client(location, _options(url), ANSWER_TIMEOUT, check) as client:
-            async with client.connection_pool.acquire():
-                pass
-            yield client
+    options: BaseConnectionParams = {**_options(url), "client_name": NAME, "db": url.database}
+    async with _client(location, options, ANSWER_TIMEOUT, check) as client:
+        async with client.connection_pool.acquire():
+            pass
+        yield client
 
 
-async def primary(url: RedisURL) -> TCPLocation:
-    """The address of the service's primary, from the first sentinel that knows it.
+async def primary(url: RedisURL, learnt: set[tuple[str, int]] | None = None) -> TCPLocation:
+    """The address of the server that has the store: as the URL says, or as a sentinel or a node of a cluster says now.
 
-    Raises PrimaryNotFoundError if no sentinel that answers knows the service.
+    Nodes of the cluster that are not in the URL are added to `learnt`, and asked too. Raises PrimaryNotFoundError if
+    nobody who answers knows the primary.
     """
-    options: BaseConnectionParams = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "stream_timeout": CONNECT_TIMEOUT,
-        "decode_responses": True,
-        "username": url.sentinel_username,
-        "password": url.sentinel_password,
-        "ssl_context": url.tls,
-    }
-    for node in url.nodes:
-        async with _client(TCPLocation(*node), options, CONNECT_TIMEOUT) as sentinel:
+    if url.topology is Topology.STANDALONE:
+        return TCPLocation(*url.nodes[0])
+    named = _named_by_cluster if url.topology is Topology.CLUSTER else _named_by_sentinel
+    learnt = set() if learnt is None else learnt
+    for node in dict.fromkeys((*url.nodes, *learnt)):
+        async with _client(TCPLocation(*node), _options(url, short=True), CONNECT_TIMEOUT) as client:
             with suppress(DriverConnectionError, TimeoutError):
-                if found := await sentinel.sentinel_get_master_addr_by_name(url.service or ""):
+                if found := await named(client, url, node, learnt):
                     return TCPLocation(*found)
     await checkpoint_if_cancelled()  # a cancelled handshake gives an error of the driver, which was suppressed above
-    raise PrimaryNotFoundError(f"no sentinel knows a primary of the service {url.service!r}")
+    what = "the service" if url.topology is Topology.SENTINEL else "the keys of the store"
+    raise PrimaryNotFoundError(f"nobody knows a primary of {what} {url.service or url.root!r}")
+
+
+async def _named_by_sentinel(
+    client: Client, url: RedisURL, node: tuple[str, int], learnt: set[tuple[str, int]]
+) -> tuple[str, int] | None:
+    del node, learnt
+    return await client.sentinel_get_master_addr_by_name(url.service or "")
+
+
+async def _named_by_cluster(
+    client: Client, url: RedisURL, node: tuple[str, int], learnt: set[tuple[str, int]]
+) -> tuple[str, int] | None:
+    """The node that has the slot of the store. A node that is cut off from most others does not know."""
+    if (await client.cluster_info()).get("cluster_state") != "ok":
+        return None
+    slot = await client.cluster_keyslot(url.root)
+    found: tuple[str, int] | None = None
+    for (first, last), nodes in (await client.cluster_slots()).items():
+        # A node that does not know its own name is at the address at which it was asked.
+        places = [(each["host"] or node[0], each["port"]) for each in nodes]
+        learnt.update(places)
+        if first <= slot <= last and places:
+            found = places[0]
+    return found
 
 
 def _client(
@@ -136,36 +141,18 @@ def _client(
 ) -> Redis[str]:
     """A client of one server. `timeout` limits the wait for a free connection of the pool, in seconds."""
     pool = ConnectionPool[_Connection](connection_class=_Connection, location=location, timeout=timeout, **options)
-    _have_checked(pool, check)
+    cast("dict[str, Any]", pool.connection_kwargs)["check"] = check
     return Redis(connection_pool=pool, decode_responses=True, retry_policy=NoRetryPolicy())
 
 
-def _have_checked(pool: ConnectionPool[Any] | ClusterConnectionPool, check: Check | None) -> None:
-    """Have each new connection of the pool checked. The pool of a cluster gives its options to discovery too."""
-    cast("dict[str, Any]", pool.connection_kwargs)["check"] = check
-
-
-def _cluster(url: RedisURL) -> RedisCluster[str]:
-    pool = ClusterConnectionPool(
-        [TCPLocation(*node) for node in url.nodes],
-        connection_class=_ClusterConnection,
-        timeout=ANSWER_TIMEOUT,
-        # The full check would need CONFIG, which managed clusters forbid. An uncovered slot gives an error when used.
-        skip_full_coverage_check=True,
-        max_connections_per_node=True,
-        **_options(url),
-    )
-    return RedisCluster(connection_pool=pool, decode_responses=True, retry_policy=NoRetryPolicy())
-
-
-def _options(url: RedisURL) -> BaseConnectionParams:
+def _options(url: RedisURL, *, short: bool = False) -> BaseConnectionParams:
+    """The options of a connection; `short` for one question to a sentinel or to a node of the cluster."""
+    is_sentinel = short and url.topology is Topology.SENTINEL
     return {
         "connect_timeout": CONNECT_TIMEOUT,
-        "stream_timeout": ANSWER_TIMEOUT,
+        "stream_timeout": CONNECT_TIMEOUT if short else ANSWER_TIMEOUT,
         "decode_responses": True,
-        "username": url.username,
-        "password": url.password,
+        "username": url.sentinel_username if is_sentinel else url.username,
+        "password": url.sentinel_password if is_sentinel else url.password,
         "ssl_context": url.tls,
-        "client_name": NAME,
-        "db": url.database,
     }

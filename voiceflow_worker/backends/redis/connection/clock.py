@@ -58,5 +58,4 @@ class ServerClock(SystemClock):
             try:
                 await self.synchronise()
             except StoreError:
-                # Also for a cluster, whose client would otherwise look for moved slots only at its next command.
                 self._link.reopen()

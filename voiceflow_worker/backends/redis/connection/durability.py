@@ -103,12 +103,6 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
     return durability
 
 
-def weakest(found: list[Durability]) -> Durability:
-    """The durability of a cluster, which is the durability of its weakest node."""
-    order = list(Guarantee)
-    return max(found, key=lambda durability: order.index(durability.guarantee))
-
-
 def _require_memory(facts: ServerFacts) -> None:
     if facts.appendonly is None or facts.eviction is None:
         raise RedisForgetsError(

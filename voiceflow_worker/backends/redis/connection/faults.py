@@ -35,7 +35,8 @@ _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLIC
 
 def is_lost(error: BaseException) -> bool:
     """Whether the connection must be reopened, because it is lost or the server is no longer the primary."""
-    return isinstance(error, (*LOST, driver.ReadOnlyError)) or "READONLY" in str(error)
+    replaced = (driver.ReadOnlyError, driver.MovedError, driver.ClusterDownError)
+    return isinstance(error, (*LOST, *replaced)) or "READONLY" in str(error)
 
 
 def is_not_now(error: BaseException) -> bool:
@@ -110,6 +111,8 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
             f"{where} has keys of another program with the names that this store uses ({said}); give the store its own "
             "database or its own prefix (?prefix=)"
         )
+    if isinstance(error, driver.AskError) and "redis+cluster" in where:
+        return StoreUnavailableError(f"{where} moves the store to another node ({said}); try again in a moment")
     if isinstance(error, (driver.AskError, driver.ClusterCrossSlotError)) or re.search(r"\b(MOVED|CROSSSLOT)\b", said):
         return StoreUnavailableError(
             f"{where} is a node of a Redis Cluster ({said}); give a store URL that begins with redis+cluster://",

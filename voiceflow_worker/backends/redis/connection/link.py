@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from copy import copy
@@ -13,15 +12,14 @@ import anyio
 import orjson
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
-from coredis import Redis, RedisCluster
-from coredis.connection import TCPConnection, TCPLocation
+from coredis.connection import TCPLocation
 from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.exceptions import NoScriptError, RedisError
 
 from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.backends.redis.connection import clients
 from voiceflow_worker.backends.redis.connection.clients import Check, Client, Connection
-from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee, weakest
+from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee
 from voiceflow_worker.backends.redis.connection.faults import LOST, RefusedServerError, is_lost, translated
 from voiceflow_worker.backends.redis.connection.line import ScriptLine
 from voiceflow_worker.backends.redis.connection.scripts import script
@@ -64,11 +62,10 @@ def _texts_in(value: Any) -> Iterator[str]:
 class Session:
     """One client, from its opening until the connection is lost.
 
-    Scripts share one connection, which stays open: on asyncio a `ScriptLine`, on trio a connection of the client. The
-    client itself would take a connection from its pool for each command, which costs as much as the command. The client
-    runs a script only in three cases: in a cluster, for writes that must be confirmed, and if the server does not know
-    the script yet. On asyncio, each stream that is listened to has a `ScriptLine` of its own, because listening blocks
-    it.
+    Scripts share one connection, a `ScriptLine`, which stays open. The client itself would take a connection from its
+    pool for each command, which costs as much as the command. The client runs a script only for writes that must be
+    confirmed, and if the server does not know the script yet. Each stream that is listened to has a `ScriptLine` of its
+    own, because listening blocks it.
     """
 
     def __init__(self, client: Client, url: RedisURL, check: Check, durability: Durability) -> None:
@@ -77,7 +74,7 @@ class Session:
         self._check = check
         self.ended = anyio.Event()
         self._url = url
-        self._line: TCPConnection | ScriptLine | None = None
+        self._line: ScriptLine | None = None
         self._listening: dict[str, ScriptLine] = {}
         self._taking = anyio.Lock()
 
@@ -85,8 +82,13 @@ class Session:
         """Begin no further command, and raise an error in the callers that wait for the answer to a script."""
         self.ended.set()
         for line in (self._line, *self._listening.values()):
-            if isinstance(line, ScriptLine):
+            if line is not None:
                 line.close()
+
+    @property
+    def location(self) -> TCPLocation:
+        """The address of the server."""
+        return cast("TCPLocation", self.client.connection_pool.location)
 
     async def run(self, name: str, asked: Mapping[str, Any], *, waits: bool = False) -> Any:
         """Run a script by its digest, or by its text if the server does not know the script yet.
@@ -96,10 +98,10 @@ class Session:
         wanted, root = script(name), self._url.root
         text = packed(asked)
         try:
-            if waits or isinstance(self.client, RedisCluster):
+            if waits:
                 answer: Any = await self.client.evalsha(wanted.sha, keys=[root], args=[text])
             else:
-                line = await self._usable_line(self.client)
+                line = await self._usable_line()
                 answer = await line.create_request(b"EVALSHA", wanted.sha, 1, root, text)
         except NoScriptError:
             # The server did not run the script. EVAL runs it, and the server then remembers its digest.
@@ -112,19 +114,15 @@ class Session:
 
         Returns None if no entry comes in time.
         """
-        if not isinstance(self.client, Redis) or not _is_asyncio():
-            read = await self.client.xread({stream: after}, block=within_ms)
-            with _readable():
-                return str(next(iter(read.values()))[-1].identifier) if read else None
         line = self._listening.get(stream)
         if line is None or not line.usable:
-            line = self._listening[stream] = await self._open_line(self.client)
+            line = self._listening[stream] = await self._open_line()
         answer = await line.create_request(b"XREAD", "BLOCK", within_ms, "STREAMS", stream, after)
         with _readable():
             return str(answer[0][1][-1][0]) if answer else None
 
-    async def _open_line(self, client: Redis[str]) -> ScriptLine:
-        line = await ScriptLine.opened(self._url, cast("TCPLocation", client.connection_pool.location))
+    async def _open_line(self) -> ScriptLine:
+        line = await ScriptLine.opened(self._url, self.location)
         try:
             await self._check(line)
         except BaseException:
@@ -134,18 +132,16 @@ class Session:
             line.close()
         return line
 
-    async def _usable_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
+    async def _usable_line(self) -> ScriptLine:
         """The connection for all scripts. Simultaneous callers share it, because the pool has only 64 connections."""
         if self._line is not None and self._line.usable:
             return self._line
         async with self._taking:
             if self.ended.is_set():  # the caller before this one has found that the server cannot be reached
                 raise DriverConnectionError("Connection lost")
-            line = self._line
-            if line is None or not line.usable:
-                line = await (self._open_line(client) if _is_asyncio() else client.connection_pool.get_connection())
-                self._line = line
-            return line
+            if self._line is None or not self._line.usable:
+                self._line = await self._open_line()
+            return self._line
 
 
 @contextmanager
@@ -155,10 +151,6 @@ def _readable() -> Generator[None]:
         yield
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise DriverConnectionError("the server sent an answer that cannot be read") from error
-
-
-def _is_asyncio() -> bool:
-    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 class Link:
@@ -179,6 +171,7 @@ class Link:
         self._why: VoiceflowError | None = None
         self._group: TaskGroup | None = None
         self._durability: Durability | None = None
+        self._learnt: set[tuple[str, int]] = set()
 
     @property
     def durability(self) -> Durability:
@@ -195,7 +188,7 @@ class Link:
         async with anyio.create_task_group() as self._group:
             raised = await self._group.start(self._keep_open)
             if raised is None:
-                if self._url.topology is Topology.SENTINEL:
+                if self._url.topology is not Topology.STANDALONE:
                     self._group.start_soon(self._follow_primary)
                 try:
                     yield
@@ -262,7 +255,7 @@ class Link:
         except UnicodeEncodeError as error:
             raise unstorable(error) from error
         except (RedisError, *LOST, RuntimeError) as error:
-            raise await self._failed(session, error) from error
+            raise self._failed(session, error) from error
 
     def reopen(self) -> None:
         """End the session. Requests under way fail, and a new session is opened."""
@@ -288,7 +281,7 @@ class Link:
             )
         return self._session
 
-    async def _failed(self, session: Session, error: Exception) -> VoiceflowError:
+    def _failed(self, session: Session, error: Exception) -> VoiceflowError:
         """Translate an error of a request, and end the session if its connection is lost."""
         if isinstance(error, RuntimeError):
             if not session.ended.is_set():
@@ -297,11 +290,7 @@ class Link:
             return StoreUnavailableError(
                 f"the connection to the Redis at {self._url.shown} was lost; this process connects again"
             )
-        if isinstance(session.client, RedisCluster):
-            if not session.ended.is_set():
-                # Only this node failed. The client looks up which nodes have the slots now.
-                await session.client.on_retry_error(error)
-        elif is_lost(error):
+        if is_lost(error):
             self._end(session)
         return translated(error, shown=self._url.shown)
 
@@ -312,9 +301,11 @@ class Link:
             session: Session | None = None
             try:
                 found: list[Durability] = []
-                async with clients.opened(self._url, partial(self._check, found)) as client:
-                    self._judge(durability := weakest(found))
-                    self._session = session = Session(client, self._url, partial(self._check, found), durability)
+                check = partial(self._check, found)
+                location = await clients.primary(self._url, self._learnt)
+                async with clients.opened(self._url, location, check) as client:
+                    self._judge(found[0])
+                    self._session = session = Session(client, self._url, check, found[0])
                     if self._why is not None:
                         _log.info("the store can be reached again")
                     self._why, pause = None, FIRST_PAUSE
@@ -339,7 +330,7 @@ class Link:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _check(self, found: list[Durability], connection: Connection) -> None:
-        """Survey a new connection. `found` are the durabilities of the servers that its session began with.
+        """Survey a new connection. `found` has the durability that the server had when its session began.
 
         A session keeps its way of making writes durable, so a server that now needs another way ends the session.
         """
@@ -350,9 +341,9 @@ class Link:
             raise RefusedServerError(error) from error
         if self._session is None:
             found.append(durability)
-        elif weakest([*found, durability]).guarantee is not weakest(found).guarantee:
+        elif durability.guarantee is not found[0].guarantee:
             self.reopen()
-            raise DriverConnectionError("the server is less durable than before")
+            raise DriverConnectionError("the server is less durable than before, or more")
 
     def _judge(self, found: Durability) -> None:
         if found.warning is not None and found != self._durability and (self._advises or self._durability):
@@ -360,14 +351,14 @@ class Link:
         self._durability = found
 
     async def _follow_primary(self) -> None:
-        """End the session when the sentinels name another primary: the old one may accept writes and lose them."""
+        """End the session when another primary is named: the old one may accept writes and lose them."""
         while True:
             await anyio.sleep(LOOK_AT_SENTINELS_EVERY)
             try:
-                named = await clients.primary(self._url)
+                named = await clients.primary(self._url, self._learnt)
             except (RedisError, *LOST):
                 continue
             session = self._session
-            if session is not None and session.client.connection_pool.location != named:
-                _log.warning("the sentinels name another primary; this process connects to it", primary=str(named))
+            if session is not None and session.location != named:
+                _log.warning("another primary is named; this process connects to it", primary=str(named))
                 self._end(session)

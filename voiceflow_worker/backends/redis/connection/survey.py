@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from coredis import Redis, RedisCluster
-from coredis.exceptions import MovedError, ResponseError
+from coredis.exceptions import ResponseError
 
 from voiceflow_worker.backends.redis.connection.clients import Client, Connection
 from voiceflow_worker.backends.redis.connection.durability import Durability, ServerFacts, facts_from, judged
@@ -56,8 +54,7 @@ class Survey:
         facts = await _facts_of(connection)
         self._require_kind(facts)
         durability = judged(facts, promise=self._url.promise, replicas=self._url.replicas)
-        with suppress(MovedError):  # another node of the cluster has the version, and is asked too
-            await self._schema(connection)
+        await self._schema(connection)
         return durability
 
     async def _schema(self, connection: Connection) -> None:
@@ -93,23 +90,13 @@ class Survey:
 
 
 async def packing_of(client: Client) -> Packing | None:
-    """The packing of the server, or the smallest of a cluster; None if a server does not show it."""
+    """The packing of the server; None if it does not show it."""
     try:
-        if not isinstance(client, RedisCluster):
-            return Packing(await _packed_up_to(client))
-        found: list[int] = []
-        for node in client.primaries:
-            async with node:
-                found.append(await _packed_up_to(node))
-        return Packing(min(found))
+        return Packing(int((await client.config_get([_PACKING]))[_PACKING]))
     except (ResponseError, KeyError) as error:
         if isinstance(error, ResponseError) and is_not_now(error):
             raise
         return None
-
-
-async def _packed_up_to(client: Redis[str]) -> int:
-    return int((await client.config_get([_PACKING]))[_PACKING])
 
 
 async def _facts_of(connection: Connection) -> ServerFacts:

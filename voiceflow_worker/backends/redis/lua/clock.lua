@@ -1,2 +1,2 @@
--- Returns the time in seconds and microseconds. In a cluster, it is always the time of the server that has KEYS[1].
+-- Returns the time of the server in seconds and microseconds.
 return cjson.encode(redis.call('TIME'))
