@@ -1,6 +1,7 @@
 """Airflow hooks, operators, sensors, triggers and notifiers for phone calls.
 
-The provider imports only public names of `voiceflow_worker`. Importing the provider does not import Airflow.
+The provider imports public names of `voiceflow_worker`, and the port of its store. Importing the provider does not
+import Airflow.
 """
 
 from __future__ import annotations

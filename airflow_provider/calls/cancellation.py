@@ -9,7 +9,7 @@ from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, Job, JobState, TooLateError, VoiceflowError
 
-# Stored with cancelled calls and compared by later releases: do not change these texts.
+# Stored with cancelled calls, and compared by later tries.
 STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
 CORRECTED = "its Airflow task was corrected: it calls another number"
 REPLACED = "its Airflow task replaced it: the task asks for a different call now"
@@ -67,12 +67,6 @@ async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: Tas
         async for job in calls_of_batch(queue, batch_id, {JobState.QUEUED, JobState.LEASED})
         if identity is None or batch_id == identity.batch_id() or identity.owns(job.data)
     ]
-
-
-async def unsent_to(queue: CallQueue, number: str, identity: TaskIdentity) -> list[Job]:
-    """Return the unsent calls of a task instance to this number."""
-    found = await queue.find(states=[JobState.QUEUED, JobState.LEASED], destination=number, limit=None)
-    return [job for job in found if identity.owns(job.data)]
 
 
 async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> int:

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 LONGEST_BATCH = 50
 """The largest number of characters in a `clientBatchId` (8x8 callflows guide)."""
+_CLEARS = ("airflow_max_tries", "airflow_clear_number")
+"""Data of a call that tell how often its task instance had been cleared when the call was enqueued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +49,13 @@ class TaskIdentity:
         """True if the task was expanded into several instances."""
         return self.map_index >= 0
 
-    def key(self, *, generation: int = 0) -> str:
-        """Return the unique key of the call of this instance. The key is the same in all tries.
+    def call_key(self, called: str, place: int) -> str:
+        """Return the unique key of the task's call number `place` (from 0) to `called`, a phone number or a key.
 
-        `generation` counts the earlier calls that this call replaces.
+        It is the same in all tries, and for all instances of a mapped task. An unmapped task that makes one call has an
+        empty `called`.
         """
-        return f"airflow-{self._digest('call', generation)[:40]}"
-
-    def call_key(self, called: str, ordinal: int, *, generation: int) -> str:
-        """Return the unique key of the task's call number `ordinal` to `called`, which names a phone number or a row.
-
-        The key is the same for all instances of a mapped task.
-        """
-        return f"airflow-{digest(*self._task, 'calls', called, ordinal, generation)[:40]}"
+        return f"airflow-{digest(*self._task, called, place)[:40]}"
 
     def scope(self) -> str:
         """Return a digest of the task and its run, the same for all instances of a mapped task."""
@@ -67,7 +63,9 @@ class TaskIdentity:
 
     def batch_id(self) -> str:
         """Return a readable id for the batch with the calls of this instance."""
-        return f"{self.dag_id[:16]}.{self.task_id[:16]}.{self._digest('batch')[:16]}"[:LONGEST_BATCH]
+        return f"{self.dag_id[:16]}.{self.task_id[:16]}.{digest(*self._task, self.map_index, 'batch')[:16]}"[
+            :LONGEST_BATCH
+        ]
 
     def data(self) -> dict[str, object]:
         """Return the identity as data of a call, for reports, menus and later tries."""
@@ -77,12 +75,27 @@ class TaskIdentity:
             "airflow_task_id": self.task_id,
             "airflow_map_index": self.map_index,
             "airflow_max_tries": self.max_tries,
+            "airflow_clear_number": self.clear_number,
         }
 
     def owns(self, data: Mapping[str, object] | None) -> bool:
         """Return whether a try of this instance enqueued the call with this data."""
-        mine = {name: value for name, value in self.data().items() if name != "airflow_max_tries"}
+        mine = {name: value for name, value in self.data().items() if name not in _CLEARS}
         return data is not None and mine.items() <= data.items()
+
+    def is_sibling_of(self, data: Mapping[str, object] | None) -> bool:
+        """Return whether another instance of the same expansion enqueued the task's call with this data."""
+        found = data or {}
+        is_other = self.is_mapped and found.get("airflow_map_index", self.map_index) != self.map_index
+        return is_other and found.get("airflow_clear_number") == self.clear_number
+
+    def was_cleared_since(self, data: Mapping[str, object] | None) -> bool:
+        """Return whether a user has cleared this instance since the task enqueued the call with this data."""
+        tries, clears = ((data or {}).get(name) for name in _CLEARS)
+        # Not compared with the task's `retries`, which a new version of the DAG may change.
+        was_cleared = isinstance(tries, int) and self.max_tries > tries
+        # Instances that share a call may have been cleared unequally often: one clear makes one new call.
+        return was_cleared and (not self.is_mapped or (isinstance(clears, int) and self.clear_number > clears))
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as an argument of a trigger."""
@@ -91,9 +104,6 @@ class TaskIdentity:
     @property
     def _task(self) -> tuple[str, str, str]:
         return self.dag_id, self.run_id, self.task_id
-
-    def _digest(self, *more: object) -> str:
-        return digest(*self._task, self.map_index, *more)
 
     def __str__(self) -> str:
         index = f"[{self.map_index}]" if self.is_mapped else ""

@@ -6,56 +6,37 @@ shows that there was a call: the state survives a crash, a retry and a clear.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, cast
 
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, InvalidInputError
+from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 
 NAMESPACE = "airflow-tasks"
 KEPT_FOR = timedelta(days=400)
 """The lifetime of a record, which is the same as the lifetime of a unique key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRecord:
-    """The batches and numbers that the tries of a task instance have used so far."""
-
-    batches: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
-
-    def with_batch(self, batch_id: str) -> TaskRecord:
-        """Return this record with a batch added."""
-        return replace(self, batches=tuple(dict.fromkeys((*self.batches, batch_id))))
-
-    def with_number(self, number: str) -> TaskRecord:
-        """Return this record with a number added."""
-        return replace(self, numbers=tuple(dict.fromkeys((*self.numbers, number))))
+def _batches(queue: CallQueue) -> RecordSet[str]:
+    return text_records(queue.store, NAMESPACE, keep_for=KEPT_FOR)
 
 
-async def load_record(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | None:
-    """Return the record of earlier tries, or None if there is none."""
-    key = _key(identity)
-    found = await queue.store.records.get(NAMESPACE, [key], now=queue.store.clock.now())
-    if key not in found:
-        return None
-    saved = json.loads(found[key])
-    return TaskRecord(batches=tuple(saved["batches"]), numbers=tuple(saved["numbers"]))
+async def recorded_batches(queue: CallQueue, identity: TaskIdentity) -> list[str]:
+    """Return the batches in which the tries of a campaign task have enqueued calls."""
+    prefix = _prefix(identity)
+    return [key.removeprefix(prefix) for key, _ in await _batches(queue).all(prefix=prefix)]
 
 
-async def save_record(queue: CallQueue, identity: TaskIdentity, record: TaskRecord) -> None:
-    """Save the record in the store. A task does this before it enqueues calls, so that later tries find them all."""
-    now = queue.store.clock.now()
-    saved = {"batches": record.batches, "numbers": record.numbers}
-    await queue.store.records.put(NAMESPACE, {_key(identity): json.dumps(saved)}, expires_at=now + KEPT_FOR, now=now)
+async def record_batch(queue: CallQueue, identity: TaskIdentity, batch_id: str) -> None:
+    """Record a batch. A try does this before it enqueues calls, so that later tries find them all."""
+    await _batches(queue).put({f"{_prefix(identity)}{batch_id}": ""})
 
 
-def _key(identity: TaskIdentity) -> str:
-    return f"{identity.scope()}/{identity.map_index}"
+def _prefix(identity: TaskIdentity) -> str:
+    return f"{identity.scope()}/{identity.map_index}/"
 
 
 log = logging.getLogger(__name__)
@@ -80,8 +61,8 @@ class AirflowTaskState:
             return None
         return cast("Mapping[str, Any]", saved) if isinstance(saved, Mapping) else None
 
-    def save(self, state: Mapping[str, str]) -> None:
-        """Save `{"job_id", "store"}` or `{"batch_id", "store"}`, which name what this task instance has enqueued."""
+    def save(self, state: Mapping[str, str | None]) -> None:
+        """Save `{"job_id", "unique_key", "store"}` or `{"batch_id", "store"}`: what this task instance has enqueued."""
         if self._state is None or self.load() == state:
             return
         try:

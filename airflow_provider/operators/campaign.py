@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider.calls.campaigns.enqueueing import EnqueuedRows, enqueue_rows
-from airflow_provider.calls.campaigns.rows import TaskRows, checked_rows, rows_of
+from airflow_provider.calls.campaign_calls import EnqueuedRows, enqueue_rows
 from airflow_provider.calls.cancellation import cancel_unsent, count_cancelled
-from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.rows import TaskRows, checked_rows, rows_of
 from airflow_provider.calls.sent_posts import SentPosts
-from airflow_provider.calls.task_record import TaskRecord, load_record
+from airflow_provider.calls.task_record import recorded_batches
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.links.voice import VoiceBatchLink
@@ -137,7 +136,7 @@ class VoiceCampaignOperator(CallingTask):
         state = self._checked_state(context)
         if (self.rows is None) == (self.file is None):
             raise InvalidInputError("give the operator either rows=… or file=…")
-        options, saved, expansion = self._campaign_options(batch_id), state.load(), Expansion.of(context)
+        options, saved = self._campaign_options(batch_id), state.load()
         given = (
             rows_of(Path(self.file), options, now=datetime.now(UTC))
             if self.file is not None
@@ -154,7 +153,6 @@ class VoiceCampaignOperator(CallingTask):
                     TaskIdentity.of(context),
                     skip_bad=self.skip_bad,
                     saved=saved,
-                    expansion=expansion,
                 )
 
         counts = run(enqueued)
@@ -223,8 +221,7 @@ class VoiceCampaignOperator(CallingTask):
 
 async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> None:
     """Cancel the unsent calls of a task instance, in this batch and in the batches of earlier tries."""
-    record = (await load_record(queue, identity) or TaskRecord()).with_batch(batch_id)
-    await cancel_unsent(queue, record.batches, identity)
+    await cancel_unsent(queue, {batch_id, *await recorded_batches(queue, identity)}, identity)
 
 
 def _count(report: Report, fail_on: Iterable[str]) -> int:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls
-from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.event_loop import run, run_in_thread
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.request import RequestedCall
 from airflow_provider.calls.sent_posts import SentPosts
-from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
-from airflow_provider.calls.single.request import RequestedCall
+from airflow_provider.calls.single_call import OnClear, enqueue_once
 from airflow_provider.calls.store_check import require_lasting_store
 from airflow_provider.calls.task_record import AirflowTaskState
 from airflow_provider.calls.waiting.polling import StopFlag
@@ -159,7 +158,6 @@ class OneCallTask(CallingTask):
             identity=TaskIdentity.of(context),
             on_clear=OnClear(self.on_clear),
             saved=state.load(),
-            expansion=Expansion.of(context),
         )
 
         async def enqueued() -> Job:
@@ -168,7 +166,7 @@ class OneCallTask(CallingTask):
                 return await enqueueing(queue)
 
         job = run(enqueued)
-        state.save({"job_id": job.id, "store": self.hook.store_url()})
+        state.save({"job_id": job.id, "unique_key": job.unique_key, "store": self.hook.store_url()})
         self._take(job.id)
         self._go_on(context, job_id=job.id)
         return job

@@ -17,7 +17,7 @@ from airflow_provider.calls.cancellation import refuse_cancelled
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, doubt, ending, never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.single.request import RequestedCall
+from airflow_provider.calls.request import RequestedCall
 from airflow_provider.calls.waiting.status import WaitedCalls, is_settled
 from airflow_provider.operators.voice_task import OneCallTask
 from airflow_provider.sensors.voice_sensor import VoiceSensor

@@ -132,7 +132,7 @@ def test_a_call_whose_worker_died_is_waited_for_and_not_given_out_as_done(on: St
 
 
 def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_provider.calls.single.enqueueing import enqueue_once
+    from airflow_provider.calls.single_call import enqueue_once
 
     task = call("+6587660016", send="worker", wait_for=None)
 

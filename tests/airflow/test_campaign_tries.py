@@ -13,7 +13,7 @@ import anyio
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider.calls.campaigns.enqueueing import enqueue_rows
+from airflow_provider.calls.campaign_calls import enqueue_rows
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import TaskState, context, surroundings
 from tests.support.processes import voiceflow
@@ -270,25 +270,23 @@ def test_chunks_of_a_mapped_campaign_are_identified_by_their_numbers(
     assert rings(on, a, b, c, x) == [1, 1, 1, 1]
 
 
-def test_fewer_chunks_of_a_mapped_campaign_call_nobody_again_and_nobody_who_was_removed(
-    on: Stage, number: Callable[[], str]
-) -> None:
+def test_chunks_of_a_mapped_campaign_share_a_call_and_refuse_another_text(on: Stage, number: Callable[[], str]) -> None:
     a, b = number(), number()
 
-    def here(index: int, cleared: int, states: dict[int, str]) -> dict[str, Any]:
-        found = context("fewer", map_index=index, dag_run=SimpleNamespace(clear_number=cleared))
-        reported = {f"fewer_{place}": state for place, state in states.items()}
-        found["ti"].get_task_states = lambda **_: {"run": reported}
-        return found
+    def here(index: int, cleared: int = 0) -> dict[str, Any]:
+        return context("shared", map_index=index, dag_run=SimpleNamespace(clear_number=cleared))
 
-    left_waiting([row(a)], here(0, 0, {}))
-    campaign([row(a)]).execute(here(1, 0, {}))
-    left_waiting([row(b)], here(2, 0, {}))
-    campaign([row(a)]).execute(here(0, 1, {0: "running", 1: "removed", 2: "removed"}))
+    left_waiting([row(a), row(b)], here(0))
+    left_waiting([row(a)], here(1))
+    assert states(on, a) == ["queued"]
+    with pytest.raises(AirflowFailException, match=r"row 1: another instance .* give each row a unique_key"):
+        left_waiting([row(a, "Another")], here(2))
+    left_waiting([row(a, "Another", unique_key="second")], here(2))
+    assert states(on, a) == ["queued", "queued"]
+    campaign([row(a)]).execute(here(0, cleared=1))
     with on.worker("--drain") as worker:
         worker.wait()
-    assert rings(on, a, b) == [1, 0]
-    assert (states(on, a), states(on, b)) == (["cancelled", "completed"], ["cancelled"])
+    assert rings(on, a, b) == [2, 0]
 
 
 def test_a_stop_while_rows_are_enqueued_cancels_them(

@@ -27,22 +27,19 @@ def context(**changes: object) -> dict[str, object]:
 def test_the_key_is_the_same_for_each_try_and_after_a_clear() -> None:
     first = TaskIdentity.of(context())
     again = TaskIdentity.of(context(try_number=2, id="0191-second", max_tries=5))
-    assert first.key() == again.key()
+    assert first.call_key("", 0) == again.call_key("", 0)
     assert first.batch_id() == again.batch_id()
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{"dag_id": "others"}, {"run_id": "manual__2026-11-21"}, {"task_id": "call2"}, {"map_index": 4}, {"map_index": -1}],
-)
-def test_another_task_instance_has_another_key(other: dict[str, object]) -> None:
-    assert TaskIdentity.of(context(**other)).key() != TASK.key()
+@pytest.mark.parametrize("other", [{"dag_id": "others"}, {"run_id": "manual__2026-11-21"}, {"task_id": "call2"}])
+def test_another_task_or_run_has_another_key(other: dict[str, object]) -> None:
+    assert TaskIdentity.of(context(**other)).call_key("", 0) != TASK.call_key("", 0)
 
 
 def test_parts_of_a_name_cannot_be_moved_to_the_next() -> None:
     one = TaskIdentity(dag_id="a", run_id="b,c", task_id="d")
     two = TaskIdentity(dag_id="a,b", run_id="c", task_id="d")
-    assert one.key() != two.key()
+    assert one.call_key("", 0) != two.call_key("", 0)
 
 
 def test_the_batch_fits_8x8_whatever_the_names_are() -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from airflow_provider.calls.earlier.expansion import Expansion
+from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
-from airflow_provider.calls.single.request import RequestedCall, flow_of
+from airflow_provider.calls.request import RequestedCall, flow_of
+from airflow_provider.calls.single_call import OnClear, enqueue_once
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, open_store
@@ -44,14 +44,14 @@ class Scene:
         say: str = "Hello.",
         saved: dict[str, str] | None = None,
         on_clear: OnClear = OnClear.SAME_CALL,
-        states: Mapping[int, str | None] | None = None,
+        unique_key: str | None = None,
+        max_tries: int | None = None,
     ) -> Job:
-        identity = replace(TASK, map_index=index, clear_number=cleared, max_tries=1 + cleared)
+        tries = 1 + cleared if max_tries is None else max_tries
+        identity = replace(TASK, map_index=index, clear_number=cleared, max_tries=tries)
         flow = flow_of(destination=number, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        wanted = RequestedCall(flow=flow, batch_id=identity.batch_id())
-        return await enqueue_once(
-            self.queue, wanted, identity, saved=saved, on_clear=on_clear, expansion=Expansion(states)
-        )
+        wanted = RequestedCall(flow=flow, batch_id=identity.batch_id(), unique_key=unique_key)
+        return await enqueue_once(self.queue, wanted, identity, saved=saved, on_clear=on_clear)
 
     async def expanded(
         self, numbers: Sequence[str], *, cleared: int = 0, order: Sequence[int] | None = None
@@ -61,16 +61,6 @@ class Scene:
         for index in order if order is not None else range(len(numbers)):
             jobs[index] = await self.instance(index, numbers[index], cleared=cleared)
         return [jobs[index] for index in sorted(jobs)]
-
-    async def ring_only(self, job: Job) -> None:
-        """Send this call alone; the others stay where they are."""
-        leased_at = self.clock.monotonic()
-        chosen = [each for each in await self.engine.lease() if each.id == job.id]
-        (flight,) = await self.engine.submitter.prepare(chosen, leased_at=leased_at)
-        await self.engine.submitter.fly(flight)
-        await self.engine.summarise(await self.queue.get(job.id))
-        self.clock.advance(timedelta(minutes=2))
-        await self.engine.sweeper.sweep()
 
     async def rings(self, *numbers: str) -> list[int]:
         for _ in range(4):  # a second call to one number waits until the first has ended
@@ -100,33 +90,55 @@ async def test_a_number_that_moved_to_another_index_is_not_called_again(
     again = await scene.expanded([X, A, B], cleared=1, order=order)
     assert [job.destination for job in again] == [X, A, B]
     assert await scene.rings(X, A, B) == [1, 1, 1]
-    if were_sent:
-        assert [job.id for job in again[1:]] == [job.id for job in first]
+    assert [job.id for job in again[1:]] == [job.id for job in first]
     assert [job.id for job in await scene.expanded([X, A, B], cleared=1)] == [job.id for job in again], "a retry"
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_a_number_that_is_listed_twice_is_two_calls_and_never_three(scene: Scene, order: Sequence[int]) -> None:
-    first = await scene.expanded([A, A])
+async def test_instances_that_call_one_number_with_one_text_share_a_call(scene: Scene, order: Sequence[int]) -> None:
+    first, second = await scene.expanded([A, A], order=order)
+    assert first.id == second.id
+    assert await scene.rings(A) == [1]
+    again = await scene.expanded([B, A, A], cleared=1, order=(2, 1, 0))
+    assert [job.id for job in again[1:]] == [first.id, first.id]
+    assert await scene.rings(A, B) == [1, 1]
+
+
+async def test_instances_that_call_one_number_with_different_texts_need_a_unique_key(scene: Scene) -> None:
+    await scene.instance(0, A, say="Order 7.")
+    with pytest.raises(InvalidInputError, match="give each call a unique_key"):
+        await scene.instance(1, A, say="Order 8.")
+    assert await scene.rings(A) == [1]
+
+
+async def test_a_unique_key_identifies_the_call_of_a_mapped_task(scene: Scene) -> None:
+    seven = await scene.instance(0, A, say="Order 7.", unique_key="order-7")
+    eight = await scene.instance(1, A, say="Order 8.", unique_key="order-8")
     assert await scene.rings(A) == [2]
-    again = await scene.expanded([A, A], cleared=1, order=order)
-    assert [job.id for job in again] == [job.id for job in first], "each instance keeps its own"
-    await scene.expanded([B, A, A], cleared=2, order=(2, 1, 0))
-    assert await scene.rings(A, B) == [2, 1]
+    for index, (job, order) in enumerate([(eight, "8"), (seven, "7")]):
+        again = await scene.instance(index, A, cleared=1, say=f"Order {order}.", unique_key=f"order-{order}")
+        assert again.id == job.id
+    await scene.instance(1, B, say="Order 9.", unique_key="order-9")
+    with pytest.raises(InvalidInputError, match="give each call a unique_key"):
+        await scene.instance(2, C, say="Order 9.", unique_key="order-9")
+    assert await scene.rings(A) == [2]
 
 
-async def test_an_instance_that_is_cleared_alone_takes_the_call_of_nobody_else(scene: Scene) -> None:
-    first = await scene.expanded([A, A])
-    assert (await scene.instance(1, A, cleared=1)).id == first[1].id
-    assert (await scene.instance(1, A, cleared=2)).id == first[1].id
+@pytest.mark.parametrize("was_sent", [True, False])
+async def test_a_text_that_was_corrected_with_a_clear_replaces_a_call_that_waits(scene: Scene, was_sent: bool) -> None:
+    first = await scene.instance(0, A, say="Hallo.")
+    assert await scene.rings(A) == [1] if was_sent else True
+    (again,) = {(await scene.instance(index, A, cleared=1)).id for index in (1, 2)}
+    assert (again == first.id) is was_sent
+    assert await scene.rings(A) == [1]
 
 
-async def test_a_number_that_is_no_longer_listed_is_not_called(scene: Scene) -> None:
-    await scene.expanded([A, B])
-    await scene.expanded([A, C], cleared=1)
-    assert await scene.rings(A, B, C) == [1, 0, 1]
-    await scene.expanded([A, B], cleared=2)
-    assert await scene.rings(A, B, C) == [1, 1, 1]
+async def test_a_call_that_one_of_its_instances_cancelled_is_made_once_by_the_next_tries(scene: Scene) -> None:
+    first, _ = await scene.expanded([A, A])
+    await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
+    again = await scene.expanded([A, A])
+    assert again[0].id == again[1].id != first.id
+    assert await scene.rings(A) == [1]
 
 
 async def test_another_spelling_is_the_same_number(scene: Scene) -> None:
@@ -145,7 +157,7 @@ async def test_a_number_with_and_without_the_mobile_digit_is_one_phone(scene: Sc
 
 
 async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Scene) -> None:
-    saved = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
+    saved = {"job_id": "default.01JOLD", "unique_key": "airflow-old", "store": "sqlite:////old.db"}
     for _ in range(3):
         with pytest.raises(InvalidInputError, match="does not have it"):
             await scene.instance(0, A, saved=saved)
@@ -155,7 +167,7 @@ async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_of
 async def test_an_instance_with_another_number_than_in_its_task_state_calls(scene: Scene) -> None:
     first = await scene.instance(0, A)
     await scene.rings()
-    saved = {"job_id": first.id, "store": "memory://"}
+    saved = {"job_id": first.id, "unique_key": str(first.unique_key), "store": "memory://"}
     assert (await scene.instance(0, B, cleared=1, saved=saved)).state is JobState.QUEUED
 
 
@@ -168,76 +180,10 @@ async def test_call_again_calls_a_number_again_after_a_clear(scene: Scene) -> No
     assert await scene.rings(A) == [2]
 
 
-@pytest.mark.parametrize("rang", [0, 1, 2])
-@pytest.mark.parametrize("left", [1, 2])
-async def test_fewer_instances_of_a_number_go_on_with_the_calls_that_rang(scene: Scene, rang: int, left: int) -> None:
-    first = await scene.expanded([A, A, A])
-    await scene.ring_only(first[rang])
-    states = {index: None if index < left else "removed" for index in range(3)}
-    for index in range(left):
-        await scene.instance(index, A, cleared=1, states=states)
-    assert await scene.rings(A) == [left]
-
-
-ALL = -1
-States = Mapping[int, str | None]
-
-
-@pytest.mark.parametrize(
-    ("first", "rang", "after_the_clear", "expected"),
-    [
-        pytest.param((A,), ALL, [(0, B, None)], {A: 1, B: 1}, id="another-number"),
-        pytest.param((A, B), ALL, [(1, A, None), (0, A, None)], {A: 2, B: 1}, id="listed-once-more"),
-        pytest.param(
-            (A, A),
-            0,
-            [(1, A, {0: None, 1: "running"}), (0, X, {0: "running", 1: "success"})],
-            {A: 1, X: 1},
-            id="listed-once-instead-of-twice",
-        ),
-        pytest.param(
-            (A, A),
-            0,
-            [(0, X, {0: "running", 1: None}), (1, A, {0: "success", 1: "running"})],
-            {A: 1, X: 1},
-            id="an-instance-that-ran-with-another-number-gives-up-the-call-that-rang",
-        ),
-        pytest.param((A, A), 0, [(1, A, {0: "success", 1: "running"})], {A: 2}, id="cleared-alone"),
-        pytest.param(
-            (A, B, C), None, [(0, A, {0: "running", 1: "removed", 2: "removed"})], {A: 1, B: 0, C: 0}, id="removed"
-        ),
-        pytest.param((A, A), None, [(0, A, {0: "running", 1: "deferred"})], {A: 2}, id="a-sibling-that-waits"),
-        *(
-            pytest.param(  # the instance 0, which now calls X, could not reach the store
-                (A,),
-                ALL,
-                [(1, A, {0: state, 1: "running"}), (0, X, {0: "running", 1: "success"})],
-                {A: 1, X: 1},
-                id=f"a-sibling-that-is-{state}-before-its-call",
-            )
-            for state in ("up_for_retry", "failed")
-        ),
-        pytest.param(
-            (A, B),
-            ALL,
-            [(1, A, {0: "up_for_retry", 1: "running"}), (0, A, {0: "running", 1: "success"})],
-            {A: 2, B: 1},
-            id="a-sibling-that-was-not-cleared-and-tries-again",
-        ),
-    ],
-)
-async def test_after_a_clear_each_instance_has_its_call_and_no_number_rings_once_too_often(
-    scene: Scene,
-    first: Sequence[str],
-    rang: int | None,
-    after_the_clear: Sequence[tuple[int, str, States | None]],
-    expected: Mapping[str, int],
-) -> None:
-    jobs = await scene.expanded(first)
-    if rang == ALL:
-        await scene.rings()
-    elif rang is not None:
-        await scene.ring_only(jobs[rang])
-    for index, number, states in after_the_clear:
-        await scene.instance(index, number, cleared=1, states=states)
-    assert await scene.rings(*expected) == list(expected.values())
+async def test_a_clear_calls_a_number_again_once_however_often_its_instances_were_cleared(scene: Scene) -> None:
+    await scene.expanded([A, A])
+    await scene.rings()
+    again = await scene.instance(0, A, cleared=2, max_tries=2, on_clear=OnClear.CALL_AGAIN)
+    other = await scene.instance(1, A, cleared=2, max_tries=4, on_clear=OnClear.CALL_AGAIN)
+    assert again.id == other.id
+    assert await scene.rings(A) == [2]

@@ -12,7 +12,6 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 (Airflow reads it as UTC)
@@ -48,15 +47,6 @@ class WatchedCampaignOperator(VoiceCampaignOperator):
             tries.write(f"{json.dumps(note)}\n")
 
 
-class WatchedCallOperator(VoiceCallOperator):
-    """A call operator that writes down the other instances that Airflow reports."""
-
-    def execute(self, context: Any) -> Any:
-        with _file(f"{context['run_id']}.instances").open("a", encoding="utf-8") as instances:
-            instances.write(f"{json.dumps(Expansion.of(context).states)}\n")
-        return super().execute(context)
-
-
 def campaign(**options: Any) -> VoiceCampaignOperator:
     """A campaign in a batch that is the same for all runs."""
     return WatchedCampaignOperator(
@@ -87,7 +77,7 @@ with DAG("hostile_mapped", schedule=None, start_date=START, default_args=TRIED):
         """The numbers to call."""
         return listed(str(run_id))
 
-    WatchedCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
+    VoiceCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
         destination=numbers()
     )
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from voiceflow_worker import CallFlow, CallFlowError, Finding, InvalidInputError, usual_form
+from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
 
 if TYPE_CHECKING:
     from voiceflow_worker import RedialPolicy
@@ -29,6 +30,13 @@ class RequestedCall:
     redial: RedialPolicy | None = None
     menu: str | None = None
     data: Mapping[str, object] = field(default_factory=dict[str, object])
+    unique_key: str | None = None
+    """The key that a mapped task identifies the call by, instead of its number."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of the body, which the job of the call has too."""
+        return body_digest(EncodedBody.of(self.flow).canonical)
 
     @property
     def number(self) -> str:

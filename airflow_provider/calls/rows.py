@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider.calls.earlier.prior_calls import called_key, called_number
+from airflow_provider.calls.made_calls import called_key, called_number
 from voiceflow_worker import Finding, InvalidInputError
 
 if TYPE_CHECKING:

@@ -1,0 +1,237 @@
+"""Enqueueing of the rows of a campaign. Each row is called once per task instance, not once per try.
+
+A row is identified by its own key, or else by its phone number. Several rows with one number are told apart by their
+content: see `assigned`. A later try enqueues calls for new rows, and cancels waiting calls of removed rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider.calls.cancellation import REMOVED, REPLACED, cancel_calls, unsent_ids
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.made_calls import CallsChangedError, Condition, MadeCall, calls_made, condition_of
+from airflow_provider.calls.rows import CheckedRows, RequestedRow, TaskRows, check_rows
+from airflow_provider.calls.task_record import record_batch, recorded_batches, refuse_unknown_calls
+from voiceflow_worker import CallQueue, Finding, Job
+
+if TYPE_CHECKING:
+    from voiceflow_worker import CampaignOptions, EnqueueReport
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 20
+"""The largest number of bad rows that an error lists."""
+_CALLED_BY_SIBLING = (
+    "another instance of this task calls the number of this row with a different text; give each row a unique_key"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueuedRows:
+    """Counts of rows. `duplicates` are rows that repeat another row or have a call already; `rejected` are bad rows."""
+
+    enqueued: int
+    duplicates: int
+    rejected: int
+
+
+@dataclass(slots=True)
+class _Plans:
+    """The planned actions. `kept` has the ids of calls that still have a row.
+
+    A row in `make` gets a new call, under the key beside it. For a row in `replace`, the waiting call with the id
+    beside it is cancelled first.
+    """
+
+    kept: set[str] = field(default_factory=set[str])
+    replace: list[tuple[str, RequestedRow, str]] = field(default_factory=list[tuple[str, RequestedRow, str]])
+    make: list[tuple[RequestedRow, str]] = field(default_factory=list[tuple[RequestedRow, str]])
+    differing: int = 0
+    """The number of rows that were changed, but keep the call that was enqueued before the change."""
+    refused: list[RequestedRow] = field(default_factory=list[RequestedRow])
+    """The rows whose number another instance of the task calls with another text."""
+
+
+async def enqueue_rows(
+    queue: CallQueue,
+    given: TaskRows,
+    options: CampaignOptions,
+    identity: TaskIdentity,
+    *,
+    skip_bad: bool,
+    saved: Mapping[str, Any] | None = None,
+) -> EnqueuedRows:
+    """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
+
+    Without `skip_bad`, one bad row prevents all new calls, and CampaignFileError is raised with the bad rows. With it,
+    the error is raised only if no row can be called. `options` may name the batch. Airflow's task state (`saved`) names
+    earlier calls; raises InvalidInputError if the store does not have them. Raises CallsChangedError.
+    """
+    rows, batch_id = given.rows, options.batch_id or identity.batch_id()
+    checked = CheckedRows()
+    if rows:
+        checked = check_rows(rows, options, now=queue.store.clock.now())
+    checked.errors = [*given.unreadable, *map(given.renumbered, checked.errors)]
+    checked.rejected += len(given.unreadable)
+    batches = await recorded_batches(queue, identity)
+    if rows:
+        if not batches:
+            refuse_unknown_calls(saved, store=queue.store.url)
+        await record_batch(queue, identity, batch_id)
+    # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
+    unsent = await unsent_ids(queue, {*batches, batch_id}, identity)
+    plans = await _planned(queue, identity, checked.requested, batch_id)
+    for row in plans.refused:
+        checked.errors.append(Finding(row=given.number(row.place), message=_CALLED_BY_SIBLING))
+    checked.rejected += len(plans.refused)
+    called = len(checked.requested) - len(plans.refused)
+    # This comes before the check for bad rows. The try with corrected rows enqueues again what it needs.
+    unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
+    if removed := await cancel_calls(queue, unwanted, reason=REMOVED):
+        log.info("%s calls were cancelled, because their rows were removed", len(removed))
+    _log_errors(checked.errors)
+    if checked.rejected and (not skip_bad or not called):
+        raise _bad_rows(checked, total=len(rows) + len(given.unreadable))
+    await _replace(queue, plans)
+    if plans.differing:
+        log.warning(
+            "%s rows were changed after their calls were enqueued; no new calls are made for them", plans.differing
+        )
+    options = replace(options, data={**(options.data or {}), **identity.data()})
+    report = await _make(queue, plans.make, given, options) if plans.make else None
+    enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
+    return EnqueuedRows(
+        enqueued=enqueued,
+        duplicates=called - len(plans.make) + checked.duplicates + duplicates,
+        rejected=checked.rejected + rejected,
+    )
+
+
+def assigned(digests: Sequence[str], calls: Iterable[MadeCall]) -> list[MadeCall | None]:
+    """Return the call that each row has already, or None, in the order of the rows.
+
+    A row with the same content as a call gets this call. The other rows get the remaining calls, beginning with calls
+    that rang, so that a corrected text does not ring again. Calls that a task cancelled belong to no row.
+    """
+    standing = [call for call in calls if call.condition is not Condition.CANCELLED_BY_TASK]
+    left = sorted(standing, key=lambda call: (call.condition.value, call.place))
+    found: list[MadeCall | None] = []
+    for digest in digests:
+        same = next((call for call in left if call.digest == digest), None)
+        if same is not None and not same.is_siblings:
+            left.remove(same)  # else any number of rows may share it
+        found.append(same)
+    others = iter([call for call in left if not call.is_siblings])
+    return [call or next(others, None) for call in found]
+
+
+async def _planned(
+    queue: CallQueue, identity: TaskIdentity, requested: Sequence[RequestedRow], batch_id: str
+) -> _Plans:
+    """Return the planned action for each row. Nothing is changed yet."""
+    by_called: defaultdict[str, list[RequestedRow]] = defaultdict(list)
+    for row in requested:
+        by_called[row.called].append(row)
+    note = partial(_noted, identity, batch_id)
+    made = await calls_made(queue, identity, {called: len(rows) for called, rows in by_called.items()}, note=note)
+    plans = _Plans()
+    for called, rows in by_called.items():
+        calls = made[called]
+        following = calls[-1].place + 1 if calls else 0
+        is_siblings = any(call.is_siblings and call.condition is not Condition.CANCELLED_BY_TASK for call in calls)
+        for row, call in zip(rows, assigned([row.digest for row in rows], calls), strict=True):
+            same = call is not None and call.digest == row.digest
+            if is_siblings and not same:
+                plans.refused.append(row)
+                continue
+            key = identity.call_key(called, following)
+            if call is None:
+                plans.make.append((row, key))
+                following += 1
+                continue
+            plans.kept.add(call.job_id)
+            match call.condition:
+                case Condition.WAITING if not (same and (call.is_own or call.is_siblings)):
+                    plans.replace.append((call.job_id, row, key))
+                    following += 1
+                case Condition.ENDED if not same:
+                    plans.make.append((row, key))
+                    following += 1
+                case _:
+                    plans.differing += not same
+    return plans
+
+
+def _noted(identity: TaskIdentity, batch_id: str, place: int, job: Job) -> MadeCall:
+    is_mine = batch_id == identity.batch_id() or identity.owns(job.data)
+    return MadeCall(
+        place=place,
+        job_id=job.id,
+        digest=job.body_digest,
+        condition=condition_of(job),
+        is_own=job.batch_id == batch_id and is_mine,
+        is_siblings=identity.is_sibling_of(job.data),
+    )
+
+
+async def _replace(queue: CallQueue, plans: _Plans) -> None:
+    """Cancel the waiting calls in `replace`, and add their rows to `make`. Calls sent meanwhile are kept."""
+    cancelled = await cancel_calls(queue, [job_id for job_id, _, _ in plans.replace], reason=REPLACED)
+    for job_id, row, key in plans.replace:
+        never_called = {Condition.CANCELLED_BY_TASK, Condition.ENDED}
+        if job_id in cancelled or condition_of(await queue.get(job_id)) in never_called:
+            plans.make.append((row, key))
+        else:
+            plans.differing += 1
+
+
+async def _make(
+    queue: CallQueue,
+    make: Sequence[tuple[RequestedRow, str]],
+    given: TaskRows,
+    options: CampaignOptions,
+) -> EnqueueReport:
+    from voiceflow_worker import enqueue_rows as enqueue_new
+
+    in_order = sorted(make, key=lambda each: each[0].place)
+    keys = {line: key for line, (_, key) in enumerate(in_order, 1)}
+    rows = [given.rows[row.place] for row, _ in in_order]
+    options = replace(options, keys=keys)
+    report = await enqueue_new(queue, rows, options, now=queue.store.clock.now(), skip_bad=True)
+    errors = [found for found in report.findings if found.is_error]
+    if errors:
+        _log_errors([replace(found, row=given.number(in_order[(found.row or 1) - 1][0].place)) for found in errors])
+        raise CallsChangedError(
+            f"{len(errors)} of {report.rows} rows passed the check but could not be enqueued: {errors[0].message}. "
+            "Another try of this task may have changed the calls at the same time. A retry checks the rows again"
+        )
+    return report
+
+
+def _log_errors(errors: Sequence[Finding]) -> None:
+    for found in errors:
+        log.error("%s", _sentence(found))
+
+
+def _sentence(found: Finding) -> str:
+    """Return a finding as text, such as "row 3: batch_id must be empty". A finding may have no column (`batch_id`)."""
+    return f"row {found.row}: {f'{found.column} ' if found.column else ''}{found.message}"
+
+
+def _bad_rows(checked: CheckedRows, *, total: int) -> Exception:
+    from voiceflow_worker import CampaignFileError
+
+    errors = checked.errors
+    lines = "; ".join(map(_sentence, errors[:MOST_NAMED]))
+    more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
+    return CampaignFileError(
+        f"{checked.rejected} of {total} rows are bad, and nothing was enqueued: {lines}{more}. "
+        "Correct these rows, or set skip_bad=True to call the others",
+        errors,
+    )

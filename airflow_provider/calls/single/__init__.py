@@ -1,1 +1,0 @@
-"""The calls of tasks that make one call."""

@@ -1,0 +1,141 @@
+"""Enqueueing of the only call of a task instance, once for all its tries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from airflow_provider.calls.cancellation import CORRECTED, REPLACED, was_cancelled_by_task
+from airflow_provider.calls.failures import never_rang
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.made_calls import (
+    CallsChangedError,
+    Condition,
+    called_key,
+    called_number,
+    calls_made,
+    condition_of,
+    owners_of,
+)
+from airflow_provider.calls.request import RequestedCall
+from airflow_provider.calls.task_record import refuse_unknown_calls
+from voiceflow_worker import CallQueue, InvalidInputError, Job, KeyConflictError, TooLateError, telephone_of
+
+log = logging.getLogger(__name__)
+
+
+class OnClear(StrEnum):
+    """The behaviour of a task that a user clears after its call has ended."""
+
+    SAME_CALL = "same_call"
+    """The task shows the outcome of the earlier call."""
+    CALL_AGAIN = "call_again"
+    """The task calls again, once per clear."""
+
+
+async def enqueue_once(
+    queue: CallQueue,
+    requested: RequestedCall,
+    identity: TaskIdentity,
+    *,
+    on_clear: OnClear = OnClear.SAME_CALL,
+    saved: Mapping[str, Any] | None = None,
+) -> Job:
+    """Return the job of this task instance. If no try has enqueued a job yet, enqueue one.
+
+    The instances of a mapped task that call the same number, or have the same `unique_key`, share one call.
+
+    A job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task cancelled the
+    job, or the number or the text of the call was changed. (A call that a person cancelled is not replaced for a new
+    text.) With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in doubt.
+
+    Raises InvalidInputError if the number was changed after the earlier number was called, if another instance of the
+    mapped task has a different call for the same number or key, and if Airflow's task state (`saved`) names a call that
+    the store does not have. Raises CallsChangedError, and the errors of `CallQueue.enqueue`.
+    """
+    if saved is not None and not await owners_of(queue, [str(saved.get("unique_key"))]):
+        refuse_unknown_calls(saved, store=queue.store.url)
+    called = _called(requested, identity)
+    made = (await calls_made(queue, identity, {called: 1}, note=lambda place, job: (place, job)))[called]
+    if not made:
+        return await _enqueued(queue, requested, identity, called, 0)
+    place, job = made[-1]
+    if _is_replaced(job, identity, on_clear):
+        log.info("call %s is %s; this task makes a new call", job.id, job.state.value)
+    elif job.body and telephone_of(job.destination) != telephone_of(requested.number):
+        _refuse_siblings(job, identity)
+        job = await _cancelled(queue, job, reason=CORRECTED)
+        if not never_rang(job):
+            raise InvalidInputError(
+                f"this task now requests a call to {requested.number}, but it has already called {job.destination} "
+                f"(call {job.id}, {job.state.value}). A task instance calls only one number. Call the new number in a "
+                "new run of the DAG; or set on_clear='call_again', and clear the task when call "
+                f"{job.id} has ended"
+            )
+    elif job.body_digest == requested.digest:
+        return job
+    else:
+        _refuse_siblings(job, identity)
+        if condition_of(job) is Condition.WAITING:
+            job = await _cancelled(queue, job, reason=REPLACED)
+        if condition_of(job) not in {Condition.ENDED, Condition.CANCELLED_BY_TASK}:
+            log.warning("the text was changed after call %s was enqueued; the call keeps its old text", job.id)
+            return job
+    return await _enqueued(queue, requested, identity, called, place + 1)
+
+
+def _called(requested: RequestedCall, identity: TaskIdentity) -> str:
+    """Return the name of what the call is counted by. An unmapped task has one call, whatever it calls."""
+    if not identity.is_mapped:
+        return ""
+    return called_number(requested.number) if requested.unique_key is None else called_key(requested.unique_key)
+
+
+async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity, called: str, place: int) -> Job:
+    try:
+        return await queue.enqueue(
+            requested.flow,
+            unique_key=identity.call_key(called, place),
+            batch_id=requested.batch_id,
+            priority=requested.priority,
+            not_before=requested.not_before,
+            valid_for=requested.valid_for,
+            redial=requested.redial,
+            data={**requested.data, **identity.data()},
+            menu=requested.menu,
+        )
+    except KeyConflictError as error:
+        raise CallsChangedError(
+            f"another try of this task, or another instance that calls {requested.number}, has just enqueued a "
+            "different call. A retry looks again. If several instances call one number with different texts, give each "
+            "call a unique_key"
+        ) from error
+
+
+def _refuse_siblings(job: Job, identity: TaskIdentity) -> None:
+    """Raise InvalidInputError if another instance of the same expansion enqueued this different call."""
+    if identity.is_sibling_of(job.data):
+        index = (job.data or {}).get("airflow_map_index")
+        raise InvalidInputError(
+            f"instance {index} of this task makes a different call, {job.id} to {job.destination}. A mapped task makes "
+            "one call for each number: if several instances call one number with different texts, give each call a "
+            "unique_key"
+        )
+
+
+def _is_replaced(job: Job, identity: TaskIdentity, on_clear: OnClear) -> bool:
+    if never_rang(job):
+        return identity.was_cleared_since(job.data) or was_cancelled_by_task(job)
+    return identity.was_cleared_since(job.data) and on_clear is OnClear.CALL_AGAIN and job.state.is_final
+
+
+async def _cancelled(queue: CallQueue, job: Job, *, reason: str) -> Job:
+    """Cancel the job if it has not been sent, and return the job as it is now."""
+    if job.state.is_final:
+        return job
+    try:
+        return await queue.cancel(job.id, reason=reason)
+    except TooLateError:
+        return await queue.get(job.id)
