@@ -14,7 +14,7 @@ from airflow_provider.calls.cancellation import was_cancelled_by_task
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError, telephone_of
-from voiceflow_worker.core.store_port import Query
+from voiceflow_worker.core.ports.reading import owners_of
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ async def calls_made(
         taken = set[tuple[str, int]]()
         for start in range(0, len(places), AT_ONCE):
             keys = {identity.call_key(*each): each for each in places[start : start + AT_ONCE]}
-            owners = await owners_of(queue, list(keys))
+            owners = await owners_of(queue.store, queue.name, keys)
             for key, (called, place) in keys.items():
                 if key in owners:
                     found[called].append(note(place, owners[key]))
@@ -94,13 +94,6 @@ async def calls_made(
             if (called, some.stop - 1) in taken
         }
     return found
-
-
-async def owners_of(queue: CallQueue, keys: list[str]) -> dict[str, Job]:
-    """Return the jobs that own these unique keys, by key, pruned jobs too. Free keys are left out."""
-    query = Query(queue=queue.name, unique_keys=tuple(keys), limit=None)
-    jobs = await queue.store.domain.jobs(query, now=queue.store.clock.now())
-    return {str(job.unique_key): job for job in jobs}
 
 
 def condition_of(job: Job) -> Condition:

@@ -17,6 +17,7 @@ from anyio import to_thread
 from airflow_provider.calls.task_record import KEPT_FOR
 from airflow_provider.calls.waiting.polling import StopFlag
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError
+from voiceflow_worker.core.ports.reading import get_jobs
 
 if TYPE_CHECKING:
     from voiceflow_worker import Verdict, VoiceClient
@@ -51,7 +52,7 @@ class SentPosts:
         for request_id in self._ids:
             job_id, _, number = request_id.rpartition(".")
             numbers[job_id] = max(numbers.get(job_id, 0), int(number))
-        jobs = await queue.store.jobs.get(list(numbers))
+        jobs = await get_jobs(queue.store, numbers)
         forgotten = [job_id for job_id, job in jobs.items() if job.post_count < numbers[job_id]]
         if numbers and queue.store.clock.now() < datetime.fromisoformat(saved["at"]) + retention:
             forgotten += [job_id for job_id in numbers if job_id not in jobs]

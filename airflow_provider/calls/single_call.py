@@ -17,11 +17,11 @@ from airflow_provider.calls.made_calls import (
     called_number,
     calls_made,
     condition_of,
-    owners_of,
 )
 from airflow_provider.calls.request import RequestedCall
 from airflow_provider.calls.task_record import refuse_unknown_calls
 from voiceflow_worker import CallQueue, InvalidInputError, Job, KeyConflictError, TooLateError, telephone_of
+from voiceflow_worker.core.ports.reading import owners_of
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ async def enqueue_once(
     mapped task has a different call for the same number or key, and if Airflow's task state (`saved`) names a call that
     the store does not have. Raises CallsChangedError, and the errors of `CallQueue.enqueue`.
     """
-    if saved is not None and not await owners_of(queue, [str(saved.get("unique_key"))]):
+    if saved is not None and not await owners_of(queue.store, queue.name, [str(saved.get("unique_key"))]):
         refuse_unknown_calls(saved, store=queue.store.url)
     called = _called(requested, identity)
     made = (await calls_made(queue, identity, {called: 1}, note=lambda place, job: (place, job)))[called]

@@ -81,9 +81,7 @@ class SteppedStore:
 
     def __init__(self, store: Any, turns: Turns) -> None:
         self.url, self.clock = store.url, store.clock
-        self.jobs, self.control, self.records, self.domain = (
-            Stepped(part, turns) for part in (store.jobs, store.control, store.records, store.domain)
-        )
+        self.jobs, self.domain = Stepped(store.jobs, turns), Stepped(store.domain, turns)
 
 
 class Try:
@@ -92,7 +90,8 @@ class Try:
     def __init__(self, enqueue: Enqueue, store: Any, name: str) -> None:
         self.has_succeeded = False
         self._turns = Turns()
-        queue = CallQueue(SteppedStore(store, self._turns))
+        stepped: Any = SteppedStore(store, self._turns)
+        queue = CallQueue(stepped)
         self._task = asyncio.create_task(self._tried(enqueue(queue, name)))
 
     async def _tried(self, enqueueing: Awaitable[None]) -> None:

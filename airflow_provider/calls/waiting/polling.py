@@ -10,6 +10,7 @@ import anyio
 
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
 from voiceflow_worker import CallQueue, InvalidInputError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker.core.ports.reading import gates_of
 
 if TYPE_CHECKING:
     from voiceflow_worker import CallPolicy
@@ -96,7 +97,7 @@ async def poll(
 async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> None:
     """Raise QueueHeldError if the queue, or one of these batches, is held until a person resumes it."""
     now = queue.store.clock.now()
-    for gate in await queue.store.control.gates(queue.name):
+    for gate in await gates_of(queue.store, queue.name):
         scope = gate.scope.value
         concerned = scope == "queue" or gate.name in batches
         if concerned and gate.is_closed(at=now) and gate.until is None and gate.state.value == "held":

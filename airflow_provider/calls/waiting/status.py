@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from voiceflow_worker import CallQueue, Job, JobNotFoundError, JobState
+from voiceflow_worker.core.ports.reading import count_states, get_jobs
 
 GRACE = timedelta(seconds=10)
 """The time that a worker or a receiver has to settle an overdue job before the task sweeps."""
@@ -82,7 +84,7 @@ class WaitedCalls:
         """Return the status of the calls now. Raises JobNotFoundError for an id that the store does not have."""
         if self.batch_id is not None:
             return await _batch_status(queue, self.batch_id, self.options)
-        found = await queue.store.jobs.get(self.job_ids)
+        found = await get_jobs(queue.store, self.job_ids)
         for job_id in self.job_ids:
             if job_id not in found:
                 raise JobNotFoundError(job_id)
@@ -113,18 +115,18 @@ def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> Wa
 
 async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -> WaitStatus:
     """Return the status of a batch, counted by the store."""
-    jobs, now = queue.store.jobs, queue.store.clock.now()
-    counts = await jobs.count(queue.name, batch_id=batch_id)
+    count, now = partial(count_states, queue.store, queue.name, batch_id=batch_id), queue.store.clock.now()
+    counts = await count()
     ended = sum(count for state, count in counts.items() if _is_over(state, options))
     if counts[JobState.IN_DOUBT]:
         found = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
         ended += sum(is_settled(job, options, now=now) for job in found)
-    late = await jobs.count(queue.name, batch_id=batch_id, due_before=now - GRACE)
-    soon = await jobs.count(queue.name, batch_id=batch_id, due_before=now + GRACE)
+    late = await count(due_before=now - GRACE)
+    soon = await count(due_before=now + GRACE)
     return WaitStatus(
         total=sum(counts.values()),
         ended=ended,
-        due=(await jobs.count(queue.name, batch_id=batch_id, due_before=now))[JobState.QUEUED],
+        due=(await count(due_before=now))[JobState.QUEUED],
         unsent=soon[JobState.QUEUED] + counts[JobState.LEASED] + counts[JobState.SENDING],
         overdue=sum(late[state] for state in _timed(options)),
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_provider.calls.sent_posts import NotingVoice, SentPosts
 from airflow_provider.calls.waiting.polling import StopFlag
 from voiceflow_worker import Worker, WorkerOptions
+from voiceflow_worker.core.ports.reading import limits_of
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
@@ -75,7 +76,7 @@ async def worker_for(
     because a short task must not change the rate of permanent workers.
     """
     rate, options = settings.rate, WorkerOptions(burst=settings.burst, max_active=settings.max_active)
-    limits = await queue.store.control.limits(queue.name)
+    limits = await limits_of(queue.store, queue.name)
     if limits is not None:
         if settings.place_of("rate") is None:
             rate = limits.rate
