@@ -203,7 +203,7 @@ async def _make(
     keys = {line: key for line, (_, key) in enumerate(in_order, 1)}
     rows = [given.rows[row.place] for row, _ in in_order]
     options = replace(options, keys=keys)
-    report = await enqueue_new(queue, rows, options, now=queue.store.clock.now(), skip_bad=True)
+    report = await enqueue_new(queue, rows, options, skip_bad=True)
     errors = [found for found in report.findings if found.is_error]
     if errors:
         _log_errors([replace(found, row=given.number(in_order[(found.row or 1) - 1][0].place)) for found in errors])
