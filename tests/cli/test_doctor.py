@@ -23,6 +23,7 @@ from voiceflow_worker.cli.checks.context import Account, CheckContext, Diagnosis
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.gateway.account.resources import Webhook
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api import account_routes
@@ -494,7 +495,7 @@ def test_what_waits_for_a_person_is_reported(voiceflow: Program) -> None:
     enqueued(voiceflow.folder, 1, batch_id="march")
     within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("march"))
     enqueued(voiceflow.folder, 3)
-    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=3)))
+    within(voiceflow.folder, lambda engine: set_limits(engine.store, "default", Limits(rate=3)))
     found = queue_lines(voiceflow)
     assert (found["holds"]["level"], found["holds"]["message"]) == ("ok", "none; batches cancelled for good: march")
     assert {check: found[check]["level"] for check in ("workers", "doubts", "limits")} == {

@@ -18,6 +18,9 @@ from tests.support.flows import SOURCE, flow
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.sending.set_rate import set_limits
+from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -94,7 +97,7 @@ def test_without_outcome_this_call_alone_is_made_with_the_limits_of_the_queue(
 ) -> None:
     eight.sandbox._account.hooks("acme").clear()
     ours = Limits(rate=3, burst=2, max_active=7)
-    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", ours))
+    within(voiceflow.folder, lambda engine: set_limits(engine.store, "default", ours))
     within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow("+6587654321"), batch_id="people"))
     ended = call(voiceflow, "--without-outcome")
     assert ended.code == 1
@@ -103,7 +106,7 @@ def test_without_outcome_this_call_alone_is_made_with_the_limits_of_the_queue(
     assert eight.rang == [MINE]
 
     async def limits(engine: Engine) -> Limits | None:
-        return await engine.store.control.limits("default")
+        return await limits_of(engine.store, "default")
 
     assert within(voiceflow.folder, limits) == ours
 
@@ -182,7 +185,8 @@ async def busy(engine: Engine) -> None:
     """Another call is open to the number."""
     other = await engine.queue.enqueue(flow(MINE), batch_id="others")
     now = engine.store.clock.now()
-    await engine.store.records.put(NUMBER, {MINE: other.request_id(1)}, expires_at=None, now=now)
+    taken = Unit(puts=(Put(NUMBER, MINE, other.request_id(1), None),))
+    await engine.store.domain.write(Step(units=(taken,)), now=now)
     await engine.queue.hold(batch_id="others")
 
 

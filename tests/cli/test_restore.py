@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -45,7 +46,7 @@ def backed_up(voiceflow: Program) -> Path:
 
 def states(folder: Path) -> dict[str, int]:
     async def work(engine: Engine) -> dict[str, int]:
-        return {state.value: count for state, count in (await engine.store.jobs.count("default")).items() if count}
+        return {state.value: count for state, count in (await count_states(engine.store, "default")).items() if count}
 
     return within(folder, work)
 
@@ -234,15 +235,15 @@ def test_readers_of_outcomes_miss_nothing_and_begin_nowhere_anew(voiceflow: Prog
     async def work(engine: Engine) -> int:
         for job in await engine.send():
             await engine.summarise(job)
-        return (await engine.store.jobs.events("default", limit=10_000))[-1].sequence
+        return (await engine.store.domain.events("default", limit=10_000))[-1].sequence
 
     last = within(voiceflow.folder, work)
     assert voiceflow("restore", "copy.db").code == 0
 
     async def later(engine: Engine) -> tuple[int, int]:
-        kept = (await engine.store.jobs.events("default", limit=10_000))[-1].sequence
+        kept = (await engine.store.domain.events("default", limit=10_000))[-1].sequence
         await engine.queue.cancel((await engine.enqueue()).id)
-        return kept, (await engine.store.jobs.events("default", limit=10_000))[-1].sequence
+        return kept, (await engine.store.domain.events("default", limit=10_000))[-1].sequence
 
     assert within(voiceflow.folder, later) == (last, last + 1)
 

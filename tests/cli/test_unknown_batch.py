@@ -7,6 +7,7 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.jobs.gate import Gate
 
 COMMANDS = [
@@ -21,7 +22,7 @@ COMMANDS = [
 
 def gates(voiceflow: Program) -> list[Gate]:
     async def work(engine: Engine) -> list[Gate]:
-        return list(await engine.store.control.gates(engine.queue.name))
+        return list(await gates_of(engine.store, engine.queue.name))
 
     return within(voiceflow.folder, work)
 

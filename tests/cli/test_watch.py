@@ -21,6 +21,7 @@ from tests.cli.running import TIMEOUT
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.support.engine import Engine
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.reports.status import SessionStatus
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
@@ -97,7 +98,7 @@ Watch = tuple[str, ...]
 
 def hold_of(folder: Path) -> list[tuple[str, str]]:
     async def work(engine: Engine) -> list[tuple[str, str]]:
-        return [(gate.name, gate.reason) for gate in await engine.store.control.gates("default")]
+        return [(gate.name, gate.reason) for gate in await gates_of(engine.store, "default")]
 
     return within(folder, work)
 

@@ -19,6 +19,7 @@ from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
 
@@ -34,7 +35,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
 
 def states(folder: Path) -> dict[str, int]:
     async def work(engine: Engine) -> dict[str, int]:
-        return {state.value: n for state, n in (await engine.store.jobs.count(engine.name)).items() if n}
+        return {state.value: n for state, n in (await count_states(engine.store, engine.name)).items() if n}
 
     return within(folder, work)
 

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.ivr.asking import OURS, Line, Receiver
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import (
     END,
@@ -27,6 +28,7 @@ from voiceflow_worker import (
     open_store,
 )  # fmt: skip
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.store_port import Page
 from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Plan
 from voiceflow_worker.model.records.call_json import call_as_json
@@ -160,7 +162,7 @@ class TestRepeatedEvents:
             async with anyio.create_task_group() as group:
                 group.start_soon(receiver.post, Line.of(job).event("1"))
                 await counting.began.wait()
-                assert await store.records.scan(CLAIMS, now=store.clock.now() + limit)
+                assert (await store.domain.records({CLAIMS: Page()}, now=store.clock.now() + limit))[CLAIMS]
                 counting.go_on.set()
 
     async def test_are_taken_over_when_their_receiver_died(
@@ -264,7 +266,7 @@ class TestAnAnswer:
             await line.press(receiver, keys)
             told.append((await got(store, job)).answer)
         assert told == [None, None, "cancelled", "confirmed", "confirmed"]
-        totals = await store.jobs.totals(job.queue)
+        totals = await store.domain.totals(job.queue)
         assert (totals.answers, totals.other_keys) == ({"confirmed": 1}, 0)
         await Engine(store, ScriptedVoice()).summarise(job)
         shown = call_as_json(await CallQueue(store).wait_for_outcome(job.id))
@@ -284,7 +286,7 @@ class TestAnAnswer:
         outcome = call_as_json(await got(store, job))["outcome"]
         assert isinstance(outcome, dict)
         assert (outcome["answer"], outcome["digits"]) == (None, "5")
-        totals = await store.jobs.totals(job.queue)
+        totals = await store.domain.totals(job.queue)
         assert (totals.answers, totals.other_keys) == ({}, 1)
 
     async def test_keeps_the_name_of_the_moment_of_the_press(self, stores: tuple[Store, Store]) -> None:
@@ -307,7 +309,7 @@ class TestAnAnswer:
         job = await called(store, menu)
         await Engine(store, ScriptedVoice()).summarise(job)
         await Line.of(job).press(Receiver.of(store, menu), "1")
-        assert ((await got(store, job)).answer, (await store.jobs.totals(job.queue)).answers) == (
+        assert ((await got(store, job)).answer, (await store.domain.totals(job.queue)).answers) == (
             "confirmed", {"confirmed": 1},
         )  # fmt: skip
 
@@ -389,17 +391,10 @@ class TestFailures:
         assert (receiver.count("failed"), receiver.count("too_slow")) == (1, 1)
         assert (await got(store, job)).digits == "1,2"
 
-    async def test_a_store_that_is_away_is_a_503(
-        self, store: Store, counting: Counting, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        job = await called(store, counting.main)
-        receiver, event = Receiver.of(store, counting.main), Line.of(job).event("1")
-
-        async def away(*_: object, **__: object) -> Mapping[str, str]:
-            raise StoreUnavailableError("away")
-
-        monkeypatch.setattr(type(store.records), "put_if_absent", away)
-        assert (await receiver.post(event))[0] == 503
+    async def test_a_store_that_is_away_is_a_503(self, store: Store, counting: Counting) -> None:
+        job, away = await called(store, counting.main), FaultyStore(store)
+        away.lose(Loss.BEFORE, "domain.write")
+        assert (await Receiver.of(away, counting.main).post(Line.of(job).event("1")))[0] == 503
         assert counting.ran == []
 
 

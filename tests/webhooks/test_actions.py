@@ -23,6 +23,7 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -55,12 +56,12 @@ async def test_a_batch_is_held_for_a_time(store: Store) -> None:
         for text in ("soon", "0"):
             refused = await confirmed(client, address, **{"for": text, "reason": "kept"})
             assert (refused.status_code, "kept" in refused.text) == (409, True), "what was typed stays"
-        assert not await store.control.gates("default")
+        assert not await gates_of(store, "default")
         done = await confirmed(client, address, **{"for": "2h"})
         assert urljoin(str(done.url), done.headers["location"]).startswith(
             f"{HOST}/ui/batches/a%2Fb?queue=default&told="
         )
-    (gate,) = await store.control.gates("default")
+    (gate,) = await gates_of(store, "default")
     assert gate.until is not None
     assert timedelta(hours=1, minutes=59) < gate.until - store.clock.now() <= timedelta(hours=2)
     assert (gate.name, gate.reason) == ("a/b", "held by Mary Tan")
@@ -72,7 +73,7 @@ async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None
     async with signed_in(receiver(memory)) as client:
         for action, spelled in (("cancel-batch", "%20march%20"), ("hold", "%E3%80%80")):
             assert (await confirmed(client, f"/ui/act/{action}?queue=default&batch={spelled}")).status_code == 303
-    closed = {(gate.scope, gate.name) for gate in await memory.control.gates("default")}
+    closed = {(gate.scope, gate.name) for gate in await gates_of(memory, "default")}
     assert closed == {(GateScope.BATCH, " march "), (GateScope.BATCH, "\u3000")}
 
 
@@ -104,7 +105,7 @@ async def test_a_batch_is_cancelled_for_good(store: Store) -> None:
     for job in jobs:
         found = await CallQueue(store).get(job.id)
         assert (found.state, "moved (by Mary Tan)" in (found.reason or "")) == (JobState.CANCELLED, True)
-    (gate,) = await store.control.gates("default")
+    (gate,) = await gates_of(store, "default")
     assert gate.state is GateState.CANCELLED
 
 
@@ -259,7 +260,7 @@ async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None
 
 async def test_the_inbox_is_read_page_by_page(memory: Store) -> None:
     await enqueued(memory, 120)
-    for job in await memory.jobs.find(Query(queue="default", limit=None)):
+    for job in await find_jobs(memory, Query(queue="default", limit=None)):
         await add_jobs(
             memory,
             [replace(job, id=f"default.doubt-{job.id[8:]}", state=JobState.IN_DOUBT, revision="mine")],

@@ -23,6 +23,7 @@ from tests.webhooks.payload_forms import FORMS, Call, Form, whole
 from tests.webhooks.receiving import SECRET, other, posting, summary
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH, receiver_app
 
@@ -112,7 +113,7 @@ async def test_a_damaged_body_is_answered_with_200_or_4xx(sent: Sequence[tuple[B
             # None of them has broken the receiver or its store: the next summary is taken.
             final = summary(clientRequestId=calls[0].client_request_id, sessionId=calls[0].session_id)
             assert (await sender.send(final)).status_code == 200
-        jobs = await store.jobs.get([call.client_request_id.rpartition(".")[0] for call in calls])
+        jobs = await get_jobs(store, [call.client_request_id.rpartition(".")[0] for call in calls])
     assert {job.post_count for job in jobs.values()} == {1}
     assert jobs[calls[0].client_request_id.rpartition(".")[0]].state in {
         JobState.COMPLETED, JobState.UNREACHED, JobState.FAILED, JobState.EXPIRED,

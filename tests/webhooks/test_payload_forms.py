@@ -11,6 +11,7 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import FORMS, Call, Form, whole
 from tests.webhooks.receiving import SECRET, Sender, posting
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.webhooks import receiver_app
 
@@ -31,7 +32,7 @@ def named(job: Job) -> Call:
 
 
 async def now(store: Store, job: Job) -> Job:
-    return (await store.jobs.get([job.id]))[job.id]
+    return (await get_jobs(store, [job.id]))[job.id]
 
 
 async def count_of(sender: Sender, result: str) -> float:

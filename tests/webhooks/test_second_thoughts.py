@@ -15,6 +15,7 @@ from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import CallQueue, JobState, SessionStatus, Store, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.ports.reading import gates_of
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +90,7 @@ async def test_a_hold_that_nobody_has_seen_is_not_ended(memory: Store, batch_id:
         await queue.hold(batch_id=batch_id, reason="the store was\nset back")
         refused = await client.post("/ui/act/resume", data=left_open.values())
         assert (refused.status_code, "another hold was set after this page was opened" in refused.text) == (409, True)
-        assert [gate.reason for gate in await memory.control.gates("default")] == ["the store was\nset back"]
+        assert [gate.reason for gate in await gates_of(memory, "default")] == ["the store was\nset back"]
         assert (await client.post("/ui/act/resume", data=Form(refused.text).values())).status_code == 303
-        assert not [gate for gate in await memory.control.gates("default") if gate.is_closed(at=memory.clock.now())]
+        assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
         assert (await client.post("/ui/act/resume", data=left_open.values())).status_code == 303

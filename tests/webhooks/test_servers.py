@@ -22,6 +22,7 @@ from tests.webhooks.test_payload_forms import named, submitted
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH
 
@@ -96,7 +97,7 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
                 assert (shown.status_code, "a/b" in shown.text) == (200, True)
             assert metric_in(metrics, 'summaries_total{result="settled"}') == 1
             assert metric_in(metrics, 'summaries_total{result="repeated"}') == 1
-            assert (await store.jobs.get([job.id]))[job.id].state is JobState.COMPLETED
+            assert (await get_jobs(store, [job.id]))[job.id].state is JobState.COMPLETED
             assert len((await CallProgress(store).of([call.session_id])).states) == 1
             assert metric_in(metrics, 'odd_total{reason="not_json"}') == 1
             assert await Heartbeats(store).has_receiver()

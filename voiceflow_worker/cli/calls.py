@@ -14,7 +14,7 @@ from voiceflow_worker.cli.opening import opened_queue, require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
 from voiceflow_worker.cli.output import Output, confirm, first
 from voiceflow_worker.core.ports import Order, Query
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.reading import count_states, find_pages
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.redial import read_outcomes
@@ -96,7 +96,7 @@ async def list_calls(
             destination=number,
             outcomes=None
             if outcomes is None
-            else read_outcomes(outcomes, others=(await calls.store.jobs.totals(calls.name)).outcomes),
+            else read_outcomes(outcomes, others=(await calls.store.domain.totals(calls.name)).outcomes),
             order=Order.NEWEST if newest else Order.CREATED,
             after=after,
             limit=PAGE if since or answer else min(PAGE, limit or PAGE),
@@ -112,7 +112,7 @@ async def list_calls(
         if not found:
             await require_batch(calls, batch)
             if answer is not None:
-                given = (await calls.store.jobs.totals(calls.name, batch_id=batch)).answers
+                given = (await calls.store.domain.totals(calls.name, batch=batch)).answers
                 answers = ", ".join(f"{name} ({count})" for name, count in given.items()) or "none"
                 output.note(f"no call of this list has the answer {answer}; answers given: {answers}")
     if not output.as_json:
@@ -171,7 +171,7 @@ async def cancel(
     async with common.opened() as calls:
         if batch is not None:
             await require_batch(calls, batch)
-            states = await calls.store.jobs.count(calls.name, batch_id=batch)
+            states = await count_states(calls.store, calls.name, batch_id=batch)
             waiting = count_of(states[JobState.QUEUED] + states[JobState.LEASED], "waiting call")
             question = f"Cancel batch {batch} for good? It has {waiting}, and nothing can be added to it afterwards."
             confirm(question, yes=yes)

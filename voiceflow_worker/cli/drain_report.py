@@ -16,6 +16,7 @@ from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Order, Query
+from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
@@ -39,7 +40,7 @@ _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTE
 @asynccontextmanager
 async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None]:
     """Show how many calls of the queue have ended, and why others wait, while the block lasts."""
-    before = await calls.store.jobs.count(calls.name)
+    before = await count_states(calls.store, calls.name)
 
     async def look(shown: Meter) -> None:
         pause = LOOK_EVERY
@@ -58,7 +59,7 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
             group.start_soon(look, shown)
             yield
             group.cancel_scope.cancel()
-        _show(shown, before, await calls.store.jobs.count(calls.name))
+        _show(shown, before, await count_states(calls.store, calls.name))
 
 
 def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState, int], *, waiting: str = "") -> None:
@@ -80,7 +81,7 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
     `stopped` is True if a person stopped the worker; the exit code is then 0. Otherwise the exit code is 1 if a hold
     ended the drain, or if a call is in doubt. Failed calls do not change the exit code.
     """
-    counts = await calls.store.jobs.count(calls.name)
+    counts = await count_states(calls.store, calls.name)
     output.document(
         {
             "queue": calls.name,
@@ -107,7 +108,7 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
 async def _why_later(calls: CallQueue) -> str:
     """When the next queued call of a drained queue is due, and why others wait, as a clause."""
     query = Query(queue=calls.name, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
-    now, first = calls.store.clock.now(), await calls.store.jobs.find(query)
+    now, first = calls.store.clock.now(), await find_jobs(calls.store, query)
     words = [f"the next is due at {in_words(job.due_at)}" for job in first if job.due_at > now]
     waiting = (await calls.status()).waiting.in_words()
     return "; ".join([*words, *([f"waiting: {waiting}"] if waiting else [])])

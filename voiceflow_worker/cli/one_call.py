@@ -22,6 +22,7 @@ from voiceflow_worker.core.events.progress import CallProgress, Heard
 from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.overview.story import ending, progress_in_words
+from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -192,13 +193,13 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
     voice = voice_client(settings)
     async with opened_queue(settings, makes=True) as calls, voice:
         now = calls.store.clock.now()
-        gates = await calls.store.control.gates(calls.name)
+        gates = await gates_of(calls.store, calls.name)
         batch = _batch(call.batch, gates)
         obstacle = await _obstacle(calls, settings, voice, _hold(gates, batch=batch, at=now), listens=listens)
         if obstacle is not None:
             tell(Step("not called", now, obstacle))
             return False
-        limits = await calls.store.control.limits(settings.queue)
+        limits = await limits_of(calls.store, settings.queue)
         if limits is not None:  # this worker leaves the limits of the queue as they are
             settings = settings.model_copy(update=asdict(limits))
         worker = worker_of(settings, calls.store, voice, batch_id=batch)
@@ -345,7 +346,7 @@ class _Watch:
         """True if there is nothing more to wait for; the reason is then reported. `passed` is in seconds."""
         match self.job.state:
             case JobState.QUEUED:
-                gates = await self.calls.store.control.gates(self.calls.name)
+                gates = await gates_of(self.calls.store, self.calls.name)
                 hold = _hold(gates, batch=self.job.batch_id, at=self.calls.store.clock.now())
                 if hold is not None:
                     self._report("not called", hold)

@@ -13,6 +13,7 @@ from voiceflow_worker.cli.opening import require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
+from voiceflow_worker.core.ports.reading import count_states, gates_of, limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -146,9 +147,9 @@ async def hold(
     async with common.opened() as calls:
         await require_batch(calls, batch)
         until = calls.store.clock.now() + for_ if for_ is not None else None
-        before = await calls.store.control.gates(calls.name)
+        before = await gates_of(calls.store, calls.name)
         gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
-        sending = (await calls.store.jobs.count(calls.name, batch_id=batch))[JobState.SENDING]
+        sending = (await count_states(calls.store, calls.name, batch_id=batch))[JobState.SENDING]
     if sending:
         output.note(f"{count_of(sending, 'call')} had left before the hold, and may still ring")
     if gate in before:
@@ -202,7 +203,7 @@ async def rate(
         if new is not None:
             await calls.set_rate(wanted)
         was_set = await calls.reset_rate() if reset else False
-        limits = await calls.store.control.limits(calls.name)
+        limits = await limits_of(calls.store, calls.name)
     output.document(
         {"queue": calls.name, "rate": None if limits is None else limits.rate, "is_set": limits is not None}
     )

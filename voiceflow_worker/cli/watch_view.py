@@ -16,6 +16,7 @@ from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, re
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.counting import count_of
@@ -55,10 +56,10 @@ async def read_watched(store: Store, queue: str, *, batch_id: str | None = None)
     """Read a queue, or one batch of it. Raises StoreError."""
     heartbeats = Heartbeats(store)
     progress = await (read_queue(store, queue) if batch_id is None else read_batch(store, queue, batch_id))
-    gates = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=progress.at)]
+    gates = [gate for gate in await gates_of(store, queue) if gate.is_closed(at=progress.at)]
     return Watched(
         progress=progress,
-        totals=await store.jobs.totals(queue, batch_id=batch_id),
+        totals=await store.domain.totals(queue, batch=batch_id),
         holds=tuple(gate for gate in gates if batch_id is None or gate.name == batch_id or gate == progress.hold),
         workers=len(await heartbeats.workers(queue)),
         has_receiver=await heartbeats.has_receiver(),

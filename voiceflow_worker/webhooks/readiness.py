@@ -10,6 +10,8 @@ import anyio
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.errors import StoreError
 
 Probe: TypeAlias = Callable[[], Awaitable[object]]
@@ -33,8 +35,9 @@ def store_probe(store: Store) -> Probe:
 
     async def probe() -> None:
         now = store.clock.now()
-        await store.records.put(_NAMESPACE, {name: ""}, expires_at=now + _KEPT_FOR, now=now)
-        await store.jobs.find(Query(queue=name, limit=1))
+        mark = Unit(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
+        await store.domain.write(Step(units=(mark,)), now=now)
+        await find_jobs(store, Query(queue=name, limit=1))
 
     return probe
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import anyio
 
 from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.redial import read_redial_on
@@ -69,7 +70,7 @@ class RedialBatchAction(PageAction):
             raise InvalidInputError(f"no call of batch {batch} can be redialled: {why}")
         held = [
             f"The calls are not sent for now: {gate_in_words(gate)}."
-            for gate in await queue.store.control.gates(queue.name)
+            for gate in await gates_of(queue.store, queue.name)
             if gate.keeps_back(batch, at=at)
         ]
         each = "its phone rings" if counted.redialled == 1 else "each phone rings"
@@ -103,7 +104,7 @@ class RedialBatchAction(PageAction):
         )
 
     async def _choice(self, queue: CallQueue, batch: str) -> Confirmation:
-        counts = (await queue.store.jobs.totals(queue.name, batch_id=batch)).outcomes
+        counts = (await queue.store.domain.totals(queue.name, batch=batch)).outcomes
         found = {word: sum(counts.get(status.value, 0) for status in read_redial_on(word)) for word in _OUTCOMES}
         options = tuple(
             (word, f"{words}: {count_of(found[word], 'call')}") for word, words in _OUTCOMES.items() if found[word]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
@@ -103,7 +104,7 @@ class RedialAction(PageAction):
             found.append(f"The phone will not ring: {refusal[1]}. The call will be cancelled when its turn comes.")
         found += [
             f"The call will {'not' if gate.state is GateState.CANCELLED else 'not yet'} be sent: {gate_in_words(gate)}."
-            for gate in await queue.store.control.gates(queue.name)
+            for gate in await gates_of(queue.store, queue.name)
             if gate.keeps_back(job.batch_id, at=now)
         ]
         return found

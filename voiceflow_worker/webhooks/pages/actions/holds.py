@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_in_words
 from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.reading import count_states, gates_of, limits_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -71,7 +72,7 @@ class HoldAction(PageAction):
             raise InvalidInputError(
                 "the duration of a hold must be above 0: give a duration such as 10m, or leave it empty"
             )
-        before = await queue.store.control.gates(queue.name)
+        before = await gates_of(queue.store, queue.name)
         gate = await queue.hold(batch_id=batch, until=until, reason=by_person(who, reason_in(form), "held"))
         unchanged = "nothing was changed: an earlier hold lasts longer, or as long; " if gate in before else ""
         return ActionDone(f"{unchanged}{closed_in_words(gate)}", _page(queue, batch))
@@ -88,7 +89,7 @@ class ResumeAction(PageAction):
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. It says which calls will ring, and which other holds remain."""
         queue, batch, states = await _subject(self._acting, subject)
-        limits = await queue.store.control.limits(queue.name)
+        limits = await limits_of(queue.store, queue.name)
         rate = rate_in_words(limits.rate if limits is not None else None)
         rings = f"{count_of(_waiting(states), 'waiting call')}. Those that are due begin to ring (rate: {rate})."
         closed = await _closed(queue)
@@ -164,12 +165,12 @@ async def _subject(acting: ActingStore, form: PageForm) -> tuple[CallQueue, str 
     queue, batch = acting.queue(form.one("queue")), form.exactly("batch") or None
     if batch is not None and not await BatchNames(acting.store, queue.name).has_calls(batch):
         raise UnknownSubjectError(f"queue {queue.name} has no calls of batch {batch[:100]}")
-    return queue, batch, await acting.store.jobs.count(queue.name, batch_id=batch)
+    return queue, batch, await count_states(acting.store, queue.name, batch_id=batch)
 
 
 async def _closed(queue: CallQueue) -> list[Gate]:
     now = queue.store.clock.now()
-    return [gate for gate in await queue.store.control.gates(queue.name) if gate.is_closed(at=now)]
+    return [gate for gate in await gates_of(queue.store, queue.name) if gate.is_closed(at=now)]
 
 
 def _is_of(gate: Gate, batch: str | None) -> bool:

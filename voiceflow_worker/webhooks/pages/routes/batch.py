@@ -7,6 +7,7 @@ from urllib.parse import quote
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
 from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.calls import OTHER_KEYS
@@ -52,7 +53,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
                 "another queue, add ?queue=NAME to the address."
             )
             return problem(404, "No such batch", what)
-        totals = await store.jobs.totals(queue, batch_id=batch_id)
+        totals = await store.domain.totals(queue, batch=batch_id)
         ended = sum(totals.outcomes.values())
         is_large = progress.total > MOST_BROKEN_DOWN
         shown = {
@@ -64,7 +65,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
             "funnel": funnel(totals),
             "deleted": sum(totals.pruned_states.values()),
-            "calls": await store.jobs.find(Query(queue=queue, batch_id=batch_id, limit=FIRST_CALLS)),
+            "calls": await find_jobs(store, Query(queue=queue, batch_id=batch_id, limit=FIRST_CALLS)),
             "most": MOST_BROKEN_DOWN,
             "large": large.look(queue, batch_id, totals) if is_large else None,
             "small": None,

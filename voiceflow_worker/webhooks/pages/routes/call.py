@@ -5,6 +5,7 @@ from __future__ import annotations
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.story import story
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, call_with
@@ -36,6 +37,6 @@ async def show_call(store: Store, asked: PageRequest) -> Answer:
         "presses": [press for post in job.posts for press in post.presses],
         "legs": job.outcome.legs if job.outcome is not None else (),
         "due": None if job.state.is_final else _DUE[job.state],
-        "related": [each for each in await store.jobs.find(same_number) if each.id != job.id][:MOST_RELATED],
+        "related": [each for each in await find_jobs(store, same_number) if each.id != job.id][:MOST_RELATED],
     }
     return Page(template="call.html", shown=shown, is_live=True)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.identity import first_ulid
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.redial import read_outcomes
@@ -219,7 +220,7 @@ async def _may_have(store: Store, queue: str, wanted: CallFilter) -> bool:
     no index of them.
     """
     query, answer = wanted.query, wanted.answer
-    totals = await store.jobs.totals(queue, batch_id=query.batch_id)
+    totals = await store.domain.totals(queue, batch=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)
     if answer is not None and not (totals.other_keys if answer == OTHER_KEYS else totals.answers.get(answer)):
         return False
@@ -230,7 +231,8 @@ async def _read(store: Store, query: Query, queues: Sequence[str], place: str | 
     """The next calls of all queues, in the order of the query, after the id `place` (an id without a queue)."""
     found: list[Job] = []
     for queue in queues:
-        found += await store.jobs.find(replace(query, queue=queue, after=None if place is None else f"{queue}.{place}"))
+        after = None if place is None else f"{queue}.{place}"
+        found += await find_jobs(store, replace(query, queue=queue, after=after))
     return sorted(found, key=_end, reverse=query.order is Order.NEWEST)[: query.limit]
 
 

@@ -10,6 +10,7 @@ from voiceflow_worker.core.overview.batches import read_queues
 from voiceflow_worker.core.overview.story import Story, story
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages.actions.resolving import decidable_from
@@ -57,7 +58,7 @@ def doubts_route(policy: CallPolicy) -> PageRoute:
 
 async def _doubts(store: Store, queue: str, *, total: int, after: str | None, policy: CallPolicy) -> QueueDoubts:
     query = Query(queue=queue, states=frozenset({JobState.IN_DOUBT}), after=after, limit=DOUBTS_A_PAGE + 1)
-    jobs = await store.jobs.find(query)
+    jobs = await find_jobs(store, query)
     now, progress = store.clock.now(), CallProgress(store)
     doubts: list[Doubt] = []
     for job in jobs[:DOUBTS_A_PAGE]:

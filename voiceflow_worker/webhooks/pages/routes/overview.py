@@ -9,6 +9,7 @@ from voiceflow_worker.core.overview.batches import BatchProgress, read_batches, 
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.overview.rate_history import HOUR, MINUTE, RateHistory
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.webhooks.pages.routes.charts import Curve, curve
 from voiceflow_worker.webhooks.pages.routes.found import show_found
@@ -55,9 +56,7 @@ def in_order(batches: Sequence[BatchProgress]) -> list[BatchProgress]:
 async def _holds(store: Store, queue: str) -> list[Gate]:
     """The holds of a queue and of its batches. A batch without calls is included: its hold applies to later calls."""
     now = store.clock.now()
-    return [
-        gate for gate in await store.control.gates(queue) if gate.state is GateState.HELD and gate.is_closed(at=now)
-    ]
+    return [gate for gate in await gates_of(store, queue) if gate.state is GateState.HELD and gate.is_closed(at=now)]
 
 
 def _end(queues: Sequence[BatchProgress]) -> datetime | None:

@@ -6,6 +6,7 @@ from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.identity import job_of, queue_of
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number, usual_form
@@ -43,7 +44,7 @@ async def call_with(store: Store, job_id: str) -> Job | None:
     # A text that cannot be an id is not looked up, because some stores find the job by the queue in its id.
     if len(job_id) > LONGEST_NAME or "." not in job_id or not QUEUE_NAME.fullmatch(queue_of(job_id)):
         return None
-    return (await store.jobs.get([job_id])).get(job_id)
+    return (await get_jobs(store, [job_id])).get(job_id)
 
 
 async def queue_names(store: Store, *, also: str | None) -> list[str]:
