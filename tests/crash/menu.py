@@ -19,11 +19,11 @@ main = Menu(
     fallback=End("Goodbye."),
 )
 table = Menu("table", prompt="For today press 1, for tomorrow 2, for the main menu 3.")
-main.on("1", goto=End("From nine to five."))
+main.on("1", result="hours", goto=End("From nine to five."))
 main.on("2", goto=table)
 main.on("4", goto=CallFlow.bridge(source=SOURCE, destination=NEVER_CALLED))
-main.on("5", goto=End("Goodbye."))
-table.on("1", "2", goto=End("Your table is booked."))
+main.on("5", result="nothing", goto=End("Goodbye."))
+table.on("1", "2", result="a table", goto=End("Your table is booked."))
 table.on("3", goto=main)
 
 

@@ -10,10 +10,12 @@ from itertools import combinations, pairwise
 
 from tests.crash.asked import Asked, Kind, Register
 from tests.crash.judge import Bench, Judgement, Row, job_id_of, moment
+from tests.crash.menu import main, table
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.status import SessionStatus
 
+MENUS = {menu.name: menu for menu in (main, table)}
 LIST_READ_BEFORE = timedelta(seconds=2)
 """A worker reads the suppression list at most a second before it journals a call; the read itself takes time too."""
 
@@ -180,6 +182,10 @@ class _Rules(Bench):
             told = [] if post is None else [press.digits for press in post.presses]
             if told != pressed:
                 self.found(f"KEYS LOST: {job.id} was told {told}, pressed was {pressed}", job)
+            for press in () if post is None else post.presses:
+                choice = MENUS[press.menu].find(press.digits)
+                if press.answer != (None if choice is None else choice.result):
+                    self.found(f"ANSWER LOST: {job.id} has {press.answer} for {press.digits} in {press.menu}", job)
 
     def forgotten_outcomes(self, job: Job, rang: Sequence[Row]) -> set[str]:
         """Attempts that were redialled in a time which the store has forgotten: 8x8 sends no summary again."""

@@ -8,11 +8,11 @@ delivery = Menu(
     again="Sorry, that is not a valid choice.",
     fallback=End("Goodbye."),
 )
-delivery.on("1", goto=End("Thank you, {name}. See you tomorrow."))
-delivery.on("2", goto=End("We will write to you about another day."))
+delivery.on("1", result="confirmed", goto=End("Thank you, {name}. See you tomorrow."))
+delivery.on("2", result="another day", goto=End("We will write to you about another day."))
 
 
-@delivery.on("9")
+@delivery.on("9", result="do not call")
 async def opt_out(caller: Caller) -> End:
     if caller.store is not None and caller.number is not None:
         await SuppressionList(caller.store).add(caller.number, reason="pressed 9")

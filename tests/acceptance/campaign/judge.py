@@ -15,6 +15,9 @@ from tests.acceptance.campaign.desk import Desk
 from tests.acceptance.campaign.people import CLOSED, CLOSES, OPENS, Hours, People
 from voiceflow_worker.model.numbers import phone
 
+ANSWERS = {"1": "confirmed", "2": "another day", "9": "do not call"}
+"""What the menu names its keys."""
+
 CAP = 2
 """Attempts per person."""
 REACHED, UNREACHED = "completed", "unreached"
@@ -140,9 +143,11 @@ def _figures(
     told = {job_id: entries for job_id, entries in sessions.items() if entries[0]["destination"] not in ended.placed}
     last = [entries[-1] for entries in told.values()]
     digits: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
     for entries in told.values():
         keys = [",".join(filter(None, entry["pressed"])) for entry in entries]
         digits.update([key for key in keys if key][-1:])
+        answers.update([ANSWERS[key] for entry in entries for key in entry["pressed"] if key in ANSWERS][-1:])
     # The prices of a call are read once it has ended.
     priced = [entries for job_id, entries in told.items() if calls[job_id]["state"] != "queued"]
     cost = sum((Decimal(entry["price"]) for entries in priced for entry in entries), Decimal(0))
@@ -156,6 +161,8 @@ def _figures(
         "answered": len(answered),
         "answer_rate": round(len(answered) / len(last), 4),
         "digits": dict(digits),
+        "answers": dict(answers),
+        "other_keys": digits.total() - answers.total(),
         "seconds": round(sum(round(entry["seconds"] * 1000) for entry in last) / 1000, 3),
         "answered_seconds": round(sum(round(entry["seconds"] * 1000) for entry in answered) / 1000, 3),
         "cost": {"USD": float(cost)},
