@@ -33,6 +33,7 @@ from tests.bench.throughput import environment, sink
 from tests.support.redis_server import RedisServer, standalone, system_server
 from voiceflow_worker import CallPolicy, CallQueue, JobState, Worker, open_store
 from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -75,7 +76,7 @@ async def fill(url: str, calls: int) -> None:
 async def accepted(url: str) -> int:
     """The number of calls that were sent."""
     async with open_store(url) as store:
-        return (await store.jobs.count("default"))[JobState.ACCEPTED]
+        return (await count_states(store, "default"))[JobState.ACCEPTED]
 
 
 async def work(wanted: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.cli.process import collect_less
 from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.gateway.transport.transports import DefaultTransport, Timeouts
 from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -155,7 +156,7 @@ async def worker(wanted: argparse.Namespace) -> dict[str, float]:
         watch = Stopwatch()
         await new_worker().drain()
         rates = watch.report(wanted.calls)
-        accepted = (await store.jobs.count("default"))[JobState.ACCEPTED]
+        accepted = (await count_states(store, "default"))[JobState.ACCEPTED]
         if accepted != WARM_UP + wanted.calls:
             raise SystemExit(f"{accepted} of {WARM_UP + wanted.calls} calls were accepted")
         return rates

@@ -30,6 +30,7 @@ from tests.support.flows import SOURCE, number
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.units import NUMBER, SESSION
 from voiceflow_worker.model.jobs.evidence import answered
@@ -85,14 +86,14 @@ async def seed(url: str, count: int) -> Posts:
             await add_jobs(store, part, now=now)
             await text_records(store, SESSION).put({f"s-{job.id}": f"{job.id}.1" for job in part})
             locks = {job.destination: f"{job.id}.1" for job in part}
-            await store.records.put(NUMBER, locks, expires_at=now + timedelta(minutes=10), now=now)
+            await text_records(store, NUMBER).put(locks, until=now + timedelta(minutes=10))
     return [(f"{job.id}.1", f"s-{job.id}") for job in jobs]
 
 
 async def settled(url: str) -> int:
     """How many calls are completed."""
     async with open_store(url) as store:
-        return (await store.jobs.count("default"))[JobState.COMPLETED]
+        return (await count_states(store, "default"))[JobState.COMPLETED]
 
 
 class Receiver:

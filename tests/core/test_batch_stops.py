@@ -9,14 +9,15 @@ from functools import partial
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.settling import batch_stops
-from voiceflow_worker.core.settling.batch_stops import BatchStops
+from voiceflow_worker.core.settling.batch_stops import RULES, BatchStops
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.evidence import charged
@@ -68,7 +69,7 @@ async def cost(engine: Engine, job: Job, price: str, currency: str = "USD") -> N
 async def hold(engine: Engine, batch_id: str = "march") -> str | None:
     """The reason for which the batch is held after a sweep."""
     await engine.sweeper.sweep()
-    gates = [gate for gate in await engine.store.control.gates("default") if gate.name == batch_id]
+    gates = [gate for gate in await gates_of(engine.store, "default") if gate.name == batch_id]
     return gates[0].reason if gates else None
 
 
@@ -180,12 +181,17 @@ async def test_rules_are_read_every_few_seconds_and_not_at_each_look(
 ) -> None:
     """They are kept for 400 days, and each worker looks every second."""
     await stops.put("march", FIFTY)
-    store = FaultyStore(any_store)
-    worker = BatchStops(store, "default")
+    reads: list[StoreCall] = []
+
+    async def note(call: StoreCall) -> None:
+        if call.name == "domain.records" and RULES in call.arguments[0]:
+            reads.append(call)
+
+    worker = BatchStops(FaultyStore(any_store, before=note), "default")
     for _ in range(10):
         await worker.look()
         clock.advance(timedelta(seconds=1))
-    assert store.made["domain.records"] == 2
+    assert len(reads) == 2
 
 
 @pytest.mark.parametrize("text", ["5", "5%", "5/200", "0%/200", "101%/200", "5%/0", "%/200", "five%/200"])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,10 +13,12 @@ from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, Settler, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
-from voiceflow_worker.core.ports import Jobs
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.core.store_port import Query
+from voiceflow_worker.core.store_port import Store as OneStore
 from voiceflow_worker.core.units import SESSION
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
@@ -85,7 +87,7 @@ async def test_a_call_is_found_by_its_session(store: Store, callers: Callers, su
     await callers.pressed(found, press("1"), session_id=submitted.session_id)
     again = await callers.find(event(submitted, submitted.session_id))
     assert [each.digits for each in again.presses] == ["1"]
-    assert (await store.jobs.get([submitted.id]))[submitted.id].digits == "1"
+    assert (await get_jobs(store, [submitted.id]))[submitted.id].digits == "1"
 
 
 async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
@@ -101,14 +103,14 @@ async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
     assert await Sessions(store).find(["session-of-8x8"]) == {"session-of-8x8": (in_doubt.id, 1)}
     revision = found.job.revision
     assert (await callers.find(event(in_doubt, "session-of-8x8"))).job == found.job
-    assert (await store.jobs.get([in_doubt.id]))[in_doubt.id].revision == revision
+    assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].revision == revision
 
 
 async def test_a_session_whose_record_is_gone_is_found_by_its_numbers(
     store: Store, callers: Callers, submitted: Job
 ) -> None:
     assert submitted.session_id is not None
-    await store.records.delete("session", {submitted.session_id: None})
+    await text_records(store, "session").remove([submitted.session_id])
     assert (await callers.find(event(submitted, submitted.session_id))).job == submitted
     assert (await callers.find(event(submitted, "another"))).job is None
 
@@ -138,7 +140,7 @@ async def test_what_does_not_fit_the_open_post_binds_nothing(
 ) -> None:
     found = await callers.find(replace(event(in_doubt, "s"), **changes))  # type: ignore[arg-type]
     assert found == MenuCall(None, None, ())
-    assert (await store.jobs.get([in_doubt.id]))[in_doubt.id] == in_doubt
+    assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id] == in_doubt
 
 
 async def test_what_was_pressed_in_a_call_that_is_not_a_job_is_kept_for_a_while(
@@ -166,17 +168,17 @@ async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
 async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
     store: Store, callers: Callers, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get = type(store.jobs).get
+    read = type(store.domain).jobs
 
-    async def then_the_answer_comes(jobs: Jobs, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        found = await get(jobs, job_ids)
+    async def then_the_answer_comes(domain: OneStore, query: Query, *, now: datetime) -> Sequence[Job]:
+        found = await read(domain, query, now=now)
         monkeypatch.undo()
         await Settler(store, CallPolicy()).verdict(in_doubt, 1, created("the real session"))
         return found
 
-    monkeypatch.setattr(type(store.jobs), "get", then_the_answer_comes)
+    monkeypatch.setattr(type(store.domain), "jobs", then_the_answer_comes)
     assert (await callers.find(event(in_doubt, "another"))).job is None
-    assert (await store.jobs.get([in_doubt.id]))[in_doubt.id].session_id == "the real session"
+    assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].session_id == "the real session"
 
 
 class TestACallOfAnotherProgramToTheSamePerson:

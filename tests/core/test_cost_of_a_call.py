@@ -23,7 +23,7 @@ from voiceflow_worker.core.units import NUMBER
 pytestmark = pytest.mark.anyio
 
 A_BATCH = {
-    "jobs.lease": 1,
+    "domain.lease": 1,
     "records of numbers": 1,
     "jobs written": 2,  # the journal, and the verdicts
 }
@@ -62,7 +62,7 @@ async def trips_of(calls: int, clock: ManualClock) -> Counter[str]:
         await enqueued(store, calls)
         store.before = note
         await drained(store, clock, calls)
-    return Counter(trips[trips.index("jobs.lease") : len(trips) - trips[::-1].index("jobs written")])
+    return Counter(trips[trips.index("domain.lease") : len(trips) - trips[::-1].index("jobs written")])
 
 
 async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for_more(clock: ManualClock) -> None:
@@ -77,8 +77,8 @@ async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for
         await enqueued(store, 1)
         store.before = note
         await passing(clock, worker_for(store, ScriptedVoice(), concurrency=10).drain)
-    assert trips[: trips.index("jobs written")].count("jobs.lease") == 1
-    assert trips.count("jobs.lease") > 1
+    assert trips[: trips.index("jobs written")].count("domain.lease") == 1
+    assert trips.count("domain.lease") > 1
 
 
 async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(

@@ -13,6 +13,7 @@ from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.sending.departures import CLOCKS_DIFFER, HORIZON, PATIENCE, STALE, Departure, Departures
+from voiceflow_worker.core.sending.set_rate import set_limits
 
 pytestmark = pytest.mark.anyio
 
@@ -23,8 +24,8 @@ INTERVAL = timedelta(seconds=1 / RATE)
 async def test_after_the_clock_was_set_back_it_leases_and_takes_turns_again_at_the_rate() -> None:
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
-        await store.control.configure("default", Limits(rate=RATE))
-        departures = Departures(store.control, clock, queue="default", rate=RATE)
+        await set_limits(store, "default", Limits(rate=RATE))
+        departures = Departures(store, queue="default", rate=RATE)
         assert len(await departures.take(5)) == 2, "as many as the horizon holds"
         clock.advance(HORIZON)
         clock.jump(timedelta(hours=-1))
@@ -40,8 +41,8 @@ async def test_after_the_clock_was_set_back_it_leases_and_takes_turns_again_at_t
 async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_long_as_the_jump() -> None:
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
-        await store.control.configure("default", Limits(rate=RATE))
-        _, turn = await Departures(store.control, clock, queue="default", rate=RATE).take(2)
+        await set_limits(store, "default", Limits(rate=RATE))
+        _, turn = await Departures(store, queue="default", rate=RATE).take(2)
         clock.jump(timedelta(hours=-1))
         left = anyio.Event()
 
@@ -63,10 +64,10 @@ async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_lo
 async def test_a_queue_that_another_worker_has_slowed_down_is_not_asked_again_and_again() -> None:
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
-        await store.control.configure("default", Limits(rate=RATE))
-        departures = Departures(store.control, clock, queue="default", rate=RATE)
+        await set_limits(store, "default", Limits(rate=RATE))
+        departures = Departures(store, queue="default", rate=RATE)
         assert len(await departures.take(1)) == 1
-        await store.control.configure("default", Limits(rate=RATE / 1000))
+        await set_limits(store, "default", Limits(rate=RATE / 1000))
         clock.advance(INTERVAL)
         assert len(await departures.take(2)) == 1
         next_one = departures.room_at()
@@ -84,8 +85,8 @@ async def test_departures_that_were_missed_do_not_come_out_in_a_bunch(stall: tim
     interval = timedelta(milliseconds=20)
     left: list[datetime] = []
     async with open_store("memory://", clock=clock) as store:
-        await store.control.configure("default", Limits(rate=50))
-        departures = Departures(store.control, clock, queue="default", rate=50)
+        await set_limits(store, "default", Limits(rate=50))
+        departures = Departures(store, queue="default", rate=50)
         turns = await departures.take(5)
         missed = [clock.now() + place * interval for place in range(5)]
         clock.advance(stall)
@@ -111,8 +112,8 @@ async def test_a_journalled_call_that_missed_its_departure_waits_for_seconds_onl
     """One that is journalled is in doubt if its worker is killed: it does not wait for a time a minute ahead."""
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
-        await store.control.configure("default", Limits(rate=1 / 60))
-        departures = Departures(store.control, clock, queue="default", rate=1 / 60)
+        await set_limits(store, "default", Limits(rate=1 / 60))
+        departures = Departures(store, queue="default", rate=1 / 60)
         (turn,) = await departures.take(1)
         clock.advance(timedelta(seconds=7))
         began = clock.now()
@@ -131,8 +132,8 @@ async def test_a_journalled_call_that_missed_its_departure_waits_for_seconds_onl
 async def test_at_a_low_rate_a_departure_may_be_missed_by_a_tenth_of_the_time_until_the_next() -> None:
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
-        await store.control.configure("default", Limits(rate=1 / 60))
-        departures = Departures(store.control, clock, queue="default", rate=1 / 60)
+        await set_limits(store, "default", Limits(rate=1 / 60))
+        departures = Departures(store, queue="default", rate=1 / 60)
         (turn,) = await departures.take(1)
         clock.advance(timedelta(seconds=5))
         assert await turn.depart(until=clock.now() + timedelta(minutes=2))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from voiceflow_worker import open_store
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.sending.reply import EarlyHold
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import StoreUnavailableError
@@ -23,7 +24,7 @@ async def test_it_is_ordered_once_and_its_reply_orders_nothing_more() -> None:
         holds = Holds(store, queue="default")
         early = EarlyHold(holds)
         await PostProgress(on_hold=early.order).hold(HOLD)
-        [gate] = await store.control.gates("default")
+        [gate] = await gates_of(store, "default")
         assert holds.closed_since(store.clock.monotonic() - 60)
         reply = early.reply(VERDICT, at=NOW)
     assert reply is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ from tests.support.flows import flow, number
 from voiceflow_worker import CallFlowError, CallQueue, CallRequest, InvalidInputError, Store
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.record_set import text_records
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +73,7 @@ async def test_an_order_with_it_is_refused_and_changes_nothing(queue: CallQueue,
     begins, order = ORDERS[what]
     with pytest.raises(InvalidInputError, match=f"{begins} {SENTENCE}"):
         await order(queue)
-    assert list(await queue.store.control.gates(queue.name)) == []
+    assert list(await gates_of(queue.store, queue.name)) == []
     assert list(await SuppressionList(queue.store).scan()) == []
 
 
@@ -87,12 +88,12 @@ async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(engine: 
 
 
 async def test_a_store_refuses_it_in_every_other_text_and_goes_on(store: Store) -> None:
-    queue, now = CallQueue(store), store.clock.now()
+    queue = CallQueue(store)
     if store.url != "memory://":
         with pytest.raises(InvalidInputError, match="which no store can keep"):
-            await store.records.put("x", {"key": HALF}, expires_at=now + timedelta(days=1), now=now)
+            await text_records(store, "x").put({"key": HALF})
         with pytest.raises(InvalidInputError, match="which no store can keep"):
             await queue.get(f"default.{HALF}")
-    await store.records.put("x", {"key": "value"}, expires_at=None, now=now)
-    assert dict(await store.records.get("x", ["key"], now=now)) == {"key": "value"}
+    await text_records(store, "x").put({"key": "value"})
+    assert await text_records(store, "x").get(["key"]) == {"key": "value"}
     assert (await queue.enqueue(flow())).state == "queued"

@@ -170,7 +170,7 @@ async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_deli
     async with running(hooks_for(store, heard), clock):
         pass
     job = await calls.ended()
-    [event] = await store.jobs.events("default")
+    [event] = await store.domain.events("default")
     await HookBacklog(store, hook="billing", queue="default").keep([PendingOutcome(event=event, failures=1)])
     async with running(hooks_for(store, heard), clock):
         await until(lambda: len(heard.told) >= 1)
@@ -417,7 +417,7 @@ async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(store: Sto
         for _ in range(10):
             job = await calls.placed()
             heard.fails = {job.id} if len(heard.told) % 3 == 0 else set()
-            away.lose(Loss.BEFORE, "jobs.", "records.", times=4)
+            away.lose(Loss.BEFORE, "domain.", times=4)
             await calls.end(job)
             await until(lambda: not away.still_to_lose)
         heard.fails.clear()

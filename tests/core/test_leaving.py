@@ -14,6 +14,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.core.sending.submit import Flight
 
 pytestmark = pytest.mark.anyio
@@ -68,9 +69,9 @@ async def test_a_hold_returns_when_the_calls_that_were_about_to_leave_have_left_
 
 
 async def test_a_departure_that_its_call_cannot_use_goes_to_the_next_call(store: Store, clock: ManualClock) -> None:
-    await store.control.configure("default", Limits(rate=1))
+    await set_limits(store, "default", Limits(rate=1))
     engine, other = Engine(store, ScriptedVoice()), Engine(store, ScriptedVoice(), queue="other")
-    departures = Departures(store.control, clock, queue="default", rate=1)
+    departures = Departures(store, queue="default", rate=1)
     engine = Engine(store, ScriptedVoice(), departures=departures)
     await engine.enqueue(number(0))
     (flight,) = await engine.prepare()

@@ -20,6 +20,7 @@ from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.leader_lease import LENGTH
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
@@ -258,7 +259,7 @@ async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClo
     calls = Calls(store)
     stream = CallQueue(away_store).outcomes(consumer="billing")
     job = await calls.ended()
-    away_store.lose(Loss.BEFORE, "jobs.", "records.", times=7)
+    away_store.lose(Loss.BEFORE, "domain.", times=7)
     async with time_passing(clock):
         [told] = await taken(stream, 1)
     assert told.job.id == job.id
@@ -323,7 +324,7 @@ async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(sto
     calls = Calls(store)
     stream = calls.queue.outcomes()
     gone, stays = await calls.ended(), await calls.ended()
-    [found] = await store.jobs.find(Query(queue="default", destination=gone.destination))
+    [found] = await find_jobs(store, Query(queue="default", destination=gone.destination))
     await delete(store, [found], keep_keys_until=found.due_at)
     with capture_logs() as logs:
         [told] = await taken(stream, 1)

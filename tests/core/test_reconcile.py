@@ -21,6 +21,7 @@ from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.log_spans import Look
 from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -210,9 +211,9 @@ class TestWhatIsFound:
         await a_doubt(engine)
         log.write()
         clock.advance(MINUTE)
-        assert await engine.store.records.get("number", [ANA], now=clock.now())
+        assert await text_records(engine.store, "number").get([ANA])
         await look(engine, log)
-        assert not await engine.store.records.get("number", [ANA], now=clock.now())
+        assert not await text_records(engine.store, "number").get([ANA])
 
 
 class TestWhatStaysOpen:
@@ -268,7 +269,7 @@ class TestWhatStaysOpen:
             await QueueNames(store).remember(name)
         mine = await a_doubt(engine)
         # Locks keep two calls to a number apart; here one was lost with its store.
-        await store.records.delete("number", {ANA: None})
+        await text_records(store, "number").remove([ANA])
         theirs = await a_doubt(other)
         log.write()
         clock.advance(5 * MINUTE)

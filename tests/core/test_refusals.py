@@ -18,6 +18,7 @@ from tests.support.voices import Answer, ScriptedVoice, created, refused
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, BatchLimits, Noted, RefusalRuns
 from voiceflow_worker.core.settling.settle import Answered
 from voiceflow_worker.core.store_port import Page
@@ -52,7 +53,7 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     await drained(store, voice)
     failed = (await states(queue))["failed"]
     assert 10 <= failed <= 10 + 5  # and what was in flight
-    [gate] = await store.control.gates("default")
+    [gate] = await gates_of(store, "default")
     assert (gate.scope, gate.name, gate.state, gate.until) == (GateScope.BATCH, "people", GateState.HELD, None)
     assert str(code) in gate.reason
     assert ("en-IE-EmilyNeural" if code == NO_VOICE else "+6531234567") in gate.reason
@@ -66,7 +67,7 @@ async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
     queue, voice = await enqueued(store, 60, batch_id=None), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
     await drained(store, voice)
     assert 10 <= (await states(queue))["failed"] <= 15
-    [gate] = await store.control.gates("default")
+    [gate] = await gates_of(store, "default")
     assert gate.scope is GateScope.QUEUE
 
 
@@ -87,9 +88,9 @@ async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, ba
     await queue.resume(batch_id=batch_id)
     for _ in range(9):
         await here.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
-    assert list(await store.control.gates("default")) == []
+    assert list(await gates_of(store, "default")) == []
     await here.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
-    [gate] = await store.control.gates("default")
+    [gate] = await gates_of(store, "default")
     assert gate.reason.startswith("10 calls in a row")
 
 
@@ -102,7 +103,7 @@ async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(stor
     for other in ("peopl", "people2", None):
         await queue.resume(batch_id=other)
     await runs.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
-    assert len(await store.control.gates("default")) == 1
+    assert len(await gates_of(store, "default")) == 1
 
 
 async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
@@ -112,7 +113,7 @@ async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
     queue, voice = await enqueued(store, 60, batch_id="people"), ScriptedVoice(answer=answer)
     await drained(store, voice, concurrency=1)
     assert await states(queue) == {"failed": 54, "accepted": 6}
-    assert list(await store.control.gates("default")) == []
+    assert list(await gates_of(store, "default")) == []
 
 
 async def test_refusals_that_are_settled_together_are_counted_together(store: Store) -> None:
@@ -135,7 +136,7 @@ async def test_what_blames_the_row_holds_nothing(store: Store) -> None:
     queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
     await drained(store, voice)
     assert await states(queue) == {"failed": 40}
-    assert list(await store.control.gates("default")) == []
+    assert list(await gates_of(store, "default")) == []
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,10 @@ async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store, eng
         await engine.enqueue(number(place), batch_id="people")
     sent = [job for _ in range(2) for job in await engine.send()]
     for place, job in enumerate(sent[:10]):
-        assert list(await store.control.gates("default")) == [], place
+        assert list(await gates_of(store, "default")) == [], place
         for _ in range(2):  # a repeated one does not count
             await engine.summarise(job, SessionStatus.FAILED, code=SOURCE_NOT_LISTED)
-    [gate] = await store.control.gates("default")
+    [gate] = await gates_of(store, "default")
     assert (gate.scope, gate.name) == (GateScope.BATCH, "people")
     assert "-2008" in gate.reason
     assert "+6531234567" in gate.reason

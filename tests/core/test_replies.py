@@ -16,7 +16,9 @@ from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate
@@ -33,7 +35,7 @@ async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
         yield FaultyStore(opened)
 
 
-EVERYTHING = ("jobs.", "control.", "domain.")
+EVERYTHING = ("domain.",)
 
 
 class Answers(ScriptedVoice):
@@ -61,7 +63,7 @@ class Answers(ScriptedVoice):
 
 
 async def gates(store: FaultyStore) -> list[Gate]:
-    return list(await store.control.gates("default"))
+    return list(await gates_of(store, "default"))
 
 
 async def test_a_missed_window_does_not_mean_a_wrong_clock_when_the_store_was_away_with_the_answer(
@@ -145,9 +147,9 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
 async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_sent_and_in_no_doubt(
     store: FaultyStore, clock: ManualClock, engine: Engine, voice: ScriptedVoice
 ) -> None:
-    await store.control.configure("default", Limits(rate=10))
+    await set_limits(store, "default", Limits(rate=10))
     job = await engine.enqueue()
-    departures = Departures(store.control, clock, queue="default", rate=10)
+    departures = Departures(store, queue="default", rate=10)
     flight = (await engine.prepare())[0]
     (turn,) = await departures.take(1)
 
@@ -156,7 +158,7 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
             clock.advance(timedelta(seconds=1))
 
     async def away(call: StoreCall) -> None:
-        if call.name == "control.take":
+        if call.name == "domain.take":
             raise StoreUnavailableError("away")
 
     store.before, store.after = away, stalls

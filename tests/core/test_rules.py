@@ -13,6 +13,8 @@ from voiceflow_worker import JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import (
@@ -79,7 +81,7 @@ class TestSummaries:
     ) -> None:
         job = await engine.enqueue()
         (sent,) = await engine.send()
-        await store.records.delete("session", {sent.session_id or "": None})
+        await text_records(store, "session").remove([sent.session_id or ""])
         result = await engine.summarise(job, session_id=sent.session_id, with_client_request_id=False)
         assert result is SummaryResult.PARKED
         clock.advance(engine.policy.summary_deadline)
@@ -175,7 +177,7 @@ class TestNothingLeft:
             async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
                 job_id = placement.client_request_id.rpartition(".")[0]
                 await delete(
-                    store, list((await store.jobs.get([job_id])).values()), keep_keys_until=clock.now() + MINUTE
+                    store, list((await get_jobs(store, [job_id])).values()), keep_keys_until=clock.now() + MINUTE
                 )
                 return created()
 
@@ -183,7 +185,7 @@ class TestNothingLeft:
         job = await engine.enqueue()
         for flight in await engine.prepare():
             await engine.submitter.fly(flight)
-        assert await store.jobs.get([job.id]) == {}
+        assert await get_jobs(store, [job.id]) == {}
 
 
 class TestOneCallPerNumber:

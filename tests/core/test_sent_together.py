@@ -17,6 +17,7 @@ from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.sending.senders import Senders
 from voiceflow_worker.core.worker import MANY_SLOTS
 from voiceflow_worker.errors import StoreUnavailableError
@@ -64,7 +65,7 @@ async def test_a_worker_that_is_stopped_while_it_waits_for_more_free_slots_takes
         await anyio.wait_all_tasks_blocked()
         voice.open.set()
     assert len(voice.placed) == MANY_SLOTS
-    assert (await store.jobs.count(queue.name))[JobState.QUEUED] == MANY_SLOTS
+    assert (await count_states(store, queue.name))[JobState.QUEUED] == MANY_SLOTS
 
 
 async def test_a_worker_with_few_slots_takes_the_next_call_as_soon_as_one_is_free(
@@ -96,7 +97,7 @@ async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_
 
     store.before = refuse
     queue = await drained(store, clock)
-    counts = await store.jobs.count(queue.name)
+    counts = await count_states(store, queue.name)
     assert (refused, counts[JobState.ACCEPTED]) == (3, CALLS)
 
 

@@ -13,6 +13,7 @@ from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
 from voiceflow_worker import CallQueue, InvalidInputError, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.model.text.rate import SLOWEST
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +98,7 @@ async def test_a_worker_that_starts_later_keeps_it_until_it_is_reset(clock: Manu
 async def test_an_impossible_rate_is_refused(store: Store, rate: float) -> None:
     with pytest.raises(InvalidInputError, match="rate"):
         await CallQueue(store).set_rate(rate)
-    assert await store.control.limits("default") is None
+    assert await limits_of(store, "default") is None
 
 
 @pytest.mark.parametrize("rate", [0, float("nan"), 1e-13, 5e-324])

@@ -14,6 +14,7 @@ from tests.support.manual_time import passing
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -24,13 +25,7 @@ MOMENT = timedelta(microseconds=100)
 LEARNING = 5
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 COMMITS = frozenset({"domain.write"})
-WRITES = COMMITS | {
-    "jobs.lease",
-    "control.take",
-    "records.put_if_absent",
-    "records.delete",
-    "records.put",
-}
+WRITES = COMMITS | {"domain.lease", "domain.take"}
 
 
 def busiest(times: list[float], span: float) -> int:
@@ -106,7 +101,7 @@ async def test_many_calls_to_one_busy_number_do_not_keep_the_others_waiting(
     async with open_store("memory://", clock=clock) as opened:
         queue = CallQueue(opened, policy=POLICY)
         await queue.enqueue_many(CallRequest(flow=flow(number(0)), unique_key=str(each)) for each in range(1000))
-        await opened.records.put(NUMBER, {number(0): "another call"}, expires_at=None, now=clock.now())
+        await text_records(opened, NUMBER).put({number(0): "another call"})
         clock.advance(timedelta(seconds=1))
         await queue.enqueue(flow(number(1)))
 

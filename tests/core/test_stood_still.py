@@ -18,6 +18,7 @@ from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.model.jobs.person_limit import PersonLimit
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
@@ -136,7 +137,7 @@ async def test_a_worker_that_stands_still_before_it_prepares_a_call_frees_nothin
     clock.advance(behind)
     await offers.enqueue(ANA)
     assert await offers.send() == [], "another queue calls her while her telephone rings"
-    await any_store.records.delete("number", {ANA: None})
+    await text_records(any_store, "number").remove([ANA])
     await other.enqueue(ANA, unique_key="again")
     assert await other.send() == [], "the person had a place left"
 
@@ -165,4 +166,4 @@ async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_ch
     faulty.lose(Loss.AFTER, "domain.write")
     await passing(clock, begin)
     assert (await other.queue.get(job.id)).state is JobState.IN_DOUBT
-    assert await store.records.get("number", [ANA], now=clock.now()) == {ANA: f"{job.id}.1"}
+    assert await text_records(store, "number").get([ANA]) == {ANA: f"{job.id}.1"}

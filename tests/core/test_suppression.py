@@ -17,6 +17,7 @@ from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, SuppressedNumberError
@@ -174,7 +175,7 @@ class TestAnOptOut:
         )
         assert parked is SummaryResult.PARKED
         assert await on_the_list(listed) == []
-        await here.store.records.put("session", {"s-1": f"{job.id}.1"}, expires_at=None, now=here.store.clock.now())
+        await text_records(here.store, "session").put({"s-1": f"{job.id}.1"})
         await here.sweeper.sweep()
         assert await here.state(job) == "completed"
         assert await on_the_list(listed) == [ANA]

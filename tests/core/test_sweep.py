@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from tests.support.faulty_store import FaultyStore
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Event, EventKind, Query, Store
+from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.gates import order_gate
-from voiceflow_worker.core.sweep import PAGE, Sweeper
+from voiceflow_worker.core.sweep import IDLE, PAGE, Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -29,7 +32,7 @@ def sweeper_of(store: Store) -> Sweeper:
 
 
 async def count(store: Store) -> Mapping[JobState, int]:
-    return {state: number for state, number in (await store.jobs.count(QUEUE)).items() if number}
+    return {state: number for state, number in (await count_states(store, QUEUE)).items() if number}
 
 
 @pytest.mark.parametrize(
@@ -91,34 +94,66 @@ async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock:
         any_store,
         [moved(job, each, state=JobState.LEASED, due_at=NOW + MINUTE) for job, each in zip(jobs, event, strict=True)],
     )
-    await any_store.records.put("space", {f"k{number}": "v" for number in range(MANY)}, expires_at=NOW, now=at)
+    await text_records(any_store, "space").put({f"k{number}": "v" for number in range(MANY)}, until=NOW)
     await sweeper_of(any_store).prune()
-    assert list(await any_store.jobs.events(QUEUE)) == []
-    assert await any_store.records.prune(now=NOW) == 0
+    assert list(await any_store.domain.events(QUEUE)) == []
+    assert await any_store.domain.prune(QUEUE, now=NOW, events_before=NOW, limit=1) == 0
+
+
+async def test_gates_of_cancelled_batches_without_jobs_go_after_the_retention_and_holds_stay(
+    any_store: Store, clock: ManualClock
+) -> None:
+    long_ago = NOW - POLICY.retention - MINUTE
+    clock.jump(NOW - clock.now())
+    for batch_id, state, since in [
+        ("empty", GateState.CANCELLED, long_ago),
+        ("with a job", GateState.CANCELLED, long_ago),
+        ("new", GateState.CANCELLED, NOW),
+        ("held", GateState.HELD, long_ago),
+    ]:
+        await order_gate(any_store, Gate.of(QUEUE, batch_id, state, since=since))
+    await add_jobs(any_store, [sample_job(1, batch_id="with a job", state=JobState.CANCELLED, due_at=NOW + MINUTE)])
+    await sweeper_of(any_store).prune()
+    assert sorted(gate.name for gate in await gates_of(any_store, QUEUE)) == ["held", "new", "with a job"]
+
+
+async def test_a_call_that_comes_back_to_a_cancelled_batch_ends_and_batches_that_are_over_cost_little() -> None:
+    clock = ManualClock(NOW)
+    memory = MemoryStore(clock=clock)
+    store = FaultyStore(memory)
+    await add_jobs(memory, sample_jobs(1, batch_id="over", state=JobState.COMPLETED, due_at=NOW + 9 * MINUTE))
+    await order_gate(memory, Gate.of(QUEUE, "over", GateState.CANCELLED, since=NOW))
+    sweeper = sweeper_of(store)
+    for _ in range(int(IDLE)):
+        await sweeper.sweep()
+        clock.advance(timedelta(seconds=1))
+    assert store.made["domain.totals"] == 1
+    await add_jobs(memory, [sample_job(2, batch_id="over")])
+    assert (await sweeper.sweep()).cancelled == 1
 
 
 class Rival:
-    """Jobs of which somebody else moves whatever a sweep has found to be late."""
+    """A store in which somebody else moves whatever a sweep has found to be late."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.jobs = store, store.jobs
+        self.store, self.domain = store, store.domain
         self.finds = 0
 
-    async def find(self, query: Query) -> Sequence[Job]:
-        found = await self.jobs.find(query)
+    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
+        found = await self.domain.jobs(query, now=now)
         if found and query.valid_before is not None:
             self.finds += 1
             await commit(self.store, [moved(job, state=JobState.EXPIRED) for job in found])
         return found
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.jobs, name)
+        return getattr(self.domain, name)
 
 
 async def test_who_comes_second_leaves_the_rest_to_the_first() -> None:
     store = MemoryStore(clock=ManualClock(NOW))
     await add_jobs(store, sample_jobs(MANY, valid_until=NOW))
     rival = Rival(store)
-    store.jobs = rival  # type: ignore[assignment]
+    store.domain = rival  # type: ignore[assignment]
     assert (await sweeper_of(store).sweep()).expired == 0
     assert rival.finds == 1

@@ -17,6 +17,7 @@ from voiceflow_worker.core.overview import waiting as module
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.waiting import WaitingCounts
 from voiceflow_worker.core.ports import Limits, Move
+from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -65,7 +66,7 @@ async def test_a_redial_counts_as_such(engine: Engine) -> None:
 
 async def test_what_is_due_waits_for_the_rate_only_while_a_worker_lives(engine: Engine) -> None:
     await engine.queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(5)])
-    await engine.store.control.configure("default", Limits(rate=1.0))
+    await set_limits(engine.store, "default", Limits(rate=1.0))
     assert await waiting_in(engine) == {}
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
     assert await waiting_in(engine) == {"rate": 5}
@@ -74,14 +75,14 @@ async def test_what_is_due_waits_for_the_rate_only_while_a_worker_lives(engine: 
 async def test_what_is_due_waits_for_its_turn_under_a_limit_of_open_calls(engine: Engine) -> None:
     await engine.enqueue(number(1))
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=0.0, in_flight=0))
-    await engine.store.control.configure("default", Limits(rate=None))
+    await set_limits(engine.store, "default", Limits(rate=None))
     assert await waiting_in(engine) == {}
-    await engine.store.control.configure("default", Limits(rate=None, max_active=3))
+    await set_limits(engine.store, "default", Limits(rate=None, max_active=3))
     assert await waiting_in(engine) == {"rate": 1}
 
 
 async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_rate(engine: Engine) -> None:
-    await engine.store.control.configure("default", Limits(rate=1.0))
+    await set_limits(engine.store, "default", Limits(rate=1.0))
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
     for place in range(3):
         await engine.enqueue(number(place), batch_id="march")
@@ -93,7 +94,7 @@ async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_ra
 
 
 async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate(engine: Engine) -> None:
-    await engine.store.control.configure("default", Limits(rate=1.0))
+    await set_limits(engine.store, "default", Limits(rate=1.0))
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
     job = await engine.enqueue()
     await commit(engine.store, [Move(job, replace(job, revision="r", reason="its number is busy with another call"))])

@@ -28,6 +28,7 @@ from voiceflow_worker.core.guard import journal_check
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.units import POSTED
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
@@ -114,7 +115,7 @@ async def sent_after_a_backup(lab: Lab, calls: int = 3) -> list[str]:
 
 
 async def hold_of(store: Store) -> str | None:
-    gates = await store.control.gates("default")
+    gates = await gates_of(store, "default")
     return gates[0].reason if gates else None
 
 
@@ -145,7 +146,7 @@ async def test_calls_that_were_enqueued_after_the_backup_are_made_again(lab: Lab
         assert (job.state, job.reason) == (JobState.IN_DOUBT, REASON)
         assert (job.body, job.unique_key, job.batch_id) == (before.body, "order-1", "batch-1")
         assert job.posts[-1].began_at == before.posts[-1].began_at
-        assert [event.kind.value for event in await store.jobs.events("default")] == ["doubted", "doubted"]
+        assert [event.kind.value for event in await store.domain.events("default")] == ["doubted", "doubted"]
         # The same file again finds its calls.
         again = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
         assert again.id == made.id
@@ -156,7 +157,7 @@ async def test_an_empty_store_gets_what_was_sent_from_the_files(lab: Lab) -> Non
     job_ids = await sent_after_a_backup(lab)
     lab.empty()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
-        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
+        assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
         assert await hold_of(store) == HELD
         assert await engine.send() == []
 
@@ -476,7 +477,7 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
     lab.set_back()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert await engine.state(lost) == "queued"
-        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == 1
+        assert (await count_states(store, "default"))[JobState.IN_DOUBT] == 1
 
 
 async def test_a_full_disk_sends_nothing_and_puts_the_calls_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,7 +524,7 @@ async def test_a_full_file_is_followed_by_another_and_all_of_them_are_read(lab: 
     assert len(await lab.files.files("default")) > 2
     lab.set_back()
     async with lab.store() as store, lab.worker(store).at_work():
-        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
+        assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
 
 
 async def test_old_and_empty_files_go_and_those_of_living_workers_stay(lab: Lab) -> None:
@@ -556,7 +557,7 @@ async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab:
     path.write_bytes(b"".join([*lines[:2], b"\x00\xff spoilt\n", *lines[2:], lines[1][:50]]))
     lab.set_back()
     async with lab.store() as store, lab.worker(store).at_work():
-        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
+        assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
 
 
 async def test_a_closed_file_takes_no_more(tmp_path: Path) -> None:

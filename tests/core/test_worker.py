@@ -131,7 +131,7 @@ async def test_a_store_that_goes_away_while_an_idle_worker_waits_does_not_end_it
         waits: list[str] = []
 
         async def lost(call: StoreCall) -> None:
-            if call.name == "jobs.wait":
+            if call.name == "domain.wait":
                 waits.append(call.name)
                 if len(waits) == 2:
                     raise StoreUnavailableError("connection lost")
@@ -156,7 +156,7 @@ class Waiting:
         self.begun = anyio.Event()
 
     async def _before(self, call: StoreCall) -> None:
-        if call.name == "jobs.wait" and self.store.made[call.name]:
+        if call.name == "domain.wait" and self.store.made[call.name]:
             self.begun.set()
 
 

@@ -13,6 +13,7 @@ from tests.crash.judge import Judgement
 from tests.crash.laboratory import AT_REST, Laboratory
 from voiceflow_worker import CallQueue, JobState, VoiceClient, open_store
 from voiceflow_worker.core.ports import EventKind
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.settling.reconcile import Reconciled, Reconciler
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -85,10 +86,10 @@ async def _doubts(url: str) -> Doubts:
     async with open_store(url) as store:
         doubted: set[str] = set()
         after = 0
-        while events := await store.jobs.events("default", after=after):
+        while events := await store.domain.events("default", after=after):
             after = events[-1].sequence
             doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
-        jobs = (await store.jobs.get(sorted(doubted))).values()
+        jobs = (await get_jobs(store, sorted(doubted))).values()
     settled = [job for job in jobs if job.state is not JobState.IN_DOUBT]
     by_log = sum(_has(job, frozenset({VerdictKind.PLACED})) for job in settled)
     by_summary = sum(_has(job, frozenset({None, VerdictKind.UNKNOWN})) for job in settled)

@@ -24,6 +24,7 @@ from tests.crash.points import Trigger
 from tests.crash.rules import judge_mix
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
+from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES
 
 AT_REST = {state.value for state in (*FINAL_STATES, JobState.IN_DOUBT)}
@@ -116,8 +117,8 @@ class Laboratory:
     async def owners(self, keys: Sequence[str]) -> dict[str, str]:
         """Which jobs have these keys in the store; those that are free are absent."""
         async with open_store(self.store) as store:
-            found = await store.jobs.owners("default", keys, now=store.clock.now())
-        return {key: owner.job_id for key, owner in found.items()}
+            found = await owners_of(store, "default", keys)
+        return {key: owner.id for key, owner in found.items()}
 
     def task(self, rows: Sequence[Asked], *, stays: bool) -> Child:
         """Start a task that hands these rows in."""

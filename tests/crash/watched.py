@@ -56,7 +56,7 @@ class WatchedStore(FaultyStore):
 
     async def call(self, call: StoreCall) -> Any:
         match call.name:
-            case "jobs.lease":
+            case "domain.lease":
                 return await self._lease(call)
             case "domain.write":
                 return await self._write(call)

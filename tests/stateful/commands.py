@@ -349,7 +349,7 @@ class Commands:
         """Give a command on every side; gives what each answered, or raised."""
         answers: list[T | VoiceflowError] = []
         for side in self._sides:
-            side.store.lose(loss, "domain.write", "jobs.lease")
+            side.store.lose(loss, "domain.write", "domain.lease")
             try:
                 answers.append(self._portal.call(_awaited, command, side))
             except VoiceflowError as error:

@@ -13,6 +13,7 @@ from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import CallPolicy, CallQueue, Job
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Event, Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.sweep import Sweeper
@@ -47,7 +48,7 @@ class Side:
     async def lease(self, limit: int, now: datetime) -> list[Job] | None:
         """None: the answer was lost."""
         try:
-            jobs = await self.store.jobs.lease(QUEUE, worker_id="worker", limit=limit, lease_for=LEASE, now=now)
+            jobs = await self.store.domain.lease(QUEUE, worker_id="worker", limit=limit, until=now + LEASE, now=now)
         except StoreUnavailableError:
             return None
         return list(jobs)
@@ -60,11 +61,11 @@ class Side:
             return await command()
 
     async def jobs(self) -> dict[str, Job]:
-        found = await self.store.jobs.find(Query(queue=QUEUE, limit=None))
+        found = await find_jobs(self.store, Query(queue=QUEUE, limit=None))
         return {job.id: job for job in found}
 
     async def events(self, after: int) -> list[Event]:
-        return list(await self.store.jobs.events(QUEUE, after=after, limit=100_000))
+        return list(await self.store.domain.events(QUEUE, after=after, limit=100_000))
 
 
 def comparable(job: Job) -> Job:

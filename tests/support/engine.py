@@ -68,7 +68,7 @@ class Engine:
             voice,
             policy=self.policy,
             lease=LEASE,
-            departures=departures or Departures(store.control, store.clock, queue=queue, rate=None),
+            departures=departures or Departures(store, queue=queue, rate=None),
             holds=self.holds,
             changes=changes,
             on_verdict=lambda *_: None,
@@ -87,7 +87,9 @@ class Engine:
 
     async def lease(self, limit: int = 10) -> list[Job]:
         now = self.store.clock.now()
-        return list(await self.store.jobs.lease(self.name, worker_id="worker-1", limit=limit, lease_for=LEASE, now=now))
+        return list(
+            await self.store.domain.lease(self.name, worker_id="worker-1", limit=limit, until=now + LEASE, now=now)
+        )
 
     async def prepare(self) -> list[Flight]:
         """Lease what is due and lock its numbers: the journal is the next thing to happen."""

@@ -13,6 +13,7 @@ from tests.verdicts.table import Hold
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, Worker, WorkerOptions
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.ports import Placement, Voice
+from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
@@ -83,7 +84,7 @@ async def mended(ground: Ground) -> tuple[DrainResult, int]:
 
 async def closed_gates(ground: Ground) -> list[Gate]:
     """The gates that were closed, whether or not their time has passed since."""
-    return list(await ground.store.control.gates("default"))
+    return list(await gates_of(ground.store, "default"))
 
 
 def assert_hold(gates: list[Gate], expected: Hold | timedelta) -> None:
@@ -104,5 +105,5 @@ def assert_hold(gates: list[Gate], expected: Hold | timedelta) -> None:
 async def only_job(ground: Ground) -> Job:
     """The one job of the queue; no other is in any state."""
     [job] = await queue_of(ground).find(limit=None)
-    assert sum((await ground.store.jobs.count("default")).values()) == 1
+    assert sum((await count_states(ground.store, "default")).values()) == 1
     return job

@@ -25,6 +25,7 @@ from tests.verdicts.playing import (
 )
 from tests.verdicts.scenes import SOON, Scene, never_accepts, stalls_after_the_body, well_behaved
 from voiceflow_worker import CallRequest, JobState, Worker
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = [
@@ -68,7 +69,7 @@ async def test_no_connection_from_the_pool_sends_nothing_and_is_tried_again(grou
             group.start_soon(worker.run)
 
             async def one_is_over() -> bool:
-                found = (await ground.store.jobs.get([each.job.id for each in jobs])).values()
+                found = (await get_jobs(ground.store, [each.job.id for each in jobs])).values()
                 return any(post.verdict for job in found for post in job.posts)
 
             await until(one_is_over)

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
-from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
+from voiceflow_worker.core.ports import Enqueued, Store
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
+from voiceflow_worker.core.ports.reading import gates_at, owners_of
 from voiceflow_worker.core.store_port import (
-    GATES,
     MOST_TOGETHER,
     Owner,
     Query,
@@ -20,8 +20,6 @@ from voiceflow_worker.core.store_port import (
     Result,
     Same,
     Step,
-    gate_from,
-    gate_key,
 )
 from voiceflow_worker.core.units import enqueued
 from voiceflow_worker.errors import (
@@ -239,7 +237,7 @@ class Admitter:
         Both are by the places of the jobs. A job whose key is taken is not refused, even if the person has opted out
         since, because it adds no call. Raises `InvalidInputError` for a cancelled batch.
         """
-        await self._require_open(jobs, now)
+        await self._require_open(jobs)
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
         passing: dict[int, dict[str, Record]] = {}
@@ -303,16 +301,13 @@ class Admitter:
             if listed and (found := why_refused(job, listed, at=job.due_at)) is not None
         }
         keys = [key for place in refused if (key := jobs[place].unique_key) is not None]
-        owned: Mapping[str, KeyOwner] = {}
-        if keys:
-            owned = await self._store.jobs.owners(self._queue, keys, now=self._store.clock.now())
+        owned = await owners_of(self._store, self._queue, keys)
         return {place: number for place, number in refused.items() if jobs[place].unique_key not in owned}
 
-    async def _require_open(self, jobs: Sequence[Job], now: datetime) -> None:
+    async def _require_open(self, jobs: Sequence[Job]) -> None:
         """Raise InvalidInputError if a job belongs to a cancelled batch."""
-        keys = [gate_key(self._queue, name) for name in {job.batch_id for job in jobs} if name is not None]
-        standing = (await self._store.domain.records({GATES: keys}, now=now))[GATES] if keys else ()
-        for gate in map(gate_from, standing):
+        gates = await gates_at(self._store, self._queue, {job.batch_id for job in jobs} - {None})
+        for gate in gates.values():
             if gate.state is GateState.CANCELLED:
                 raise InvalidInputError(
                     f"batch {gate.name} was cancelled, and its calls are never sent; nothing was enqueued; "

@@ -16,7 +16,7 @@ from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.leaving import until_left
-from voiceflow_worker.core.ports.reading import find_jobs, find_pages, get_jobs
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.core.settling.batch_redial import BatchRedials, RedialledBatch
 from voiceflow_worker.core.settling.changes import Changes
@@ -177,7 +177,7 @@ class CallQueue:
 
     async def _cancelled(self, batch_id: str) -> int:
         """The jobs of a batch in a state in which a cancel leaves them. Running workers end some of them too."""
-        states = await self.store.jobs.count(self.name, batch_id=batch_id)
+        states = await count_states(self.store, self.name, batch_id=batch_id)
         return states[JobState.CANCELLED] + states[JobState.UNREACHED]
 
     async def redial(

@@ -11,18 +11,22 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches
 from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.core.store_port import Result, Step
+from voiceflow_worker.core.store_port import GATES, Drop, Result, Step, Unit, gate_from
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 PAGE = 100
 """The most jobs moved or deleted in one step, which blocks the store for some milliseconds."""
-BATCHES = 100
-"""The most cancelled batches whose queued jobs are ended in one pass."""
+PRUNED = 1000
+"""The most records and events deleted in one step."""
+IDLE = 30.0
+"""Seconds until a cancelled batch whose jobs have all ended is looked at again."""
 _QUEUED = frozenset({JobState.QUEUED})
 
 
@@ -51,8 +55,8 @@ class _Pass:
 
     again: bool = False
 
-    def note(self, *, found: int, moved: int, page: int = PAGE) -> int:
-        self.again = self.again or (found >= page and 2 * moved >= found)
+    def note(self, *, found: int, moved: int) -> int:
+        self.again = self.again or (found >= PAGE and 2 * moved >= found)
         return moved
 
 
@@ -80,6 +84,7 @@ class Sweeper:
         self._settler = Settler(store, policy, changes=self._changes)
         self._stops = BatchStops(store, queue)
         self._parked_page = ""
+        self._idle_until: dict[str, float] = {}
 
     async def sweep(self) -> Swept:
         """Hold the batches that reached a limit, then bring all overdue jobs to their next state, page by page."""
@@ -114,15 +119,27 @@ class Sweeper:
         for state in FINAL_STATES:
             deleted += await self._prune_jobs(state, now)
         before = now - self._policy.retention
-        oldest = await self._store.jobs.events(self._queue, limit=1)
+        oldest = await self._store.domain.events(self._queue, limit=1)
         if oldest and oldest[0].at < before:
             # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
-            last = await place_at(self._store.jobs, self._queue, before)
+            last = await place_at(self._store, self._queue, before)
             await forgotten_events(self._store).put({self._queue: Forgotten(last, before)})
-            await self._store.jobs.forget_events(self._queue, before=before)
-        await self._store.control.forget_gates(self._queue, before=before)
-        await self._store.records.prune(now=now)
+        await self._forget_gates(before)
+        prune = partial(self._store.domain.prune, self._queue, now=now, events_before=before, limit=PRUNED)
+        while await prune() >= PRUNED:
+            pass
         return deleted
+
+    async def _forget_gates(self, before: datetime) -> None:
+        """Delete the gates of cancelled batches that have no jobs left."""
+        for record in await gates_of_batches(self._store, self._queue):
+            gate = gate_from(record)
+            if not gate.is_spent(at=before):
+                continue
+            states = await count_states(self._store, self._queue, batch_id=gate.name)
+            if not any(states.values()):
+                unit = Unit(drops=(Drop(GATES, record.key, record.value),))
+                await self._store.domain.write(Step(units=(unit,), durable=False), now=self._store.clock.now())
 
     async def _prune_jobs(self, state: JobState, now: datetime) -> int:
         deleted = 0
@@ -166,8 +183,9 @@ class Sweeper:
         )
 
     async def _overdue(self, state: JobState, now: datetime) -> Sequence[Job]:
-        return await self._store.jobs.find(
-            Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=PAGE)
+        return await find_jobs(
+            self._store,
+            Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=PAGE),
         )
 
     async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
@@ -184,22 +202,32 @@ class Sweeper:
 
     async def _expire(self, one: _Pass, now: datetime) -> int:
         """End queued jobs whose validity has passed, even behind a closed gate."""
-        late = await self._store.jobs.find(
-            Query(queue=self._queue, states=_QUEUED, valid_before=now, order=Order.ANY, limit=PAGE)
+        late = await find_jobs(
+            self._store, Query(queue=self._queue, states=_QUEUED, valid_before=now, order=Order.ANY, limit=PAGE)
         )
         return await self._move(one, late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
 
     async def _cancel(self, one: _Pass, now: datetime) -> int:
         """End the queued jobs of cancelled batches."""
         cancelled = 0
-        gates = await self._store.control.cancelling(self._queue, limit=BATCHES)
-        for gate in gates:
+        for gate in map(gate_from, await gates_of_batches(self._store, self._queue)):
+            if gate.state is not GateState.CANCELLED or not await self._has_queued(gate.name):
+                continue
             reason = gate.reason or "its batch was cancelled"
-            queued = await self._store.jobs.find(
-                Query(queue=self._queue, states=_QUEUED, batch_id=gate.name, order=Order.ANY, limit=PAGE)
+            queued = await find_jobs(
+                self._store, Query(queue=self._queue, states=_QUEUED, batch_id=gate.name, order=Order.ANY, limit=PAGE)
             )
             cancelled += await self._move(
                 one, queued, partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
             )
-        one.note(found=len(gates), moved=cancelled, page=BATCHES)
         return cancelled
+
+    async def _has_queued(self, batch_id: str) -> bool:
+        """Whether a cancelled batch has queued jobs. If all its jobs have ended, this is looked up every `IDLE`."""
+        now = self._store.clock.monotonic()
+        if self._idle_until.get(batch_id, now) > now:
+            return False
+        states = await count_states(self._store, self._queue, batch_id=batch_id)
+        if not any(count for state, count in states.items() if not state.is_final):
+            self._idle_until[batch_id] = now + IDLE
+        return states[JobState.QUEUED] > 0

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Vo
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.senders import Senders
 from voiceflow_worker.core.sending.set_rate import SetRate, set_limits
@@ -91,7 +91,7 @@ class Worker:
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)
         longest = min(self._options.lease, policy.submit_window) / 4
-        self._departures = Departures(store.control, store.clock, queue=self.queue, rate=rate, longest=longest)
+        self._departures = Departures(store, queue=self.queue, rate=rate, longest=longest)
         self._reconciler: Reconciler | None = None
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
@@ -247,13 +247,14 @@ class Worker:
             await self._freed.wait()
 
     async def _lease(self, limit: int) -> Sequence[Job]:
-        return await self._store.jobs.lease(
+        now = self._clock.now()
+        return await self._store.domain.lease(
             self.queue,
             worker_id=self.id,
             limit=limit,
-            lease_for=self._options.lease,
-            now=self._clock.now(),
-            batch_id=self._options.batch_id,
+            until=now + self._options.lease,
+            now=now,
+            batch=self._options.batch_id,
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
@@ -321,8 +322,8 @@ class Worker:
     async def _next_look(self) -> datetime:
         """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most."""
         now = self._clock.now()
-        waiting = await self._store.jobs.find(
-            Query(queue=self.queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
+        waiting = await find_jobs(
+            self._store, Query(queue=self.queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
         )
         latest = now + LONGEST_SLEEP
         return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
@@ -332,7 +333,7 @@ class Worker:
 
         async def change() -> int:
             with suppress(StoreError):  # the next lease logs the error, and waits
-                return await self._store.jobs.wait(self.queue, seen=seen, until=until)
+                return await self._store.domain.wait(self.queue, seen=seen, until=until)
             return seen
 
         if not self.in_flight:

@@ -10,6 +10,7 @@ from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import entry_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.store_port import Absent, Answer, Result, Step, Unit
 from voiceflow_worker.errors import StaleJobError
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -51,7 +52,7 @@ class Bridges:
             answer = await self._write(unit)
             if answer.result is not Result.STALE:
                 return _refusal(answer, numbers)
-            found = (await self._store.jobs.get([job.id])).get(job.id)
+            found = (await get_jobs(self._store, [job.id])).get(job.id)
             if found is None:
                 return "the call has ended"
             job = found

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.sessions import Sessions
@@ -58,7 +59,7 @@ class Callers:
             found = await self._sessions.find([session])
             if session in found:
                 job_id, number = found[session]
-                job = (await self._store.jobs.get([job_id])).get(job_id)
+                job = (await get_jobs(self._store, [job_id])).get(job_id)
                 post = None if job is None else job.post(number)
                 if job is not None and post is not None and post.session_id in {None, session}:
                     return MenuCall(job, number, post.presses)
@@ -91,14 +92,14 @@ class Callers:
         """The call whose POST holds the lock on the called number, if the event fits this POST; else None."""
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
-        records, now = self._store.records, self._store.clock.now()
+        now = self._store.clock.now()
         called = usual_form(event.destination)
-        owner = (await records.get(NUMBER, [called], now=now)).get(called)
-        named = job_of(owner) if owner is not None else None
+        locks = (await self._store.domain.records({NUMBER: [called]}, now=now))[NUMBER]
+        named = job_of(locks[0].value) if locks else None
         if named is None:
             return None
         job_id, number = named
-        job = (await self._store.jobs.get([job_id])).get(job_id)
+        job = (await get_jobs(self._store, [job_id])).get(job_id)
         post = None if job is None else job.post(number)
         if job is None or post is None or not _fits(job, post, event):
             return None

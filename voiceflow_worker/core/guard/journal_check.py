@@ -11,7 +11,7 @@ from datetime import datetime
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Witness
-from voiceflow_worker.core.ports.reading import read_each
+from voiceflow_worker.core.ports.reading import owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -71,7 +71,7 @@ async def forgotten_of(
         if now < each.posts[-1].began_at + policy.retention if job is None else is_forgotten(each, job):
             found.append((each, job))
     # A process with a shorter retention may have deleted a job early. The tombstone of the job shows that.
-    pruned = await known_as_pruned(store, [each for each, job in found if job is None], now=now)
+    pruned = await known_as_pruned(store, [each for each, job in found if job is None])
     return [(each, job) for each, job in found if each.id not in pruned]
 
 
@@ -88,7 +88,7 @@ async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, p
     await text_records(store, TOMBSTONES).put(tombstones, until=now + max(policy.key_retention, policy.retention))
 
 
-async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -> set[str]:
+async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
     """The ids of the jobs that have a tombstone in the store. Pass only jobs that the store lacks.
 
     A store that was set back to a time before it deleted a job has no tombstone of that job.
@@ -97,11 +97,11 @@ async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -
     left = [job for job in jobs if job.id not in known and job.unique_key is not None]
     for queue in {job.queue for job in left}:
         keys = {job.unique_key: job.id for job in left if job.queue == queue and job.unique_key is not None}
-        owners = await store.jobs.owners(queue, list(keys), now=now)
+        owners = await owners_of(store, queue, keys)
         known |= {
-            owner.job_id
+            owner.id
             for key, owner in owners.items()
             # If the server evicted a job, its key still names it, but is not a tombstone.
-            if owner.job_id == keys[key] and owner.state in FINAL_STATES
+            if owner.id == keys[key] and owner.state in FINAL_STATES
         }
     return known

@@ -22,13 +22,13 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.guard.journal_check import PAGE, forgotten_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.store_port import Same, Step
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import made_again, remembered
@@ -143,10 +143,10 @@ class RollbackGuard:
             if await self.check() or await self._check(await self._kept()):
                 return False
             now = self._clock.now()
-            for gate in await self._store.control.gates(self._queue):
-                if gate.scope is GateScope.QUEUE and gate.is_closed(at=now):
-                    self._holds.heed(gate)
-                    return False
+            gate = (await gates_at(self._store, self._queue, [None])).get(None)
+            if gate is not None and gate.is_closed(at=now):
+                self._holds.heed(gate)
+                return False
             self._vetted = restarts
         return True
 

@@ -16,6 +16,7 @@ from voiceflow_worker.core.outcomes.hook_backlog import HookBacklog, PendingOutc
 from voiceflow_worker.core.outcomes.outbox import LOOK_EVERY, OutboxReader, outcome_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.leader_lease import LeaderLease
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import HookGoneError, StoreError, StoreVersionError, TellAgainError
 from voiceflow_worker.model.jobs.policy import backoff
@@ -161,7 +162,7 @@ class HookLane:
         """Deliver one outcome. Returns False when it must be delivered again."""
         job_id, counts = entry.event.job_id, self.hook.counts
         try:
-            job = (await self._retry(partial(self._store.jobs.get, [job_id]))).get(job_id)
+            job = (await self._retry(partial(get_jobs, self._store, [job_id]))).get(job_id)
             if job is None:
                 entry.error = "the call was deleted before this outcome could be delivered"
                 await self._park(entry)

@@ -127,7 +127,7 @@ class OutcomeHooks:
         """
         names = [self._queue] if self._queue is not None else await self._known_queues()
         for name in names:
-            end = await self._retry(partial(last_sequence, self._store.jobs, name))
+            end = await self._retry(partial(last_sequence, self._store, name))
             for hook in self._hooks.values():
                 while not (hook.counts.is_stopped or await self._has_passed(hook, name, end)):
                     await self._store.clock.sleep(LOOK_EVERY.total_seconds())

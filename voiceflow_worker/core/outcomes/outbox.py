@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from voiceflow_worker.core.ports import Event, EventKind, Jobs, Store
+from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
@@ -62,7 +62,7 @@ class OutboxReader:
         """Go to the stored place; a new reader stores its first place."""
         saved = await self._load()
         if saved is None:
-            saved = await place_at(self._store.jobs, self._queue, self._since)
+            saved = await place_at(self._store, self._queue, self._since)
             forgotten = await self._forgotten()
             if forgotten is not None and forgotten.before <= self._since:
                 saved = max(saved, forgotten.sequence)
@@ -76,7 +76,7 @@ class OutboxReader:
     async def page(self, *, limit: int = 100) -> list[Event]:
         """The next events with outcomes. An empty page is not the end: events without an outcome are left out."""
         await self._look_for_gap()
-        events = await self._store.jobs.events(self._queue, after=self.place, limit=limit)
+        events = await self._store.domain.events(self._queue, after=self.place, limit=limit)
         self.is_behind = len(events) == limit
         if events:
             self.place = events[-1].sequence
@@ -129,20 +129,20 @@ def outcome_of(event: Event, job: Job) -> CallOutcome:
     )
 
 
-async def last_sequence(jobs: Jobs, queue: str) -> int:
+async def last_sequence(store: Store, queue: str) -> int:
     """The sequence of the newest event of a queue; 0 if there is none."""
 
     async def is_last(sequence: int) -> bool:
-        return not await jobs.events(queue, after=sequence, limit=1)
+        return not await store.domain.events(queue, after=sequence, limit=1)
 
     return await _least(is_last)
 
 
-async def place_at(jobs: Jobs, queue: str, since: datetime) -> int:
+async def place_at(store: Store, queue: str, since: datetime) -> int:
     """The place just before the first event at this time or later; 0 if no event is earlier."""
 
     async def is_in_front(sequence: int) -> bool:
-        found = await jobs.events(queue, after=sequence, limit=1)
+        found = await store.domain.events(queue, after=sequence, limit=1)
         return not found or found[0].at >= since
 
     return await _least(is_in_front)

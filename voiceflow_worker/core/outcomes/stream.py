@@ -14,6 +14,7 @@ import structlog
 from voiceflow_worker.core.outcomes.outbox import LOOK_EVERY, OutboxReader, outcome_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.leader_lease import LeaderLease
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.records.call_outcome import CallOutcome
@@ -107,7 +108,7 @@ class OutcomeStream:
         that no outcome is lost.
         """
         event = self._page[0]
-        job = (await self._store.jobs.get([event.job_id])).get(event.job_id)
+        job = (await get_jobs(self._store, [event.job_id])).get(event.job_id)
         self._page.popleft()
         self._given = event.sequence
         if job is None:

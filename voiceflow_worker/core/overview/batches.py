@@ -13,6 +13,7 @@ from voiceflow_worker.core.overview.waiting import due_count, held_count
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
@@ -93,13 +94,13 @@ async def read_queues(store: Store, *, also: str | None = None) -> list[BatchPro
 async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
     """The progress of each batch that still has calls in this queue, sorted by name. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
-    gates = _closed(await store.control.gates(queue), now)
+    gates = _closed(await gates_of(store, queue), now)
     names = await BatchNames(store, queue).known()
     counted: dict[str, Mapping[JobState, int]] = {}
 
     async def count(batch_ids: Sequence[str]) -> None:
         for batch_id in batch_ids:
-            counted[batch_id] = await store.jobs.count(queue, batch_id=batch_id)
+            counted[batch_id] = await count_states(store, queue, batch_id=batch_id)
 
     await gather(*(partial(count, names[place::AT_ONCE]) for place in range(min(AT_ONCE, len(names)))))
     return [
@@ -112,15 +113,15 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     """The progress of one batch, with a total of 0 if it is unknown. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
-    gates = _closed(await store.control.gates(queue), now)
-    states = await store.jobs.count(queue, batch_id=batch_id)
+    gates = _closed(await gates_of(store, queue), now)
+    states = await count_states(store, queue, batch_id=batch_id)
     return await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:
     """The progress of one queue, with a total of 0 if it is unknown. Raises StoreError."""
     now, beats = store.clock.now(), await Heartbeats(store).workers(queue)
-    states, gates = await store.jobs.count(queue), _closed(await store.control.gates(queue), now)
+    states, gates = await count_states(store, queue), _closed(await gates_of(store, queue), now)
     return await _of(store, queue, None, states, gates=gates, rate=sum(beat.rate for beat in beats), at=now)
 
 

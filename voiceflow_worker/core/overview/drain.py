@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.overview.waiting import due_count, held_count
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
@@ -84,11 +85,11 @@ class DrainCheck:
         )
 
     async def _counts(self) -> Mapping[JobState, int]:
-        return await self._store.jobs.count(self._queue, batch_id=self._batch_id)
+        return await count_states(self._store, self._queue, batch_id=self._batch_id)
 
     async def _closed(self, now: datetime) -> list[Gate]:
         # A cancelled batch is not a hold: the drain waits until the sweep has ended its jobs.
-        gates = await self._store.control.gates(self._queue)
+        gates = await gates_of(self._store, self._queue)
         return [gate for gate in gates if gate.state is GateState.HELD and gate.is_closed(at=now)]
 
     async def _held(self, closed: list[Gate], by: datetime) -> int:

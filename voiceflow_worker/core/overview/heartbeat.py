@@ -45,9 +45,16 @@ class Heartbeats:
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._beat = _ReceiverBeat(menus=tuple(menus))
-        self._workers = json_records(store, WORKERS, WorkerBeat, keep_for=FRESH, unreadable=lambda _key, _error: None)
+        self._workers = json_records(
+            store, WORKERS, WorkerBeat, keep_for=FRESH, durable=False, unreadable=lambda _key, _error: None
+        )
         self._receivers = json_records(
-            store, RECEIVERS, _ReceiverBeat, keep_for=FRESH, unreadable=lambda _key, _error: _ReceiverBeat()
+            store,
+            RECEIVERS,
+            _ReceiverBeat,
+            keep_for=FRESH,
+            durable=False,
+            unreadable=lambda _key, _error: _ReceiverBeat(),
         )
 
     async def worker(self, beat: WorkerBeat) -> None:

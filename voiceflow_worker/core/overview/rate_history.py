@@ -33,7 +33,7 @@ class RateHistory:
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
         self._beats = Heartbeats(store)
-        self._minutes = json_records(store, NAMESPACE, MinuteRates, keep_for=HOUR + MINUTE)
+        self._minutes = json_records(store, NAMESPACE, MinuteRates, keep_for=HOUR + MINUTE, durable=False)
         self._minute: datetime | None = None
         self._samples: list[Mapping[str, float]] = []
 

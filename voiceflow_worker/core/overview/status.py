@@ -9,6 +9,7 @@ from voiceflow_worker.core.numbers.health import NumberHealth, OddNumber
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.overview.waiting import WaitingCounts, read_waiting
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.moment import rfc3339
@@ -68,17 +69,17 @@ class QueueStatus:
 async def read_status(store: Store, queue: str) -> QueueStatus:
     """Read the status of one queue."""
     now = store.clock.now()
-    due = (await store.jobs.count(queue, due_before=now))[JobState.QUEUED]
-    oldest = await store.jobs.find(
-        Query(queue=queue, states=frozenset({JobState.QUEUED}), due_before=now, order=Order.DUE, limit=1)
+    due = (await count_states(store, queue, due_before=now))[JobState.QUEUED]
+    oldest = await find_jobs(
+        store, Query(queue=queue, states=frozenset({JobState.QUEUED}), due_before=now, order=Order.DUE, limit=1)
     )
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)
-    limits = await store.control.limits(queue)
-    holds = tuple(gate for gate in await store.control.gates(queue) if gate.is_closed(at=now))
+    limits = await limits_of(store, queue)
+    holds = tuple(gate for gate in await gates_of(store, queue) if gate.is_closed(at=now))
     return QueueStatus(
         queue=queue,
-        states=await store.jobs.count(queue),
+        states=await count_states(store, queue),
         due=due,
         oldest_due_seconds=round((now - oldest[0].due_at).total_seconds(), 3) if oldest else None,
         limits=limits,

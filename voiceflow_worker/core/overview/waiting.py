@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.records.waiting import BUSY, CAPPED, OUTSIDE_WINDOW
@@ -65,12 +66,12 @@ async def read_waiting(
     a limit of open calls.
     """
     now = store.clock.now()
-    queued = (await store.jobs.count(queue))[JobState.QUEUED]
+    queued = (await count_states(store, queue))[JobState.QUEUED]
     if not queued:
         return WaitingCounts()
     due = await due_count(store, queue, by=now)
     hold = await held_count(store, queue, holds, by=now)
-    jobs = await store.jobs.find(Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
+    jobs = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
     seen: Counter[str] = Counter()
     explained = 0
     for job in jobs:
@@ -103,7 +104,7 @@ def why_it_waits(job: Job, *, at: datetime) -> str | None:
 
 async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
     """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
-    return (await store.jobs.count(queue, batch_id=batch_id, due_before=by))[JobState.QUEUED]
+    return (await count_states(store, queue, batch_id=batch_id, due_before=by))[JobState.QUEUED]
 
 
 async def held_count(

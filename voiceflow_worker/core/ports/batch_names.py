@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.store_port import gate_key
 
@@ -37,7 +38,7 @@ class BatchNames:
 
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""
-        return bool(await self._store.jobs.find(Query(queue=self._queue, batch_id=batch_id, limit=1)))
+        return bool(await find_jobs(self._store, Query(queue=self._queue, batch_id=batch_id, limit=1)))
 
     async def near(self, batch_id: str) -> list[str]:
         """The names most like this one, of batches that have calls: at most three, the most similar first."""

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 LEAVES_WITHIN = 2.0
@@ -25,14 +26,14 @@ async def until_left(
     sending: dict[str, Job] = {}
     for queue in queues:
         query = Query(queue=queue, states=frozenset({JobState.SENDING}), batch_id=batch_id, limit=None)
-        for job in await store.jobs.find(query):
+        for job in await find_jobs(store, query):
             if numbers is None or any(number in numbers for number in job.parties):
                 sending[job.id] = job
     # A worker's clock may be ahead or behind, so that the wait has an end of its own too.
     waited_until = store.clock.monotonic() + LEAVES_WITHIN
     while _may_leave(sending.values(), at=store.clock.now()) and store.clock.monotonic() < waited_until:
         await store.clock.sleep(_LOOK_EVERY)
-        current = await store.jobs.get(list(sending))
+        current = await get_jobs(store, list(sending))
         sending = {job.id: job for job in current.values() if sending[job.id].revision == job.revision}
     return len(sending)
 

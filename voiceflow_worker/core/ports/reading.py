@@ -9,7 +9,17 @@ from itertools import islice
 
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import Store
-from voiceflow_worker.core.store_port import GATES, LIMITS, Limits, Page, Query, gate_from, gate_key, limits_from
+from voiceflow_worker.core.store_port import (
+    GATES,
+    LIMITS,
+    Limits,
+    Page,
+    Query,
+    Record,
+    gate_from,
+    gate_key,
+    limits_from,
+)
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -97,15 +107,33 @@ async def count_states(
 
 async def gates_of(store: Store, queue: str) -> list[Gate]:
     """The gates that are not open, of a queue and of its batches."""
-    domain, now = store.domain, store.clock.now()
-    found = list((await domain.records({GATES: [gate_key(queue, None)]}, now=now))[GATES])
+    of_batches = map(gate_from, await gates_of_batches(store, queue))
+    return [
+        *(await gates_at(store, queue, [None])).values(),
+        *(gate for gate in of_batches if gate.state is not GateState.OPEN),
+    ]
+
+
+async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) -> dict[str | None, Gate]:
+    """The gates that are not open, of these batches, by batch; None stands for the gate of the queue."""
+    keys = {gate_key(queue, batch_id): batch_id for batch_id in batch_ids}
+    if not keys:
+        return {}
+    found = (await store.domain.records({GATES: list(keys)}, now=store.clock.now()))[GATES]
+    gates = {keys[record.key]: gate_from(record) for record in found}
+    return {batch_id: gate for batch_id, gate in gates.items() if gate.state is not GateState.OPEN}
+
+
+async def gates_of_batches(store: Store, queue: str) -> list[Record]:
+    """The stored gates of all batches of a queue, opened ones too, as records."""
+    found: list[Record] = []
     page = Page(prefix=gate_key(queue, ""), limit=_GATES_AT_ONCE)
-    while records := (await domain.records({GATES: page}, now=now))[GATES]:
+    while records := (await store.domain.records({GATES: page}, now=store.clock.now()))[GATES]:
         found += records
         if len(records) < page.limit:
             break
         page = replace(page, after=records[-1].key)
-    return [gate for gate in map(gate_from, found) if gate.state is not GateState.OPEN]
+    return found
 
 
 async def limits_of(store: Store, queue: str) -> Limits | None:

@@ -29,10 +29,10 @@ class RecordSet(Generic[Value]):
     """The records of one namespace.
 
     `write` turns a value into text; `read` gets a key and its text, and returns the value. A record lives for
-    `keep_for`, by default forever. A text that `read` refuses was written by another version. For it, `unreadable`
-    raises an error or returns a value to use instead. By default this value is None, and the record is reported in the
-    log. The record stays in the store. Every method raises `StoreError`. A method that gets no keys makes no trip to
-    the store.
+    `keep_for`, by default forever. Records that are not `durable` may be lost by a power cut. A text that `read`
+    refuses was written by another version. For it, `unreadable` raises an error or returns a value to use instead. By
+    default this value is None, and the record is reported in the log. The record stays in the store. Every method
+    raises `StoreError`. A method that gets no keys makes no trip to the store.
     """
 
     def __init__(
@@ -43,9 +43,11 @@ class RecordSet(Generic[Value]):
         write: Callable[[Value], str],
         read: Callable[[str, str], Value],
         keep_for: timedelta | None = None,
+        durable: bool = True,
         unreadable: Callable[[str, Exception], Value | None] | None = None,
     ) -> None:
         self._store = store
+        self._durable = durable
         self._namespace = namespace
         self._text = write
         self._read = read
@@ -69,7 +71,8 @@ class RecordSet(Generic[Value]):
 
     async def _write(self, units: Sequence[Unit]) -> None:
         if units:
-            await self._store.domain.write(Step(units=tuple(units)), now=self._store.clock.now())
+            step = Step(units=tuple(units), durable=self._durable)
+            await self._store.domain.write(step, now=self._store.clock.now())
 
     async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
         """The values of these keys; absent keys are left out."""
@@ -132,6 +135,7 @@ def json_records(
     *,
     key: str | None = None,
     keep_for: timedelta | None = None,
+    durable: bool = True,
     unreadable: Callable[[str, Exception], Value | None] | None = None,
 ) -> RecordSet[Value]:
     """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and fields that are None are left out.
@@ -147,6 +151,7 @@ def json_records(
             codec.validate_json(text) if key is None else codec.validate_python({**json.loads(text), key: name})
         ),
         keep_for=keep_for,
+        durable=durable,
         unreadable=unreadable,
     )
 

@@ -1,4 +1,4 @@
-"""Ports of the engine: a store in three small protocols, a clock, a voice, and a call log.
+"""The older port of a store, in three small protocols.
 
 A backend implements `Jobs`, `Control` and `Records`; jobs are changed by `write` of `core/store_port.py` alone. Every
 method may raise `StoreUnavailableError`. It is then unknown whether anything has changed; calling it again is safe.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from voiceflow_worker.core.ports.moves import Event
 from voiceflow_worker.core.store_port import Clock, Limits, Query, Slots
@@ -17,10 +17,6 @@ from voiceflow_worker.core.store_port import Store as OneStore
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
-
-if TYPE_CHECKING:
-    from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,37 +224,4 @@ class Store(Protocol):
     @property
     def clock(self) -> Clock:
         """The store's clock."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """One POST, ready to leave: the stored body, and the fields that are added to it when it is sent."""
-
-    body: str
-    client_request_id: str
-    valid_until: datetime
-
-
-class Voice(Protocol):
-    """A gateway that places calls."""
-
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        """POST one call, once, and return the verdict.
-
-        Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
-        placement whose validity has ended at `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then
-        shows whether anything may have left.
-        """
-        ...
-
-
-class CallLog(Protocol):
-    """The call log of 8x8: evidence for calls in doubt."""
-
-    async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
-        """The rows that the log has so far for this range of time. A row may come long after its call.
-
-        The request may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
-        """
         ...

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.ports import Clock, Control
+from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.batching import Batcher
 
 FORGET = 15.0
@@ -104,11 +104,9 @@ class Departures:
     but at most `longest` in advance.
     """
 
-    def __init__(
-        self, control: Control, clock: Clock, *, queue: str, rate: float | None, longest: timedelta = LONGEST
-    ) -> None:
-        self._control = control
-        self._clock = clock
+    def __init__(self, store: Store, *, queue: str, rate: float | None, longest: timedelta = LONGEST) -> None:
+        self._store = store
+        self._clock = clock = store.clock
         self._queue = queue
         self._rate: float | None = None
         self._most = max(min(longest, LONGEST), HORIZON)
@@ -246,7 +244,7 @@ class Departures:
     async def _slots(self, wanted: int, *, soonest: datetime, until: datetime) -> list[_Slot]:
         began, now = self._asking.began(), self._clock.now()
         horizon = max(until - soonest, _AT_ONCE)
-        slots = await self._control.take(self._queue, wanted=wanted, horizon=horizon, now=soonest)
+        slots = await self._store.domain.take(self._queue, wanted=wanted, horizon=horizon, now=soonest)
         self._asking.ended(began)
         self._next_at, self._next_read_at = slots.next_at, now
         if not slots.times:

@@ -11,11 +11,11 @@ from functools import partial
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.reading import find_pages, gates_at
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, NoteKind
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -61,7 +61,6 @@ class BatchRedials:
         counts its redials, so repeating an interrupted order redials nobody twice. Raises InvalidInputError for a
         cancelled batch.
         """
-        await self._require_open(batch_id)
         query = Query(
             queue=self._queue,
             states=FINAL_STATES,
@@ -69,6 +68,7 @@ class BatchRedials:
             outcomes=frozenset(status.value for status in on),
             limit=PAGE,
         )
+        await self._require_open(batch_id)
         redialled, left_out = 0, Counter[str]()
         again = partial(lifecycle.redial, at=at, note=note)
         async with aclosing(find_pages(self._store, query)) as pages:
@@ -85,13 +85,13 @@ class BatchRedials:
         return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out)
 
     async def _require_open(self, batch_id: str) -> None:
-        for gate in await self._store.control.gates(self._queue):
-            if (gate.scope, gate.name, gate.state) == (GateScope.BATCH, batch_id, GateState.CANCELLED):
-                raise InvalidInputError(
-                    f"batch {batch_id} was cancelled, and its calls are never sent; nothing was redialled. "
-                    "To call these people, enqueue their rows under another batch id, with new unique keys if they "
-                    "have keys of their own"
-                )
+        gate = (await gates_at(self._store, self._queue, [batch_id])).get(batch_id)
+        if gate is not None and gate.state is GateState.CANCELLED:
+            raise InvalidInputError(
+                f"batch {batch_id} was cancelled, and its calls are never sent; nothing was redialled. "
+                "To call these people, enqueue their rows under another batch id, with new unique keys if they "
+                "have keys of their own"
+            )
 
 
 def why_not(job: Job, *, at: datetime, times: int) -> str | None:

@@ -7,9 +7,10 @@ from datetime import timedelta
 import structlog
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.settling.gates import order_gate
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.stop_rules import Measured, StopRules, why_stop
 
@@ -71,9 +72,7 @@ class BatchStops:
         ]
         if not ruled:
             return
-        gates = {
-            gate.name: gate for gate in await self._store.control.gates(self._queue) if gate.scope is GateScope.BATCH
-        }
+        gates = await gates_at(self._store, self._queue, [batch_id for batch_id, _ in ruled])
         for batch_id, rules in ruled:
             await self._judge(batch_id, rules, gates.get(batch_id))
 
@@ -83,7 +82,7 @@ class BatchStops:
         is_ours = gate is not None and is_held and gate.reason.startswith(STOPPED)
         if is_held and not is_ours:
             return  # held or cancelled by a person; judged once it is resumed
-        totals = await self._store.jobs.totals(self._queue, batch_id=batch_id)
+        totals = await self._store.domain.totals(self._queue, batch=batch_id)
         if not any(totals.states[state] for state in _TO_SEND):
             self._idle[key] = self._store.clock.monotonic() + IDLE
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.reports.verdict import Hold
@@ -61,8 +62,8 @@ class Holds:
         """The reason why a call leased at `leased_at` may not leave now: a hold or a closed gate; None if it may."""
         if self.closed_since(leased_at):
             return self.reason
-        for gate in await self._store.control.gates(self._queue):
-            if gate.keeps_back(batch_id, at=self._clock.now()):
+        for gate in (await gates_at(self._store, self._queue, {None, batch_id})).values():
+            if gate.is_closed(at=self._clock.now()):
                 return gate.reason or f"the {gate.scope} is {gate.state}"
         return None
 

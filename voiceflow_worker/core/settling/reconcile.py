@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.ports import CallLog, Order, Query, Store
 from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.reading import find_jobs, find_pages
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
@@ -129,8 +129,9 @@ class Reconciler:
 
     async def _overdue(self, now: datetime) -> list[Job]:
         doubts, overdue = [
-            await self._store.jobs.find(
-                Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=MOST)
+            await find_jobs(
+                self._store,
+                Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=MOST),
             )
             for state in (JobState.IN_DOUBT, JobState.SUBMITTED)
         ]
@@ -198,7 +199,7 @@ class Reconciler:
         posts: list[Post] = []
         for name, number in product(sorted(names), spellings(case.job.destination)):
             query = Query(queue=name, destination=number, limit=None)
-            for job in await self._store.jobs.find(query):
+            for job in await find_jobs(self._store, query):
                 if job.source == case.job.source:
                     posts += [post for post in job.posts if (job.id, post.number) != (case.job.id, case.post.number)]
         return posts

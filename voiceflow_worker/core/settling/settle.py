@@ -13,6 +13,7 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Change, Changes
@@ -156,7 +157,7 @@ class Settler:
         """
         job_id, number = post
         session_id = summary.session_id
-        job = (await self._store.jobs.get([job_id])).get(job_id)
+        job = (await get_jobs(self._store, [job_id])).get(job_id)
         ours = None if job is None else job.post(number)
         if session_id is None or ours is None:
             return False
@@ -241,7 +242,7 @@ class Settler:
 
     async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
         """Whether the person's own leg shows how the call ended, in a summary with an unknown session status."""
-        job = (await self._store.jobs.get([job_id])).get(job_id)
+        job = (await get_jobs(self._store, [job_id])).get(job_id)
         return job is not None and outcome.status_of(job.destination) is not None
 
     async def _leave_alone(self, job: Job, outcome: Outcome) -> None:
@@ -261,7 +262,7 @@ class Settler:
         for queue in {job.queue, *await self._queues.known()}:
             for number in spellings(job.destination):
                 wanted = Query(queue=queue, states=_NOT_BEGUN, destination=number, limit=None)
-                waiting += await self._store.jobs.find(wanted)
+                waiting += await find_jobs(self._store, wanted)
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
 
         async def end(found: Job) -> None:
