@@ -15,8 +15,8 @@ from anyio.lowlevel import checkpoint
 
 from tests.support.errors import leaves
 from voiceflow_worker.backends.contract import Opener, StoreContract
-from voiceflow_worker.backends.memory import reference
-from voiceflow_worker.backends.memory.reference import DONE, Memory, MemoryDomain
+from voiceflow_worker.backends.memory import store as memory_store
+from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
 from voiceflow_worker.core.store_port import (
     Absent,
     Answer,
@@ -43,7 +43,7 @@ from voiceflow_worker.model.jobs.job import Job
 class TestMemory(StoreContract):
     @pytest.fixture
     def opener(self) -> Opener:
-        store = MemoryDomain()
+        store = MemoryStore()
 
         def opened() -> AbstractAsyncContextManager[Store]:
             return nullcontext(store)
@@ -296,7 +296,7 @@ class WakesAreNotCounted(Memory):
         return super().answer(replace(unit, wakes=None), now)
 
 
-class ChecksAndThenWrites(MemoryDomain):
+class ChecksAndThenWrites(MemoryStore):
     """Another write may come between the check and the write."""
 
     async def write(self, step: Step, *, now: datetime) -> Written:
@@ -307,7 +307,7 @@ class ChecksAndThenWrites(MemoryDomain):
         return checked
 
 
-class AnswersStayInTheLine(MemoryDomain):
+class AnswersStayInTheLine(MemoryStore):
     """The answer that a cancelled caller did not take is given to the next."""
 
     line: list[Written]
@@ -318,7 +318,7 @@ class AnswersStayInTheLine(MemoryDomain):
         return self.line.pop(0)
 
 
-MUTATIONS: dict[type[Memory | MemoryDomain], str] = {
+MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     EachUnitSeesTheBeginning: "test_a_unit_sees_what_the_earlier_ones_of_its_step_wrote",
     RecordsBeforeConditions: "test_a_condition_is_checked_before_the_units_own_records_are_written",
     ARefusalKeepsTheJobMoved: "test_of_a_refused_unit_nothing_is_written",
@@ -361,11 +361,11 @@ MUTATIONS: dict[type[Memory | MemoryDomain], str] = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.__name__)
-def test_the_contract_finds_that(mutation: type[Memory | MemoryDomain]) -> None:
+def test_the_contract_finds_that(mutation: type[Memory | MemoryStore]) -> None:
     """A sentence that is broken on purpose turns its test red."""
     name = MUTATIONS[mutation]
     test: Callable[..., Any] = getattr(StoreContract(), name)
-    store = mutation() if issubclass(mutation, MemoryDomain) else MemoryDomain(memory=mutation())
+    store = mutation() if issubclass(mutation, MemoryStore) else MemoryStore(memory=mutation())
 
     async def run() -> None:
         with anyio.fail_after(2):
@@ -378,7 +378,7 @@ def test_the_contract_finds_that(mutation: type[Memory | MemoryDomain]) -> None:
 
 def test_an_owner_is_a_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The contract finds that `q.j` is taken for the owner of what `q.jj.1` has."""
-    monkeypatch.setattr(reference, "belongs", lambda value, owner: owner is not None and value.startswith(owner))
+    monkeypatch.setattr(memory_store, "belongs", lambda value, owner: owner is not None and value.startswith(owner))
     test = StoreContract().test_conditions_pass_over_the_records_of_their_owner_and_of_the_past
     with pytest.raises(AssertionError):
-        anyio.run(test, MemoryDomain())
+        anyio.run(test, MemoryStore())

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.memory.reference import Memory
+from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports.moves import EventKind

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
-from voiceflow_worker.backends.memory.reference import Memory
+from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.store_port import GATES, Put, Replace, Result, Same, Step, Unit, gate_key, tally_change

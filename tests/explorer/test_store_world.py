@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.explorer.store_world import OTHER, PERSON, POLICY, Rules, Scene, explore
-from voiceflow_worker.backends.memory.reference import Memory
+from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.store_port import AtMost, Drop, Need, OpenGate, Put, Replace, Unit

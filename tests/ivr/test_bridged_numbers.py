@@ -16,7 +16,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
-from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import Page
 from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.redis_server import RedisServer, ask
 from voiceflow_worker.backends.contract import NOW, QUEUE
-from voiceflow_worker.backends.memory.reference import Memory
+from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.store_port import LIMITS, Limits, Unit, limits_put

@@ -1,33 +1,499 @@
-"""The memory store: its three ports and its clock."""
+"""The store in memory, which is also the readable reference of the contract in `core/store_port.py`.
+
+It looks through all jobs where other stores have indexes. A backend that differs from this one is wrong, or the
+contract has a gap.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
+from itertools import islice
+from typing import Any
+from uuid import uuid4
 
-from voiceflow_worker.backends.memory.control import MemoryControl
-from voiceflow_worker.backends.memory.jobs import MemoryJobs
-from voiceflow_worker.backends.memory.records import MemoryRecords
-from voiceflow_worker.backends.memory.reference import MemoryDomain
-from voiceflow_worker.core.ports import Clock
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.backends.wakeups import Wakeups
+from voiceflow_worker.core.ports.clock import SystemClock
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.moves import Event
+from voiceflow_worker.core.store_port import (
+    GATES,
+    LIMITS,
+    Absent,
+    Answer,
+    AtMost,
+    Clock,
+    Delete,
+    Insert,
+    Limits,
+    Mode,
+    Need,
+    OpenGate,
+    Order,
+    Owner,
+    Page,
+    Put,
+    Query,
+    Record,
+    Replace,
+    Result,
+    Same,
+    Slots,
+    Step,
+    Unit,
+    Wanted,
+    Written,
+    belongs,
+    check_step,
+    gate_key,
+    is_closed,
+    limits_from,
+    refuses_all,
+    tally_change,
+)
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gcra import departures
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import STATE, Totals, outcome_name
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+DONE = Answer(result=Result.DONE)
+
+
+@dataclass
+class _Pace:
+    """The state of the rate: the theoretical arrival time and the last departure, in epoch seconds."""
+
+    limits: Limits
+    tat: float = 0.0
+    last: float = 0.0
+
+
+class Memory:
+    """The contents of a store, and the rules of `write`. No method awaits, so each is one step."""
+
+    def __init__(self) -> None:
+        self.server = uuid4().hex
+        self.jobs: dict[str, Job] = {}
+        self.keys: dict[tuple[str, str], str] = {}
+        self.tombstones: dict[tuple[str, str], tuple[Job, datetime]] = {}
+        self.recorded: dict[str, dict[str, Record]] = {}
+        self.events: dict[int, Event] = {}
+        self.sequence = 0
+        self.live: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
+        self.pruned: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
+        self.changes: defaultdict[str, int] = defaultdict(lambda: 1)
+        self.paces: dict[str, _Pace] = {}
+        self.wakeups = Wakeups()
+
+    # --- write ---
+
+    def write(self, step: Step, now: datetime) -> Written:
+        """Write a step."""
+        check_step(step)
+        if not self._is_vetted(step, now):
+            return self._written([DONE if self._was_written(unit) else _UNVETTED for unit in step.units])
+        if step.together:
+            return self._written(self._together(step.units, now))
+        return self._written([self.answer(unit, now) for unit in step.units])
+
+    def _written(self, answers: Sequence[Answer]) -> Written:
+        return Written(tuple(answers), self.server)
+
+    def _is_vetted(self, step: Step, now: datetime) -> bool:
+        if step.server is not None and step.server != self.server:
+            return False
+        puts = [put for unit in step.units for put in unit.puts]
+        return step.known is None or self._failed_by(step.known, puts, now) is None
+
+    def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
+        """All units, or none: they are written to a copy, which then replaces the contents."""
+        trial = self._copy()
+        answers = [trial.answer(unit, now) for unit in units]
+        refused = [refuses_all(unit, answer) for unit, answer in zip(units, answers, strict=True)]
+        if not any(refused):
+            vars(self).update(vars(trial))
+            return answers
+        return [
+            answer if refuses or answer.result is not Result.DONE else Answer(result=Result.WITHHELD)
+            for answer, refuses in zip(answers, refused, strict=True)
+        ]
+
+    def _copy(self) -> Memory:
+        copy = Memory()
+        for name, value in vars(self).items():
+            setattr(copy, name, value.copy() if isinstance(value, dict) else value)
+        copy.recorded = {namespace: dict(records) for namespace, records in self.recorded.items()}
+        copy.live = defaultdict(Counter, {place: Counter(counts) for place, counts in self.live.items()})
+        copy.pruned = defaultdict(Counter, {place: Counter(counts) for place, counts in self.pruned.items()})
+        return copy
+
+    def answer(self, unit: Unit, now: datetime) -> Answer:
+        """Check all of a unit, then write all of it."""
+        if self._was_written(unit):
+            return DONE
+        refusal = self._refused_change(unit, now) or self._refused_need(unit, now)
+        if refusal is not None:
+            return refusal
+        self._change(unit)
+        for put in unit.puts:
+            self._put(put, now)
+        for drop in unit.drops:
+            held = self.recorded.get(drop.namespace, {}).get(drop.key)
+            if held is not None and drop.value in {None, held.value}:
+                del self.recorded[drop.namespace][drop.key]
+        for event in unit.events:
+            self.sequence += 1
+            self.events[self.sequence] = replace(event, sequence=self.sequence)
+        if unit.wakes is not None:
+            self.changes[unit.wakes] += 1
+            self.wakeups.wake(unit.wakes)
+        return DONE
+
+    def _was_written(self, unit: Unit) -> bool:
+        match unit.change:
+            case Insert(job):
+                return job.id in self.jobs
+            case Replace(_, job):
+                held = self.jobs.get(job.id)
+                return held is not None and held.revision == job.revision
+            case Delete(job):
+                return job.id not in self.jobs
+            case None:
+                puts = {(put.namespace, put.key): put.value for put in unit.puts}
+                return any(
+                    isinstance(need, Same)
+                    and (record := self.recorded.get(need.namespace, {}).get(need.key)) is not None
+                    and puts.get((need.namespace, need.key)) == record.value != need.value
+                    for need in unit.needs
+                )
+
+    def _refused_change(self, unit: Unit, now: datetime) -> Answer | None:
+        match unit.change:
+            case Insert(job):
+                owner = None if job.unique_key is None else self._owner(job.queue, job.unique_key, now)
+                return None if owner is None else Answer(result=Result.EXISTS, owner=owner)
+            case Replace(revision, job) | Delete(Job(revision=revision) as job):
+                held = self.jobs.get(job.id)
+                return None if held is not None and held.revision == revision else Answer(result=Result.STALE)
+            case None:
+                return None
+
+    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
+        for need in unit.needs:
+            failed = self._failed_by(need, unit.puts, now)
+            if failed is not None:
+                return Answer(result=Result.NOT_FREE, need=need, record=failed[0])
+        return None
+
+    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> tuple[Record | None] | None:
+        """The record by which a condition fails; None if it holds."""
+        match need:
+            case Absent(namespace, keys, owner):
+                standing = (self.record(namespace, key, now) for key in keys)
+                return next(((each,) for each in standing if each is not None and not belongs(each.value, owner)), None)
+            case AtMost(namespace, prefix, most, owner):
+                found = [each for each in self.prefixed(namespace, prefix, now) if not belongs(each.value, owner)]
+                found.sort(key=lambda each: each.ends_at or _NEVER)
+                return (found[len(found) - most - 1],) if len(found) > most else None
+            case Same(namespace, key, value):
+                standing_one = self.record(namespace, key, now)
+                has = None if standing_one is None else standing_one.value
+                theirs = {put.value for put in puts if (put.namespace, put.key) == (namespace, key)}
+                return None if has == value or has in theirs else (standing_one,)
+            case OpenGate(queue, batch):
+                scopes = [None] if batch is None else [None, batch]
+                gates = (self.record(GATES, gate_key(queue, scope), now) for scope in scopes)
+                return next(((gate,) for gate in gates if is_closed(gate)), None)
+
+    def _change(self, unit: Unit) -> None:
+        match unit.change:
+            case Insert(job) | Replace(_, job):
+                self.jobs[job.id] = job
+                if job.unique_key is not None:
+                    self.keys[job.queue, job.unique_key] = job.id
+                self._count(job, unit.tally)
+            case Delete(job, keep_key_until):
+                held = self.jobs.pop(job.id)
+                self._count(held, unit.tally)
+                self._count_pruned(held, unit.tally)
+                if held.unique_key is not None:
+                    del self.keys[held.queue, held.unique_key]
+                    self.tombstones[held.queue, held.unique_key] = tombstone(held), keep_key_until
+            case None:
+                pass
+
+    def _count(self, job: Job, tally: Mapping[str, int]) -> None:
+        for place in {(job.queue, None), (job.queue, job.batch_id)}:
+            for name, amount in tally.items():
+                self.live[place][name] += amount
+
+    def _count_pruned(self, job: Job, tally: Mapping[str, int]) -> None:
+        if job.batch_id is None:
+            return
+        place = (job.queue, job.batch_id)
+        for name, amount in tally.items():
+            self.pruned[place][name] -= amount
+        if not any(self.live[place][STATE + state] for state in JobState):
+            del self.live[place], self.pruned[place]
+
+    def _put(self, put: Put, now: datetime) -> None:
+        standing = self.record(put.namespace, put.key, now)
+        ends_at = put.ends_at
+        if standing is not None:
+            lasts = standing.ends_at or _NEVER
+            if put.mode is Mode.KEEP or (put.mode is Mode.LONGER and lasts >= (ends_at or _NEVER)):
+                return
+            if put.mode is Mode.EXTEND and lasts > (ends_at or _NEVER):
+                ends_at = standing.ends_at
+        self.recorded.setdefault(put.namespace, {})[put.key] = Record(put.key, put.value, ends_at)
+
+    # --- reading ---
+
+    def record(self, namespace: str, key: str, now: datetime) -> Record | None:
+        """The record under a key, if it stands."""
+        held = self.recorded.get(namespace, {}).get(key)
+        return held if held is not None and (held.ends_at is None or now < held.ends_at) else None
+
+    def prefixed(self, namespace: str, prefix: str, now: datetime) -> list[Record]:
+        """The records that stand under keys with this prefix, in order."""
+        keys = sorted(key for key in self.recorded.get(namespace, {}) if key.startswith(prefix))
+        return [record for key in keys if (record := self.record(namespace, key, now)) is not None]
+
+    def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
+        """The records that stand, by namespace."""
+        found: dict[str, list[Record]] = {}
+        for namespace, each in wanted.items():
+            if isinstance(each, Page):
+                page = [record for record in self.prefixed(namespace, each.prefix, now) if record.key > each.after]
+                found[namespace] = page[: max(each.limit, 0)]
+            else:
+                found[namespace] = [one for key in each if (one := self.record(namespace, key, now)) is not None]
+        return found
+
+    def _owner(self, queue: str, key: str, now: datetime) -> Owner | None:
+        job = self.job_of_key(queue, key, now)
+        return None if job is None else Owner(job.id, job.body_digest, job.state)
+
+    def job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:
+        """The job that owns a unique key, or its tombstone."""
+        if (queue, key) in self.keys:
+            return self.jobs[self.keys[queue, key]]
+        buried, until = self.tombstones.get((queue, key), (None, now))
+        return buried if now < until else None
+
+    def find(self, query: Query, now: datetime) -> list[Job]:
+        """The jobs that match a query."""
+        found = [job for job in self._candidates(query, now) if _matches(query, job)]
+        match query.order:
+            case Order.CREATED | Order.ANY:
+                found.sort(key=lambda job: job.id)
+            case Order.NEWEST:
+                found.sort(key=lambda job: job.id, reverse=True)
+            case Order.DUE:
+                found.sort(key=lambda job: (job.due_at, job.id))
+        return found if query.limit is None else found[: max(query.limit, 0)]
+
+    def _candidates(self, query: Query, now: datetime) -> Iterator[Job]:
+        if query.ids is not None:
+            yield from (self.jobs[job_id] for job_id in dict.fromkeys(query.ids) if job_id in self.jobs)
+        elif query.unique_keys is not None:
+            owners = (self.job_of_key(query.queue, key, now) for key in dict.fromkeys(query.unique_keys))
+            yield from (job for job in owners if job is not None)
+        else:
+            yield from self.jobs.values()
+
+    def totals(self, queue: str, batch: str | None, due_before: datetime | None = None) -> Totals:
+        """The counters of a queue or of a batch; with `due_before`, the states of the jobs that are due by then."""
+        if due_before is not None:
+            query = Query(queue=queue, batch_id=batch, due_before=due_before)
+            return Totals(live=Counter(STATE + job.state for job in self.jobs.values() if _matches(query, job)))
+        place = (queue, batch)
+        return Totals(live=_present(self.live.get(place, {})), pruned=_present(self.pruned.get(place, {})))
+
+    # --- work ---
+
+    def lease(
+        self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None
+    ) -> list[Job]:
+        """Lease jobs to a worker."""
+        if is_closed(self.record(GATES, gate_key(queue, None), now)):
+            return []
+        due = (
+            job
+            for job in self.jobs.values()
+            if (job.queue, job.state) == (queue, JobState.QUEUED)
+            and job.due_at <= now
+            and not job.is_expired(at=now)
+            and batch in {None, job.batch_id}
+            and not (job.batch_id and is_closed(self.record(GATES, gate_key(queue, job.batch_id), now)))
+        )
+        chosen = nsmallest(
+            min(max(limit, 0), self._room(queue, now)), due, key=lambda job: (-job.priority, job.due_at, job.id)
+        )
+        token = uuid4().hex
+        leased = [
+            replace(lifecycle.lease(job, worker_id=worker_id, until=until), revision=f"{token}.{place}")
+            for place, job in enumerate(chosen)
+        ]
+        for old, job in zip(chosen, leased, strict=True):
+            self._change(Unit(change=Replace(old.revision, job), tally=tally_change(old, job)))
+        return leased
+
+    def _room(self, queue: str, now: datetime) -> int:
+        most = limits_from(self.record(LIMITS, queue, now)).max_active
+        if most is None:
+            return len(self.jobs)
+        active = sum(
+            job.state is JobState.LEASED or (job.active_until is not None and job.active_until > now)
+            for job in self.jobs.values()
+            if job.queue == queue
+        )
+        return max(most - active, 0)
+
+    def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        """Take departure times."""
+        limits = limits_from(self.record(LIMITS, queue, now))
+        if limits.rate is None:
+            return Slots((now,) * max(wanted, 0), now)
+        pace = self.paces.setdefault(queue, _Pace(limits))
+        if (pace.limits.rate, pace.limits.burst) != (limits.rate, limits.burst):
+            # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
+            pace.limits, pace.tat = limits, min(pace.tat, pace.last + limits.burst / limits.rate)
+        granted = departures(
+            tat=pace.tat,
+            wanted=wanted,
+            rate=limits.rate,
+            burst=limits.burst,
+            now=now.timestamp(),
+            horizon=horizon.total_seconds(),
+        )
+        pace.tat, pace.last = granted.tat, granted.times[-1] if granted.times else pace.last
+        return Slots(tuple(_date(seconds) for seconds in granted.times), _date(granted.next_at))
+
+    def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
+        """Delete what is over."""
+        over: list[tuple[dict[Any, Any], Any]] = []
+        for records in self.recorded.values():
+            over += [
+                (records, key) for key, each in records.items() if each.ends_at is not None and each.ends_at <= now
+            ]
+        over += [
+            (self.tombstones, place)
+            for place, (_, until) in self.tombstones.items()
+            if place[0] == queue and until <= now
+        ]
+        over += [
+            (self.events, sequence)
+            for sequence, event in self.events.items()
+            if queue_of(event.job_id) == queue and event.at < events_before
+        ]
+        for kept, key in over[: max(limit, 0)]:
+            del kept[key]
+        return len(over[: max(limit, 0)])
 
 
 class MemoryStore:
-    """A store in memory. It need not be opened or closed.
+    """A store in memory. Use it from one event loop. Its jobs are lost when the process ends."""
 
-    Use it from one event loop. Its jobs are lost when the process ends, so use another store for calls that matter.
-    """
-
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, memory: Memory | None = None) -> None:
         self.url = "memory://"
-        self.domain = MemoryDomain(clock=clock)
-        self.clock: Clock = self.domain.clock
-        self.control = MemoryControl(self.domain)
-        self.jobs = MemoryJobs(self.domain)
-        self.records = MemoryRecords(self.domain)
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.memory = memory or Memory()
+
+    async def write(self, step: Step, *, now: datetime) -> Written:
+        await checkpoint()
+        return self.memory.write(step, now)
+
+    async def lease(
+        self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
+    ) -> Sequence[Job]:
+        await checkpoint()
+        return self.memory.lease(queue, worker_id=worker_id, limit=limit, until=until, now=now, batch=batch)
+
+    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        await checkpoint()
+        return self.memory.take(queue, wanted=wanted, horizon=horizon, now=now)
+
+    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
+        await checkpoint()
+        return self.memory.find(query, now)
+
+    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
+        await checkpoint()
+        return self.memory.totals(queue, batch, due_before)
+
+    async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
+        await checkpoint()
+        return self.memory.records(wanted, now)
+
+    async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        await checkpoint()
+        told = (
+            each for each in self.memory.events.values() if queue_of(each.job_id) == queue and each.sequence > after
+        )
+        return list(islice(told, max(limit, 0)))
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        await checkpoint()
+        while (count := self.memory.changes[queue]) == seen:
+            left = (until - self.clock.now()).total_seconds()
+            if left <= 0:
+                break
+            await self.memory.wakeups.next(queue).wait(self.clock, within=left)
+        return count
+
+    async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
+        await checkpoint()
+        return self.memory.prune(queue, now, events_before, limit)
+
+    async def close(self) -> None:
+        await checkpoint()
 
 
-@asynccontextmanager
-async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator[MemoryStore]:  # noqa: ARG001 - an Opener is given its URL
-    """Open a new, empty store in memory."""
-    yield MemoryStore(clock=clock)
+_UNVETTED = Answer(result=Result.UNVETTED)
+
+
+def tombstone(job: Job) -> Job:
+    """What is kept of a deleted job with a unique key. It has nothing about the person who was called."""
+    return Job(
+        id=job.id,
+        queue=job.queue,
+        state=job.state,
+        due_at=job.due_at,
+        destination="",
+        unique_key=job.unique_key,
+        valid_until=job.valid_until,
+        body="",
+        body_digest=job.body_digest,
+        source="",
+        created_at=job.created_at,
+        not_before=job.not_before,
+    )
+
+
+def _matches(query: Query, job: Job) -> bool:
+    return (
+        job.queue == query.queue
+        and (query.states is None or job.state in query.states)
+        and (query.batch_id is None or job.batch_id == query.batch_id)
+        and (query.destination is None or job.destination == query.destination)
+        and (query.outcomes is None or outcome_name(job) in query.outcomes)
+        and (query.due_before is None or job.due_at <= query.due_before)
+        and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
+        and (query.after is None or (job.id < query.after if query.order is Order.NEWEST else job.id > query.after))
+    )
+
+
+def _present(counted: Mapping[str, int]) -> dict[str, int]:
+    return {name: amount for name, amount in counted.items() if amount}
+
+
+def _date(seconds: float) -> datetime:
+    # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
+    return datetime.fromtimestamp(seconds, UTC)
