@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,6 @@ class Connection:
     def rows(self, statement: str, bindings: Bindings = ()) -> list[Row]:
         """All rows that a statement returns."""
         rows: list[Row] = self._db.execute(statement, bindings).fetchall()
-        return rows
-
-    def each(self, statement: str, bindings: Bindings = ()) -> Iterator[Row]:
-        """The rows that a statement returns, read one by one."""
-        rows: Iterator[Row] = self._db.execute(statement, bindings)
         return rows
 
     def rows_of_each(self, statement: str, many: Iterable[Sequence[Any]]) -> list[Row]:
