@@ -26,6 +26,7 @@ class Remedy(StrEnum):
     GIVE_VOICE = "give a voice for all rows"
     MAKE_BACKUP = "make a backup of it"
     NAME_BATCH = "name the batch"
+    NAME_COLUMN = "name the column of the numbers to call"
     NAME_COUNTRY = (
         "give the country of national numbers, or international for digits that begin with their country code"
     )

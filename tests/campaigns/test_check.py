@@ -11,6 +11,7 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.check import check_file
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Remedy
 
 CALL = {"action": "makeCall", "params": {"source": "6531234567", "destination": "+6587654321"}}
 PLAY = {"action": "playFile", "params": {"fileUrl": "https://example.com/a.mp3"}}
@@ -43,7 +44,8 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     assert (report.is_valid, report.rows) == (False, 0)
     (found,) = report.findings
     assert (found.file, found.row, found.is_error) == (str(path), None, True)
-    assert found.message == "has no column destination; rename 'phone' to destination; columns found: phone, name"
+    assert found.message.startswith("has no column destination; rename 'phone' to destination")
+    assert found.remedy is Remedy.NAME_COLUMN
 
 
 def test_the_files_that_would_be_played_are_listed_with_their_first_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,12 @@ def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, hea
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        ("phone,name", "has no column destination; rename 'phone' to destination; columns found: phone, name"),
+        ("phone,name", "has no column destination; rename 'phone' to destination, or name the column of"),
         ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
         ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
         (
             "a,name",
-            "has no column destination; rename the column of phone numbers to destination; columns found: a, name",
+            "has no column destination; rename the column of phone numbers to destination, or name",
         ),
         ("+6587654321,Ana", "begins with a line that looks like data; add a header line above it"),
         ("destination,name,Name", "has two columns of the same name: name; rename or remove one;"),
@@ -76,6 +77,26 @@ def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, hea
 )
 def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path, header: str, sentence: str) -> None:
     assert sentence in refused(file_of(tmp_path, f"{header}\n+6587654321,Ana,x\n"))
+
+
+@pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])
+def test_the_column_of_the_numbers_may_have_another_name(tmp_path: Path, name: str) -> None:
+    content = {
+        "visits.csv": "name;Note, long;Mobile No.\nAna;x;+6587654321\n",
+        "visits.jsonl": '{"name": "Ana", "Mobile No.": "+6587654321"}\n',
+    }
+    options = replace(OPTIONS, number_column="mobile no")
+    (row,) = read(file_of(tmp_path, content[name], name), options)
+    assert (row.number, told([row])) == ("+6587654321", [])
+
+
+def test_a_column_of_numbers_that_is_missing_or_not_the_only_one_is_told(tmp_path: Path) -> None:
+    for header, sentence in (
+        ("destination,name", "has no column 'Mobile'; columns found: destination, name"),
+        ("destination,mobile", "has a column destination beside 'Mobile'"),
+    ):
+        with pytest.raises(CampaignFileError, match=sentence):
+            read(file_of(tmp_path, f"{header}\n+6587654321,Ana\n"), replace(OPTIONS, number_column="Mobile"))
 
 
 @pytest.mark.parametrize("mark", ["", "\\", "'", "\x85", "\u2028", "\x0b", "\xa0", " x ", "%s", "x" * 3000])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
-from voiceflow_worker.campaigns.calls.times import read_time, read_zone
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.times import DateOrder, read_time, read_zone
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 
@@ -147,6 +149,8 @@ def test_a_row_whose_validity_ends_before_it_may_be_called_is_bad(tmp_path: Path
         CampaignOptions(batch_id=""),
         CampaignOptions(priority=2**63 - 1),
         CampaignOptions(valid_for=timedelta.max),
+        CampaignOptions(valid_for=timedelta(hours=1), valid_until=NOW + timedelta(hours=1)),
+        CampaignOptions(valid_until=NOW),
         CampaignOptions(not_before=datetime(2030, 1, 1)),  # noqa: DTZ001 (without a zone, on purpose)
     ],
 )
@@ -163,3 +167,52 @@ def test_a_time_beyond_what_stores_count_is_the_rows_own_finding(tmp_path: Path,
     ((row, found, _, message),) = told(read(path))
     assert (row, found) == (2, column)
     assert "give a time before the year 2200" in message
+
+
+@pytest.mark.parametrize(
+    ("order", "given"),
+    [
+        (DateOrder.DMY, ("9/3/2026 9:30", "10.03.2026 18:00", "31/12/2026")),
+        (DateOrder.MDY, ("3/9/2026, 9:30", "03-10-2026 18:00", "12/31/2026")),
+        (DateOrder.YMD, ("2026/3/9 9:30", "2026-03-10 18:00", "2026.12.31")),
+    ],
+)
+def test_dates_in_the_order_of_the_option_are_read_in_time_columns_and_texts(
+    tmp_path: Path, order: DateOrder, given: tuple[str, str, str]
+) -> None:
+    begin, end, day = given
+    path = file_of(
+        tmp_path,
+        f'destination,not_before,valid_until,day\n+6587654321,"{begin}",{end},{day}\n+6587654322,,,31/31/2026\n',
+    )
+    options = replace(
+        OPTIONS, template=FlowTemplate.speaking("On {{day|date}}."), time_zone="Asia/Singapore", date_order=order
+    )
+    rows = read(path, options)
+    (request,) = requests(rows)
+    assert (request.not_before, request.valid_until) == (
+        datetime(2026, 3, 9, 1, 30, tzinfo=UTC),
+        datetime(2026, 3, 10, 10, tzinfo=UTC),
+    )
+    assert (text_of(request), request.data) == ("On 31 December 2026.", {"day": "2026-12-31"})
+    assert [(row, column) for row, column, _, _ in told(rows)] == [(3, "day")]
+
+
+def test_an_option_may_say_today_or_tomorrow_in_its_zone() -> None:
+    late = datetime(2026, 3, 2, 20, tzinfo=UTC)  # already the 3rd of March in Singapore
+    assert read_time("tomorrow 09:00", zone=SINGAPORE, now=late) == datetime(2026, 3, 4, 1, tzinfo=UTC)
+    assert read_time("Today 18:00", zone=SINGAPORE, now=late) == datetime(2026, 3, 3, 10, tzinfo=UTC)
+    with pytest.raises(ValueError, match="has no time zone"):
+        read_time("tomorrow 09:00", zone=None, now=late)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [("", 5), ("2020-01-01T00:00:00Z", 5), ("2026-03-02T10:00:00Z", 1), ("2026-03-02T20:00:00Z", 5)],
+)
+def test_valid_until_as_an_option_gives_a_validity_and_never_makes_one_longer(
+    tmp_path: Path, own: str, expected: int
+) -> None:
+    options = replace(OPTIONS, valid_until=NOW + timedelta(hours=5))
+    (request,) = requests(read(rows(tmp_path, "valid_until", own), options))
+    assert request.valid_until == NOW + timedelta(hours=expected)

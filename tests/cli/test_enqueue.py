@@ -73,6 +73,23 @@ def test_options_reach_the_calls(voiceflow: Program) -> None:
     assert (call["due_at"], call["valid_until"]) == ("2099-01-31T01:00:00.000Z", "2099-01-31T03:00:00.000Z")
 
 
+def test_a_file_as_people_have_it_needs_no_edit(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "clinic.csv", "Name;Mobile;Appointment\nAna;8765 4321;31/12/2099 9:30\n")
+    text = ("--say", "Hello {{name}}, on {{appointment|date}} at {{appointment|time}}.", *SAY[2:])
+    numbers = ("--number-column", "Mobile", "--country", "SG", "--date-order", "dmy")
+    times = ("--not-before", "2099-12-30 09:00", "--valid-until", "2099-12-30 12:00", "--time-zone", "Asia/Singapore")
+    shown = voiceflow("enqueue", path, *text, *numbers, *times, "--dry-run", "--json")
+    assert [each["text"] for each in shown.document["preview"]["texts"]] == ["Hello Ana, on 31 December 2099 at 09:30."]
+    assert voiceflow("enqueue", path, *text, *numbers, *times).code == 0
+    (call,) = calls(voiceflow)
+    assert (call["destination"], call["due_at"], call["valid_until"]) == (
+        "+6587654321",
+        "2099-12-30T01:00:00.000Z",
+        "2099-12-30T04:00:00.000Z",
+    )
+    assert voiceflow("enqueue", path, *text, *numbers, "--not-before", "tomorrow 09:00").code == 2
+
+
 def test_json_bodies_are_calls(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "body.json", {**BODY, "clientRequestId": "order-42", "clientBatchId": "orders"})
     assert voiceflow("enqueue", path, "--json").document["enqueued"] == 1

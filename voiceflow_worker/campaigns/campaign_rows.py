@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.calls.repeats import Repeats
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import read_zone
-from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
+from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values, write_dates_out
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import RawRow, RowSource
@@ -29,6 +29,7 @@ from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.duration import LONGEST
+from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.graph.check import MenuTexts
@@ -58,13 +59,19 @@ class CampaignRows:
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         options = options or CampaignOptions()
-        _judge_options(options)
+        _judge_options(options, now)
         self.input = InputFile(given) if isinstance(given, Path) else given if isinstance(given, InputFile) else None
         """The file of the rows; None for rows that are given as mappings."""
         self.file = str(self.input) if self.input is not None else None
         self.source: RowSource
         if self.input is not None:
-            self.source = open_source(self.input, kind=options.file_kind, sheet=options.sheet, on_bytes=on_bytes)
+            self.source = open_source(
+                self.input,
+                kind=options.file_kind,
+                sheet=options.sheet,
+                number_column=options.number_column,
+                on_bytes=on_bytes,
+            )
         else:
             self.source = GivenRows(cast("Iterable[Mapping[str, object]]", given))
         self.batch_id = options.batch_id or batch_of(self.input, purpose)
@@ -131,9 +138,14 @@ class CampaignRows:
     def _values(self, raw: RawRow) -> RowValues | None:
         if raw.problems:
             return None
+        options = self._options
         if self._is_table:
-            return self._csv(raw)
-        return json_values(raw, is_body=self._options.template is None)
+            values = self._csv(raw)
+        else:
+            values = json_values(raw, is_body=options.template is None, number_column=options.number_column)
+        if options.date_order is not None:
+            write_dates_out(values, options.date_order)
+        return values
 
     def _is_new(self, found: Finding) -> bool:
         """False if the finding is a warning about the source number, and an earlier row had the same warning."""
@@ -265,7 +277,7 @@ def batch_of(file: InputFile | None, purpose: Purpose = Purpose.ENQUEUE) -> str:
     return stem
 
 
-def _judge_options(options: CampaignOptions) -> None:
+def _judge_options(options: CampaignOptions, now: datetime) -> None:
     """Raise InvalidInputError for an option that would make every row bad."""
     if options.country is not None:
         parse_number(PLACEHOLDER, country=options.country)
@@ -280,6 +292,12 @@ def _judge_options(options: CampaignOptions) -> None:
             raise InvalidInputError(f"the time zone {error}") from None
     if options.not_before is not None:
         checked_time("not_before", options.not_before)
+    if options.valid_until is not None:
+        checked_time("valid_until", options.valid_until)
+        if options.valid_for is not None:
+            raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")
+        if options.valid_until <= now:
+            raise InvalidInputError(f"valid_until is {in_words(options.valid_until)}, which has passed")
     if options.valid_for is not None and options.valid_for > LONGEST:
         raise InvalidInputError(f"valid_for is {options.valid_for}; give at most {LONGEST.days} days")
     if problem := priority_problem(options.priority):

@@ -88,7 +88,8 @@ def check_file(
     except CampaignFileError as error:
         # The file has a field of its own in the finding, so its name is left out of the message.
         message = str(error).removeprefix(str(path)).lstrip(" :,")
-        findings.add(error.findings or (Finding(file=str(path), message=message),))
+        remedy = next(iter(error.remedies), None)
+        findings.add(error.findings or (Finding(file=str(path), message=message, remedy=remedy),))
     preview = None
     if maker is not None and maker.calls:
         preview = maker.preview(start=now, duplicates=duplicates, suppressed=0, bad=bad)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from cyclopts.validators import Number
 
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.cli.options import DurationOption, MomentOption, rate_given
+from voiceflow_worker.cli.options import DurationOption, rate_given
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.hours.window import CallWindow
@@ -60,12 +61,16 @@ class RowOptions:
         ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.
         menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
+        number_column: The column of the numbers to call. [destination]
         source: The number to call from, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG; or international: digits begin with their country code.
         batch: The id of the batch. [the file's name without its extension]
         valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
-        not_before: No phone rings before this time, such as 2026-11-20T09:00:00+08:00.
+        valid_until: No phone rings after this time, written like --not-before.
+        not_before: No phone rings before this time: 2026-11-20T09:00:00+08:00, or, in the time zone of --time-zone,
+            "2026-11-20 09:00" or "tomorrow 09:00".
         time_zone: The time zone of local times in the file, such as Asia/Singapore.
+        date_order: The order of day, month and year in dates of the file such as 31/1/2030: dmy, mdy or ymd.
         priority: The priority, -1000000 to 1000000. Calls with a higher priority are sent first.
         window: Phones ring only at these hours, such as 09:00-20:00, in the time zone of the row, else of --time-zone,
             else of the number.
@@ -86,12 +91,15 @@ class RowOptions:
     ivr: MenuNameOption = None
     menu: Name = None
     voice_profile: Name = None
+    number_column: Name = None
     source: Annotated[str | None, Parameter(metavar="NUMBER")] = None
     country: Code = None
     batch: Annotated[str | None, Parameter(metavar="ID")] = None
     valid_for: DurationOption = None
-    not_before: MomentOption = None
+    valid_until: Annotated[str | None, Parameter(metavar="TIME")] = None
+    not_before: Annotated[str | None, Parameter(metavar="TIME")] = None
     time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None
+    date_order: Annotated[Literal["dmy", "mdy", "ymd"] | None, Parameter(metavar="ORDER")] = None
     priority: Annotated[int, Parameter(metavar="N")] = 0
     window: Annotated[str | None, Parameter(metavar="HOURS")] = None
     days: Annotated[str | None, Parameter(metavar="DAYS")] = None
@@ -161,6 +169,7 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
     """The options of a campaign, with defaults from the settings. Raises InvalidInputError."""
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
+    from voiceflow_worker.campaigns.calls.times import DateOrder
 
     rows = given or RowOptions()
     if rows.template is not None and rows.say is not None:
@@ -183,7 +192,8 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         country=rows.country,
         batch_id=rows.batch,
         valid_for=rows.valid_for,
-        not_before=rows.not_before,
+        valid_until=_time(rows, "valid_until"),
+        not_before=_time(rows, "not_before"),
         time_zone=rows.time_zone,
         priority=rows.priority,
         window=_window(rows),
@@ -192,7 +202,23 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         stops=_stops(rows),
         file_kind=None if rows.format is None else FileKind(rows.format),
         sheet=rows.sheet,
+        number_column=rows.number_column,
+        date_order=None if rows.date_order is None else DateOrder(rows.date_order),
     )
+
+
+def _time(rows: RowOptions, name: str) -> datetime | None:
+    from voiceflow_worker.campaigns.calls.times import read_time, read_zone
+
+    text: str | None = getattr(rows, name)
+    if text is None:
+        return None
+    option = f"--{name.replace('_', '-')}"
+    try:
+        zone = read_zone(rows.time_zone) if rows.time_zone is not None else None
+        return read_time(text, zone=zone, now=datetime.now(UTC))
+    except ValueError as error:
+        raise InvalidInputError(f"{option}: {error}") from None
 
 
 def _stops(rows: RowOptions) -> StopRules:

@@ -110,6 +110,7 @@ _TYPED: Mapping[Remedy, str] = {
     Remedy.GIVE_VOICE: "--voice-profile",
     Remedy.MAKE_BACKUP: "`voiceflow backup FILE`",
     Remedy.NAME_BATCH: "--batch",
+    Remedy.NAME_COLUMN: "--number-column NAME",
     Remedy.NAME_COUNTRY: "--country SG, or --country international",
     Remedy.NAME_OUTCOMES: "--redial-on busy,no_answer, or --redial-max 0",
     Remedy.NAME_SHEET: "--sheet NAME",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from voiceflow_worker.campaigns.calls.menu_template import opening_template
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.times import DateOrder
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -35,7 +36,7 @@ class CampaignOptions:
     There are three special rules. A voice in the call flow overrides even the column. The option `batch_id` overrides
     the clientBatchId of a body; if both are missing, the batch is the file's name without its extension. `valid_for`
     counts from now, or from `not_before` if that is later. It replaces a missing or expired validity, and shortens a
-    longer one. It does not extend a shorter one.
+    longer one. It does not extend a shorter one. `valid_until` gives the time itself, by the same rule.
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers, or
@@ -47,6 +48,8 @@ class CampaignOptions:
     unique keys by row number, which replace those of the rows. After `stop_after_refused` consecutive refusals because
     of a voice or source, the batch is held; None means after 10, and 0 means never. The rules of `stops` can also hold
     the batch. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
+    `number_column` is the column of the numbers to call, if its name is not `destination`. `date_order` is the order of
+    day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -55,6 +58,7 @@ class CampaignOptions:
     country: str | None = None
     batch_id: str | None = None
     valid_for: timedelta | None = None
+    valid_until: datetime | None = None
     not_before: datetime | None = None
     time_zone: str | None = None
     priority: int = 0
@@ -67,6 +71,8 @@ class CampaignOptions:
     stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None
+    number_column: str | None = None
+    date_order: DateOrder | None = None
 
     def __post_init__(self) -> None:
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:

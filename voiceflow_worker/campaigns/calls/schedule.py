@@ -38,8 +38,9 @@ def read_schedule(
 ) -> Schedule:
     """The times of a row.
 
-    The column `valid_until` overrides the `validUntil` of the body. The option `valid_for` replaces a validity that is
-    missing or has passed, and shortens a longer one. The columns `not_before` and `time_zone` override the options.
+    The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` replace a
+    validity that is missing or has passed, and shorten a longer one. The columns `not_before` and `time_zone` override
+    the options.
     """
     schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
     zone = _zone(reserved, schedule)
@@ -51,7 +52,7 @@ def read_schedule(
     else:
         own = read_valid_until(body.get("validUntil"))  # a malformed time is reported with the body
         column = None
-        if own is None and options.valid_for is None:
+        if own is None and options.valid_for is None and options.valid_until is None:
             return schedule
     path = "$.validUntil" if column is None else None
     found = partial(Finding, column=column, path=path, code=VALIDITY_EXPIRED)
@@ -120,8 +121,10 @@ def _settle_validity(
     now: datetime,
     purpose: Purpose,
 ) -> Iterator[Finding]:
+    offered = options.valid_until
     if options.valid_for is not None:
         offered = max(now, schedule.not_before or now) + options.valid_for
+    if offered is not None:
         schedule.valid_until = offered if own is None or own <= now else min(own, offered)
     else:
         schedule.valid_until = own

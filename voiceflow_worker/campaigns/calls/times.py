@@ -1,17 +1,20 @@
-"""Times in campaign files: RFC 3339 with an offset, or a local time together with the name of a time zone."""
+"""Times in campaigns: RFC 3339 with an offset, or a local time together with the name of a time zone."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
+from enum import StrEnum
 from zoneinfo import ZoneInfo, available_timezones
 
 from voiceflow_worker.model.numbers.time_zone import zone_named
 
 _FORM = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
 )
+_DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
+_DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
 _OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
 _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
@@ -37,20 +40,55 @@ def read_zone(name: str) -> ZoneInfo:
     raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
 
 
-def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
+class DateOrder(StrEnum):
+    """The order of day, month and year in the dates of a file."""
+
+    DMY = "dmy"
+    MDY = "mdy"
+    YMD = "ymd"
+
+
+def with_iso_date(text: str, order: DateOrder) -> str:
+    """The text, with the date at its beginning as 2030-01-31: `31/1/2030 9:00` becomes `2030-01-31 9:00` in `dmy`.
+
+    The parts of a date may have /, . or - between them, and the year has four digits. Other texts, and dates such as
+    2030-01-31, stay as they are. Raises ValueError, with a clause, for a day that this order does not have.
+    """
+    match = _DATE.match(text)
+    if match is None or 4 not in (len(match[1]), len(match[4])) or (len(match[1]) == 4 and match[2] == "-"):
+        return text
+    found = dict(zip(order, (match[1], match[3], match[4]), strict=True))
+    try:
+        if len(found["y"]) != 4:  # the year stands elsewhere
+            raise ValueError
+        day = date(int(found["y"]), int(found["m"]), int(found["d"]))
+    except ValueError:
+        raise ValueError(f"holds {match[0]!r}, which is no date in the order {order}; correct it") from None
+    rest = text[match.end() :]
+    return f"{day}{' ' + rest.lstrip(', ') if rest else ''}"
+
+
+def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) -> datetime:
     """The time in a text, in UTC. A time without an offset is a local time of `zone`.
 
-    Raises ValueError for a malformed time, for a local time without a zone, and for a local time that exists twice or
-    never because clocks are changed.
+    With `now`, the day may be `today` or `tomorrow` in the zone: `tomorrow 09:00`. Raises ValueError for a malformed
+    time, for a local time without a zone, and for a local time that exists twice or never because clocks are changed.
     """
-    match = _FORM.fullmatch(text.strip())
+    written = text.strip()
+    if now is not None and (word := _DAY.fullmatch(written)) is not None:
+        if zone is None:
+            raise ValueError(f"{text[:40]!r} has no time zone; give a time_zone such as Asia/Singapore")
+        day = now.astimezone(zone).date() + timedelta(days=word[1].casefold() == "tomorrow")
+        written = f"{day} {word[2]}"
+    match = _FORM.fullmatch(written)
     if match is None:
         raise ValueError(
             f"{text[:40]!r} is not a time; write it as {_EXAMPLE}, or as 2030-01-31 09:00 with a time_zone"
         )
-    date, clock, offset = match.groups()
+    day_text, clock, offset = match.groups()
+    two_digits = clock if clock[1] != ":" else f"0{clock}"
     try:
-        moment = datetime.fromisoformat(f"{date}T{clock}{(offset or '').upper()}")
+        moment = datetime.fromisoformat(f"{day_text}T{two_digits}{(offset or '').upper()}")
     except ValueError:
         raise ValueError(
             f"{text[:40]!r} is not a time: there is no such day, time of day or offset; correct it"

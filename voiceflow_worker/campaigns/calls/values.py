@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from voiceflow_worker.campaigns.calls.times import DateOrder, with_iso_date
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED, canonical_name, row_name
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.model.flows.values import describe, is_list
 from voiceflow_worker.model.text.names import folded
 
+_TIMES = frozenset({"not_before", "valid_until"})
 _OWN = frozenset({DESTINATION, REASON, *RESERVED})
 
 
@@ -56,11 +58,12 @@ class CsvValues:
         )
 
 
-def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
+def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None) -> RowValues:
     """The values of a JSON object: a row, or, if `is_body`, a request body that may have reserved columns."""
     values = RowValues()
+    numbers = row_name(number_column) if number_column is not None else None
     for key, value in raw.data.items():
-        name = canonical_name(key) if not is_body else key
+        name = key if is_body else DESTINATION if row_name(key) == numbers else canonical_name(key)
         if name in _OWN:
             if name != REASON:
                 _take_reserved(values, name, value)
@@ -78,6 +81,19 @@ def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
             is_flat = trimmed is None or isinstance(trimmed, str | int | float)
             values.data[name] = trimmed if is_flat else json.dumps(trimmed, ensure_ascii=False)
     return values
+
+
+def write_dates_out(values: RowValues, order: DateOrder) -> None:
+    """Write the dates in the times and in the own columns of a row as 2030-01-31, in place."""
+    wrong: dict[str, str] = {}
+    for texts in (values.reserved, values.variables, values.data):
+        for name, value in texts.items():
+            if isinstance(value, str) and (name not in _OWN or name in _TIMES):
+                try:
+                    texts[name] = with_iso_date(value, order)
+                except ValueError as error:
+                    wrong[name] = str(error)
+    values.problems += [(name, None, message) for name, message in wrong.items()]
 
 
 def _take_reserved(values: RowValues, name: str, value: object) -> None:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.text.names import folded
 
 DESTINATION = "destination"
@@ -36,24 +38,40 @@ def row_name(name: str) -> str:
     return folded(name) or name.strip()
 
 
-def header_problem(names: Sequence[str]) -> str | None:
-    """The reason why a header cannot be used, as a clause; None if it can be used. `names` are canonical names."""
+def read_columns(
+    header: Sequence[str], number_column: str | None = None, *, place: object, hint: str = ""
+) -> tuple[str, ...]:
+    """The canonical names of the columns of a table of calls. `number_column` is the name of the numbers to call.
+
+    Raises CampaignFileError for a header that cannot be used. It names the `place` of the header, and ends with `hint`.
+    """
+    wanted = row_name(number_column) if number_column is not None else None
+    names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
     present = [name for name in names if name]
     shown = ", ".join(present) or "nothing"
-    if DESTINATION not in present:
+    if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
         if any(sum(map(str.isdigit, name)) >= 7 for name in present):
-            return (
-                "begins with a line that looks like data; add a header line above it that names the columns, including "
-                f"destination; found: {shown}"
+            raise CampaignFileError(
+                f"{place} begins with a line that looks like data; add a header line above it that names the columns, "
+                f"including destination; found: {shown}{hint}"
             )
-        hint = near_destination(present)
-        rename = f"; rename {hint!r} to destination" if hint else "; rename the column of phone numbers to destination"
-        return f"has no column destination{rename}; columns found: {shown}"
+        if wanted is not None:
+            raise CampaignFileError(f"{place} has no column {number_column!r}; columns found: {shown}{hint}")
+        rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
+        remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
+        raise CampaignFileError(f"{place} has no column destination; {remedy}; columns found: {shown}{hint}").remedied(
+            Remedy.NAME_COLUMN
+        )
     # The reason of a rejects file may stand before the file's own column of that name. Both are left out.
     twice = [name for name, count in Counter(map(folded, present)).items() if count > 1 and name != REASON]
+    if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
+        raise CampaignFileError(f"{place} has a column destination beside {number_column!r}; rename one{hint}")
     if twice:
-        return f"has two columns of the same name: {', '.join(twice)}; rename or remove one; columns found: {shown}"
-    return None
+        raise CampaignFileError(
+            f"{place} has two columns of the same name: {', '.join(twice)}; rename or remove one; columns found: "
+            f"{shown}{hint}"
+        )
+    return names
 
 
 def near_destination(names: Iterable[str]) -> str | None:

@@ -6,7 +6,7 @@ import csv
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, header_problem
+from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, read_columns, row_name
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.lines import LONGEST_LINE, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
@@ -28,8 +28,8 @@ _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or write
 class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
-    `judge` returns the reason why the columns cannot be used, as a clause. The default requires a column `destination`,
-    as campaigns do.
+    `number_column` is the name of the column of the numbers to call, if it is not `destination`. For a file that has no
+    calls, `judge` returns the reason why the columns cannot be used, as a clause.
     """
 
     kind = FileKind.CSV
@@ -39,16 +39,20 @@ class CsvRows(RowSource):
         file: InputFile,
         *,
         on_bytes: Callable[[int], None] | None = None,
-        judge: Callable[[Sequence[str]], str | None] = header_problem,
+        number_column: str | None = None,
+        judge: Callable[[Sequence[str]], str | None] | None = None,
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
-        self.header = self._read_header()
+        self.header = self._read_header(row_name(number_column or DESTINATION))
+        if judge is None:
+            self.columns = read_columns(self.header, number_column, place=file)
+            return
         self.columns = tuple(map(canonical_name, self.header))
         if problem := judge(self.columns):
             raise CampaignFileError(f"{file} {problem}")
 
-    def _read_header(self) -> tuple[str, ...]:
+    def _read_header(self, numbers: str) -> tuple[str, ...]:
         for line in self._lines:
             if not line.text.strip():
                 continue
@@ -62,7 +66,7 @@ class CsvRows(RowSource):
             # The name of a column may have line breaks. The delimiter is still unknown, so quotes are counted.
             while text.count('"') % 2 and more < _LONGEST_HEADER and (following := self._lines.take()) is not None:
                 text, more = text + following.text, more + 1
-            self.delimiter = self.delimiter or _delimiter_of(text)
+            self.delimiter = self.delimiter or _delimiter_of(text, numbers)
             cells = _cells(text, self.delimiter)
             if isinstance(cells, str):
                 raise CampaignFileError(f"{self._file}, line {line.number}: the header {cells}")
@@ -151,14 +155,14 @@ class _PushbackLines:
         self._waiting.extendleft(reversed(lines))
 
 
-def _delimiter_of(header: str) -> str:
-    """The most likely delimiter of a header: one that gives a column `destination`, else the most frequent one."""
+def _delimiter_of(header: str, numbers: str) -> str:
+    """The most likely delimiter of a header: one that gives the column of `numbers`, else the most frequent one."""
 
     def sense(delimiter: str) -> tuple[bool, int]:
         cells = _cells(header, delimiter)
         if isinstance(cells, str):
             return False, 0
-        return DESTINATION in map(canonical_name, cells), len(cells)
+        return numbers in map(row_name, cells), len(cells)
 
     return max(_DELIMITERS, key=sense)
 

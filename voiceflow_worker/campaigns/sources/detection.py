@@ -32,18 +32,20 @@ def open_source(
     *,
     kind: FileKind | None = None,
     sheet: str | None = None,
+    number_column: str | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
     """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook.
 
-    Raises CampaignFileError if the file cannot be read.
+    `number_column` is the name of the column of the numbers to call in a table, if it is not `destination`. Raises
+    CampaignFileError if the file cannot be read.
     """
     kind = kind or kind_of(file)
     if sheet is not None and kind is not FileKind.EXCEL:
         raise CampaignFileError(f"{file} has no sheet {sheet!r}: only workbooks have sheets")
     match kind:
         case FileKind.CSV:
-            return CsvRows(file, on_bytes=on_bytes)
+            return CsvRows(file, number_column=number_column, on_bytes=on_bytes)
         case FileKind.JSON_LINES:
             return JsonLines(file, on_bytes=on_bytes)
         case FileKind.JSON:
@@ -51,11 +53,11 @@ def open_source(
         case FileKind.EXCEL:
             from voiceflow_worker.campaigns.sources.excel import ExcelRows
 
-            return ExcelRows(file, sheet=sheet, on_bytes=on_bytes)
+            return ExcelRows(file, sheet=sheet, number_column=number_column, on_bytes=on_bytes)
         case FileKind.PARQUET:
             from voiceflow_worker.campaigns.sources.parquet import ParquetRows
 
-            return ParquetRows(file, on_bytes=on_bytes)
+            return ParquetRows(file, number_column=number_column, on_bytes=on_bytes)
 
 
 def kind_of(file: InputFile) -> FileKind:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-from voiceflow_worker.campaigns.files.columns import canonical_name, header_problem
+from voiceflow_worker.campaigns.files.columns import read_columns
 from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
@@ -50,7 +50,12 @@ class ExcelRows(RowSource):
     kind = FileKind.EXCEL
 
     def __init__(
-        self, file: InputFile, *, sheet: str | None = None, on_bytes: Callable[[int], None] | None = None
+        self,
+        file: InputFile,
+        *,
+        sheet: str | None = None,
+        number_column: str | None = None,
+        on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._file = file
         self._on_bytes = on_bytes
@@ -64,10 +69,8 @@ class ExcelRows(RowSource):
                 )
             self.header = tuple(map(self._name, header))
         self.header_row = row
-        self.columns = tuple(map(canonical_name, self.header))
-        if problem := header_problem(self.columns):
-            title = "" if len(header) > 1 else f"; row {row} has only one cell: remove titles above the header"
-            raise CampaignFileError(f"{self._place} {problem}{title}")
+        title = "" if len(header) > 1 else f"; row {row} has only one cell: remove titles above the header"
+        self.columns = read_columns(self.header, number_column, place=self._place, hint=title)
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from voiceflow_worker.campaigns.files.columns import canonical_name, header_problem
+from voiceflow_worker.campaigns.files.columns import read_columns
 from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.campaigns.sources.cells import message_line, missing_library, table_row
@@ -33,14 +33,14 @@ class ParquetRows(RowSource):
     kind = FileKind.PARQUET
     header_row = None
 
-    def __init__(self, file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, file: InputFile, *, number_column: str | None = None, on_bytes: Callable[[int], None] | None = None
+    ) -> None:
         self._file = file
         self._on_bytes = on_bytes
         with self._table() as table:
             self.header = tuple(map(str, table.schema_arrow.names))
-        self.columns = tuple(map(canonical_name, self.header))
-        if problem := header_problem(self.columns):
-            raise CampaignFileError(f"{file} {problem}")
+        self.columns = read_columns(self.header, number_column, place=file)
 
     def __iter__(self) -> Iterator[RawRow]:
         number = 0
