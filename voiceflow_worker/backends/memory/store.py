@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.identity import queue_of
@@ -59,7 +60,7 @@ from voiceflow_worker.core.store_port import (
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gcra import departures
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.totals import STATE, Totals, outcome_name
+from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 DONE = Answer(result=Result.DONE)
@@ -289,7 +290,7 @@ class Memory:
 
     def find(self, query: Query, now: datetime) -> list[Job]:
         """The jobs that match a query."""
-        found = [job for job in self._candidates(query, now) if _matches(query, job)]
+        found = [job for job in self._candidates(query, now) if matches(query, job)]
         match query.order:
             case Order.CREATED | Order.ANY:
                 found.sort(key=lambda job: job.id)
@@ -312,7 +313,7 @@ class Memory:
         """The counters of a queue or of a batch; with `due_before`, the states of the jobs that are due by then."""
         if due_before is not None:
             query = Query(queue=queue, batch_id=batch, due_before=due_before)
-            return Totals(live=Counter(STATE + job.state for job in self.jobs.values() if _matches(query, job)))
+            return Totals(live=Counter(STATE + job.state for job in self.jobs.values() if matches(query, job)))
         place = (queue, batch)
         return Totals(live=_present(self.live.get(place, {})), pruned=_present(self.pruned.get(place, {})))
 
@@ -474,19 +475,6 @@ def tombstone(job: Job) -> Job:
         source="",
         created_at=job.created_at,
         not_before=job.not_before,
-    )
-
-
-def _matches(query: Query, job: Job) -> bool:
-    return (
-        job.queue == query.queue
-        and (query.states is None or job.state in query.states)
-        and (query.batch_id is None or job.batch_id == query.batch_id)
-        and (query.destination is None or job.destination == query.destination)
-        and (query.outcomes is None or outcome_name(job) in query.outcomes)
-        and (query.due_before is None or job.due_at <= query.due_before)
-        and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
-        and (query.after is None or (job.id < query.after if query.order is Order.NEWEST else job.id > query.after))
     )
 
 

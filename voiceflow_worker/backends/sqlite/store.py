@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -158,7 +157,6 @@ class SqliteStore:
             found = await owners_of_keys(self.reader, query.queue, query.unique_keys, to_micros(now))
         else:
             return await find(self.reader, query)
-        query = replace(query, ids=None, unique_keys=None)
         matching = [job for job in found if matches(query, job)]
         matching.sort(key=lambda job: (job.due_at, job.id) if query.order is Order.DUE else (job.id,))
         if query.order is Order.NEWEST:
