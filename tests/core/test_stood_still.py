@@ -16,7 +16,7 @@ from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.model.jobs.person_limit import PersonLimit

@@ -22,7 +22,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, VerdictKind, Worker, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
-from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.guard import journal_check
 from voiceflow_worker.core.guard.rollback import HELD
