@@ -52,7 +52,7 @@ async def unusable(store: Store) -> None:
     """Wait until the store has noticed that its idle connection is lost."""
     assert isinstance(store.domain, RedisStore)
     assert store.domain.link._session is not None
-    line = store.domain.link._session._line
+    line = store.domain.link._session._shared
     assert line is not None
     await until(lambda: not line.usable)
 
@@ -245,7 +245,7 @@ async def test_the_text_of_a_script_is_waited_for_too(scripted: ScriptedRedis) -
     scripted.texts["write"] = MADE
     async with open_store(scripted.url) as store:
         assert await commit(store, [moved(sample_job())]) == [True]
-        assert scripted.commands[-3:] == ["EVALSHA", "EVAL", "WAITAOF"]
+        assert scripted.commands[-2:] == ["EVAL", "WAITAOF"]
 
 
 async def test_a_step_that_need_not_be_durable_is_not_waited_for(scripted: ScriptedRedis) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import anyio
 import pytest
 from coredis import exceptions as driver
 
-from voiceflow_worker.backends.redis.connection.faults import is_lost, translated
+from voiceflow_worker.backends.redis.connection.faults import NotConfirmedError, is_lost, translated
 from voiceflow_worker.errors import (
     RedisForgetsError,
     StoreCorruptError,
@@ -25,7 +24,6 @@ IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script:
         (TimeoutError("EVALSHA timed out after 5 seconds"), StoreUnavailableError, "timed out"),
         (TimeoutError(), StoreUnavailableError, "TimeoutError"),
         (ConnectionRefusedError("refused"), StoreUnavailableError, "refused"),
-        (anyio.ClosedResourceError(), StoreUnavailableError, "cannot be reached"),
         (driver.BusyLoadingError("Redis is loading the dataset in memory"), StoreUnavailableError, "loading"),
         (driver.ClusterDownError("The cluster is down"), StoreUnavailableError, "cannot answer now"),
         (driver.TryAgainError("Multiple keys"), StoreUnavailableError, "cannot answer now"),
@@ -43,8 +41,7 @@ IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script:
         (driver.MovedError("3999 127.0.0.1:6381"), StoreUnavailableError, r"redis\+cluster"),
         (driver.AuthenticationRequiredError("Authentication required."), StoreUnavailableError, "password"),
         (driver.AuthorizationError("no permissions to run 'evalsha'"), StoreUnavailableError, "evalsha"),
-        (driver.PersistenceError(b"EVALSHA", 1, 0, 3000), StoreUnavailableError, "did not confirm"),
-        (driver.ReplicationError(b"EVALSHA", 1, 3000), StoreUnavailableError, "did not confirm"),
+        (NotConfirmedError("0 of 1 replicas have it"), StoreUnavailableError, "did not confirm"),
         (driver.ResponseError("OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
         (driver.ResponseError(IN_A_SCRIPT + "-OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
         (driver.ResponseError("MISCONF Errors writing to the AOF file"), StoreReadOnlyError, "disk"),

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from coredis.connection import TCPLocation
 from coredis.exceptions import ConnectionError as DriverConnectionError
 
 from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.backends.redis.connection.line import ScriptLine
+from voiceflow_worker.backends.redis.connection.line import Access, Line
 from voiceflow_worker.backends.redis.connection.url import parse_url
 from voiceflow_worker.errors import InvalidInputError
 
@@ -55,7 +54,7 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
 async def test_answers_in_several_records_of_tls_are_read_as_they_are(tls_port: int) -> None:
     """A long answer has several records, and each of them differs from what the connection has read before."""
     url = f"rediss://localhost:{tls_port}?ssl_ca_certs={CERTIFICATE}"
-    line = await ScriptLine.opened(parse_url(url), TCPLocation("localhost", tls_port))
+    line = await Line.opened(("localhost", tls_port), parse_url(url).access)
     try:
         for character in "abcdef":
             text = character * 60_000
@@ -103,7 +102,7 @@ async def test_an_answer_that_cannot_be_read_ends_the_connection(answer: bytes) 
 
     async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        line = await ScriptLine.opened(parse_url(f"redis://127.0.0.1:{port}"), TCPLocation("127.0.0.1", port))
+        line = await Line.opened(("127.0.0.1", port), Access())
         with pytest.raises(DriverConnectionError, match="cannot be read"):
             await line.create_request(b"PING")
         assert not line.usable

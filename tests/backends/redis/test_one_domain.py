@@ -34,7 +34,7 @@ from voiceflow_worker.core.store_port import Store
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for the longest script, and for its replication, on a machine that does much else."""
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 60.0)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.line.ANSWER_TIMEOUT", 60.0)
     monkeypatch.setattr("voiceflow_worker.backends.redis.connection.link.CONFIRM_WITHIN_MS", 50_000)
 
 

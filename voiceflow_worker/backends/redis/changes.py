@@ -54,7 +54,7 @@ class QueueChanges:
     async def _count(self, queue: str) -> int:
         """The change count; 1 for a queue without changes."""
         key = f"{self._link.root}:queue:{queue}:changes"
-        return int(await self._link.ask(lambda client: client.get(key)) or 0) + 1
+        return int(await self._link.ask(lambda line: line.create_request(b"GET", key)) or 0) + 1
 
     async def _listen(self, queue: str) -> None:
         key = f"{self._link.root}:queue:{queue}:wake"

@@ -201,7 +201,7 @@ class OlderRecords(Records):
 
     async def prune(self, *, now: datetime) -> int:
         root = f"{self._store.link.root}:queue:"
-        found = await self._store.link.ask(lambda client: client.keys(f"{root}*:graves:until"))
+        found = await self._store.link.ask(lambda line: line.create_request(b"KEYS", f"{root}*:graves:until"))
         queues = {"-", *(key.removeprefix(root).partition(":")[0] for key in found)}
         return sum([await _all_pruned(self._store, queue, now=now, events_before=_LONG_AGO) for queue in queues])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -187,7 +186,6 @@ async def open_redis(
     load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    _quieten_driver()
     link = Link(parsed, Survey(parsed).server, advises=advises)
     async with link.opened():
         if clock is None:
@@ -195,13 +193,3 @@ async def open_redis(
             await server_clock.synchronise()
             link.start(server_clock.keep)
         yield OlderStore(RedisStore(parsed.shown, link, clock))
-
-
-def _quieten_driver() -> None:
-    """Stop coredis from logging a traceback for every refused connection. The caller gets the error.
-
-    A log level that the application has set is left alone.
-    """
-    log = logging.getLogger("coredis")
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.CRITICAL)

@@ -1,1 +1,1 @@
-"""The connection to Redis servers: URLs, clients, durability, keys, scripts, the server's clock."""
+"""The connection to Redis servers: URLs, lines, durability, scripts, the server's clock."""

@@ -6,7 +6,6 @@ import re
 import ssl
 from copy import copy
 
-import anyio
 from coredis import exceptions as driver
 
 from voiceflow_worker.errors import (
@@ -27,7 +26,11 @@ class RefusedServerError(driver.ConnectionError):
         self.why = why
 
 
-LOST = (driver.ConnectionError, TimeoutError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+class NotConfirmedError(driver.RedisError):
+    """Too few servers have confirmed a write in time."""
+
+
+LOST = (driver.ConnectionError, TimeoutError, OSError)
 """Errors of a lost connection, or of a server that does not answer."""
 
 _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
@@ -69,7 +72,7 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return copy(error.why)
         case BaseExceptionGroup():
             return translated(error.exceptions[0], shown=shown)
-        case driver.ReplicationError() | driver.PersistenceError():
+        case NotConfirmedError():
             return StoreUnavailableError(
                 f"{where} did not confirm in time that a write is durable ({said}); the write may be lost, so try again"
             )

@@ -1,34 +1,54 @@
-"""The connection for scripts on asyncio. A trip is one write and one read.
+"""One connection to one server, on asyncio. A trip is one write and one read; the parser is that of coredis.
 
-A connection of coredis works on asyncio and trio, but needs two tasks and a queue for this, so a trip takes four times
-as long. Scripts therefore use the connection of coredis only on trio. The connection in this module uses only the
-parser of coredis.
+A connection of coredis needs two tasks and a queue for this, so a trip takes four times as long.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any, cast
 
 import anyio
-from coredis.connection import TCPLocation
 from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.parser import NotEnoughData, Parser
 
-from voiceflow_worker.backends.redis.connection import clients
-from voiceflow_worker.backends.redis.connection.url import RedisURL
-
+NAME = "voiceflow-worker"
+CONNECT_TIMEOUT = 2.0
+ANSWER_TIMEOUT = 5.0
+"""Seconds to wait for an answer. The slowest script, an enqueue of 20,000 jobs, takes about 1.5 s."""
+_KEEPALIVE = {
+    option: seconds
+    for name, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+    if (option := getattr(socket, name, None)) is not None
+}
 _BUFFER = 64 * 1024  # bytes
 
 
-class ScriptLine(asyncio.BufferedProtocol):
+Node = tuple[str, int]
+"""The address of a server: host and port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What a server asks of a connection."""
+
+    username: str | None = None
+    password: str | None = None
+    tls: SSLContext | None = None
+    database: int = 0
+
+
+class Line(asyncio.BufferedProtocol):
     """One connection, on which answers come in the order of the requests. An answer that nobody awaits is skipped.
 
-    If an answer takes longer than `clients.ANSWER_TIMEOUT`, the connection is closed, and all waiting requests fail.
-    The connection reads into a buffer of its own. Without this buffer, asyncio would allocate 256 KB for each read,
-    which takes 14 µs.
+    If an answer takes longer than `ANSWER_TIMEOUT`, the connection is closed, and all waiting requests fail. The
+    connection reads into a buffer of its own. Without this buffer, asyncio would allocate 256 KB for each read, which
+    takes 14 µs. It notices a dead server by TCP keep-alive.
     """
 
     def __init__(self) -> None:
@@ -40,20 +60,23 @@ class ScriptLine(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_BUFFER))  # TLS writes to slices of it, which must not be copies
 
     @classmethod
-    async def opened(cls, url: RedisURL, location: TCPLocation) -> ScriptLine:
-        """Open a connection for scripts. Raises an error of the driver, TimeoutError or OSError."""
-        with anyio.fail_after(clients.CONNECT_TIMEOUT):
-            loop = asyncio.get_running_loop()
-            transport, line = await loop.create_connection(
-                cls, location.host, location.port, ssl=url.tls, server_hostname=location.host if url.tls else None
+    async def opened(cls, node: Node, access: Access) -> Line:
+        """Open a connection. Raises an error of the driver, TimeoutError or OSError."""
+        host, port = node
+        with anyio.fail_after(CONNECT_TIMEOUT):
+            transport, line = await asyncio.get_running_loop().create_connection(
+                cls, host, port, ssl=access.tls, server_hostname=host if access.tls else None
             )
             try:
-                clients.keep_alive(transport.get_extra_info("socket"))
-                if url.username or url.password:
-                    await line.create_request(b"AUTH", url.username or "default", url.password or "")
-                if url.database:
-                    await line.create_request(b"SELECT", url.database)
-                await line.create_request(b"CLIENT", "SETNAME", clients.NAME)
+                opened: socket.socket = transport.get_extra_info("socket")
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, seconds in _KEEPALIVE.items():
+                    opened.setsockopt(socket.IPPROTO_TCP, option, seconds)
+                if access.username or access.password:
+                    await line.create_request(b"AUTH", access.username or "default", access.password or "")
+                if access.database:
+                    await line.create_request(b"SELECT", access.database)
+                await line.create_request(b"CLIENT", "SETNAME", NAME)
             except BaseException:
                 line.close()
                 raise
@@ -77,7 +100,7 @@ class ScriptLine(asyncio.BufferedProtocol):
         answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
         self._waiting.extend([(answer, self._loop.time()) for answer in answers])
         if self._watch is None:
-            self._watch = self._loop.call_later(clients.ANSWER_TIMEOUT, self._look)
+            self._watch = self._loop.call_later(ANSWER_TIMEOUT, self._look)
         self._transport.write(b"".join(packed))
         return answers
 
@@ -120,9 +143,9 @@ class ScriptLine(asyncio.BufferedProtocol):
         """Close the connection if the oldest request has waited too long; otherwise check again later."""
         self._watch = None
         if self._waiting:
-            left = self._waiting[0][1] + clients.ANSWER_TIMEOUT - self._loop.time()
+            left = self._waiting[0][1] + ANSWER_TIMEOUT - self._loop.time()
             if left <= 0:
-                self._give_up(TimeoutError(f"no answer within {clients.ANSWER_TIMEOUT:g} seconds"))
+                self._give_up(TimeoutError(f"no answer within {ANSWER_TIMEOUT:g} seconds"))
             else:
                 self._watch = self._loop.call_later(left, self._look)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from functools import partial
 from typing import Any, cast
@@ -12,16 +12,20 @@ import anyio
 import orjson
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
-from coredis.connection import TCPLocation
 from coredis.exceptions import ConnectionError as DriverConnectionError
 from coredis.exceptions import NoScriptError, RedisError
 
 from voiceflow_worker.backends.record import unstorable
-from voiceflow_worker.backends.redis.connection import clients
-from voiceflow_worker.backends.redis.connection.clients import Check, Client, Connection
 from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee
-from voiceflow_worker.backends.redis.connection.faults import LOST, RefusedServerError, is_lost, translated
-from voiceflow_worker.backends.redis.connection.line import ScriptLine
+from voiceflow_worker.backends.redis.connection.faults import (
+    LOST,
+    NotConfirmedError,
+    RefusedServerError,
+    is_lost,
+    translated,
+)
+from voiceflow_worker.backends.redis.connection.line import Line, Node
+from voiceflow_worker.backends.redis.connection.primary import primary
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
@@ -33,10 +37,14 @@ PATIENCE = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
-LOOK_AT_SENTINELS_EVERY = 1.0
+LOOK_FOR_PRIMARY_EVERY = 1.0
+MOST_WAITING = 64
+"""The most connections of a process on which writes wait for their confirmation."""
 
-Survey = Callable[[Connection], Awaitable[Durability]]
-"""The check of each new connection before its first use. It returns the durability of that server."""
+Check = Callable[[Line], Awaitable[None]]
+"""A check of a new connection before its first use. If it raises an error, the connection is closed."""
+Survey = Callable[[Line], Awaitable[Durability]]
+"""What a check asks. It returns the durability of that server."""
 
 
 def packed(asked: Mapping[str, Any]) -> bytes:
@@ -60,54 +68,74 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 class Session:
-    """One client, from its opening until the connection is lost.
+    """The connections to one server, from the opening of the first until one is lost.
 
-    Scripts share one connection, a `ScriptLine`, which stays open. The client itself would take a connection from its
-    pool for each command, which costs as much as the command. The client runs a script only for writes that must be
-    confirmed, and if the server does not know the script yet. Each stream that is listened to has a `ScriptLine` of its
-    own, because listening blocks it.
+    Scripts share one connection. A write that must be confirmed has one to itself, because the server answers nothing
+    else on it meanwhile. So has each stream that is listened to.
     """
 
-    def __init__(self, client: Client, url: RedisURL, check: Check, durability: Durability) -> None:
-        self.client = client
-        self.durability = durability
-        self._check = check
+    def __init__(self, node: Node, url: RedisURL, check: Check) -> None:
+        self.node = node
         self.ended = anyio.Event()
         self._url = url
-        self._line: ScriptLine | None = None
-        self._listening: dict[str, ScriptLine] = {}
-        self._taking = anyio.Lock()
+        self._check = check
+        self._shared: Line | None = None
+        self._idle: list[Line] = []
+        self._listening: dict[str, Line] = {}
+        self._lines: set[Line] = set()
+        self._opening = anyio.Lock()
+        self._waits = anyio.Semaphore(MOST_WAITING)
 
     def end(self) -> None:
-        """Begin no further command, and raise an error in the callers that wait for the answer to a script."""
+        """Begin no further command, and raise an error in the callers that wait for an answer."""
         self.ended.set()
-        for line in (self._line, *self._listening.values()):
-            if line is not None:
-                line.close()
+        for line in self._lines:
+            line.close()
 
-    @property
-    def location(self) -> TCPLocation:
-        """The address of the server."""
-        return cast("TCPLocation", self.client.connection_pool.location)
+    async def line(self) -> Line:
+        """The connection that simultaneous callers share."""
+        if self._shared is not None and self._shared.usable:
+            return self._shared
+        async with self._opening:
+            if self.ended.is_set():  # the caller before this one has found that the server cannot be reached
+                raise DriverConnectionError("Connection lost")
+            if self._shared is None or not self._shared.usable:
+                self._shared = await self._open()
+            return self._shared
 
-    async def run(self, name: str, asked: Mapping[str, Any], *, waits: bool = False) -> Any:
+    async def run(self, name: str, asked: Mapping[str, Any], *, confirmation: Sequence[str | int] = ()) -> Any:
         """Run a script by its digest, or by its text if the server does not know the script yet.
 
-        `waits` means that the caller has set up the client to wait until the writes are confirmed.
+        `confirmation` is a command that waits until the writes of its connection are confirmed; it is sent with the
+        script, whose answer is returned after that of the confirmation.
         """
-        wanted, root = script(name), self._url.root
-        text = packed(asked)
+        wanted, text = script(name), packed(asked)
         try:
-            if waits:
-                answer: Any = await self.client.evalsha(wanted.sha, keys=[root], args=[text])
-            else:
-                line = await self._usable_line()
-                answer = await line.create_request(b"EVALSHA", wanted.sha, 1, root, text)
+            answer = await self._run((b"EVALSHA", wanted.sha, 1, self._url.root, text), confirmation)
         except NoScriptError:
             # The server did not run the script. EVAL runs it, and the server then remembers its digest.
-            answer = await self.client.eval(wanted.text, keys=[root], args=[text])
+            answer = await self._run((b"EVAL", wanted.text, 1, self._url.root, text), confirmation)
         with _readable():
             return orjson.loads(answer)
+
+    async def _run(self, words: Sequence[Any], confirmation: Sequence[str | int]) -> Any:
+        if not confirmation:
+            return await (await self.line()).create_request(*words)
+        async with self._waits:
+            self._idle = [line for line in self._idle if line.usable]
+            line = self._idle.pop() if self._idle else await self._open()
+            try:
+                made, confirmed = line.create_requests([words, confirmation])
+                try:
+                    answer = await made
+                    _require_confirmed(await confirmed, self._url.replicas)
+                finally:
+                    confirmed.cancel()
+            except BaseException:
+                line.close()
+                raise
+            self._idle.append(line)
+            return answer
 
     async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
         """Wait for an entry of a stream that is newer than the entry `after`, and return its id.
@@ -116,13 +144,14 @@ class Session:
         """
         line = self._listening.get(stream)
         if line is None or not line.usable:
-            line = self._listening[stream] = await self._open_line()
+            line = self._listening[stream] = await self._open()
         answer = await line.create_request(b"XREAD", "BLOCK", within_ms, "STREAMS", stream, after)
         with _readable():
             return str(answer[0][1][-1][0]) if answer else None
 
-    async def _open_line(self) -> ScriptLine:
-        line = await ScriptLine.opened(self._url, self.location)
+    async def _open(self) -> Line:
+        line = await Line.opened(self.node, self._url.access)
+        self._lines = {line, *(each for each in self._lines if each.usable)}
         try:
             await self._check(line)
         except BaseException:
@@ -132,16 +161,13 @@ class Session:
             line.close()
         return line
 
-    async def _usable_line(self) -> ScriptLine:
-        """The connection for all scripts. Simultaneous callers share it, because the pool has only 64 connections."""
-        if self._line is not None and self._line.usable:
-            return self._line
-        async with self._taking:
-            if self.ended.is_set():  # the caller before this one has found that the server cannot be reached
-                raise DriverConnectionError("Connection lost")
-            if self._line is None or not self._line.usable:
-                self._line = await self._open_line()
-            return self._line
+
+def _require_confirmed(answer: Any, replicas: int) -> None:
+    """Raise NotConfirmedError unless this answer to WAITAOF or to WAIT names enough servers."""
+    with _readable():
+        own, others = (1, int(answer)) if isinstance(answer, int) else map(int, answer)
+    if own < 1 or others < replicas:
+        raise NotConfirmedError(f"{own} of 1 disk and {others} of {replicas} replicas have it")
 
 
 @contextmanager
@@ -171,7 +197,7 @@ class Link:
         self._why: VoiceflowError | None = None
         self._group: TaskGroup | None = None
         self._durability: Durability | None = None
-        self._learnt: set[tuple[str, int]] = set()
+        self._learnt: set[Node] = set()
 
     @property
     def durability(self) -> Durability:
@@ -224,21 +250,20 @@ class Link:
         replicas = self._url.replicas
 
         async def confirmed(session: Session) -> Any:
-            is_waited = session.durability.guarantee is Guarantee.WAITED
-            if not replicas and not is_waited:
-                return await session.run(name, asked)
-            with ExitStack() as waits:
-                if is_waited:
-                    waits.enter_context(session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS))
-                else:
-                    waits.enter_context(session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS))
-                return await session.run(name, asked, waits=True)
+            confirmation: Sequence[str | int] = ("WAIT", replicas, CONFIRM_WITHIN_MS) if replicas else ()
+            if self.durability.guarantee is Guarantee.WAITED:
+                confirmation = ("WAITAOF", 1, replicas, CONFIRM_WITHIN_MS)
+            return await session.run(name, asked, confirmation=confirmation)
 
         return await self._do(confirmed)
 
-    async def ask(self, question: Callable[[Client], Awaitable[Any]]) -> Any:
-        """Run a command without a script. Raises StoreError."""
-        return await self._do(lambda session: question(session.client))
+    async def ask(self, question: Callable[[Line], Awaitable[Any]]) -> Any:
+        """Run commands without a script. Raises StoreError."""
+
+        async def asked(session: Session) -> Any:
+            return await question(await session.line())
+
+        return await self._do(asked)
 
     async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
         """Wait for an entry of a stream that is newer than the entry `after`, and return its id.
@@ -254,7 +279,7 @@ class Link:
             return await work(session)
         except UnicodeEncodeError as error:
             raise unstorable(error) from error
-        except (RedisError, *LOST, RuntimeError) as error:
+        except (RedisError, *LOST) as error:
             raise self._failed(session, error) from error
 
     def reopen(self) -> None:
@@ -283,13 +308,6 @@ class Link:
 
     def _failed(self, session: Session, error: Exception) -> VoiceflowError:
         """Translate an error of a request, and end the session if its connection is lost."""
-        if isinstance(error, RuntimeError):
-            if not session.ended.is_set():
-                raise error
-            # The client was closed during this call.
-            return StoreUnavailableError(
-                f"the connection to the Redis at {self._url.shown} was lost; this process connects again"
-            )
         if is_lost(error):
             self._end(session)
         return translated(error, shown=self._url.shown)
@@ -301,20 +319,19 @@ class Link:
             session: Session | None = None
             try:
                 found: list[Durability] = []
-                check = partial(self._check, found)
-                location = await clients.primary(self._url, self._learnt)
-                async with clients.opened(self._url, location, check) as client:
-                    self._judge(found[0])
-                    self._session = session = Session(client, self._url, check, found[0])
-                    if self._why is not None:
-                        _log.info("the store can be reached again")
-                    self._why, pause = None, FIRST_PAUSE
-                    self._opened.set()
-                    if not began:
-                        began = True
-                        task_status.started(None)
-                    await session.ended.wait()
-            except Exception as error:  # noqa: BLE001 - after any error of a client, the link is opened again
+                session = Session(await primary(self._url, self._learnt), self._url, partial(self._check, found))
+                await session.line()
+                self._judge(found[0])
+                self._session = session
+                if self._why is not None:
+                    _log.info("the store can be reached again")
+                self._why, pause = None, FIRST_PAUSE
+                self._opened.set()
+                if not began:
+                    began = True
+                    task_status.started(None)
+                await session.ended.wait()
+            except Exception as error:  # noqa: BLE001 - after any error, the link is opened again
                 why = translated(error, shown=self._url.shown)
                 if not began:
                     task_status.started(why)
@@ -329,17 +346,17 @@ class Link:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _check(self, found: list[Durability], connection: Connection) -> None:
+    async def _check(self, found: list[Durability], line: Line) -> None:
         """Survey a new connection. `found` has the durability that the server had when its session began.
 
         A session keeps its way of making writes durable, so a server that now needs another way ends the session.
         """
         try:
             with _readable():
-                durability = await self._survey(connection)
+                durability = await self._survey(line)
         except VoiceflowError as error:
             raise RefusedServerError(error) from error
-        if self._session is None:
+        if not found:
             found.append(durability)
         elif durability.guarantee is not found[0].guarantee:
             self.reopen()
@@ -353,12 +370,12 @@ class Link:
     async def _follow_primary(self) -> None:
         """End the session when another primary is named: the old one may accept writes and lose them."""
         while True:
-            await anyio.sleep(LOOK_AT_SENTINELS_EVERY)
+            await anyio.sleep(LOOK_FOR_PRIMARY_EVERY)
             try:
-                named = await clients.primary(self._url, self._learnt)
+                named = await primary(self._url, self._learnt)
             except (RedisError, *LOST):
                 continue
             session = self._session
-            if session is not None and session.location != named:
+            if session is not None and session.node != named:
                 _log.warning("another primary is named; this process connects to it", primary=str(named))
                 self._end(session)

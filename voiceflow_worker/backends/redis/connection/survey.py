@@ -7,9 +7,9 @@ from typing import Any
 
 from coredis.exceptions import ResponseError
 
-from voiceflow_worker.backends.redis.connection.clients import Client, Connection
 from voiceflow_worker.backends.redis.connection.durability import Durability, ServerFacts, facts_from, judged
 from voiceflow_worker.backends.redis.connection.faults import is_not_now
+from voiceflow_worker.backends.redis.connection.line import Line
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
@@ -43,7 +43,7 @@ class Survey:
     def __init__(self, url: RedisURL) -> None:
         self._url = url
 
-    async def server(self, connection: Connection) -> Durability:
+    async def server(self, line: Line) -> Durability:
         """The durability of the server at the other end of a connection.
 
         Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
@@ -51,16 +51,16 @@ class Survey:
         replica. Raises StoreVersionError for a store of another version, and StoreCorruptError if its schema is not a
         version.
         """
-        facts = await _facts_of(connection)
+        facts = await _facts_of(line)
         self._require_kind(facts)
         durability = judged(facts, promise=self._url.promise, replicas=self._url.replicas)
-        await self._schema(connection)
+        await self._schema(line)
         return durability
 
-    async def _schema(self, connection: Connection) -> None:
+    async def _schema(self, line: Line) -> None:
         """Write the schema version if the store is new; otherwise check the stored version."""
         key = f"{self._url.root}:schema"
-        stands = str(await connection.create_request(b"EVAL", script("schema").text, 1, key, SCHEMA))
+        stands = str(await line.create_request(b"EVAL", script("schema").text, 1, key, SCHEMA))
         if not stands.isdecimal():
             raise StoreCorruptError(
                 f"the key {key} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
@@ -89,23 +89,23 @@ class Survey:
             )
 
 
-async def packing_of(client: Client) -> Packing | None:
+async def packing_of(line: Line) -> Packing | None:
     """The packing of the server; None if it does not show it."""
     try:
-        return Packing(int((await client.config_get([_PACKING]))[_PACKING]))
+        return Packing(int(_pairs(await line.create_request(b"CONFIG", "GET", _PACKING))[_PACKING]))
     except (ResponseError, KeyError) as error:
         if isinstance(error, ResponseError) and is_not_now(error):
             raise
         return None
 
 
-async def _facts_of(connection: Connection) -> ServerFacts:
-    lines = str(await connection.create_request(b"INFO")).splitlines()
+async def _facts_of(line: Line) -> ServerFacts:
+    lines = str(await line.create_request(b"INFO")).splitlines()
     info = dict(line.split(":", 1) for line in lines if ":" in line)
     settings: dict[str, str] = {}
     try:
         for name in _SETTINGS:  # one at a time, because servers before 7.0 take only one
-            settings |= _pairs(await connection.create_request(b"CONFIG", "GET", name))
+            settings |= _pairs(await line.create_request(b"CONFIG", "GET", name))
     except ResponseError as error:
         if is_not_now(error):
             raise

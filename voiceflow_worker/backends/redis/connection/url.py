@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from voiceflow_worker.backends.redis.connection.line import Access, Node
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.hiding import without_secrets
 
@@ -65,7 +66,7 @@ class RedisURL:
     """
 
     topology: Topology
-    nodes: tuple[tuple[str, int], ...]
+    nodes: tuple[Node, ...]
     shown: str
     database: int = 0
     service: str | None = None
@@ -77,6 +78,11 @@ class RedisURL:
     promise: Promise = Promise.STRICT
     replicas: int = 0
     prefix: str = "voiceflow"
+
+    @property
+    def access(self) -> Access:
+        """What the server that has the store asks of a connection."""
+        return Access(username=self.username, password=self.password, tls=self.tls, database=self.database)
 
     @property
     def root(self) -> str:
@@ -167,7 +173,7 @@ def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
     return service, int(database)
 
 
-def _node(text: str, port: int, shown: str) -> tuple[str, int]:
+def _node(text: str, port: int, shown: str) -> Node:
     try:
         parts = urlsplit(f"//{text}")
         host, own_port = parts.hostname, parts.port
