@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ async def fill(store: Store, *jobs: Job) -> None:
     await add_jobs(store, jobs)
 
 
-async def written(store: Store, *batch_ids: str, **files: Path) -> int:
+async def written(store: Store, *batch_ids: str, **files: Any) -> int:
     """How many calls the files have."""
     reports = await write_report_files(ReportFiles(**files), store, "default", batch_ids)
     return sum(report.total for report in reports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -26,7 +27,8 @@ def names_in(folder: Path) -> list[str]:
 
 
 async def written(folder: Path, store: Store, form: str) -> list[Report]:
-    return await write_report_files(ReportFiles(**{form: folder / "out"}), store, "default", [None])
+    files: dict[str, Any] = {form: folder / "out"}
+    return await write_report_files(ReportFiles(**files), store, "default", [None])
 
 
 @pytest.mark.parametrize("form", ["csv", "xlsx", "html"])

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -93,7 +93,8 @@ class ReportExports:
         """The report, in an open file without a name. The file is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
-            await write_report_files(ReportFiles(**{kind: path}), self._store, queue, [batch])
+            files: dict[str, Any] = {kind: path}
+            await write_report_files(ReportFiles(**files), self._store, queue, [batch])
             return held.enter_context(path.open("rb"))
 
 
