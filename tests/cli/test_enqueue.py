@@ -90,6 +90,48 @@ def test_a_file_as_people_have_it_needs_no_edit(voiceflow: Program) -> None:
     assert voiceflow("enqueue", path, *text, *numbers, "--not-before", "tomorrow 09:00").code == 2
 
 
+def test_a_campaign_file_has_the_options_and_typed_ones_go_before_it(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", "name;Mobile\nAna;8765 4321\n")
+    (voiceflow.folder / "kept").mkdir()
+    written(voiceflow.folder, "kept/flow.json", '{"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}')
+    campaign = written(
+        voiceflow.folder,
+        "kept/reminder.toml",
+        """
+        template = "flow.json"  # beside this file
+        number-column = "Mobile"
+        country = "SG"
+        source = "+6531234567"
+        priority = 7
+        valid_until = 2099-01-31T12:00:00+08:00
+        redial-on = ["busy", "no_answer"]
+        batch = "february"
+        """,
+    )
+    assert voiceflow("enqueue", path, "--campaign", campaign, "--batch", "march").code == 0
+    (call,) = calls(voiceflow)
+    assert (call["destination"], call["priority"], call["batch_id"]) == ("+6587654321", 7, "march")
+    assert call["valid_until"] == "2099-01-31T04:00:00.000Z"
+    assert voiceflow("check", path, "--campaign", campaign, *SAY, "--valid-for", "2h").code == 0  # the text is typed
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("temlate = 'flow.json'", "temlate is not an option of a campaign; did you mean template?"),
+        ("again = true", "again is not an option of a campaign"),
+        ("priority = 'high'", "priority"),
+        ("priority: 7", "is not TOML"),
+    ],
+)
+def test_a_campaign_file_that_cannot_be_used_names_itself_and_the_option(
+    voiceflow: Program, content: str, told: str
+) -> None:
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    ended = voiceflow("enqueue", path, *SAY, "--campaign", written(voiceflow.folder, "reminder.toml", content))
+    assert (ended.code, told in ended.err, "reminder.toml" in ended.err) == (2, True, True)
+
+
 def test_json_bodies_are_calls(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "body.json", {**BODY, "clientRequestId": "order-42", "clientBatchId": "orders"})
     assert voiceflow("enqueue", path, "--json").document["enqueued"] == 1

@@ -12,7 +12,7 @@ import pytest
 from tests.docs.pages import DOCS, section
 
 PAGE = DOCS / "cli.md"
-SHARED = {"--help", "--version"}
+SHARED = {"--help", "--help-all", "--version"}
 SECTIONS = [
     tuple(heading.split())
     for heading in re.findall(r"^## voiceflow (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
@@ -29,7 +29,7 @@ from voiceflow_worker.cli.program import run
 texts = {}
 for command in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert run([*command, "--help"]) == 0
+        assert run([*command, "--help-all"]) == 0
     texts[" ".join(command)] = printed.getvalue()
 json.dump(texts, sys.stdout)
 """
@@ -37,7 +37,7 @@ json.dump(texts, sys.stdout)
 
 @lru_cache
 def help_texts() -> dict[str, str]:
-    """The `--help` of all commands on the page and their groups, from one process without a terminal's colours."""
+    """The `--help-all` of all commands on the page and their groups, from one process without a terminal's colours."""
     asked = sorted({command[:length] for command in SECTIONS for length in range(len(command) + 1)})
     run = subprocess.run(
         [sys.executable, "-c", HELP],

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from anyio.to_thread import run_sync
-from cyclopts import Parameter
+from cyclopts import App, ArgumentCollection, Group, Parameter
+from cyclopts.config import Dict
 from cyclopts.validators import Number
 
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.cli.options import DurationOption, rate_given
+from voiceflow_worker.cli.options import REST_GROUP, DurationOption, rate_given
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.redial import redial_policy
 from voiceflow_worker.model.jobs.stop_rules import StopRules, read_answer_rate, read_cost
+from voiceflow_worker.model.text.file_remedy import file_remedy
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -31,9 +35,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 
-Text = Annotated[str | None, Parameter(metavar="TEXT")]
-MenuNameOption = Annotated[str | None, Parameter(metavar="MODULE:MENU")]
-Name = Annotated[str | None, Parameter(metavar="NAME")]
 FILE_KINDS = "CSV, Excel (.xlsx), Parquet, JSON lines (of rows or bodies), or a JSON body; also .gz; - for stdin"
 
 
@@ -47,7 +48,14 @@ def _no_option(_type: Any, path: Path) -> None:
 FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_no_option)]
 """A file; `-` is standard input."""
 Format = Literal["csv", "jsonl", "json", "xlsx", "parquet"]
-Code = Annotated[str | None, Parameter(metavar="CC")]
+
+
+TEXT, WHO, WHEN = Group("Text", sort_key=10), Group("Who", sort_key=11), Group("When", sort_key=12)
+REDIAL, GUARDS, PREVIEW = Group("Redial", sort_key=13), Group("Guards", sort_key=14), Group("Preview", sort_key=15)
+
+
+def _option(metavar: str | None = None, group: Group = REST_GROUP, **more: Any) -> Parameter:
+    return Parameter(metavar=metavar, group=group, **more)
 
 
 @Parameter(name="*")
@@ -56,6 +64,7 @@ class RowOptions:
     """The defaults for the rows of a file. A column of a row overrides an option.
 
     Attributes:
+        campaign: Take the options of the campaign from this TOML file. Options that are typed go before it.
         template: A call flow (JSON) with {{column}} in its texts.
         say: Say this text, with {{column}} in it, instead of a --template.
         ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.
@@ -67,51 +76,50 @@ class RowOptions:
         batch: The id of the batch. [the file's name without its extension]
         valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
         valid_until: No phone rings after this time, written like --not-before.
-        not_before: No phone rings before this time: 2026-11-20T09:00:00+08:00, or, in the time zone of --time-zone,
-            "2026-11-20 09:00" or "tomorrow 09:00".
+        not_before: No phone rings before this time: 2026-11-20T09:00:00+08:00, or, together with --time-zone, "2026-11-20 09:00" or "tomorrow 09:00".
         time_zone: The time zone of local times in the file, such as Asia/Singapore.
-        date_order: The order of day, month and year in dates of the file such as 31/1/2030: dmy, mdy or ymd.
-        priority: The priority, -1000000 to 1000000. Calls with a higher priority are sent first.
-        window: Phones ring only at these hours, such as 09:00-20:00, in the time zone of the row, else of --time-zone,
-            else of the number.
+        date_order: The order of day, month and year in dates of the file such as 31/1/2030.
+        priority: The priority, -1000000 to 1000000. Calls with a higher priority are sent first. [0]
+        window: Phones ring only at these hours, such as 09:00-20:00, in the time zone of the row, else of --time-zone, else of the number.
         days: Phones ring only on these days, such as mon-sat or mon,wed.
         holidays: No phone rings on public holidays of this country, such as SG or DE-BY.
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
         redial_max: Redial a call at most this many times. [VOICEFLOW_REDIAL_MAX, else 1]
         redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
         sheet: The sheet of a workbook, if several have rows.
-        format: The format: csv, jsonl, json, xlsx or parquet. [by the file's name, else by its content]
+        format: The format. [by the file's name, else by its content]
         stop_after_refused: Hold the batch after N consecutive refusals because of its voice or source; 0: never. [10]
         stop_after_cost: Hold the batch once its calls have cost this much in one currency, such as 50.
         stop_if_answer_rate_below: Hold the batch if its answer rate is too low: 5%/200 means below 5 % after 200 calls.
-    """
+    """  # noqa: E501 (the help breaks its lines where the source does)
 
-    template: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    say: Text = None
-    ivr: MenuNameOption = None
-    menu: Name = None
-    voice_profile: Name = None
-    number_column: Name = None
-    source: Annotated[str | None, Parameter(metavar="NUMBER")] = None
-    country: Code = None
-    batch: Annotated[str | None, Parameter(metavar="ID")] = None
-    valid_for: DurationOption = None
-    valid_until: Annotated[str | None, Parameter(metavar="TIME")] = None
-    not_before: Annotated[str | None, Parameter(metavar="TIME")] = None
-    time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None
-    date_order: Annotated[Literal["dmy", "mdy", "ymd"] | None, Parameter(metavar="ORDER")] = None
-    priority: Annotated[int, Parameter(metavar="N")] = 0
-    window: Annotated[str | None, Parameter(metavar="HOURS")] = None
-    days: Annotated[str | None, Parameter(metavar="DAYS")] = None
-    holidays: Code = None
-    redial_on: Annotated[str | None, Parameter(metavar="OUTCOMES")] = None
-    redial_max: Annotated[int | None, Parameter(metavar="N")] = None
-    redial_after: DurationOption = None
-    sheet: Name = None
-    format: Annotated[Format | None, Parameter(metavar="FORMAT")] = None
-    stop_after_refused: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
-    stop_after_cost: Annotated[str | None, Parameter(metavar="AMOUNT")] = None
-    stop_if_answer_rate_below: Annotated[str | None, Parameter(metavar="P%/N")] = None
+    campaign: Annotated[Path | None, _option("FILE", TEXT)] = None
+    template: Annotated[Path | None, _option("FILE", TEXT)] = None
+    say: Annotated[str | None, _option("TEXT", TEXT)] = None
+    ivr: Annotated[str | None, _option("MODULE:MENU", TEXT)] = None
+    menu: Annotated[str | None, _option("NAME")] = None
+    voice_profile: Annotated[str | None, _option("NAME", TEXT)] = None
+    number_column: Annotated[str | None, _option("NAME", WHO)] = None
+    source: Annotated[str | None, _option("NUMBER", WHO)] = None
+    country: Annotated[str | None, _option("CC", WHO)] = None
+    batch: Annotated[str | None, _option("ID", WHO)] = None
+    valid_for: Annotated[DurationOption, _option("DURATION", WHEN)] = None
+    valid_until: Annotated[str | None, _option("TIME")] = None
+    not_before: Annotated[str | None, _option("TIME", WHEN)] = None
+    time_zone: Annotated[str | None, _option("ZONE", WHEN)] = None
+    date_order: Annotated[Literal["dmy", "mdy", "ymd"] | None, _option("ORDER")] = None
+    priority: Annotated[int | None, _option("N")] = None
+    window: Annotated[str | None, _option("HOURS", WHEN)] = None
+    days: Annotated[str | None, _option("DAYS")] = None
+    holidays: Annotated[str | None, _option("CC")] = None
+    redial_on: Annotated[str | None, _option("OUTCOMES", REDIAL)] = None
+    redial_max: Annotated[int | None, _option("N")] = None
+    redial_after: Annotated[DurationOption, _option("DURATION")] = None
+    sheet: Annotated[str | None, _option("NAME")] = None
+    format: Annotated[Format | None, _option("FORMAT")] = None
+    stop_after_refused: Annotated[int | None, _option("N", validator=Number(gte=0))] = None
+    stop_after_cost: Annotated[str | None, _option("AMOUNT")] = None
+    stop_if_answer_rate_below: Annotated[str | None, _option("P%/N")] = None
 
 
 @Parameter(name="*")
@@ -121,14 +129,49 @@ class Assumptions:
 
     Attributes:
         prices: Prices for the preview: a CSV file with country or prefix, currency, and per_minute or per_call.
-            [enqueue: the prices of earlier calls]
         assume_seconds: The length of each call in the preview, in seconds. [the time that its texts take]
         rate: The rate of the preview, in calls per second, or unlimited. [the queue's rate, else VOICEFLOW_RATE]
     """
 
-    prices: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    assume_seconds: Annotated[float | None, Parameter(metavar="N", validator=Number(gt=0, lte=36_000))] = None
-    rate: Annotated[str | None, Parameter(metavar="N|unlimited")] = None
+    prices: Annotated[Path | None, _option("FILE", PREVIEW)] = None
+    assume_seconds: Annotated[float | None, _option("N", validator=Number(gt=0, lte=36_000))] = None
+    rate: Annotated[str | None, _option("N|unlimited")] = None
+
+
+_IN_CAMPAIGNS = {each.name.replace("_", "-") for kind in (RowOptions, Assumptions) for each in fields(kind)}
+_FILES = {"template", "prices"}
+_EITHER = ({"template", "say", "ivr"}, {"ivr", "menu"}, {"valid-for", "valid-until"})
+"""The options that replace each other: a typed one goes before the others in the campaign file."""
+
+
+def read_campaign(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Give a command the options of its `--campaign` file, except those that are typed. Raises InvalidInputError.
+
+    The file has the names of the options, and lists for values with commas. Its paths are relative to its own folder.
+    """
+    typed = {name.removeprefix("--"): each for each in arguments if each.tokens for name in each.names}
+    if "campaign" not in typed:
+        return
+    file = Path(typed["campaign"].tokens[0].value)
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be read: {error.strerror or error}{file_remedy(error)}") from None
+    except ValueError as error:
+        raise InvalidInputError(f"{file} is not TOML: {error}") from None
+    known = _IN_CAMPAIGNS - {"campaign"}
+    options: dict[str, object] = {}
+    for key, value in found.items():
+        name = key.replace("_", "-")
+        if name not in known or isinstance(value, dict):
+            close = get_close_matches(name, known - {name}, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; give each option its own line"
+            raise InvalidInputError(f"{file}: {key} is not an option of a campaign{hint}")
+        if name in typed or any(name in either and either & typed.keys() for either in _EITHER):
+            continue
+        text = ",".join(map(str, cast("list[object]", value))) if isinstance(value, list) else str(value)
+        options[name] = str(file.parent / text) if name in _FILES else text
+    Dict(options, source=str(file), use_commands_as_keys=False)(app, commands, arguments)
 
 
 def preview_options(
@@ -195,7 +238,7 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         valid_until=_time(rows, "valid_until"),
         not_before=_time(rows, "not_before"),
         time_zone=rows.time_zone,
-        priority=rows.priority,
+        priority=rows.priority or 0,
         window=_window(rows),
         redial=_redial(rows, settings),
         stop_after_refused=rows.stop_after_refused,

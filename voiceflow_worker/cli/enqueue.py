@@ -18,6 +18,8 @@ from cyclopts import Parameter
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.cli.campaign_options import (
     FILE_KINDS,
+    GUARDS,
+    PREVIEW,
     Assumptions,
     FileArgument,
     RowOptions,
@@ -27,7 +29,7 @@ from voiceflow_worker.cli.campaign_options import (
 )
 from voiceflow_worker.cli.messages import ExitCode, in_words, tell_findings, typed
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, JsonOption, QueueOptions
+from voiceflow_worker.cli.options import REST_GROUP, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import Meter, Output, meter
 from voiceflow_worker.cli.process import collect_less
 from voiceflow_worker.errors import CampaignFileError
@@ -51,10 +53,10 @@ async def enqueue(
     *,
     rows: RowOptions | None = None,
     assumptions: Assumptions | None = None,
-    skip_bad: Annotated[bool, Flag] = False,
-    rejects: Annotated[Path | None, Parameter(metavar="FILE")] = None,
-    dry_run: Annotated[bool, Flag] = False,
-    again: Annotated[bool, Flag] = False,
+    skip_bad: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
+    rejects: Annotated[Path | None, Parameter(metavar="FILE", group=REST_GROUP)] = None,
+    dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
+    again: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Put the calls of a file into a queue; `voiceflow worker` sends them.
@@ -76,6 +78,7 @@ async def enqueue(
         voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
         voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
         voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
+        voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
     from voiceflow_worker.campaigns.enqueue import enqueue_file

@@ -20,10 +20,33 @@ from voiceflow_worker.model.text.web_address import read_notify_url
 from voiceflow_worker.model.text.who import read_name
 
 if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
+    from rich.console import Console, ConsoleOptions
+
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
 STORE_GROUP = Group("Where the calls are", sort_key=90)
+
+
+class _Rest:
+    """The formatter of a panel that `--help` only counts, and `--help-all` prints."""
+
+    def __init__(self) -> None:
+        self.is_printed = False
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        from cyclopts.help.formatters import DefaultFormatter
+
+        if self.is_printed:
+            DefaultFormatter()(console, options, panel)
+        else:
+            console.print(f"{len(panel.entries)} more options: --help-all shows them", highlight=False)
+
+
+REST = _Rest()
+REST_GROUP = Group("More options", sort_key=80, help_formatter=REST)
+"""The options that few campaigns need. They are printed by `--help-all`."""
 
 
 def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:

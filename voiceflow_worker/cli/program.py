@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.messages import ExitCode, error_line, explained
+from voiceflow_worker.cli.options import REST
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -24,6 +25,8 @@ def run(arguments: Sequence[str]) -> int:
         # A character that this terminal cannot print is escaped, and does not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    REST.is_printed = "--help-all" in arguments
+    arguments = ["--help" if each == "--help-all" else each for each in arguments]
     try:
         result: object = program()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -62,6 +65,7 @@ def program() -> App:
         watch,
         worker,
     )
+    from voiceflow_worker.cli.campaign_options import read_campaign
 
     app = _Program(
         name="voiceflow",
@@ -71,6 +75,7 @@ def program() -> App:
         help_epilogue="`voiceflow demo` shows everything without an account. Each command's --help has examples.",
         version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
         suppress_keyboard_interrupt=False,
+        config=read_campaign,
     )
     add_commands(app, demo.demo, enqueue.check, calls.call, enqueue.enqueue, worker.worker, serve.serve, demo.sandbox)
     add_commands(app, queue.status, queue.queues, queue.batches, watch.watch, report.report)
