@@ -30,6 +30,7 @@ from voiceflow_worker import (
     receiver_app,
 )
 from voiceflow_worker.asgi import serving
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.sandbox import InboundOrder
 from voiceflow_worker.webhooks import PATH
 
@@ -42,12 +43,11 @@ PAIRS = "example-masking"
 
 async def pair(store: Store, one: str, other: str, *, lasts: timedelta, recording: bool = False) -> None:
     """Let two people reach each other through our number for some time."""
-    now = store.clock.now()
     values = {
         f"{OURS}/{caller}": json.dumps({"other": called, "recording": recording})
         for caller, called in ((one, other), (other, one))
     }
-    await store.records.put(PAIRS, values, expires_at=now + lasts, now=now)
+    await text_records(store, PAIRS, keep_for=lasts).put(values)
 
 
 async def connect(caller: Caller) -> CallFlow | End:
@@ -56,7 +56,7 @@ async def connect(caller: Caller) -> CallFlow | End:
     if caller.store is None:
         return nobody
     key = f"{caller.our_number}/{caller.number}"
-    found = (await caller.store.records.get(PAIRS, [key], now=caller.now)).get(key)
+    found = (await text_records(caller.store, PAIRS).get([key])).get(key)
     if found is None:
         return nobody
     pair = json.loads(found)
