@@ -19,13 +19,13 @@ from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.log_spans import Look
 from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -144,7 +144,7 @@ class TestWhatIsFound:
         post = replace(job.posts[0], began_at=clock.now(), valid_until=clock.now() + 2 * MINUTE)
         journalled = replace(job, posts=(post,))
         restored = remembered(job, journalled, at=clock.now(), policy=engine.policy)
-        assert await commit(engine.store, [move(job, restored, at=clock.now())]) == [True]
+        assert await commit(engine.store, [changed(job, restored, at=clock.now())[1]]) == [True]
         log.write()
         clock.advance(LONG_ENOUGH)
         assert await look(engine, log) == PLACED

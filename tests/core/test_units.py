@@ -12,11 +12,11 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.ports.moves import EventKind
 from voiceflow_worker.core.store_port import (
     GATES,
     Answer,
     AtMost,
+    EventKind,
     Insert,
     OpenGate,
     Page,

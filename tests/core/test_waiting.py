@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,11 +11,11 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, open_store
-from voiceflow_worker.backends.contract.samples import commit
+from voiceflow_worker.backends.contract.samples import commit, moved
 from voiceflow_worker.core.overview import waiting as module
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.waiting import WaitingCounts
-from voiceflow_worker.core.ports import Limits, Move
+from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -97,7 +96,7 @@ async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate(eng
     await set_limits(engine.store, "default", Limits(rate=1.0))
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
     job = await engine.enqueue()
-    await commit(engine.store, [Move(job, replace(job, revision="r", reason="its number is busy with another call"))])
+    await commit(engine.store, [moved(job, reason="its number is busy with another call")])
     await engine.enqueue(number(2))
     assert await waiting_in(engine) == {"number_busy": 1, "rate": 1}
 

@@ -27,10 +27,9 @@ from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.guard import journal_check
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.units import POSTED
+from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import NoteKind
@@ -169,7 +168,7 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
     async with Engine(any_store, voice, policy=POLICY, witness=files).at_work() as engine:
         queued = await engine.enqueue(number(0))
         (sent,) = await engine.send()
-        assert await commit(any_store, [move(sent, queued, at=any_store.clock.now())]) == [True]
+        assert await commit(any_store, [changed(sent, queued, at=any_store.clock.now())[1]]) == [True]
         await text_records(any_store, POSTED).remove([engine.guard.worker_id] if engine.guard else [])
         later = await engine.enqueue(number(1))
         assert await engine.send() == []
@@ -469,7 +468,7 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
         mine = next(flight for flight in flights if flight.job.id == lost.id)
         now = lab.clock.now()
         elsewhere = lifecycle.release(mine.job, due_at=now + timedelta(hours=1))
-        assert await commit(store, [move(mine.job, elsewhere, at=now)]) == [True]
+        assert await commit(store, [changed(mine.job, elsewhere, at=now)[1]]) == [True]
         async with anyio.create_task_group() as group:
             for flight in flights:
                 group.start_soon(engine.submitter.fly, flight)

@@ -17,9 +17,8 @@ from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, St
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import Page
-from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY
+from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY, changed
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -182,7 +181,7 @@ async def test_the_desk_stays_locked_until_there_is_evidence_that_the_session_is
 async def test_a_summary_that_comes_after_the_job_has_ended_frees_the_desk_too(store: Store) -> None:
     job = await put_through_to_the_desk(store)
     job, now = await CallQueue(store).get(job.id), store.clock.now()
-    await commit(store, [move(job, lifecycle.give_up_waiting(job, at=now, policy=CallPolicy()), at=now)])
+    await commit(store, [changed(job, lifecycle.give_up_waiting(job, at=now, policy=CallPolicy()), at=now)[1]])
     await settled(store, job, rang=False)
     assert DESK not in await locked(store)
 

@@ -32,10 +32,10 @@ from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.rate_history import RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BATCH
-from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.store_port import gate_key
+from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
@@ -429,7 +429,7 @@ async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store:
     for job, name in ((pressed, "confirmed"), (wrong, None)):
         press = KeyPress(at=store.clock.now(), menu="main", digits="7", answer=name)
         keyed = replace(job, posts=(replace(job.posts[0], presses=(press,)),))
-        assert all(await commit(store, [move(job, keyed, at=store.clock.now())]))
+        assert all(await commit(store, [changed(job, keyed, at=store.clock.now())[1]]))
     shown = {
         "state=completed": 4, "state=queued": 2, "state=ended": 4, "state=under_way": 0, "outcome=reached": 4,
         "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0,
@@ -504,7 +504,7 @@ async def test_a_long_search_goes_on_from_page_to_page(store: Store, monkeypatch
         number=1, client_request_id="x", began_at=press.at, valid_until=press.at, verdict=VerdictKind.CREATED,
         presses=(press,),
     )  # fmt: skip
-    assert all(await commit(store, [move(oldest, replace(oldest, posts=(post,)), at=press.at)]))
+    assert all(await commit(store, [changed(oldest, replace(oldest, posts=(post,)), at=press.at)[1]]))
     async with reading(shown_by(store)) as client:
         first = Page((await client.get("/ui/calls?answer=yes")).text)
         assert "4 calls were searched for this page" in first.text

@@ -43,7 +43,6 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol
 
-from voiceflow_worker.core.ports.moves import Event
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -154,6 +153,43 @@ class OpenGate:
 
 
 Need = Absent | AtMost | Same | OpenGate
+
+
+# --- Events ------------------------------------------------------------------------------------------------------
+
+
+class EventKind(StrEnum):
+    """The kind of an event of the outbox."""
+
+    ENDED = "ended"
+    """The job reached a final state, or a late summary changed its final state."""
+    ATTEMPTED = "attempted"
+    """An attempt of the job has ended without ending the job: a redial follows, or another POST has ended the job."""
+    DOUBTED = "doubted"
+    INCIDENT = "incident"
+    OTHER = "other"
+    """A kind that only a newer version knows; readers of this version skip it."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EventKind:  # noqa: ARG003 - enum's own name for it
+        return cls.OTHER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a job, committed together with its move.
+
+    Events reach their readers at least once, and in order per job. `post` is the number of the POST, 0 for none. The
+    store sets `sequence`, which grows within a queue; 0 means that the event is not stored yet.
+    """
+
+    job_id: str
+    kind: EventKind
+    at: datetime
+    state: JobState
+    revision: str
+    post: int = 0
+    sequence: int = 0
 
 
 # --- Changes of jobs, and steps ----------------------------------------------------------------------------------

@@ -22,13 +22,14 @@ from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import Suppression, entry_text
 from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import (
     GATES,
     Absent,
     AtMost,
     Delete,
     Drop,
+    Event,
+    EventKind,
     Insert,
     Mode,
     Need,
@@ -212,14 +213,17 @@ def changed(
     drops: Iterable[Drop] = (),
 ) -> tuple[Job, Unit]:
     """The job with a new revision, and the unit that replaces the old one, with its events and counters."""
-    made = move(old, new, at=at)
-    return made.new, Unit(
-        change=Replace(old.revision, made.new),
+    new = replace(new, revision=new_revision())
+    return new, Unit(
+        change=Replace(old.revision, new),
         needs=tuple(needs),
         puts=tuple(puts),
         drops=tuple(drops),
-        events=made.events,
-        tally=tally_change(old, made.new),
+        events=tuple(
+            Event(job_id=new.id, kind=kind, at=at, state=new.state, revision=new.revision, post=post)
+            for kind, post in _news(old, new)
+        ),
+        tally=tally_change(old, new),
         wakes=new.queue if new.state is JobState.QUEUED else None,
     )
 
@@ -310,3 +314,40 @@ def _opt_out(job: Job, post: Post, at: datetime) -> Put:
     status = post.outcome.status_text if post.outcome is not None else ""
     entry = Suppression(number=job.destination, since=at, reason=f"opted out: {status}", job_id=job.id)
     return Put(SUPPRESSED, job.destination, entry_text(entry), None, Mode.LONGER)
+
+
+# --- News for readers of outcomes --------------------------------------------------------------------------------
+
+
+def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
+    """The events of a change, each as its kind and its POST number. Events of attempts come before the job's end."""
+    settled = _newly_settled(old, new)
+    ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
+    end = max(settled or _with_a_further_outcome(old, new), default=new.post_count) if ended else 0
+    for number in settled:
+        if not (ended and number == end):
+            yield EventKind.ATTEMPTED, number
+    if ended:
+        yield EventKind.ENDED, end
+    if new.state is JobState.IN_DOUBT and old.state is not JobState.IN_DOUBT:
+        yield EventKind.DOUBTED, new.post_count
+    if len(new.notes) > len(old.notes) and new.notes[-1].kind.is_incident:
+        yield EventKind.INCIDENT, new.post_count
+
+
+def _with_a_further_outcome(old: Job, new: Job) -> list[int]:
+    """The POSTs whose outcome was replaced by another, for example because the person answered another session."""
+    known = {post.number: post.outcome for post in old.posts if post.outcome is not None}
+    return [post.number for post in new.posts if post.number in known and post.outcome != known[post.number]]
+
+
+def _newly_settled(old: Job, new: Job) -> list[int]:
+    """The POSTs that rang and have their first outcome now. A POST that missed its window (-2007) did not ring."""
+    if new.posts is old.posts:
+        return []
+    known = {post.number for post in old.posts if post.outcome is not None}
+    return [
+        post.number
+        for post in new.posts
+        if post.outcome is not None and post.outcome.was_placed and post.number not in known
+    ]

@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit
+from voiceflow_worker.backends.contract.samples import add_jobs, commit, new_job
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.errors import StoreUnavailableError
@@ -60,7 +60,7 @@ async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_tru
     with pytest.raises(StoreUnavailableError):
         await commit(store, [move])
     assert proxy.cut == 1
-    assert (await witness.jobs.get([job.id]))[job.id] == move.new
+    assert (await witness.jobs.get([job.id]))[job.id] == new_job(move)
     assert await commit(store, [move]) == [True]
     assert len(await witness.jobs.events(QUEUE)) == 1
 

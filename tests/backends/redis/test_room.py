@@ -14,7 +14,7 @@ from tests.support.redis_server import RedisServer, any_server, system_server
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
+from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete, new_job
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind, Query
 from voiceflow_worker.model.jobs.job import JobState
@@ -61,10 +61,10 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
         sent = [moved(job, event, state=JobState.SENDING, active_until=NOW + HOUR)
                 for job, event in zip(leased, events, strict=True)]  # fmt: skip
         await commit(store, sent)
-        await commit(store, [moved(move.new, state=JobState.IN_DOUBT) for move in sent[:40]])
+        await commit(store, [moved(new_job(unit), state=JobState.IN_DOUBT) for unit in sent[:40]])
         await commit(store,
-            [moved(move.new, state=JobState.QUEUED, active_until=None, priority=9, batch_id="new", destination="+1",
-                   valid_until=NOW + 9 * HOUR) for move in sent[40:80]]
+            [moved(new_job(unit), state=JobState.QUEUED, active_until=None, priority=9, batch_id="new",
+                   destination="+1", valid_until=NOW + 9 * HOUR) for unit in sent[40:80]]
         )  # fmt: skip
         # Some are found to have lapsed by a lease that comes late.
         await store.jobs.lease(QUEUE, worker_id="w", limit=100, lease_for=HOUR, now=NOW + 2 * HOUR)

@@ -24,11 +24,11 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
-from voiceflow_worker.core.ports.moves import EventKind
 from voiceflow_worker.core.store_port import (
     GATES,
     OPEN_STAYS,
     Delete,
+    EventKind,
     Page,
     Put,
     Record,

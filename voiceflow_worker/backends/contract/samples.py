@@ -9,8 +9,8 @@ from decimal import Decimal
 from itertools import count as counter
 from typing import Any
 
-from voiceflow_worker.core.ports import Event, Move, Store
-from voiceflow_worker.core.store_port import Answer, Replace, Result, Step, Unit, tally_change
+from voiceflow_worker.core.ports import Event, Store
+from voiceflow_worker.core.store_port import Answer, Insert, Replace, Result, Step, Unit, tally_change
 from voiceflow_worker.core.units import deleted, inserted
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
@@ -124,23 +124,27 @@ def full_job() -> Job:
     )  # fmt: skip
 
 
-def moved(job: Job, *events: Event, **fields: Any) -> Move:
-    """A move that gives a job these fields and a new revision, with these events."""
-    return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)
-
-
-async def commit(store: Store, moves: Sequence[Move]) -> list[bool]:
-    """Write moves in one step, each a unit; returns whether the store has the new job of each."""
-    units = tuple(
-        Unit(
-            change=Replace(each.old.revision, each.new),
-            events=each.events,
-            tally=tally_change(each.old, each.new),
-            wakes=each.new.queue if each.new.state is JobState.QUEUED else None,
-        )
-        for each in moves
+def moved(job: Job, *events: Event, **fields: Any) -> Unit:
+    """A unit that gives a job these fields and a new revision, with these events."""
+    new = replace(job, **{"revision": f"moved-{next(_tokens)}", **fields})
+    return Unit(
+        change=Replace(job.revision, new),
+        events=events,
+        tally=tally_change(job, new),
+        wakes=new.queue if new.state is JobState.QUEUED else None,
     )
-    return await _done(store, units)
+
+
+def new_job(unit: Unit) -> Job:
+    """The job that a unit stores."""
+    if not isinstance(unit.change, Insert | Replace):
+        raise TypeError("the unit stores no job")
+    return unit.change.job
+
+
+async def commit(store: Store, units: Sequence[Unit]) -> list[bool]:
+    """Write units in one step; returns whether the store has the new job of each."""
+    return await _done(store, tuple(units))
 
 
 async def delete(store: Store, jobs: Sequence[Job], *, keep_keys_until: datetime) -> list[bool]:

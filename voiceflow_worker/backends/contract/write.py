@@ -33,7 +33,6 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
-from voiceflow_worker.core.ports.moves import EventKind
 from voiceflow_worker.core.store_port import (
     MOST_TOGETHER,
     Absent,
@@ -41,6 +40,7 @@ from voiceflow_worker.core.store_port import (
     AtMost,
     Delete,
     Drop,
+    EventKind,
     Mode,
     OpenGate,
     Owner,

@@ -8,9 +8,10 @@ from itertools import count
 from typing import Any
 
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE
-from voiceflow_worker.core.ports.moves import Event, EventKind
 from voiceflow_worker.core.store_port import (
     Answer,
+    Event,
+    EventKind,
     Insert,
     Mode,
     Page,

@@ -21,7 +21,6 @@ from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.ports.moves import Event
 from voiceflow_worker.core.store_port import (
     GATES,
     LIMITS,
@@ -30,6 +29,7 @@ from voiceflow_worker.core.store_port import (
     AtMost,
     Clock,
     Delete,
+    Event,
     Insert,
     Limits,
     Mode,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.core.ports.moves import Event as Event
-from voiceflow_worker.core.ports.moves import EventKind as EventKind
-from voiceflow_worker.core.ports.moves import Move as Move
 from voiceflow_worker.core.ports.store import Control as Control
 from voiceflow_worker.core.ports.store import Enqueued as Enqueued
 from voiceflow_worker.core.ports.store import Jobs as Jobs
@@ -15,6 +12,8 @@ from voiceflow_worker.core.ports.voice import CallLog as CallLog
 from voiceflow_worker.core.ports.voice import Placement as Placement
 from voiceflow_worker.core.ports.voice import Voice as Voice
 from voiceflow_worker.core.store_port import Clock as Clock
+from voiceflow_worker.core.store_port import Event as Event
+from voiceflow_worker.core.store_port import EventKind as EventKind
 from voiceflow_worker.core.store_port import Limits as Limits
 from voiceflow_worker.core.store_port import Order as Order
 from voiceflow_worker.core.store_port import Query as Query

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from voiceflow_worker.core.ports.moves import Event
-from voiceflow_worker.core.store_port import Clock, Limits, Query, Slots
+from voiceflow_worker.core.store_port import Clock, Event, Limits, Query, Slots
 from voiceflow_worker.core.store_port import Store as OneStore
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState

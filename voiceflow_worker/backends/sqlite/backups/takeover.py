@@ -6,7 +6,7 @@ If their histories have parted, the call is in doubt. A damaged file is not take
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,9 +16,7 @@ from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import JOB_BY_ID, job_of, owner_of_key, record_from, standing
 from voiceflow_worker.backends.sqlite.write import Writing
-from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.store_port import (
     GATES,
     Insert,
@@ -31,6 +29,7 @@ from voiceflow_worker.core.store_port import (
     is_closed,
     tally_change,
 )
+from voiceflow_worker.core.units import changed
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -125,7 +124,8 @@ class _Taking:
             return
         now = further(known, replaced, at=self._at, policy=self._policy)
         if now is replaced:
-            self._change(known, now, ())  # its events are taken over too
+            # Its events are taken over too.
+            self._writing.answer(Unit(change=Replace(known.revision, now), tally=tally_change(known, now)))
             self.found.advanced += 1
         elif now is not known:
             self._move(known, now)
@@ -176,12 +176,8 @@ class _Taking:
             self.found.cancelled += 1
 
     def _move(self, kept: Job, now: Job) -> None:
-        made = move(kept, now, at=self._at)
-        self._change(kept, made.new, made.events)
-
-    def _change(self, kept: Job, now: Job, events: Sequence[Event]) -> None:
-        change = Replace(kept.revision, now)
-        self._writing.answer(Unit(change=change, events=tuple(events), tally=tally_change(kept, now)))
+        _, unit = changed(kept, now, at=self._at)
+        self._writing.answer(unit)
 
 
 def take_over(
