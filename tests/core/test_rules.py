@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import flow
-from tests.support.voices import ScriptedVoice, created, refused, unknown
+from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import delete
@@ -21,7 +21,6 @@ from voiceflow_worker.errors import (
     KeyConflictError,
 )
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
@@ -46,21 +45,6 @@ class TestEvidenceIsNeverDropped:
 
 
 class TestSummaries:
-    async def test_a_repeated_busy_does_not_cancel_the_redial_that_it_granted(
-        self, engine: Engine, clock: ManualClock
-    ) -> None:
-        job = await engine.enqueue(redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=10 * MINUTE))
-        await engine.send()
-        await engine.summarise(job, SessionStatus.BUSY)
-        for _ in range(3):
-            assert await engine.summarise(job, SessionStatus.BUSY, number=1) is SummaryResult.REPEATED
-        assert await engine.state(job) == "queued"
-        clock.advance(10 * MINUTE)
-        (again,) = await engine.send()
-        assert (again.state, again.attempt) == (JobState.SUBMITTED, 2)
-        await engine.summarise(job, SessionStatus.BUSY)
-        assert await engine.state(job) == "unreached"
-
     @pytest.mark.parametrize("with_session_known", [True, False])
     async def test_a_summary_without_a_client_request_id_finds_its_job_by_session(
         self, engine: Engine, with_session_known: bool
@@ -201,18 +185,6 @@ class TestOneCallPerNumber:
         clock.advance(5 * SECOND)
         assert [job.id for job in await two.send()] == [second.id]
 
-    async def test_the_lock_ends_by_itself_when_no_summary_comes(
-        self, store: Store, voice: ScriptedVoice, clock: ManualClock
-    ) -> None:
-        one, two = Engine(store, voice, queue="one"), Engine(store, voice, queue="two")
-        await one.enqueue()
-        await two.enqueue()
-        await one.send()
-        clock.advance(one.policy.submit_window + one.policy.ringing - SECOND)
-        assert await two.send() == []
-        clock.advance(5 * SECOND)
-        assert len(await two.send()) == 1
-
     async def test_a_doubt_that_is_found_late_keeps_its_number_though_its_own_validity_was_short(
         self, store: Store, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
@@ -225,24 +197,6 @@ class TestOneCallPerNumber:
         assert await one.state(job) == "in_doubt"
         await two.enqueue()
         assert await two.send() == []
-
-    async def test_two_jobs_of_one_lease_to_one_number_go_one_after_the_other(
-        self, engine: Engine, voice: ScriptedVoice
-    ) -> None:
-        await engine.enqueue(unique_key="a")
-        await engine.enqueue(unique_key="b")
-        assert len(await engine.send()) == 1
-        assert len(voice.placed) == 1
-
-    async def test_a_call_that_was_never_placed_gives_its_number_back_at_once(
-        self, engine: Engine, voice: ScriptedVoice, clock: ManualClock
-    ) -> None:
-        voice.answers = [refused(-1014), created()]
-        await engine.enqueue(unique_key="a")
-        await engine.enqueue(unique_key="b")
-        await engine.send()
-        clock.advance(5 * SECOND)
-        assert len(await engine.send()) == 1
 
     async def test_no_post_outlives_the_lock_of_its_number(
         self, store: Store, voice: ScriptedVoice, clock: ManualClock
@@ -288,17 +242,6 @@ class TestSweep:
 
         monkeypatch.setattr("voiceflow_worker.core.queue.order_gate", swept_at_once)
         assert await engine.queue.cancel_batch("spring") == 3
-
-    async def test_a_lease_that_ended_is_queued_again_and_a_sending_that_ended_is_doubted(
-        self, engine: Engine, clock: ManualClock
-    ) -> None:
-        sending = await engine.enqueue("+6580000001")
-        await engine.journal()
-        leased = await engine.enqueue("+6580000002")
-        await engine.lease()
-        clock.advance(LEASE)
-        await engine.sweeper.sweep()
-        assert (await engine.state(sending), await engine.state(leased)) == ("in_doubt", "queued")
 
 
 class TestPruning:

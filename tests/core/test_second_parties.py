@@ -84,46 +84,6 @@ async def test_calls_that_wait_for_one_line_look_again_one_after_the_other(here:
     assert timedelta(seconds=7.5) <= waits[-1] <= timedelta(seconds=12.5)
 
 
-async def test_a_call_to_somebody_waits_while_that_person_is_bridged_to(here: Engine, clock: ManualClock) -> None:
-    await here.queue.enqueue(bridge(ANA, BEN))
-    (bridging,) = await here.send()
-    alone = await here.enqueue(BEN)
-    assert await here.send() == []
-    assert (await here.queue.get(alone.id)).reason == "its number is busy with another call"
-    await here.summarise(bridging)
-    clock.advance(AGAIN)
-    assert sent(await here.send()) == [BEN]
-
-
-async def test_two_calls_that_bridge_the_same_two_people_never_keep_each_other_waiting(
-    here: Engine, clock: ManualClock
-) -> None:
-    for job in await hand_in(here, clock, bridge(ANA, BEN), bridge(BEN, ANA)):
-        (placed,) = await here.send()
-        assert placed.id == job.id
-        await here.summarise(placed)
-        clock.advance(AGAIN)
-    assert await locks(here.store) == []
-
-
-async def test_a_job_that_cannot_have_all_its_numbers_has_none(here: Engine) -> None:
-    await here.enqueue(BEN)
-    (busy,) = await here.send()
-    await here.queue.enqueue(bridge(ANA, BEN))
-    assert await here.send() == []
-    assert await locks(here.store) == [busy.destination]
-
-
-async def test_a_second_party_stays_locked_for_as_long_as_it_can_come_to_ring(here: Engine, clock: ManualClock) -> None:
-    await here.queue.enqueue(bridge(ANA, DESK))
-    await here.send()
-    policy = here.policy
-    clock.advance(policy.submit_window + policy.ringing)
-    assert await locks(here.store) == [DESK]
-    clock.advance(policy.longest_call + policy.ringing)
-    assert await locks(here.store) == []
-
-
 async def test_a_shared_number_takes_many_calls_at_once(any_store: Store, clock: ManualClock) -> None:
     here = Engine(any_store, ScriptedVoice(), policy=CallPolicy(shared_numbers=frozenset({DESK.removeprefix("+")})))
     await hand_in(here, clock, *(bridge(first, DESK) for first in (ANA, BEN, CLEO)))

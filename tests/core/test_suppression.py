@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import anyio
 import pytest
 
 from tests.support.engine import Engine
@@ -88,21 +87,6 @@ class TestAnOptOut:
         assert job.id in ended.reason
         assert await here.state(other) == "queued"
 
-    async def test_ends_a_leased_call_of_its_queue_before_its_worker_sends_it(
-        self, here: Engine, voice: ScriptedVoice
-    ) -> None:
-        job = await here.enqueue(ANA)
-        (flight,) = await here.prepare()
-        second = await here.queue.enqueue(flow(ANA, "Later."))
-        await here.submitter.fly(flight)
-        leased = await here.lease()
-        assert [each.id for each in leased] == [second.id]
-        await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
-        assert await here.state(second) == "cancelled"
-        for each in await here.submitter.prepare(leased, leased_at=here.store.clock.monotonic()):
-            await here.submitter.fly(each)
-        assert len(voice.placed) == 1
-
     async def test_ends_a_call_that_waits_for_its_departure(
         self, here: Engine, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
@@ -146,16 +130,6 @@ class TestAnOptOut:
         ended = await there.queue.get(elsewhere.id)
         assert (ended.state, ended.posts) == (JobState.CANCELLED, ())
         assert len(voice.placed) == 1, "a person who asked to be left alone was called"
-
-    async def test_gives_the_number_of_an_ended_call_back(
-        self, here: Engine, there: Engine, listed: SuppressionList
-    ) -> None:
-        await there.enqueue(ANA)
-        await asked_to_be_left_alone(here)
-        assert await there.send() == []
-        await listed.remove(ANA)
-        await here.enqueue(ANA, unique_key="after all")
-        assert len(await here.send()) == 1
 
     async def test_that_is_repeated_after_a_person_took_the_number_off_changes_nothing(
         self, here: Engine, listed: SuppressionList
@@ -242,11 +216,6 @@ class TestTheList:
             await listed.add(ANA, "nobody")
         assert await on_the_list(listed) == []
 
-    async def test_ends_a_suppression_by_itself(self, listed: SuppressionList, clock: ManualClock) -> None:
-        await listed.add(ANA, until=clock.now() + HOUR)
-        clock.advance(HOUR)
-        assert await on_the_list(listed) == []
-
     async def test_is_never_shortened(self, listed: SuppressionList, clock: ManualClock) -> None:
         soon, late = clock.now() + HOUR, clock.now() + 2 * HOUR
         await listed.add(ANA, until=late, reason="holiday")
@@ -258,20 +227,6 @@ class TestTheList:
         standing = await listed.add(ANA, until=clock.now() + HOUR, reason="holiday")
         assert (standing[ANA].until, standing[ANA].reason) == (None, "asked")
 
-    async def test_has_a_number_at_every_moment_of_its_prolongation(self, any_store: Store, clock: ManualClock) -> None:
-        """Each moment may be the last: the process is killed, or a worker reads the list."""
-        await SuppressionList(any_store).add(ANA, until=clock.now() + HOUR)
-        without: list[str] = []
-
-        async def look(call: StoreCall) -> None:
-            if not await SuppressionList(any_store).find(ANA):
-                without.append(call.name)
-
-        store = FaultyStore(any_store, after=look)
-        for until in (clock.now() + 2 * HOUR, None):
-            assert (await SuppressionList(store).add(ANA, until=until))[ANA].until == until
-        assert without == []
-
     async def test_refuses_an_end_that_has_passed(self, listed: SuppressionList, clock: ManualClock) -> None:
         with pytest.raises(InvalidInputError, match="future time"):
             await listed.add(ANA, until=clock.now())
@@ -281,23 +236,6 @@ class TestTheList:
         first = await listed.scan(limit=20)
         rest = await listed.scan(after=first[-1].number, limit=20)
         assert [entry.number for entry in (*first, *rest)] == [number(place) for place in range(25)]
-
-
-async def test_two_queues_race_for_a_person_who_opts_out(
-    any_store: Store, here: Engine, there: Engine, voice: ScriptedVoice
-) -> None:
-    """Whatever the order in which the two are worked on, she is called once."""
-    queue = CallQueue(any_store, "offers")
-    job = await here.enqueue(ANA)
-    elsewhere = await queue.enqueue(flow(ANA, "An offer."))
-    await here.send()
-    async with anyio.create_task_group() as group:
-        group.start_soon(here.summarise, job, SessionStatus.COMPLETED_UNSUBSCRIBED)
-        group.start_soon(there.send)
-    there.store.clock.advance(MINUTE)  # type: ignore[attr-defined]
-    await there.send()
-    assert (await queue.get(elsewhere.id)).state is JobState.CANCELLED
-    assert len(voice.placed) == 1
 
 
 @pytest.mark.parametrize(
@@ -337,16 +275,6 @@ class TestOnePhoneOfTwoSpellings:
         for spelling in (written, usual):
             with pytest.raises(SuppressedNumberError):
                 await here.queue.enqueue(flow(spelling), not_before=clock.now() + 2 * HOUR)
-
-    async def test_has_one_open_call(
-        self, here: Engine, there: Engine, voice: ScriptedVoice, written: str, usual: str
-    ) -> None:
-        job = await here.enqueue(written)
-        elsewhere = await there.enqueue(usual)
-        await here.send()
-        await there.send()
-        assert [placement.client_request_id for _, placement in voice.placed] == [f"{job.id}.1"]
-        assert await there.state(elsewhere) == "queued"
 
 
 async def test_a_call_is_found_by_its_number_with_and_without_the_0_that_is_dialled_within_the_country(

@@ -47,6 +47,7 @@ DESK, SHARED = "+6590000002", "+6590000009"
 CREATED = Verdict(kind=VerdictKind.CREATED, message="", session_id="s1")
 NOT_SENT = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message="")
 TURNED_AWAY = Verdict(kind=VerdictKind.TURNED_AWAY, message="", http_status=429)
+REFUSED = Verdict(kind=VerdictKind.REFUSED, message="", code=-1009)
 UNKNOWN = Verdict(kind=VerdictKind.UNKNOWN, message="")
 
 
@@ -203,11 +204,11 @@ def test_a_repeat_of_an_entry_is_done_and_takes_no_second_attempt() -> None:
 # --- verdict ---
 
 
-@pytest.mark.parametrize("verdict", [NOT_SENT, TURNED_AWAY])
+@pytest.mark.parametrize("verdict", [NOT_SENT, TURNED_AWAY, REFUSED], ids=lambda each: each.kind.value)
 def test_a_post_that_reached_nobody_gives_back_its_numbers_and_its_attempt(verdict: Verdict) -> None:
     desk = Desk(call(1, DESK))
     job = desk.hear(desk.begin(desk.lease()), verdict)
-    assert job.state is JobState.QUEUED
+    assert job.state is (JobState.FAILED if verdict is REFUSED else JobState.QUEUED)
     assert desk.keys(NUMBER) == desk.keys(PARTY) == desk.keys(PERSON) == {}
 
 
