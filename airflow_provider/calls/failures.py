@@ -79,8 +79,8 @@ def never_rang(job: Job) -> bool:
     return ended_unsent and job.attempt == 0 and bool(job.body)
 
 
-def ending(job: Job, *, store: str) -> str:
-    """Return a message that says how the call ended and what to do."""
+def ended(job: Job) -> str:
+    """Return how the call ended, or its present state."""
     details = ""
     if (outcome := job.outcome) is not None:
         details = f" ({outcome.status_text}{f', {outcome.code} {outcome.message}' if outcome.code else ''})"
@@ -88,14 +88,20 @@ def ending(job: Job, *, store: str) -> str:
         details = f" ({job.last_post.code} {job.last_post.message})"
     elif job.reason:
         details = f" ({job.reason})"
-    ended = f"call {job.id} to {job.destination} ended as {job.state.value}{details}."
+    how = "ended as" if job.state.is_final else "is"
+    return f"call {job.id} to {job.destination} {how} {job.state.value}{details}"
+
+
+def ending(job: Job, *, store: str) -> str:
+    """Return a message that says how the call ended and what to do."""
+    said = f"{ended(job)}."
     if never_rang(job):
         return (
-            f"{ended} Nobody was called. Correct the cause, then clear this task to make a new call. (A retry does not "
+            f"{said} Nobody was called. Correct the cause, then clear this task to make a new call. (A retry does not "
             "make a new call.)"
         )
     again = f"voiceflow calls redial {job.id} --post {job.post_count} --store {store} --queue {job.queue}"
-    return f"{ended} A retry does not call again. To call this person again, run `{again}`, then clear this task."
+    return f"{said} A retry does not call again. To call this person again, run `{again}`, then clear this task."
 
 
 def doubt(job: Job, *, store: str) -> str:

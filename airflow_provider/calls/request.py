@@ -13,7 +13,7 @@ from voiceflow_worker import CallFlow, CallFlowError, Finding, InvalidInputError
 from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
 
 if TYPE_CHECKING:
-    from voiceflow_worker import RedialPolicy
+    from voiceflow_worker import CallWindow, RedialPolicy
 
 _NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
 
@@ -26,6 +26,8 @@ class RequestedCall:
     batch_id: str
     valid_for: timedelta | None = None
     not_before: datetime | None = None
+    window: CallWindow | None = None
+    time_zone: str | None = None
     priority: int = 0
     redial: RedialPolicy | None = None
     menu: str | None = None

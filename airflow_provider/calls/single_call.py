@@ -101,6 +101,8 @@ async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskId
             batch_id=requested.batch_id,
             priority=requested.priority,
             not_before=requested.not_before,
+            window=requested.window,
+            time_zone=requested.time_zone,
             valid_for=requested.valid_for,
             redial=requested.redial,
             data={**requested.data, **identity.data()},

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider.calls.cancellation import refuse_cancelled
 from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge
+from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.request import RequestedCall, flow_of
+from airflow_provider.calls.results import call_result
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.operators.voice_task import OneCallTask
-from voiceflow_worker import call_as_json
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 class VoiceCallOperator(OneCallTask):
     """An operator that calls one number, once per task instance. A retry or a cleared task goes on with the same call.
 
+    A mapped task calls a number once. For several calls to one number, give each a `unique_key`.
+
     Give `destination`, and either `say` (a text) or `flow` (an 8x8 body as a mapping, its JSON, or a `CallFlow`). The
-    connection has defaults for `source` and `voice_profile`. Nobody is called after `valid_for`.
+    connection has defaults for `source` and `voice_profile`. Nobody is called before `not_before`, after `valid_for`,
+    or outside the hours of `window`, which are local times in `time_zone`, by default that of the number.
 
     With `send="here"`, this task sends the call, at the rate of its queue. With `send="worker"`, a `voiceflow worker`
     sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
@@ -44,7 +47,7 @@ class VoiceCallOperator(OneCallTask):
     `RedialPolicy`) lets the library call again. `menu` names the menu for key presses, and `data` is stored with the
     call.
 
-    The result (XCom) is the call as JSON, as `voiceflow calls show --json` prints it.
+    The result (XCom) is the call as JSON, as `voiceflow calls show --json` prints it, with its outcome once.
     """
 
     template_fields: Sequence[str] = (
@@ -54,6 +57,9 @@ class VoiceCallOperator(OneCallTask):
         "source",
         "voice_profile",
         "batch_id",
+        "unique_key",
+        "not_before",
+        "time_zone",
         "data",
         "voiceflow_conn_id",
     )
@@ -65,7 +71,6 @@ class VoiceCallOperator(OneCallTask):
         destination: str | None = None,
         say: str | None = None,
         flow: object = None,
-        not_before: datetime | None = None,
         priority: int = 0,
         batch_id: str | None = None,
         redial: RedialPolicy | None = None,
@@ -81,7 +86,6 @@ class VoiceCallOperator(OneCallTask):
         self.destination = destination
         self.say = say
         self.flow = flow
-        self.not_before = not_before
         self.call_priority = priority
         self.batch_id = batch_id
         self.redial = redial
@@ -96,6 +100,7 @@ class VoiceCallOperator(OneCallTask):
     def execute(self, context: Context) -> Any:
         """Enqueue the call if no earlier try has done so, then send it and wait."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            self._begin_wait(self.wait_timeout)
             job = self._enqueue(context)
             self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
             calls = self._calls(context, job.id)
@@ -106,6 +111,7 @@ class VoiceCallOperator(OneCallTask):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the call after the trigger fired, send it if it is due, and defer again if it has not ended."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            self._begin_wait(self.wait_timeout, event)
             self.hook.settings()
             if event["status"] == "error":
                 raise AirflowException(f"the wait for call {', '.join(event['job_ids'])} failed: {event['error']}")
@@ -117,7 +123,7 @@ class VoiceCallOperator(OneCallTask):
 
     def _calls(self, context: Context, job_id: str) -> TaskCalls:
         waited = WaitedCalls(self._options, job_ids=[job_id])
-        return self._task_calls(context, waited, every=self.poll_interval, limit=self.wait_timeout)
+        return self._task_calls(context, waited, every=self.poll_interval)
 
     def _requested(self, context: Context) -> RequestedCall:
         settings = self.hook.settings()
@@ -132,26 +138,28 @@ class VoiceCallOperator(OneCallTask):
             flow=flow,
             batch_id=self.batch_id or TaskIdentity.of(context).batch_id(),
             valid_for=self.valid_for,
-            not_before=self.not_before,
+            not_before=self._earliest(),
+            window=self.window,
+            time_zone=self.time_zone,
             priority=self.call_priority,
             redial=self.redial,
             menu=self.menu,
             data=self.data or {},
+            unique_key=self.unique_key,
         )
 
     def _done_or_deferred(self, status: WaitStatus) -> Any:
         (job,) = status.jobs
         if self._options.goal is Goal.NOTHING and not job.state.is_final:
-            return call_as_json(job)
+            return call_result(job)
         if status.has_ended:
             return self._done(status)
-        self._defer(
-            job_ids=[job.id], every=self.poll_interval, limit=self.wait_timeout, cancel_on_kill=self.cancel_on_kill
-        )
+        self._defer(job_ids=[job.id], every=self.poll_interval, cancel_on_kill=self.cancel_on_kill)
         return None  # pragma: no cover - defer raises
 
     def _done(self, status: WaitStatus) -> Any:
         (job,) = status.jobs
         refuse_cancelled(job)
         judge([job], fail_on=self.fail_on, store=self.hook.store_url())
-        return call_as_json(job)
+        self.log.info("%s", ended(job))
+        return call_result(job)

@@ -45,8 +45,8 @@ class VoiceCampaignOperator(CallingTask):
     replaced if its text was changed, and cancelled if its row was removed. One bad row prevents all calls, unless
     `skip_bad` is set.
 
-    `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work as in
-    `VoiceCallOperator`. The task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
+    `not_before`, `window`, `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work
+    as in `VoiceCallOperator`. The task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
 
     The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. The
     link *Calls of the batch* leads to the page of the batch.
@@ -54,7 +54,16 @@ class VoiceCampaignOperator(CallingTask):
 
     operator_extra_links = (VoiceBatchLink(),)
 
-    template_fields: Sequence[str] = ("rows", "file", "source", "voice_profile", "batch_id", "voiceflow_conn_id")
+    template_fields: Sequence[str] = (
+        "rows",
+        "file",
+        "source",
+        "voice_profile",
+        "batch_id",
+        "not_before",
+        "time_zone",
+        "voiceflow_conn_id",
+    )
     template_fields_renderers = {"rows": "json"}  # noqa: RUF012 (Airflow declares it so)
 
     def __init__(
@@ -66,7 +75,6 @@ class VoiceCampaignOperator(CallingTask):
         flow: Mapping[str, object] | str | None = None,
         country: str | None = None,
         batch_id: str | None = None,
-        time_zone: str | None = None,
         priority: int = 0,
         redial: RedialPolicy | None = None,
         skip_bad: bool = False,
@@ -84,7 +92,6 @@ class VoiceCampaignOperator(CallingTask):
         self.flow = flow
         self.country = country
         self.batch_id = batch_id
-        self.time_zone = time_zone
         self.call_priority = priority
         self.redial = redial
         self.skip_bad = skip_bad
@@ -98,6 +105,7 @@ class VoiceCampaignOperator(CallingTask):
     def execute(self, context: Context) -> Any:
         """Enqueue the rows that have no call yet, then send and wait."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            self._begin_wait(self.wait_timeout)
             calls = self._calls(context)
             batch_id = str(calls.calls.batch_id)
             counts = asdict(self._enqueue(context, batch_id))
@@ -116,6 +124,7 @@ class VoiceCampaignOperator(CallingTask):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the batch after the trigger fired, send calls that are due, and defer again if some are open."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            self._begin_wait(self.wait_timeout, event)
             self.hook.settings()
             if event["status"] == "error":
                 raise AirflowException(f"the wait for batch {event.get('batch_id')} failed: {event['error']}")
@@ -130,7 +139,7 @@ class VoiceCampaignOperator(CallingTask):
         batch_id = self.batch_id or identity.batch_id()
         self._cancelling = f"batch {batch_id}", partial(_cancel, identity=identity, batch_id=batch_id)
         waited = WaitedCalls(self._options, batch_id=batch_id)
-        return self._task_calls(context, waited, every=self.poll_interval, limit=self.wait_timeout)
+        return self._task_calls(context, waited, every=self.poll_interval)
 
     def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
         state = self._checked_state(context)
@@ -179,6 +188,8 @@ class VoiceCampaignOperator(CallingTask):
             batch_id=batch_id,
             valid_for=self.valid_for,
             time_zone=self.time_zone,
+            not_before=self._earliest(),
+            window=self.window,
             priority=self.call_priority,
             redial=self.redial,
         )
@@ -187,7 +198,6 @@ class VoiceCampaignOperator(CallingTask):
         self._defer(
             batch_id=batch_id,
             every=self.poll_interval,
-            limit=self.wait_timeout,
             cancel_on_kill=self.cancel_on_kill,
             owner=TaskIdentity.of(context).as_json(),
             rows=dict(rows),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
 from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.event_loop import run, run_in_thread
@@ -23,7 +23,8 @@ from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import CallQueue
+from voiceflow_worker import CallQueue, CallWindow, InvalidInputError
+from voiceflow_worker.campaigns.calls.times import read_time, read_zone
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -51,14 +52,29 @@ class VoiceTask(BaseOperator):
         self.deferrable = deferrable
         self.voiceflow_conn_id = voiceflow_conn_id
         self._options = WaitOptions(sends=False, patience=doubt_patience)
+        self._until: datetime | None = None
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
         """The hook for the connection of this task."""
         return VoiceFlowHook(self.voiceflow_conn_id)
 
-    def _defer(self, *, every: float, limit: timedelta | None, **waited: Any) -> None:
-        """Wait in the triggerer. `waited` are arguments of the trigger."""
+    def _begin_wait(self, limit: timedelta | None, event: Mapping[str, Any] | None = None) -> None:
+        """Set the end of the wait: `limit` from now, or the end that the `event` of a trigger brings back."""
+        if event is None:
+            self._until = None if limit is None else datetime.now(UTC) + limit
+        else:
+            self._until = datetime.fromisoformat(event["until"]) if "until" in event else None
+
+    def _rest(self) -> timedelta | None:
+        """Return how long the task may still wait; None means without end."""
+        return None if self._until is None else max(self._until - datetime.now(UTC), timedelta(0))
+
+    def _defer(self, *, every: float, **waited: Any) -> None:
+        """Wait in the triggerer until the wait is over. `waited` are arguments of the trigger."""
+        rest = self._rest()
+        if rest == timedelta(0):
+            raise AirflowException("the time of this task is over. Its calls go on; clear the task to wait for them")
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
@@ -66,15 +82,21 @@ class VoiceTask(BaseOperator):
                 sends=self._options.sends,
                 doubt_patience=self.doubt_patience.total_seconds(),
                 poll_interval=every,
+                until=None if self._until is None else self._until.isoformat(),
                 **waited,
             ),
             method_name="execute_complete",
-            timeout=limit,
+            timeout=rest,
         )
 
 
 class CallingTask(VoiceTask):
-    """A task that makes calls and can send them itself. If a user stops the task, its unsent calls are cancelled."""
+    """A task that makes calls and can send them itself. If a user stops the task, its unsent calls are cancelled.
+
+    No phone rings before `not_before` (a time, or a text such as `2026-11-20 09:00`, which is local time in
+    `time_zone`), nor outside `window` (a `CallWindow`, or hours such as `09:00-20:00`) in the `time_zone`, by default
+    that of the number.
+    """
 
     operator_extra_links = (VoiceCallLink(),)
 
@@ -84,6 +106,9 @@ class CallingTask(VoiceTask):
         source: str | None = None,
         voice_profile: str | None = None,
         valid_for: timedelta | None = None,
+        not_before: datetime | str | None = None,
+        window: CallWindow | str | None = None,
+        time_zone: str | None = None,
         send: str = "here",
         cancel_on_kill: bool = True,
         **kwargs: Any,
@@ -92,6 +117,9 @@ class CallingTask(VoiceTask):
         self.source = source
         self.voice_profile = voice_profile
         self.valid_for = valid_for
+        self.not_before = not_before
+        self.window = CallWindow.parse(window) if isinstance(window, str) else window
+        self.time_zone = time_zone
         if send not in {"here", "worker"}:
             raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker sends)")
         self.send = send
@@ -116,6 +144,16 @@ class CallingTask(VoiceTask):
         except Exception:
             self.log.exception("%s could not be cancelled and may still be sent", subject)
 
+    def _earliest(self) -> datetime | None:
+        """Return the time before which no phone rings. Raises InvalidInputError."""
+        given = self.not_before.isoformat() if isinstance(self.not_before, datetime) else self.not_before
+        if not given:
+            return None
+        try:
+            return read_time(given, zone=None if self.time_zone is None else read_zone(self.time_zone))
+        except ValueError as error:
+            raise InvalidInputError(f"not_before {error}") from None
+
     def _checked_state(self, context: Context) -> AirflowTaskState:
         """Check the connection and the store, and return Airflow's task state."""
         store_no_link(context)
@@ -132,16 +170,17 @@ class CallingTask(VoiceTask):
         self._stop.check()
         store_link(context, ui_url=self.hook.ui_url(), **subject)
 
-    def _task_calls(self, context: Context, waited: WaitedCalls, *, every: float, limit: timedelta | None) -> TaskCalls:
+    def _task_calls(self, context: Context, waited: WaitedCalls, *, every: float) -> TaskCalls:
         posts = SentPosts(context)
-        return TaskCalls(hook=self.hook, calls=waited, every=every, limit=limit, stop=self._stop, posts=posts)
+        return TaskCalls(hook=self.hook, calls=waited, every=every, limit=self._rest(), stop=self._stop, posts=posts)
 
 
 class OneCallTask(CallingTask):
-    """A task that makes one call."""
+    """A task that makes one call. Instances of a mapped task with the same `unique_key` share a call."""
 
-    def __init__(self, *, on_clear: str = "same_call", **kwargs: Any) -> None:
+    def __init__(self, *, unique_key: str | None = None, on_clear: str = "same_call", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.unique_key = unique_key
         self.on_clear = OnClear(on_clear).value
         self._job_id: str | None = None
 

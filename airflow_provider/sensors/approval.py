@@ -35,15 +35,26 @@ _WAYS = ("fail", "skip", "return")
 class IvrApprovalSensor(OneCallTask, VoiceSensor):
     """A sensor that calls a person once, asks `question`, and returns the key that the person presses, such as "1".
 
-    `choices` gives each key a meaning. They are read out after the question, so it names no keys. After a key in
+    `choices` gives each key a meaning. They are read out after the question, so it names no keys. `how` replaces the
+    sentence with the keys; give an empty text if the question names them. After a key in
     `approve`, the DAG goes on. After another key, `on_reject` decides: "fail", "skip", or "return" (the key, for a
     branch). If nobody answers or presses a key, `on_silence` decides: "fail", "skip", or "return" (None).
 
     `voiceflow serve` stores the key, so Airflow needs no webhook, and the telephone system needs no credentials of
-    Airflow. `send`, `valid_for`, `on_clear` and other options work as in `VoiceCallOperator`.
+    Airflow. `send`, `valid_for`, `window`, `on_clear` and other options work as in `VoiceCallOperator`.
     """
 
-    template_fields: Sequence[str] = ("destination", "question", "source", "voice_profile", "voiceflow_conn_id")
+    template_fields: Sequence[str] = (
+        "destination",
+        "question",
+        "how",
+        "source",
+        "voice_profile",
+        "unique_key",
+        "not_before",
+        "time_zone",
+        "voiceflow_conn_id",
+    )
 
     def __init__(
         self,
@@ -51,6 +62,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         destination: str,
         question: str,
         choices: Mapping[str, str] | None = None,
+        how: str | None = None,
         approve: Sequence[str] = ("1",),
         on_reject: str = "fail",
         on_silence: str = "fail",
@@ -62,6 +74,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         self.destination = destination
         self.question = question
         self.choices = dict(choices or CHOICES)
+        self.how = how
         self.approve = tuple(approve)
         if unknown := [key for key in self.approve if key not in self.choices]:
             raise ValueError(f"approve has {unknown}, but the keys of the choices are {list(self.choices)}")
@@ -76,7 +89,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             job_id = self._job_id or self._enqueue(context).id
             waited = WaitedCalls(self._options, job_ids=[job_id])
-            calls = self._task_calls(context, waited, every=self.poke_interval, limit=None)
+            calls = self._task_calls(context, waited, every=self.poke_interval)
             run(calls.send)
             (job,) = run(calls.look).jobs
             return self._judged(job)
@@ -90,18 +103,30 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
             raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
         return RequestedCall(
             flow=approval_call(
-                self.destination, source=source, question=self.question, voice_profile=voice, choices=self.choices
+                self.destination,
+                source=source,
+                question=self.question,
+                voice_profile=voice,
+                choices=self.choices,
+                how=self.how,
             ),
             batch_id=TaskIdentity.of(context).batch_id(),
             valid_for=self.valid_for,
+            not_before=self._earliest(),
+            window=self.window,
+            time_zone=self.time_zone,
             menu=MENU,
-            data=approval_data(self.question, voice_profile=voice, choices=self.choices, approve=self.approve),
+            data=approval_data(
+                self.question, voice_profile=voice, choices=self.choices, approve=self.approve, how=self.how
+            ),
+            unique_key=self.unique_key,
         )
 
     def _judged(self, job: Job) -> PokeReturnValue:
         refuse_cancelled(job)
         key = pressed(job, self.choices)
         if key in self.approve:
+            self.log.info("%s pressed %s (%s) in call %s", job.destination, key, self.choices[key], job.id)
             return PokeReturnValue(is_done=True, xcom_value=key)
         if key is not None:
             said = f"{job.destination} pressed {key} ({self.choices[key]}) in call {job.id}."
@@ -127,7 +152,6 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         self._defer(
             job_ids=[str(self._job_id)],
             every=self.poke_interval,
-            limit=timedelta(seconds=self.timeout),
             cancel_on_kill=self.cancel_on_kill,
         )
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from airflow.providers.common.compat.sdk import PokeReturnValue
 
 from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge
+from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.results import call_result
 from airflow_provider.calls.waiting.polling import swept
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, is_settled
 from airflow_provider.sensors.voice_sensor import VoiceSensor
-from voiceflow_worker import InvalidInputError, Job, JobState, call_as_json
+from voiceflow_worker import InvalidInputError, Job, JobState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -79,6 +80,8 @@ class VoiceOutcomeSensor(VoiceSensor):
             look = run(self._look)
             if not look.is_done:
                 return PokeReturnValue(is_done=False)
+            for job in look.jobs if self.batch_id is None else ():
+                self.log.info("%s", ended(job))
             judge(look.jobs, fail_on=self.fail_on, store=self.hook.store_url())
             return PokeReturnValue(is_done=True, xcom_value=look.result)
 
@@ -87,7 +90,6 @@ class VoiceOutcomeSensor(VoiceSensor):
             job_ids=[] if self.batch_id else self._ids(),
             batch_id=self.batch_id,
             every=self.poke_interval,
-            limit=timedelta(seconds=self.timeout),
             enough=self.threshold.as_json(),
         )
 
@@ -106,7 +108,7 @@ class VoiceOutcomeSensor(VoiceSensor):
                 ended = [job for job in status.jobs if is_settled(job, self._options, now=now)]
                 states = dict(Counter(job.state.value for job in status.jobs))
                 several: Any = {"total": status.total, "states": states, "job_ids": ids}
-                result = several if self.job_id is None else call_as_json(status.jobs[0])
+                result = several if self.job_id is None else call_result(status.jobs[0])
                 return _Look(is_done=is_done, jobs=ended, result=result)
             if not is_done:
                 return _Look(is_done=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOperator, PokeReturnValue
@@ -31,10 +32,12 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
             if self.reschedule:
                 self.poke_interval = max(self.poke_interval, safe_after())
             return super().execute(context)
+        self._begin_wait(timedelta(seconds=self.timeout))
         return self._poke_or_defer(context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
+        self._begin_wait(None, event)
         if event["status"] == "error":
             raise AirflowException(f"the wait for calls failed: {event['error']}")
         return self._poke_or_defer(context)

@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.waiting.polling import WaitLog
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.shared_store import shared_queue
@@ -39,7 +40,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
     `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
     names a batch to wait for, instead of `job_ids`. With `cancel_on_kill`, unsent calls are cancelled if the task is
     stopped: of a batch, only those of the task instance `owner`, because other tasks may share the batch. `rows` are
-    the counts of a campaign's rows, which the event brings back: `airflow dags test` keeps nothing else of a deferral.
+    the counts of a campaign's rows, and `until` is the end of the task's wait. The event brings them back, because
+    `airflow dags test` keeps nothing else of a deferral.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         owner: dict[str, Any] | None = None,
         rows: dict[str, Any] | None = None,
+        until: str | None = None,
     ) -> None:
         super().__init__()
         self.voiceflow_conn_id = voiceflow_conn_id
@@ -69,6 +72,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.owner = owner
         self.rows = rows
+        self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for a copy in another triggerer."""
@@ -113,26 +117,23 @@ class VoiceOutcomeTrigger(BaseTrigger):
         log.info("the task was stopped: %s unsent calls were cancelled", cancelled)
 
     async def _watch(self, queue: CallQueue) -> TriggerEvent:
-        while True:
-            status = await self._status(queue)
-            if status is not None:
-                return self._event(status)
-            await asyncio.sleep(self.poll_interval)
-
-    async def _status(self, queue: CallQueue) -> str | None:
         options = WaitOptions(
             goal=Goal(self.wait_for), sends=self.sends, patience=timedelta(seconds=self.doubt_patience)
         )
-        waited = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id)
-        status = await waited.status(queue)
-        if waited.is_over(status, CompletionThreshold.of(self.enough)):
-            return "over"
-        return "look" if (self.sends and status.due) or status.overdue else None
+        waited, waiting = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id), WaitLog(options)
+        while True:
+            status = await waited.status(queue)
+            if waited.is_over(status, CompletionThreshold.of(self.enough)):
+                return self._event("over")
+            if (self.sends and status.due) or status.overdue:
+                return self._event("look")
+            await waiting.tell(queue, status)
+            await asyncio.sleep(self.poll_interval)
 
     def _event(self, status: str, **more: str) -> TriggerEvent:
         subject = {"batch_id": self.batch_id} if self.batch_id is not None else {"job_ids": self.job_ids}
-        rows = {} if self.rows is None else {"rows": self.rows}
-        return TriggerEvent({"status": status, **subject, **rows, **more})
+        kept = {name: value for name, value in (("rows", self.rows), ("until", self.until)) if value is not None}
+        return TriggerEvent({"status": status, **subject, **kept, **more})
 
 
 def safe_after() -> float:

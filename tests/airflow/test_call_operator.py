@@ -44,6 +44,36 @@ def test_the_result_is_the_call_and_a_second_try_finds_it(on: Stage) -> None:
     assert first["data"]["airflow_task_id"] == "first"
 
 
+def test_the_log_says_how_the_call_ended_and_the_result_has_its_outcome_once(
+    on: Stage, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on.order("script", {"destination": "+6587660020", "outcome": "NO_ANSWER"})
+    with caplog.at_level("INFO"):
+        result = call("+6587660020").execute(context("logged"))
+    logged = caplog.text + "".join(capsys.readouterr())  # where it is depends on the version of Airflow
+    assert f"call {result['id']} to +6587660020 ended as unreached (NO_ANSWER" in logged
+    assert result["outcome"]["session_status"] == "NO_ANSWER"
+    assert "outcome" not in result["attempts"][-1]
+
+
+def test_the_log_says_that_no_worker_is_running_while_the_task_waits(
+    on: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING"), pytest.raises(AirflowException, match="has not ended within"):
+        call("+6587660021", send="worker", wait_timeout=timedelta(seconds=1)).execute(context("workerless"))
+    assert caplog.text.count("no worker is running: `voiceflow worker` sends due calls") == 1
+
+
+def test_a_call_keeps_to_its_hours_and_to_its_earliest_time(on: Stage) -> None:
+    hours = {"window": "09:00-20:00", "time_zone": "Asia/Singapore", "not_before": "2036-01-31 07:00"}
+    result = call("+6587660022", send="worker", wait_for=None, **hours).execute(context("hours"))
+    assert (result["window"], result["time_zone"]) == ("09:00-20:00 mon-sun", "Asia/Singapore")
+    assert result["due_at"] == "2036-01-31T01:00:00.000Z", "when the window opens"
+    with pytest.raises(AirflowFailException, match="not_before 'tomorrow' is not a time"):
+        call("+6587660022", not_before="tomorrow").execute(context("vague"))
+    assert {"unique_key", "not_before"} <= set(VoiceCallOperator.template_fields)
+
+
 @pytest.mark.parametrize(
     ("number", "outcome", "fail_on", "fails"),
     [
@@ -157,10 +187,16 @@ def test_a_deferred_task_has_no_secret(on: Stage) -> None:
     assert API_KEY not in json.dumps(kwargs)
     assert on.store not in json.dumps(kwargs)
     assert posts_to(on, "+6587660007") == 1
-    event = {"status": "look", "job_ids": kwargs["job_ids"]}
-    with pytest.raises(TaskDeferred):
+    event = {"status": "look", "job_ids": kwargs["job_ids"], "until": kwargs["until"]}
+    with pytest.raises(TaskDeferred) as again:
         call("+6587660007", deferrable=True).execute_complete(context("deferred"), event)
     assert posts_to(on, "+6587660007") == 1, "resuming calls nobody"
+    assert again.value.trigger.serialize()[1]["until"] == kwargs["until"], (
+        "the time of the wait is counted once over all resumes"
+    )
+    over = {**event, "until": "2026-01-01T00:00:00+00:00"}
+    with pytest.raises(AirflowException, match="clear the task to wait for"):
+        call("+6587660007", deferrable=True).execute_complete(context("deferred"), over)
 
 
 def test_an_error_of_the_trigger_fails_the_try(on: Stage) -> None:

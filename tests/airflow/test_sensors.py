@@ -157,6 +157,13 @@ def test_choices_of_its_own(on: Stage) -> None:
     assert task.execute(context("own")) == "5"
 
 
+def test_the_sentence_with_the_keys_may_be_another(on: Stage) -> None:
+    pressing(on, "+6587665073", "1")
+    assert approval("+6587665073", how="Drücken Sie die 1.").execute(context("how")) == "1"
+    (asked,) = on.calls("--number", "+6587665073")
+    assert asked["data"]["how"] == "Drücken Sie die 1."
+
+
 @pytest.mark.parametrize("outcome", ["NO_ANSWER", "COMPLETED"])
 def test_silence_fails_unless_it_is_allowed(on: Stage, outcome: str) -> None:
     number = "+6587665081" if outcome == "COMPLETED" else "+6587665082"

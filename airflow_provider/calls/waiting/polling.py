@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
-from voiceflow_worker import CallQueue, InvalidInputError, StoreUnavailableError, VoiceflowError
+from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions, WaitStatus
+from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.core.ports.reading import gates_of
 
 if TYPE_CHECKING:
     from voiceflow_worker import CallPolicy
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 FIRST_PAUSE = 0.2
+WAIT_LOOK = 30.0
+"""Seconds between two looks for what keeps calls waiting."""
 STOP_LOOK = 0.5
 """Seconds between checks of the stop flag."""
 
@@ -92,6 +97,40 @@ async def poll(
             await anyio.sleep(min(rest, STOP_LOOK))
             rest -= STOP_LOOK
         pause *= 1.5
+
+
+class WaitLog:
+    """Logs what keeps calls waiting: that no worker or no receiver is running, or a hold. Each is logged once."""
+
+    def __init__(self, options: WaitOptions) -> None:
+        self._options = options
+        self._looks_at = 0.0
+        self._told: list[str] = []
+
+    async def tell(self, queue: CallQueue, status: WaitStatus) -> None:
+        """Log what has changed since the last look, at most every `WAIT_LOOK` seconds."""
+        clock = queue.store.clock
+        if clock.monotonic() < self._looks_at:
+            return
+        self._looks_at = clock.monotonic() + WAIT_LOOK
+        found = await self._reasons(queue, status)
+        for why in found:
+            if why not in self._told:
+                log.warning("calls of this task wait: %s", why)
+        self._told = found
+
+    async def _reasons(self, queue: CallQueue, status: WaitStatus) -> list[str]:
+        found: list[str] = []
+        heartbeats = Heartbeats(queue.store)
+        if status.due and not self._options.sends:
+            now = queue.store.clock.now()
+            gates = [gate for gate in await gates_of(queue.store, queue.name) if gate.is_closed(at=now)]
+            found += [f"{gate.scope.value} {gate.name} is held ({gate.reason or 'no reason given'})" for gate in gates]
+            if not await heartbeats.workers(queue.name):
+                found.append("no worker is running: `voiceflow worker` sends due calls")
+        if status.submitted and self._options.goal is Goal.OUTCOME and not await heartbeats.has_receiver():
+            found.append("no receiver is running: `voiceflow serve` receives the summaries of calls")
+        return found
 
 
 async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> None:

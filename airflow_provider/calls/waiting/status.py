@@ -55,8 +55,8 @@ class WaitStatus:
 
     `ended` includes calls that are in doubt for longer than `WaitOptions.patience`. `due` counts calls that may be sent
     now. `unsent` counts calls that are due, are being sent, or will be due within `GRACE`. `overdue` counts calls whose
-    time limit passed more than `GRACE` ago, usually because no worker sweeps the queue. `jobs` has the calls
-    themselves, but is empty for a batch.
+    time limit passed more than `GRACE` ago, usually because no worker sweeps the queue. `submitted` counts calls that
+    8x8 has accepted, and whose end it has not reported. `jobs` has the calls themselves, but is empty for a batch.
     """
 
     total: int
@@ -64,6 +64,7 @@ class WaitStatus:
     due: int
     unsent: int
     overdue: int
+    submitted: int
     jobs: Sequence[Job] = ()
 
     @property
@@ -109,6 +110,7 @@ def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> Wa
         due=sum(due_at <= now for due_at in queued_until),
         unsent=sum(due_at <= now + GRACE for due_at in queued_until) + being_sent,
         overdue=sum(job.state in _timed(options) and now >= job.due_at + GRACE for job in jobs),
+        submitted=sum(job.state is JobState.SUBMITTED for job in jobs),
         jobs=jobs,
     )
 
@@ -129,6 +131,7 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
         due=(await count(due_before=now))[JobState.QUEUED],
         unsent=soon[JobState.QUEUED] + counts[JobState.LEASED] + counts[JobState.SENDING],
         overdue=sum(late[state] for state in _timed(options)),
+        submitted=counts[JobState.SUBMITTED],
     )
 
 

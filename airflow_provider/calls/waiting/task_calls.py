@@ -10,7 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider.calls.sent_posts import SentPosts
-from airflow_provider.calls.waiting.polling import StopFlag, WaitedTooLongError, poll, require_open, sweep, swept
+from airflow_provider.calls.waiting.polling import (
+    StopFlag,
+    WaitedTooLongError,
+    WaitLog,
+    poll,
+    require_open,
+    sweep,
+    swept,
+)
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.worker import sending
 from voiceflow_worker import CallQueue
@@ -82,7 +90,10 @@ class TaskCalls:
         sends = self.calls.options.sends
         batch_id = status.jobs[0].batch_id if status.jobs else self.calls.batch_id
 
+        waiting = WaitLog(self.calls.options)
+
         async def keep_going(status: WaitStatus) -> None:
+            await waiting.tell(queue, status)
             if sends and status.unsent:
                 await require_open(queue, batches={batch_id})
             if not sends and status.overdue:
