@@ -13,7 +13,7 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of
 from tests.support.killed import sent_and_killed
-from voiceflow_worker.backends.sqlite.backups.backup import back_up
+from voiceflow_worker.backends.sqlite.backups import back_up
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,8 @@ from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 if TYPE_CHECKING:
-    from voiceflow_worker.backends.sqlite.backups.backup import BackedUp
-    from voiceflow_worker.backends.sqlite.backups.restoring import Restored
-    from voiceflow_worker.backends.sqlite.backups.takeover import TakenOver
+    from voiceflow_worker.backends.sqlite.backups import BackedUp, Restored
+    from voiceflow_worker.backends.sqlite.takeover import TakenOver
     from voiceflow_worker.settings import Settings
 
 
@@ -64,7 +63,7 @@ def backup(
 
 
 def _made(path: Path, target: Path, *, wait: StoreWait) -> BackedUp:
-    from voiceflow_worker.backends.sqlite.backups.backup import back_up
+    from voiceflow_worker.backends.sqlite.backups import back_up
 
     while True:
         with meter("copying") as show:
@@ -136,7 +135,7 @@ def restore(
 
 
 def _restored(path: Path, file: Path, settings: Settings) -> Restored:
-    from voiceflow_worker.backends.sqlite.backups.restoring import restore
+    from voiceflow_worker.backends.sqlite.backups import restore
 
     with meter("restoring") as shown:
         return restore(

@@ -6,12 +6,11 @@ If their histories have parted, the call is in doubt. A damaged file is not take
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.backends.record import to_micros
-from voiceflow_worker.backends.sqlite.backups.backup import Progress
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import JOB_BY_ID, job_of, owner_of_key, record_from, standing
@@ -37,6 +36,9 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import further
 from voiceflow_worker.model.records.cancellation import KNOWN_AS
+
+Progress = Callable[[int, int], None]
+"""A function that is called with the amount of work done so far, and the total amount."""
 
 SKIPPED_SEQUENCES = 1_000_000_000
 """The gap left in the sequence of events if the replaced file cannot be read. New events then come after the cursor of

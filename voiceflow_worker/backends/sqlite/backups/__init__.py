@@ -1,1 +1,0 @@
-"""Backups of a store: making one while the store is in use, and restoring one."""
