@@ -21,6 +21,7 @@ from voiceflow_worker import (
     Store,
 )
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.model.jobs.gate import GateState
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +43,7 @@ def written_in(folder: Path) -> list[Path]:
 
 
 async def test_a_preview_stores_nothing_and_uses_the_rate_of_the_queue(queue: CallQueue, people: Path) -> None:
-    await queue.store.control.configure("default", Limits(rate=0.5, burst=1, max_active=None))
+    await set_limits(queue.store, "default", Limits(rate=0.5))
     campaign = Campaign(queue, people, OPTIONS)
     report = await campaign.preview()
     assert report.preview is not None

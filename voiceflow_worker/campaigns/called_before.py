@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from voiceflow_worker.campaigns.intake import Judged
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Query
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.reading import count_states, find_pages
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -67,7 +67,7 @@ class CallsBefore:
         # The batches of the rows that exist already count too: later rows must find their keys.
         for batch_id in {row.call.batch_id for row in judged.rows if row.call is not None} - self._batches.keys():
             if batch_id is not None:
-                counts = await self._queue.store.jobs.count(self._queue.name, batch_id=batch_id)
+                counts = await count_states(self._queue.store, self._queue.name, batch_id=batch_id)
                 self._batches[batch_id] = {} if any(counts.values()) else None
         if any(rows is not None for rows in self._batches.values()):
             self._keys.update(key for row in judged.rows if row.call is not None and (key := row.call.unique_key))

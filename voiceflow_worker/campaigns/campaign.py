@@ -15,6 +15,7 @@ from voiceflow_worker.campaigns.preview.preview import PreviewOptions
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
 from voiceflow_worker.core.overview.report import Report
+from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate
@@ -56,7 +57,7 @@ class Campaign:
         Nothing is stored. By default, the preview assumes the limits of the queue. Raises the errors of `enqueue`.
         """
         if assumptions is None:
-            limits = await self.queue.store.control.limits(self.queue.name)
+            limits = await limits_of(self.queue.store, self.queue.name)
             assumptions = (
                 PreviewOptions() if limits is None else PreviewOptions(rate=limits.rate, max_active=limits.max_active)
             )

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult
-from voiceflow_worker.core.ports import KeyOwner
+from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.refusals import BatchLimits
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.stop_rules import StopRules
 
 
@@ -50,10 +51,9 @@ class Intake:
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
         """Divide rows. If a row's key belongs to a stored call, the row is known if the bodies are equal, else bad."""
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
-        owners: Mapping[str, KeyOwner] = {}
+        owners: Mapping[str, Job] = {}
         if self.queue is not None and keys:
-            store = self.queue.store
-            owners = await store.jobs.owners(self.queue.name, keys, now=store.clock.now())
+            owners = await owners_of(self.queue.store, self.queue.name, keys)
         judged: list[ReadRow] = []
         new: list[ReadRow] = []
         known: list[ReadRow] = []
@@ -62,7 +62,7 @@ class Intake:
             if not row.is_bad and (row.duplicate_of is not None or (owner and owner.body_digest == row.digest)):
                 known.append(row)
             elif owner is not None:
-                row = self._conflicting(row, owner.job_id)  # noqa: PLW2901 (the same row, with a finding)
+                row = self._conflicting(row, owner.id)  # noqa: PLW2901 (the same row, with a finding)
             elif not row.is_bad:
                 new.append(row)
             judged.append(row)

@@ -32,6 +32,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import REST_GROUP, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import Meter, Output, meter
 from voiceflow_worker.cli.process import collect_less
+from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.counting import count_of
@@ -89,7 +90,7 @@ async def enqueue(
         options = campaign_options(rows, settings)
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
             collect_less()
-            limits = await calls.store.control.limits(calls.name)
+            limits = await limits_of(calls.store, calls.name)
             assumed = preview_options(assumptions, settings, limits=limits, time_zone=options.time_zone)
             with meter(f"enqueuing {source.name}") as shown:
                 report = await enqueue_file(

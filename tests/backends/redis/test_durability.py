@@ -17,6 +17,7 @@ from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged
 from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.errors import (
     RedisForgetsError,
@@ -121,7 +122,7 @@ async def test_a_real_server_without_its_file_is_refused(own_server: RedisServer
         assert store.domain.durability.guarantee is Guarantee.NONE
         await add_jobs(store, [sample_job()])
     async with open_store(own_server.url, durability="best-effort") as store:
-        assert sample_job().id in await store.jobs.get([sample_job().id])
+        assert sample_job().id in await get_jobs(store, [sample_job().id])
 
 
 async def test_a_real_server_that_evicts_is_refused(own_server: RedisServer) -> None:

@@ -15,6 +15,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.contract.totals import post
 from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -47,7 +48,7 @@ def jobs_server(standalone_server: RedisServer) -> RedisServer:
 @pytest.fixture
 async def store(jobs_server: RedisServer) -> AsyncGenerator[Store]:
     async with open_store(f"{jobs_server.url}?prefix=finding") as store:
-        if not sum((await store.jobs.count(QUEUE)).values()):
+        if not sum((await count_states(store, QUEUE)).values()):
             await add_jobs(store, JOBS)
         yield store
 
@@ -89,12 +90,12 @@ def expected(query: Query) -> Sequence[Job]:
 )
 async def test_a_query_gives_its_jobs_in_its_order(store: Store, query: Query, limit: int | None) -> None:
     query = replace(query, limit=limit)
-    assert list(await store.jobs.find(query)) == list(expected(query))
+    assert list(await find_jobs(store, query)) == list(expected(query))
 
 
 async def test_a_listing_is_continued_behind_its_last_job(store: Store) -> None:
     query = Query(queue=QUEUE, states=frozenset({S.SUBMITTED, S.FAILED}), limit=700)
     listed: list[Job] = []
-    while page := await store.jobs.find(replace(query, after=listed[-1].id if listed else None)):
+    while page := await find_jobs(store, replace(query, after=listed[-1].id if listed else None)):
         listed += page
     assert listed == list(expected(replace(query, limit=None)))

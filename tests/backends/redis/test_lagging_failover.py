@@ -19,6 +19,7 @@ from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -43,7 +44,7 @@ async def enqueued(store: Store, first: int, count: int) -> CallQueue:
 
 async def in_state(store: Store, state: JobState, count: int) -> None:
     async def reached() -> bool:
-        return (await store.jobs.count("default"))[state] == count
+        return (await count_states(store, "default"))[state] == count
 
     await until(lambda: once_available(reached))
 
@@ -67,7 +68,7 @@ async def test_a_running_worker_sees_that_a_lagging_replica_was_promoted(
         )
 
         async def held() -> bool:
-            return any(gate.reason == HELD for gate in await store.control.gates("default"))
+            return any(gate.reason == HELD for gate in await gates_of(store, "default"))
 
         await until(lambda: once_available(held))
         await in_state(store, JobState.IN_DOUBT, 20)
@@ -95,7 +96,7 @@ async def test_nothing_leaves_while_the_replica_that_must_confirm_lags(
         await to_thread.run_sync(watched_pair.replica.catch_up)
         await once_available(lambda: SuppressionList(store).add(number(0), reason="asked for it"))
         await to_thread.run_sync(watched_pair.primary.kill)
-        await once_available(lambda: store.jobs.count("default"))
+        await once_available(lambda: count_states(store, "default"))
         await to_thread.run_sync(watched_pair.primary.start)
         await to_thread.run_sync(wait_for, watched_pair.primary.follows, "old primary that has become a replica")
         witness = JournalFiles(tmp_path / "journals")

@@ -16,6 +16,8 @@ from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis.connection.line import Access, Line
 from voiceflow_worker.backends.redis.connection.url import parse_url
+from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +45,7 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
     url = f"rediss://worker:secret@localhost:{tls_port}/3?ssl_ca_certs={CERTIFICATE}"
     async with open_store(url) as store:
         await add_jobs(store, [sample_job()])
-        assert list(await store.jobs.get([sample_job().id])) == [sample_job().id]
+        assert list(await get_jobs(store, [sample_job().id])) == [sample_job().id]
         clients = str(newer_server.ask("CLIENT", "LIST")).splitlines()
     ran = [client for client in clients if "cmd=evalsha" in client and f":{tls_port} " in client]
     assert ran
@@ -74,7 +76,7 @@ async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_o
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
         own_server.go_on()
-        assert list(await store.jobs.get([second.id])) == [second.id]
+        assert list(await get_jobs(store, [second.id])) == [second.id]
 
 
 async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later_requests(
@@ -84,10 +86,10 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
     async with open_store(own_server.url) as store:
         await add_jobs(store, [job])
         with pytest.raises(InvalidInputError, match="half a surrogate pair"):
-            await store.jobs.get([f"{job.queue}:\ud800"])
+            await get_jobs(store, [f"{job.queue}:\ud800"])
         with pytest.raises(InvalidInputError, match=r"'a\\ud800' has half a surrogate pair"):
-            await store.records.put("x", {"key": "a\ud800"}, expires_at=None, now=NOW)
-        assert list(await store.jobs.get([job.id])) == [job.id]
+            await store.domain.write(Step(units=(Unit(puts=(Put("x", "key", "a\ud800", None),)),)), now=NOW)
+        assert list(await get_jobs(store, [job.id])) == [job.id]
 
 
 @pytest.mark.parametrize("answer", [b"$x\r\n", b"-ERR \xff\r\n", b"HTTP/1.1 400\r\n", b"\r\n"])

@@ -16,6 +16,8 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, new_job
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.store_port import Put, Same, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -60,9 +62,9 @@ async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_tru
     with pytest.raises(StoreUnavailableError):
         await commit(store, [move])
     assert proxy.cut == 1
-    assert (await witness.jobs.get([job.id]))[job.id] == new_job(move)
+    assert (await get_jobs(witness, [job.id]))[job.id] == new_job(move)
     assert await commit(store, [move]) == [True]
-    assert len(await witness.jobs.events(QUEUE)) == 1
+    assert len(await witness.domain.events(QUEUE)) == 1
 
 
 async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_server: RedisServer) -> None:
@@ -75,7 +77,9 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
     for ask in (
         lambda: add_jobs(store, [sample_job()]),
         lambda: commit(store, [move]),
-        lambda: store.records.put_if_absent("number", {"+6587654321": "me"}, expires_at=None, now=NOW),
+        lambda: store.domain.write(
+            Step(units=(Unit(needs=(Same("n", "k", None),), puts=(Put("n", "k", "me", None),)),)), now=NOW
+        ),
     ):
         await ask()
         before = written()
@@ -89,7 +93,7 @@ async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProx
     lose_answer_of(proxy, "write")
     with pytest.raises(StoreUnavailableError):
         await commit(store, [moved(sample_job(), state=JobState.LEASED)])
-    await store.jobs.get([sample_job().id])  # whatever the client would try again has been tried by now
+    await get_jobs(store, [sample_job().id])  # whatever the client would try again has been tried by now
     sent = b"".join(proxy.requests)
     assert sent.count(script("write").sha.encode()) == 1
     assert script("write").text.encode() not in sent
@@ -98,13 +102,13 @@ async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProx
 async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(
     store: Store, proxy: CuttingProxy, witness: Store
 ) -> None:
-    seen = await store.jobs.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
+    seen = await store.domain.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
     counts: list[int] = []
 
     async def wait() -> None:
         while not counts or counts[-1] == seen:
             counts.append(
-                await once_available(lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
+                await once_available(lambda: store.domain.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
             )
 
     with anyio.fail_after(10):

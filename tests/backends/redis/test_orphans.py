@@ -11,6 +11,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.store_port import Owner
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -26,7 +27,7 @@ def drop(server: RedisServer, *jobs: Job) -> None:
 
 
 async def lease(store: Store, limit: int = 10) -> list[str]:
-    found = await store.jobs.lease(QUEUE, worker_id="w", limit=limit, lease_for=MINUTE, now=NOW)
+    found = await store.domain.lease(QUEUE, worker_id="w", limit=limit, until=NOW + MINUTE, now=NOW)
     return [job.id for job in found]
 
 
@@ -36,8 +37,8 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
         await add_jobs(store, jobs)
         drop(redis_server, jobs[0], jobs[1], jobs[4])
         assert await lease(store) == [jobs[2].id, jobs[3].id, jobs[5].id]
-        assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 0
-        assert (await store.jobs.count(QUEUE, batch_id="b"))[JobState.QUEUED] == 0
+        assert (await count_states(store, QUEUE))[JobState.QUEUED] == 0
+        assert (await count_states(store, QUEUE, batch_id="b"))[JobState.QUEUED] == 0
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ async def test_a_listing_leaves_lost_jobs_out(redis_server: RedisServer, query: 
     async with open_store(redis_server.url) as store:
         await add_jobs(store, jobs)
         drop(redis_server, *jobs[:3])
-        assert [job.id for job in await store.jobs.find(query)] == [jobs[3].id, jobs[4].id]
+        assert [job.id for job in await find_jobs(store, query)] == [jobs[3].id, jobs[4].id]
 
 
 async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> None:

@@ -15,6 +15,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import count_states, get_jobs
+from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -24,20 +26,20 @@ MINUTE = timedelta(minutes=1)
 
 async def answers(store: Store, queue: str) -> bool:
     try:
-        await store.jobs.count(queue)
+        await count_states(store, queue)
     except StoreUnavailableError:
         return False
     return True
 
 
 async def states(store: Store) -> dict[JobState, int]:
-    return {state: count for state, count in (await store.jobs.count(QUEUE)).items() if count}
+    return {state: count for state, count in (await count_states(store, QUEUE)).items() if count}
 
 
 async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
         await add_jobs(store, sample_jobs(50))
-        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=20, lease_for=MINUTE, now=NOW)
+        leased = await store.domain.lease(QUEUE, worker_id="w", limit=20, until=NOW + MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
         assert all(await commit(store, moves))
 
@@ -77,7 +79,7 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
             await enough.wait()
             own_server.kill()
         await to_thread.run_sync(own_server.start)
-        found = await once_available(lambda: store.jobs.get([job.id for job in jobs]))
+        found = await once_available(lambda: get_jobs(store, [job.id for job in jobs]))
     assert len(found) == 400
     assert told <= {job.id for job in found.values() if job.state is JobState.SENDING}
 
@@ -106,8 +108,8 @@ async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: Redis
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
             await add_jobs(store, [sample_job(2)])
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
-            await store.records.put_if_absent("number", {"+6587654321": job.id}, expires_at=None, now=NOW)
-        assert (await store.jobs.get([job.id, sample_job(2).id])) == {job.id: job}
+            await store.domain.write(Step(units=(Unit(puts=(Put("number", "+6587654321", job.id, None),)),)), now=NOW)
+        assert (await get_jobs(store, [job.id, sample_job(2).id])) == {job.id: job}
         # What is known of a call that is there already is taken all the same: evidence is never dropped.
         assert await commit(store, [moved(job, state=JobState.SUBMITTED)]) == [True]
         own_server.ask("CONFIG", "SET", "maxmemory", "0")
@@ -130,12 +132,12 @@ async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: Re
 async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
         await add_jobs(store, sample_jobs(20))
-        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=10, lease_for=MINUTE, now=NOW)
+        leased = await store.domain.lease(QUEUE, worker_id="w", limit=10, until=NOW + MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
         assert all(await commit(store, moves))
 
         await to_thread.run_sync(watched_pair.primary.kill)
-        found = await once_available(lambda: store.jobs.get([job.id for job in leased]))
+        found = await once_available(lambda: get_jobs(store, [job.id for job in leased]))
         assert all(job.state is JobState.SENDING for job in found.values())
         assert watched_pair.named_port() == watched_pair.replica.port
 
@@ -175,5 +177,5 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
             for node in killed:
                 await to_thread.run_sync(node.start)
             for queue in ("a", "b", "c", "default"):
-                counts = await once_available(lambda queue=queue: store.jobs.count(queue))  # type: ignore[misc]
+                counts = await once_available(lambda queue=queue: count_states(store, queue))  # type: ignore[misc]
                 assert counts[JobState.QUEUED] == 1

@@ -18,6 +18,7 @@ from tests.support.waiting import once_available, until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.store_port import Step
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -73,7 +74,7 @@ async def test_after_a_plain_restart_it_goes_on_within_five_seconds(own_server: 
         await once_available(lambda: enqueued(store, 10, 5))
         await placed(voice, 15)
         took = time.monotonic() - back
-        assert list(await store.control.gates("default")) == []
+        assert list(await gates_of(store, "default")) == []
         worker.stop()
     assert took < 5, took
     assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1

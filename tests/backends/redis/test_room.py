@@ -17,6 +17,8 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete, new_job
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind, Query
+from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +58,7 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
             for number in range(300)
         ]
         await add_jobs(store, jobs)
-        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=120, lease_for=HOUR, now=NOW)
+        leased = await store.domain.lease(QUEUE, worker_id="w", limit=120, until=NOW + HOUR, now=NOW)
         events = [Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=job.state, revision="r") for job in leased]
         sent = [moved(job, event, state=JobState.SENDING, active_until=NOW + HOUR)
                 for job, event in zip(leased, events, strict=True)]  # fmt: skip
@@ -67,14 +69,15 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
                    destination="+1", valid_until=NOW + 9 * HOUR) for unit in sent[40:80]]
         )  # fmt: skip
         # Some are found to have lapsed by a lease that comes late.
-        await store.jobs.lease(QUEUE, worker_id="w", limit=100, lease_for=HOUR, now=NOW + 2 * HOUR)
-        await store.records.put("number", {f"n{n}": "v" for n in range(100)}, expires_at=NOW + HOUR, now=NOW)
+        await store.domain.lease(QUEUE, worker_id="w", limit=100, until=NOW + 2 * HOUR + HOUR, now=NOW + 2 * HOUR)
+        puts = tuple(Put("number", f"n{n}", "v", NOW + HOUR) for n in range(100))
+        await store.domain.write(Step(units=(Unit(puts=puts),)), now=NOW)
 
-        left = await store.jobs.find(Query(queue=QUEUE, limit=None))
+        left = await find_jobs(store, Query(queue=QUEUE, limit=None))
         assert len(left) == 300
         assert all(await delete(store, left, keep_keys_until=NOW + HOUR))
-        assert await store.jobs.forget_events(QUEUE, before=NOW + HOUR) == 120
-        assert await store.records.prune(now=NOW + HOUR) == 100 + 150
+        later = NOW + HOUR
+        assert await store.domain.prune(QUEUE, now=later, events_before=later, limit=999) == 120 + 100 + 150
     assert set(redis_server.ask("KEYS", "*")) == LASTING  # type: ignore[call-overload]
 
 

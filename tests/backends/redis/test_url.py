@@ -13,6 +13,7 @@ from voiceflow_worker.backends.contract import sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis.connection.url import Promise, Topology, parse_url
 from voiceflow_worker.backends.witness import journal_folder
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.errors import SettingsError
 
 
@@ -42,7 +43,7 @@ async def test_a_valkey_url_names_the_same_store_and_the_same_journal_as_its_red
     valkey = redis_server.url.replace("redis", "valkey", 1)
     async with open_store(redis_server.url) as one, open_store(valkey) as two:
         await add_jobs(one, [sample_job()])
-        assert list(await two.jobs.get([sample_job().id])) == [sample_job().id]
+        assert list(await get_jobs(two, [sample_job().id])) == [sample_job().id]
     assert journal_folder(valkey, tmp_path) == journal_folder(redis_server.url, tmp_path)
     assert parse_url("valkeys://h").tls is not None
 
