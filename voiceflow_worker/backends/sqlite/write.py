@@ -49,14 +49,6 @@ _DONE = Answer(result=Result.DONE)
 _PER_STEP = 16
 """The number of units that are written before other tasks may run: less than 1 ms."""
 
-_IS_TAKEN = """
-SELECT 1 FROM jobs WHERE id = ?1
-UNION ALL
-SELECT 1 FROM jobs WHERE queue = ?2 AND unique_key = ?3
-UNION ALL
-SELECT 1 FROM records WHERE namespace = 'tombstone' AND key = ?2 || ' ' || ?3
-LIMIT 1
-"""
 _REVISION = "SELECT revision FROM jobs WHERE id = ?"
 _INSERT_JOB = """
 INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
@@ -143,12 +135,10 @@ class Writing:
 
     def answer(self, unit: Unit) -> Answer:
         """Check all of a unit, then write all of it."""
-        if not self._is_new(unit):
-            if self.was_written(unit):
-                return _DONE
-            if (refusal := self._refused_change(unit)) is not None:
-                return refusal
-        if (refusal := self._refused_need(unit)) is not None:
+        if self.was_written(unit):
+            return _DONE
+        refusal = self._refused_change(unit) or self._refused_need(unit)
+        if refusal is not None:
             return refusal
         self._change(unit)
         for put in unit.puts:
@@ -160,13 +150,6 @@ class Writing:
         if unit.wakes is not None:
             self._transaction.changed.add(unit.wakes)
         return _DONE
-
-    def _is_new(self, unit: Unit) -> bool:
-        """Whether this is a new job whose id and key are free: one statement, because files have millions of them."""
-        if not isinstance(unit.change, Insert):
-            return False
-        job = unit.change.job
-        return not self._db.rows(_IS_TAKEN, (job.id, job.queue, job.unique_key))
 
     def was_written(self, unit: Unit) -> bool:
         """Whether an earlier try has written the unit."""
