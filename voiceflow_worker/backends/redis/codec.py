@@ -81,7 +81,8 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
                 "body": job.body,
                 "digest": job.body_digest,
             }
-            return {"kind": "insert", "id": job.id, "key": optional(job.unique_key), "job": fields}
+            new = {"id": job.id, "new": job.revision, "key": optional(job.unique_key)}
+            return {"kind": "insert", **new, "job": fields}
         case Replace(revision, job):
             return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": _changing(job)}
         case Delete(job, keep_key_until):
@@ -94,7 +95,6 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
 def _changing(job: Job) -> dict[str, str]:
     """The fields of a job that its next version may change."""
     return {
-        "rev": job.revision,
         "state": job.state.value,
         "due": micros(job.due_at),
         "worker": optional(job.worker_id),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
 from voiceflow_worker.backends.redis.connection.link import Link
@@ -51,10 +52,10 @@ class Finding:
         if query.limit is not None and query.limit <= 0:
             return []
         if query.ids is not None:
-            return self._sorted(list(map(read, await self._read_all("ids", query.ids))))
+            return self._sorted(map(read, await self._read_all("ids", query.ids)))
         if query.unique_keys is not None:
             found = await self._read_all("keys", [optional(key) for key in query.unique_keys])
-            return self._sorted([job for job in readable(found, read) if job.destination or self._has_grave(job)])
+            return self._sorted(readable(found, read))
         return list(readable(await self._rows(), read))
 
     async def _rows(self) -> _Rows:
@@ -131,9 +132,9 @@ class Finding:
         after, *rows = await self._link.run("jobs", self._filters | {"limit": -1 if limit is None else limit} | how)
         return after, rows
 
-    def _sorted(self, jobs: list[Job]) -> list[Job]:
+    def _sorted(self, found: Iterable[Job]) -> list[Job]:
         query = self._query
-        jobs = [job for job in jobs if self._is_behind(job.id)]
+        jobs = [job for job in found if matches(query, job)]
         jobs.sort(key=lambda job: (job.due_at if query.order is Order.DUE else self._now, job.id))
         if query.order is Order.NEWEST:
             jobs.reverse()
@@ -145,16 +146,6 @@ class Finding:
         if after is None:
             return True
         return job_id < after if self._query.order is Order.NEWEST else job_id > after
-
-    def _has_grave(self, job: Job) -> bool:
-        """Whether a tombstone matches the query. It has only times and a state."""
-        query = self._query
-        return (
-            (query.batch_id, query.destination, query.outcomes) == (None, None, None)
-            and (query.states is None or job.state in query.states)
-            and (query.due_before is None or job.due_at <= query.due_before)
-            and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
-        )
 
     def _is_by_validity(self) -> bool:
         """Whether the query asks for queued jobs by the end of their validity alone, for which there is an index."""

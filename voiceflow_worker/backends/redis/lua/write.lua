@@ -202,17 +202,11 @@ local function try(unit)
     end
 end
 
-local function store(id, job)
-    local fields = {}
-    for name, value in pairs(job) do
-        fields[#fields + 1], fields[#fields + 2] = name, value
-    end
-    redis.call('HSET', job_key(id), unpack(fields))
-end
-
 local function insert(unit)
     local id, job = unit.id, unit.job
-    store(id, job)
+    redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
+        'prio', job.prio, 'batch', job.batch, 'dest', job.dest, 'key', job.key, 'valid', job.valid, 'active', job.active,
+        'record', job.record, 'body', job.body, 'digest', job.digest, 'outcome', job.outcome)
     zadd(base .. ':ids', 0, id)
     zadd(base .. ':dest:' .. job.dest, 0, id)
     if job.batch ~= '' then
@@ -229,11 +223,12 @@ end
 
 -- The next version of a job. Its batch, number, priority and validity stay as they are.
 local function move(unit)
-    local head = head_of(unit.id)
-    leave(unit.id, head)
-    head.state, head.due, head.active = unit.job.state, unit.job.due, unit.job.active
-    enter(unit.id, head)
-    store(unit.id, unit.job)
+    local id, job, head = unit.id, unit.job, head_of(unit.id)
+    leave(id, head)
+    head.state, head.due, head.active = job.state, job.due, job.active
+    enter(id, head)
+    redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
+        'active', job.active, 'record', job.record, 'outcome', job.outcome)
     return head.batch
 end
 
@@ -273,8 +268,8 @@ end
 
 -- The next lease looks again at a batch whose gate has changed.
 local function look_again(namespace, key)
-    local queue, batch = string.match(key, '^(%S+) (.*)$')
-    if namespace == 'gate' and queue then
+    local queue, batch = string.match(namespace == 'gate' and key or '', '^(%S+) (.*)$')
+    if queue then
         redis.call('ZADD', base_of(queue) .. ':shelves', 'XX', 0, '=' .. batch)
     end
 end
