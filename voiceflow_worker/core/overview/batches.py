@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +13,7 @@ from voiceflow_worker.core.overview.waiting import due_count, held_count
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
@@ -113,7 +113,7 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     """The progress of one batch, with a total of 0 if it is unknown. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
-    gates = _closed(await gates_of(store, queue), now)
+    gates = _closed((await gates_at(store, queue, [None, batch_id])).values(), now)
     states = await count_states(store, queue, batch_id=batch_id)
     return await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
 
@@ -152,6 +152,6 @@ def _to_send(states: Mapping[JobState, int]) -> int:
     return sum(states[state] for state in _TO_SEND)
 
 
-def _closed(gates: Sequence[Gate], now: datetime) -> dict[str | None, Gate]:
+def _closed(gates: Iterable[Gate], now: datetime) -> dict[str | None, Gate]:
     """The closed gates by batch; the queue's own gate is under None."""
     return {None if gate.scope is GateScope.QUEUE else gate.name: gate for gate in gates if gate.is_closed(at=now)}

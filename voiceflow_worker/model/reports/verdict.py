@@ -30,8 +30,6 @@ class VerdictKind(StrEnum):
 
 NOBODY_CALLED = frozenset({VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY})
 """The kinds of a gateway's verdicts that prove that nobody was called."""
-GATEWAY_VERDICTS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
-"""The kinds of verdicts that a gateway gives."""
 
 
 class NotSentCause(StrEnum):
