@@ -43,14 +43,14 @@ class EnqueuedRows:
 
 @dataclass(slots=True)
 class _Plans:
-    """The planned actions. `kept` has the ids of calls that still have a row.
+    """The planned actions.
 
-    A row in `make` gets a new call, under the key beside it. For a row in `replace`, the waiting call with the id
-    beside it is cancelled first.
+    `kept` has the ids of calls that still have a row, and `outdated` those of them that wait and are to be replaced. A
+    row in `make` gets a new call, under the key beside it.
     """
 
     kept: set[str] = field(default_factory=set[str])
-    replace: list[tuple[str, RequestedRow, str]] = field(default_factory=list[tuple[str, RequestedRow, str]])
+    outdated: list[str] = field(default_factory=list[str])
     make: list[tuple[RequestedRow, str]] = field(default_factory=list[tuple[RequestedRow, str]])
     differing: int = 0
     """The number of rows that were changed, but keep the call that was enqueued before the change."""
@@ -98,11 +98,11 @@ async def enqueue_rows(
     _log_errors(checked.errors)
     if checked.rejected and (not skip_bad or not called):
         raise _bad_rows(checked, total=len(rows) + len(given.unreadable))
-    await _replace(queue, plans)
-    if plans.differing:
-        log.warning(
-            "%s rows were changed after their calls were enqueued; no new calls are made for them", plans.differing
-        )
+    if plans.outdated:
+        await cancel_calls(queue, plans.outdated, reason=REPLACED)
+        plans = await _planned(queue, identity, checked.requested, batch_id)
+    if differing := plans.differing + len(plans.outdated):  # calls that left meanwhile
+        log.warning("%s rows were changed after their calls were enqueued; no new calls are made for them", differing)
     options = replace(options, data={**(options.data or {}), **identity.data()})
     report = await _make(queue, plans.make, given, options) if plans.make else None
     enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
@@ -150,21 +150,15 @@ async def _planned(
             if is_siblings and not same:
                 plans.refused.append(row)
                 continue
-            key = identity.call_key(called, following)
-            if call is None:
-                plans.make.append((row, key))
+            if call is not None:
+                plans.kept.add(call.job_id)
+            if call is None or (call.condition is Condition.ENDED and not same):
+                plans.make.append((row, identity.call_key(called, following)))
                 following += 1
-                continue
-            plans.kept.add(call.job_id)
-            match call.condition:
-                case Condition.WAITING if not (same and (call.is_own or call.is_siblings)):
-                    plans.replace.append((call.job_id, row, key))
-                    following += 1
-                case Condition.ENDED if not same:
-                    plans.make.append((row, key))
-                    following += 1
-                case _:
-                    plans.differing += not same
+            elif call.condition is Condition.WAITING and not (same and (call.is_own or call.is_siblings)):
+                plans.outdated.append(call.job_id)
+            else:
+                plans.differing += not same
     return plans
 
 
@@ -178,17 +172,6 @@ def _noted(identity: TaskIdentity, batch_id: str, place: int, job: Job) -> MadeC
         is_own=job.batch_id == batch_id and is_mine,
         is_siblings=identity.is_sibling_of(job.data),
     )
-
-
-async def _replace(queue: CallQueue, plans: _Plans) -> None:
-    """Cancel the waiting calls in `replace`, and add their rows to `make`. Calls sent meanwhile are kept."""
-    cancelled = await cancel_calls(queue, [job_id for job_id, _, _ in plans.replace], reason=REPLACED)
-    for job_id, row, key in plans.replace:
-        never_called = {Condition.CANCELLED_BY_TASK, Condition.ENDED}
-        if job_id in cancelled or condition_of(await queue.get(job_id)) in never_called:
-            plans.make.append((row, key))
-        else:
-            plans.differing += 1
 
 
 async def _make(
