@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider.calls.cancellation import CORRECTED, REPLACED, was_cancelled_by_task
+from airflow_provider.calls.cancellation import CORRECTED, REPLACED, cancel_calls, unsent_ids, was_cancelled_by_task
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import (
@@ -45,7 +45,8 @@ async def enqueue_once(
 ) -> Job:
     """Return the job of this task instance. If no try has enqueued a job yet, enqueue one.
 
-    The instances of a mapped task that call the same number, or have the same `unique_key`, share one call.
+    The instances of a mapped task that call the same number, or have the same `unique_key`, share one call. Other calls
+    of this instance in a batch of its own are cancelled if they have not been sent: it called another number before.
 
     A job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task cancelled the
     job, or the number or the text of the call was changed. (A call that a person cancelled is not replaced for a new
@@ -57,6 +58,14 @@ async def enqueue_once(
     """
     if saved is not None and not await owners_of(queue.store, queue.name, [str(saved.get("unique_key"))]):
         refuse_unknown_calls(saved, store=queue.store.url)
+    job = await _made_once(queue, requested, identity, on_clear)
+    if identity.is_mapped and requested.batch_id == identity.batch_id():
+        unsent = await unsent_ids(queue, [requested.batch_id], identity)
+        await cancel_calls(queue, [job_id for job_id in unsent if job_id != job.id], reason=CORRECTED)
+    return job
+
+
+async def _made_once(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity, on_clear: OnClear) -> Job:
     called = _called(requested, identity)
     made = (await calls_made(queue, identity, {called: 1}, note=lambda place, job: (place, job)))[called]
     if not made:
@@ -74,14 +83,19 @@ async def enqueue_once(
                 "new run of the DAG; or set on_clear='call_again', and clear the task when call "
                 f"{job.id} has ended"
             )
-    elif job.body_digest == requested.digest:
-        return job
     else:
+        is_same, is_waiting = job.body_digest == requested.digest, condition_of(job) is Condition.WAITING
+        # A waiting call of an instance that called this number before the clear is replaced, because that instance
+        # cancels it.
+        is_left = identity.is_mapped and is_waiting and not identity.owns(job.data)
+        if is_same and not (is_left and not identity.is_sibling_of(job.data)):
+            return job
         _refuse_siblings(job, identity)
-        if condition_of(job) is Condition.WAITING:
+        if is_waiting:
             job = await _cancelled(queue, job, reason=REPLACED)
         if condition_of(job) not in {Condition.ENDED, Condition.CANCELLED_BY_TASK}:
-            log.warning("the text was changed after call %s was enqueued; the call keeps its old text", job.id)
+            if not is_same:
+                log.warning("the text was changed after call %s was enqueued; the call keeps its old text", job.id)
             return job
     return await _enqueued(queue, requested, identity, called, place + 1)
 

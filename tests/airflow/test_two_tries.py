@@ -81,7 +81,7 @@ class SteppedStore:
 
     def __init__(self, store: Any, turns: Turns) -> None:
         self.url, self.clock = store.url, store.clock
-        self.jobs, self.domain = Stepped(store.jobs, turns), Stepped(store.domain, turns)
+        self.domain = Stepped(store.domain, turns)
 
 
 class Try:
