@@ -151,7 +151,7 @@ def test_a_call_whose_worker_died_is_waited_for_and_not_given_out_as_done(on: St
         async with open_store(on.store) as store:
             now = store.clock.now()
             hour = timedelta(hours=1)
-            leased = await store.domain.lease("default", worker_id="dead", limit=100, until=now - hour, now=now)
+            leased = await store.lease("default", worker_id="dead", limit=100, until=now - hour, now=now)
             assert first["id"] in [job.id for job in leased]
 
     asyncio.run(leased_by_a_dead_worker())

@@ -59,29 +59,22 @@ class Turns:
         await self.permits.acquire()
 
 
-class Stepped:
-    """A part of a store; each of its operations waits for its turn."""
+class SteppedStore:
+    """A store as one try sees it: each of its operations waits for its turn."""
 
-    def __init__(self, part: Any, turns: Turns) -> None:
-        self._part = part
+    def __init__(self, store: Any, turns: Turns) -> None:
+        self.url, self.clock = store.url, store.clock
+        self._store = store
         self._turns = turns
 
     def __getattr__(self, name: str) -> Any:
-        operation = getattr(self._part, name)
+        operation = getattr(self._store, name)
 
         async def stepped(*given: Any, **more: Any) -> Any:
             await self._turns.pass_one()
             return await operation(*given, **more)
 
         return stepped
-
-
-class SteppedStore:
-    """A store as one try sees it."""
-
-    def __init__(self, store: Any, turns: Turns) -> None:
-        self.url, self.clock = store.url, store.clock
-        self.domain = Stepped(store.domain, turns)
 
 
 class Try:

@@ -56,7 +56,7 @@ class Filled:
         for turn in range(WARM_UP + LEASES):
             gc.collect(0)
             now, began, used = self._store.clock.now(), time.perf_counter(), time.process_time()
-            found = await self._store.domain.lease(
+            found = await self._store.lease(
                 "default", worker_id="w", limit=AT_ONCE, until=now + timedelta(hours=1), now=now
             )
             took, spent = time.perf_counter() - began, time.process_time() - used

@@ -186,7 +186,7 @@ async def busy(engine: Engine) -> None:
     other = await engine.queue.enqueue(flow(MINE), batch_id="others")
     now = engine.store.clock.now()
     taken = Unit(puts=(Put(NUMBER, MINE, other.request_id(1), None),))
-    await engine.store.domain.write(Step(units=(taken,)), now=now)
+    await engine.store.write(Step(units=(taken,)), now=now)
     await engine.queue.hold(batch_id="others")
 
 

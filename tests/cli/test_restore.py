@@ -235,15 +235,15 @@ def test_readers_of_outcomes_miss_nothing_and_begin_nowhere_anew(voiceflow: Prog
     async def work(engine: Engine) -> int:
         for job in await engine.send():
             await engine.summarise(job)
-        return (await engine.store.domain.events("default", limit=10_000))[-1].sequence
+        return (await engine.store.events("default", limit=10_000))[-1].sequence
 
     last = within(voiceflow.folder, work)
     assert voiceflow("restore", "copy.db").code == 0
 
     async def later(engine: Engine) -> tuple[int, int]:
-        kept = (await engine.store.domain.events("default", limit=10_000))[-1].sequence
+        kept = (await engine.store.events("default", limit=10_000))[-1].sequence
         await engine.queue.cancel((await engine.enqueue()).id)
-        return kept, (await engine.store.domain.events("default", limit=10_000))[-1].sequence
+        return kept, (await engine.store.events("default", limit=10_000))[-1].sequence
 
     assert within(voiceflow.folder, later) == (last, last + 1)
 

@@ -184,7 +184,7 @@ async def test_rules_are_read_every_few_seconds_and_not_at_each_look(
     reads: list[StoreCall] = []
 
     async def note(call: StoreCall) -> None:
-        if call.name == "domain.records" and RULES in call.arguments[0]:
+        if call.name == "records" and RULES in call.arguments[0]:
             reads.append(call)
 
     worker = BatchStops(FaultyStore(any_store, before=note), "default")

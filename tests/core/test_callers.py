@@ -18,7 +18,6 @@ from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.store_port import Query
-from voiceflow_worker.core.store_port import Store as OneStore
 from voiceflow_worker.core.units import SESSION
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
@@ -168,15 +167,15 @@ async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
 async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
     store: Store, callers: Callers, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = type(store.domain).jobs
+    read = type(store).jobs
 
-    async def then_the_answer_comes(domain: OneStore, query: Query, *, now: datetime) -> Sequence[Job]:
-        found = await read(domain, query, now=now)
+    async def then_the_answer_comes(store: Store, query: Query, *, now: datetime) -> Sequence[Job]:
+        found = await read(store, query, now=now)
         monkeypatch.undo()
         await Settler(store, CallPolicy()).verdict(in_doubt, 1, created("the real session"))
         return found
 
-    monkeypatch.setattr(type(store.domain), "jobs", then_the_answer_comes)
+    monkeypatch.setattr(type(store), "jobs", then_the_answer_comes)
     assert (await callers.find(event(in_doubt, "another"))).job is None
     assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].session_id == "the real session"
 

@@ -23,7 +23,7 @@ from voiceflow_worker.core.units import NUMBER
 pytestmark = pytest.mark.anyio
 
 A_BATCH = {
-    "domain.lease": 1,
+    "lease": 1,
     "records of numbers": 1,
     "jobs written": 2,  # the journal, and the verdicts
 }
@@ -43,9 +43,9 @@ async def test_calls_that_are_leased_together_make_these_trips_however_many_they
 
 def name_of(call: StoreCall) -> str:
     """The name of a trip that a call costs; others are the worker's own."""
-    if call.name == "domain.write" and call.stores:
+    if call.name == "write" and call.stores:
         return "jobs written"
-    if call.name == "domain.records" and NUMBER in call.arguments[0]:
+    if call.name == "records" and NUMBER in call.arguments[0]:
         return "records of numbers"
     return call.name
 
@@ -62,7 +62,7 @@ async def trips_of(calls: int, clock: ManualClock) -> Counter[str]:
         await enqueued(store, calls)
         store.before = note
         await drained(store, clock, calls)
-    return Counter(trips[trips.index("domain.lease") : len(trips) - trips[::-1].index("jobs written")])
+    return Counter(trips[trips.index("lease") : len(trips) - trips[::-1].index("jobs written")])
 
 
 async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for_more(clock: ManualClock) -> None:
@@ -77,8 +77,8 @@ async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for
         await enqueued(store, 1)
         store.before = note
         await passing(clock, worker_for(store, ScriptedVoice(), concurrency=10).drain)
-    assert trips[: trips.index("jobs written")].count("domain.lease") == 1
-    assert trips.count("domain.lease") > 1
+    assert trips[: trips.index("jobs written")].count("lease") == 1
+    assert trips.count("lease") > 1
 
 
 async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(

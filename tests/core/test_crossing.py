@@ -46,7 +46,7 @@ async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles
     (sending,) = await engine.journal()
 
     async def answer_is_stored(call: StoreCall) -> None:
-        if call.name == "domain.write":
+        if call.name == "write":
             store.before = nothing_more
             await engine.settler.verdict(sending, 1, created(f"session-{job.id}.1"))
 
@@ -59,4 +59,4 @@ async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles
     assert (result, await engine.state(job)) == (SummaryResult.SETTLED, "completed")
     assert await engine.settler.apply_all_parked() == ""
     wanted = {"parked-summary": Page()}
-    assert await store.domain.records(wanted, now=store.clock.now()) == {"parked-summary": []}
+    assert await store.records(wanted, now=store.clock.now()) == {"parked-summary": []}

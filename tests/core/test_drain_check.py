@@ -19,11 +19,9 @@ async def test_a_drain_goes_on_while_another_worker_has_the_job_that_was_due_a_m
         await CallQueue(store).enqueue(flow())
 
         async def other_leases(call: StoreCall) -> None:
-            if call.name == "domain.totals":
+            if call.name == "totals":
                 now = store.clock.now()
-                await store.domain.lease(
-                    "default", worker_id="other", limit=1, until=now + timedelta(minutes=1), now=now
-                )
+                await store.lease("default", worker_id="other", limit=1, until=now + timedelta(minutes=1), now=now)
 
         watched = FaultyStore(store, after=other_leases)
         check = DrainCheck(watched, queue="default", batch_id=None, policy=CallPolicy())

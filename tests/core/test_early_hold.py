@@ -40,7 +40,7 @@ async def test_while_the_store_is_away_the_reply_orders_it(monkeypatch: pytest.M
     async with open_store("memory://") as store:
         holds = Holds(store, queue="default")
         early = EarlyHold(holds)
-        monkeypatch.setattr(store.domain, "write", away)
+        monkeypatch.setattr(store, "write", away)
         await early.order(HOLD)
         assert holds.closed_since(store.clock.monotonic() - 60), "this worker sends nothing more"
         reply = early.reply(VERDICT, at=NOW)

@@ -170,7 +170,7 @@ async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_deli
     async with running(hooks_for(store, heard), clock):
         pass
     job = await calls.ended()
-    [event] = await store.domain.events("default")
+    [event] = await store.events("default")
     await HookBacklog(store, hook="billing", queue="default").keep([PendingOutcome(event=event, failures=1)])
     async with running(hooks_for(store, heard), clock):
         await until(lambda: len(heard.told) >= 1)
@@ -398,7 +398,7 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
         await until(lambda: len(lost.told) == 1)
         await killed.caught_up()
         # From here on the store does not hear that an outcome was delivered, nor a goodbye.
-        dying.lose(Loss.BEFORE, "domain.write", times=1_000_000, when=drops)
+        dying.lose(Loss.BEFORE, "write", times=1_000_000, when=drops)
         job = await calls.ended()
         await until(lambda: len(lost.told) == 2)
         process.cancel_scope.cancel()
@@ -417,7 +417,7 @@ async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(store: Sto
         for _ in range(10):
             job = await calls.placed()
             heard.fails = {job.id} if len(heard.told) % 3 == 0 else set()
-            away.lose(Loss.BEFORE, "domain.", times=4)
+            away.lose(Loss.BEFORE, "", times=4)
             await calls.end(job)
             await until(lambda: not away.still_to_lose)
         heard.fails.clear()

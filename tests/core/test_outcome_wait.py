@@ -73,7 +73,7 @@ async def test_an_unknown_call_is_an_error(store: Store) -> None:
 async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClock) -> None:
     away = FaultyStore(store)
     job = await Calls(store).ended()
-    away.lose(Loss.BEFORE, "domain.", times=5)
+    away.lose(Loss.BEFORE, "", times=5)
     async with time_passing(clock):
         assert (await CallQueue(away).wait_for_outcome(job.id)).state is JobState.COMPLETED
     assert away.still_to_lose == 0
@@ -81,7 +81,7 @@ async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClo
 
 async def test_a_store_that_stays_away_times_out(store: Store, clock: ManualClock) -> None:
     away = FaultyStore(store)
-    away.lose(Loss.BEFORE, "domain.", times=1000)
+    away.lose(Loss.BEFORE, "", times=1000)
     async with time_passing(clock):
         with pytest.raises(OutcomeTimeoutError, match="the store could not be reached") as caught:
             await CallQueue(away).wait_for_outcome("default.1", timeout=3 * SECOND)
@@ -92,7 +92,7 @@ async def test_hundreds_of_waiters_share_each_look(store: Store, clock: ManualCl
     looks: list[int] = []
 
     async def count(call: StoreCall) -> None:
-        if call.name == "domain.jobs" and (ids := call.arguments[0].ids) is not None:
+        if call.name == "jobs" and (ids := call.arguments[0].ids) is not None:
             looks.append(len(ids))
 
     queue, calls = CallQueue(FaultyStore(store, before=count)), Calls(store)
@@ -149,7 +149,7 @@ async def test_who_leaves_does_not_leave_the_others_waiting(calls: Calls, clock:
 
 async def test_a_store_that_cannot_be_read_ends_every_wait(store: Store, clock: ManualClock) -> None:
     async def damaged(call: StoreCall) -> None:
-        if call.name == "domain.jobs":
+        if call.name == "jobs":
             raise StoreCorruptError("damaged")
 
     queue = CallQueue(FaultyStore(store, before=damaged))

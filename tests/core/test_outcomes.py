@@ -259,7 +259,7 @@ async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClo
     calls = Calls(store)
     stream = CallQueue(away_store).outcomes(consumer="billing")
     job = await calls.ended()
-    away_store.lose(Loss.BEFORE, "domain.", times=7)
+    away_store.lose(Loss.BEFORE, "", times=7)
     async with time_passing(clock):
         [told] = await taken(stream, 1)
     assert told.job.id == job.id
@@ -350,7 +350,7 @@ async def test_a_consumer_finds_its_new_place_also_when_the_store_fails_as_it_co
         assert [outcome.job.id for outcome in await taken(other, 3)] == [job.id for job in jobs]
         assert await is_silent(other, clock)
     last = await calls.ended()
-    away.lose(Loss.BEFORE, "domain.records", times=1)
+    away.lose(Loss.BEFORE, "records", times=1)
     async with time_passing(clock):
         assert [outcome.job.id for outcome in await taken(stream, 1)] == [last.id]
     assert away.still_to_lose == 0

@@ -60,13 +60,13 @@ def prices(engine: Engine, log: WrittenLog) -> Prices:
 async def test_a_price_is_filled_in_and_nothing_else_changes(engine: Engine, log: WrittenLog) -> None:
     job = await ended(engine)
     row(log, job.session_id)
-    events = await engine.store.domain.events(engine.name)
+    events = await engine.store.events(engine.name)
     found = await prices(engine, log).read()
     assert found.as_json() == {"looked_at": 1, "priced": 1, "open": 0, "cost": {"USD": 0.04}}
     after = await engine.queue.get(job.id)
     assert after.charge == Charge(price=PRICE, currency="USD", billed_seconds=60.0)
     assert (after.state, after.outcome, after.due_at) == (job.state, job.outcome, job.due_at)
-    assert await engine.store.domain.events(engine.name) == events
+    assert await engine.store.events(engine.name) == events
     told = call_as_json(after)["outcome"]
     assert isinstance(told, dict)
     assert (told["price"], told["currency"], told["billed_seconds"]) == (0.04, "USD", 60.0)

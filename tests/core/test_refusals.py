@@ -126,9 +126,9 @@ async def test_refusals_that_are_settled_together_are_counted_together(store: St
     verdict = refused(NO_VOICE)
     await engine.settler.verdicts([Answered(job, 1, verdict, store.clock.now()) for job in jobs])
     trips = faulty.made - made
-    assert trips["domain.write"] == 2  # the verdicts, and the run
-    assert trips["domain.records"] == 3  # of the run and of gates, however many they are
-    runs = (await store.domain.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
+    assert trips["write"] == 2  # the verdicts, and the run
+    assert trips["records"] == 3  # of the run and of gates, however many they are
+    runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
     assert [record.value for record in runs] == ["9"]
 
 

@@ -35,7 +35,7 @@ async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
         yield FaultyStore(opened)
 
 
-EVERYTHING = ("domain.",)
+EVERYTHING = ("",)
 
 
 class Answers(ScriptedVoice):
@@ -127,7 +127,7 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
 ) -> None:
     hold = Hold(reason="8x8 answered 401", until_opened=True)
     verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="401", http_status=401, hold=hold)
-    engine = Engine(store, Answers(store, verdict, trips=("domain.write",)))
+    engine = Engine(store, Answers(store, verdict, trips=("write",)))
     await engine.enqueue()
 
     async def resume() -> None:
@@ -158,7 +158,7 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
             clock.advance(timedelta(seconds=1))
 
     async def away(call: StoreCall) -> None:
-        if call.name == "domain.take":
+        if call.name == "take":
             raise StoreUnavailableError("away")
 
     store.before, store.after = away, stalls

@@ -54,7 +54,7 @@ async def hand_in(engine: Engine, clock: ManualClock, *flows: CallFlow) -> list[
 
 
 async def locks(store: Store) -> list[str]:
-    found = await store.domain.records({NUMBER: Page(), PARTY: Page()}, now=store.clock.now())
+    found = await store.records({NUMBER: Page(), PARTY: Page()}, now=store.clock.now())
     return [record.key for records in found.values() for record in records]
 
 

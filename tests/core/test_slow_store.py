@@ -24,8 +24,8 @@ pytestmark = pytest.mark.anyio
 MOMENT = timedelta(microseconds=100)
 LEARNING = 5
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
-COMMITS = frozenset({"domain.write"})
-WRITES = COMMITS | {"domain.lease", "domain.take"}
+COMMITS = frozenset({"write"})
+WRITES = COMMITS | {"lease", "take"}
 
 
 def busiest(times: list[float], span: float) -> int:

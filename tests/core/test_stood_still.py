@@ -163,7 +163,7 @@ async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_ch
     job = await other.enqueue(ANA)
     flights = await worker.prepare()
     began.append(job.id)
-    faulty.lose(Loss.AFTER, "domain.write")
+    faulty.lose(Loss.AFTER, "write")
     await passing(clock, begin)
     assert (await other.queue.get(job.id)).state is JobState.IN_DOUBT
     assert await text_records(store, "number").get([ANA]) == {ANA: f"{job.id}.1"}

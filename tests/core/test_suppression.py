@@ -189,8 +189,8 @@ class TestEnqueue:
 
         async def before(call: StoreCall) -> None:
             nonlocal writes
-            writes += call.name == "domain.write"
-            if call.name == "domain.write" and writes == 1 + ends_before:
+            writes += call.name == "write"
+            if call.name == "write" and writes == 1 + ends_before:
                 await listed.add(ANA, reason="asked just now")
 
         if ends_before:

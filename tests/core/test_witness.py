@@ -145,7 +145,7 @@ async def test_calls_that_were_enqueued_after_the_backup_are_made_again(lab: Lab
         assert (job.state, job.reason) == (JobState.IN_DOUBT, REASON)
         assert (job.body, job.unique_key, job.batch_id) == (before.body, "order-1", "batch-1")
         assert job.posts[-1].began_at == before.posts[-1].began_at
-        assert [event.kind.value for event in await store.domain.events("default")] == ["doubted", "doubted"]
+        assert [event.kind.value for event in await store.events("default")] == ["doubted", "doubted"]
         # The same file again finds its calls.
         again = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
         assert again.id == made.id
@@ -189,7 +189,7 @@ async def test_a_call_that_was_prepared_before_its_store_was_set_back_gets_no_en
         flights = await engine.prepare()
         match loss:
             case "another server":
-                store.domain.memory.server = "second"
+                store.memory.server = "second"
             case "a forgotten POST":
                 await text_records(store, POSTED).remove([engine.guard.worker_id])
             case _:
@@ -304,7 +304,7 @@ async def test_a_verdict_that_comes_after_the_store_was_emptied_finds_its_call(l
 
         async def emptied(*_: object) -> None:
             assert isinstance(store, MemoryStore)
-            store.domain.memory = MemoryStore(clock=lab.clock).domain.memory
+            store.memory = MemoryStore(clock=lab.clock).memory
 
         place = lab.voice.place
 
@@ -329,7 +329,7 @@ async def test_after_a_restart_others_have_time_to_hold_the_queue(
     engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
     async with engine.at_work(), anyio.create_task_group() as group:
         job = await engine.enqueue()
-        store.domain.memory.server = "second"
+        store.memory.server = "second"
         group.start_soon(engine.send)
         await anyio.wait_all_tasks_blocked()
         assert clock.sleepers == 1
@@ -357,7 +357,7 @@ async def test_a_worker_that_was_killed_as_the_store_was_set_back_is_heard_by_th
             await killed.send()
         assert len(voice.placed) == 1
         async with anyio.create_task_group() as group:
-            older.domain.memory.server = "second"
+            older.memory.server = "second"
             group.start_soon(other.send)
             await anyio.wait_all_tasks_blocked()
             assert clock.sleepers == 1

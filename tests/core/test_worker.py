@@ -131,7 +131,7 @@ async def test_a_store_that_goes_away_while_an_idle_worker_waits_does_not_end_it
         waits: list[str] = []
 
         async def lost(call: StoreCall) -> None:
-            if call.name == "domain.wait":
+            if call.name == "wait":
                 waits.append(call.name)
                 if len(waits) == 2:
                     raise StoreUnavailableError("connection lost")
@@ -156,7 +156,7 @@ class Waiting:
         self.begun = anyio.Event()
 
     async def _before(self, call: StoreCall) -> None:
-        if call.name == "domain.wait" and self.store.made[call.name]:
+        if call.name == "wait" and self.store.made[call.name]:
             self.begun.set()
 
 
@@ -298,7 +298,7 @@ class TestStoreThatGoesAway:
     async def test_a_lost_journal_entry_sends_nothing_twice(self, store: Store, loss: Loss) -> None:
         faulty = FaultyStore(store)
         queue, voice = await enqueued(faulty, 30), ScriptedVoice()
-        faulty.lose(loss, "domain.write", times=2, when=is_journal)
+        faulty.lose(loss, "write", times=2, when=is_journal)
         await worker_for(faulty, voice).drain()
         assert faulty.lost[loss] == 2
         assert len(voice.placed) == len(set(voice.client_request_ids)) == 30
@@ -308,7 +308,7 @@ class TestStoreThatGoesAway:
     async def test_a_verdict_is_offered_until_the_store_takes_it(self, store: Store, loss: Loss) -> None:
         faulty = FaultyStore(store)
         queue, voice = await enqueued(faulty, 30), ScriptedVoice()
-        faulty.lose(loss, "domain.write", times=3, when=is_verdict)
+        faulty.lose(loss, "write", times=3, when=is_verdict)
         await worker_for(faulty, voice).drain()
         assert faulty.lost[loss] == 3
         assert len(voice.placed) == 30

@@ -86,7 +86,7 @@ async def _doubts(url: str) -> Doubts:
     async with open_store(url) as store:
         doubted: set[str] = set()
         after = 0
-        while events := await store.domain.events("default", after=after):
+        while events := await store.events("default", after=after):
             after = events[-1].sequence
             doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
         jobs = (await get_jobs(store, sorted(doubted))).values()

@@ -56,9 +56,9 @@ class WatchedStore(FaultyStore):
 
     async def call(self, call: StoreCall) -> Any:
         match call.name:
-            case "domain.lease":
+            case "lease":
                 return await self._lease(call)
-            case "domain.write":
+            case "write":
                 return await self._write(call)
         return await call.carry_out()
 

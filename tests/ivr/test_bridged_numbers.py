@@ -54,7 +54,7 @@ async def pressed_1(store: Store, menu: Menu, receiver: Receiver, destination: s
 
 
 async def standing(store: Store, namespace: str) -> dict[str, str]:
-    found = await store.domain.records({namespace: Page()}, now=store.clock.now())
+    found = await store.records({namespace: Page()}, now=store.clock.now())
     return {record.key: record.value for record in found[namespace]}
 
 
@@ -112,7 +112,7 @@ def meanwhile(store: Store, happens: Callable[[], Awaitable[object]]) -> FaultyS
     begun: list[str] = []
 
     async def before(call: StoreCall) -> None:
-        step = call.arguments[0] if call.name == "domain.write" else None
+        step = call.arguments[0] if call.name == "write" else None
         spaces = {put.namespace for unit in step.units for put in unit.puts} if step else set()
         if BESIDE in spaces and not begun:
             begun.append(call.name)
@@ -167,7 +167,7 @@ async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store, written: 
 async def locked(store: Store) -> list[str]:
     """The numbers that have a lock, or a bridge beside."""
     wanted = {space: Page() for space in (NUMBER, PARTY, BESIDE)}
-    found = await store.domain.records(wanted, now=store.clock.now())
+    found = await store.records(wanted, now=store.clock.now())
     return [record.key.partition(" ")[0] for records in found.values() for record in records]
 
 

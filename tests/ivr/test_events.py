@@ -162,7 +162,7 @@ class TestRepeatedEvents:
             async with anyio.create_task_group() as group:
                 group.start_soon(receiver.post, Line.of(job).event("1"))
                 await counting.began.wait()
-                assert (await store.domain.records({CLAIMS: Page()}, now=store.clock.now() + limit))[CLAIMS]
+                assert (await store.records({CLAIMS: Page()}, now=store.clock.now() + limit))[CLAIMS]
                 counting.go_on.set()
 
     async def test_are_taken_over_when_their_receiver_died(
@@ -193,7 +193,7 @@ class TestRepeatedEvents:
         async def away(*_: object, **__: object) -> None:
             raise StoreUnavailableError("away")
 
-        monkeypatch.setattr(type(store.domain), "write", away)
+        monkeypatch.setattr(type(store), "write", away)
         assert (await receiver.post(event))[0] == 503
         monkeypatch.undo()
         status, _ = await receiver.post(event)
@@ -266,7 +266,7 @@ class TestAnAnswer:
             await line.press(receiver, keys)
             told.append((await got(store, job)).answer)
         assert told == [None, None, "cancelled", "confirmed", "confirmed"]
-        totals = await store.domain.totals(job.queue)
+        totals = await store.totals(job.queue)
         assert (totals.answers, totals.other_keys) == ({"confirmed": 1}, 0)
         await Engine(store, ScriptedVoice()).summarise(job)
         shown = call_as_json(await CallQueue(store).wait_for_outcome(job.id))
@@ -286,7 +286,7 @@ class TestAnAnswer:
         outcome = call_as_json(await got(store, job))["outcome"]
         assert isinstance(outcome, dict)
         assert (outcome["answer"], outcome["digits"]) == (None, "5")
-        totals = await store.domain.totals(job.queue)
+        totals = await store.totals(job.queue)
         assert (totals.answers, totals.other_keys) == ({}, 1)
 
     async def test_keeps_the_name_of_the_moment_of_the_press(self, stores: tuple[Store, Store]) -> None:
@@ -309,7 +309,7 @@ class TestAnAnswer:
         job = await called(store, menu)
         await Engine(store, ScriptedVoice()).summarise(job)
         await Line.of(job).press(Receiver.of(store, menu), "1")
-        assert ((await got(store, job)).answer, (await store.domain.totals(job.queue)).answers) == (
+        assert ((await got(store, job)).answer, (await store.totals(job.queue)).answers) == (
             "confirmed", {"confirmed": 1},
         )  # fmt: skip
 
@@ -393,7 +393,7 @@ class TestFailures:
 
     async def test_a_store_that_is_away_is_a_503(self, store: Store, counting: Counting) -> None:
         job, away = await called(store, counting.main), FaultyStore(store)
-        away.lose(Loss.BEFORE, "domain.write")
+        away.lose(Loss.BEFORE, "write")
         assert (await Receiver.of(away, counting.main).post(Line.of(job).event("1")))[0] == 503
         assert counting.ran == []
 

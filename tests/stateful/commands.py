@@ -106,7 +106,7 @@ class Commands:
             expected.append((job.id if owner is None else owner[0], owner is None))
             fresh += [job] if owner is None else []
         step = Step(units=tuple(map(inserted, jobs)), together=True)
-        for written in self._all(lambda side: side.store.domain.write(step, now=now)):
+        for written in self._all(lambda side: side.store.write(step, now=now)):
             if conflict:
                 assert all(each.result in {Result.EXISTS, Result.WITHHELD} for each in written.answers)
                 continue
@@ -349,7 +349,7 @@ class Commands:
         """Give a command on every side; gives what each answered, or raised."""
         answers: list[T | VoiceflowError] = []
         for side in self._sides:
-            side.store.lose(loss, "domain.write", "domain.lease")
+            side.store.lose(loss, "write", "lease")
             try:
                 answers.append(self._portal.call(_awaited, command, side))
             except VoiceflowError as error:

@@ -48,7 +48,7 @@ class Side:
     async def lease(self, limit: int, now: datetime) -> list[Job] | None:
         """None: the answer was lost."""
         try:
-            jobs = await self.store.domain.lease(QUEUE, worker_id="worker", limit=limit, until=now + LEASE, now=now)
+            jobs = await self.store.lease(QUEUE, worker_id="worker", limit=limit, until=now + LEASE, now=now)
         except StoreUnavailableError:
             return None
         return list(jobs)
@@ -65,7 +65,7 @@ class Side:
         return {job.id: job for job in found}
 
     async def events(self, after: int) -> list[Event]:
-        return list(await self.store.domain.events(QUEUE, after=after, limit=100_000))
+        return list(await self.store.events(QUEUE, after=after, limit=100_000))
 
 
 def comparable(job: Job) -> Job:

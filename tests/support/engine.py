@@ -87,9 +87,7 @@ class Engine:
 
     async def lease(self, limit: int = 10) -> list[Job]:
         now = self.store.clock.now()
-        return list(
-            await self.store.domain.lease(self.name, worker_id="worker-1", limit=limit, until=now + LEASE, now=now)
-        )
+        return list(await self.store.lease(self.name, worker_id="worker-1", limit=limit, until=now + LEASE, now=now))
 
     async def prepare(self) -> list[Flight]:
         """Lease what is due and lock its numbers: the journal is the next thing to happen."""

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
-from voiceflow_worker.core.ports import Clock, Control, Jobs, Records, Store
-from voiceflow_worker.core.store_port import Replace
-from voiceflow_worker.core.store_port import Store as OneStore
+from voiceflow_worker.core.store_port import (
+    Clock,
+    Event,
+    Query,
+    Record,
+    Replace,
+    Slots,
+    Step,
+    Store,
+    Wanted,
+    Written,
+)
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import Totals
 
 
 class Loss(StrEnum):
@@ -25,7 +36,7 @@ class Loss(StrEnum):
 
 @dataclass(frozen=True)
 class StoreCall:
-    """A call to a port of the store; its name is that of port and method, such as `domain.write`."""
+    """A call to a method of the store."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -35,7 +46,7 @@ class StoreCall:
     @property
     def stores(self) -> list[Job]:
         """The jobs whose next version this call stores."""
-        step = self.arguments[0] if self.name == "domain.write" else None
+        step = self.arguments[0] if self.name == "write" else None
         return [unit.change.job for unit in step.units if isinstance(unit.change, Replace)] if step else []
 
 
@@ -72,10 +83,6 @@ class FaultyStore:
         self.lost: Counter[Loss] = Counter()
         self.under_way = 0
         self._fault: _Fault | None = None
-        self.jobs = cast("Jobs", _Port(self, "jobs", store.jobs))
-        self.control = cast("Control", _Port(self, "control", store.control))
-        self.records = cast("Records", _Port(self, "records", store.records))
-        self.domain = cast("OneStore", _Port(self, "domain", store.domain))
 
     @property
     def url(self) -> str:
@@ -122,21 +129,45 @@ class FaultyStore:
             self.lost[loss] += 1
             raise StoreUnavailableError(f"{call.name}: {loss}")
 
+    async def _carried_out(self, name: str, *arguments: Any, **options: Any) -> Any:
+        method = getattr(self._store, name)
+        return await self.call(StoreCall(name, arguments, options, lambda: method(*arguments, **options)))
 
-class _Port:
-    def __init__(self, store: FaultyStore, part: str, port: object) -> None:
-        self._store = store
-        self._part = part
-        self._port = port
+    async def write(self, step: Step, *, now: datetime) -> Written:
+        written: Written = await self._carried_out("write", step, now=now)
+        return written
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._port, name)
-        if not callable(method):
-            return method  # a property, such as `can_commit_locking`
+    async def lease(self, queue: str, **options: Any) -> Sequence[Job]:
+        leased: Sequence[Job] = await self._carried_out("lease", queue, **options)
+        return leased
 
-        def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
-            return self._store.call(
-                StoreCall(f"{self._part}.{name}", arguments, options, lambda: method(*arguments, **options))
-            )
+    async def take(self, queue: str, **options: Any) -> Slots:
+        slots: Slots = await self._carried_out("take", queue, **options)
+        return slots
 
-        return call
+    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
+        found: Sequence[Job] = await self._carried_out("jobs", query, now=now)
+        return found
+
+    async def totals(self, queue: str, **options: Any) -> Totals:
+        totals: Totals = await self._carried_out("totals", queue, **options)
+        return totals
+
+    async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
+        found: Mapping[str, Sequence[Record]] = await self._carried_out("records", wanted, now=now)
+        return found
+
+    async def events(self, queue: str, **options: Any) -> Sequence[Event]:
+        events: Sequence[Event] = await self._carried_out("events", queue, **options)
+        return events
+
+    async def wait(self, queue: str, **options: Any) -> int:
+        count: int = await self._carried_out("wait", queue, **options)
+        return count
+
+    async def prune(self, queue: str, **options: Any) -> int:
+        pruned: int = await self._carried_out("prune", queue, **options)
+        return pruned
+
+    async def close(self) -> None:
+        await self._store.close()

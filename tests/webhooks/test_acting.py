@@ -102,7 +102,7 @@ async def test_asking_changes_nothing(store: Store) -> None:
     (waiting,) = await enqueued(store, batch_id="march")
 
     async def only_reads(call: StoreCall) -> None:
-        assert call.name != "domain.write"
+        assert call.name != "write"
 
     asked = {
         "hold": {"queue": "default", "batch": "march"}, "resume": {"queue": "default"}, "import-numbers": {},

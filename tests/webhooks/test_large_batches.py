@@ -91,7 +91,7 @@ async def test_a_batch_that_has_not_changed_is_not_counted_again(memory: Store) 
     async with open_store("memory://", clock=clock) as store:
         await campaign(store)
         large = LargeBreakdowns(FaultyStore(store, before=note))
-        totals = await store.domain.totals("default", batch="march")
+        totals = await store.totals("default", batch="march")
         assert large.look("default", "march", totals) is None, "nothing counts here yet"
         async with large.running():
             await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)
@@ -106,12 +106,12 @@ async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the
     clock, away = ManualClock(), True
 
     async def fail(call: StoreCall) -> None:
-        if away and call.name == "domain.jobs":
+        if away and call.name == "jobs":
             raise StoreUnavailableError("gone")
 
     async with open_store("memory://", clock=clock) as store:
         await campaign(store)
-        large, totals = LargeBreakdowns(FaultyStore(store, before=fail)), await store.domain.totals("default")
+        large, totals = LargeBreakdowns(FaultyStore(store, before=fail)), await store.totals("default")
         async with large.running():
             large.look("default", "march", totals)
             await until(lambda: not large._due)

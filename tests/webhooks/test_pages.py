@@ -256,7 +256,7 @@ async def test_the_live_part_is_sent_only_when_it_has_changed(memory: Store) -> 
 
 
 async def only_reads(call: StoreCall) -> None:
-    assert call.name != "domain.write", "a page changed the store"
+    assert call.name != "write", "a page changed the store"
 
 
 async def test_looking_asks_the_store_only_questions(store: Store) -> None:

@@ -74,7 +74,7 @@ async def _require_writable(store: Store, wait: StoreWait) -> None:
     # A Redis server may take long to confirm a write. A file that is not locked is written in milliseconds.
     limit = max(_LOOK, 0 if store.url.startswith(("sqlite:", "file:")) else wait.left)
     with anyio.move_on_after(limit):
-        await store.domain.write(Step(units=(Unit(drops=(Drop("probe", "", None),)),)), now=store.clock.now())
+        await store.write(Step(units=(Unit(drops=(Drop("probe", "", None),)),)), now=store.clock.now())
         return
     raise StoreUnavailableError(
         f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "

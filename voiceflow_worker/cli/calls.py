@@ -96,7 +96,7 @@ async def list_calls(
             destination=number,
             outcomes=None
             if outcomes is None
-            else read_outcomes(outcomes, others=(await calls.store.domain.totals(calls.name)).outcomes),
+            else read_outcomes(outcomes, others=(await calls.store.totals(calls.name)).outcomes),
             order=Order.NEWEST if newest else Order.CREATED,
             after=after,
             limit=PAGE if since or answer else min(PAGE, limit or PAGE),
@@ -112,7 +112,7 @@ async def list_calls(
         if not found:
             await require_batch(calls, batch)
             if answer is not None:
-                given = (await calls.store.domain.totals(calls.name, batch=batch)).answers
+                given = (await calls.store.totals(calls.name, batch=batch)).answers
                 answers = ", ".join(f"{name} ({count})" for name, count in given.items()) or "none"
                 output.note(f"no call of this list has the answer {answer}; answers given: {answers}")
     if not output.as_json:

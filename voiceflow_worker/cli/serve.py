@@ -146,7 +146,7 @@ async def _until_unusable(store: Store) -> None:
     while True:
         await anyio.sleep(WATCH_EVERY)
         try:
-            await store.domain.records({"queue": [""]}, now=store.clock.now())
+            await store.records({"queue": [""]}, now=store.clock.now())
         except StoreError as error:
             if isinstance(error, StoreCorruptError | StoreVersionError):
                 raise

@@ -59,7 +59,7 @@ async def read_watched(store: Store, queue: str, *, batch_id: str | None = None)
     gates = [gate for gate in await gates_of(store, queue) if gate.is_closed(at=progress.at)]
     return Watched(
         progress=progress,
-        totals=await store.domain.totals(queue, batch=batch_id),
+        totals=await store.totals(queue, batch=batch_id),
         holds=tuple(gate for gate in gates if batch_id is None or gate.name == batch_id or gate == progress.hold),
         workers=len(await heartbeats.workers(queue)),
         has_receiver=await heartbeats.has_receiver(),

@@ -252,7 +252,7 @@ class Admitter:
                 )
                 for place in places
             ]
-            written = await self._store.domain.write(Step(units=tuple(units), together=together), now=now)
+            written = await self._store.write(Step(units=tuple(units), together=together), now=now)
             again: list[int] = []
             for place, answer in zip(places, written.answers, strict=True):
                 if answer.owner is not None:
@@ -287,7 +287,7 @@ class Admitter:
         if not keys:
             return {}
         query = Query(queue=self._queue, unique_keys=keys, limit=None)
-        found = {job.unique_key: job for job in await self._store.domain.jobs(query, now=now)}
+        found = {job.unique_key: job for job in await self._store.jobs(query, now=now)}
         if gone := [key for key in keys if key not in found]:
             raise StoreUnavailableError(f"the call with the key {gone[0]!r} was deleted at this moment; try again")
         return found

@@ -119,13 +119,13 @@ class Sweeper:
         for state in FINAL_STATES:
             deleted += await self._prune_jobs(state, now)
         before = now - self._policy.retention
-        oldest = await self._store.domain.events(self._queue, limit=1)
+        oldest = await self._store.events(self._queue, limit=1)
         if oldest and oldest[0].at < before:
             # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
             last = await place_at(self._store, self._queue, before)
             await forgotten_events(self._store).put({self._queue: Forgotten(last, before)})
         await self._forget_gates(before)
-        prune = partial(self._store.domain.prune, self._queue, now=now, events_before=before, limit=PRUNED)
+        prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
         while await prune() >= PRUNED:
             pass
         return deleted
@@ -139,7 +139,7 @@ class Sweeper:
             states = await count_states(self._store, self._queue, batch_id=gate.name)
             if not any(states.values()):
                 unit = Unit(drops=(Drop(GATES, record.key, record.value),))
-                await self._store.domain.write(Step(units=(unit,), durable=False), now=self._store.clock.now())
+                await self._store.write(Step(units=(unit,), durable=False), now=self._store.clock.now())
 
     async def _prune_jobs(self, state: JobState, now: datetime) -> int:
         deleted = 0
@@ -151,7 +151,7 @@ class Sweeper:
             await remember_pruned(self._store, old, now=now, policy=self._policy)
             until = now + self._policy.key_retention
             step = Step(units=tuple(units.deleted(job, keep_key_until=until) for job in old), durable=False)
-            written = await self._store.domain.write(step, now=now)
+            written = await self._store.write(step, now=now)
             gone = sum(answer.result is Result.DONE for answer in written.answers)
             deleted += gone
             if len(old) < PAGE or 2 * gone < len(old):

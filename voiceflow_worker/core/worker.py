@@ -248,7 +248,7 @@ class Worker:
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
-        return await self._store.domain.lease(
+        return await self._store.lease(
             self.queue,
             worker_id=self.id,
             limit=limit,
@@ -333,7 +333,7 @@ class Worker:
 
         async def change() -> int:
             with suppress(StoreError):  # the next lease logs the error, and waits
-                return await self._store.domain.wait(self.queue, seen=seen, until=until)
+                return await self._store.wait(self.queue, seen=seen, until=until)
             return seen
 
         if not self.in_flight:

@@ -36,7 +36,7 @@ def store_probe(store: Store) -> Probe:
     async def probe() -> None:
         now = store.clock.now()
         mark = Unit(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
-        await store.domain.write(Step(units=(mark,)), now=now)
+        await store.write(Step(units=(mark,)), now=now)
         await find_jobs(store, Query(queue=name, limit=1))
 
     return probe

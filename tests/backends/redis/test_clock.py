@@ -58,10 +58,10 @@ async def test_a_clock_that_is_handed_in_is_used(redis_server: RedisServer) -> N
         assert store.clock is clock
         clock.advance(timedelta(hours=1))
         with anyio.fail_after(10):
-            seen = await store.domain.wait("default", seen=0, until=clock.now() + timedelta(seconds=5))
+            seen = await store.wait("default", seen=0, until=clock.now() + timedelta(seconds=5))
             async with anyio.create_task_group() as group:
                 group.start_soon(_advance_when_asleep, clock)
-                assert await store.domain.wait("default", seen=seen, until=clock.now() + timedelta(seconds=5)) == seen
+                assert await store.wait("default", seen=seen, until=clock.now() + timedelta(seconds=5)) == seen
 
 
 async def _advance_when_asleep(clock: ManualClock) -> None:

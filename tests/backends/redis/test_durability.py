@@ -51,9 +51,9 @@ async def scripted() -> AsyncGenerator[ScriptedRedis]:
 
 async def unusable(store: Store) -> None:
     """Wait until the store has noticed that its idle connection is lost."""
-    assert isinstance(store.domain, RedisStore)
-    assert store.domain.link._session is not None
-    line = store.domain.link._session._shared
+    assert isinstance(store, RedisStore)
+    assert store.link._session is not None
+    line = store.link._session._shared
     assert line is not None
     await until(lambda: not line.usable)
 
@@ -118,8 +118,8 @@ async def test_a_real_server_without_its_file_is_refused(own_server: RedisServer
         await open_and_close(own_server.url)
     assert own_server.ask("DBSIZE") == 0
     async with open_store(f"{own_server.url}?durability=best-effort") as store:
-        assert isinstance(store.domain, RedisStore)
-        assert store.domain.durability.guarantee is Guarantee.NONE
+        assert isinstance(store, RedisStore)
+        assert store.durability.guarantee is Guarantee.NONE
         await add_jobs(store, [sample_job()])
     async with open_store(own_server.url, durability="best-effort") as store:
         assert sample_job().id in await get_jobs(store, [sample_job().id])
@@ -181,9 +181,9 @@ async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiti
 
 async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
-        assert isinstance(store.domain, RedisStore)
+        assert isinstance(store, RedisStore)
         own_server.ask("CONFIG", "SET", "requirepass", "another-one")
-        store.domain.link.reopen()
+        store.link.reopen()
         with pytest.raises(StoreUnavailableError, match="password") as caught:
             await add_jobs(store, [sample_job()])
         assert not caught.value.passes
@@ -215,8 +215,8 @@ async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServe
 async def test_a_commit_waits_until_it_is_on_the_disk(scripted: ScriptedRedis) -> None:
     scripted.scripts["write"] = MADE
     async with open_store(scripted.url) as store:
-        assert isinstance(store.domain, RedisStore)
-        assert store.domain.durability.guarantee is Guarantee.WAITED
+        assert isinstance(store, RedisStore)
+        assert store.durability.guarantee is Guarantee.WAITED
         assert await commit(store, [moved(sample_job())]) == [True]
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
         assert scripted.asked[-1][1:3] == ["1", "0"]
@@ -253,9 +253,9 @@ async def test_a_step_that_need_not_be_durable_is_not_waited_for(scripted: Scrip
     scripted.scripts["write"] = MADE
     step = Step(units=(Unit(puts=(Put("turn", "k", "v", None),)),))
     async with open_store(scripted.url) as store:
-        await store.domain.write(replace(step, durable=False), now=NOW)
+        await store.write(replace(step, durable=False), now=NOW)
         assert scripted.commands[-1] == "EVALSHA"
-        await store.domain.write(step, now=NOW)
+        await store.write(step, now=NOW)
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
 
 

@@ -33,7 +33,7 @@ async def cost_of_a_lease(server: RedisServer, store: Store, job: Job) -> int:
     """How many commands a lease that gives this one job takes."""
     await add_jobs(store, [job])
     server.ask("CONFIG", "RESETSTAT")
-    [leased] = await store.domain.lease(QUEUE, worker_id="w", limit=5, until=NOW + HOUR, now=NOW)
+    [leased] = await store.lease(QUEUE, worker_id="w", limit=5, until=NOW + HOUR, now=NOW)
     assert leased.id == job.id
     return commands(server)[0]
 
@@ -71,7 +71,7 @@ async def test_calls_that_expired_together_are_put_aside_in_slices(redis_server:
         late = [sample_job(number, valid_until=NOW) for number in range(4000)]
         await add_jobs(store, late, now=NOW - HOUR)
         redis_server.ask("CONFIG", "RESETSTAT")
-        assert list(await store.domain.lease(QUEUE, worker_id="w", limit=5, until=NOW + HOUR, now=NOW)) == []
+        assert list(await store.lease(QUEUE, worker_id="w", limit=5, until=NOW + HOUR, now=NOW)) == []
         every, scripts = commands(redis_server)
         assert scripts >= 4000 / 250
         assert every < 4 * 4000

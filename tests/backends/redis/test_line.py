@@ -72,7 +72,7 @@ async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_o
         await add_jobs(store, [first, second])
         own_server.pause()
         async with anyio.create_task_group() as group:
-            group.start_soon(store.jobs.get, [first.id])
+            group.start_soon(get_jobs, store, [first.id])
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
         own_server.go_on()
@@ -88,7 +88,7 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
         with pytest.raises(InvalidInputError, match="half a surrogate pair"):
             await get_jobs(store, [f"{job.queue}:\ud800"])
         with pytest.raises(InvalidInputError, match=r"'a\\ud800' has half a surrogate pair"):
-            await store.domain.write(Step(units=(Unit(puts=(Put("x", "key", "a\ud800", None),)),)), now=NOW)
+            await store.write(Step(units=(Unit(puts=(Put("x", "key", "a\ud800", None),)),)), now=NOW)
         assert list(await get_jobs(store, [job.id])) == [job.id]
 
 

@@ -64,7 +64,7 @@ async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_tru
     assert proxy.cut == 1
     assert (await get_jobs(witness, [job.id]))[job.id] == new_job(move)
     assert await commit(store, [move]) == [True]
-    assert len(await witness.domain.events(QUEUE)) == 1
+    assert len(await witness.events(QUEUE)) == 1
 
 
 async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_server: RedisServer) -> None:
@@ -77,7 +77,7 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
     for ask in (
         lambda: add_jobs(store, [sample_job()]),
         lambda: commit(store, [move]),
-        lambda: store.domain.write(
+        lambda: store.write(
             Step(units=(Unit(needs=(Same("n", "k", None),), puts=(Put("n", "k", "me", None),)),)), now=NOW
         ),
     ):
@@ -102,14 +102,12 @@ async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProx
 async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(
     store: Store, proxy: CuttingProxy, witness: Store
 ) -> None:
-    seen = await store.domain.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
+    seen = await store.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
     counts: list[int] = []
 
     async def wait() -> None:
         while not counts or counts[-1] == seen:
-            counts.append(
-                await once_available(lambda: store.domain.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
-            )
+            counts.append(await once_available(lambda: store.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE)))
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:

@@ -41,7 +41,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def opened(url: str) -> AsyncGenerator[Store]:
     async with open_redis(url) as store:
-        yield store.domain
+        yield store
 
 
 class TestRedis(StoreContract):
@@ -160,5 +160,5 @@ async def test_the_contract_finds_that(
         run = getattr(StoreContract(), test)
         with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
             with anyio.fail_after(5):
-                await run(*[store.domain] * len(signature(run).parameters))
+                await run(*[store] * len(signature(run).parameters))
     assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value)), red.value

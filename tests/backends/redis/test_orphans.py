@@ -27,7 +27,7 @@ def drop(server: RedisServer, *jobs: Job) -> None:
 
 
 async def lease(store: Store, limit: int = 10) -> list[str]:
-    found = await store.domain.lease(QUEUE, worker_id="w", limit=limit, until=NOW + MINUTE, now=NOW)
+    found = await store.lease(QUEUE, worker_id="w", limit=limit, until=NOW + MINUTE, now=NOW)
     return [job.id for job in found]
 
 

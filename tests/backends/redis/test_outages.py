@@ -39,7 +39,7 @@ async def states(store: Store) -> dict[JobState, int]:
 async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
         await add_jobs(store, sample_jobs(50))
-        leased = await store.domain.lease(QUEUE, worker_id="w", limit=20, until=NOW + MINUTE, now=NOW)
+        leased = await store.lease(QUEUE, worker_id="w", limit=20, until=NOW + MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
         assert all(await commit(store, moves))
 
@@ -108,7 +108,7 @@ async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: Redis
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
             await add_jobs(store, [sample_job(2)])
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
-            await store.domain.write(Step(units=(Unit(puts=(Put("number", "+6587654321", job.id, None),)),)), now=NOW)
+            await store.write(Step(units=(Unit(puts=(Put("number", "+6587654321", job.id, None),)),)), now=NOW)
         assert (await get_jobs(store, [job.id, sample_job(2).id])) == {job.id: job}
         # What is known of a call that is there already is taken all the same: evidence is never dropped.
         assert await commit(store, [moved(job, state=JobState.SUBMITTED)]) == [True]
@@ -132,7 +132,7 @@ async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: Re
 async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
         await add_jobs(store, sample_jobs(20))
-        leased = await store.domain.lease(QUEUE, worker_id="w", limit=10, until=NOW + MINUTE, now=NOW)
+        leased = await store.lease(QUEUE, worker_id="w", limit=10, until=NOW + MINUTE, now=NOW)
         moves = [moved(job, state=JobState.SENDING) for job in leased]
         assert all(await commit(store, moves))
 

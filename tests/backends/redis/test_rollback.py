@@ -82,9 +82,9 @@ async def test_after_a_plain_restart_it_goes_on_within_five_seconds(own_server: 
 
 async def test_a_restarted_server_is_another_incarnation(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
-        before = (await store.domain.write(Step(units=()), now=store.clock.now())).server
+        before = (await store.write(Step(units=()), now=store.clock.now())).server
         assert before == own_server.ask("INFO", "server").split("run_id:")[1][:40]  # type: ignore[attr-defined]
         await to_thread.run_sync(own_server.kill)
         await to_thread.run_sync(own_server.start)
-        after = await once_available(lambda: store.domain.write(Step(units=()), now=store.clock.now()))
+        after = await once_available(lambda: store.write(Step(units=()), now=store.clock.now()))
         assert after.server != before

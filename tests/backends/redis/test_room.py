@@ -58,7 +58,7 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
             for number in range(300)
         ]
         await add_jobs(store, jobs)
-        leased = await store.domain.lease(QUEUE, worker_id="w", limit=120, until=NOW + HOUR, now=NOW)
+        leased = await store.lease(QUEUE, worker_id="w", limit=120, until=NOW + HOUR, now=NOW)
         events = [Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=job.state, revision="r") for job in leased]
         sent = [moved(job, event, state=JobState.SENDING, active_until=NOW + HOUR)
                 for job, event in zip(leased, events, strict=True)]  # fmt: skip
@@ -69,15 +69,15 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
                    destination="+1", valid_until=NOW + 9 * HOUR) for unit in sent[40:80]]
         )  # fmt: skip
         # Some are found to have lapsed by a lease that comes late.
-        await store.domain.lease(QUEUE, worker_id="w", limit=100, until=NOW + 2 * HOUR + HOUR, now=NOW + 2 * HOUR)
+        await store.lease(QUEUE, worker_id="w", limit=100, until=NOW + 2 * HOUR + HOUR, now=NOW + 2 * HOUR)
         puts = tuple(Put("number", f"n{n}", "v", NOW + HOUR) for n in range(100))
-        await store.domain.write(Step(units=(Unit(puts=puts),)), now=NOW)
+        await store.write(Step(units=(Unit(puts=puts),)), now=NOW)
 
         left = await find_jobs(store, Query(queue=QUEUE, limit=None))
         assert len(left) == 300
         assert all(await delete(store, left, keep_keys_until=NOW + HOUR))
         later = NOW + HOUR
-        assert await store.domain.prune(QUEUE, now=later, events_before=later, limit=999) == 120 + 100 + 150
+        assert await store.prune(QUEUE, now=later, events_before=later, limit=999) == 120 + 100 + 150
     assert set(redis_server.ask("KEYS", "*")) == LASTING  # type: ignore[call-overload]
 
 
@@ -107,9 +107,9 @@ async def test_with_the_recommended_settings_a_waiting_call_takes_at_most_one_an
 
 async def test_a_server_tells_whether_it_packs_calls(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
-        assert isinstance(store.domain, RedisStore)
-        packing = await store.domain.packing()
+        assert isinstance(store, RedisStore)
+        packing = await store.packing()
         assert packing is not None
         assert packing.up_to >= packing.enough
         own_server.ask("CONFIG", "SET", packing.setting, 64)
-        assert await store.domain.packing() == replace(packing, up_to=64)
+        assert await store.packing() == replace(packing, up_to=64)

@@ -44,18 +44,16 @@ async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_
         async def everything() -> None:
             now = NOW + timedelta(seconds=1)
             await add_jobs(store, [sample_job(1), sample_job(2, unique_key="k")])
-            [leased] = await store.domain.lease(
-                QUEUE, worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now
-            )
+            [leased] = await store.lease(QUEUE, worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now)
             assert await commit(store, [moved(leased, state=JobState.SENDING)]) == [True]
             assert len(await find_jobs(store, Query(queue=QUEUE))) == 2
             await set_limits(store, QUEUE, Limits(rate=10))
-            await store.domain.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=now)
-            await store.domain.write(Step(units=(Unit(puts=(Put("space", "k", "v", None),)),)), now=now)
-            assert list((await store.domain.records({"space": Page()}, now=now))["space"]) == [Record("k", "v", None)]
+            await store.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=now)
+            await store.write(Step(units=(Unit(puts=(Put("space", "k", "v", None),)),)), now=now)
+            assert list((await store.records({"space": Page()}, now=now))["space"]) == [Record("k", "v", None)]
             found = await find_jobs(store, Query(queue=QUEUE))
             assert await delete(store, found, keep_keys_until=NOW) == [True, True]
-            await store.domain.prune(QUEUE, now=now, events_before=now, limit=10)
+            await store.prune(QUEUE, now=now, events_before=now, limit=10)
 
         await everything()
         redis_server.ask("SCRIPT", "FLUSH")
@@ -65,10 +63,10 @@ async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_
 async def test_every_key_is_under_the_tag_of_its_store(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url) as store:
         await add_jobs(store, [sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + timedelta(hours=1))])
-        await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
+        await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
         await set_limits(store, QUEUE, Limits(rate=10))
-        await store.domain.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=NOW)
-        await store.domain.write(Step(units=(Unit(puts=(Put("number", "k", "v", NOW),)),)), now=NOW)
+        await store.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=NOW)
+        await store.write(Step(units=(Unit(puts=(Put("number", "k", "v", NOW),)),)), now=NOW)
     keys = redis_server.ask("KEYS", "*")
     assert isinstance(keys, list)
     assert all(key.startswith("{voiceflow}:") for key in keys)

@@ -18,11 +18,11 @@ LONG = timedelta(hours=1)
 
 async def test_a_waiting_worker_asks_for_next_to_nothing(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url) as store:
-        seen = await store.domain.wait(QUEUE, seen=0, until=store.clock.now() + LONG)
-        await store.domain.wait(QUEUE, seen=seen, until=store.clock.now() + timedelta(seconds=0.05))
+        seen = await store.wait(QUEUE, seen=0, until=store.clock.now() + LONG)
+        await store.wait(QUEUE, seen=seen, until=store.clock.now() + timedelta(seconds=0.05))
         redis_server.ask("CONFIG", "RESETSTAT")
         until = store.clock.now() + timedelta(seconds=1)
-        while await store.domain.wait(QUEUE, seen=seen, until=until) == seen and store.clock.now() < until:
+        while await store.wait(QUEUE, seen=seen, until=until) == seen and store.clock.now() < until:
             pass
         stats = str(redis_server.ask("INFO", "stats"))
         assert int(stats.partition("total_commands_processed:")[2].split()[0]) < 12
@@ -33,11 +33,11 @@ async def test_a_server_that_was_set_back_wakes_who_waits(redis_server: RedisSer
     async with open_store(redis_server.url) as store:
         for number in range(5):
             await add_jobs(store, [sample_job(number)])
-        seen = await store.domain.wait(QUEUE, seen=0, until=store.clock.now() + LONG)
+        seen = await store.wait(QUEUE, seen=0, until=store.clock.now() + LONG)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
                 group.start_soon(_set_back, redis_server)
-                while await store.domain.wait(QUEUE, seen=seen, until=store.clock.now() + LONG) == seen:
+                while await store.wait(QUEUE, seen=seen, until=store.clock.now() + LONG) == seen:
                     pass
 
 

@@ -24,7 +24,7 @@ class TestSqlite(StoreContract):
         @asynccontextmanager
         async def opened() -> AsyncGenerator[Store]:
             async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
-                yield store.domain
+                yield store
 
         return opened
 
@@ -115,5 +115,5 @@ async def test_the_contract_finds_that(
         run = getattr(StoreContract(), test)
         with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
             with anyio.fail_after(5):
-                await run(*[store.domain] * len(signature(run).parameters))
+                await run(*[store] * len(signature(run).parameters))
     assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value)), red.value

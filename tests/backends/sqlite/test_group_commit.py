@@ -55,7 +55,7 @@ def put_and_fail(key: str, transaction: Transaction) -> Generator[None, None, st
 
 
 async def keys(store: SqliteStore) -> list[str]:
-    return [key for key, _, _ in (await store.domain.records({"n": Page()}, now=NOW))["n"]]
+    return [key for key, _, _ in (await store.records({"n": Page()}, now=NOW))["n"]]
 
 
 def writer_of(store: SqliteStore) -> GroupCommit:
@@ -99,11 +99,11 @@ async def test_a_commit_waits_for_the_disk_unless_a_later_one_makes_it_durable(
     commits = Commits(monkeypatch)
     await enqueue(store, 1)
     assert commits.taken() == (1, 0)
-    [job] = await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
+    [job] = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
     assert commits.taken() == (0, 1)
     assert await commit(store, [moved(job, state=JobState.SENDING)]) == [True]
     assert commits.taken() == (1, 0)
-    await store.domain.write(Step(units=(Unit(puts=(Put("parked", "a", "b", None),)),)), now=NOW)
+    await store.write(Step(units=(Unit(puts=(Put("parked", "a", "b", None),)),)), now=NOW)
     assert commits.taken() == (1, 0)
 
 

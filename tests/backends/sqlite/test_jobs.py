@@ -28,11 +28,11 @@ async def store(tmp_path: Path) -> AsyncGenerator[SqliteStore]:
 async def test_a_change_in_this_process_wakes_at_once(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_store, "LOOK_EVERY", 10**6)  # no look for other processes' changes comes to its help
     until = store.clock.now() + HOUR
-    seen = await store.domain.wait(QUEUE, seen=0, until=until)
+    seen = await store.wait(QUEUE, seen=0, until=until)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             for _ in range(3):
-                group.start_soon(lambda: store.domain.wait(QUEUE, seen=seen, until=until))
+                group.start_soon(lambda: store.wait(QUEUE, seen=seen, until=until))
             await anyio.wait_all_tasks_blocked()
             await add_jobs(store, [sample_job()])
 
@@ -52,7 +52,7 @@ async def test_jobs_that_are_not_due_cost_a_lease_nothing(store: SqliteStore, wa
         nonlocal steps
         await add_jobs(store, [sample_job(number)])
         steps = 0
-        leased = await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + HOUR, now=NOW)
+        leased = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + HOUR, now=NOW)
         assert [job.id for job in leased] == [sample_job(number).id]
         return steps
 

@@ -100,13 +100,13 @@ class Files:
 
 
 async def lease(store: Store) -> Job:
-    [job] = await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
+    [job] = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
     return job
 
 
 async def lock(store: Store, job: Job) -> None:
     unit = Unit(puts=(Put("number", NUMBER, job.request_id(1), None),))
-    await store.domain.write(Step(units=(unit,), durable=False), now=NOW)
+    await store.write(Step(units=(unit,), durable=False), now=NOW)
 
 
 async def journal(store: Store, job: Job) -> None:
@@ -119,7 +119,7 @@ async def left_in(path: Path) -> Left:
         return (
             job.state,
             job.worker_id or "",
-            bool((await store.domain.records({"number": [NUMBER]}, now=NOW))["number"]),
+            bool((await store.records({"number": [NUMBER]}, now=NOW))["number"]),
         )
 
 

@@ -122,7 +122,7 @@ class TestFind:
 
         async def scan_and_move(statement: str, bindings: dict[str, Any]) -> str:
             found = await scan(statement, bindings)
-            await store.domain.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(hours=1), now=NOW)
+            await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(hours=1), now=NOW)
             return found
 
         monkeypatch.setattr(store.reader, "scan", scan_and_move)

@@ -7,10 +7,9 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from voiceflow_worker.core import ports
 from voiceflow_worker.core.store_port import Store
 
-Opener = Callable[[], AbstractAsyncContextManager[Store | ports.Store]]
+Opener = Callable[[], AbstractAsyncContextManager[Store]]
 """A function that opens the storage under test. Each call opens the same storage."""
 
 
@@ -27,15 +26,10 @@ class Ground:
     async def store(self, opener: Opener) -> AsyncGenerator[Store]:
         """The open store."""
         async with opener() as store:
-            yield nine_methods(store)
+            yield store
 
     @pytest.fixture
     async def other(self, opener: Opener, store: Store) -> AsyncGenerator[Store]:  # noqa: ARG002 - opened after it
         """The same storage, opened a second time, as by another worker."""
         async with opener() as other:
-            yield nine_methods(other)
-
-
-def nine_methods(store: Store | ports.Store) -> Store:
-    """The nine methods of a store that was opened."""
-    return getattr(store, "domain", store)  # type: ignore[arg-type]
+            yield other

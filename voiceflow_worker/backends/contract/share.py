@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.lowlevel
 
-from voiceflow_worker.backends.contract.ground import Ground, Opener, nine_methods
+from voiceflow_worker.backends.contract.ground import Ground, Opener
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.writing import DONE, next_of, states, stored, to, write
 from voiceflow_worker.core.store_port import Query, Result, Store
@@ -59,7 +59,7 @@ class ShareContract(Ground):
     async def test_a_store_can_be_reopened(self, opener: Opener) -> None:
         for number in range(3):
             async with opener() as store:
-                await stored(nine_methods(store), sample_job(number))
+                await stored(store, sample_job(number))
         async with opener() as store:
-            found = await nine_methods(store).jobs(Query(queue=QUEUE), now=NOW)
+            found = await store.jobs(Query(queue=QUEUE), now=NOW)
             assert len(found) in {1, 3}  # a store in memory may end with its block

@@ -7,7 +7,8 @@ contract has a gap.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
@@ -400,7 +401,10 @@ class Memory:
 
 
 class MemoryStore:
-    """A store in memory. Use it from one event loop. Its jobs are lost when the process ends."""
+    """A store in memory. It need not be opened or closed.
+
+    Use it from one event loop. Its jobs are lost when the process ends, so use another store for calls that matter.
+    """
 
     def __init__(self, *, clock: Clock | None = None, memory: Memory | None = None) -> None:
         self.url = "memory://"
@@ -455,6 +459,12 @@ class MemoryStore:
 
     async def close(self) -> None:
         await checkpoint()
+
+
+@asynccontextmanager
+async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator[MemoryStore]:  # noqa: ARG001 - an Opener is given its URL
+    """Open a new, empty store in memory."""
+    yield MemoryStore(clock=clock)
 
 
 _UNVETTED = Answer(result=Result.UNVETTED)

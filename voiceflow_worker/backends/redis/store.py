@@ -32,7 +32,6 @@ from voiceflow_worker.backends.redis.connection.scripts import load as load_scri
 from voiceflow_worker.backends.redis.connection.survey import Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
 from voiceflow_worker.backends.redis.finding import Finding
-from voiceflow_worker.backends.redis.older import OlderStore
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.store_port import (
     Answer,
@@ -168,7 +167,7 @@ def _numbers(pairs: Sequence[str | int]) -> dict[str, int]:
 @asynccontextmanager
 async def open_redis(
     url: str, *, clock: Clock | None = None, durability: str | None = None, advises: bool = True
-) -> AsyncGenerator[OlderStore]:
+) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
@@ -192,4 +191,4 @@ async def open_redis(
             clock = server_clock = ServerClock(link)
             await server_clock.synchronise()
             link.start(server_clock.keep)
-        yield OlderStore(RedisStore(parsed.shown, link, clock))
+        yield RedisStore(parsed.shown, link, clock)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import orjson
@@ -54,9 +53,6 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import departures
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
-
-if TYPE_CHECKING:
-    from voiceflow_worker.backends.sqlite.older import OlderSqliteStore
 
 _PATIENCE = timedelta(seconds=10)
 LOOK_EVERY = 0.02
@@ -250,15 +246,13 @@ def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Tra
 @asynccontextmanager
 async def open_sqlite(
     url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE, files: Identities | None = None
-) -> AsyncGenerator[OlderSqliteStore]:
+) -> AsyncGenerator[SqliteStore]:
     """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. A new file can be read only by its owner.
 
     An operation fails if other processes keep the file locked for longer than `patience`. Raises SettingsError for a
     URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged. Raises
     StoreReplacedError if the files are not `files`, which another process has open.
     """
-    from voiceflow_worker.backends.sqlite.older import OlderSqliteStore
-
     path = path_of(url)
     parts()  # reads the schema
     db, same = await _opened(path, patience, files)
@@ -278,7 +272,7 @@ async def open_sqlite(
                 wakeups=wakeups,
                 files=same.identities,
             )
-            yield OlderSqliteStore(store)
+            yield store
         finally:
             with anyio.CancelScope(shield=True):
                 await reader.close()

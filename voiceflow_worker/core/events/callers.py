@@ -94,7 +94,7 @@ class Callers:
             return None
         now = self._store.clock.now()
         called = usual_form(event.destination)
-        locks = (await self._store.domain.records({NUMBER: [called]}, now=now))[NUMBER]
+        locks = (await self._store.records({NUMBER: [called]}, now=now))[NUMBER]
         named = job_of(locks[0].value) if locks else None
         if named is None:
             return None

@@ -92,7 +92,7 @@ class RollbackGuard:
         await self._notice()
         # A store that lacks this record was set back to a time before this worker began.
         self._token, unit = units.posted(self.worker_id, at=now)
-        await self._store.domain.write(Step(units=(unit,)), now=now)
+        await self._store.write(Step(units=(unit,)), now=now)
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
 
@@ -179,7 +179,7 @@ class RollbackGuard:
         """Whether the store still has this worker's newest POST. Also notes a restart of the store's server."""
         await self._notice()
         token = self._token
-        found = await self._store.domain.records({units.POSTED: [self.worker_id]}, now=self._clock.now())
+        found = await self._store.records({units.POSTED: [self.worker_id]}, now=self._clock.now())
         standing = next((record.value for record in found[units.POSTED]), None)
         if standing == token:
             return True
@@ -192,7 +192,7 @@ class RollbackGuard:
 
     async def _notice(self) -> None:
         """Note a restart of the store's server."""
-        current = (await self._store.domain.write(Step(units=(), durable=False), now=self._clock.now())).server
+        current = (await self._store.write(Step(units=(), durable=False), now=self._clock.now())).server
         if self._server not in {None, current}:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self.restarts += 1
@@ -241,7 +241,7 @@ class RollbackGuard:
             return
         now = self._clock.now()
         again = partial(units.made_again, at=now, policy=self._policy)
-        written = await self._store.domain.write(Step(units=tuple(map(again, jobs))), now=now)
+        written = await self._store.write(Step(units=tuple(map(again, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
         others = [(job, answer.owner) for job, answer in zip(jobs, written.answers, strict=True) if answer.owner]
@@ -249,7 +249,7 @@ class RollbackGuard:
             with contextlib.suppress(JobError):
                 await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job.id))
         keyless = [again(replace(job, unique_key=None)) for job, _ in others]
-        await self._store.domain.write(Step(units=tuple(keyless)), now=now)
+        await self._store.write(Step(units=tuple(keyless)), now=now)
         doubted = partial(made_again, at=now, policy=self._policy)
         await gather(*(partial(self._changes.change, job.id, doubted) for job in jobs))
 

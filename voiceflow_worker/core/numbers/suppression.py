@@ -74,7 +74,6 @@ class SuppressionList:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._domain = store.domain
         self._clock = store.clock
         self._entries = RecordSet(store, NAMESPACE, write=entry_text, read=_entry)
 
@@ -148,8 +147,8 @@ class SuppressionList:
     ) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
         puts = [Put(NAMESPACE, number, entry_text(entry), until, Mode.LONGER) for number, entry in wanted.items()]
-        await self._domain.write(Step(units=(Unit(puts=tuple(puts)),)), now=now)
-        standing = (await self._domain.records({NAMESPACE: list(wanted)}, now=now))[NAMESPACE]
+        await self._store.write(Step(units=(Unit(puts=tuple(puts)),)), now=now)
+        standing = (await self._store.records({NAMESPACE: list(wanted)}, now=now))[NAMESPACE]
         return {record.key: entry_of(record) for record in standing}
 
 

@@ -76,7 +76,7 @@ class OutboxReader:
     async def page(self, *, limit: int = 100) -> list[Event]:
         """The next events with outcomes. An empty page is not the end: events without an outcome are left out."""
         await self._look_for_gap()
-        events = await self._store.domain.events(self._queue, after=self.place, limit=limit)
+        events = await self._store.events(self._queue, after=self.place, limit=limit)
         self.is_behind = len(events) == limit
         if events:
             self.place = events[-1].sequence
@@ -133,7 +133,7 @@ async def last_sequence(store: Store, queue: str) -> int:
     """The sequence of the newest event of a queue; 0 if there is none."""
 
     async def is_last(sequence: int) -> bool:
-        return not await store.domain.events(queue, after=sequence, limit=1)
+        return not await store.events(queue, after=sequence, limit=1)
 
     return await _least(is_last)
 
@@ -142,7 +142,7 @@ async def place_at(store: Store, queue: str, since: datetime) -> int:
     """The place just before the first event at this time or later; 0 if no event is earlier."""
 
     async def is_in_front(sequence: int) -> bool:
-        found = await store.domain.events(queue, after=sequence, limit=1)
+        found = await store.events(queue, after=sequence, limit=1)
         return not found or found[0].at >= since
 
     return await _least(is_in_front)

@@ -117,7 +117,7 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
 
     This takes milliseconds.
     """
-    found = await store.domain.totals(queue, batch=batch_id)
+    found = await store.totals(queue, batch=batch_id)
     pruned = found.pruned_states
     states = {state: count + pruned[state] for state, count in found.states.items()}
     return Report(

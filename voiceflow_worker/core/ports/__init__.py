@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.core.ports.store import Control as Control
 from voiceflow_worker.core.ports.store import Enqueued as Enqueued
-from voiceflow_worker.core.ports.store import Jobs as Jobs
-from voiceflow_worker.core.ports.store import KeyOwner as KeyOwner
-from voiceflow_worker.core.ports.store import Records as Records
-from voiceflow_worker.core.ports.store import Store as Store
 from voiceflow_worker.core.ports.voice import CallLog as CallLog
 from voiceflow_worker.core.ports.voice import Placement as Placement
 from voiceflow_worker.core.ports.voice import Voice as Voice
@@ -18,3 +13,4 @@ from voiceflow_worker.core.store_port import Limits as Limits
 from voiceflow_worker.core.store_port import Order as Order
 from voiceflow_worker.core.store_port import Query as Query
 from voiceflow_worker.core.store_port import Slots as Slots
+from voiceflow_worker.core.store_port import Store as Store

@@ -44,7 +44,7 @@ class LeaderLease:
 
     async def is_free(self) -> bool:
         """Whether no process has the lease, including this one. Raises StoreError."""
-        found = await self._store.domain.records({self._namespace: [self._name]}, now=self._clock.now())
+        found = await self._store.records({self._namespace: [self._name]}, now=self._clock.now())
         return not found[self._namespace]
 
     async def take(self) -> bool:
@@ -54,7 +54,7 @@ class LeaderLease:
             needs=(Absent(self._namespace, (self._name,), but_owner=self._token),),
             puts=(Put(self._namespace, self._name, self._token, now + self._length),),
         )
-        (answer,) = (await self._store.domain.write(Step(units=(unit,), durable=False), now=now)).answers
+        (answer,) = (await self._store.write(Step(units=(unit,), durable=False), now=now)).answers
         is_ours = answer.result is Result.DONE
         self._taken_at = asked if is_ours else None
         return is_ours
@@ -77,7 +77,7 @@ class LeaderLease:
         """End the lease, if this process has it. Raises StoreError."""
         self._taken_at = None
         unit = Unit(drops=(Drop(self._namespace, self._name, self._token),))
-        await self._store.domain.write(Step(units=(unit,), durable=False), now=self._clock.now())
+        await self._store.write(Step(units=(unit,), durable=False), now=self._clock.now())
 
     @property
     def _age(self) -> float:

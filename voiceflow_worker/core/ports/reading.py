@@ -8,7 +8,6 @@ from datetime import datetime
 from itertools import islice
 
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.ports.store import Store
 from voiceflow_worker.core.store_port import (
     GATES,
     LIMITS,
@@ -16,6 +15,7 @@ from voiceflow_worker.core.store_port import (
     Page,
     Query,
     Record,
+    Store,
     gate_from,
     gate_key,
     limits_from,
@@ -38,7 +38,7 @@ class ReadJobs:
 
 async def find_jobs(store: Store, query: Query) -> Sequence[Job]:
     """The jobs that match a query now."""
-    return await store.domain.jobs(query, now=store.clock.now())
+    return await store.jobs(query, now=store.clock.now())
 
 
 async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
@@ -102,7 +102,7 @@ async def count_states(
     store: Store, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
 ) -> dict[JobState, int]:
     """The number of jobs in each state; every state is present. With `due_before` (inclusive), of the due jobs."""
-    return (await store.domain.totals(queue, batch=batch_id, due_before=due_before)).states
+    return (await store.totals(queue, batch=batch_id, due_before=due_before)).states
 
 
 async def gates_of(store: Store, queue: str) -> list[Gate]:
@@ -119,7 +119,7 @@ async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) ->
     keys = {gate_key(queue, batch_id): batch_id for batch_id in batch_ids}
     if not keys:
         return {}
-    found = (await store.domain.records({GATES: list(keys)}, now=store.clock.now()))[GATES]
+    found = (await store.records({GATES: list(keys)}, now=store.clock.now()))[GATES]
     gates = {keys[record.key]: gate_from(record) for record in found}
     return {batch_id: gate for batch_id, gate in gates.items() if gate.state is not GateState.OPEN}
 
@@ -128,7 +128,7 @@ async def gates_of_batches(store: Store, queue: str) -> list[Record]:
     """The stored gates of all batches of a queue, opened ones too, as records."""
     found: list[Record] = []
     page = Page(prefix=gate_key(queue, ""), limit=_GATES_AT_ONCE)
-    while records := (await store.domain.records({GATES: page}, now=store.clock.now()))[GATES]:
+    while records := (await store.records({GATES: page}, now=store.clock.now()))[GATES]:
         found += records
         if len(records) < page.limit:
             break
@@ -138,5 +138,5 @@ async def gates_of_batches(store: Store, queue: str) -> list[Record]:
 
 async def limits_of(store: Store, queue: str) -> Limits | None:
     """The limits of a queue; None if they were never set."""
-    found = (await store.domain.records({LIMITS: [queue]}, now=store.clock.now()))[LIMITS]
+    found = (await store.records({LIMITS: [queue]}, now=store.clock.now()))[LIMITS]
     return limits_from(found[0]) if found else None

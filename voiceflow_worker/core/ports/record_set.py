@@ -72,14 +72,14 @@ class RecordSet(Generic[Value]):
     async def _write(self, units: Sequence[Unit]) -> None:
         if units:
             step = Step(units=tuple(units), durable=self._durable)
-            await self._store.domain.write(step, now=self._store.clock.now())
+            await self._store.write(step, now=self._store.clock.now())
 
     async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
         """The values of these keys; absent keys are left out."""
         wanted = list(keys)
         if not wanted:
             return {}
-        found = await self._store.domain.records({self._namespace: wanted}, now=self._store.clock.now())
+        found = await self._store.records({self._namespace: wanted}, now=self._store.clock.now())
         return self.read({record.key: record.value for record in found[self._namespace]})
 
     def read(self, texts: Mapping[str, str]) -> dict[str, Value | None]:
@@ -89,7 +89,7 @@ class RecordSet(Generic[Value]):
     async def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:
         """One page of keys and values, in the order of the keys."""
         wanted = {self._namespace: Page(prefix=prefix, after=after, limit=limit)}
-        found = await self._store.domain.records(wanted, now=self._store.clock.now())
+        found = await self._store.records(wanted, now=self._store.clock.now())
         return [(key, self._value(key, text)) for key, text, _ in found[self._namespace]]
 
     async def all(self, *, prefix: str = "") -> list[tuple[str, Value | None]]:

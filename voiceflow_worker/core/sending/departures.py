@@ -244,7 +244,7 @@ class Departures:
     async def _slots(self, wanted: int, *, soonest: datetime, until: datetime) -> list[_Slot]:
         began, now = self._asking.began(), self._clock.now()
         horizon = max(until - soonest, _AT_ONCE)
-        slots = await self._store.domain.take(self._queue, wanted=wanted, horizon=horizon, now=soonest)
+        slots = await self._store.take(self._queue, wanted=wanted, horizon=horizon, now=soonest)
         self._asking.ended(began)
         self._next_at, self._next_read_at = slots.next_at, now
         if not slots.times:

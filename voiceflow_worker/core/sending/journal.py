@@ -159,7 +159,7 @@ class Journal:
         # Each try has the same units. A store that has already written them, and whose answer was lost, says so. After
         # the last try the calls are given up. At worst they end in doubt.
         now = self._store.clock.now()
-        write = partial(self._store.domain.write, step, now=now)
+        write = partial(self._store.write, step, now=now)
         return (await retry_briefly(write, clock=self._store.clock, what=f"journal entries: {len(step.units)}")).answers
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:

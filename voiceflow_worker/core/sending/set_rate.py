@@ -22,7 +22,7 @@ class _Rate:
 async def set_limits(store: Store, queue: str, limits: Limits) -> None:
     """Set the limits of a queue for all workers. Raises StoreError."""
     unit = Unit(puts=(limits_put(queue, limits),), wakes=queue)
-    await store.domain.write(Step(units=(unit,)), now=store.clock.now())
+    await store.write(Step(units=(unit,)), now=store.clock.now())
 
 
 class SetRate:

@@ -122,7 +122,7 @@ class Submitter:
         wanted = keys_of([need for _, unit in entries for need in unit.needs])
         found: Mapping[str, Sequence[Record]] = {}
         if wanted:
-            found = await self._store.domain.records(wanted, now=self._store.clock.now())
+            found = await self._store.records(wanted, now=self._store.clock.now())
         standing = {namespace: {each.key: each for each in records} for namespace, records in found.items()}
         ready: list[Job] = []
         refused: list[Refused] = []

@@ -82,7 +82,7 @@ class BatchStops:
         is_ours = gate is not None and is_held and gate.reason.startswith(STOPPED)
         if is_held and not is_ours:
             return  # held or cancelled by a person; judged once it is resumed
-        totals = await self._store.domain.totals(self._queue, batch=batch_id)
+        totals = await self._store.totals(self._queue, batch=batch_id)
         if not any(totals.states[state] for state in _TO_SEND):
             self._idle[key] = self._store.clock.monotonic() + IDLE
             return

@@ -132,7 +132,7 @@ class Changes:
                     answers[place] = errors.get(place) or Changed(old, old)
         if not made:
             return again
-        written = await self._store.domain.write(Step(units=tuple(unit for _, unit in made)), now=now)
+        written = await self._store.write(Step(units=tuple(unit for _, unit in made)), now=now)
         for (changed, _), answer in zip(made, written.answers, strict=True):
             job_id = changed.new.id
             if answer.result is not Result.DONE:

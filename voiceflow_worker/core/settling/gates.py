@@ -17,11 +17,11 @@ async def order_gate(store: Store, ordered: Gate) -> Gate:
     key = gate_key(ordered.queue, None if ordered.scope is GateScope.QUEUE else ordered.name)
     now = ordered.since
     token = new_revision()
-    found = (await store.domain.records({GATES: [key]}, now=now))[GATES]
+    found = (await store.records({GATES: [key]}, now=now))[GATES]
     standing = found[0] if found else None
     while True:
         gate, unit = units.gate_order(standing, ordered, token=token)
-        (answer,) = (await store.domain.write(Step(units=(unit,)), now=now)).answers
+        (answer,) = (await store.write(Step(units=(unit,)), now=now)).answers
         if answer.result is Result.DONE:
             return gate
         standing = answer.record  # somebody else's order came between

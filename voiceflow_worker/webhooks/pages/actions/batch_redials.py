@@ -104,7 +104,7 @@ class RedialBatchAction(PageAction):
         )
 
     async def _choice(self, queue: CallQueue, batch: str) -> Confirmation:
-        counts = (await queue.store.domain.totals(queue.name, batch=batch)).outcomes
+        counts = (await queue.store.totals(queue.name, batch=batch)).outcomes
         found = {word: sum(counts.get(status.value, 0) for status in read_redial_on(word)) for word in _OUTCOMES}
         options = tuple(
             (word, f"{words}: {count_of(found[word], 'call')}") for word, words in _OUTCOMES.items() if found[word]

@@ -53,7 +53,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
                 "another queue, add ?queue=NAME to the address."
             )
             return problem(404, "No such batch", what)
-        totals = await store.domain.totals(queue, batch=batch_id)
+        totals = await store.totals(queue, batch=batch_id)
         ended = sum(totals.outcomes.values())
         is_large = progress.total > MOST_BROKEN_DOWN
         shown = {

@@ -220,7 +220,7 @@ async def _may_have(store: Store, queue: str, wanted: CallFilter) -> bool:
     no index of them.
     """
     query, answer = wanted.query, wanted.answer
-    totals = await store.domain.totals(queue, batch=query.batch_id)
+    totals = await store.totals(queue, batch=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)
     if answer is not None and not (totals.other_keys if answer == OTHER_KEYS else totals.answers.get(answer)):
         return False

@@ -34,7 +34,7 @@ async def find_calls(store: Store, text: str, *, also: str | None = None) -> lis
         if number is not None:
             questions.append(Query(queue=name, destination=number, order=Order.NEWEST, limit=MOST_FOUND))
         for question in questions:
-            jobs = await store.domain.jobs(question, now=store.clock.now())
+            jobs = await store.jobs(question, now=store.clock.now())
             found |= {job.id: job for job in jobs if job.body}  # a tombstone has none
     return sorted(found.values(), key=lambda job: (job.created_at, job.id), reverse=True)[:MOST_FOUND]
 
