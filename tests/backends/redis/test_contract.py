@@ -141,6 +141,12 @@ MUTATIONS = {
         "was_written(unit) and {'done'} or {'unvetted'}", "{'unvetted'}",
         "test_for_another_server_nothing_is_written",
     ),
+    "counters leave a unit out": (
+        "        count(batch, field, amount)\n", "", "test_counters_are_the_sums_of_what_units_carry",
+    ),
+    "a deleted job is counted nowhere": (
+        "field, -amount)", "field, 0)", "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
+    ),
     "nobody is woken": ("        wake(unit.wakes)\n", "", "test_each_unit_that_wakes_the_queue_raises_its_count"),
 }  # fmt: skip
 
