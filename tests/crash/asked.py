@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from voiceflow_worker import CallRequest, RedialPolicy
-from voiceflow_worker.core.ports import Enqueued
+from voiceflow_worker.core.admission import Enqueued
 
 
 class Kind(StrEnum):

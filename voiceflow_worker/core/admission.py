@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
-from voiceflow_worker.core.ports import Enqueued, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
 from voiceflow_worker.core.ports.reading import gates_at, owners_of
 from voiceflow_worker.core.store_port import (
     MOST_TOGETHER,
     Owner,
-    Query,
     Record,
     Result,
     Same,
@@ -125,6 +124,17 @@ class CheckedCall(NamedTuple):
         return CallRequest(flow=CallFlow(json.loads(self.body)), **shared)
 
 
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """The result for one enqueued job. `job` is the job in the store, and `created` says whether it is new.
+
+    If the job that owns the unique key was deleted, `job` is a tombstone, with only the id, state and times.
+    """
+
+    job: Job
+    created: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionResult:
     """The result for one call: whether it is in the queue, or the reason why it was refused.
@@ -182,9 +192,12 @@ class Admitter:
         ]
         if conflicts:
             raise KeyConflictError(conflicts)
-        owned = await self._owned([jobs[place] for place in owners], now)
+        keys = [key for place in owners if (key := jobs[place].unique_key) is not None]
+        owned = await owners_of(self._store, self._queue, keys)
+        if gone := [key for key in keys if key not in owned]:
+            raise StoreUnavailableError(f"the call with the key {gone[0]!r} was deleted at this moment; try again")
         return [
-            Enqueued(owned[job.unique_key], created=False) if place in owners else Enqueued(job, created=True)
+            Enqueued(owned[job.unique_key or ""], created=False) if place in owners else Enqueued(job, created=True)
             for place, job in enumerate(jobs)
         ]
 
@@ -280,17 +293,6 @@ class Admitter:
         listed = self._suppression.standing_in({record.key: record.value}, job.parties)
         found = why_refused(job, listed, at=job.due_at)
         return None if found is None else SuppressedNumber(index=place, number=found[0], reason=found[1])
-
-    async def _owned(self, jobs: Sequence[Job], now: datetime) -> Mapping[str | None, Job]:
-        """The jobs that own the unique keys of these jobs, by key. A deleted job is a tombstone."""
-        keys = tuple(job.unique_key for job in jobs if job.unique_key is not None)
-        if not keys:
-            return {}
-        query = Query(queue=self._queue, unique_keys=keys, limit=None)
-        found = {job.unique_key: job for job in await self._store.jobs(query, now=now)}
-        if gone := [key for key in keys if key not in found]:
-            raise StoreUnavailableError(f"the call with the key {gone[0]!r} was deleted at this moment; try again")
-        return found
 
     async def _suppressed(self, jobs: Sequence[Job]) -> Mapping[int, SuppressedNumber]:
         """The numbers on the suppression list because of which jobs would be refused, by the places of the jobs."""

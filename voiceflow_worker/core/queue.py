@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.admission import Admitter, CallRequest
+from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.outcomes.wait import OutcomeWatch
 from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
-from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
+from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.leaving import until_left
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.core.ports.store import Enqueued as Enqueued
 from voiceflow_worker.core.ports.voice import CallLog as CallLog
 from voiceflow_worker.core.ports.voice import Placement as Placement
 from voiceflow_worker.core.ports.voice import Voice as Voice
