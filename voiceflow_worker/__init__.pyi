@@ -11,6 +11,7 @@ from .campaigns.preview.preview import Preview as Preview
 from .campaigns.preview.preview import PreviewOptions as PreviewOptions
 from .campaigns.preview.prices import PriceTable as PriceTable
 from .core.admission import CallRequest as CallRequest
+from .core.admission import Enqueued as Enqueued
 from .core.events.progress import CallProgress as CallProgress
 from .core.numbers.suppression import Suppression as Suppression
 from .core.numbers.suppression import SuppressionList as SuppressionList
@@ -26,7 +27,6 @@ from .core.overview.heartbeat import Heartbeats as Heartbeats
 from .core.overview.report import Report as Report
 from .core.overview.report import build_report as build_report
 from .core.overview.status import QueueStatus as QueueStatus
-from .core.ports import Enqueued as Enqueued
 from .core.ports import Store as Store
 from .core.queue import CallQueue as CallQueue
 from .core.settling.settle import Settler as Settler
