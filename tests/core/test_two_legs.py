@@ -63,7 +63,7 @@ def test_the_outcome_keeps_the_status_of_the_session_and_tells_of_each_leg() -> 
         (OTHER_PARTY, "BUSY", 0.0),
     ]
     lines = "\n".join(story(job, at=job.created_at).lines())
-    assert "COMPLETED, answered, and ended normally" in lines
+    assert "status COMPLETED" in lines
     assert "+6587650000 BUSY" in lines
 
 

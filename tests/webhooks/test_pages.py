@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,9 +25,10 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.signing_in import Form
-from voiceflow_worker import CallQueue, CallRequest, Job, open_store
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
+from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.rate_history import RateHistory
@@ -38,8 +40,9 @@ from voiceflow_worker.core.store_port import gate_key
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
-from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
+from voiceflow_worker.model.reports.events import CallStatus, Leg, RecordingReady, SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.pages.routes import calls
@@ -63,6 +66,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.html = html
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.texts: list[str] = []
@@ -346,29 +350,31 @@ async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> 
             assert (answer.status_code, "No call has this" in answer.text) == (200, True), text
 
 
-async def test_the_page_of_a_call_tells_its_whole_story(store: Store) -> None:
+async def test_the_page_of_a_call_is_one_timeline_in_one_time_zone_with_the_ids_below(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
-    await engine.enqueue(batch_id="march/2", unique_key="order-42")
+    await engine.enqueue(batch_id="march/2", unique_key="order-42", data={"name": "Ana Tan"})
     (job,) = await engine.send()
-    await engine.summarise(job, code=486)
-    job = await engine.queue.get(job.id)
-    progress = CallProgress(store)
-    await progress.status(
-        CallStatus(
-            session_id=job.session_id,
-            call_status="RINGING",
-            timestamp=datetime(2026, 7, 1, 17, tzinfo=UTC).astimezone(),
-            sip_code=180,
-        )
-    )
+    at = datetime(2026, 7, 1, 21, 2, 2, tzinfo=UTC)
+    line = MenuCall(job, 1, ())
+    press = KeyPress(at=at + timedelta(seconds=6), menu="m", digits="1", answer="confirmed")
+    await Callers(store, CallPolicy()).pressed(line, press, session_id=job.session_id)
+    ringing = CallStatus(session_id=job.session_id, call_status="RINGING", timestamp=at.astimezone(), sip_code=180)
+    await CallProgress(store).status(ringing)
+    end = at + timedelta(seconds=11)
+    leg = Leg(destination=job.destination, status_text="COMPLETED", connected_at=at, disconnected_at=end)
+    told = SessionSummary(status=SessionStatus.COMPLETED, client_request_id=f"{job.id}.1", ended_at=end, call_a=leg)
+    await engine.settler.summary(told)
     found = await page(shown_by(store), f"/ui/calls/{job.id}")
-    for told in (
-        f"completed {job.id}", "to +6587654321 from +6531234567", "batch march/2", "unique key order-42", "enqueued",
-        "Says en-IE-EmilyNeural Your order is ready.",
-        f"POST 1 ({job.id}.1), valid until", "created", "COMPLETED, ", "code 486: ",
-        "2026-07-01 17:00:00 UTC RINGING, SIP 180",
-    ):  # fmt: skip
-        assert told in found.text
+    happened, technical = found.text.partition("What happened")[2].split(" Technical ")
+    assert "completed Ana Tan" in found.text
+    for told_here in ("to +6587654321 from +6531234567", "batch march/2", "Says en-IE-EmilyNeural"):
+        assert told_here in happened
+    timeline = "2026-07-01 21:02:02 UTC answered 2026-07-01 21:02:08 UTC pressed 1, confirmed menu m asked "
+    assert timeline + "2026-07-01 21:02:13 UTC hung up" in happened
+    assert re.findall("UTC", found.html) == re.findall('UTC(?=" data-form|</time>)', found.html), "one zone for all"
+    for told_here in (job.id, "order-42", f"POST 1 {job.id}.1", str(job.session_id), "RINGING, SIP 180"):
+        assert told_here in technical
+        assert told_here not in happened
     (batch,) = found.links("batches/")
     there = urljoin(f"http://calls/ui/calls/{job.id}", batch)
     assert there == "http://calls/ui/batches/march%2F2?queue=default"

@@ -9,18 +9,24 @@ from datetime import datetime
 from voiceflow_worker.core.events.progress import Heard, LegState, Recording
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
-from voiceflow_worker.model.reports.status import api_code, session_error, session_status
+from voiceflow_worker.model.reports.status import SessionStatus, api_code, session_error, session_status
+from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.printable import printable_line
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something that happened to a call: a line, and further lines with details."""
+    """Something that happened to a call: a line, further lines with details, and lines with its names at 8x8.
+
+    If `is_technical`, it only repeats what another happening says, in the words of 8x8.
+    """
 
     at: datetime
     line: str
     more: tuple[str, ...] = ()
+    technical: tuple[str, ...] = ()
+    is_technical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Story:
         yield from (f"  {printable_line(fact)}" for fact in self.facts)
         for each in self.happenings:
             yield f"  {in_words(each.at)}  {printable_line(each.line)}"
-            yield from (f"      {printable_line(line)}" for line in each.more)
+            yield from (f"      {printable_line(line)}" for line in (*each.more, *each.technical))
 
 
 def ending(job: Job) -> str:
@@ -59,12 +65,19 @@ def one_line(job: Job) -> str:
 def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
     """The story of a call at this time, with the call's progress."""
     happenings = [Happening(job.created_at, "enqueued")]
+    ended = set[str | None]()
     for post in job.posts:
-        line, *more = _post(post, destination=job.destination, unanswered=_unanswered(job, post, at=at))
-        happenings.append(Happening(post.began_at, line, tuple(more)))
-        happenings += [Happening(press.at, _press(press)) for press in post.presses]
+        happenings.append(_post(post, unanswered=_unanswered(job, post, at=at)))
+        happenings += [_press(press) for press in post.presses]
+        if post.outcome is not None:
+            happenings += _outcome(post, post.outcome, destination=job.destination)
+            ended |= {post.session_id, post.outcome.session_id}
     happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
-    happenings += [Happening(when, line) for when, line in progress_in_words(heard or Heard())]
+    for state in (heard or Heard()).states:
+        is_technical = state.session_id in ended
+        in_short = None if is_technical or state.destination != job.destination else _LIVE.get(state.status or "")
+        happenings.append(Happening(state.at, in_short or _state(state), is_technical=is_technical))
+    happenings += [Happening(each.at, _recording(each)) for each in (heard or Heard()).recordings]
     return Story(
         standing=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
         facts=tuple(_facts(job, at=at)),
@@ -108,37 +121,46 @@ def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
     return "no answer was received"
 
 
-def _post(post: Post, *, destination: str, unanswered: str) -> Iterator[str]:
-    verdict = post.verdict.value if post.verdict is not None else unanswered
-    yield f"POST {post.number} ({post.client_request_id}), valid until {in_words(post.valid_until)}: {verdict}"
+def _post(post: Post, *, unanswered: str) -> Happening:
+    verdict = post.verdict.value.replace("_", " ") if post.verdict is not None else unanswered
+    more: list[str] = []
     if post.code is not None and post.code < 0:
         entry = api_code(post.code)
-        yield _sentences(f"code {post.code}: {entry.meaning}.", entry.remedy)
-    if post.message:
-        yield post.message
-    if post.outcome is not None:
-        yield from _outcome(post.outcome, destination=destination)
+        more.append(_sentences(f"code {post.code}: {entry.meaning}.", entry.remedy))
+    if post.message and post.verdict is not VerdictKind.CREATED:
+        more.append(post.message)
+    ids = f"{post.client_request_id}, valid until {in_words(post.valid_until)}"
+    return Happening(post.began_at, f"POST {post.number} to 8x8: {verdict}", tuple(more), (ids,))
 
 
-def _press(press: KeyPress) -> str:
-    named = f", {press.answer}," if press.answer is not None else ""
-    return f"pressed {press.digits}{named} when menu {press.menu} asked"
+def _press(press: KeyPress) -> Happening:
+    named = f", {press.answer}" if press.answer is not None else ""
+    return Happening(press.at, f"pressed {press.digits}{named}", (f"menu {press.menu} asked",))
 
 
-def _outcome(outcome: Outcome, *, destination: str) -> Iterator[str]:
-    ended = f" at {in_words(outcome.ended_at)}" if outcome.ended_at is not None else ""
-    status = outcome.status_of(destination)
+def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[Happening]:
+    """The answer, and the end. An end without a time stands at the beginning of its POST."""
+    leg, status = outcome.leg_to(destination), outcome.status_of(destination)
+    answered_at = None if leg is None else leg.connected_at
+    if answered_at is not None:
+        yield Happening(answered_at, "answered")
+    more: list[str] = []
+    technical = f"status {outcome.status_text if status is None else status.value}"
     if status is None:
-        yield f"ended{ended}: {outcome.status_text}"
+        line = f"ended: {outcome.status_text}"
     else:
         entry = session_status(status)
-        yield _sentences(f"ended{ended}: {status.value}, {entry.meaning}.", entry.remedy)
+        line = "hung up" if answered_at is not None and status is SessionStatus.COMPLETED else entry.meaning
+        more += [entry.remedy] if entry.remedy else []
+    if outcome.seconds:
+        line += f", after {outcome.seconds:.0f} s"
     if len(outcome.legs) > 1:
         legs = ", ".join(_leg(leg) for leg in outcome.legs)
-        yield f"the whole session ended as {outcome.status_text}; its legs: {legs}"
+        more.append(f"the whole session ended as {outcome.status_text}; its legs: {legs}")
     if outcome.code is not None:
         error = session_error(outcome.code)
-        yield _sentences(f"code {outcome.code}: {error.meaning}.", error.remedy)
+        more.append(_sentences(f"code {outcome.code}: {error.meaning}.", error.remedy))
+    yield Happening(outcome.ended_at or post.began_at, line, tuple(more), (technical,))
 
 
 def _leg(leg: CallLeg) -> str:
@@ -164,6 +186,10 @@ def progress_in_words(heard: Heard) -> Iterator[tuple[datetime, str]]:
         yield state.at, _state(state)
     for recording in heard.recordings:
         yield recording.at, _recording(recording)
+
+
+_LIVE = {"CALL_INITIATED": "dialled", "CALL_CONNECTED": "answered", "CALL_DISCONNECTED": "hung up"}
+"""States of the person's leg in short, until the outcome of the call says the same with more."""
 
 
 def _state(state: LegState) -> str:

@@ -219,6 +219,12 @@ class Job:
         return self.destination, *second_parties(self.body)
 
     @property
+    def name(self) -> str:
+        """The name of the person, from the column `name` of the row; empty without one."""
+        name = (self.data or {}).get("name")
+        return "" if name is None else str(name)
+
+    @property
     def touched_at(self) -> datetime:
         """The time of the newest event: enqueued, POST begun or answered, call ended, or decision of a person."""
         times = [self.created_at, *(note.at for note in self.notes)]

@@ -83,12 +83,18 @@ class Outcome:
         if len(self.legs) == 1:
             answered = self.is_partial and self._shows_an_answer(self.legs[0], destination)
             return SessionStatus.COMPLETED if answered else self.status
-        leg = next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
+        leg = self.leg_to(destination) or self.legs[0]
         status = fold_session_status(leg.status)
         if status is None:
             return self.status if leg.connected_at is None else SessionStatus.COMPLETED
         # A person on the block list is not called again, even if the leg only says "failed".
         return self.status if self.status in OPT_OUTS and status not in REACHED else status
+
+    def leg_to(self, destination: str) -> CallLeg | None:
+        """The leg to `destination`: the one with its number, else the first. None if the only leg is to another."""
+        if not self.legs or (len(self.legs) == 1 and _is_to_another(self.legs[0], destination)):
+            return None
+        return next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
 
     def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
         """Whether `leg`, the only leg, shows that the person answered, although the status of the session does not."""

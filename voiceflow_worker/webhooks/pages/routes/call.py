@@ -14,10 +14,10 @@ from voiceflow_worker.webhooks.pages.routes.said import texts_of
 MOST_RELATED = 10
 _DUE = {
     JobState.QUEUED: "due at",
-    JobState.LEASED: "leased until",
-    JobState.SENDING: "leased until",
-    JobState.SUBMITTED: "summary until",
-    JobState.IN_DOUBT: "next check at",
+    JobState.LEASED: "sent by",
+    JobState.SENDING: "answer of 8x8 by",
+    JobState.SUBMITTED: "outcome by",
+    JobState.IN_DOUBT: "next look for evidence at",
 }
 
 
@@ -31,11 +31,9 @@ async def show_call(store: Store, asked: PageRequest) -> Answer:
     same_number = Query(queue=job.queue, destination=job.destination, order=Order.NEWEST, limit=MOST_RELATED + 1)
     shown = {
         "job": job,
-        "story": story(job, at=store.clock.now(), heard=heard),
+        "story": story(job, at=store.clock.now(), heard=heard).happenings,
         "heard": heard,
         "texts": texts_of(job.body),
-        "presses": [press for post in job.posts for press in post.presses],
-        "legs": job.outcome.legs if job.outcome is not None else (),
         "due": None if job.state.is_final else _DUE[job.state],
         "related": [each for each in await find_jobs(store, same_number) if each.id != job.id][:MOST_RELATED],
     }
