@@ -48,7 +48,6 @@ IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script:
         (driver.WrongTypeError("Operation against a key"), StoreCorruptError, "prefix"),
         (driver.ResponseError(IN_A_SCRIPT + "WRONGTYPE Operation"), StoreCorruptError, "prefix"),
         (driver.ResponseError(IN_A_SCRIPT + "attempt to index a nil value"), StoreError, "refused a command"),
-        (ExceptionGroup("", [driver.ConnectionError("gone")]), StoreUnavailableError, "gone"),
         (RedisForgetsError("as it was"), RedisForgetsError, "as it was"),
     ],
     ids=str,

@@ -70,8 +70,6 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return error
         case RefusedServerError():
             return copy(error.why)
-        case BaseExceptionGroup():
-            return translated(error.exceptions[0], shown=shown)
         case NotConfirmedError():
             return StoreUnavailableError(
                 f"{where} did not confirm in time that a write is durable ({said}); the write may be lost, so try again"
