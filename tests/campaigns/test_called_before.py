@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -83,12 +85,31 @@ async def test_a_long_file_goes_on_after_a_killed_run_that_stored_its_first_part
     assert (report.refused, report.enqueued, report.duplicates) == (False, 1, CHUNK)
 
 
-async def test_another_batch_and_rows_with_keys_are_not_asked_about(queue: CallQueue, tmp_path: Path) -> None:
+async def test_other_words_in_another_batch_and_rows_with_keys_are_not_asked_about(
+    queue: CallQueue, tmp_path: Path
+) -> None:
     await enqueue(queue, file_of(tmp_path, ROWS))
     keyed = file_of(tmp_path, f"destination,name,unique_key\n{ANA},Ana,k1\n")
     assert (await enqueue(queue, keyed, CORRECTED)).enqueued == 1
-    other = file_of(tmp_path, f"destination,name,batch_id\n{ANA},Ana,april\n")
+    other = file_of(tmp_path, f"destination,name,batch_id\n{ANA},Anna,april\n")
     assert (await enqueue(queue, other, CORRECTED)).enqueued == 1
+
+
+@pytest.mark.parametrize("people", [2, 900])
+async def test_a_renamed_file_is_refused_with_its_count_for_a_week(
+    queue: CallQueue, tmp_path: Path, clock: StillClock, people: int
+) -> None:
+    """Of a long file only some rows are looked up, and the batch that one of them names is compared with all rows."""
+    rows = "".join(f"+65{90000000 + place},Ana\n" for place in range(people))
+    await enqueue(queue, file_of(tmp_path, f"destination,name\n{rows}", "people.csv"))
+    clock.advance(timedelta(days=2))
+    copy = file_of(tmp_path, f"destination,name\n{rows}+6587654329,Ben\n", "people (1).csv")
+    report = await enqueue(queue, copy)
+    assert (report.refused, report.again, await count(queue)) == (True, people, people)
+    (found,) = [found for found in report.findings if found.is_error]
+    assert (found.row, found.remedy, "2 d ago" in found.message) == (2, Remedy.CALL_AGAIN, True)
+    clock.advance(timedelta(days=6))
+    assert (await enqueue(queue, copy)).enqueued == people + 1
 
 
 async def test_the_old_text_in_another_batch_of_the_file_hides_no_call(queue: CallQueue, tmp_path: Path) -> None:
@@ -97,7 +118,8 @@ async def test_the_old_text_in_another_batch_of_the_file_hides_no_call(queue: Ca
     await enqueue(queue, file_of(tmp_path, f"{columns}\n{ANA},Ana,Monday,april\n"), options)
     both = file_of(tmp_path, f"{columns}\n{ANA},Ana,Monday,march\n{ANA},Ana,Tuesday,april\n")
     report = await enqueue(queue, both, options)
-    assert (report.refused, report.again, report.enqueued, await count(queue)) == (True, 1, 0, 1)
+    assert (report.refused, report.enqueued, await count(queue)) == (True, 0, 1)
+    assert sorted(found.row or 0 for found in report.findings if found.is_error) == [2, 3]
 
 
 async def test_the_same_text_under_another_key_is_an_earlier_call(queue: CallQueue, tmp_path: Path) -> None:

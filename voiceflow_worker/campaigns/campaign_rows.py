@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 from voiceflow_worker.campaigns.calls.completion import missing_from
 from voiceflow_worker.campaigns.calls.keys import SeenKeys
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
-from voiceflow_worker.campaigns.calls.repeats import Repeats
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import read_zone
@@ -28,6 +27,8 @@ from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import parse_number
+from voiceflow_worker.model.numbers.spellings import telephone_of
+from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import LONGEST
 from voiceflow_worker.model.text.moment import in_words
 
@@ -86,8 +87,11 @@ class CampaignRows:
         self._csv = CsvValues(self.source.columns)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
-        self._seen = SeenKeys()
-        self._repeats = Repeats()
+        self.keys = SeenKeys()
+        """The unique keys of the rows that were read."""
+        self._telephones = SeenKeys()
+        self._repeated = 0
+        self._first_repeat: tuple[int, int] | None = None
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
 
@@ -119,8 +123,15 @@ class CampaignRows:
 
         Call this when all rows have been read: only rows that were read are compared.
         """
-        found = self._repeats.finding(file=self.file)
-        return () if found is None else (found,)
+        if self._first_repeat is None:
+            return ()
+        row, earlier = self._first_repeat
+        message = (
+            f"{count_of(self._repeated, 'row')} would call a number that an earlier row of the same batch calls with "
+            f"another body: for example, row {row} has the number of row {earlier}. Each of these rows is a call of "
+            "its own. Remove the rows that are not intended. Rows with a unique_key are not reported"
+        )
+        return (Finding(file=self.file, row=row, column="destination", severity=Severity.WARNING, message=message),)
 
     def _read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         if values is None:
@@ -160,10 +171,13 @@ class CampaignRows:
         if read.call is None or read.call.unique_key is None or self.is_bare:
             return read
         key, number = read.call.unique_key, read.raw.number
-        earlier = self._seen.first(key, row=number, digest=read.digest)
+        earlier = self.keys.first(key, row=number, digest=read.digest)
         if earlier is None:
             if read.has_made_key:
-                self._repeats.add(read.call.batch_id, read.call.destination, row=number)
+                telephone = f"{read.call.batch_id}\0{telephone_of(read.call.destination)}"
+                if (repeated := self._telephones.first(telephone, row=number, digest=read.digest)) is not None:
+                    self._repeated += 1
+                    self._first_repeat = self._first_repeat or (number, repeated[0])
             return read
         row, is_same = earlier
         if is_same:

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Protocol
+from typing import Any, Protocol
 
 from anyio import to_thread
 
@@ -70,8 +70,9 @@ async def enqueue_file(
     A file whose enqueue was interrupted can therefore be enqueued again.
 
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
-    enqueued, unless `again` is True. This happens, for example, after the template was corrected. Deleted calls do not
-    count, and neither do calls that ended without a ring, such as cancelled ones.
+    enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
+    another batch has made the same call in the last seven days, for example because the file was renamed. Deleted calls
+    do not count, and neither do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
     queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. `now` is the time
@@ -164,7 +165,7 @@ class _Enqueueing:
             tally.preview = PreviewMaker(assumptions)
         tally.findings.add(campaign.findings)
         intake = Intake(queue, campaign.file, self.options)
-        before = CallsBefore(queue) if queue is not None and not self.again else None
+        before = CallsBefore(queue, campaign.keys) if queue is not None and not self.again else None
         with TemporaryFile() as file:
             held = Packs(file)
             async with aclosing(self._chunks()) as chunks:
@@ -172,7 +173,7 @@ class _Enqueueing:
                     judged = await intake.judge(rows)
                     tally.judged(judged, rejected)
                     if before is not None:
-                        await before.add(judged)
+                        await before.add(judged.new)
                     _hold(judged.new, held)
                     if progress is not None:
                         progress(Phase.READING, 0, 0, tally.rows)
@@ -180,12 +181,12 @@ class _Enqueueing:
             tally.findings.add(campaign.repeats())
             refused = tally.rejected > 0 and not self.skip_bad
             if before is not None and not refused:
-                tally.called_before(await before.find())
+                tally.called_before(await before.find(map(_unpacked, held)))
                 refused = tally.again > 0 and not dry_run
             stores = not (dry_run or refused)
             done = 0
             for pack in held:
-                rows = [ReadRow(RawRow._make(raw), CheckedCall._make(call)) for raw, call in pack]
+                rows = _unpacked(pack)
                 tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
                 done += len(rows)
                 if stores and progress is not None:
@@ -208,7 +209,14 @@ def _taken(raws: Iterator[RawRow]) -> list[RawRow]:
 def _hold(rows: Sequence[ReadRow], held: Packs) -> None:
     """Store each row that has a call, with this call, until the whole file has been read. Findings are dropped."""
     try:
-        held.put([(tuple(row.raw), tuple(row.call)) for row in rows if row.call is not None])
+        held.put([(tuple(row.raw), tuple(row.call), row.has_made_key) for row in rows if row.call is not None])
     except OSError as error:
         where = f"in {error.filename} while the file is read"
         raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error
+
+
+def _unpacked(pack: Sequence[tuple[Any, ...]]) -> list[ReadRow]:
+    return [
+        ReadRow(RawRow._make(raw), made := CheckedCall._make(call), made.digest, has_made_key=has_made_key)
+        for raw, call, has_made_key in pack
+    ]

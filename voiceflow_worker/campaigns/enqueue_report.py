@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
@@ -25,7 +25,8 @@ class EnqueueReport:
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
     list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs; if nothing was
     stored, it counts rows that could have made them. `again` counts rows whose number already has another call in the
-    batch. `refused` is True if nothing was enqueued because of bad rows or rows counted in `again`.
+    batch, or the same call in another batch. `refused` is True if nothing was enqueued because of bad rows or rows
+    counted in `again`.
     """
 
     batch_id: str
@@ -68,12 +69,12 @@ class Tally:
     again: int = 0
     preview: PreviewMaker | None = None
 
-    def called_before(self, found: CalledBefore | None) -> None:
-        """Count the rows that would call numbers again, and add an error about them. In a dry run, add a warning."""
-        if found is not None:
-            self.again = found.count
-            severity = Severity.WARNING if self.dry_run else Severity.ERROR
-            self.findings.add([found.finding(file=self.file, severity=severity)])
+    def called_before(self, found: Iterable[CalledBefore]) -> None:
+        """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
+        severity = Severity.WARNING if self.dry_run else Severity.ERROR
+        for each in found:
+            self.again += each.count
+            self.findings.add([each.finding(file=self.file, severity=severity)])
 
     def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
         """Count rows that were read, and write the bad ones to `rejects`."""

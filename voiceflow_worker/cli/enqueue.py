@@ -71,8 +71,7 @@ async def enqueue(
         rejects: Write the bad rows to this file, unchanged, with the reasons. Correct them, then enqueue that file
             with the same --batch.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
-        again: Also call numbers that already have another call in the batch. By default, a file with such numbers is
-            refused.
+        again: Also call numbers that already have another call in the batch, or the same call in another batch.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
@@ -143,8 +142,8 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     duplicates = count_of(report.duplicates, "duplicate")
     if report.refused and report.again:
         output.say(
-            f"{file}: {report.again} of {count_of(report.rows, 'row')} would call a number that already has a call in "
-            "the same batch; nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
+            f"{file}: {report.again} of {count_of(report.rows, 'row')} would call people again; nothing is enqueued. "
+            "Look at the calls of the batch that is named, or enqueue with --again."
         )
     elif report.refused:
         bad, them = ("is bad", "it") if report.rejected == 1 else ("are bad", "them")
@@ -159,7 +158,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         counts = f"{report.valid} would be enqueued, {duplicates}, {report.rejected} bad"
         counts += f", {report.suppressed} suppressed" if report.suppressed else ""
         counts += (
-            f", {report.again} to numbers that the batch has called (refused without --again)" if report.again else ""
+            f", {report.again} to people who would be called again (refused without --again)" if report.again else ""
         )
         output.say(f"{file}: {count_of(report.rows, 'row')}: {counts}; nothing was enqueued (--dry-run)")
     else:

@@ -52,6 +52,11 @@ class SeenKeys:
         entry = bytes(self._entries[(seen - 1) * _ENTRY : seen * _ENTRY])
         return int.from_bytes(entry[-_LINE:]), entry[_KEY:-_LINE] == body
 
+    def __contains__(self, key: str) -> bool:
+        """True if a row with this key was read."""
+        mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
+        return self._table[self._place_of(mark)] > 0
+
     def _place_of(self, mark: bytes) -> int:
         """The place of a key in the table, or the free place for it."""
         last = len(self._table) - 1
