@@ -184,7 +184,7 @@ def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 2, batch_id="april")
     unsure = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
     assert (unsure.code, unsure.out) == (2, "")
-    assert "It has 3 waiting calls" in unsure.err
+    assert "does not ring: 3 waiting calls" in unsure.err
     assert voiceflow("status", "--json", *store).document["states"]["queued"] == 5
     ended = voiceflow("calls", "cancel", "--batch", "march", "--yes", "--json", *store)
     assert ended.document == {"batch_id": "march", "cancelled": 3}

@@ -345,7 +345,7 @@ def test_a_receiver_that_listens_is_seen(voiceflow: Program, eight: EightByEight
     empty(voiceflow.folder)
     unseen = lines(voiceflow("doctor", "--json"))["receiver"]
     assert unseen["level"] == "warning"
-    assert "no receiver was seen in the last 30 s:" in unseen["message"]
+    assert "no receiver is running" in unseen["message"]
     within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
     seen = lines(voiceflow("doctor", "--json"))["receiver"]
     assert seen["level"] == "ok"

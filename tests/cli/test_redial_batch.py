@@ -34,7 +34,7 @@ def test_a_person_is_asked_first_and_told_how_many(
         unreached(voiceflow.folder, SessionStatus.NO_ANSWER, batch_id="march")
     command = (*redial, "--batch", "march", "--outcome", "no_answer")
     ended = voiceflow(*command)
-    question = "Redial 2 calls of batch march? Each phone rings once more."
+    question = "Redial 2 calls of batch march?"
     assert (ended.code, ended.out) == (2, "")
     assert f"{question} Input is not a terminal, so nobody can confirm: give --yes" in ended.err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)

@@ -52,9 +52,12 @@ def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program)
     within(folder, work)
     ended = voiceflow("status", "--store", url_of(folder))
     assert "waiting: 2 for a busy number, 1 behind a hold" in ended.out
-    assert "NO RECEIVER IS RUNNING: 1 call accepted by 8x8, without a summary; `voiceflow serve`" in ended.out
+    assert (
+        "no receiver is running, so outcomes of calls do not arrive: 1 call without a summary; run `voiceflow serve`"
+        in ended.out
+    )
     assert "no worker is running" in ended.out
     document = voiceflow("status", "--json", "--store", url_of(folder)).document
     assert {why: count for why, count in document["waiting"].items() if count} == {"number_busy": 2, "hold": 1}
     within(folder, lambda engine: Heartbeats(engine.store).receiver("one"))
-    assert "NO RECEIVER" not in voiceflow("status", "--store", url_of(folder)).out
+    assert "no receiver" not in voiceflow("status", "--store", url_of(folder)).out

@@ -37,7 +37,7 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     again = voiceflow("suppress", "import", path, "--country", "SG", "--skip-bad", "--json")
     assert (again.code, again.document["added"], again.document["known"]) == (0, 1, 0)
     told = voiceflow("suppress", "import", path, "--country", "SG").out
-    assert "1 of 2 lines is not a number; nothing is imported. Correct it or give --skip-bad\n" in told
+    assert "1 of 2 lines is not a number; nothing is imported. Correct it, or give --skip-bad\n" in told
     assert voiceflow("suppress", "import", path, "--country", "SG", "--skip-bad", "--json").document["known"] == 1
     assert on_the_list(voiceflow) == ["+6587654321"]
 

@@ -19,6 +19,7 @@ from tests.webhooks.signing_in import HOST, OPERATORS, READERS, Form, confirmed,
 from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
+from voiceflow_worker.acts import COUNT_HOLDS
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Query
@@ -29,7 +30,6 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import from_settings, receiver_app
-from voiceflow_worker.webhooks.pages.actions.batch_redials import COUNT_HOLDS
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +185,7 @@ async def test_a_batch_is_redialled_by_outcome_after_a_count(store: Store) -> No
         done = await confirmed(client, f"{address}&outcome=busy", note="asked for it")
         assert done.status_code == 303
         after = Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text)
-        assert "2 calls of batch march will be called again" in after.text
+        assert "redialled: 2 calls of batch march" in after.text
         again = await client.get(f"{address}&outcome=busy")
         assert (again.status_code, "1 call on the suppression list" in again.text) == (409, True)
         assert "asked for it (by Mary Tan)" in (await client.get(f"/ui/calls/{jobs['busy'][0].id}")).text
@@ -222,9 +222,9 @@ async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(stor
             assert "Redial 4 calls of" in (await client.get(f"{address}&times=2")).text
             old = Form((await client.get(address)).text).values(note="x")
             clock.advance(COUNT_HOLDS + timedelta(seconds=1))
-            for at in (old["at"][0], "", "never", "2026-07-01", "9999-12-31T23:59:59Z"):
-                refused = await client.post("/ui/act/redial-batch", data={**old, "at": at})
-                assert (refused.status_code, "older than 15 minutes" in refused.text) == (409, True), at
+            for seen in (old["seen"][0], "", "never", "2026-07-01", "9999-12-31T23:59:59Z"):
+                refused = await client.post("/ui/act/redial-batch", data={**old, "seen": seen})
+                assert (refused.status_code, "older than 15 minutes" in refused.text) == (409, True), seen
                 assert "Redial 1 call of" in refused.text, "with the new number"
             for wrong in ("times=0", "times=-1", "times=x", "outcome=completed", "outcome=nothing"):
                 assert (await client.get(f"{address}&{wrong}".replace("outcome=busy&", ""))).status_code == 409, wrong

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode, with_remedies
-from voiceflow_worker.cli.opening import opened_queue, require_batch
+from voiceflow_worker.cli.messages import ExitCode
+from voiceflow_worker.cli.opening import acting, carried_out, require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
-from voiceflow_worker.cli.output import Output, confirm, first
+from voiceflow_worker.cli.output import Output, first
 from voiceflow_worker.core.ports import Order, Query
-from voiceflow_worker.core.ports.reading import count_states, find_pages
-from voiceflow_worker.errors import InvalidInputError, JobError
-from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.redial import read_outcomes
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.records.call_json import call_as_json
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import in_words, rfc3339
-from voiceflow_worker.model.text.who import by_person
-
-if TYPE_CHECKING:
-    from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.core.settling.batch_redial import RedialledBatch
-
 
 PAGE = 500
 
@@ -167,24 +158,15 @@ async def cancel(
     """
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
-    output = common.output()
-    async with common.opened() as calls:
+    from voiceflow_worker.acts import CancelBatch, CancelCall
+
+    output, settings = common.output(), common.settings()
+    async with acting(settings, as_) as operator:
         if batch is not None:
-            await require_batch(calls, batch)
-            states = await count_states(calls.store, calls.name, batch_id=batch)
-            waiting = count_of(states[JobState.QUEUED] + states[JobState.LEASED], "waiting call")
-            question = f"Cancel batch {batch} for good? It has {waiting}, and nothing can be added to it afterwards."
-            confirm(question, yes=yes)
-            count = await calls.cancel_batch(batch, reason=by_person(as_, reason, "the batch was cancelled"))
-            ended = f"{count_of(count, 'waiting call')} ended and will not be sent"
-            output.result({"batch_id": batch, "cancelled": count}, f"batch {batch} is cancelled for good; {ended}")
-            return ExitCode.DONE
-        why = by_person(as_, reason, "cancelled")
-
-        async def end(job_id: str) -> tuple[Job, None]:
-            return await calls.cancel(job_id, reason=why), None
-
-        return await _each(output, ids, end)
+            act = CancelBatch(operator=operator, queue=settings.queue, batch=batch, reason=reason)
+            return await carried_out(act, output, yes=yes)
+        acts = [CancelCall(operator=operator, call=each, note=reason) for each in ids]
+        return max([await carried_out(act, output) for act in acts])
 
 
 async def resolve(
@@ -198,7 +180,7 @@ async def resolve(
     post: PostOption = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
-) -> None:
+) -> ExitCode:
     """Resolve a call in doubt: decide that it was placed, or that it was not.
 
     --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts the call back into
@@ -215,17 +197,14 @@ async def resolve(
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"
     """
+    from voiceflow_worker.acts import Resolve
     from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
 
     settings = common.settings()
     witnessed = None if placed else await time_at_8x8(settings)
-    async with opened_queue(settings) as calls:
-        note = by_person(as_, note, "resolved")
-        judged = (await calls.get(job_id)).open_post
-        if post is None and judged is not None:
-            post = judged.number
-        job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed, post=post)
-    _tell(common.output(), job, judged=job.post(post) if post is not None else None)
+    async with acting(settings, as_) as operator:
+        act = Resolve(operator=operator, call=job_id, note=note, placed=placed, witnessed=witnessed)
+        return await carried_out(act, common.output(), seen=None if post is None else str(post))
 
 
 async def redial(
@@ -268,63 +247,23 @@ async def redial(
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
     if post is not None and len(ids) != 1:
         raise InvalidInputError("--post is for a single call: give exactly one id with it")
-    async with common.opened() as calls:
-        note = by_person(as_, note, "called again")
+    from voiceflow_worker.acts import Redial, RedialBatch
+
+    output, settings = common.output(), common.settings()
+    async with acting(settings, as_) as operator:
         if batch is not None and outcomes is not None:
-            order = partial(
-                calls.redial_batch, batch, on=",".join(outcomes), times=1 if times is None else times, note=note
+            order = RedialBatch(
+                operator=operator,
+                queue=settings.queue,
+                batch=batch,
+                reason=note,
+                outcomes=outcomes,
+                times=1 if times is None else times,
             )
-            await _redial_batch(common.output(), calls, batch, order, yes=yes)
-            return ExitCode.DONE
-
-        async def again(job_id: str) -> tuple[Job, Post | None]:
-            judged = (await calls.get(job_id)).post_count if post is None else post
-            job = await calls.redial(job_id, note=note, force=force, post=judged)
-            return job, job.post(judged)
-
-        return await _each(common.output(), ids, again)
-
-
-async def _redial_batch(
-    output: Output, calls: CallQueue, batch: str, order: Callable[..., Awaitable[RedialledBatch]], *, yes: bool
-) -> None:
-    at = calls.store.clock.now()
-    counted = await order(at=at, dry_run=True)
-    await require_batch(calls, batch)
-    for reason, count in counted.left_out.items():
-        output.note(f"left out: {count_of(count, 'call')} {reason}")
-    if counted.redialled:
-        phones = count_of(counted.redialled, "call")
-        confirm(f"Redial {phones} of batch {batch}? Each phone rings once more.", yes=yes)
-        counted = await order(at=at)
-    output.result(counted.as_json(), f"redialled: {count_of(counted.redialled, 'call')} of batch {batch}")
-
-
-async def _each(
-    output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[tuple[Job, Post | None]]]
-) -> ExitCode:
-    """Change each job. If a change is refused, the reason is printed and the other jobs are still changed."""
-    code = ExitCode.DONE
-    for job_id in ids:
-        try:
-            job, judged = await change(job_id)
-            _tell(output, job, judged=judged)
-        except JobError as error:
-            output.note(with_remedies(str(error), error.remedies))
-            code = ExitCode.UNDONE
-    return code
-
-
-def _tell(output: Output, job: Job, *, judged: Post | None) -> None:
-    """Print a changed call, and `judged`, the POST that a person decided about."""
-    from voiceflow_worker.core.overview.story import one_line
-
-    document = call_as_json(job)
-    lines = [one_line(job)]
-    if judged is not None:
-        document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
-        lines.append(f"the decision was about POST {judged.number}, begun at {in_words(judged.began_at)}")
-    output.result(document, *lines)
+            return await carried_out(order, output, yes=yes)
+        acts = [Redial(operator=operator, call=each, note=note, force=force) for each in ids]
+        seen = None if post is None else str(post)
+        return max([await carried_out(act, output, seen=seen) for act in acts])
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:

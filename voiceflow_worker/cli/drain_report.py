@@ -14,7 +14,7 @@ from voiceflow_worker.cli.output import Meter, Output, meter
 from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.queue import CallQueue
@@ -123,8 +123,7 @@ def _left(result: DrainResult, *, later: str, receiver: bool) -> Iterator[str]:
         yield (
             f"{without}; the receiver that is running stores the summaries when they come"
             if receiver
-            else f"NO RECEIVER IS RUNNING: {without}; `voiceflow serve` receives summaries, or set "
-            "VOICEFLOW_OUTCOMES=none"
+            else f"{NO_RECEIVER}: {without}; run `voiceflow serve`, or set VOICEFLOW_OUTCOMES=none"
         )
     if result.stopped_by_hold:
         for gate in result.holds:

@@ -14,11 +14,9 @@ from voiceflow_worker.errors import (
     CallNotSentError,
     CampaignFileError,
     InvalidInputError,
-    JobError,
     RequestFailedError,
     StoreError,
     UnknownBackendError,
-    VoiceError,
     VoiceflowError,
     VoiceUnavailableError,
 )
@@ -88,7 +86,7 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.UNDONE, reason
         case OSError(filename=str() | PurePath() as file, strerror=str(reason)):
             return ExitCode.UNDONE, f"{file}: {reason}{file_remedy(error)}"
-        case UndoneError() | JobError() | VoiceError() | OSError():
+        case UndoneError() | VoiceflowError() | OSError():
             return ExitCode.UNDONE, str(error)
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED, ""

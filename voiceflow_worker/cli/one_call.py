@@ -20,7 +20,7 @@ from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.cli.workers import worker_of
 from voiceflow_worker.core.events.progress import CallProgress, Heard
 from voiceflow_worker.core.overview.gate_story import closed_in_words
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import ending, progress_in_words
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError, VoiceError
@@ -263,7 +263,7 @@ async def _obstacle(
         return failure("the source number is not set", remedy=remedy)
     if hold is None and listens and not await Heartbeats(calls.store).has_receiver():
         return failure(
-            f"no receiver is running for {calls.store.url}, so the outcome of the call would be lost",
+            NO_RECEIVER,
             remedy="run `voiceflow serve --register https://…` with this store in another terminal, then run this "
             "command again; or call with --without-outcome",
         )

@@ -12,13 +12,15 @@ from anyio import sleep
 from voiceflow_worker.backends.file_address import file_of
 from voiceflow_worker.backends.registry import is_redis
 from voiceflow_worker.backends.waiting import PAUSE, StoreWait, opened_in_time
-from voiceflow_worker.cli.output import Output, UndoneError
+from voiceflow_worker.cli.messages import ExitCode, with_remedies
+from voiceflow_worker.cli.output import Output, UndoneError, confirm
 from voiceflow_worker.cli.process import log_to_stderr
-from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError
+from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.redial import redial_policy
 
 if TYPE_CHECKING:
+    from voiceflow_worker.acts import Act, Operator
     from voiceflow_worker.backends.sqlite.file.same_files import Identities
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
@@ -125,29 +127,47 @@ def voice_client(settings: Settings) -> VoiceClient:
     return VoiceClient.from_settings(settings)
 
 
-async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
-    """A message that the queue has no calls of this batch, with similar batch ids as a hint.
-
-    None if the batch has calls, or if `batch` is None.
-    """
-    from voiceflow_worker.core.ports.batch_names import BatchNames
-
-    if batch is None:
-        return None
-    names = BatchNames(calls.store, calls.name)
-    if await names.has_calls(batch):
-        return None
-    near = await names.near(batch)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else "`voiceflow enqueue` prints the id of a batch; the default is the file's name without its extension"
-    )
-    return f"batch {batch} has no calls in queue {calls.name} of {calls.store.url}; {hint}"
-
-
 async def require_batch(calls: CallQueue, batch: str | None) -> None:
     """Raise UndoneError if a batch is named that has no calls."""
-    unknown = await why_unknown(calls, batch)
-    if unknown is not None:
+    from voiceflow_worker.core.ports.batch_names import BatchNames
+
+    if (unknown := await BatchNames(calls.store, calls.name).why_unknown(batch)) is not None:
         raise UndoneError(unknown)
+
+
+@asynccontextmanager
+async def acting(settings: Settings, who: str | None, *, makes: bool = False) -> AsyncGenerator[Operator]:
+    """Open the store of these settings for the acts of a person. Raises StoreError."""
+    from voiceflow_worker.acts import Operator
+
+    async with opened_queue(settings, makes=makes) as calls:
+        yield Operator(calls.store, settings.policy(), who)
+
+
+async def carried_out(act: Act, output: Output, *, yes: bool = False, seen: str | None = None) -> ExitCode:
+    """Ask, if the act cannot be taken back and `yes` is False; then carry it out, and print its result.
+
+    If a call does not allow the act, the reason is printed, and the exit code is 1.
+    """
+    if act.is_for_good and not yes:
+        question = await act.question()
+        for line in question.rings:
+            output.note(f"rings: {line}")
+        for line in question.silent:
+            output.note(f"does not ring: {line}")
+        confirm(question.title, yes=False)
+        seen = question.seen
+    try:
+        done = await act.do(seen)
+    except JobError as error:
+        output.note(with_remedies(str(error), error.remedies))
+        return ExitCode.UNDONE
+    for note in done.notes:
+        output.note(note)
+    for document in done.documents:
+        output.document(document)
+    if done.undone and not done.lines:
+        output.note(done.said)
+    else:
+        output.answer(*(done.lines or (done.said,)))
+    return ExitCode.UNDONE if done.undone else ExitCode.DONE

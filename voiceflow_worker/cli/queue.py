@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.messages import ExitCode
-from voiceflow_worker.cli.opening import require_batch
+from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
-from voiceflow_worker.core.ports.reading import count_states, gates_of, limits_of
+from voiceflow_worker.core.overview.gate_story import closed_in_words
+from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import duration_in_words
 from voiceflow_worker.model.text.rate import rate_in_words
-from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.batches import BatchProgress
@@ -33,6 +31,8 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         voiceflow status
         voiceflow status --queue reminders --json | jq .states
     """
+    from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER
+
     output = common.output()
     async with common.opened() as calls:
         found = await calls.status()
@@ -57,10 +57,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         output.say(f"waiting: {waiting}")
     submitted = found.states[JobState.SUBMITTED]
     if submitted and not found.has_receiver:
-        output.say(
-            f"NO RECEIVER IS RUNNING: {count_of(submitted, 'call')} accepted by 8x8, without a summary; `voiceflow "
-            "serve` receives summaries"
-        )
+        output.say(f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary; run `voiceflow serve`")
     for gate in found.holds:
         output.say(closed_in_words(gate))
     if found.doubts:
@@ -141,20 +138,12 @@ async def hold(
         voiceflow hold --reason "the text has a wrong date"
         voiceflow hold --batch march --for 10m
     """
-    output = common.output()
-    if for_ is not None and for_ <= timedelta():
-        raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave out --for")
-    async with common.opened() as calls:
-        await require_batch(calls, batch)
-        until = calls.store.clock.now() + for_ if for_ is not None else None
-        before = await gates_of(calls.store, calls.name)
-        gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
-        sending = (await count_states(calls.store, calls.name, batch_id=batch))[JobState.SENDING]
-    if sending:
-        output.note(f"{count_of(sending, 'call')} had left before the hold, and may still ring")
-    if gate in before:
-        output.note("nothing was changed: an earlier hold lasts longer, or as long")
-    output.result(gate_as_json(gate), closed_in_words(gate))
+    from voiceflow_worker.acts import Hold
+
+    settings = common.settings()
+    async with acting(settings, as_) as operator:
+        act = Hold(operator=operator, queue=settings.queue, batch=batch, reason=reason, lasts=for_)
+        await carried_out(act, common.output())
 
 
 async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
@@ -164,16 +153,11 @@ async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptio
         voiceflow resume
         voiceflow resume --batch march
     """
-    output = common.output()
-    async with common.opened() as calls:
-        gate = await calls.resume(batch_id=batch)  # a batch without calls may be held
-        await require_batch(calls, batch)
-    output.document(gate_as_json(gate))
-    if gate.state is not GateState.OPEN:
-        output.note(f"{gate.scope.value} {gate.name} stays {gate.state.value}: enqueue its calls as a new batch")
-        return ExitCode.UNDONE
-    output.answer(f"{gate.scope.value} {gate.name} is open")
-    return ExitCode.DONE
+    from voiceflow_worker.acts import Resume
+
+    settings = common.settings()
+    async with acting(settings, None) as operator:
+        return await carried_out(Resume(operator=operator, queue=settings.queue, batch=batch), common.output())
 
 
 async def rate(

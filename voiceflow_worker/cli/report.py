@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.messages import ExitCode
-from voiceflow_worker.cli.opening import opened_queue, voice_client, why_unknown
+from voiceflow_worker.cli.opening import opened_queue, voice_client
 from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
 from voiceflow_worker.cli.output import Meter, Output, meter
 from voiceflow_worker.core.ports import CallLog
@@ -67,6 +67,7 @@ async def report(
     from voiceflow_worker.campaigns.calls.times import read_zone
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.overview.report import build_report, reports_as_rich
+    from voiceflow_worker.core.ports.batch_names import BatchNames
 
     try:
         zone = None if time_zone is None else read_zone(time_zone)
@@ -85,7 +86,7 @@ async def report(
             with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
                 tell = None if shown is None else partial(_tell_progress, shown, count)
                 found = await write_report_files(files, *where, batches, progress=tell)
-        unknown = [await why_unknown(calls, each.batch_id) for each in found if not each.total]
+        unknown = [await BatchNames(*where).why_unknown(each.batch_id) for each in found if not each.total]
         url = calls.store.url
     for file in filter(None, (csv, xlsx, html)):
         output.note(f"{file}: {count_of(sum(each.total - each.pruned for each in found), 'call')}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +11,10 @@ from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.messages import ExitCode, tell_findings, typed
+from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
 from voiceflow_worker.cli.output import first
-from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.numbers.phone import parse_number
-from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
-from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
@@ -53,19 +49,11 @@ async def add(
         voiceflow suppress add +6587654321 --reason "asked by mail"
         voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
     """
-    from voiceflow_worker.core.numbers.suppression import SuppressionList
+    from voiceflow_worker.acts import Suppress
 
-    output = common.output()
-    async with common.opened(makes=True) as calls:
-        end = _end(until, for_, now=calls.store.clock.now())
-        standing = await SuppressionList(calls.store).add(
-            *numbers, reason=_reason(reason, as_), until=end, country=country
-        )
-    for entry in standing.values():
-        output.result(entry.as_json(), _in_words(entry))
-    for number in numbers:
-        for message in parse_number(number, country=country).messages:
-            output.note(f"warning: {message}")
+    async with acting(common.settings(), as_, makes=True) as operator:
+        act = Suppress(operator=operator, numbers=numbers, country=country, reason=reason, until=until, lasts=for_)
+        await carried_out(act, common.output())
 
 
 async def remove(
@@ -80,18 +68,10 @@ async def remove(
     Examples:
         voiceflow suppress remove +6587654321
     """
-    from voiceflow_worker.core.numbers.suppression import SuppressionList
+    from voiceflow_worker.acts import Unsuppress
 
-    output = common.output()
-    async with common.opened() as calls:
-        listed = SuppressionList(calls.store)
-        found = await listed.find(*numbers, country=country)
-        gone = await listed.remove(*numbers, country=country)
-    wanted = {parse_number(number, country=country).e164: None for number in numbers}
-    for number in wanted:
-        said = f"{number} is off the list" if number in found else f"{number} was not on the list"
-        output.result({"number": number, "removed": number in gone}, said)
-    return ExitCode.DONE if len(gone) == len(wanted) else ExitCode.UNDONE
+    async with acting(common.settings(), None) as operator:
+        return await carried_out(Unsuppress(operator=operator, numbers=numbers, country=country), common.output())
 
 
 async def list_numbers(
@@ -163,57 +143,23 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --reason "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
     """
+    from voiceflow_worker.acts import ImportNumbers
     from voiceflow_worker.campaigns.files.number_file import read_number_file
-    from voiceflow_worker.core.numbers.suppression import SuppressionList
 
     output = common.output()
     found = await run_sync(partial(read_number_file, file, column=column, country=country))
-    refused = bool(found.findings) and not skip_bad
+    async with acting(common.settings(), as_, makes=True) as operator:
+        act = ImportNumbers(operator=operator, found=found, skips_bad=skip_bad, reason=reason, until=until, lasts=for_)
+        done = await act.do()
     told = typed([*found.findings, *found.warnings])
-    known = added = 0
-    if not refused:
-        async with common.opened(makes=True) as calls:
-            listed = SuppressionList(calls.store)
-            end = _end(until, for_, now=calls.store.clock.now())
-            known = len(await listed.find(*found.numbers))
-            await listed.add(*found.numbers, reason=_reason(reason, as_), until=end)
-            added = len(found.numbers) - known
-    output.document(
-        {
-            "rows": found.rows,
-            "added": added,
-            "known": known,
-            "rejected": len(found.findings),
-            "findings": [each.as_json() for each in told],
-        }
-    )
+    output.document({**done.documents[0], "findings": [each.as_json() for each in told]})
     if not output.as_json:
         tell_findings(output, told)
-    if found.warnings:
-        output.note("warning: some numbers may have been misread")
-    bad = len(found.findings)
-    if refused:
-        them = "it" if bad == 1 else "them"
-        output.say(f"{file}: {found.bad_in_words}; nothing is imported. Correct {them} or give --skip-bad")
-        return ExitCode.BAD_INPUT
-    output.say(f"{file}: {count_of(added, 'number')} added, {known} already on the list, {bad} bad")
-    return ExitCode.DONE
-
-
-def _reason(text: str, who: str | None) -> str:
-    return text if who is None else by_person(who, text, "put on the list")
-
-
-def _end(until: datetime | None, duration: timedelta | None, *, now: datetime) -> datetime | None:
-    if until is not None and duration is not None:
-        raise InvalidInputError("--until and --for exclude each other: give one of them")
-    return now + duration if duration is not None else until
+    for note in done.notes:
+        output.note(note)
+    output.say(f"{file}: {done.said}{', or give --skip-bad' if done.undone else ''}")
+    return ExitCode.BAD_INPUT if done.undone else ExitCode.DONE
 
 
 def _end_of(entry: Suppression) -> str:
     return in_words(entry.until) if entry.until else "for good"
-
-
-def _in_words(entry: Suppression) -> str:
-    end = f"until {in_words(entry.until)}" if entry.until else "any more"
-    return f"{entry.number} will not be called {end}" + (f": {entry.reason}" if entry.reason else "")

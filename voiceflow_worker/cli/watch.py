@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING
 import anyio
 
 from voiceflow_worker.cli.messages import ExitCode
-from voiceflow_worker.cli.opening import require_batch
+from voiceflow_worker.cli.opening import acting, require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.process import signals_to
-from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
-from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.records.call_outcome import CallOutcome
-from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
     from rich.live import Live
 
+    from voiceflow_worker.acts import Operator
     from voiceflow_worker.cli.watch_view import Watched
     from voiceflow_worker.core.queue import CallQueue
 
@@ -48,13 +46,15 @@ async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: Queu
         voiceflow watch --json | jq .done
     """
     output = common.output()
-    async with common.opened() as calls:
+    settings = common.settings()
+    async with acting(settings, as_) as operator:
+        calls = operator.queue(settings.queue)
         await require_batch(calls, batch)
         with anyio.CancelScope() as scope:
             async with signals_to(lambda _: scope.cancel()):
                 if output.as_json or not sys.stdout.isatty():
                     return await _tell_lines(output, calls, batch)
-                await _Screen(calls, batch, who=as_).run()
+                await _Screen(operator, calls.name, batch).run()
     return ExitCode.DONE
 
 
@@ -83,10 +83,10 @@ async def _tell_lines(output: Output, calls: CallQueue, batch: str | None) -> Ex
 class _Screen:
     """The live view on a terminal."""
 
-    def __init__(self, calls: CallQueue, batch: str | None, *, who: str | None) -> None:
-        self._calls = calls
+    def __init__(self, operator: Operator, queue: str, batch: str | None) -> None:
+        self._operator = operator
+        self._calls = operator.queue(queue)
         self._batch = batch
-        self._who = who
         self._last: deque[CallOutcome] = deque(maxlen=MOST_SHOWN)
         self._asks = False
         self._notice = ""
@@ -151,17 +151,18 @@ class _Screen:
             self._pressed.set()
 
     async def _press(self, key: str) -> None:
+        from voiceflow_worker.acts import Hold, Resume
+
+        who, queue = self._operator, self._calls.name
         if self._asks:
             self._asks = False
             self._notice = "nothing was held"
             if key == "y":
-                reason = by_person(self._who, None, "held")
-                self._notice = closed_in_words(await self._calls.hold(batch_id=self._batch, reason=reason))
+                self._notice = (await Hold(operator=who, queue=queue, batch=self._batch).do()).said
         elif key == "h":
             self._asks = True
         elif key == "r":
-            gate = await self._calls.resume(batch_id=self._batch)
-            self._notice = f"{self._name} is open" if gate.state is GateState.OPEN else closed_in_words(gate)
+            self._notice = (await Resume(operator=who, queue=queue, batch=self._batch).do()).said
 
     @property
     def _name(self) -> str:

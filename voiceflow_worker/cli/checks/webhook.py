@@ -9,7 +9,7 @@ import httpx
 
 from voiceflow_worker.cli.checks.context import CheckContext, Diagnosis, failure, ok, warning
 from voiceflow_worker.cli.checks.queue import menus_waiting, waiting_menus
-from voiceflow_worker.core.overview.heartbeat import FRESH, Heartbeats
+from voiceflow_worker.core.overview.heartbeat import FRESH, NO_RECEIVER, Heartbeats
 from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe
 from voiceflow_worker.ivr.approval import approval
@@ -136,10 +136,7 @@ async def receiver(context: CheckContext) -> Diagnosis | None:
         return None
     if await Heartbeats(context.store).has_receiver():
         return ok(f"a receiver was seen in the last {duration_in_words(FRESH)}")
-    return warning(
-        f"no receiver was seen in the last {duration_in_words(FRESH)}: summaries are not received",
-        remedy="run `voiceflow serve` with this store",
-    )
+    return warning(NO_RECEIVER, remedy="run `voiceflow serve` with this store")
 
 
 async def menus(context: CheckContext) -> Diagnosis | None:

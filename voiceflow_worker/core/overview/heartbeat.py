@@ -15,6 +15,7 @@ EVERY = timedelta(seconds=5)
 
 WORKERS = "worker"
 RECEIVERS = "receiver"
+NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

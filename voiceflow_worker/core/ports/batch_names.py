@@ -11,6 +11,8 @@ from voiceflow_worker.core.store_port import gate_key
 
 BATCH = "batch-name"
 """Namespace of the names of batches, by queue and name."""
+LONGEST_NAMED = 200
+"""The most characters of an unknown name that a sentence repeats."""
 MOST_READ = 5000
 """The most names that are searched for suggestions."""
 
@@ -39,6 +41,22 @@ class BatchNames:
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""
         return bool(await find_jobs(self._store, Query(queue=self._queue, batch_id=batch_id, limit=1)))
+
+    async def why_unknown(self, batch_id: str | None) -> str | None:
+        """A sentence that the queue has no calls of this batch, with names like it as a hint.
+
+        None if the batch has calls, or if `batch_id` is None, which stands for the whole queue.
+        """
+        if batch_id is None or await self.has_calls(batch_id):
+            return None
+        near = await self.near(batch_id)
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "the id of a batch is the name that was given to it, or the name of its file without its extension"
+        )
+        name = f"{batch_id[:LONGEST_NAMED]}{'…' if len(batch_id) > LONGEST_NAMED else ''}"
+        return f"batch {name} has no calls in queue {self._queue} of {self._store.url}; {hint}"
 
     async def near(self, batch_id: str) -> list[str]:
         """The names most like this one, of batches that have calls: at most three, the most similar first."""

@@ -11,21 +11,18 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError
-from voiceflow_worker.webhooks.pages.actions.action import (
-    ActingStore,
-    Confirmation,
-    PageAction,
-    UnknownSubjectError,
-    batch_page,
-    call_page,
+from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError, VoiceflowError
+from voiceflow_worker.webhooks.pages.actions.action import Confirmation, PageAction, page_of
+from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction, ResolveAction
+from voiceflow_worker.webhooks.pages.actions.numbers import ImportNumbersAction, SuppressAction, UnsuppressAction
+from voiceflow_worker.webhooks.pages.actions.queues import (
+    CancelBatchAction,
+    HoldAction,
+    RedialBatchAction,
+    ResumeAction,
 )
-from voiceflow_worker.webhooks.pages.actions.batch_redials import RedialBatchAction
-from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction
-from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, HoldAction, ResumeAction
-from voiceflow_worker.webhooks.pages.actions.resolving import ResolveAction
-from voiceflow_worker.webhooks.pages.actions.suppressing import ImportNumbersAction, SuppressAction, UnsuppressAction
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, PageForm, checked_form
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
@@ -38,6 +35,7 @@ ACTIONS: tuple[type[PageAction], ...] = (
 )  # fmt: skip
 _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
+_REFUSALS = (InvalidInputError, JobError, ActRefusedError)
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
@@ -45,9 +43,9 @@ _log = structlog.get_logger("voiceflow.webhooks")
 class PageActing:
     """The actions of operators, each with its confirmation page. Other people see the command to type instead."""
 
-    def __init__(self, acting: ActingStore) -> None:
-        self.actions = {action.name: action(acting) for action in ACTIONS}
-        self._told = text_records(acting.store, "page-told", keep_for=_TOLD_FOR)
+    def __init__(self, operator: Operator) -> None:
+        self.actions = {action.name: action(operator) for action in ACTIONS}
+        self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
     def commands(self, name: str, subject: Mapping[str, str]) -> str:
         """The command line that does the same as an action."""
@@ -63,7 +61,7 @@ class PageActing:
             return _only_operators(action.command(subject))
         try:
             return _question(action, await action.confirmation(subject), session)
-        except (InvalidInputError, JobError) as error:
+        except _REFUSALS as error:
             return _refused(error, subject)
 
     async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
@@ -79,11 +77,11 @@ class PageActing:
             return problem(403, "Nothing was changed", sentence(error))
         try:
             done = await action.act(form, who=session.name)
-        except (InvalidInputError, JobError) as error:
+        except _REFUSALS as error:
             _log.info("an action on the pages was refused", action=action.name, name=session.name, why=str(error))
             try:
                 question = await action.confirmation(form)
-            except (InvalidInputError, JobError):
+            except _REFUSALS:
                 return _refused(error, form)
             return _question(action, question, session, said=str(error))
         _log.info("somebody carried out an action on the pages", action=action.name, name=session.name, done=done.said)
@@ -106,15 +104,10 @@ def _question(action: PageAction, asked: Confirmation, session: PageSession, *, 
     return Page(template="confirm.html", shown=shown, status=409 if said else 200)
 
 
-def _refused(error: InvalidInputError | JobError, subject: PageForm) -> Page:
-    back = ""
+def _refused(error: VoiceflowError, subject: PageForm) -> Page:
     if isinstance(error, UnknownSubjectError | JobNotFoundError):
         return problem(404, "This cannot be done", sentence(error))
-    if call := subject.one("call"):
-        back = call_page(call)
-    elif batch := subject.exactly("batch"):
-        back = batch_page(subject.one("queue"), batch)
-    return problem(409, "This cannot be done", sentence(error), back=back)
+    return problem(409, "This cannot be done", sentence(error), back=page_of(subject))
 
 
 def _no_such_action() -> Page:

@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME
+from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME, no_such_batch
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
 
 ROOM = "export"
@@ -64,7 +64,7 @@ class ReportExports:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
         is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
         if not is_name or not await BatchNames(self._store, queue).has_calls(batch):
-            return problem(404, "No such batch", f"Queue {queue[:LONGEST_NAME]} has no batch {batch[:LONGEST_NAME]}.")
+            return await no_such_batch(self._store, queue, batch)
         headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(batch, kind)}"}
         if scope["method"] == "HEAD":
             return Response(b"", headers=headers)

@@ -12,13 +12,13 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from voiceflow_worker.acts import Operator, TimeAt8x8
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages import exports
 from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
-from voiceflow_worker.webhooks.pages.actions.action import ActingStore, TimeAt8x8
 from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.webhooks.pages.live import LiveParts
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
@@ -73,7 +73,7 @@ class Pages:
         policy = policy or CallPolicy()
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
-        self.acting = PageActing(ActingStore(store, policy, time_at_8x8))
+        self.acting = PageActing(Operator(store, policy, time_at_8x8=time_at_8x8))
         self._exports = exports.ReportExports(store)
         self.large = LargeBreakdowns(store)
         self._routes = page_routes(policy=policy, large=self.large)

@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import ClassVar, Literal
 from urllib.parse import quote, urlencode
 
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.acts import Act, ActRefusedError, Operator, Question
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.duration import read_duration
-from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
 LONGEST_REASON = 500
 
-TimeAt8x8 = Callable[[], Awaitable[datetime | None]]
-"""A function that asks 8x8 for the time of its clock; None if there is no answer."""
 
-
-class FieldKind(StrEnum):
-    """The kind of a form field, which decides how the field is drawn."""
-
-    LINE = "line"
-    LINES = "lines"
-    CHOICE = "choice"
-    TICKS = "ticks"
-    TICK = "tick"
-    FILE = "file"
+FieldKind = Literal["line", "lines", "choice", "ticks", "tick", "file"]
+"""The kind of a form field, which decides how the field is drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +27,7 @@ class FormField:
 
     name: str
     label: str
-    kind: FieldKind = FieldKind.LINE
+    kind: FieldKind = "line"
     value: str = ""
     help: str = ""
     required: bool = False
@@ -53,16 +36,13 @@ class FormField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """The question before an action. `rings` and `silent` say which phones will ring and which will not.
+    """The question before an action, and its form. `subject` is sent in hidden fields.
 
-    `subject` is sent in hidden fields of the form. `back` is the page under /ui for people who do not confirm.
-    `is_step` is True if the form changes nothing and only leads to the question.
+    `back` is the page under /ui for people who do not confirm. `is_step` is True if the form changes nothing and only
+    leads to the question.
     """
 
-    title: str
-    rings: tuple[str, ...]
-    silent: tuple[str, ...]
-    button: str
+    question: Question
     fields: tuple[FormField, ...] = ()
     subject: tuple[tuple[str, str], ...] = ()
     back: str = ""
@@ -78,61 +58,68 @@ class ActionDone:
     back: str
 
 
-class UnknownSubjectError(InvalidInputError):
-    """Raised when an action names a call, a batch or a queue that the store does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActingStore:
-    """The store that actions change, and the policy of its workers. `time_at_8x8` asks 8x8 for the time."""
-
-    store: Store
-    policy: CallPolicy
-    time_at_8x8: TimeAt8x8 | None = None
-
-    def queue(self, name: str) -> CallQueue:
-        """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
-        if not QUEUE_NAME.fullmatch(name):
-            raise UnknownSubjectError("no such queue: the address of this page does not name a queue")
-        return CallQueue(self.store, name, policy=self.policy)
-
-    async def call(self, job_id: str) -> tuple[CallQueue, Job]:
-        """The queue of a call, and the call. Raises JobNotFoundError and UnknownSubjectError."""
-        queue = self.queue(queue_of(job_id))
-        return queue, await queue.get(job_id)
-
-
 class PageAction(ABC):
-    """An action. Its methods raise StoreError, InvalidInputError and JobError; the pages show the last two."""
+    """The form of an act. Its methods raise StoreError, and the errors of acts, which the pages show."""
 
     name: ClassVar[str]
     """The name of the action, which is the last part of its address."""
+    words: ClassVar[str]
+    options: ClassVar[str] = ""
+    """The words of the command that does the same, before and after the fields of the form that it names."""
+    argument: ClassVar[str] = ""
+    """The field that the command names without an option."""
+    hidden: ClassVar[tuple[str, ...]] = ("queue", "batch", "call")
+    """The hidden fields of the form."""
+    room: ClassVar[str] = ""
+    """The page under /ui for people who do not confirm, if the form names neither a call nor a batch."""
 
-    def __init__(self, acting: ActingStore) -> None:
-        self._acting = acting
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
 
-    @abstractmethod
     def command(self, subject: PageForm) -> str:
         """The `voiceflow` command that does the same as the action."""
+        argument = subject.one(self.argument) if self.argument else ""
+        named = [word for name in ("queue", "batch") if (text := subject.exactly(name)) for word in (f"--{name}", text)]
+        options = self.options.format(outcome=shlex.quote(",".join(subject.all("outcome")) or "no_answer"))
+        return " ".join(filter(None, ["voiceflow", self.words, shlex.join(filter(None, [argument, *named])), options]))
 
     @abstractmethod
+    async def made(self, form: PageForm, operator: Operator) -> Act:
+        """The act with what the form says."""
+
+    async def fields(self, form: PageForm) -> tuple[FormField, ...]:
+        """The fields that a person fills in; by default the reason or the note that the command has too."""
+        named = [name for name in ("reason", "note") if f"--{name} " in self.options]
+        return tuple(reason_field(name.title(), form, name=name) for name in named)
+
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. This changes nothing."""
+        """The question before the action. This changes nothing. What was typed stays as it is, even if it is wrong."""
+        act = await self.made(PageForm(subject.some(*self.hidden)), self._operator)
+        question = await act.question()
+        return Confirmation(
+            question=question,
+            fields=await self.fields(subject),
+            subject=(*subject.some(*self.hidden), ("seen", question.seen)),
+            back=page_of(subject, otherwise=self.room),
+            is_for_good=act.is_for_good,
+        )
 
-    @abstractmethod
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Carry out the action in the name of `who`."""
+        act = await self.made(form, replace(self._operator, name=who))
+        result = await act.do(form.one("seen"))
+        if result.undone:
+            raise ActRefusedError("; ".join(dict.fromkeys([result.said, *result.lines])))
+        return ActionDone("; ".join([*result.notes, result.said]), page_of(form, otherwise=self.room))
 
 
-def command(*words: str, **options: str | None) -> str:
-    """A command line of `voiceflow`, with the options that are not None."""
-    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-    return shlex.join(["voiceflow", *words, *given])
-
-
-def batch_page(queue: str, batch_id: str) -> str:
-    """The page of a batch under /ui."""
-    return f"batches/{quote(batch_id, safe='', errors='replace')}?{urlencode({'queue': queue}, errors='replace')}"
+def page_of(form: PageForm, *, otherwise: str = "") -> str:
+    """The page under /ui of the call or of the batch that a form names, or else another page."""
+    calls, batch = form.all("call"), form.exactly("batch")
+    if len(calls) == 1:
+        return call_page(calls[0])
+    queue = urlencode({"queue": form.one("queue")}, errors="replace")
+    return f"batches/{quote(batch, safe='', errors='replace')}?{queue}" if batch else otherwise
 
 
 def call_page(job_id: str) -> str:
@@ -145,11 +132,11 @@ def reason_field(label: str, form: PageForm, *, name: str = "reason", required: 
     return FormField(name=name, label=label, value=form.one(name), required=required)
 
 
-def end_in(form: PageForm, store: Store, *, label: str) -> datetime | None:
-    """The time now plus the duration in the field `for`; None if the field is empty. Raises InvalidInputError."""
+def duration_in(form: PageForm, *, label: str) -> timedelta | None:
+    """The duration in the field `for`; None if the field is empty. Raises InvalidInputError."""
     text = form.one("for")
     try:
-        return store.clock.now() + read_duration(text) if text else None
+        return read_duration(text) if text else None
     except ValueError as error:
         raise InvalidInputError(f"{label} {text[:20]!r}: {error}") from None
 

@@ -1,110 +1,128 @@
-"""The actions on a single call: cancel it, or redial it."""
+"""The actions on calls: cancel one, redial one, and resolve calls in doubt."""
 
 from __future__ import annotations
 
-from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
-from voiceflow_worker.core.overview.gate_story import gate_in_words
-from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.text.moment import in_words
-from voiceflow_worker.model.text.who import by_person
+from dataclasses import replace
+
+from voiceflow_worker.acts import Act, ActRefusedError, CancelCall, Operator, Question, Redial, Resolve
+from voiceflow_worker.errors import InvalidInputError, JobError
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.webhooks.pages.actions.action import (
     ActionDone,
     Confirmation,
-    FieldKind,
     FormField,
     PageAction,
     call_page,
-    command,
+    page_of,
     reason_field,
     reason_in,
 )
 from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
+INBOX = "doubts"
+MOST_AT_ONCE = 100
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
+_PLACED, _NOT_PLACED = "placed", "not-placed"
 
 
 class CancelCallAction(PageAction):
     """The cancellation of a call that was not sent."""
 
-    name = "cancel-call"
+    name, words, argument, options = "cancel-call", "calls cancel", "call", "--reason …"
 
-    def command(self, subject: PageForm) -> str:
-        return command("calls", "cancel", subject.one("call"), reason="…")
-
-    async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Raises JobError if the call may have been sent."""
-        queue, job = await self._acting.call(subject.one("call"))
-        lifecycle.cancel(job, at=queue.store.clock.now(), reason="", policy=self._acting.policy)
-        return Confirmation(
-            title=f"Cancel the call to {job.destination}?",
-            rings=("Nothing. If the call is sent before you confirm, it is not cancelled.",),
-            silent=(f"{job.destination} is not called, and not redialled.",),
-            button="Cancel the call",
-            fields=(reason_field("Reason", subject),),
-            subject=(("call", job.id),),
-            back=call_page(job.id),
-            is_for_good=True,
-        )
-
-    async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        queue, job = await self._acting.call(form.one("call"))
-        job = await queue.cancel(job.id, reason=by_person(who, reason_in(form), "cancelled"))
-        return ActionDone(f"The call to {job.destination} is {job.state.value}", call_page(job.id))
+    async def made(self, form: PageForm, operator: Operator) -> Act:
+        return CancelCall(operator=operator, call=form.one("call"), note=reason_in(form))
 
 
 class RedialAction(PageAction):
     """The redial of a call that has ended."""
 
-    name = "redial"
+    name, words, argument, options = "redial", "calls redial", "call", "--note …"
 
-    def command(self, subject: PageForm) -> str:
-        return command("calls", "redial", subject.one("call"), note="…", post=subject.one("posts") or None)
+    async def made(self, form: PageForm, operator: Operator) -> Act:
+        force = form.one("force") == "yes"
+        return Redial(operator=operator, call=form.one("call"), note=reason_in(form, "note"), force=force)
+
+    async def fields(self, form: PageForm) -> tuple[FormField, ...]:
+        _, job = await self._operator.call(form.one("call"))
+        label = "Call again, although this person was reached"
+        force = (FormField(name="force", label=label, kind="tick"),) if job.state in _CALLED else ()
+        return (*await PageAction.fields(self, form), *force)
+
+
+class ResolveAction(PageAction):
+    """The resolution of one or several doubts, with a note."""
+
+    name, words, argument = "resolve", "calls resolve", "call"
+    options = "--placed|--not-placed --note …"
+    room = INBOX
+
+    async def made(self, form: PageForm, operator: Operator) -> Act:
+        return self._each(form, operator)[0]
+
+    async def fields(self, form: PageForm) -> tuple[FormField, ...]:
+        return (
+            FormField(
+                name="verdict",
+                label="What happened",
+                kind="choice",
+                value=form.one("verdict"),
+                required=True,
+                options=((_PLACED, "It was placed"), (_NOT_PLACED, "It was not placed")),
+            ),
+            reason_field("How you know", form, name="note", required=True),
+        )
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question before the action. Raises JobError if the call has not ended, or is no longer valid."""
-        queue, job = await self._acting.call(subject.one("call"))
-        again = lifecycle.redial(job, at=queue.store.clock.now(), note="", force=True)
-        fields = [reason_field("Note", subject, name="note")]
-        if job.state in _CALLED:
-            fields.append(
-                FormField(name="force", label="Call again, although this person was reached", kind=FieldKind.TICK)
+        """The question about all of the calls. Raises JobError for a call that is not in doubt."""
+        acts = self._each(subject, self._operator)
+        asked = [await act.question() for act in acts]
+        question = asked[0]
+        if len(asked) > 1:
+            question = Question(
+                title=f"Resolve {len(asked)} calls in doubt?",
+                rings=tuple(dict.fromkeys(line for each in asked for line in each.rings)),
+                silent=question.silent,
+                button=question.button,
             )
+        shown = [(("call", act.call), (f"seen {act.call}", each.seen)) for act, each in zip(acts, asked, strict=True)]
         return Confirmation(
-            title=f"Call {job.destination} again?",
-            rings=(f"{job.destination} rings once more, at {in_words(again.due_at)} or later.",),
-            silent=tuple(await self._obstacles(queue, job)) or ("Nothing else changes.",),
-            button="Call again",
-            fields=tuple(fields),
-            subject=(("call", job.id), ("posts", str(job.post_count))),
-            back=call_page(job.id),
+            question=question,
+            fields=await self.fields(subject),
+            subject=tuple(pair for pairs in shown for pair in pairs),
+            back=page_of(subject, otherwise=INBOX),
         )
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
-        """Put the call back in the queue. Raises InvalidInputError if it was redialled after the question was shown."""
-        queue, job = await self._acting.call(form.one("call"))
-        if str(job.post_count) != form.one("posts"):
-            raise InvalidInputError(f"this call was redialled after the page was opened; open call {job.id} again")
-        note = by_person(who, reason_in(form, "note"), "called again")
-        job = await queue.redial(job.id, note=note, force=form.one("force") == "yes", post=job.post_count)
-        return ActionDone(
-            f"{job.destination} will be called again at {in_words(job.due_at)} or later", call_page(job.id)
-        )
+        """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
 
-    async def _obstacles(self, queue: CallQueue, job: Job) -> list[str]:
-        """Sentences about everything that prevents the call at present."""
-        now = queue.store.clock.now()
-        found: list[str] = []
-        refusal = why_refused(job, await SuppressionList(queue.store).standing(job.parties))
-        if refusal is not None:
-            found.append(f"The phone will not ring: {refusal[1]}. The call will be cancelled when its turn comes.")
-        found += [
-            f"The call will {'not' if gate.state is GateState.CANCELLED else 'not yet'} be sent: {gate_in_words(gate)}."
-            for gate in await gates_of(queue.store, queue.name)
-            if gate.keeps_back(job.batch_id, at=now)
-        ]
-        return found
+        A call also stays in doubt if its POST in doubt is no longer the one that the person saw and decided about.
+        """
+        verdict = form.one("verdict")
+        if verdict not in {_PLACED, _NOT_PLACED}:
+            raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
+        operator = replace(self._operator, name=who)
+        witnessed = None
+        if verdict == _NOT_PLACED and operator.time_at_8x8 is not None:
+            witnessed = await operator.time_at_8x8()
+        done, refused = list[str](), list[str]()
+        for act in self._each(form, operator):
+            try:
+                await replace(act, witnessed=witnessed).do(form.one(f"seen {act.call}"))
+                done.append(act.call)
+            except (ActRefusedError, JobError) as error:
+                refused.append(str(error))
+        if not done:
+            raise InvalidInputError("; ".join(refused))
+        said = f"{count_of(len(done), 'call')} resolved as {verdict.replace('-', ' ')}"
+        return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else INBOX)
+
+    def _each(self, form: PageForm, operator: Operator) -> list[Resolve]:
+        calls, note = form.all("call"), reason_in(form, "note")
+        if not calls:
+            raise InvalidInputError("no call was chosen; tick the calls to resolve")
+        if len(calls) > MOST_AT_ONCE:
+            raise InvalidInputError(f"{len(calls)} calls are too many; resolve at most {MOST_AT_ONCE} at once")
+        placed = form.one("verdict") == _PLACED
+        return [Resolve(operator=operator, call=call, note=note, placed=placed) for call in calls]

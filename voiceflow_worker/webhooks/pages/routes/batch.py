@@ -12,8 +12,8 @@ from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.calls import OTHER_KEYS
 from voiceflow_worker.webhooks.pages.routes.charts import ChartBar, bar_of_states, bars
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, PageRoute, problem
-from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME
+from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, PageRoute
+from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME, no_such_batch
 from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 FIRST_CALLS = 10
@@ -48,11 +48,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
         if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
             progress = await read_batch(store, queue, batch_id)
         if progress is None or not (progress.total or progress.hold):
-            what = (
-                f"Queue {queue[:LONGEST_NAME]} has no calls of batch {batch_id[:LONGEST_NAME]}. If the batch is in "
-                "another queue, add ?queue=NAME to the address."
-            )
-            return problem(404, "No such batch", what)
+            return await no_such_batch(store, queue, batch_id)
         totals = await store.totals(queue, batch=batch_id)
         ended = sum(totals.outcomes.values())
         is_large = progress.total > MOST_BROKEN_DOWN

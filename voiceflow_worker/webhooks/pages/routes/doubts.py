@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from voiceflow_worker.acts import decidable_from
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.batches import read_queues
 from voiceflow_worker.core.overview.story import Story, story
@@ -13,7 +14,6 @@ from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.webhooks.pages.actions.resolving import decidable_from
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, PageRoute
 from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME
 

@@ -62,8 +62,8 @@ def problem(status: int, title: str, what: str, *, back: str = "", headers: Mapp
     return Page(template="problem.html", shown=shown, status=status, headers=headers or {})
 
 
-def sentence(error: Exception) -> str:
-    """The message of an error as a sentence, with a capital letter and a full stop."""
+def sentence(error: Exception | str) -> str:
+    """The message of an error, or a clause, as a sentence, with a capital letter and a full stop."""
     said = str(error).removesuffix(".")
     return f"{said[:1].upper()}{said[1:]}."
 

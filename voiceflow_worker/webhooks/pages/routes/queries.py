@@ -11,6 +11,7 @@ from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number, usual_form
 from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.webhooks.pages.routes.page import Page, problem, sentence
 
 DEFAULT_QUEUE = "default"
 MOST_FOUND = 100
@@ -45,6 +46,13 @@ async def call_with(store: Store, job_id: str) -> Job | None:
     if len(job_id) > LONGEST_NAME or "." not in job_id or not QUEUE_NAME.fullmatch(queue_of(job_id)):
         return None
     return (await get_jobs(store, [job_id])).get(job_id)
+
+
+async def no_such_batch(store: Store, queue: str, batch_id: str) -> Page:
+    """The page that says that a queue has no calls of this batch. Raises StoreError."""
+    is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch_id) <= LONGEST_NAME
+    unknown = await BatchNames(store, queue).why_unknown(batch_id) if is_name else None
+    return problem(404, "No such batch", sentence(unknown or "the address of this page names no batch with calls"))
 
 
 async def queue_names(store: Store, *, also: str | None) -> list[str]:

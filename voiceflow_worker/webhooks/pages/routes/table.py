@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.webhooks.pages.actions.resolving import INBOX
+from voiceflow_worker.webhooks.pages.actions.calls import INBOX
 from voiceflow_worker.webhooks.pages.routes.batch import batch_route
 from voiceflow_worker.webhooks.pages.routes.batches import show_batches
 from voiceflow_worker.webhooks.pages.routes.call import show_call

@@ -35,6 +35,10 @@ class PageForm:
         """The value with this name, with its spaces, because a batch's name may begin with a space."""
         return next((value for key, value in self._values if key == name), "")
 
+    def some(self, *names: str) -> list[tuple[str, str]]:
+        """The values with these names, as they were sent, each with its name."""
+        return [(key, value) for key, value in self._values if key in names and value]
+
     def all(self, name: str) -> list[str]:
         """All different values with this name."""
         return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))
