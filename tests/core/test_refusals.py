@@ -19,10 +19,12 @@ from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, BatchLimits, Noted, RefusalRuns
+from voiceflow_worker.core.settling.batch_stops import BatchStops
+from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, Noted, RefusalRuns
 from voiceflow_worker.core.settling.settle import Answered
 from voiceflow_worker.core.store_port import Page
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.stop_rules import StopRules
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -148,7 +150,7 @@ class Limited:
 @pytest.mark.parametrize("limited", [Limited(3, range(3, 9)), Limited(0, [40])])
 async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Limited) -> None:
     queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
-    await BatchLimits(store).put("default", "people", stop_after_refused=limited.limit)
+    await BatchStops(store, "default").put("people", StopRules(after_refused=limited.limit))
     await drained(store, voice)
     assert (await states(queue))["failed"] in limited.failed
 

@@ -11,7 +11,6 @@ from voiceflow_worker.core.admission import AdmissionResult
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.batch_stops import BatchStops
-from voiceflow_worker.core.settling.refusals import BatchLimits
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
@@ -97,16 +96,13 @@ class Intake:
 
     async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
         """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""
-        refused, rules = self.options.stop_after_refused, self.options.stops or StopRules()
-        if refused is None and rules == StopRules():
+        rules = self.options.stops
+        if rules is None or rules == StopRules():
             return
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
-        limits, stops = BatchLimits(queue.store), BatchStops(queue.store, queue.name)
+        stops = BatchStops(queue.store, queue.name)
         for batch_id in sorted(batches - self._limited):
-            if refused is not None:
-                await limits.put(queue.name, batch_id, stop_after_refused=refused)
-            if rules != StopRules():
-                await stops.put(batch_id, rules)
+            await stops.put(batch_id, rules)
         self._limited |= batches
 
     def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:

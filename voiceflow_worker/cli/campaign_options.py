@@ -241,7 +241,6 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         priority=rows.priority or 0,
         window=_window(rows),
         redial=_redial(rows, settings),
-        stop_after_refused=rows.stop_after_refused,
         stops=_stops(rows),
         file_kind=None if rows.format is None else FileKind(rows.format),
         sheet=rows.sheet,
@@ -271,6 +270,7 @@ def _stops(rows: RowOptions) -> StopRules:
         return StopRules(
             after_cost=None if cost is None else read_cost(cost),
             answer_rate_below=None if rate is None else read_answer_rate(rate),
+            after_refused=rows.stop_after_refused,
         )
     except ValueError as error:
         raise InvalidInputError(str(error)) from None

@@ -8,7 +8,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_at
-from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -28,6 +28,11 @@ _TO_SEND = (JobState.QUEUED, JobState.LEASED)
 _log = structlog.get_logger("voiceflow.stops")
 
 
+def stop_rules(store: Store) -> RecordSet[StopRules]:
+    """The stop rules of batches, by `<queue>/<batch>`."""
+    return json_records(store, RULES, StopRules, keep_for=KEPT)
+
+
 class BatchStops:
     """The rules by which batches of one queue stop themselves. Methods raise StoreError.
 
@@ -39,7 +44,7 @@ class BatchStops:
         self._store = store
         self._prefix = f"{queue}/"
         self._queue = queue
-        self._rules = json_records(store, RULES, StopRules, keep_for=KEPT)
+        self._rules = stop_rules(store)
         self._measured = json_records(store, MEASURED, Measured, keep_for=KEPT)
         self._known: dict[str, StopRules] = {}
         self._read_again = 0.0
@@ -48,22 +53,15 @@ class BatchStops:
     async def put(self, batch_id: str, rules: StopRules) -> None:
         """Set the rules of a batch. If a new rule is None, the earlier rule stays."""
         key = self._prefix + batch_id
-        before = (await self._rules.get([key])).get(key) or StopRules()
-        await self._rules.put(
-            {
-                key: StopRules(
-                    after_cost=before.after_cost if rules.after_cost is None else rules.after_cost,
-                    answer_rate_below=rules.answer_rate_below or before.answer_rate_below,
-                )
-            }
-        )
+        before = (await self._rules.get([key])).get(key)
+        await self._rules.put({key: rules.over(before)})
 
     async def look(self) -> None:
         """Hold the batches that have reached a limit and have calls to send."""
         now = self._store.clock.monotonic()
         if now >= self._read_again:
             found = await self._rules.all(prefix=self._prefix)
-            self._known = {key: rules for key, rules in found if rules is not None}
+            self._known = {key: rules for key, rules in found if rules is not None and rules.needs_totals}
             self._read_again = now + READ_EVERY
         ruled = [
             (key.removeprefix(self._prefix), rules)

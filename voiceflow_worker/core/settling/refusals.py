@@ -15,7 +15,8 @@ import structlog
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.settling.batch_stops import stop_rules
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.voice_check import voices_of
 from voiceflow_worker.errors import StoreError
@@ -24,11 +25,9 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.status import api_code, session_error
 
 RUNS = "refused-run"
-LIMITS = "batch-limits"
 KEPT = timedelta(days=1)
-LIMITS_KEPT = timedelta(days=400)
 DEFAULT_LIMIT = 10
-"""The number of refusals in a row after which a batch is held, unless it has another limit."""
+"""The number of refusals in a row after which a batch is held, unless `StopRules` has another."""
 
 VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
@@ -37,36 +36,6 @@ SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
 """Codes in session summaries that every row gets, because their cause is in the account or the flow."""
 
 _log = structlog.get_logger("voiceflow.refusals")
-
-
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    stop_after_refused: int = DEFAULT_LIMIT
-
-
-class BatchLimits:
-    """The limits of batches: how many consecutive refusals hold a batch. A limit is set when the batch is enqueued.
-
-    Methods raise StoreError.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._limits = json_records(store, LIMITS, _Limit, keep_for=LIMITS_KEPT, unreadable=_default_limit)
-
-    async def put(self, queue: str, batch_id: str, *, stop_after_refused: int) -> None:
-        """Set the limit of a batch; with 0 the batch is never held."""
-        await self._limits.put({f"{queue}/{batch_id}": _Limit(stop_after_refused)})
-
-    async def stop_after_refused(self, queue: str, batch_id: str | None) -> int:
-        """The limit of this batch; the default limit if the batch has none, or if its limit cannot be read."""
-        keys = [] if batch_id is None else [f"{queue}/{batch_id}"]
-        found = await self._limits.get(keys)
-        return (next(iter(found.values()), None) or _Limit()).stop_after_refused
-
-
-def _default_limit(key: str, _: Exception) -> _Limit:
-    _log.warning("the limit of refusals of a batch cannot be read; the default limit is used", batch=key)
-    return _Limit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +57,7 @@ class RefusalRuns:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._limits = BatchLimits(store)
+        self._rules = stop_rules(store)
         self._runs = RecordSet(store, RUNS, write=str, read=_number, keep_for=KEPT)
         self._me = new_worker_id()
         self._ours: set[str] = set()
@@ -129,7 +98,7 @@ class RefusalRuns:
 
     async def _count(self, prefix: str, run: Sequence[Noted]) -> None:
         job, code = run[-1].job, run[-1].code
-        limit = await self._limits.stop_after_refused(job.queue, job.batch_id)
+        limit = await self._limit(job)
         if limit <= 0 or code is None:
             return
         ours = prefix + self._me
@@ -152,6 +121,13 @@ class RefusalRuns:
         # After `resume` a new run begins.
         await self._runs.remove(runs)
         self._ours.discard(ours)
+
+    async def _limit(self, job: Job) -> int:
+        """The number of refusals that holds the batch of a job; 0 for none. Rules that cannot be read do not count."""
+        if job.batch_id is None:
+            return DEFAULT_LIMIT
+        rules = next(iter((await self._rules.get([f"{job.queue}/{job.batch_id}"])).values()), None)
+        return DEFAULT_LIMIT if rules is None or rules.after_refused is None else rules.after_refused
 
 
 def _prefix(queue: str, batch_id: str | None, code: int) -> str:

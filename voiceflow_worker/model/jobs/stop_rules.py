@@ -31,10 +31,30 @@ class LeastAnswerRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRules:
-    """The stop rules of one batch. `after_cost` is an amount in any currency. None means no rule."""
+    """The stop rules of one batch. None means no rule.
+
+    `after_cost` is an amount in any currency. `after_refused` is a number of consecutive refusals for one reason; with
+    0 they never stop the batch, and with None the usual number does.
+    """
 
     after_cost: Decimal | None = None
     answer_rate_below: LeastAnswerRate | None = None
+    after_refused: int | None = None
+
+    @property
+    def needs_totals(self) -> bool:
+        """Whether a rule is checked against the totals of the batch."""
+        return self.after_cost is not None or self.answer_rate_below is not None
+
+    def over(self, earlier: StopRules | None) -> StopRules:
+        """These rules, and the earlier ones where these are None."""
+        if earlier is None:
+            return self
+        return StopRules(
+            after_cost=earlier.after_cost if self.after_cost is None else self.after_cost,
+            answer_rate_below=self.answer_rate_below or earlier.answer_rate_below,
+            after_refused=earlier.after_refused if self.after_refused is None else self.after_refused,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
