@@ -22,7 +22,7 @@ from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files import lines
+from voiceflow_worker.campaigns.files import input_file
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.sources.detection import kind_of
@@ -101,7 +101,7 @@ def test_a_packed_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_SUSPICIOUS_BYTES", 1_000_000)
+    monkeypatch.setattr(input_file, "_SUSPICIOUS_BYTES", 1_000_000)
     bomb = gzip.compress(b"destination,name\n" + b"\n" * 3_000_000)
     assert "unpacks to more than 200 times its size" in refused(file_of(tmp_path, bomb, "bomb.csv.gz"))
 

@@ -19,9 +19,8 @@ from voiceflow_worker.campaigns.check import check_file
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.preview import course
 from voiceflow_worker.campaigns.preview.course import CallPlan, CallTimes
-from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, seconds_of, speech_of
 from voiceflow_worker.campaigns.preview.prices import PriceTable
-from voiceflow_worker.campaigns.preview.speech import seconds_of, speech_of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError

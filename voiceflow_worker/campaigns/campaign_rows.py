@@ -16,9 +16,8 @@ from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import read_zone
 from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values, write_dates_out
-from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import RawRow, RowSource
+from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, RowSource
 from voiceflow_worker.campaigns.sources.cells import GivenRows
 from voiceflow_worker.campaigns.sources.detection import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError

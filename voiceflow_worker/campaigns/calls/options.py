@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.campaigns.calls.menu_template import opening_template
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.calls.times import DateOrder
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.hours.window import CallWindow

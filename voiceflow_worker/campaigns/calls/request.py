@@ -14,8 +14,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import RowValues
-from voiceflow_worker.campaigns.files.columns import DESTINATION, RESERVED
-from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity

@@ -7,16 +7,16 @@ The templates run in the sandbox of Jinja.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
-from voiceflow_worker.campaigns.files.lines import read_text
-from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.actions import PARAMS, Action, Param
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.template_text import (
@@ -28,6 +28,10 @@ from voiceflow_worker.model.flows.template_text import (
     is_template,
 )
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.menu import Menu
+    from voiceflow_worker.ivr.speech import Text
 
 PLACEHOLDER = "+6587654321"
 """A number that stands in for the real one while the other parts of a body are checked."""
@@ -203,3 +207,38 @@ def _filled(value: object, value_of: Callable[[TemplateText], object]) -> Any:
 def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:
     name = entry.get("action")
     return PARAMS[Action(name)] if isinstance(name, str) and name in set(Action) else {}
+
+
+def opening_template(menu: Menu) -> FlowTemplate:
+    """The template of a call that begins with this menu. It has `{{column}}` where the menu's texts have `{column}`.
+
+    Raises InvalidInputError if a text of the menu is a function, or contains `{{` or `{%`.
+    """
+    asking = copy(menu)
+    for name in ("prompt", "play", "voice_profile", "success_message", "failure_message"):
+        if (text := getattr(menu, name)) is not None:
+            setattr(asking, name, _with_columns(menu, text))
+    body = asking.call(PLACEHOLDER, source=PLACEHOLDER).to_body()
+    # Each row has its own destination; the source comes from the row or the options.
+    body["callflow"][0] = {"action": Action.MAKE_CALL.value}
+    return FlowTemplate.parse(body, name=f"menu {menu.name}")
+
+
+def _with_columns(menu: Menu, text: Text) -> Text:
+    """The text for which the menu speaks `{{column}}` instead of the value of `{column}`."""
+    from voiceflow_worker.ivr.speech import parts_of
+
+    if callable(text):
+        raise InvalidInputError(
+            f"the prompt or voice of menu {menu.name} is a function, which a file cannot use: enqueue "
+            f"these calls from Python (menu.call), or {Remedy.GIVE_TEMPLATE}"
+        ).remedied(Remedy.GIVE_TEMPLATE)
+    if isinstance(text, Mapping):
+        return {language: str(_with_columns(menu, each)) for language, each in text.items()}
+    if "{{" in text or "{%" in text:
+        raise InvalidInputError(
+            f"a text of menu {menu.name} contains {{{{ or {{%, which a campaign template would replace: "
+            f"{Remedy.GIVE_TEMPLATE}"
+        ).remedied(Remedy.GIVE_TEMPLATE)
+    parts = (part if isinstance(part, str) else part.text for part in parts_of(text))
+    return "".join(part.replace("{", "{{").replace("}", "}}") for part in parts)

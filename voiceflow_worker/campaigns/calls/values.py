@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voiceflow_worker.campaigns.calls.times import DateOrder, with_iso_date
-from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED, canonical_name, row_name
-from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, canonical_name, row_name
 from voiceflow_worker.model.flows.values import describe, is_list
 from voiceflow_worker.model.text.names import folded
 

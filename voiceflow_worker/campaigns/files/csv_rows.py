@@ -6,10 +6,16 @@ import csv
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, read_columns, row_name
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.lines import LONGEST_LINE, Line, read_lines
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    FileKind,
+    RawRow,
+    RowSource,
+    canonical_name,
+    read_columns,
+    row_name,
+)
 from voiceflow_worker.errors import CampaignFileError
 
 _DELIMITERS = ",;\t|"

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.lines import Line, read_lines, read_text
+from voiceflow_worker.campaigns.files.input_file import InputFile, Line, read_lines, read_text
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding

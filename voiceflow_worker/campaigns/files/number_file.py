@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, near_destination
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.lines import read_lines
+from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
+from voiceflow_worker.campaigns.files.rows import DESTINATION, canonical_name, near_destination
 from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number

@@ -1,10 +1,13 @@
-"""Rows that are kept in a temporary file until they are read. A pack is a list of rows that is written at once."""
+"""Files that are written: rows kept in a temporary file, and files that get their names when they are complete."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 
@@ -36,3 +39,28 @@ class Packs:
         self._file.seek(0)
         for _ in range(self._packs):
             yield pickle.load(self._file)  # noqa: S301 (written above, by this process)
+
+
+@contextmanager
+def whole_file(path: Path) -> Generator[Path]:
+    """Yield a temporary path. At the end of the block the file is moved to `path`; after an error it is removed.
+
+    A `path` that is not a plain file (a pipe, `/dev/stdout`) is written directly. Raises OSError, which names `path`.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    target = path.resolve()
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        if target.exists():
+            unfinished.chmod(target.stat().st_mode & 0o777)
+        unfinished.replace(target)
+    except OSError as error:
+        if unfinished.parent.is_dir():
+            unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -11,10 +11,9 @@ from typing import IO, Self
 
 import orjson
 
-from voiceflow_worker.campaigns.files.columns import REASON
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import RawRow, RowSource
-from voiceflow_worker.campaigns.files.whole_file import whole_file
+from voiceflow_worker.campaigns.files.packs import whole_file
+from voiceflow_worker.campaigns.files.rows import REASON, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 

@@ -9,9 +9,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
-from voiceflow_worker.campaigns.files.columns import DESTINATION
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from itertools import islice
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.json_rows import JsonDocument, JsonLines, read_json
-from voiceflow_worker.campaigns.files.lines import read_lines
 from voiceflow_worker.campaigns.files.rows import FileKind, RowSource
 from voiceflow_worker.errors import CampaignFileError
 

@@ -12,9 +12,8 @@ from itertools import islice
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-from voiceflow_worker.campaigns.files.columns import read_columns
 from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, read_columns
 from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy

@@ -6,9 +6,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from voiceflow_worker.campaigns.files.columns import read_columns
 from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, read_columns
 from voiceflow_worker.campaigns.sources.cells import message_line, missing_library, table_row
 from voiceflow_worker.errors import CampaignFileError
 
