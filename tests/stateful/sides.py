@@ -42,8 +42,12 @@ class Side:
         self.store = FaultyStore(store)
         self.queue = CallQueue(self.store, QUEUE, policy=POLICY)
         self.settler = Settler(self.store, POLICY)
-        self.sweeper = Sweeper(self.store, queue=QUEUE, policy=POLICY)
         self.journal = Journal(self.store, POLICY, lease=LEASE)
+
+    @property
+    def sweeper(self) -> Sweeper:
+        """The sweep of a worker that has just started: it remembers no cancelled batch that has nothing to end."""
+        return Sweeper(self.store, queue=QUEUE, policy=POLICY)
 
     async def lease(self, limit: int, now: datetime) -> list[Job] | None:
         """None: the answer was lost."""
