@@ -7,8 +7,6 @@ what spans its slots and nodes, a pair behind a sentinel about writes that a rep
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -28,7 +26,6 @@ from voiceflow_worker.backends.contract import (
 )
 from voiceflow_worker.backends.redis.connection import link, scripts
 from voiceflow_worker.backends.redis.store import open_redis
-from voiceflow_worker.core.store_port import Store
 
 
 @pytest.fixture(autouse=True)
@@ -38,16 +35,10 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.backends.redis.connection.link.CONFIRM_WITHIN_MS", 50_000)
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[Store]:
-    async with open_redis(url) as store:
-        yield store
-
-
 class TestRedis(StoreContract):
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
-        return partial(opened, redis_server.url)
+        return partial(open_redis, redis_server.url)
 
 
 @pytest.mark.slow
@@ -55,7 +46,7 @@ class TestNewerServer(WriteContract):
     @pytest.fixture
     def opener(self, newer_server: RedisServer) -> Opener:
         newer_server.ask("FLUSHALL")
-        return partial(opened, newer_server.url)
+        return partial(open_redis, newer_server.url)
 
 
 @pytest.mark.slow
@@ -63,7 +54,7 @@ class TestCluster(WriteContract, JobsContract, WaitContract, ShareContract):
     @pytest.fixture
     def opener(self, cluster: RedisCluster) -> Opener:
         cluster.flush()
-        return partial(opened, cluster.url)
+        return partial(open_redis, cluster.url)
 
 
 @pytest.mark.slow
@@ -71,7 +62,7 @@ class TestBehindASentinel(WriteContract, ShareContract):
     @pytest.fixture
     def opener(self, lasting_pair: WatchedPair) -> Opener:
         lasting_pair.primary.ask("FLUSHALL")
-        return partial(opened, f"{lasting_pair.url}?replicas=1")
+        return partial(open_redis, f"{lasting_pair.url}?replicas=1")
 
 
 MUTATIONS = {

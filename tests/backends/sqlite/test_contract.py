@@ -1,10 +1,10 @@
-"""A SQLite store with nine methods keeps the contract of `core/store_port.py`."""
+"""The SQLite store keeps the contract of `core/store_port.py`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,13 @@ import pytest
 from tests.support.errors import leaves
 from voiceflow_worker.backends.contract import Opener, StoreContract
 from voiceflow_worker.backends.sqlite import open_sqlite, write
-from voiceflow_worker.core.store_port import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Unit
+from voiceflow_worker.core.store_port import Absent, AtMost, Mode, OpenGate, Put, Same, Unit
 
 
 class TestSqlite(StoreContract):
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
-        @asynccontextmanager
-        async def opened() -> AsyncGenerator[Store]:
-            async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
-                yield store
-
-        return opened
+        return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
 
 
 Writing: Any = write.Writing
