@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from tests.support.errors import leaves
-from voiceflow_worker.backends.contract import Opener, StoreContract
+from voiceflow_worker.backends.contract import QUEUE, Opener, StoreContract
 from voiceflow_worker.backends.memory import store as memory_store
 from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
 from voiceflow_worker.core.store_port import (
@@ -38,6 +38,7 @@ from voiceflow_worker.core.store_port import (
     Written,
 )
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import Totals
 
 
 class TestMemory(StoreContract):
@@ -291,6 +292,18 @@ class PruningHasNoLimit(Memory):
         return super().prune(queue, now, events_before, max(limit, 1000))
 
 
+class PruningForgetsItsQueue(Memory):
+    def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
+        return sum(
+            super(PruningForgetsItsQueue, self).prune(each, now, events_before, limit) for each in (QUEUE, queue)
+        )
+
+
+class TotalsForgetTheTime(Memory):
+    def totals(self, queue: str, batch: str | None, due_before: datetime | None = None) -> Totals:  # noqa: ARG002
+        return super().totals(queue, batch)
+
+
 class WakesAreNotCounted(Memory):
     def answer(self, unit: Unit, now: datetime) -> Answer:
         return super().answer(replace(unit, wakes=None), now)
@@ -356,6 +369,8 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     EndedRecordsAreRead: "test_records_of_several_namespaces_are_read_at_once",
     PagesForgetTheirPrefix: "test_a_page_goes_on_after_a_key",
     PruningHasNoLimit: "test_what_is_over_is_pruned_in_slices",
+    PruningForgetsItsQueue: "test_events_of_one_queue_are_pruned_and_what_is_not_over_stays",
+    TotalsForgetTheTime: "test_states_are_counted_of_the_jobs_that_are_due",
     WakesAreNotCounted: "test_each_unit_that_wakes_the_queue_raises_its_count",
 }
 
