@@ -407,6 +407,13 @@ async def test_rows_of_a_program_become_the_calls_of_the_same_rows_in_a_file(que
     assert numbers(await enqueue(queue, path, options)) == (0, 250, 0)
 
 
+@pytest.mark.parametrize("number", [8765432.1, Decimal("8765432.10"), date(2026, 3, 9)])
+async def test_a_value_that_is_no_phone_number_calls_nobody_by_its_digits(queue: CallQueue, number: object) -> None:
+    options = replace(OPTIONS, batch_id="visits", country="SG", number_column="Mobile")
+    report = await enqueue_rows(queue, [{"Mobile": number, "name": "Ana"}], options)
+    assert (numbers(report), [(found.row, found.is_error) for found in report.findings]) == ((0, 0, 1), [(1, True)])
+
+
 async def test_rows_of_a_program_have_the_findings_of_a_file_and_no_rows_call_nobody(queue: CallQueue) -> None:
     options = replace(OPTIONS, batch_id="visits")
     rows: list[Any] = [{"destination": "none", "name": "Cleo"}, "+6587654321", {"destination": "+6587654321"}]

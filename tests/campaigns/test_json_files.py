@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,12 @@ def test_what_the_body_itself_says_is_used_and_columns_win(tmp_path: Path) -> No
     assert (second.unique_key, second.batch_id) == ("k", "b")
     assert requests(read(path, CampaignOptions(batch_id="given")))[0].batch_id == "given"
     assert requests(read(path, CampaignOptions(batch_id="given")))[1].batch_id == "b"
+
+
+def test_a_number_with_a_fraction_calls_nobody_by_its_digits(tmp_path: Path) -> None:
+    path = file_of(tmp_path, '{"destination": 8765432.1, "name": "Ana"}\n', "rows.jsonl")
+    rows = read(path, replace(OPTIONS, country="SG"))
+    assert [(row, column) for row, column, *_ in told(rows)] == [(1, "destination")]
 
 
 def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:

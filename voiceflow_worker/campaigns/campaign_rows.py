@@ -73,7 +73,8 @@ class CampaignRows:
                 on_bytes=on_bytes,
             )
         else:
-            self.source = GivenRows(cast("Iterable[Mapping[str, object]]", given))
+            rows = cast("Iterable[Mapping[str, object]]", given)
+            self.source = GivenRows(rows, number_column=options.number_column)
         self.batch_id = options.batch_id or batch_of(self.input, purpose)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.

@@ -104,6 +104,10 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
         case bool():
             values.problems.append((name, -1009, f"should be a text, not {describe(value)}"))
             return
+        case float() if name in {DESTINATION, "source"} and not value.is_integer():
+            problem = f"holds {value}, which is not a phone number; write the number as a text"
+            values.problems.append((name, -1017 if name == DESTINATION else -1009, problem))
+            return
         case int() | float():
             text = str(value)
         case _ if is_list(value) and name == DESTINATION:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
-from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, row_name
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
@@ -73,10 +73,8 @@ def table_row(
     problems: list[tuple[str | None, str]] = []
     for name, value in zip(columns, values, strict=True):
         try:
-            if name in _NUMBERS and _is_no_phone_number(value):
-                raise ValueError(
-                    f"holds {value}, which is not a phone number; format the column as text and write the number"
-                )
+            if name in _NUMBERS:
+                _refuse_quantity(value)
             text = text_of(value)
             if name in _NUMBERS and _may_be_cut_off(value):
                 raise ValueError(
@@ -90,11 +88,11 @@ def table_row(
     return RawRow(number, "", tuple(cells), problems=tuple(problems))
 
 
-def _is_no_phone_number(value: object) -> bool:
-    """True if a typed cell cannot be a phone number, although its text may have enough digits."""
-    if isinstance(value, float | Decimal):
-        return math.isfinite(value) and value != int(value)
-    return isinstance(value, date | time | timedelta | bool)
+def _refuse_quantity(value: object) -> None:
+    """Raise ValueError for a typed value that is no phone number, although its text may have enough digits."""
+    is_broken = isinstance(value, float | Decimal) and math.isfinite(value) and value != int(value)
+    if is_broken or isinstance(value, date | time | timedelta | bool):
+        raise ValueError(f"holds {value}, which is not a phone number; format the column as text and write the number")
 
 
 def _may_be_cut_off(value: object) -> bool:
@@ -153,8 +151,9 @@ class GivenRows(RowSource):
 
     kind = FileKind.JSON_LINES
 
-    def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, object]], *, number_column: str | None = None) -> None:
         self._rows = rows
+        self._numbers = {*_NUMBERS, row_name(number_column or DESTINATION)}
 
     def __iter__(self) -> Iterator[RawRow]:
         for number, row in enumerate(cast("Iterable[object]", self._rows), 1):
@@ -166,6 +165,8 @@ class GivenRows(RowSource):
             problems: list[tuple[str | None, str]] = []
             for name, value in cast("Mapping[object, object]", row).items():
                 try:
+                    if row_name(str(name)) in self._numbers:
+                        _refuse_quantity(value)
                     data[str(name)] = _plain(value)
                 except ValueError as error:
                     problems.append((str(name), str(error)))
