@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 (Airflow reads it as UTC)
-TRIED: dict[str, Any] = {"retries": 60, "retry_delay": timedelta(seconds=1)}
+TRIED: dict[str, Any] = {"retries": 20, "retry_delay": timedelta(seconds=1)}
 
 
 def _file(name: str) -> Path:
