@@ -409,14 +409,19 @@ async def test_calls_are_listed_a_page_at_a_time_in_either_direction(store: Stor
     far = await enqueued(store, 15, queue="far", batch_id="a/b ?")
     await enqueued(store, 5, batch_id="other")
     newest = sorted((job.id for job in [*jobs, *far]), key=lambda each: each.partition(".")[2], reverse=True)
+    await CallQueue(store).cancel(jobs[0].id)
     async with reading(shown_by(store)) as client:
-        down = await followed(client, "/ui/calls?batch=a%2Fb%20%3F", "after")
+        recent = Page((await client.get("/ui/calls?batch=a%2Fb%20%3F")).text)
+        assert recent.links("calls/")[0].endswith(jobs[0].id), "the last change stands first, in however old a call"
+        assert "all 145 queued 144 ended 1 cancelled 1" in recent.text
+        (all_of_them,) = recent.links("order=created")
+        down = await followed(client, urljoin("http://calls/ui/calls", all_of_them), "after")
         assert [len(each) for each in down] == [50, 50, 45]
         assert [each for page in down for each in page] == newest
         end = newest[-1].partition(".")[2]
         up = await followed(client, f"/ui/calls?batch=a%2Fb%20%3F&before={end}", "before")
         assert [each for page in reversed(up) for each in page] == newest[:-1]
-        in_far = await followed(client, "/ui/calls?queue=far", "after")
+        in_far = await followed(client, "/ui/calls?queue=far&order=created", "after")
         assert in_far == [[job.id for job in reversed(far)]]
         batch = Page((await client.get("/ui/batches/a%2Fb%20%3F")).text)
         (all_calls, *_) = batch.links("calls?")
@@ -426,7 +431,8 @@ async def test_calls_are_listed_a_page_at_a_time_in_either_direction(store: Stor
 
 async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
-    sent = [await engine.enqueue(number(place), batch_id="march") for place in range(4)]
+    people = ("Ana Tan", "Ben", "Cy", "Dee")
+    sent = [await engine.enqueue(number(at), batch_id="march", data={"name": name}) for at, name in enumerate(people)]
     for job in await engine.send():
         await engine.summarise(job)
     await enqueued(store, 2, batch_id="march")
@@ -440,7 +446,8 @@ async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store:
         "state=completed": 4, "state=queued": 2, "state=ended": 4, "state=under_way": 0, "outcome=reached": 4,
         "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0,
         "answer=confirmed": 1, "answer=no": 0, "answer=-": 1, "since=15m": 6,
-        f"number={quote(sent[1].destination)}&state=completed": 1, "batch=march&answer=confirmed&state=completed": 1,
+        f"who={quote(sent[1].destination)}&state=completed": 1, "who=ana%20t": 1, "who=8000%20000": 6, "who=99": 0,
+        "batch=march&answer=confirmed&state=completed": 1,
         "batch=none": 0, "queue=far": 0, "": 6,
     }  # fmt: skip
     async with reading(shown_by(store)) as client:
@@ -450,7 +457,7 @@ async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store:
             assert (answer.status_code, len(found.links("calls/"))) == (200, count), query
             assert ("No call fits this filter" in found.text) is (count == 0), query
         for query, told in {
-            "state=lost": "lost is not a state", "number=nobody": "nobody is not a telephone number",
+            "state=lost": "lost is not a state", "who=tan": "Ana Tan",
             "since=never": "never is not a time in the list",
         }.items():  # fmt: skip
             assert told in Page((await client.get(f"/ui/calls?{query}")).text).text
@@ -489,7 +496,7 @@ async def test_calls_are_filtered_by_the_time_of_their_last_change_in_a_zone(sto
             for query, ids in shown.items():
                 found = Page((await client.get(f"/ui/calls?{query}")).text)
                 listed = [link.rpartition("/")[2] for link in found.links("calls/")]
-                assert listed == sorted(ids, reverse=True), query
+                assert listed == sorted(ids, key=lambda each: (each == hours[0], each), reverse=True), query
             typed = dict(Form((await client.get(f"/ui/calls?{list(shown)[2]}")).text).hidden)
             assert typed["zone"] == "Europe/Berlin"
             for query, told in {

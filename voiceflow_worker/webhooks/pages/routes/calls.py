@@ -1,8 +1,9 @@
-"""The page `/ui/calls`: the calls of all queues that pass a filter, the newest first."""
+"""The page `/ui/calls`: the calls of all queues that pass a filter, the last change first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,9 +13,10 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.identity import first_ulid
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.redial import read_outcomes
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
@@ -25,16 +27,21 @@ CALLS_A_PAGE = 50
 READ_AT_ONCE = 200
 MOST_READ = 4000
 """The largest number of calls that are read for a page. More are read than shown if the filter has conditions
-that stores cannot check (answers, times)."""
+that stores cannot check (names, parts of numbers, answers, times)."""
+_WHOLE_NUMBER = 10
+"""A number with this many digits, or with a +, is looked up; a shorter one may be a part of a number."""
 
 OTHER_KEYS = "-"
 """In place of an answer: keys were pressed, but none with a name. No answer has this name."""
 
 STATES = {
+    "queued": frozenset({JobState.QUEUED}),
     "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
+    "in_doubt": frozenset({JobState.IN_DOUBT}),
     "ended": FINAL_STATES,
     **{state.value: frozenset({state}) for state in JobState},
 }
+_MOVING = STATES["under_way"] | STATES["in_doubt"]
 _TIMES = {
     "15m": ("last 15 minutes", timedelta(minutes=15)),
     "1h": ("last hour", timedelta(hours=1)),
@@ -42,7 +49,7 @@ _TIMES = {
     "24h": ("last 24 hours", timedelta(hours=24)),
     "7d": ("last 7 days", timedelta(days=7)),
 }
-_FILTERS = ("state", "outcome", "queue", "batch", "number", "answer", "since", "from", "until")
+_FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "since", "from", "until")
 _MINUTE = timedelta(minutes=1)
 
 
@@ -65,48 +72,77 @@ class CallFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPage:
-    """One page of calls, the newest first.
+    """One page of calls: the newest first, or the last change first if `is_recent`.
 
-    `newer` and `older` are ids without a queue, for the links to newer and to older calls; None if there are none.
-    `looked_at` is the number of calls that were read, if the search stopped before the page was full.
+    `goes_on` means that there are calls which changed earlier. `newer` and `older` are ids without a queue, for the
+    links to newer and to older calls; None if there are none. `looked_at` is the number of calls that were read, if the
+    search stopped before the page was full.
     """
 
     calls: tuple[Job, ...]
     newer: str | None = None
     older: str | None = None
     looked_at: int | None = None
+    is_recent: bool = False
+    goes_on: bool = False
 
 
 async def show_calls(store: Store, asked: PageRequest) -> Answer:
-    """The page of the calls after `?after=`, or before `?before=`. Both are job ids without the queue."""
+    """The page of the calls that changed last; with `?order=created`, `?after=` or `?before=`, by creation.
+
+    `after` and `before` are job ids without the queue.
+    """
     queues = await queue_names(store, also=asked.asked("queue"))
     wanted = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
-    read = [name for name in queues if only in {None, name} and await _may_have(store, name, wanted)]
+    names = [name for name in queues if only in {None, name}]
+    totals = {name: await store.totals(name, batch=wanted.query.batch_id) for name in names}
+    read = [name for name in names if _may_have(totals[name], wanted)]
     after, before = _place(asked.asked("after")), _place(asked.asked("before"))
     found = CallPage(calls=())
     if not wanted.problems:
         found = await _page(store, wanted, read, after=None if before else after, before=before)
+        if not (after or before or asked.asked("order")):
+            found = await _by_change(store, wanted, read, found)
     given = {name: asked.asked(name) for name in _FILTERS}
     zone = _zone(asked)
     timed = {"zone": zone.key} if given["from"] or given["until"] else {}
-    query = urlencode({name: value for name, value in {**given, **timed}.items() if value}, errors="replace")
+
+    def address(**more: str | None) -> str:
+        query = {**given, **timed, **more}
+        return f"{asked.home}/calls?" + urlencode({k: v for k, v in query.items() if v}, errors="replace")
+
     shown = {
         "found": found,
         "given": given,
-        "is_filtered": bool(query),
+        "is_filtered": any(given.values()),
         "problems": wanted.problems,
         "queues": queues,
-        "states": [(name, tone_of(name).label.replace("_", " ")) for name in STATES],
+        "tabs": _tabs(given, totals, address),
         "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
         + [(status.value, tone_of(status.value).label) for status in SessionStatus],
         "times": [(name, words) for name, (words, _) in _TIMES.items()],
         "zone": zone.key,
         "span": (("Changed from", "from", wanted.begin), ("until", "until", wanted.end and wanted.end - _MINUTE)),
-        "address": f"{asked.home}/calls?{query}{'&' if query else ''}",
+        "address": address,
         "is_first": not (after or before),
     }
     return Page(template="calls.html", shown=shown, is_live=True)
+
+
+def _tabs(
+    given: Mapping[str, str | None], totals: Mapping[str, Totals], address: Callable[..., str]
+) -> list[tuple[str, str, int | None, bool]]:
+    """The tabs: label, address, count, and whether the tab is open. With more filters, the counts are not known."""
+    states = {state: sum(each.states[state] for each in totals.values()) for state in JobState}
+    is_counted = not any(value for name, value in given.items() if name not in {"state", "queue", "batch"})
+    tabs: list[tuple[str, str, int | None, bool]] = []
+    for name, of in {"": frozenset(JobState), **STATES}.items():
+        count, is_open = sum(states[state] for state in of), name == (given["state"] or "").lower()
+        if is_open or not name or (count and not of < STATES["under_way"]):
+            label = tone_of(name).label.replace("_", " ") or "all"
+            tabs.append((label, address(state=name), count if is_counted else None, is_open))
+    return tabs
 
 
 def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
@@ -114,7 +150,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
     problems: list[str] = []
     more: dict[str, Any] = {"batch_id": asked.asked("batch")}
     judges: list[Callable[[Job], bool]] = []
-    state, outcome, number = asked.asked("state"), asked.asked("outcome"), asked.asked("number")
+    state, outcome, who = asked.asked("state"), asked.asked("outcome"), asked.asked("who")
     since, answer = asked.asked("since"), asked.asked("answer")
     if state is not None:
         more["states"] = STATES.get(state.lower())
@@ -125,10 +161,9 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
             more["outcomes"] = read_outcomes([outcome])
         except InvalidInputError:  # an outcome of 8x8 that this version does not know
             more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
-    if number is not None:
-        more["destination"] = read_number(number)
-        if more["destination"] is None:
-            problems.append(f"{number[:40]} is not a telephone number. Write it with + and its country code.")
+    if who is not None:
+        more["destination"], judge = _person(who)
+        judges += [judge] if judge is not None else []
     if since is not None and since not in _TIMES:
         problems.append(f"{since[:40]} is not a time in the list. Choose one from the list.")
     elif since is not None:
@@ -154,6 +189,16 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
         newest=None if end is None else first_ulid(end),
         problems=tuple(problems),
     )
+
+
+def _person(who: str) -> tuple[str | None, Callable[[Job], bool] | None]:
+    """What finds a person: a number to look up, or a test of calls for a part of a number or of a name."""
+    digits = "".join(filter(str.isdigit, who))
+    if not digits or set(who) - set("+ ()-./0123456789"):
+        return None, lambda job: who.casefold() in job.name.casefold()
+    if (who.startswith("+") or len(digits) >= _WHOLE_NUMBER) and (number := read_number(who)) is not None:
+        return number, None
+    return None, lambda job: (digits.lstrip("0") or digits) in job.destination
 
 
 def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
@@ -213,14 +258,38 @@ async def _page(
     return CallPage(calls=tuple(reversed(shown)), newer=onward, older=back, looked_at=looked_at)
 
 
-async def _may_have(store: Store, queue: str, wanted: CallFilter) -> bool:
-    """Whether the queue (or the batch that the query names) may have calls with these states, outcomes and answer.
+async def _by_change(store: Store, wanted: CallFilter, queues: Sequence[str], newest: CallPage) -> CallPage:
+    """The calls that changed last: of the `newest` ones, those under way or in doubt, and those of the last events."""
+    found = {job.id: job for job in newest.calls}
+    for queue in queues:
+        query = replace(wanted.query, queue=queue, limit=READ_AT_ONCE, order=Order.ANY)
+        read = [*await find_jobs(store, replace(query, states=_MOVING & (query.states or _MOVING)))]
+        with suppress(StoreVersionError):
+            read += await find_jobs(store, replace(query, ids=await _lately(store, queue)))
+        found |= {job.id: job for job in read if wanted.lets_pass is None or wanted.lets_pass(job)}
+    calls = sorted(found.values(), key=lambda job: (job.touched_at, job.id), reverse=True)
+    goes_on = len(calls) > CALLS_A_PAGE or (newest.older is not None and newest.looked_at is None)
+    return replace(newest, calls=tuple(calls[:CALLS_A_PAGE]), is_recent=True, goes_on=goes_on)
 
-    The totals show it. A search for an outcome or an answer that no call has would read every call, because stores have
-    no index of them.
+
+async def _lately(store: Store, queue: str) -> tuple[str, ...]:
+    """The ids of the calls of a queue's last events, the newest first. Halving finds the place of the last one."""
+    begin, end = 0, READ_AT_ONCE
+    while await store.events(queue, after=end, limit=1):
+        begin, end = end, 2 * end
+    while end - begin > READ_AT_ONCE:
+        middle = (begin + end) // 2
+        begin, end = (middle, end) if await store.events(queue, after=middle, limit=1) else (begin, middle)
+    events = await store.events(queue, after=max(begin - READ_AT_ONCE, 0))
+    return tuple(dict.fromkeys(event.job_id for event in reversed(events)))[:READ_AT_ONCE]
+
+
+def _may_have(totals: Totals, wanted: CallFilter) -> bool:
+    """Whether a queue or batch with these totals may have calls with the states, outcomes and answer of a filter.
+
+    A search for an outcome or an answer that no call has would read every call, because stores have no index of them.
     """
     query, answer = wanted.query, wanted.answer
-    totals = await store.totals(queue, batch=query.batch_id)
     has_state = query.states is None or any(totals.states[state] for state in query.states)
     if answer is not None and not (totals.other_keys if answer == OTHER_KEYS else totals.answers.get(answer)):
         return False
