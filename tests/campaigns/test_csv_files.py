@@ -54,11 +54,6 @@ def test_lines_that_are_not_rows_are_passed_over_and_counted(tmp_path: Path, con
     ]
 
 
-@pytest.mark.parametrize("header", ["Destination,NAME", " destination , Name ", "DESTINATION,name"])
-def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, header: str) -> None:
-    assert list(map(text_of, requests(read(file_of(tmp_path, f"{header}\n+6587654321,Ana\n"))))) == ["Hello Ana."]
-
-
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [

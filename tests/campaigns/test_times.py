@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -103,20 +104,16 @@ def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_whe
     ]
 
 
+@pytest.mark.parametrize("given", [{"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])
 @pytest.mark.parametrize(
-    ("own", "expected"),
-    [
-        ("", NOW + timedelta(hours=2)),
-        ("2020-01-01T00:00:00Z", NOW + timedelta(hours=2)),
-        ("2026-03-02T10:00:00Z", NOW + timedelta(hours=1)),
-        ("2026-03-02T20:00:00Z", NOW + timedelta(hours=2)),
-    ],
+    ("own", "hours"),
+    [("", 2), ("2020-01-01T00:00:00Z", 2), ("2026-03-02T10:00:00Z", 1), ("2026-03-02T20:00:00Z", 2)],
 )
-def test_valid_for_gives_a_validity_and_never_makes_one_longer(tmp_path: Path, own: str, expected: datetime) -> None:
-    options = CampaignOptions(
-        template=OPTIONS.template, source="+6531234567", voice_profile="v", valid_for=timedelta(hours=2)
-    )
-    assert requests(read(rows(tmp_path, "valid_until", own), options))[0].valid_until == expected
+def test_an_option_gives_a_validity_and_never_makes_one_longer(
+    tmp_path: Path, given: dict[str, Any], own: str, hours: int
+) -> None:
+    (request,) = requests(read(rows(tmp_path, "valid_until", own), replace(OPTIONS, **given)))
+    assert request.valid_until == NOW + timedelta(hours=hours)
 
 
 def test_valid_for_counts_from_when_a_row_may_first_be_called(tmp_path: Path) -> None:
@@ -204,15 +201,3 @@ def test_an_option_may_say_today_or_tomorrow_in_its_zone() -> None:
     assert read_time("Today 18:00", zone=SINGAPORE, now=late) == datetime(2026, 3, 3, 10, tzinfo=UTC)
     with pytest.raises(ValueError, match="has no time zone"):
         read_time("tomorrow 09:00", zone=None, now=late)
-
-
-@pytest.mark.parametrize(
-    ("own", "expected"),
-    [("", 5), ("2020-01-01T00:00:00Z", 5), ("2026-03-02T10:00:00Z", 1), ("2026-03-02T20:00:00Z", 5)],
-)
-def test_valid_until_as_an_option_gives_a_validity_and_never_makes_one_longer(
-    tmp_path: Path, own: str, expected: int
-) -> None:
-    options = replace(OPTIONS, valid_until=NOW + timedelta(hours=5))
-    (request,) = requests(read(rows(tmp_path, "valid_until", own), options))
-    assert request.valid_until == NOW + timedelta(hours=expected)

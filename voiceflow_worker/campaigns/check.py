@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import orjson
+
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -16,7 +18,7 @@ from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.preview.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import Action, read_action
+from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
 
@@ -80,10 +82,9 @@ def check_file(
             if maker is not None and not campaign.is_bare and campaign.source.kind is not FileKind.JSON:
                 maker.add([read])
             if read.call is not None and _PLAYS in read.call.body:
-                for _, params in map(read_action, read.call.request().flow.actions):
-                    url = params.get("fileUrl")
-                    if isinstance(url, str):
-                        file_urls.setdefault(url, read.raw.number)
+                for heard in heard_in(orjson.loads(read.call.body)):
+                    if heard.action is Action.PLAY_FILE:
+                        file_urls.setdefault(heard.text, read.raw.number)
         findings.add(campaign.repeats())
     except CampaignFileError as error:
         # The file has a field of its own in the finding, so its name is left out of the message.

@@ -15,7 +15,7 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.preview.course import CallPlan, Course
 from voiceflow_worker.campaigns.preview.prices import Price, PriceTable
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.model.flows.actions import PARAMS, ParamKind, read_actions
+from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.moment import rfc3339
 
@@ -26,10 +26,6 @@ SYLLABLES_A_SECOND = 4.5
 
 _ASKED = {"successMessage", "failureMessage"}
 """Parameters whose texts are spoken only after key presses."""
-_TEXTS = {
-    action: [name for name, param in params.items() if param.kind is ParamKind.SPEECH and name not in _ASKED]
-    for action, params in PARAMS.items()
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +39,14 @@ class Speech:
 
 def speech_of(body: str) -> Speech:
     """The speech of a stored body. Audio files are left out."""
-    texts: list[str] = []
-    voice: str | None = None
-    seconds = 0.0
-    for action, params in read_actions(orjson.loads(body)):
-        names = [] if action is None else _TEXTS[action]
-        times = params.get("repetition")
-        for name in names:
-            if isinstance(text := params.get(name), str):
-                texts.append(text)
-                seconds += seconds_of(text) * (times if isinstance(times, int) and times > 0 else 1)
-        if names and voice is None and isinstance(named := params.get("voiceProfile"), str):
-            voice = named
-    return Speech(text=" ".join(texts), voice_profile=voice, seconds=seconds)
+    heard = [
+        each for each in heard_in(orjson.loads(body)) if each.action is not Action.PLAY_FILE and each.name not in _ASKED
+    ]
+    return Speech(
+        text=" ".join(each.text for each in heard),
+        voice_profile=next((each.voice for each in heard if each.voice is not None), None),
+        seconds=sum(seconds_of(each.text) * each.times for each in heard),
+    )
 
 
 def seconds_of(text: str) -> float:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import cast
+from typing import NamedTuple, cast
 
 MAX_TEXT_CHARACTERS = 3000
 MAX_ID_CHARACTERS = 50
@@ -25,7 +25,12 @@ class Action(StrEnum):
 
 
 _BY_NAME = {action.value: action for action in Action}
-_HEARD = {Action.SAY: "text", Action.PLAY_FILE: "fileUrl", Action.SAY_AND_CAPTURE: "promptMessage"}
+_HEARD: Mapping[Action | None, tuple[str, ...]] = {
+    Action.SAY: ("text",),
+    Action.PLAY_FILE: ("fileUrl",),
+    Action.SAY_AND_CAPTURE: ("promptMessage", "successMessage", "failureMessage"),
+}
+"""The parameters that a person hears, the one of every call first."""
 
 
 def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
@@ -52,8 +57,30 @@ def _decoded(value: object) -> Mapping[str, object]:
 
 def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
     """The text that an action speaks, or the address of the file that it plays; None for other actions."""
-    heard = None if action is None else params.get(_HEARD.get(action, ""))
+    heard = params.get(_HEARD.get(action, ("",))[0])
     return heard if isinstance(heard, str) else None
+
+
+class Heard(NamedTuple):
+    """A text that a call speaks, or the address of a file that it plays: a parameter `name` of an action."""
+
+    action: Action
+    name: str
+    text: str
+    voice: str | None
+    times: int
+
+
+def heard_in(body: object) -> Iterator[Heard]:
+    """What a person may hear in a call with this decoded body, in order. Texts after key presses are among it."""
+    for action, params in read_actions(body):
+        if action is None:
+            continue
+        voice, times = params.get("voiceProfile"), params.get("repetition")
+        for name in _HEARD.get(action, ()):
+            if isinstance(text := params.get(name), str) and text:
+                often = times if isinstance(times, int) and times > 0 else 1
+                yield Heard(action, name, text, voice if isinstance(voice, str) else None, often)
 
 
 class ParamKind(Enum):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from voiceflow_worker.model.flows.actions import Action, read_actions
+from voiceflow_worker.model.flows.actions import heard_in
 
-_TEXTS = {
-    (Action.SAY, "text"): "Says",
-    (Action.PLAY_FILE, "fileUrl"): "Plays",
-    (Action.SAY_AND_CAPTURE, "promptMessage"): "Asks",
-    (Action.SAY_AND_CAPTURE, "successMessage"): "Says after valid keys",
-    (Action.SAY_AND_CAPTURE, "failureMessage"): "Says after invalid keys",
+_KINDS = {
+    "text": "Says",
+    "fileUrl": "Plays",
+    "promptMessage": "Asks",
+    "successMessage": "Says after valid keys",
+    "failureMessage": "Says after invalid keys",
 }
 
 
@@ -32,13 +31,4 @@ def texts_of(body: str) -> list[Said]:
         read: object = json.loads(body)
     except ValueError:
         return []
-    return [said for action, params in read_actions(read) for said in _texts(action, params)]
-
-
-def _texts(action: Action | None, params: Mapping[str, object]) -> list[Said]:
-    voice = params.get("voiceProfile")
-    return [
-        Said(kind=kind, text=text, voice=voice if isinstance(voice, str) else None)
-        for (of, name), kind in _TEXTS.items()
-        if of == action and isinstance(text := params.get(name), str) and text
-    ]
+    return [Said(kind=_KINDS[each.name], text=each.text, voice=each.voice) for each in heard_in(read)]
