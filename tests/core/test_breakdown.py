@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -78,8 +79,17 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
     fields = {"batch_id": "march", "destination": SINGAPORE}
     jobs = [sample_job(place, **{**fields, **call}) for place, call in enumerate(CALLS)]
     await add_jobs(store, [*jobs, sample_job(99, batch_id="april")])
-    assert (await build_full_report(store, "default", "march")).breakdown == Breakdown(
+    found = (await build_full_report(store, "default", "march")).breakdown
+    assert found is not None
+    steps = {f"{each.at:%H:%M}": (each.attempts, each.answered) for each in found.over_time}
+    assert (len(steps), {at: counts for at, counts in steps.items() if counts != (0, 0)}) == (
+        13,
+        {"20:00": (2, 1), "21:00": (1, 1)},
+    )
+    assert replace(found, over_time=()) == Breakdown(
         time_zone="Asia/Singapore",
+        over_time=(),
+        failures={"cancelled: a wrong date | and more": 1, "cancelled: no reason": 1},
         by_hour=(HourFigures(hour=20, attempts=2, answered=1), HourFigures(hour=21, attempts=1, answered=1)),
         by_country=(
             CountryFigures(country="SG", total=5, ended=1, answered=1, cost={"SGD": Decimal("0.02")}),

@@ -54,7 +54,8 @@ async def test_the_end_is_not_known_while_calls_wait_for_their_time(clock: Manua
             assert (await read_queue(store, "default")).ends_at is not None  # all calls are due by then
             await queue.enqueue(flow(number(101)), batch_id="march", not_before=clock.now() + timedelta(minutes=10))
             assert (await read_queue(store, "default")).ends_at is None
-            assert (await read_batch(store, "default", "march")).ends_at is None
+            march = await read_batch(store, "default", "march")
+            assert (march.ends_at, march.unknown.partition(",")[0]) == (None, "1 call waiting for a redial")
             worker.stop()
 
         await passing_beside(clock, [worker], look)

@@ -62,16 +62,16 @@ async def test_it_is_counted_in_the_background_and_shown_with_its_time(store_url
         engine = await campaign(store)
         app = receiver(store)
         async with app.router.lifespan_context(app), signed_in(app, READERS) as client:
-            assert "Answers by hour and by country are being counted: 0 % of 7 calls" in (
+            assert "Reasons, times and countries are being counted: 0 % of 7 calls" in (
                 Page((await client.get(ADDRESS)).text).text
             )
             at = clock.now()
             told = await shows(client, "By country", "SG 7 3 3 100 %", f"as of {at:%Y-%m-%d %H:%M:%S} UTC")
             found = (await engine.queue.report("march")).breakdown
             assert found is not None
-            assert f"by the hour of the day in {found.time_zone}" in told
-            (hour,) = found.by_hour
-            assert f"{hour.hour:02}:00 3 3" in told
+            assert f"attempts, with times in {found.time_zone}" in told
+            (step,) = found.over_time
+            assert f"{step.at:%H:%M} 3 3" in told
             live = await client.get(ADDRESS, headers={"X-Voiceflow-Live": ""})
             assert "By country" in live.text, "it comes into a page that is open"
 

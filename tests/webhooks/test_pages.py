@@ -51,6 +51,7 @@ from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
 
+S = SessionStatus
 SECRET = "correct-horse:battery"
 WEBHOOK_SECRET = "Bearer only-8x8-knows"
 STRICT = {
@@ -566,7 +567,7 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
     found = await page(shown_by(store), "/ui/batches/march")
     for told in (
         "Batch march: 4 calls in queue default", "queued 1 25.0 %", "completed 3 75.0 %", "completed 3 100.0 %",
-        "asked for 4 100.0 % called 3 75.0 % answered 3 75.0 % confirmed 1 25.0 % other keys 0 0.0 % no key 2 50.0 %",
+        "asked for 4 100.0 % called 3 75.0 % answered 3 75.0 % confirmed 1 25.0 % no key 2 50.0 %",
         "Answered 3 100.0 % of 3", "Done 3 of 4",
         "batch march is held until somebody resumes it: wait for legal",
     ):  # fmt: skip
@@ -575,6 +576,25 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
     after = (await page(shown_by(store), "/ui/batches/march")).text
     assert "completed 3 100.0 %" in after
     assert "include 1 deleted call." in after
+
+
+async def test_the_page_of_a_batch_says_why_people_were_not_reached_and_shows_no_dead_figures(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice())
+    for place in range(4):
+        await engine.enqueue(number(place), batch_id="march")
+    before = (await page(shown_by(store), "/ui/batches/march")).text
+    assert "nothing is being sent now" in before
+    assert not [dead for dead in ("Cost", "Duration", "Answered", "Calls a second", "Not reached") if dead in before]
+    ends = [(S.BUSY, None), (S.NO_ANSWER, None), (S.FAILED, -2004), (S.COMPLETED, None)]
+    for job, (status, code) in zip(await engine.send(), ends, strict=True):
+        await engine.summarise(job, status, code=code)
+    after = (await page(shown_by(store), "/ui/batches/march")).text
+    for told in (
+        "the line was busy, or the call was declined 1 33.3 %", "it rang and nobody answered 1 33.3 %",
+        "no coverage for this destination 1 33.3 %", "Over time attempts, with times in",
+    ):  # fmt: skip
+        assert told in after
+    assert "Remaining" not in after
 
 
 async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: Store) -> None:

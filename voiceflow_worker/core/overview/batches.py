@@ -17,6 +17,7 @@ from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
+from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import rfc3339
 
 AT_ONCE = 8
@@ -31,7 +32,7 @@ class BatchProgress:
     `rate_now` is in calls per second, over the last 5 seconds. `hold` is the closed gate of the batch or of its queue,
     if any. `ends_at` is the time at which the last call leaves, at the present rate. It is None if no call waits or
     none can leave, and if it cannot be known: if a call waits behind a hold, or is not due by then, because it waits
-    for its redial, its window or its time.
+    for its redial, its window or its time. `unknown` then says why, in words.
     """
 
     queue: str
@@ -41,6 +42,7 @@ class BatchProgress:
     hold: Gate | None
     at: datetime
     ends_at: datetime | None
+    unknown: str = ""
 
     @property
     def total(self) -> int:
@@ -136,15 +138,29 @@ async def _of(
     at: datetime,
 ) -> BatchProgress:
     hold = gates.get(batch_id) or gates.get(None)
-    ends_at = None
-    if _to_send(states) and rate and hold is None:
+    ends_at, unknown = None, ""
+    if hold is not None:
+        unknown = "on hold"
+    elif not rate:
+        unknown = "nothing is being sent now"
+    elif _to_send(states):
         ends_at = at + timedelta(seconds=_to_send(states) / rate)
         due = await due_count(store, queue, by=ends_at, batch_id=batch_id)
         held = await held_count(store, queue, gates.values(), by=ends_at) if batch_id is None else 0
-        if held or due < states[JobState.QUEUED]:
+        later = states[JobState.QUEUED] - due
+        if held or later > 0:
             ends_at = None
+            waits = ((held, "behind a hold"), (later, "for a redial, a calling window or their time"))
+            unknown = ", ".join(f"{count_of(count, 'call')} waiting {why}" for count, why in waits if count > 0)
     return BatchProgress(
-        queue=queue, batch_id=batch_id, states=states, rate_now=round(rate, 3), hold=hold, at=at, ends_at=ends_at
+        queue=queue,
+        batch_id=batch_id,
+        states=states,
+        rate_now=round(rate, 3),
+        hold=hold,
+        at=at,
+        ends_at=ends_at,
+        unknown=unknown,
     )
 
 

@@ -6,7 +6,7 @@ A small batch is counted while somebody waits. A large one is counted in the bac
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,13 +18,13 @@ import structlog
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_pages
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
 from voiceflow_worker.model.records.cancellation import counted_reason
 from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import REACHED, api_code
+from voiceflow_worker.model.reports.status import REACHED, SessionStatus, api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import rfc3339
 
@@ -48,8 +48,10 @@ _MOST_LOOKED_UP = 1000
 """The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this many are enough to
 find the most frequent zone."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SLOT = timedelta(minutes=15)
+_SLOT = timedelta(minutes=1)
 """The length of a time slot. The UTC offset of every zone in use is a multiple of it."""
+_STEPS = [timedelta(minutes=each) for each in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)]
+_MOST_STEPS = 24
 
 _log = structlog.get_logger("voiceflow.overview")
 
@@ -71,6 +73,15 @@ class HourFigures:
     def answer_rate(self) -> float | None:
         """The share of answered attempts."""
         return rate_of(self.answered, self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeFigures:
+    """Counts of all attempts and of answered attempts in one step of the time in which the calls were made."""
+
+    at: datetime
+    attempts: int
+    answered: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +124,16 @@ class Breakdown:
     `by_hour` has the hours of the day in `time_zone`: the most frequent time zone of the calls, else UTC. A call
     without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts, and
     `digits` by the pressed keys: of more than 1,000 different ones, the 100 most frequent, and the sum of the others.
+    `over_time` has steps of one length from the first attempt to the last, empty ones included, and `failures` the
+    calls that reached nobody, by the reason in words, the most frequent first.
     `answered_seconds` is the total duration of the answered calls. `began_at` is the time of the first POST, and
     `ended_at` the end of the last session.
     """
 
     time_zone: str
     by_hour: tuple[HourFigures, ...]
+    over_time: tuple[TimeFigures, ...]
+    failures: Mapping[str, int]
     by_country: tuple[CountryFigures, ...]
     attempts: Mapping[int, int]
     digits: Mapping[str, int]
@@ -207,6 +222,7 @@ class BreakdownCount:
         self._refusals = Counter[int | None]()
         self._cancelled = _TextCounts("other reasons")
         self._digits = _TextCounts("others")
+        self._failures = _TextCounts("other reasons")
         self._answered_seconds = 0.0
         self._began: datetime | None = None
         self._ended: datetime | None = None
@@ -243,6 +259,7 @@ class BreakdownCount:
             self._refusals[posts[-1].code] += 1
         self._cancelled.add(counted_reason(job))
         self._digits.add(job.digits)
+        self._failures.add(why_nobody_was_reached(job))
         if job.time_zone is not None:
             self._zones[job.time_zone] += 1
         elif self._zones_looked_up < _MOST_LOOKED_UP:
@@ -277,6 +294,8 @@ class BreakdownCount:
             by_hour=tuple(
                 HourFigures(hour=at, attempts=each[0], answered=each[1]) for at, each in sorted(hours.items())
             ),
+            over_time=tuple(self._over_time(of_hours)),
+            failures=dict(self._failures.counts.most_common()),
             by_country=tuple(
                 CountryFigures(
                     country=country, total=each[0], ended=each[1], answered=each[2], cost=self._costs.get(country, {})
@@ -297,6 +316,46 @@ class BreakdownCount:
             began_at=self._began.astimezone(zone) if self._began and zone else self._began,
             ended_at=self._ended.astimezone(zone) if self._ended and zone else self._ended,
         )
+
+    def _over_time(self, zone: ZoneInfo) -> Iterator[TimeFigures]:
+        """The attempts over the time in which they were made, in steps that begin at round times of `zone`."""
+        slots = [slot for slot, _ in self._sessions]
+        if not slots:
+            return
+        begin = (_EPOCH + min(slots) * _SLOT).astimezone(zone)
+        span = (max(slots) - min(slots)) * _SLOT
+        step = next((each for each in _STEPS if span < (_MOST_STEPS - 1) * each), None)
+        step = step or _STEPS[-1] * -(-span // (_STEPS[-1] * (_MOST_STEPS - 1)))
+        begin -= (begin - begin.replace(hour=0, minute=0)) % step
+        first = (begin - _EPOCH) // _SLOT
+        counts: dict[int, list[int]] = {}
+        for (slot, answered), count in self._sessions.items():
+            found = counts.setdefault((slot - first) * _SLOT // step, [0, 0])
+            found[0] += count
+            found[1] += count * answered
+        for place in range(max(counts) + 1):
+            attempts, of_them = counts.get(place, (0, 0))
+            at = (begin.astimezone(UTC) + place * step).astimezone(zone)
+            yield TimeFigures(at=at, attempts=attempts, answered=of_them)
+
+
+def why_nobody_was_reached(job: Job) -> str | None:
+    """Why an ended call did not reach its person, in words; None if it did, or if that is not known."""
+    outcome, post = job.outcome, job.last_post
+    if job.state is JobState.CANCELLED:
+        return f"cancelled: {counted_reason(job)}"
+    if job.state is JobState.EXPIRED:
+        return "its time was over before it could be called"
+    if job.state not in {JobState.UNREACHED, JobState.FAILED}:
+        return None
+    if post is not None and post.verdict is VerdictKind.REFUSED:
+        return "refused by 8x8" if post.code is None else f"refused by 8x8: {api_code(post.code).meaning}"
+    if outcome is None:
+        return job.reason or "no reason is known"
+    status = outcome.status_of(job.destination)
+    if status is not None and (outcome.code is None or status in {SessionStatus.NO_ANSWER, SessionStatus.BUSY}):
+        return session_status(status).meaning
+    return outcome.status_text if outcome.code is None else session_error(outcome.code).meaning
 
 
 async def read_breakdown(

@@ -16,7 +16,7 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.duration import duration_in_words
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
-from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, columns_of_hours
+from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars, columns_of_time
 from voiceflow_worker.webhooks.pages.routes.page import Page, PageRequest
 from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
@@ -60,7 +60,8 @@ def _compiled(static_version: str) -> Environment:
         "tone": tone_of,
         "grouped": _grouped,
         "pieces": bar_of_states,
-        "columns": columns_of_hours,
+        "bars": bars,
+        "columns": columns_of_time,
         "span": _span,
         "clock": _clock,
         "pairs": _pairs,

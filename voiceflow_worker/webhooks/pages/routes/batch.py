@@ -18,7 +18,7 @@ from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 FIRST_CALLS = 10
 MOST_BROKEN_DOWN = 5000
-"""The largest batch, in calls, whose hours, countries and attempts are counted while somebody waits for the page."""
+"""The largest batch, in calls, whose calls are read while somebody waits for the page."""
 
 
 def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
@@ -34,7 +34,7 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     return [
         (ChartBar(name, count, colour, width=round(min(100 * count / asked, 100), 3), of=asked), query)
         for name, count, colour, query in steps
-        if asked
+        if asked and (count or name in {"asked for", "called", "answered"})
     ]
 
 

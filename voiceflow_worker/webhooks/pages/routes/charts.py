@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.overview.breakdown import HourFigures
+from voiceflow_worker.core.overview.breakdown import TimeFigures
 from voiceflow_worker.model.jobs.job import JobState
 
 _ORDER = (
@@ -120,11 +120,12 @@ def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
     ]
 
 
-def columns_of_hours(hours: Sequence[HourFigures]) -> list[ChartColumn]:
-    """A column for each hour from the first to the last. Its lower part shows the answered attempts."""
-    known = {each.hour: (each.attempts, each.answered) for each in hours}
-    span = range(min(known), max(known) + 1) if known else ()
-    return columns([(f"{hour:02}", *known.get(hour, (0, 0))) for hour in span])
+def columns_of_time(steps: Sequence[TimeFigures]) -> list[ChartColumn]:
+    """A column for each step of time, answered attempts in its lower part. Days are named if there are several."""
+    form = "%H:%M"
+    if len({each.at.date() for each in steps}) > 1:
+        form = "%d %b %H:%M" if any(each.at.hour for each in steps) else "%d %b"
+    return columns([(f"{each.at:{form}}", each.attempts, each.answered) for each in steps])
 
 
 def curve(
