@@ -71,7 +71,7 @@ class CallFlowError(InvalidInputError, ValueError):
     """Raised when a call flow breaks rules of the 8x8 contract. `findings` lists every problem."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        self.findings = tuple(findings)
+        self.findings: tuple[Finding, ...] = tuple(findings)
         count = len(self.findings)
         lines = "\n".join(f"  {finding}" for finding in self.findings)
         super().__init__(f"the call flow has {count} problem{'s' if count != 1 else ''}:\n{lines}")
@@ -89,7 +89,7 @@ class CampaignFileError(InvalidInputError):
     """Raised when a file cannot be read as a campaign. `findings` lists every reason."""
 
     def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
-        self.findings = tuple(findings)
+        self.findings: tuple[Finding, ...] = tuple(findings)
         super().__init__(message)
 
 
@@ -114,7 +114,7 @@ class KeyConflictError(InvalidInputError):
     """Raised when a unique key exists with another body; nothing was enqueued."""
 
     def __init__(self, conflicts: Sequence[KeyConflict]) -> None:
-        self.conflicts = tuple(conflicts)
+        self.conflicts: tuple[KeyConflict, ...] = tuple(conflicts)
         first = self.conflicts[0]
         more = f" (and {len(self.conflicts) - 1} more)" if len(self.conflicts) > 1 else ""
         super().__init__(
@@ -138,7 +138,7 @@ class SuppressedNumberError(InvalidInputError):
     remedies = (Remedy.UNSUPPRESS,)
 
     def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
-        self.suppressed = tuple(suppressed)
+        self.suppressed: tuple[SuppressedNumber, ...] = tuple(suppressed)
         first = self.suppressed[0]
         others = len(self.suppressed) - 1
         more = f" (and {others} more call{'s' if others > 1 else ''} to suppressed numbers)" if others else ""

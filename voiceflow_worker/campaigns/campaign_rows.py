@@ -60,9 +60,11 @@ class CampaignRows:
     ) -> None:
         options = options or CampaignOptions()
         _judge_options(options, now)
-        self.input = InputFile(given) if isinstance(given, Path) else given if isinstance(given, InputFile) else None
+        self.input: InputFile | None = (
+            InputFile(given) if isinstance(given, Path) else given if isinstance(given, InputFile) else None
+        )
         """The file of the rows; None for rows that are given as mappings."""
-        self.file = str(self.input) if self.input is not None else None
+        self.file: str | None = str(self.input) if self.input is not None else None
         self.source: RowSource
         if self.input is not None:
             self.source = open_source(
@@ -75,10 +77,10 @@ class CampaignRows:
         else:
             rows = cast("Iterable[Mapping[str, object]]", given)
             self.source = GivenRows(rows, number_column=options.number_column)
-        self.batch_id = options.batch_id or batch_of(self.input, purpose)
+        self.batch_id: str = options.batch_id or batch_of(self.input, purpose)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
-        self.is_bare = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
+        self.is_bare: bool = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
         if self.is_bare:
             options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
         self._options = options
@@ -87,7 +89,7 @@ class CampaignRows:
         self._csv = CsvValues(self.source.columns)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
-        self.keys = SeenKeys()
+        self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._telephones = SeenKeys()
         self._repeated = 0

@@ -54,10 +54,10 @@ class CallQueue:
         policy: CallPolicy | None = None,
         redial: RedialPolicy | None = None,
     ) -> None:
-        self.name = checked_queue(queue)
+        self.name: str = checked_queue(queue)
         self.store = store
         self._policy = policy or CallPolicy()
-        self.admitter = Admitter(store, self.name, redial=redial)
+        self.admitter: Admitter = Admitter(store, self.name, redial=redial)
         self._changes = Changes(store, self._policy)
         self._outcome_watch = OutcomeWatch(store)
 

@@ -83,8 +83,8 @@ class Worker:
             )
         if min(concurrency, self._options.burst) < 1:
             raise InvalidInputError("concurrency and burst must be at least 1")
-        self.id = new_worker_id()
-        self.queue = checked_queue(queue)
+        self.id: str = new_worker_id()
+        self.queue: str = checked_queue(queue)
         self._store = store
         self._clock = store.clock
         self._limits = Limits(rate=rate, burst=self._options.burst, max_active=self._options.max_active)

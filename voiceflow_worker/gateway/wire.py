@@ -47,10 +47,10 @@ class Wire:
                 "the API key is empty, or contains spaces or other characters that are not allowed in a key; "
                 f"{Remedy.CHECK_API_KEY}"
             ).remedied(Remedy.CHECK_API_KEY)
-        self.sub_account = sub_account
-        self.host = base.host
+        self.sub_account: str = sub_account
+        self.host: str = base.host
         root = f"{str(base).rstrip('/')}/api/v1/subaccounts/{quote(sub_account, safe='')}"
-        self.calls = httpx.URL(f"{root}/callflows")
+        self.calls: httpx.URL = httpx.URL(f"{root}/callflows")
         headers = {
             "Host": base.netloc.decode("ascii"),
             "Authorization": f"Bearer {key}",
@@ -60,7 +60,7 @@ class Wire:
             "Accept-Encoding": "identity",
             "User-Agent": "voiceflow-worker",
         }
-        self.post_headers = httpx.Headers(headers)
+        self.post_headers: httpx.Headers = httpx.Headers(headers)
 
     def __repr__(self) -> str:
         return f"<Wire {self.calls}>"

@@ -70,7 +70,7 @@ class Menus:
 
     def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:
         self.roots = roots
-        self.all = tuple(reachable([*roots, *beside]))
+        self.all: tuple[Menu, ...] = tuple(reachable([*roots, *beside]))
         self._limit = handler_limit
         self._named: dict[str, Menu] = {}
         for menu in self.all:

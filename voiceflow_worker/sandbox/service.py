@@ -86,11 +86,11 @@ class Sandbox:
         self.rows: OrderBook[RowOrder] = OrderBook()
         """Orders for rows in the log of calls: `sandbox.rows.add(RowOrder(…))`."""
         self._log = LogRows(self.rows, speed=speed)
-        self.exports = Exports(self._log, now=self._now)
+        self.exports: Exports = Exports(self._log, now=self._now)
         """Exports of the log of calls, and orders for exports: `sandbox.exports.add(ExportOrder(…))`."""
         self.events: OrderBook[EventOrder] = OrderBook()
         """Orders for the delivery of events: `sandbox.events.add(EventOrder(…))`."""
-        self.recordings = Recordings()
+        self.recordings: Recordings = Recordings()
         """Recordings of sessions: `sandbox.recordings.add(RecordingOrder(…))`."""
         events = EventMaker(
             account=self._account,
@@ -103,10 +103,10 @@ class Sandbox:
         )
         stage = Stage(account=self._account, events=events, recordings=self.recordings, speed=speed)
         exchange = Exchange(activity=self._activity, stage=stage, log=self._log, now=self._now)
-        self.inbound = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
+        self.inbound: Switchboard = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
         """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
         self._misbehaviour = Misbehaviour(self._now)
-        self.ledger = Ledger()
+        self.ledger: Ledger = Ledger()
         """Every call that was requested, in order."""
         self.faults: OrderBook[Fault] = OrderBook()
         """Orders for faults: `sandbox.faults.add(Fault(…))`."""

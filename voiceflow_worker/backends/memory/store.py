@@ -80,7 +80,7 @@ class Memory:
     """The contents of a store, and the rules of `write`. No method awaits, so each is one step."""
 
     def __init__(self) -> None:
-        self.server = uuid4().hex
+        self.server: str = uuid4().hex
         self.jobs: dict[str, Job] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.tombstones: dict[tuple[str, str], tuple[Job, datetime]] = {}
@@ -91,7 +91,7 @@ class Memory:
         self.pruned: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
         self.changes: defaultdict[str, int] = defaultdict(lambda: 1)
         self.paces: dict[str, _Pace] = {}
-        self.wakeups = Wakeups()
+        self.wakeups: Wakeups = Wakeups()
 
     # --- write ---
 
@@ -409,7 +409,7 @@ class MemoryStore:
     def __init__(self, *, clock: Clock | None = None, memory: Memory | None = None) -> None:
         self.url = "memory://"
         self.clock: Clock = SystemClock() if clock is None else clock
-        self.memory = memory or Memory()
+        self.memory: Memory = memory or Memory()
 
     async def write(self, step: Step, *, now: datetime) -> Written:
         await checkpoint()

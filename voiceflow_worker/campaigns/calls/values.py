@@ -38,7 +38,7 @@ class CsvValues:
         self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]
         self._variables = [(index, row_name(name)) for index, name in enumerate(columns) if name and name != REASON]
         self._data = [(index, name) for index, name in self._variables if name not in _OWN]
-        self.variables = frozenset(variable for _, variable in self._variables)
+        self.variables: frozenset[str] = frozenset(variable for _, variable in self._variables)
         # A spreadsheet widens the header by columns without a name if one row has too many cells.
         self._nameless = range(max((index for index, name in enumerate(columns, 1) if name), default=0), len(columns))
 

@@ -29,14 +29,14 @@ class InputFile:
     """A file to read. `str()` returns its name for messages. `held` is a file with the bytes of standard input."""
 
     def __init__(self, path: Path, *, held: IO[bytes] | None = None) -> None:
-        self.path = None if held is not None else path
+        self.path: Path | None = None if held is not None else path
         self._held = held
         self._place = str(path) if held is None else "standard input"
-        self.name = path.name if held is None else self._place
+        self.name: str = path.name if held is None else self._place
         plain = path.with_suffix("") if path.suffix.lower() == _ENDING else path
-        self.stem = None if held is not None else plain.stem.strip()
+        self.stem: str | None = None if held is not None else plain.stem.strip()
         """The file's name without extensions: `people` for `people.csv.gz`; None for standard input."""
-        self.suffix = "" if held is not None else plain.suffix.lower()
+        self.suffix: str = "" if held is not None else plain.suffix.lower()
         """The extension that shows the format, such as `.csv`, in lower case."""
 
     def __str__(self) -> str:

@@ -76,8 +76,8 @@ class Hook:
         options: HookOptions | None = None,
     ) -> None:
         self.name = name
-        self.options = options or HookOptions()
-        self.counts = HookCounts()
+        self.options: HookOptions = options or HookOptions()
+        self.counts: HookCounts = HookCounts()
         self._handler = handler
         self._only = None if only is None else frozenset(only)
         self._attempts = attempts

@@ -116,8 +116,8 @@ class Departures:
         self._spare: list[_Slot] = []
         self._batcher: Batcher[datetime, _Slot] = Batcher(self._take_anew)
         self._asking = PeakLatency(clock)
-        self.preparing = PeakLatency(clock)
-        self.journalling = PeakLatency(clock)
+        self.preparing: PeakLatency = PeakLatency(clock)
+        self.journalling: PeakLatency = PeakLatency(clock)
         self.follow(rate)
 
     def follow(self, rate: float | None) -> bool:

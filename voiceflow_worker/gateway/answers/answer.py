@@ -71,7 +71,7 @@ class AnswerReader:
         self._longest = longest
         self._body = bytearray()
         self._came_with_content = response.is_stream_consumed
-        self.is_whole = False
+        self.is_whole: bool = False
 
     async def read(self) -> None:
         """Read the body to its end, and close the response. After an error the answer is not whole."""

@@ -22,7 +22,7 @@ class RestWire:
     __slots__ = ("_headers", "_key", "_root", "sub_account")
 
     def __init__(self, api_key: str, sub_account: str, *, base_url: str) -> None:
-        self.sub_account = sub_account
+        self.sub_account: str = sub_account
         self._root = f"{base_url.rstrip('/')}/api/v1/subaccounts/{quote(sub_account, safe='')}"
         self._key = api_key.strip()
         self._headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", **_HEADERS}

@@ -153,8 +153,8 @@ class PostOnConnection:
     def __init__(self, posts: ConnectionPosts, connection: Connection, answer: Answer) -> None:
         self._posts = posts
         self._connection = connection
-        self.answer = answer
-        self.has_own_connection = connection.posts == 1 and not connection.has_more
+        self.answer: Answer = answer
+        self.has_own_connection: bool = connection.posts == 1 and not connection.has_more
 
     async def falls_silent(self, wait: float) -> bool:
         """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
@@ -174,8 +174,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, connections: set[Connection], timeouts: Timeouts) -> None:
         self.posts = 0
-        self.has_more = False
-        self.has_ended = asyncio.Event()
+        self.has_more: bool = False
+        self.has_ended: asyncio.Event = asyncio.Event()
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts

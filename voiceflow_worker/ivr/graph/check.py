@@ -75,7 +75,7 @@ class MenuTexts:
                 if not isinstance(value, str):
                     self._values.setdefault(spoken_by, {}).setdefault(value.text, (place, value))
         each = (value for values in self._values.values() for _, value in values.values())
-        self.names = frozenset(name for value in each for name in value.variables)
+        self.names: frozenset[str] = frozenset(name for value in each for name in value.variables)
         """The names of all values in the texts."""
 
     def problems(self, data: Mapping[str, object]) -> list[tuple[str | None, str, bool]]:

@@ -85,7 +85,7 @@ class TemplateText:
         environment = _environment()
         try:
             tree = environment.parse(text)
-            self.variables = frozenset(meta.find_undeclared_variables(tree))
+            self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
             self._pieces = _pieces(tree)
             self._filtered = _filtered(tree)
             self._template = environment.from_string(text)
@@ -94,10 +94,10 @@ class TemplateText:
             raise TemplateSyntaxProblemError(problem, path=path) from None
         self._voice = voice
         only = _ONLY.fullmatch(text)
-        self.only = only[1] if only else None
-        self.is_optional = param is not None and not param.required and self.only is not None
+        self.only: str | None = only[1] if only else None
+        self.is_optional: bool = param is not None and not param.required and self.only is not None
         self._kind = param.kind if param is not None else None
-        self.is_spoken = self._kind is ParamKind.SPEECH
+        self.is_spoken: bool = self._kind is ParamKind.SPEECH
 
     def filled(self, values: Mapping[str, object]) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.

@@ -107,7 +107,7 @@ class PostProgress:
     __slots__ = ("_held", "_on_hold", "may_have_left")
 
     def __init__(self, *, on_hold: HoldHearer | None = None, held: HoldReader | None = None) -> None:
-        self.may_have_left = False
+        self.may_have_left: bool = False
         self._on_hold = on_hold
         self._held = held
 

@@ -76,7 +76,7 @@ class Session:
 
     def __init__(self, node: Node, url: RedisURL, check: Check) -> None:
         self.node = node
-        self.ended = anyio.Event()
+        self.ended: anyio.Event = anyio.Event()
         self._url = url
         self._check = check
         self._shared: Line | None = None
