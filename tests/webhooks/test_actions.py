@@ -43,7 +43,7 @@ async def test_a_queue_is_held_and_resumed(store: Store) -> None:
         done = await confirmed(client, "/ui/act/hold?queue=default", reason="a wrong date")
         assert done.status_code == 303
         after = Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text)
-        assert "queue default is held until somebody resumes it: a wrong date (by Mary Tan)" in after.text
+        assert "Queue default is on hold. A wrong date (by Mary Tan)." in after.text
         assert not await Engine(store, ScriptedVoice()).lease()
         assert (await confirmed(client, "/ui/act/resume?queue=default")).status_code == 303
     assert len(await Engine(store, ScriptedVoice()).lease()) == 3

@@ -297,11 +297,13 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     app = shown_by(store)
     found = await page(app, "/ui")
     for told in (
-        "3 calls are in doubt", "queue reminders is held until somebody resumes it: the text has a wrong date",
+        "3 calls are in doubt",
+        "Queue reminders is on hold. The text has a wrong date. Nothing of it is sent until somebody resumes it.",
         "Queue reminders has calls to send, but no worker", "default 0 of 3", "reminders 0 of 2", "on hold",
         "No receiver is running, so outcomes of calls do not arrive", "To send 2", "Under way 0", "of 5 in the store",
     ):  # fmt: skip
         assert told in found.text, told
+    assert [found.text.count(once) for once in ("are in doubt", "wrong date", "reminders 0 of 2")] == [1, 1, 1]
     assert "unworked" not in found.text
     assert "unworked 0 of 1" in (await page(app, "/ui?queue=unworked")).text
     assert "default" in (await page(app, "/ui?queue=NO%20queue!")).text
@@ -569,7 +571,7 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
         "Batch march: 4 calls in queue default", "queued 1 25.0 %", "completed 3 75.0 %", "completed 3 100.0 %",
         "asked for 4 100.0 % called 3 75.0 % answered 3 75.0 % confirmed 1 25.0 % no key 2 50.0 %",
         "Answered 3 100.0 % of 3", "Done 3 of 4",
-        "batch march is held until somebody resumes it: wait for legal",
+        "march is on hold. Wait for legal. Nothing of it is sent until somebody resumes it.",
     ):  # fmt: skip
         assert told in found.text
     assert await delete(store, [other], keep_keys_until=store.clock.now()) == [True]

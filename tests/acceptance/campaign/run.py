@@ -209,7 +209,7 @@ class Campaign:
         desk.picture(reader, "hold")
         reader.press("Hold")
         held_at = datetime.now(UTC)
-        reader.sees(f"batch {BATCH} is held until somebody resumes it: the depot is closed (by {WHO})")
+        reader.sees(f"{BATCH} is on hold. The depot is closed (by {WHO}).")
         self._stand_still(progress)
         rang = [each["at_seconds"] for each in desk.ledger() if each["rang"]]
         self.figures["seconds from the hold to the last ring"] = round(max(rang) - held_at.timestamp(), 1)

@@ -39,7 +39,7 @@ def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reade
         starved = waited_for_a_processor(on.pids)
         reader.press("Hold")
         held_at = time.time()
-        reader.sees("batch campaign is held until somebody resumes it: a wrong date (by Mary Tan)")
+        reader.sees("campaign is on hold. A wrong date (by Mary Tan).")
         wait_until(lambda: time.time() > held_at + 2.5, "time in which nothing may ring")
         rang = [entry["at_seconds"] for entry in on.ledger() if entry["rang"]]
         starved = waited_for_a_processor(on.pids) - starved

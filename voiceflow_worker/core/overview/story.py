@@ -153,7 +153,7 @@ def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[Happ
         line = "hung up" if answered_at is not None and status is SessionStatus.COMPLETED else entry.meaning
         more += [entry.remedy] if entry.remedy else []
     if outcome.seconds:
-        line += f", after {outcome.seconds:.0f} s"
+        line += f", {outcome.seconds:.0f} s in all"
     if len(outcome.legs) > 1:
         legs = ", ".join(_leg(leg) for leg in outcome.legs)
         more.append(f"the whole session ended as {outcome.status_text}; its legs: {legs}")

@@ -143,11 +143,13 @@ def _number(_: str, text: str) -> int:
 def _reason(job: Job, code: int, *, count: int, message: str) -> str:
     entry = session_error(code) if code in SUMMARY_CODES else api_code(code)
     said = f"; 8x8 says: {message}" if message and message.casefold() != entry.meaning.casefold() else ""
-    return f"{count} calls in a row were refused with {code} ({entry.meaning}): {_subject(job, code)}{said}"
+    return f"{_cause(job, code)} ({code}, {count} calls in a row){said}. {entry.remedy.removesuffix('.')}"
 
 
-def _subject(job: Job, code: int) -> str:
+def _cause(job: Job, code: int) -> str:
     if code != VOICE_REFUSED:
-        return f"source {job.source}"
+        return f"8x8 does not let the account call from {job.source}"
     voices = voices_of(job)
-    return f"voice {', '.join(voices)}" if voices else "the flow names no voice"
+    return (
+        f"8x8 does not know the voice {', '.join(voices)}" if voices else "8x8 needs a voice, and the flow names none"
+    )

@@ -10,14 +10,13 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.duration import duration_in_words
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars, columns_of_time
-from voiceflow_worker.webhooks.pages.routes.page import Page, PageRequest
+from voiceflow_worker.webhooks.pages.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 
@@ -56,7 +55,7 @@ def _compiled(static_version: str) -> Environment:
         "query": partial(urlencode, errors="replace"),
         "utc": in_words,
         "ended": _ended,
-        "gate": gate_in_words,
+        "sentence": sentence,
         "tone": tone_of,
         "grouped": _grouped,
         "pieces": bar_of_states,
