@@ -72,9 +72,13 @@ class CurvePiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A curve over time in a field of 100 by 40, in pieces with gaps between them. `highest` is the highest value."""
+    """A curve over time from `since` on in a field of 100 by 40, in pieces with gaps between them.
+
+    `highest` is the highest value.
+    """
 
     pieces: tuple[CurvePiece, ...]
+    since: datetime
     highest: float
     newest: float
 
@@ -143,7 +147,7 @@ def curve(
             pieces.append([])
         pieces[-1].append((100 * ((at - since) / span), 38 - 36 * value / highest))
         before = at
-    return Curve(pieces=tuple(_piece(each) for each in pieces), highest=highest, newest=given[-1][1])
+    return Curve(pieces=tuple(_piece(each) for each in pieces), since=since, highest=highest, newest=given[-1][1])
 
 
 def _piece(points: Sequence[tuple[float, float]]) -> CurvePiece:

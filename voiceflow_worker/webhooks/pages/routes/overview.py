@@ -69,5 +69,7 @@ def _end(queues: Sequence[BatchProgress]) -> datetime | None:
 def _curve(
     minutes: Sequence[tuple[datetime, Mapping[str, float]]], rates: Mapping[str, float], *, now: datetime
 ) -> Curve | None:
+    """The rate over the time of the last hour in which something was sent, or over the whole hour."""
     points = [(at + MINUTE / 2, sum(each.values())) for at, each in minutes]
-    return curve([*points, (now, sum(rates.values()))], since=now - HOUR, span=HOUR, gap=timedelta(minutes=3))
+    since = max(now - HOUR, next((at - MINUTE for at, rate in points if rate), now - HOUR))
+    return curve([*points, (now, sum(rates.values()))], since=since, span=now - since, gap=timedelta(minutes=3))
