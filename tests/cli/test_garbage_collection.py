@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
-
-from tests.cli.eight_by_eight import EightByEight
-from tests.cli.running import Program
 
 PROGRAM = """
 import weakref
@@ -29,16 +25,3 @@ print("freed" if first() is None else "kept")
 def test_closed_connections_are_freed_before_they_fill_the_memory() -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "freed"
-
-
-def test_a_worker_of_one_process_collects_as_seldom_as_those_of_several(
-    voiceflow: Program, eight: EightByEight
-) -> None:
-    before = gc.get_threshold()
-    gc.set_threshold(700, 10, 10)
-    try:
-        assert voiceflow("worker", "--drain").code == 0
-        assert gc.get_threshold()[0] > 700
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()

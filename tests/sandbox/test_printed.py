@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.model.test_guides import ANSWERS, REQUESTS
+from tests.sandbox.guides import ANSWERS, REQUESTS
 from tests.sandbox.staged import goodbye, problems_of, staged
 from voiceflow_worker import CallFlow
 from voiceflow_worker.model.reports.status import SessionStatus
