@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -11,9 +10,7 @@ import pytest
 import voiceflow_worker
 from tests.cli.running import Program
 from tests.cli.stored import empty
-from voiceflow_worker.cli.messages import with_remedies
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.finding import Remedy
 
 GROUPS = {"account", "calls", "config"}
 PACKAGE = Path(voiceflow_worker.__file__).parent
@@ -30,13 +27,6 @@ def said() -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("remedy", list(Remedy))
-def test_the_command_line_says_what_to_type_for_each_remedy(remedy: Remedy) -> None:
-    told = with_remedies(f"it failed; {remedy}", [remedy])
-    assert told.startswith(f"it failed; {remedy} (")
-    assert re.search(r"`voiceflow |--[a-z]|VOICEFLOW_", told), told
-
-
 def test_what_people_wrote_is_printed_as_they_wrote_it(voiceflow: Program) -> None:
     """It may have the words of a remedy."""
     file, said = "name the batch.csv", "first restore a backup"
@@ -47,36 +37,6 @@ def test_what_people_wrote_is_printed_as_they_wrote_it(voiceflow: Program) -> No
     store = ("--store", empty(voiceflow.folder))
     assert voiceflow("hold", "--reason", said, "--json", *store).document["reason"] == said
     assert said in voiceflow("status", *store).out
-
-
-def test_a_missing_column_is_told_once_with_its_option(voiceflow: Program) -> None:
-    (voiceflow.folder / "march.csv").write_text("destination\n+6563222222\n", encoding="utf-8")
-    told = voiceflow("enqueue", "march.csv", "--say", "Hello", "--store", empty(voiceflow.folder)).err
-    assert told.count("give a source for all rows") == 1
-    assert "--source" in told
-
-
-def test_messages_of_the_lower_rooms_name_no_command_option_or_variable() -> None:
-    """Library users and Airflow meet them too."""
-    found = [
-        f"{path.relative_to(PACKAGE)}: {text}"
-        for room in ("model", "core", "gateway", "backends")
-        for path in sorted((PACKAGE / room).rglob("*.py"))
-        for text in texts(path)
-        if re.search(r"`voiceflow |VOICEFLOW_|(?<![\w-])--[a-z]", text)
-    ]
-    assert found == []
-
-
-def texts(path: Path) -> list[str]:
-    """The strings of a module that are not docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    return [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
-    ]
 
 
 @pytest.mark.parametrize("command", said())

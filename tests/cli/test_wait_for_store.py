@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import ssl
 import subprocess
 import sys
 import time
@@ -12,13 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from coredis import exceptions as driver
 
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import enqueued, url_of
 from tests.support.redis_server import standalone
-from voiceflow_worker.backends.redis.connection.faults import translated
-from voiceflow_worker.errors import StoreUnavailableError
 
 EIGHT = {"VOICEFLOW_API_KEY": "key-1", "VOICEFLOW_SUB_ACCOUNT": "acme", "VOICEFLOW_BASE_URL": "http://127.0.0.1:1"}
 LOCK = """
@@ -122,31 +118,3 @@ def test_a_wrong_password_ends_at_once(voiceflow: Program, tmp_path: Path) -> No
             assert time.monotonic() - began < 30
     finally:
         server.kill()
-
-
-def caused(error: Exception, cause: Exception) -> Exception:
-    error.__cause__ = cause
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "passes"),
-    [
-        (driver.BusyLoadingError("LOADING Redis is loading the dataset in memory"), True),
-        (driver.ResponseError("MASTERDOWN Link with MASTER is down"), True),
-        (driver.ResponseError("BUSY Redis is busy running a script"), True),
-        (driver.PrimaryNotFoundError("no primary found"), True),
-        (driver.ClusterDownError("CLUSTERDOWN Hash slot not served"), True),
-        (driver.ConnectionError("refused"), True),
-        (OSError(-3, "Temporary failure in name resolution"), True),
-        (driver.AuthenticationFailureError("WRONGPASS invalid username-password pair"), False),
-        (driver.AuthenticationRequiredError("NOAUTH Authentication required."), False),
-        (driver.AuthorizationError("NOPERM no permissions"), False),
-        (caused(driver.ConnectionError("handshake"), ssl.SSLCertVerificationError("self-signed")), False),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
-)
-def test_what_may_pass_is_known_from_what_cannot(error: Exception, passes: bool) -> None:
-    found = translated(error, shown="redis://there")
-    assert isinstance(found, StoreUnavailableError)
-    assert found.passes is passes

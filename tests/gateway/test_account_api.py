@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
 from tests.gateway.conftest import Kind, trio_too
@@ -16,16 +15,11 @@ from voiceflow_worker.errors import (
     InvalidInputError,
     PhoneNumberError,
     RequestFailedError,
-    SettingsError,
     VoiceUnavailableError,
 )
 from voiceflow_worker.gateway.account.api import LONGEST_PAUSE, TRIES, AccountApi
-from voiceflow_worker.gateway.account.resources import OwnedNumber, WebhookType
-from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
-from voiceflow_worker.gateway.transport.transports import Timeouts
-from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
@@ -99,32 +93,6 @@ WRITES: list[Ask] = [
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
-async def test_each_question_has_its_address() -> None:
-    service = Service(said(200))
-    for ask in GETS:
-        await ask(service.api)
-    assert [str(request.url) for request in service.asked] == [
-        f"http://127.0.0.1:1/api/v1/subaccounts/a%26cme/{path}"
-        for path in ("speech-profiles", "numbers", "numbers/6531234567", "webhooks", "recordings/s-1")
-    ]
-    assert {request.headers["authorization"] for request in service.asked} == {f"Bearer {KEY}"}
-
-
-async def test_a_webhook_is_registered_with_its_header() -> None:
-    service = Service(said(200))
-    await service.api.register_webhook(
-        WebhookType.SESSION_SUMMARY, "https://calls.example.com/", auth_header="Bearer x"
-    )
-    await service.api.register_webhook("vca", "https://calls.example.com/")
-    assert [(request.method, orjson.loads(request.content)) for request in service.asked] == [
-        (
-            "POST",
-            {"type": "VSS", "url": "https://calls.example.com/", "enabled": True, "httpAuthHeader": "Bearer x"},
-        ),
-        ("POST", {"type": "VCA", "url": "https://calls.example.com/", "enabled": True}),
-    ]
-
-
 async def test_what_cannot_be_meant_is_not_asked() -> None:
     service = Service(said(200))
     for wrong in (
@@ -145,12 +113,6 @@ async def test_a_session_id_stays_within_its_segment() -> None:
     service = Service(said(200))
     await service.api.recordings("../../webhooks?x=1")
     assert service.asked[0].url.raw_path.endswith(b"/recordings/..%2F..%2Fwebhooks%3Fx%3D1")
-
-
-async def test_a_number_is_read_as_the_reference_answers_it() -> None:
-    payload = b'{"referenceId":"r-1","msisdn":"6531234567","countryCode":"SG"}'
-    service = Service(said(200, b'{"statusCode":0,"statusMessage":"ok","timestamp":"now","payload":%s}' % payload))
-    assert await service.api.number("6531234567") == OwnedNumber(msisdn="6531234567", country="SG", reference_id="r-1")
 
 
 # -- what is absent ----------------------------------------------------------------------------------------------------
@@ -283,19 +245,3 @@ async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.Monk
         async with kind.client(server.url, connect=0.1, read=0.1) as client:
             with pytest.raises(VoiceUnavailableError, match="cannot be reached"):
                 await client.webhooks()
-
-
-# -- settings ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_client_of_settings_names_all_that_is_missing(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError, match=r"VOICEFLOW_API_KEY.*VOICEFLOW_SUB_ACCOUNT"):
-        VoiceClient.from_settings(load_settings())
-
-
-def test_a_client_of_settings_is_as_patient_as_they_say(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    settings = load_settings(api_key=KEY, sub_account="acme", connect_timeout="2s", read_timeout="9s")
-    assert VoiceClient.from_settings(settings)._timeouts == Timeouts(2.0, 9.0)
-    assert VoiceClient.from_settings(settings, patience=timedelta(seconds=3))._timeouts == Timeouts(2.0, 3.0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.jobs.policy import backoff, spread
+from voiceflow_worker.model.jobs.policy import backoff
 
 FIRST, LONGEST = timedelta(milliseconds=500), timedelta(seconds=10)
 
@@ -32,15 +31,3 @@ def test_jobs_that_failed_together_do_not_come_back_together() -> None:
     assert len(waits) > 990
     hits = [sum(5 + step <= wait.total_seconds() < 6 + step for wait in waits) for step in range(5)]
     assert min(hits) > 150, "each second of the upper half gets its share"
-
-
-def test_a_spread_is_less_than_1_for_the_largest_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Largest:
-        def __init__(self, _: bytes, *, digest_size: int) -> None:
-            self._size = digest_size
-
-        def digest(self) -> bytes:
-            return b"\xff" * self._size
-
-    monkeypatch.setattr(hashlib, "blake2b", Largest)
-    assert spread("any") < 1

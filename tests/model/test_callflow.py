@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -111,12 +109,6 @@ class TestAnswers:
         body = simple().to_body()
         assert CallFlow.parse(body, reply=True) != CallFlow.parse(body)
 
-    def test_an_answer_is_judged_by_the_rules_of_answers(self) -> None:
-        body = CallFlow.reply().hangup().to_body()
-        assert CallFlow.parse(body, reply=True).is_reply
-        with pytest.raises(CallFlowError, match="first action should be makeCall"):
-            CallFlow.parse(body)
-
 
 class TestParsing:
     def test_text_and_bytes_are_strict_json(self) -> None:
@@ -131,16 +123,6 @@ class TestParsing:
         (found,) = caught.value.findings
         assert (found.code, found.path) == (-1001, "$")
         assert "line" in found.message
-
-    def test_unknown_keys_and_nulls_are_kept(self) -> None:
-        body = simple().to_body() | {"extra": {"deep": [1, None]}, "validUntil": None}
-        assert CallFlow.parse(body).to_body() == body
-
-    def test_an_error_lists_every_finding_errors_first(self) -> None:
-        body = {"callflow": [], "first": 1, "clientBatchId": 5}
-        with pytest.raises(CallFlowError, match="3 problems") as caught:
-            CallFlow.parse(body)
-        assert [found.path for found in caught.value.findings] == ["$.callflow", "$.clientBatchId", "$.first"]
 
     def test_what_was_handed_in_stays_its_owners(self) -> None:
         body = simple().to_body()
@@ -162,15 +144,6 @@ class TestParsing:
             CallFlow.call("\ud800", source=SOURCE).to_json()
         with pytest.raises(CallFlowError, match="invalid JSON"):
             CallFlow({"callflow": [simple().actions[0]], "x": object()}).to_json()
-
-
-class TestLooking:
-    def test_numbers_are_reported_in_one_form(self) -> None:
-        flow = CallFlow.call("6587654321", source="6531234567")
-        assert (flow.source, flow.destination) == (SOURCE, DESTINATION)
-
-    def test_the_first_call_is_the_one_that_counts(self) -> None:
-        assert simple().then_call("+6587654322", source=SOURCE).destination == DESTINATION
 
 
 class TestMeaning:
@@ -202,25 +175,3 @@ class TestMeaning:
         assert one == other
         assert hash(one) == hash(other)
         assert {one, other} == {one}
-
-    @pytest.mark.parametrize(
-        "other",
-        [
-            simple().hangup(),
-            simple().replace(client_request_id="a"),
-            CallFlow.call("+6587654322", source=SOURCE).say("Hello.", voice_profile="en-IE-EmilyNeural"),
-            CallFlow.call(DESTINATION, source=SOURCE).say("Hello.", voice_profile="en-IE-EmilyNeural", repetition=1),
-        ],
-    )
-    def test_flows_that_differ_are_not_equal(self, other: CallFlow) -> None:
-        assert simple() != other
-
-    def test_true_is_not_one(self) -> None:
-        body = simple().to_body()
-        assert CallFlow.parse(body | {"x": True}) != CallFlow.parse(body | {"x": 1})
-
-
-def test_a_flow_survives_copying_and_pickling() -> None:
-    flow = simple().hangup()
-    assert pickle.loads(pickle.dumps(flow)) == flow
-    assert copy.deepcopy(flow) == flow

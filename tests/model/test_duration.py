@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.text.duration import duration_in_words, read_duration, write_duration
+from voiceflow_worker.model.text.duration import read_duration, write_duration
 
 
 @pytest.mark.parametrize(
@@ -14,20 +14,6 @@ from voiceflow_worker.model.text.duration import duration_in_words, read_duratio
 )
 def test_a_duration_is_written_as_people_write_it(text: str) -> None:
     assert write_duration(read_duration(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("duration", "words"),
-    [
-        (timedelta(seconds=-1), "0 s"),
-        (timedelta(seconds=40.4), "40 s"),
-        (timedelta(seconds=90), "1 min 30 s"),
-        (timedelta(hours=3, minutes=12, seconds=50), "3 h 12 min"),
-        (timedelta(days=5, minutes=40), "5 d"),
-    ],
-)
-def test_a_duration_is_told_in_its_two_largest_units(duration: timedelta, words: str) -> None:
-    assert duration_in_words(duration) == words
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1000)))

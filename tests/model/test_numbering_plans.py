@@ -6,7 +6,7 @@ import phonenumbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.numbers.phone import country_of, is_e164, parse_number
+from voiceflow_worker.model.numbers.phone import country_of, is_e164
 from voiceflow_worker.model.numbers.plans import ordinary_within, planned
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
@@ -74,9 +74,3 @@ def test_a_national_number_is_read_as_phonenumbers_reads_it(written: tuple[str, 
     number = phonenumbers.parse(national, region)
     assert phonenumbers.is_valid_number(number)
     assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == e164
-
-
-def test_most_numbers_need_no_parse() -> None:
-    assert [planned(number) is not None for number in ("+6587654321", "+14155552671", "+447911123456")] == [True] * 3
-    assert parse_number("87654321", country="SG").e164 == ordinary_within("87654321", "SG") == "+6587654321"
-    assert planned("+6519001234567") is None  # premium rate

@@ -16,12 +16,6 @@ from voiceflow_worker.model.reports.status import (
 )
 
 
-def test_every_code_of_the_service_is_in_its_table() -> None:
-    assert set(status.API_CODES) == {1, *range(-1020, -1000), -9999}
-    assert set(status.SESSION_ERROR_CODES) == {*range(-2010, -2000), -9999}
-    assert set(status.SESSION_STATUSES) == set(SessionStatus)
-
-
 def test_people_who_asked_to_be_left_alone_are_not_to_be_called_again() -> None:
     assert {kind for kind in SessionStatus if "UNSUB" in kind.value} == status.OPT_OUTS
     assert all("not call this number again" in session_status(kind).remedy for kind in status.OPT_OUTS)
@@ -56,7 +50,3 @@ def test_any_code_can_be_looked_up(code: int) -> None:
 )
 def test_known_spellings_are_folded_and_others_are_none(spelling: object, kind: SessionStatus | None) -> None:
     assert fold_session_status(spelling) is kind
-
-
-def test_every_status_is_its_own_spelling() -> None:
-    assert all(fold_session_status(kind.value) is kind for kind in SessionStatus)

@@ -51,12 +51,6 @@ def places(draw: st.DrawFn) -> tuple[ZoneInfo, datetime]:
     return ZoneInfo(name), datetime(day.year, day.month, day.day, tzinfo=UTC) + minutes * MINUTE
 
 
-def opening(window: CallWindow, at: datetime, zone: ZoneInfo) -> datetime:
-    found = window.opens(at, zone)
-    assert found is not None
-    return found
-
-
 def shown_open(window: CallWindow, zone: ZoneInfo, at: datetime) -> bool:
     """The rule as a person with a calendar and a clock would apply it."""
     local = at.astimezone(zone)
@@ -121,37 +115,7 @@ class TestAgainstAWalkThroughTheMinutes:
         assert closes is None or (closes > opens and not window.is_open(closes, zone))
 
 
-class TestClocksThatAreSet:
-    def test_a_window_that_begins_in_the_gap_opens_when_the_clock_has_jumped(self) -> None:
-        window = CallWindow.parse("02:30-09:00")
-        opens = opening(window, datetime(2026, 3, 28, 12, tzinfo=UTC), BERLIN)
-        assert opens == datetime(2026, 3, 29, 1, tzinfo=UTC)
-        assert window.closes(opens, BERLIN) == datetime(2026, 3, 29, 7, tzinfo=UTC)
-
-    def test_an_hour_that_comes_twice_is_open_twice(self) -> None:
-        # In Berlin on 2026-10-25 the clock goes from 03:00 back to 02:00.
-        window = CallWindow.parse("02:00-02:30")
-        first = opening(window, datetime(2026, 10, 24, 12, tzinfo=UTC), BERLIN)
-        assert first == datetime(2026, 10, 25, 0, tzinfo=UTC)
-        closes = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
-        assert window.closes(first, BERLIN) == closes
-        assert window.opens(closes, BERLIN) == datetime(2026, 10, 25, 1, tzinfo=UTC)
-
-
 class TestDaysAndHolidays:
-    def test_a_night_belongs_to_the_day_on_which_it_begins(self) -> None:
-        window = CallWindow.parse("22:00-06:00", days="fri")
-        opens = opening(window, datetime(2026, 11, 18, tzinfo=UTC), SINGAPORE)
-        assert opens == datetime(2026, 11, 20, 14, tzinfo=UTC)
-        assert window.closes(opens, SINGAPORE) == datetime(2026, 11, 20, 22, tzinfo=UTC)
-
-    def test_nothing_rings_on_a_holiday_and_the_night_before_ends_at_midnight(self) -> None:
-        # 2026-12-25 is Christmas Day, a Friday.
-        window = CallWindow.parse("22:00-06:00", holidays="SG")
-        eve = datetime(2026, 12, 24, 15, tzinfo=UTC)
-        assert window.closes(eve, SINGAPORE) == datetime(2026, 12, 24, 16, tzinfo=UTC)
-        assert window.opens(datetime(2026, 12, 24, 16, tzinfo=UTC), SINGAPORE) == datetime(2026, 12, 26, 14, tzinfo=UTC)
-
     def test_a_part_of_a_country_has_holidays_of_its_own(self) -> None:
         epiphany = datetime(2026, 1, 6, 11, tzinfo=UTC)
         assert CallWindow.parse("09:00-20:00", holidays="DE").is_open(epiphany, BERLIN)
