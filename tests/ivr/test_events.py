@@ -29,11 +29,8 @@ from voiceflow_worker import (
 )  # fmt: skip
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.store_port import Page
-from voiceflow_worker.ivr.answer import MenuAnswer
-from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Plan
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.webhooks.menus import menu_events
 from voiceflow_worker.webhooks.menus.once import CLAIMS
 
 pytestmark = pytest.mark.anyio
@@ -237,16 +234,6 @@ class TestBinding:
             group.cancel_scope.cancel()  # the worker is stopped before a byte left
         assert (await got(store, job)).state is JobState.QUEUED
 
-    async def test_keys_that_come_after_the_summary_are_stored_all_the_same(
-        self, store: Store, counting: Counting
-    ) -> None:
-        job = await called(store, counting.main)
-        await Engine(store, ScriptedVoice()).summarise(job)
-        line = Line.of(job)
-        assert (await line.press(Receiver.of(store, counting.main), "1")).asks
-        stored = await got(store, job)
-        assert (stored.state, stored.digits) == (JobState.COMPLETED, "1")
-
 
 def named(first: str, second: str) -> Menu:
     """A menu that names the keys 1 and 2; key 5 has no name."""
@@ -396,23 +383,6 @@ class TestFailures:
         away.lose(Loss.BEFORE, "write")
         assert (await Receiver.of(away, counting.main).post(Line.of(job).event("1")))[0] == 503
         assert counting.ran == []
-
-
-async def test_a_handler_has_its_whole_limit_when_the_store_was_quick(
-    store: Store, counting: Counting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = await called(store, counting.main)
-    receiver, limits = Receiver.of(store, counting.main), list[timedelta]()
-    answer = receiver.events.menus.answer
-
-    async def limited(plan: Plan, *, limit: timedelta) -> MenuAnswer:
-        limits.append(limit)
-        return await answer(plan, limit=limit)
-
-    monkeypatch.setattr(receiver.events.menus, "answer", limited)
-    monkeypatch.setattr(menu_events, "IN_ALL", timedelta(seconds=4000))
-    await Line.of(job).press(receiver, "1")
-    assert limits == [HANDLER_LIMIT]
 
 
 @pytest.mark.parametrize(

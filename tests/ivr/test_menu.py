@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import anyio
 import pytest
 
 from voiceflow_worker import BACK, END, AfterBridge, Again, Caller, CallFlow, End, InvalidInputError, Menu, Rehearsal
@@ -257,21 +256,6 @@ class TestManner:
         assert (asked["overallTimeout"], asked["speed"]) == (7000, 0.9)
         assert question((await call.press("9")).answer.flow)["voiceProfile"] == "en-US-BenjaminRUS"
 
-    async def test_the_question_leaves_nothing_to_defaults_of_the_service(self) -> None:
-        main = menu(digit_timeout=timedelta(seconds=3))
-        main.on("1", goto=END)
-        assert question((await heard_after(main)).answer.flow) == {
-            "promptMessage": "Press 1 or 2.",
-            "voiceProfile": VOICE,
-            "minDigits": 1,
-            "maxDigits": 1,
-            "completeOnHash": False,
-            "overallTimeout": 10000,
-            "noOfTries": 1,
-        }
-        main.capture(max_digits=4)(lambda _: END)
-        assert question((await heard_after(main)).answer.flow)["digitTimeout"] == 3000
-
     async def test_a_recording_is_played_before_the_prompt(self) -> None:
         main = menu(play="https://example.com/{name}.mp3")
         main.on("1", goto=main.saying("Again"))
@@ -417,29 +401,6 @@ class TestFailures:
         heard = await heard_after(main, "1")
         assert (heard.text, heard.answer.result) == ("Goodbye.", Result.FAILED)
         assert said in (heard.trouble or "")
-
-    @pytest.mark.parametrize("error", [LookupError("no table"), TimeoutError("the database")], ids=repr)
-    async def test_a_handler_that_raises_is_answered_with_the_fallback(self, error: Exception) -> None:
-        main = menu(fallback=End("Goodbye."))
-
-        @main.on("1")
-        async def fails(_: Caller) -> End:
-            raise error
-
-        heard = await heard_after(main, "1")
-        assert (heard.text, heard.trouble) == ("Goodbye.", f"{type(error).__name__}: {error}")
-        assert (heard.answer.result, heard.answer.error) == (Result.FAILED, error)
-
-    async def test_a_handler_that_takes_too_long_is_answered_with_the_fallback(self) -> None:
-        main = menu(fallback=End("Goodbye."))
-
-        @main.on("1")
-        async def hangs(_: Caller) -> End:
-            await anyio.sleep_forever()
-            return END
-
-        heard = await heard_after(main, "1", handler_limit=timedelta(milliseconds=20))
-        assert (heard.text, heard.answer.result) == ("Goodbye.", Result.TOO_SLOW)
 
     async def test_when_the_fallback_fails_too_the_call_is_hung_up(self) -> None:
         main = menu(fallback="Goodbye {nobody}.")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,14 +41,3 @@ def test_a_changed_token_is_not_a_position(place: int, character: str) -> None:
     place %= len(token)
     changed = token[:place] + character + token[place + 1 :]
     assert (Position.read(changed) is None) == (changed != token)
-
-
-@pytest.mark.parametrize(
-    "token", ["vf2.main.0.1.q.00000000", "vf1..0.1.q.00000000", "vf1.main.0.1.q.\u0660" + "0" * 7, "ivr1_level2"]
-)
-def test_other_versions_and_forms_are_not_a_position(token: str) -> None:
-    assert Position.read(token) is None
-
-
-def test_a_token_is_short_and_readable() -> None:
-    assert Position(path=("main", "booking"), tries=1, asked=3).write().startswith("vf1.main/booking.1.3.q.")

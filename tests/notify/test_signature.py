@@ -55,11 +55,6 @@ def test_while_one_secret_follows_another_both_are_good() -> None:
     assert verify_notification([OTHER, SECRET], HEADERS, BODY, now=NOW)
 
 
-@pytest.mark.parametrize("name", HEADERS)
-def test_a_missing_header_is_refused(name: str) -> None:
-    assert "one of the headers" in refusal({each: value for each, value in HEADERS.items() if each != name})
-
-
 @pytest.mark.parametrize(
     "changed",
     [
@@ -78,11 +73,6 @@ def test_what_was_changed_is_refused(changed: dict[str, str]) -> None:
 def test_a_changed_body_and_another_secret_are_refused() -> None:
     assert "not signed with this secret" in refusal(HEADERS, BODY.replace(b": ", b":"))
     assert "not signed with this secret" in refusal(HEADERS, secret=OTHER)
-
-
-@pytest.mark.parametrize("text", ["soon", "-5", "1e9", "99999999999999", "\uff11\uff12"])
-def test_a_timestamp_that_is_none_is_refused(text: str) -> None:
-    assert "is not a number of whole seconds" in refusal({**HEADERS, "webhook-timestamp": text})
 
 
 @pytest.mark.parametrize("age", [timedelta(seconds=301), -timedelta(seconds=301)])

@@ -141,21 +141,6 @@ async def test_states_are_told_to_the_webhook_for_all_events_only_where_that_was
     assert len(receiver.of("CALL_STATUS")) == sent
 
 
-async def test_states_are_told_to_a_webhook_that_was_registered_for_them() -> None:
-    async with receiving(answered(HANGUP)) as receiver, receiving(answered(HANGUP)) as statuses:
-        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
-        sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED))
-        async with calling(sandbox) as caller:
-            url = f"{caller.url}/api/v1/subaccounts/acme/webhooks"
-            given = {"type": "VCS", "url": statuses.url}
-            (await caller.client.post(url, json=given, headers={"Authorization": "Bearer k"})).raise_for_status()
-            await caller.place()
-            with anyio.fail_after(30):
-                await sandbox.idle()
-    assert statuses.order == ["CALL_STATUS"] * 3
-    assert receiver.order == ["SESSION_SUMMARY"]
-
-
 async def test_a_recorded_call_has_its_recording_told() -> None:
     async with receiving(CONNECTED) as receiver:
         entry = await played(receiver, asking(), bridge_seconds=33)

@@ -9,9 +9,9 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from voiceflow_worker.sandbox.calls.capture import TryResult, listen, read_question
+from voiceflow_worker.sandbox.calls.capture import listen, read_question
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.sandbox.orders.caller import KeyPress, Press, SimulatedCaller
+from voiceflow_worker.sandbox.orders.caller import Press, SimulatedCaller
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
 from voiceflow_worker.sandbox.orders.script import Script
 
@@ -41,36 +41,6 @@ def heard(digits: str, rules: Mapping[str, object], *, after: float = 1.0) -> st
 )
 def test_the_digits_that_the_rules_take_are_heard(digits: str, rules: dict[str, object], expected: str | None) -> None:
     assert heard(digits, rules) == expected
-
-
-def test_keys_that_come_too_late_are_not_heard() -> None:
-    assert heard("1234", FOUR, after=2.9) == "1234"
-    assert heard("1234", FOUR, after=3.1) is None
-    assert heard("1", {"maxDigits": 1, "overallTimeout": 10000}, after=9.9) == "1"
-    assert heard("1", {"maxDigits": 1, "overallTimeout": 10000}, after=10.1) is None
-    assert heard("12", {"maxDigits": 2, "digitTimeout": 900, "overallTimeout": 1000}, after=0.8) == "1"
-
-
-def test_a_question_takes_as_long_as_its_keys_do() -> None:
-    one, four = read_question({"maxDigits": 1}), read_question(FOUR)
-    assert listen(one, Press("1", 2.5)) == TryResult("1", 2.5)
-    assert listen(four, Press("", 1.0)) == TryResult(None, 3.0)
-    assert listen(four, Press("12", 0.5)).seconds == pytest.approx(3.8)
-    # The guide's overallTimeout: no # ended it.
-    assert listen(read_question({}), Press("7", 1.0)) == TryResult("7", 30.0)
-    assert listen(four, Press("", 2.0, hangs_up=True)) == TryResult(None, 2.0, hung_up=True)
-
-
-def test_a_caller_follows_the_script_and_then_presses_nothing() -> None:
-    caller = SimulatedCaller(Random(0), ["1", None, KeyPress(keys="34#", after=2), ("9", "8"), "hangup"])
-    assert [caller.answer(fewest=1) for _ in range(6)] == [
-        (Press("1", 1.0),),
-        (Press("", 1.0),),
-        (Press("34#", 2.0),),
-        (Press("9", 1.0), Press("8", 1.0)),
-        (Press("", 1.0, hangs_up=True),),
-        (Press("", 1.0),),
-    ]
 
 
 def test_a_caller_who_is_asked_without_end_hangs_up() -> None:

@@ -103,12 +103,6 @@ class TestRows:
             await sandbox.idle()
         assert (await finished(caller))["status"] == "empty"
 
-    async def test_a_call_whose_answer_was_lost_has_one(self, sandbox: Sandbox, caller: Caller) -> None:
-        await caller.fault("status", status=500, place="after", next=1)
-        assert (await caller.place(ANA)).status_code == 500
-        await sandbox.idle()
-        assert len(await rows(caller)) == 1
-
     async def test_a_call_with_a_second_party_has_two(self, sandbox: Sandbox, caller: Caller) -> None:
         flow = [{"action": "makeCall", "params": {"source": SOURCE, "destination": number}} for number in (ANA, BEN)]
         session = (await caller.post({"callflow": flow})).json()["sessionId"]

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, settled
-from tests.sandbox.menus import HANGUP, answered, ask, call, in_turn, receiving, say
+from tests.sandbox.menus import HANGUP, answered, ask, in_turn, receiving, say
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 
 pytestmark = pytest.mark.anyio
 
@@ -58,35 +57,6 @@ async def test_a_call_that_comes_in_is_asked_about_before_anything_is_said() -> 
         "pressed": ["1"],
     }
     assert ledger == []
-
-
-async def test_a_call_that_comes_in_may_be_connected() -> None:
-    async with receiving(answered(call(BEN))) as receiver:
-        sandbox = Sandbox(webhook=receiver.url, speed=QUICK, call_statuses=True)
-        async with calling(sandbox):
-            entry = sandbox.inbound.call(InboundOrder(source=ANA, destination=SOURCE, bridge_seconds=5))
-            await settled(sandbox)
-    assert (entry.outcome, entry.bridged_to) == ("COMPLETED", BEN)
-    assert receiver.summary["callCount"] == 2
-    states = [(payload["callDirection"], payload["callStatus"]) for payload in receiver.of("CALL_STATUS")]
-    assert sorted(states) == [
-        ("INBOUND", "CALL_CONNECTED"),
-        ("INBOUND", "CALL_DISCONNECTED"),
-        ("INBOUND", "CALL_RECEIVED"),
-        ("OUTBOUND", "CALL_CONNECTED"),
-        ("OUTBOUND", "CALL_DISCONNECTED"),
-        ("OUTBOUND", "CALL_INITIATED"),
-    ]
-
-
-async def test_a_call_that_nobody_knows_what_to_do_with_ends_in_an_error() -> None:
-    async with receiving(lambda _: 500) as receiver:
-        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
-        async with calling(sandbox):
-            entry = sandbox.inbound.call(InboundOrder(source=ANA, destination=SOURCE))
-            await settled(sandbox)
-    assert (entry.outcome, list(entry.heard)) == ("ERROR", [])
-    assert receiver.summary["errorDetails"]["errorCode"] == -2003
 
 
 async def test_a_call_comes_in_to_the_sub_account_it_is_for() -> None:

@@ -9,18 +9,11 @@ import pytest
 
 from tests.webhooks.receiving import SECRET, Settling, posting
 from voiceflow_worker import open_store
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks import receiver_app, webhook_app
 from voiceflow_worker.webhooks.readiness import Readiness
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_a_receiver_whose_store_answers_is_ready(store: Store) -> None:
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
-        answer = await sender.client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_not_touched() -> None:
