@@ -16,7 +16,6 @@ from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, Job
 from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.model.jobs.job import KeyPress
-from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 
@@ -38,14 +37,6 @@ def ids(voiceflow: Program, store: Store) -> Listed:
         return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
 
     return listed
-
-
-def test_a_list_is_json_lines_of_calls(voiceflow: Program, store: Store) -> None:
-    jobs = enqueued(voiceflow.folder, 3)
-    ended = voiceflow("calls", "list", "--json", *store)
-    assert ended.code == 0
-    assert ended.lines == [call_as_json(job) for job in jobs]
-    assert ended.err == ""
 
 
 def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -26,8 +25,6 @@ from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.model.jobs.job import Job, RedialPolicy
-from voiceflow_worker.model.reports.status import SessionStatus
 
 COUNT = 12
 
@@ -102,15 +99,6 @@ def test_nobody_is_called_again_who_was_called_after_the_backup(voiceflow: Progr
     assert rung_after_resume(voiceflow) == numbers(*range(5, COUNT))
 
 
-def test_every_queue_is_held_with_the_reason_until_somebody_opens_it(voiceflow: Program) -> None:
-    backed_up(voiceflow)
-    assert voiceflow("restore", "copy.db").code == 0
-    (held,) = voiceflow("status", "--json").document["holds"]
-    assert held["reason"].startswith("restored from a backup of 20")
-    assert "voiceflow resume" in held["reason"]
-    within(voiceflow.folder, sends_nothing)
-
-
 async def sends_nothing(engine: Engine) -> None:
     assert await engine.send() == []
 
@@ -177,19 +165,6 @@ def test_whoever_was_taken_off_or_opted_out_after_the_backup_is_not_called(voice
     assert rung_after_resume(voiceflow) == numbers(*range(2, COUNT))
 
 
-def test_a_newer_backup_never_loses_to_an_older_file_in_place(voiceflow: Program) -> None:
-    """Monday's backup was put in place by hand, then Tuesday's is found: what Tuesday's knows was sent stays sent."""
-    monday = backed_up(voiceflow)
-    path = voiceflow.folder / "calls.db"
-    sent_and_killed(path, 5)
-    assert voiceflow("backup", "tuesday.db").code == 0
-    for each in ("calls.db", "calls.db-wal", "calls.db-shm"):
-        (voiceflow.folder / each).unlink(missing_ok=True)
-    path.write_bytes(monday.read_bytes())
-    assert voiceflow("restore", "tuesday.db").code == 0
-    assert states(voiceflow.folder) == {"queued": COUNT - 5, "submitted": 5}
-
-
 def test_calls_that_two_copies_sent_on_their_own_are_in_doubt_and_say_that_they_may_have_rung_twice(
     voiceflow: Program,
 ) -> None:
@@ -212,21 +187,6 @@ def test_calls_that_two_copies_sent_on_their_own_are_in_doubt_and_say_that_they_
 
     assert within(voiceflow.folder, work) == ["rang_twice"] * 3
     assert rung_after_resume(voiceflow) == numbers(*range(5, COUNT))
-
-
-def test_a_redial_that_a_busy_line_granted_after_the_backup_is_kept(voiceflow: Program) -> None:
-    redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
-
-    async def send(engine: Engine) -> Job:
-        await engine.enqueue(redial=redial)
-        return (await engine.send())[0]
-
-    job = within(voiceflow.folder, send)
-    assert voiceflow("backup", "copy.db").code == 0
-    within(voiceflow.folder, lambda engine: engine.summarise(job, SessionStatus.BUSY))
-    assert voiceflow("restore", "copy.db").code == 0
-    waits = within(voiceflow.folder, lambda engine: engine.queue.get(job.id))
-    assert (waits.state.value, waits.redials, waits.outcome_status) == ("queued", 1, SessionStatus.BUSY)
 
 
 def test_readers_of_outcomes_miss_nothing_and_begin_nowhere_anew(voiceflow: Program) -> None:

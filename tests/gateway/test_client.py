@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -377,12 +375,3 @@ def test_from_env_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_settings_that_cannot_be_right_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         VoiceClient(KEY, "sub_account", **options)
-
-
-def test_importing_the_client_loads_no_connections() -> None:
-    code = (
-        "import sys; from voiceflow_worker.gateway.client import VoiceClient; VoiceClient('key', 'sub_account');"
-        "print(sorted({'httpcore', 'httptools', 'aiolimiter', 'trio', 'pydantic'} & set(sys.modules)))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert run.stdout.strip() == "[]"

@@ -16,7 +16,6 @@ from tests.gateway.misbehaving import (
     Connection,
     MisbehavingServer,
     answer,
-    closed_port,
     places,
     port_that_never_accepts,
     sends,
@@ -47,14 +46,6 @@ def assert_nothing_was_sent(kind: Kind, verdict: Verdict) -> None:
 
 
 # -- before anything can leave -----------------------------------------------------------------------------------------
-
-
-async def test_a_refused_connection_sent_nothing(kind: Kind) -> None:
-    with closed_port() as port:
-        async with kind.client(f"http://127.0.0.1:{port}") as client:
-            verdict = await place(client)
-    assert_nothing_was_sent(kind, verdict)
-    assert verdict.hold is None
 
 
 async def test_a_certificate_nobody_trusts_sent_nothing_and_holds_the_queue(kind: Kind) -> None:

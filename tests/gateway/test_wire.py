@@ -24,16 +24,6 @@ def url(made: Wire) -> str:
     return str(made.calls)
 
 
-def test_the_two_keys_stand_behind_the_stored_text() -> None:
-    body = splice('{"callflow":[{"x":1.0}]}', client_request_id="q.1.1", valid_until=UNTIL)
-    assert body == b'{"callflow":[{"x":1.0}],"clientRequestId":"q.1.1","validUntil":"2026-11-20T08:00:00.999Z"}'
-
-
-def test_an_empty_object_takes_no_comma() -> None:
-    body = splice("{}", client_request_id="q.1.1", valid_until=UNTIL)
-    assert set(orjson.loads(body)) == {"clientRequestId", "validUntil"}
-
-
 def test_valid_until_is_never_later_than_asked_and_always_in_utc() -> None:
     east = UNTIL.astimezone(timezone(timedelta(hours=8)))
     body = splice("{}", client_request_id="q.1.1", valid_until=east)

@@ -99,22 +99,14 @@ class TestNumbers:
         "written",
         [
             "65876*****",
-            "+65876XXXXX",
-            "*****4321",
-            "658****321",
             "65*76***21",
             "xxxxxxxxxx",
             "*",
             "8765****",  # without its country code
             "87654321",
-            "087654321",
-            "006587654321",
-            "21",
-            "0000",
             "",
             None,
             "anonymous",
-            "sip:6587654321@voice.example",
             "6.58765E+09",
         ],
     )
@@ -162,7 +154,6 @@ class TestSessions:
     @pytest.mark.parametrize(
         "row",
         [
-            a_row(source="65312*****"),
             a_row(destination="65876*****"),
             a_row(source=None),
             a_row(at=None),

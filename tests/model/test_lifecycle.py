@@ -25,8 +25,7 @@ from tests.support.plain_jobs import (
     placed,
     sending,
 )
-from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
-from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.errors import IllegalMoveError, TooEarlyError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import (
@@ -188,32 +187,8 @@ class TestAPersonsWord:
         told = lifecycle.resolve(answered_then, placed=True, at=later, witnessed=later, note="heard", policy=POLICY)
         assert told.posts[0].answered_at == NOW + SECOND
 
-    def test_what_was_said_is_noted(self) -> None:
-        (note,) = accepted().notes
-        assert (note.kind, note.text) == (NoteKind.RESOLVED, "heard it")
-
-
-class TestExpiry:
-    @pytest.mark.parametrize(
-        ("due_at", "why"),
-        [
-            (NOW, "its validity ended before it could be sent"),
-            (NOW + HOUR, "its validity ended before its calling window opened (09:00-20:00 mon-sun)"),
-            (NOW + 2 * HOUR, "its validity ended before its calling window opened (09:00-20:00 mon-sun)"),
-        ],
-    )
-    def test_only_a_window_that_would_have_opened_too_late_is_blamed(self, due_at: datetime, why: str) -> None:
-        window = CallWindow.parse("09:00-20:00")
-        job = a_job(window=window, time_zone="UTC", due_at=due_at, valid_until=NOW + HOUR)
-        assert lifecycle.expire(job, at=NOW + HOUR, policy=POLICY).reason == why
-
 
 class TestCancelling:
-    @pytest.mark.parametrize("state", [state for state in JobState if state not in {S.QUEUED, S.LEASED}])
-    def test_later_it_is_too_late(self, state: JobState) -> None:
-        with pytest.raises(TooLateError, match="has ended" if state.is_final else "cannot be taken back"):
-            lifecycle.cancel(a_job(state), at=NOW, reason="no need", policy=POLICY)
-
     @pytest.mark.parametrize("end", [MoveName.CANCEL, MoveName.EXPIRE])
     def test_a_job_that_has_an_outcome_never_becomes_cancelled_or_expired(self, end: MoveName) -> None:
         redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
@@ -236,18 +211,6 @@ class TestCancelling:
 
 
 class TestRedialling:
-    @pytest.mark.parametrize("state", [S.QUEUED, S.LEASED, S.SENDING, S.SUBMITTED, S.IN_DOUBT])
-    @pytest.mark.parametrize("force", [True, False])
-    def test_what_has_not_ended_is_not_redialled_even_by_force(self, state: JobState, force: bool) -> None:
-        with pytest.raises(IllegalMoveError):
-            lifecycle.redial(a_job(state), at=NOW, note="again", force=force)
-
-    @pytest.mark.parametrize("state", [S.COMPLETED, S.ACCEPTED])
-    def test_who_was_called_is_called_again_only_by_force(self, state: JobState) -> None:
-        with pytest.raises(IllegalMoveError, match="force the redial"):
-            lifecycle.redial(a_job(state), at=NOW, note="again")
-        assert lifecycle.redial(a_job(state), at=NOW, note="again", force=True).state is S.QUEUED
-
     @pytest.mark.parametrize("state", [S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED])
     def test_who_was_not_reached_is_called_again_on_demand(self, state: JobState) -> None:
         again = lifecycle.redial(a_job(state, missed_windows=4, failures=7), at=NOW, note="again")
