@@ -47,10 +47,3 @@ def test_the_account_and_a_drain_are_printed_for_people(voiceflow: Program, monk
         for command in (["account", "profiles", "--locale", "en"], ["worker", "--drain"], ["reconcile"], ["status"]):
             ended = voiceflow(*command)
             assert (ended.code, bool(ended.out)) == (0, True), ended
-
-
-def test_a_demo_is_told_in_tables(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.demo.SPEED", 500)
-    monkeypatch.setattr("voiceflow_worker.cli.demo.RATE", 200)
-    ended = voiceflow("demo", "--store", url_of(voiceflow.folder))
-    assert (ended.code, "none of them twice" in ended.out) == (0, True)

@@ -8,7 +8,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.gateway.misbehaving import CREATED
-from voiceflow_worker.gateway.answers.answer import LONGEST_BODY
 from voiceflow_worker.gateway.answers.answer_parser import LONGEST_HEAD, AnswerParser, UnreadableAnswerError
 
 HEAD = b"HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 09:00:00 GMT\r\nContent-Type: application/json\r\n"
@@ -89,31 +88,6 @@ def test_a_head_of_two_meanings_or_none_is_no_answer(head: bytes) -> None:
 )
 def test_a_connection_that_ends_or_speaks_something_else_is_not_kept(raw: bytes) -> None:
     assert not read(raw).keeps_connection
-
-
-def test_a_body_without_a_length_lasts_until_the_connection_ends_in_order() -> None:
-    for in_order in (True, False):
-        parser = read(HEAD + b"\r\n" + CREATED)
-        parser.connection_ended(in_order=in_order)
-        answer = parser.answer(post_was_cut=False)
-        assert (answer.body, answer.is_whole) == (CREATED, in_order)
-
-
-@pytest.mark.parametrize("said", [HEAD + b"Content-Length: 5\r\n\r\nab", CHUNKED[:-5]])
-def test_an_answer_whose_connection_ends_too_early_is_not_whole(said: bytes) -> None:
-    parser = read(said)
-    parser.connection_ended(in_order=True)
-    assert not parser.answer(post_was_cut=False).is_whole
-
-
-@pytest.mark.parametrize(
-    "head",
-    [b"\r\n", b"Content-Length: %d\r\n\r\n" % (LONGEST_BODY + 1), b"Transfer-Encoding: chunked\r\n\r\n100000\r\n"],
-)
-def test_a_body_that_is_too_long_is_not_read_to_its_end(head: bytes) -> None:
-    parser = read(HEAD + head, b" " * LONGEST_BODY, b" " * 10)
-    assert parser.is_over
-    assert not parser.answer(post_was_cut=False).is_whole
 
 
 @pytest.mark.parametrize("status", [204, 304])

@@ -9,13 +9,11 @@ import pytest
 
 from tests.gateway.conftest import BODY, NOW, OURS, Kind, placement
 from tests.gateway.misbehaving import CREATED, MisbehavingServer, answers, places
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
 K = VerdictKind
-
-# (status, body, headers) -> (kind, code, how it holds: None, "opened", or the seconds of its Retry-After, 0 for none)
 
 
 async def test_the_body_arrives_with_the_keys_of_this_post_and_no_other_change(kind: Kind) -> None:
@@ -33,20 +31,6 @@ async def test_the_body_arrives_with_the_keys_of_this_post_and_no_other_change(k
             "clientRequestId": "default.01ARZ3NDEKTSV4RRFFQ69G5FAV.1",
             "validUntil": "2026-11-20T08:02:00.000Z",
         }
-
-
-async def test_a_created_call_has_its_session_and_the_servers_date(kind: Kind) -> None:
-    with MisbehavingServer(answers(200, CREATED, "Date: Fri, 20 Nov 2026 08:00:01 GMT")) as server:
-        async with kind.client(server.url) as client:
-            verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-    assert verdict == Verdict(
-        kind=K.CREATED,
-        message="Created",
-        code=1,
-        session_id="6f7a2c1e-0001",
-        http_status=200,
-        server_date=datetime(2026, 11, 20, 8, 0, 1, tzinfo=UTC),
-    )
 
 
 async def test_an_encoded_answer_is_read_although_none_was_asked_for(kind: Kind) -> None:

@@ -65,14 +65,6 @@ def usual(connection: Connection) -> None:
         connection.send(created(len(connection.server.bodies)))
 
 
-async def test_posts_in_turn_share_a_connection() -> None:
-    with MisbehavingServer(usual) as server:
-        async with OURS.client(server.url) as client:
-            kinds = [(await place(client, call=call)).kind for call in range(10)]
-        assert kinds == [K.CREATED] * 10
-        assert server.connections == 1
-
-
 async def test_an_idle_connection_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "KEEP_ALIVE", 0.2)
     closed = threading.Event()

@@ -132,16 +132,6 @@ class TestAsking:
         assert (log.since, log.until) == (SINCE, UNTIL)
         assert service.naps == [0.25, 0.5]
 
-    async def test_it_is_asked_for_where_it_is_documented(self, service: EightByEight) -> None:
-        await service.read()
-        root = "https://voice.wavecell.com/api/v1/subaccounts/ac%26me/messages/exports"
-        assert service.asked("POST") == [root]
-        assert service.asked() == [f"{root}/job%201", FILE]
-
-    async def test_a_base_url_is_followed(self, service: EightByEight) -> None:
-        await service.read(base_url="http://127.0.0.1:8088/prefix/")
-        assert service.asked("POST") == ["http://127.0.0.1:8088/prefix/api/v1/subaccounts/ac%26me/messages/exports"]
-
     async def test_the_range_is_widened_to_whole_seconds_and_has_no_limit(self, service: EightByEight) -> None:
         await service.read()
         assert json.loads(service.requests[0].content) == {
@@ -229,11 +219,6 @@ class TestFailing:
         with pytest.raises(CallLogUnavailableError) as caught:
             await service.read()
         assert "signature=abc" not in str(caught.value)
-
-    async def test_a_file_that_is_not_a_log_is_an_error(self, service: EightByEight) -> None:
-        service.files = [httpx.Response(200, text="<html>It works!</html>")]
-        with pytest.raises(CallLogError, match=r"columns are missing \(SessionId"):
-            await service.read()
 
     async def test_the_key_is_in_no_repr(self) -> None:
         assert KEY not in repr(RestWire(KEY, "acme", base_url=EXPORT_URL))

@@ -21,7 +21,7 @@ from tests.gateway.misbehaving import (
     sends,
 )
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -36,28 +36,6 @@ async def place(client: VoiceClient, *, body: str | None = None, progress: PostP
 async def happened(event: threading.Event) -> None:
     """Wait for what a thread of the server tells."""
     assert await anyio.to_thread.run_sync(event.wait, LONGEST)
-
-
-def assert_nothing_was_sent(kind: Kind, verdict: Verdict) -> None:
-    """NOT_SENT where the transport's errors are understood; a stranger's prove nothing."""
-    assert verdict.kind is (VerdictKind.NOT_SENT if kind.proves else VerdictKind.UNKNOWN), verdict
-    assert verdict.cause is (NotSentCause.UNREACHABLE if kind.proves else None), verdict
-    assert verdict.http_status is None
-
-
-# -- before anything can leave -----------------------------------------------------------------------------------------
-
-
-async def test_a_certificate_nobody_trusts_sent_nothing_and_holds_the_queue(kind: Kind) -> None:
-    with MisbehavingServer(places, tls=True) as server:
-        async with kind.client(server.url) as client:
-            verdict = await place(client)
-        assert server.posts == []
-    assert_nothing_was_sent(kind, verdict)
-    assert verdict.hold is not None
-    assert verdict.hold.until_opened
-    assert "certificate" in verdict.hold.reason
-    assert "127.0.0.1" in verdict.hold.reason
 
 
 async def test_a_certificate_that_is_trusted_lets_the_call_through(kind: Kind, trusting: ssl.SSLContext) -> None:

@@ -14,17 +14,11 @@ from voiceflow_worker.errors import InvalidInputError, WebhookEventError
 from voiceflow_worker.model.reports.events import (
     ActionStatus,
     CallAction,
-    CallQuality,
     CallStatus,
-    Direction,
-    Leg,
-    NumberUpdate,
-    RecordingReady,
     SessionSummary,
     UnknownEvent,
     parse_event,
 )
-from voiceflow_worker.model.reports.status import SessionStatus
 
 Json = dict[str, Any]
 
@@ -108,39 +102,6 @@ def action(**changes: object) -> CallAction:
 
 
 class TestSessionSummary:
-    def test_a_summary_is_read_whole(self) -> None:
-        assert summary() == SessionSummary(
-            session_id="1f048a84-ea6d-11ee-911b-078f7290bf52",
-            sub_account_id="8x8_test",
-            status=SessionStatus.COMPLETED,
-            status_text="COMPLETED",
-            started_at=datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC),
-            ended_at=datetime(2024, 3, 25, 6, 1, 50, tzinfo=UTC),
-            last_action="MAKE_CALL",
-            call_count=1,
-            client_request_id="default.01J.1",
-            client_batch_id="reminders",
-            call_a=Leg(
-                call_id="1f048a83-ea6d-11ee-911b-e9023a97c284",
-                direction=Direction.OUTBOUND,
-                call_type="PSTN",
-                initiated_at=datetime(2024, 3, 25, 6, 1, 28, tzinfo=UTC),
-                connected_at=datetime(2024, 3, 25, 6, 1, 37, tzinfo=UTC),
-                disconnected_at=datetime(2024, 3, 25, 6, 1, 50, tzinfo=UTC),
-                source="+12314377870",
-                destination="+6568332048",
-                source_format="MSISDN",
-                destination_format="MSISDN",
-                source_country="US",
-                destination_country="SG",
-                status=SessionStatus.COMPLETED,
-                status_text="COMPLETED",
-                duration=timedelta(seconds=13),
-                quality=CallQuality(mos=4.5, packet_loss_rate=0.0, jitter=timedelta(milliseconds=20)),
-            ),
-            extra={},
-        )
-
     def test_what_is_not_known_is_kept(self) -> None:
         data = deepcopy(SUMMARY)
         data["traceId"] = "t"
@@ -202,28 +163,6 @@ def test_a_time_is_read_in_every_form_that_was_seen(given: object, moment: datet
 
 
 class TestCallAction:
-    def test_an_action_request_is_read_whole(self) -> None:
-        assert action() == CallAction(
-            event_id="77e6a667-133a-11ef-9dd4-e911cc6fc82f",
-            call_id="627e25f1-133a-11ef-b08c-e33c09483244",
-            session_id="a4fad4b3-b388-12ee-b217-2fb8260fcf59",
-            sub_account_id="account_x",
-            call_status=ActionStatus.ACTION_COMPLETED,
-            status_text="ACTION_COMPLETED",
-            direction=Direction.OUTBOUND,
-            call_type="PSTN",
-            source="+6568888888",
-            destination="+6598888888",
-            source_country="SG",
-            destination_country="SG",
-            dtmf="1",
-            client_action_id="ivr1_level1",
-            duration=timedelta(0),
-            sip_code=200,
-            timestamp=datetime(2024, 5, 16, 4, 12, 11, 217000, tzinfo=UTC),
-            extra={"sourceFormat": "MSISDN", "destinationFormat": "MSISDN"},
-        )
-
     @pytest.mark.parametrize(
         ("data", "dtmf"),
         [
@@ -264,63 +203,6 @@ def test_a_call_status_is_not_an_action_request() -> None:
     assert event.duration == timedelta(seconds=10)
     assert event.source_country is None
     assert event.extra["eventData"] == {"dtmf": "1"}
-
-
-def test_a_recording_is_read() -> None:
-    event = parse_event(
-        {
-            "namespace": "VOICE",
-            "eventType": "CALL_RECORDING_STATUS",
-            "description": "Call recording status updated",
-            "payload": {
-                "sessionId": "e35e3d0e-065a-11ec-b119-676cb2bc33ef",
-                "recordingId": "eef54fc2-065a-11ec-bce9-ed1000154345",
-                "durationSeconds": 25,
-                "filePath": "recordings/2021-08-21/a.mp3",
-                "status": "UPLOAD_COMPLETED",
-            },
-        }
-    )
-    assert event == RecordingReady(
-        session_id="e35e3d0e-065a-11ec-b119-676cb2bc33ef",
-        recording_id="eef54fc2-065a-11ec-bce9-ed1000154345",
-        status="UPLOAD_COMPLETED",
-        duration=timedelta(seconds=25),
-        file_path="recordings/2021-08-21/a.mp3",
-    )
-
-
-def test_a_number_update_is_read() -> None:
-    event = parse_event(
-        {
-            "namespace": "VOICE",
-            "eventType": "VIRTUAL_NUMBER_UPDATE",
-            "payload": {
-                "subAccountId": "MySubAccount",
-                "totalNumbers": 2,
-                "updateEventType": "UPDATES",
-                "virtualNumbers": [
-                    {
-                        "msisdn": "+65123456789",
-                        "updatedTimestamp": "2023-02-17T05:10:14.760Z",
-                        "countryCode": "SG",
-                        "operationalStatus": "Active",
-                        "referenceId": "MyVirtualNumber-1",
-                        "rentalPrice": 5.0,
-                        "updateStatus": "UPDATED",
-                    },
-                    "junk",
-                ],
-            },
-        }
-    )
-    assert isinstance(event, NumberUpdate)
-    assert (event.sub_account_id, event.total_numbers, event.kind) == ("MySubAccount", 2, "UPDATES")
-    (number,) = event.numbers
-    assert (number.msisdn, number.country, number.operational_status) == ("+65123456789", "SG", "Active")
-    assert number.updated_at == datetime(2023, 2, 17, 5, 10, 14, 760000, tzinfo=UTC)
-    assert number.extra == {"rentalPrice": 5.0}
-    assert "virtualNumbers" in event.extra  # not every entry could be read
 
 
 @pytest.mark.parametrize(
