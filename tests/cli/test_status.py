@@ -27,16 +27,6 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
     }
 
 
-def test_holds_are_reported(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 1, batch_id="march")
-    voiceflow("hold", "--batch", "march", "--reason", "wrong date", *store)
-    assert voiceflow("status", "--json", *store).document["holds"] == [
-        {"scope": "batch", "name": "march", "until": None, "reason": "wrong date"}
-    ]
-    assert "batch march is held until somebody resumes it: wrong date" in voiceflow("status", *store).out
-
-
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:
     folder = voiceflow.folder
 

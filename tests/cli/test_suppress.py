@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.running import Program
+from tests.cli.stored import url_of, within
 from tests.cli.test_check import written
+from tests.support.engine import Engine
+from voiceflow_worker import Job
 
 SAY = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
 PEOPLE = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n"
@@ -66,98 +69,67 @@ def test_what_is_suppressed_is_left_out_of_a_campaign(voiceflow: Program) -> Non
     assert voiceflow("enqueue", all_of_them, *SAY).code == 0
 
 
-class TestRowsWithAWindowAndARedial:
-    def enqueued(self, voiceflow: Program, *options: str) -> dict[str, object]:
-        path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n")
-        ended = voiceflow("enqueue", path, *SAY, *options)
-        assert ended.code == 0, ended.err
-        (call,) = voiceflow("calls", "list", "--json").lines
-        return call
+def enqueued(voiceflow: Program, *options: str) -> Job:
+    path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n")
+    ended = voiceflow("enqueue", path, *SAY, *options, "--store", url_of(voiceflow.folder))
+    assert ended.code == 0, ended.err
 
-    def test_a_window_is_kept_with_its_zone(self, voiceflow: Program) -> None:
-        call = self.enqueued(voiceflow, "--window", "09:00-20:00", "--days", "mon-sat", "--holidays", "sg")
-        assert (call["window"], call["time_zone"]) == ("09:00-20:00 mon-sat SG", "Asia/Singapore")
+    async def only(engine: Engine) -> Job:
+        (job,) = await engine.queue.find()
+        return job
 
-    def test_days_alone_are_a_window(self, voiceflow: Program) -> None:
-        assert self.enqueued(voiceflow, "--days", "mon-fri")["window"] == "00:00-24:00 mon-fri"
-
-    @pytest.mark.parametrize(
-        ("options", "told"),
-        [
-            (["--window", "9 to 5"], "is not a calling window"),
-            (["--days", "someday"], "is not a day"),
-            (["--holidays", "XX"], "has no calendar for 'XX'"),
-            (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "asked not to be called"),
-            (["--redial-max", "2"], "outcomes after which"),
-            (["--redial-on", "busy", "--redial-max", "-1"], "limit >= 0"),
-        ],
-    )
-    def test_an_option_that_is_wrong_keeps_the_file_out(
-        self, voiceflow: Program, options: list[str], told: str
-    ) -> None:
-        path = written(voiceflow.folder, "march.csv", PEOPLE)
-        ended = voiceflow("enqueue", path, *SAY, *options)
-        assert ended.code == 2
-        assert told in ended.err
-        assert voiceflow("check", path, *SAY, *options).code == 2
+    return within(voiceflow.folder, only)
 
 
-class TestWhoseRedial:
-    """Which policy a call is enqueued with."""
-
-    @pytest.fixture
-    def policies(self, voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> Policies:
-        return Policies(voiceflow, monkeypatch)
-
-    @pytest.mark.parametrize(
-        ("settings", "options", "policy"),
-        [
-            ("", "", None),
-            (
-                "",
-                "--redial-on unreached --redial-max 2 --redial-after 10m",
-                (["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0),
-            ),
-            ("REDIAL_ON=busy REDIAL_MAX=3 REDIAL_AFTER=1h", "", (["BUSY"], 3, 3600.0)),
-            ("REDIAL_ON=busy REDIAL_MAX=3", "--redial-on failed", (["ERROR", "FAILED"], 3, 1800.0)),
-            ("REDIAL_ON=busy", "--redial-max 0", (["BUSY"], 0, 1800.0)),
-        ],
-        ids=["none", "options", "settings", "both", "none by an option"],
-    )
-    def test_options_win_and_settings_fill_in(
-        self, policies: Policies, settings: str, options: str, policy: tuple[list[str], int, float] | None
-    ) -> None:
-        policies.settings(**dict(each.split("=") for each in settings.split()))
-        assert policies.of(*options.split()) == policy
+def test_a_window_is_kept_with_its_zone(voiceflow: Program) -> None:
+    job = enqueued(voiceflow, "--window", "09:00-20:00", "--days", "mon-sat", "--holidays", "sg")
+    assert (str(job.window), job.time_zone) == ("09:00-20:00 mon-sat SG", "Asia/Singapore")
 
 
-class Policies:
-    """Enqueues one call and looks at the policy that its job got."""
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--window", "9 to 5"], "is not a calling window"),
+        (["--days", "someday"], "is not a day"),
+        (["--holidays", "XX"], "has no calendar for 'XX'"),
+        (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "asked not to be called"),
+        (["--redial-max", "2"], "outcomes after which"),
+        (["--redial-on", "busy", "--redial-max", "-1"], "limit >= 0"),
+    ],
+)
+def test_an_option_that_is_wrong_keeps_the_file_out(voiceflow: Program, options: list[str], told: str) -> None:
+    path = written(voiceflow.folder, "march.csv", PEOPLE)
+    ended = voiceflow("enqueue", path, *SAY, *options)
+    assert ended.code == 2
+    assert told in ended.err
+    assert voiceflow("check", path, *SAY, *options).code == 2
 
-    def __init__(self, voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._voiceflow = voiceflow
-        self._monkeypatch = monkeypatch
 
-    def settings(self, **values: str) -> None:
-        for name, value in values.items():
-            self._monkeypatch.setenv(f"VOICEFLOW_{name}", value)
-
-    def of(self, *options: str) -> tuple[list[str], int, float] | None:
-        import anyio
-
-        from voiceflow_worker import CallQueue, open_store
-
-        path = written(self._voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n")
-        ended = self._voiceflow("enqueue", path, *SAY, *options)
-        assert ended.code == 0, ended.err
-
-        async def look() -> tuple[list[str], int, float] | None:
-            async with open_store("sqlite:///voiceflow.db") as store:
-                (job,) = await CallQueue(store).find()
-            redial = job.redial
-            if redial is None:
-                return None
-            on = sorted(status.value for status in redial.on)
-            return on, redial.limit, redial.after.total_seconds()
-
-        return anyio.run(look)
+@pytest.mark.parametrize(
+    ("settings", "options", "policy"),
+    [
+        ("", "", None),
+        (
+            "",
+            "--redial-on unreached --redial-max 2 --redial-after 10m",
+            (["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0),
+        ),
+        ("REDIAL_ON=busy REDIAL_MAX=3 REDIAL_AFTER=1h", "", (["BUSY"], 3, 3600.0)),
+        ("REDIAL_ON=busy REDIAL_MAX=3", "--redial-on failed", (["ERROR", "FAILED"], 3, 1800.0)),
+        ("REDIAL_ON=busy", "--redial-max 0", (["BUSY"], 0, 1800.0)),
+    ],
+    ids=["none", "options", "settings", "both", "none by an option"],
+)
+def test_options_win_and_settings_fill_in(
+    voiceflow: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: str,
+    options: str,
+    policy: tuple[list[str], int, float] | None,
+) -> None:
+    """Which policy of redials a call is enqueued with."""
+    for each in settings.split():
+        monkeypatch.setenv(*f"VOICEFLOW_{each}".split("="))
+    redial = enqueued(voiceflow, *options.split()).redial
+    found = redial and (sorted(status.value for status in redial.on), redial.limit, redial.after.total_seconds())
+    assert found == policy

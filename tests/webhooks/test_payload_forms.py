@@ -87,14 +87,6 @@ async def test_a_byte_order_mark_does_not_lose_the_summary(store: Store) -> None
     assert (await now(store, job)).state is JobState.COMPLETED
 
 
-async def test_a_summary_settles_a_call_in_doubt(store: Store) -> None:
-    job = await submitted(store, answered=False)
-    assert job.state is JobState.IN_DOUBT
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
-        await sender.send(whole(named(job)))
-    assert (await now(store, job)).state is JobState.COMPLETED
-
-
 @pytest.mark.parametrize("spelling", ["SOMETHING_NEW", None, "", 17, ["BUSY"]])
 async def test_a_status_that_nobody_knows_proves_the_call_and_waits_for_a_clear_one(
     store: Store, spelling: object
