@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
-
-import orjson
-import pytest
-
-from voiceflow_worker.model.flows.callflow import CallFlow, find_problems
 
 Body = dict[str, Any]
 
@@ -99,7 +93,3 @@ ANSWERS: dict[str, Body] = {
     "file": {"clientActionId": "ivr1_level2", "callflow": [PLAY]},
     "hangup": {"callflow": [HANGUP]},
 }
-
-
-
-
