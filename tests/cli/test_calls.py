@@ -230,17 +230,6 @@ def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:
     assert [(line["state"], line["reason"]) for line in ended.lines] == [("queued", "asked for it")]
 
 
-def test_a_decision_about_an_earlier_post_is_refused_when_a_newer_one_is_in_doubt(
-    voiceflow: Program, store: Store
-) -> None:
-    job = doubted_twice(voiceflow.folder)
-    older = ("calls", "resolve", job.id, "--placed", "--note", "seen in the portal", "--post", "1", *store)
-    refused = voiceflow(*older)
-    assert (refused.code, refused.out) == (1, "")
-    assert "cannot be resolved by POST 1; POST 2, begun at" in refused.err
-    assert voiceflow("calls", "show", job.id, "--json", *store).document["state"] == "in_doubt"
-
-
 @pytest.mark.parametrize("named", [(), ("--post", "2")])
 def test_a_resolution_names_the_post_that_it_is_about(voiceflow: Program, store: Store, named: tuple[str, ...]) -> None:
     job = doubted_twice(voiceflow.folder)

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from tests.cli.running import Program
 from tests.cli.stored import empty, enqueued, url_of
 
@@ -51,10 +49,9 @@ def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
     assert "enqueue its calls as a new batch" in ended.err
 
 
-@pytest.mark.parametrize("duration", ["0", "0s", "0ms"])
-def test_a_hold_for_no_time_is_refused(voiceflow: Program, duration: str) -> None:
+def test_a_hold_for_no_time_is_refused(voiceflow: Program) -> None:
     store = ("--store", empty(voiceflow.folder))
-    ended = voiceflow("hold", "--for", duration, *store)
+    ended = voiceflow("hold", "--for", "0", *store)
     assert (ended.code, ended.out) == (2, "")
     assert "holds nothing" in ended.err
     assert voiceflow("status", "--json", *store).document["holds"] == []

@@ -12,10 +12,7 @@ from voiceflow_worker.model.jobs.gate import Gate
 
 COMMANDS = [
     ["hold"],
-    ["resume"],
-    ["calls", "cancel", "--yes"],
     ["calls", "list"],
-    ["calls", "redial", "--outcome", "busy", "--yes"],
     ["report"],
 ]
 

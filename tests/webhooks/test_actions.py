@@ -19,7 +19,6 @@ from tests.webhooks.signing_in import HOST, OPERATORS, READERS, Form, confirmed,
 from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
-from voiceflow_worker.acts import COUNT_HOLDS
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Query
@@ -220,12 +219,6 @@ async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(stor
             told = Page((await client.get(address)).text).text
             assert ("Redial 1 call of" in told, "3 calls redialled before: left out" in told) == (True, True)
             assert "Redial 4 calls of" in (await client.get(f"{address}&times=2")).text
-            old = Form((await client.get(address)).text).values(note="x")
-            clock.advance(COUNT_HOLDS + timedelta(seconds=1))
-            for seen in (old["seen"][0], "", "never", "2026-07-01", "9999-12-31T23:59:59Z"):
-                refused = await client.post("/ui/act/redial-batch", data={**old, "seen": seen})
-                assert (refused.status_code, "older than 15 minutes" in refused.text) == (409, True), seen
-                assert "Redial 1 call of" in refused.text, "with the new number"
             for wrong in ("times=0", "times=-1", "times=x", "outcome=completed", "outcome=nothing"):
                 assert (await client.get(f"{address}&{wrong}".replace("outcome=busy&", ""))).status_code == 409, wrong
             assert not await engine.queue.find(states=[JobState.QUEUED])

@@ -12,10 +12,8 @@ from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from tests.webhooks.signing_in import Form, confirmed, receiver, signed_in
 from tests.webhooks.stored_calls import ended, in_doubt
-from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import CallQueue, JobState, SessionStatus, Store, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.ports.reading import gates_of
 
 pytestmark = pytest.mark.anyio
 
@@ -74,23 +72,3 @@ async def test_two_people_who_ask_for_one_redial_redial_once(memory: Store) -> N
         assert (await CallQueue(memory).get(busy.id)).state is JobState.UNREACHED
         assert (await client.post("/ui/act/redial", data=Form(refused.text).values())).status_code == 303
     assert (await CallQueue(memory).get(busy.id)).state is JobState.QUEUED
-
-
-@pytest.mark.parametrize("batch_id", [None, "march"])
-async def test_a_hold_that_nobody_has_seen_is_not_ended(memory: Store, batch_id: str | None) -> None:
-    queue = CallQueue(memory)
-    await enqueued(memory, batch_id="march")
-    await queue.hold(batch_id=batch_id, reason="lunch")
-    address = f"/ui/act/resume?queue=default{f'&batch={batch_id}' if batch_id else ''}"
-    async with signed_in(receiver(memory)) as client:
-        left_open = await question(client, address)
-        shown = Page((await client.get(address)).text).text
-        assert "lunch. This hold ends." in shown
-        await queue.resume(batch_id=batch_id)
-        await queue.hold(batch_id=batch_id, reason="the store was\nset back")
-        refused = await client.post("/ui/act/resume", data=left_open.values())
-        assert (refused.status_code, "another hold was set since the question" in refused.text) == (409, True)
-        assert [gate.reason for gate in await gates_of(memory, "default")] == ["the store was\nset back"]
-        assert (await client.post("/ui/act/resume", data=Form(refused.text).values())).status_code == 303
-        assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
-        assert (await client.post("/ui/act/resume", data=left_open.values())).status_code == 303
