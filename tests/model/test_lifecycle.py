@@ -211,6 +211,12 @@ class TestCancelling:
 
 
 class TestRedialling:
+    @pytest.mark.parametrize("state", [S.COMPLETED, S.ACCEPTED])
+    def test_who_was_called_is_called_again_only_by_force(self, state: JobState) -> None:
+        with pytest.raises(IllegalMoveError, match="force the redial"):
+            lifecycle.redial(a_job(state), at=NOW, note="again")
+        assert lifecycle.redial(a_job(state), at=NOW, note="again", force=True).state is S.QUEUED
+
     @pytest.mark.parametrize("state", [S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED])
     def test_who_was_not_reached_is_called_again_on_demand(self, state: JobState) -> None:
         again = lifecycle.redial(a_job(state, missed_windows=4, failures=7), at=NOW, note="again")

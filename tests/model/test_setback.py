@@ -102,6 +102,12 @@ def test_a_call_that_both_copies_sent_is_in_doubt_and_says_that_it_may_have_rung
     assert further(job, theirs, at=NOW, policy=POLICY) is job
 
 
+def test_a_call_that_waits_in_one_copy_after_a_redial_is_in_doubt_if_the_other_sent_it() -> None:
+    busy = ended(PLACED, BUSY)
+    theirs = after(begun(a_job(redial=REDIAL), at=NOW + MINUTE), UNKNOWN)
+    assert both(busy, theirs).state is S.IN_DOUBT
+
+
 def test_redials_of_one_copy_count_in_the_doubt() -> None:
     redialled = after(begun(ended(PLACED, BUSY), at=NOW + MINUTE), UNKNOWN, 2)
     unreached = ended(begun(a_job(redial=REDIAL), at=NOW + 2 * MINUTE), replace(BUSY, status=SessionStatus.NO_ANSWER))
