@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
@@ -523,20 +523,30 @@ class ImportNumbers(ListAct):
     async def do(self, seen: str | None = None) -> Result:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
-        numbers, bad, known, added = self.found.numbers, len(self.found.findings), 0, 0
-        if refused := bool(bad) and not self.skips_bad:
-            said = f"{self.found.bad_in_words}; nothing is imported. Correct {'it' if bad == 1 else 'them'}"
-        else:
-            known = len(await self.listed.find(*numbers))
-            await self.add(numbers)
-            added = len(numbers) - known
-            said = f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad"
-        document = {"rows": self.found.rows, "added": added, "known": known, "rejected": bad}
-        lines = tuple(f"line {each.row}: {each.message}" for each in self.found.findings[:_SHOWN])
-        doubts = self.found.warnings
-        note = f"warning: {count_of(len(doubts), 'number')} may have been misread"
-        notes = (f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else ()
-        return Result(said=said, documents=(document,), lines=lines, notes=notes, undone=refused)
+        if self.found.findings and not self.skips_bad:
+            return refused_import(self.found)
+        numbers = self.found.numbers
+        known = len(await self.listed.find(*numbers))
+        await self.add(numbers)
+        return _imported(self.found, added=len(numbers) - known, known=known)
+
+
+def refused_import(found: NumberFile) -> Result:
+    """The result of an import of a file with bad lines: nothing is imported."""
+    it = "it" if len(found.findings) == 1 else "them"
+    said = f"{found.bad_in_words}; nothing is imported. Correct {it}"
+    return replace(_imported(found, added=0, known=0), said=said, undone=True)
+
+
+def _imported(found: NumberFile, *, added: int, known: int) -> Result:
+    bad, doubts = len(found.findings), found.warnings
+    note = f"warning: {count_of(len(doubts), 'number')} may have been misread"
+    return Result(
+        said=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
+        documents=({"rows": found.rows, "added": added, "known": known, "rejected": bad},),
+        lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
+        notes=(f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else (),
+    )
 
 
 # --- Words --------------------------------------------------------------------------------------------------------

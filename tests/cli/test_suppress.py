@@ -37,6 +37,7 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert ended.code == 2
     assert "nothing is imported" in ended.err
     assert ended.document["rejected"] == 1
+    assert not list(voiceflow.folder.glob("*.db")), "a file that is refused needs no store"
     again = voiceflow("suppress", "import", path, "--country", "SG", "--skip-bad", "--json")
     assert (again.code, again.document["added"], again.document["known"]) == (0, 1, 0)
     told = voiceflow("suppress", "import", path, "--country", "SG").out

@@ -143,14 +143,17 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --reason "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
     """
-    from voiceflow_worker.acts import ImportNumbers
+    from voiceflow_worker.acts import ImportNumbers, refused_import
     from voiceflow_worker.campaigns.files.number_file import read_number_file
 
     output = common.output()
     found = await run_sync(partial(read_number_file, file, column=column, country=country))
-    async with acting(common.settings(), as_, makes=True) as operator:
-        act = ImportNumbers(operator=operator, found=found, skips_bad=skip_bad, reason=reason, until=until, lasts=for_)
-        done = await act.do()
+    if found.findings and not skip_bad:
+        done = refused_import(found)  # without a store, which need not be there
+    else:
+        async with acting(common.settings(), as_, makes=True) as operator:
+            act = ImportNumbers(operator=operator, found=found, skips_bad=True, reason=reason, until=until, lasts=for_)
+            done = await act.do()
     told = typed([*found.findings, *found.warnings])
     output.document({**done.documents[0], "findings": [each.as_json() for each in told]})
     if not output.as_json:
