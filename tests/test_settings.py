@@ -12,17 +12,7 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.setting_kinds import parse_duration
-from voiceflow_worker.settings import Settings, load_settings, unknown_variables
-
-DOCUMENTED = """
-STORE QUEUE WAIT_FOR_STORE API_KEY SUB_ACCOUNT BASE_URL ALLOW_PLAIN_HTTP SOURCE VOICE_PROFILE RATE BURST CONCURRENCY
-MAX_ACTIVE
-SHARED_NUMBERS
-MAX_PER_PERSON REDIAL_ON REDIAL_MAX REDIAL_AFTER CONNECT_TIMEOUT READ_TIMEOUT LEASE SUBMIT_WINDOW CLOCK_SKEW
-EXPORT_SETTLE RETRY_NOT_CREATED_5XX
-OUTCOMES SUMMARY_DEADLINE SHUTDOWN_GRACE WEBHOOK_SECRET WEBHOOK_ALLOW TRUSTED_PROXIES NOTIFY_URL NOTIFY_SECRET STATE_DIR
-RETENTION KEY_RETENTION UI_SECRET UI_OPERATOR_SECRET LOG_FORMAT LOG_LEVEL
-"""
+from voiceflow_worker.settings import load_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -36,23 +26,6 @@ def told(**options: object) -> str:
     return str(caught.value)
 
 
-def test_every_documented_name_is_a_setting() -> None:
-    assert [name.upper() for name in Settings.model_fields] == DOCUMENTED.split()
-
-
-def test_the_defaults_are_the_documented_ones() -> None:
-    settings = load_settings()
-    assert (settings.store, settings.queue) == ("sqlite:///voiceflow.db", "default")
-    assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 1, 50, None)
-    assert (settings.connect_timeout, settings.read_timeout) == (timedelta(seconds=5), timedelta(seconds=30))
-    assert (settings.lease, settings.submit_window) == (timedelta(seconds=60), timedelta(seconds=120))
-    assert (settings.clock_skew, settings.export_settle) == (timedelta(seconds=10), timedelta(seconds=60))
-    assert settings.outcomes == "webhook"
-    assert (settings.summary_deadline, settings.shutdown_grace) == (timedelta(hours=2), timedelta(seconds=30))
-    assert (settings.retention, settings.key_retention) == (timedelta(days=30), timedelta(days=400))
-    assert (settings.api_key, settings.webhook_secret, settings.ui_secret, settings.base_url) == (None,) * 4
-
-
 def test_an_option_beats_the_environment_beats_dotenv_beats_toml(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("voiceflow.toml").write_text("rate = 1\nburst = 2\nconcurrency = 3\nmax_active = 4\n")
     Path(".env").write_text("VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\n")
@@ -60,23 +33,6 @@ def test_an_option_beats_the_environment_beats_dotenv_beats_toml(monkeypatch: py
     monkeypatch.setenv("VOICEFLOW_BURST", "9")
     settings = load_settings(rate=10)
     assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 9, 7, 4)
-
-
-def test_each_setting_tells_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("voiceflow.toml").write_text("burst = 2\n")
-    Path(".env").write_text("VOICEFLOW_CONCURRENCY=7\n")
-    monkeypatch.setenv("VOICEFLOW_RATE", "unlimited")
-    shown = {setting.variable: (setting.value, setting.place) for setting in load_settings(queue="slow").shown()}
-    assert shown["VOICEFLOW_QUEUE"] == ("slow", "--queue (given directly)")
-    assert shown["VOICEFLOW_RATE"] == ("unlimited", "VOICEFLOW_RATE (the environment)")
-    assert shown["VOICEFLOW_CONCURRENCY"] == ("7", "VOICEFLOW_CONCURRENCY (.env)")
-    assert shown["VOICEFLOW_BURST"] == ("2", "burst (voiceflow.toml)")
-    assert shown["VOICEFLOW_LEASE"] == ("60s", "the default")
-
-
-def test_an_option_that_is_none_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_RATE", "8")
-    assert load_settings(rate=None).rate == 8
 
 
 def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,10 +148,6 @@ def test_a_region_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> N
 def test_each_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     assert f"VOICEFLOW_{name} is {value!r} (the environment): " in told()
-
-
-def test_a_local_address_is_a_legal_base_url() -> None:
-    assert load_settings(base_url="http://127.0.0.1:8088/").base_url == "http://127.0.0.1:8088"
 
 
 def test_a_key_within_the_base_url_is_refused_and_not_repeated() -> None:

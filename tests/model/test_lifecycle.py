@@ -168,12 +168,6 @@ class TestAPersonsWord:
         settled = lifecycle.resolve(job, placed=False, at=door, witnessed=witnessed, note="no row", policy=POLICY)
         assert (settled.state, settled.due_at, settled.attempt) == (S.QUEUED, door, 0)
 
-    def test_the_witness_and_not_the_own_clock_opens_the_door(self) -> None:
-        with pytest.raises(TooEarlyError):
-            lifecycle.resolve(
-                in_doubt(), placed=False, at=NOW + 24 * HOUR, witnessed=NOW + MINUTE, note="", policy=POLICY
-            )
-
     def test_placed_may_be_said_at_once_and_is_an_end_that_a_summary_still_settles(self) -> None:
         job = accepted()
         assert (job.state, job.attempt, job.posts[0].verdict) == (S.ACCEPTED, 1, VerdictKind.PLACED)
