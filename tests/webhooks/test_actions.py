@@ -247,7 +247,6 @@ async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None
     for job in doubts:
         assert job.destination in told.text
         assert "POST 1 to 8x8: unknown" in told.text
-    assert told.text.count("it was not placed” from") == 3
     assert [value for name, value in told.attributes if name == "value" and value in {job.id for job in doubts}]
 
 
@@ -279,6 +278,7 @@ async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
     async with signed_in(receiver(store)) as client:
         asked = Page((await client.get(f"/ui/act/resolve?{chosen}")).text).text
         assert "Resolve 2 calls in doubt?" in asked
+        assert f"You decide about {doubts[0].destination}, {doubts[1].destination}." in asked
         for typed in ({"note": "seen"}, {"verdict": "placed"}, {"verdict": "perhaps", "note": "x"}):
             assert (await confirmed(client, f"/ui/act/resolve?{chosen}", **typed)).status_code == 409
         assert (await client.get("/ui/act/resolve")).status_code == 409

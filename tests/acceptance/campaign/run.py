@@ -255,7 +255,8 @@ class Campaign:
 
         def decidable() -> bool:
             reader.open(pages)
-            return reader.text.count("A person may decide now") == len(not_placed)
+            now = reader.driver.find_elements(By.XPATH, "//td[starts-with(@data-label, '“not placed”')][.='now']")
+            return len(now) == len(not_placed)
 
         wait_until(decidable, "a time at which 8x8 can no longer place them", within=120, every=1)
         self._resolve(reader, not_placed, "not-placed", "not in the portal")
@@ -263,7 +264,7 @@ class Campaign:
     def _resolve(self, reader: Reader, numbers: list[str], found: str, note: str) -> None:
         reader.open(f"{self.desk.receiver}/ui/doubts")
         for number in numbers:
-            reader.driver.find_element(By.XPATH, f"//label[normalize-space()='{number}']//input").click()
+            reader.driver.find_element(By.XPATH, f"//tr[.//a[.='{number}']]//input").click()
         reader.press("Resolve the ticked calls")
         reader.driver.find_element(By.CSS_SELECTOR, f"input[value={found}]").click()
         reader.fill(note=note)

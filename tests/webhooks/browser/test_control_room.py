@@ -84,8 +84,8 @@ def test_a_doubt_is_resolved_and_a_call_redialled(on: Stage, reader: Reader) -> 
     with on.worker():
         wait_until(lambda: on.states() == {"in_doubt": 1, "unreached": 1}, lambda: f"a doubt, not {on.states()}")
         reader.open(f"{on.receiver}/ui/doubts")
-        reader.sees(doubtful, "1 in doubt", "it was not placed” from")
-        reader.driver.find_element(By.CSS_SELECTOR, "input[type=checkbox]").click()
+        reader.sees(doubtful, "1 in doubt", "Select all of this page")
+        reader.driver.find_element(By.CSS_SELECTOR, "[data-all] input").click()
         reader.press("Resolve the ticked calls")
         reader.sees(f"Resolve the call to {doubtful}, which is in doubt?", "phone rings. If you are wrong")
         reader.driver.find_element(By.CSS_SELECTOR, "input[value=placed]").click()

@@ -80,9 +80,12 @@ class ResolveAction(PageAction):
         asked = [await act.question() for act in acts]
         question = asked[0]
         if len(asked) > 1:
+            jobs = [(await self._operator.call(act.call))[1] for act in acts]
+            numbers = ", ".join(f"{job.destination} {job.name}".strip() for job in jobs)
+            lines = [f"You decide about {numbers}.", *(line for each in asked for line in each.rings)]
             question = Question(
                 title=f"Resolve {len(asked)} calls in doubt?",
-                rings=tuple(dict.fromkeys(line for each in asked for line in each.rings)),
+                rings=tuple(dict.fromkeys(lines)),
                 silent=question.silent,
                 button=question.button,
             )

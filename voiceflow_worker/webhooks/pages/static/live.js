@@ -31,6 +31,18 @@ function localFields() {
   }
 }
 
+// One box ticks all boxes of its form, or none.
+function selectAll() {
+  for (const label of document.querySelectorAll("[data-all]")) {
+    const all = label.querySelector("input"), boxes = [...label.closest("form").querySelectorAll("input[name=call]")];
+    label.hidden = false;
+    label.closest("form").addEventListener("change", ({ target }) => {
+      if (target === all) for (const each of boxes) each.checked = all.checked;
+      else all.checked = boxes.every((each) => each.checked);
+    });
+  }
+}
+
 function renew(old, now) {
   if (old.nodeType !== now.nodeType || old.nodeName !== now.nodeName) return old.replaceWith(now);
   if (old.nodeType !== Node.ELEMENT_NODE) {
@@ -118,5 +130,6 @@ function follow(live) {
 
 localTimes(document);
 localFields();
+selectAll();
 const live = document.querySelector("#live[data-live]");
 if (live) follow(live);
