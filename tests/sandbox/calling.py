@@ -1,4 +1,4 @@
-"""Helpers of the sandbox tests: a client that places calls, and a receiver that keeps the events it is sent."""
+"""Helpers of the sandbox tests: a client that places calls."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import httpx
-from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.sandbox import Sandbox
 
 SOURCE = "+6531234567"
@@ -88,50 +86,3 @@ async def calling(sandbox: Sandbox) -> AsyncGenerator[Caller]:
 async def settled(sandbox: Sandbox) -> None:
     with anyio.fail_after(30):
         await sandbox.idle()
-
-
-@dataclass
-class Listener:
-    """A webhook receiver that keeps every event, and answers with the statuses it is given, then with 200."""
-
-    url: str = ""
-    events: list[dict[str, Any]] = field(default_factory=list)
-    authorizations: list[str | None] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            raise RuntimeError("none")
-        content = b""
-        while True:
-            message = await receive()
-            content += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        self.events.append(json.loads(content))
-        headers = dict(scope["headers"])
-        self.authorizations.append(headers[b"authorization"].decode() if b"authorization" in headers else None)
-        status = self.statuses.pop(0) if self.statuses else 200
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"{}"})
-
-    @property
-    def payloads(self) -> list[dict[str, Any]]:
-        return [event["payload"] for event in self.events]
-
-
-@asynccontextmanager
-async def listening(*statuses: int) -> AsyncGenerator[Listener]:
-    listener = Listener(statuses=list(statuses))
-    async with serving(listener.app) as address:
-        listener.url = f"{address.url}/hook"
-        yield listener
-
-
-@asynccontextmanager
-async def reporting(**more: Any) -> AsyncGenerator[tuple[Listener, Sandbox, Caller]]:
-    """A quick sandbox that reports to a listener, and a caller of it."""
-    async with listening() as listener:
-        sandbox = Sandbox(**{"webhook": listener.url, "speed": 2000.0, **more})
-        async with calling(sandbox) as caller:
-            yield listener, sandbox, caller

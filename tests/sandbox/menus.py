@@ -1,4 +1,4 @@
-"""Helpers of the conversation tests: flows, and a receiver that answers call action events with them."""
+"""Helpers of the sandbox tests: flows, and a receiver that keeps events and answers call action events with flows."""
 
 from __future__ import annotations
 
@@ -57,6 +57,9 @@ class Receiver:
     replies: Replies
     url: str = ""
     events: list[Json] = field(default_factory=list[Json])
+    authorizations: list[str | None] = field(default_factory=list[str | None])
+    statuses: list[int] = field(default_factory=list[int])
+    """Those of the next answers; 200 after them."""
     holds: asyncio.Event | None = None
     """Call action events are answered when this is set."""
     _more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,8 +75,10 @@ class Receiver:
                 break
         event = json.loads(content)
         self.events.append(event)
+        headers = dict(scope["headers"])
+        self.authorizations.append(headers[b"authorization"].decode() if b"authorization" in headers else None)
         self._more.set()
-        status, body = 200, b"{}"
+        status, body = self.statuses.pop(0) if self.statuses else 200, b"{}"
         if event["eventType"] == "CALL_ACTION":
             if self.holds is not None:
                 await self.holds.wait()
@@ -98,6 +103,10 @@ class Receiver:
                 await self._more.wait()
 
     @property
+    def payloads(self) -> list[Json]:
+        return [event["payload"] for event in self.events]
+
+    @property
     def questions(self) -> list[Json]:
         return self.of("CALL_ACTION")
 
@@ -114,8 +123,8 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(replies: Replies | Json) -> AsyncGenerator[Receiver]:
-    receiver = Receiver(replies if callable(replies) else lambda _: replies)
+async def receiving(replies: Replies | Json, *statuses: int) -> AsyncGenerator[Receiver]:
+    receiver = Receiver(replies if callable(replies) else lambda _: replies, statuses=list(statuses))
     async with serving(receiver.app) as address:
         receiver.url = f"{address.url}/hook"
         yield receiver

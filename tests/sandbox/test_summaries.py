@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, listening, reporting, settled
+from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, settled
+from tests.sandbox.menus import Receiver, receiving
 from voiceflow_worker.model.flows.validity import write_valid_until
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -20,6 +23,15 @@ pytestmark = pytest.mark.anyio
 QUICK = 2000.0
 
 
+@asynccontextmanager
+async def reporting() -> AsyncGenerator[tuple[Receiver, Sandbox, Caller]]:
+    """A quick sandbox that reports to a receiver, and a caller of it."""
+    async with receiving({}) as listener:
+        sandbox = Sandbox(webhook=listener.url, speed=QUICK)
+        async with calling(sandbox) as caller:
+            yield listener, sandbox, caller
+
+
 async def register(caller: Caller, **given: object) -> Any:
     answer = await caller.client.post(
         f"{caller.url}/api/v1/subaccounts/acme/webhooks", json=given, headers={"Authorization": "Bearer k"}
@@ -29,7 +41,7 @@ async def register(caller: Caller, **given: object) -> Any:
 
 
 async def test_a_summary_tells_how_a_call_ended_as_the_service_words_it() -> None:
-    async with listening() as listener:
+    async with receiving({}) as listener:
         sandbox = Sandbox(webhook=listener.url, webhook_secret="Basic c2VjcmV0", speed=QUICK)
         async with calling(sandbox) as caller:
             await caller.script(destination=ANA, outcome="COMPLETED", ring_seconds=5, talk_seconds=20)
@@ -115,7 +127,7 @@ async def test_a_summary_can_be_repeated_dropped_or_nameless() -> None:
 
 
 async def test_a_call_that_is_dialled_after_its_validity_ends_with_2007_and_never_rings() -> None:
-    async with listening() as listener:
+    async with receiving({}) as listener:
         sandbox = Sandbox(webhook=listener.url)
         async with calling(sandbox) as caller:
             await caller.script(destination=ANA, dial_seconds=0.3, delay_seconds=0)
@@ -133,7 +145,7 @@ async def test_a_call_that_is_dialled_after_its_validity_ends_with_2007_and_neve
 
 
 async def test_a_delivery_is_tried_once_unless_retries_are_ordered() -> None:
-    async with listening(503, 503, 503) as listener:
+    async with receiving({}, 503, 503, 503) as listener:
         sandbox = Sandbox(webhook=listener.url, speed=QUICK)
         async with calling(sandbox) as caller:
             await caller.place(ANA)
@@ -159,7 +171,7 @@ async def test_a_receiver_that_is_away_is_written_down() -> None:
 
 
 async def test_summaries_go_where_they_were_registered_for() -> None:
-    async with listening() as first, listening() as second:
+    async with receiving({}) as first, receiving({}) as second:
         sandbox = Sandbox(webhook=first.url, speed=QUICK)
         async with calling(sandbox) as caller:
             listed = await register(caller, type="VSS", url=second.url, httpAuthHeader="Bearer hook")
