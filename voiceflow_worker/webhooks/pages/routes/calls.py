@@ -263,8 +263,10 @@ async def _by_change(store: Store, wanted: CallFilter, queues: Sequence[str], ne
     found = {job.id: job for job in newest.calls}
     for queue in queues:
         query = replace(wanted.query, queue=queue, limit=READ_AT_ONCE, order=Order.ANY)
-        read = [*await find_jobs(store, replace(query, states=_MOVING & (query.states or _MOVING)))]
-        with suppress(StoreVersionError):
+        read = list[Job]()
+        if moving := _MOVING & (query.states or _MOVING):
+            read += await find_jobs(store, replace(query, states=moving))
+        with suppress(StoreVersionError):  # a call of a newer version: the other two lists leave it out
             read += await find_jobs(store, replace(query, ids=await _lately(store, queue)))
         found |= {job.id: job for job in read if wanted.lets_pass is None or wanted.lets_pass(job)}
     calls = sorted(found.values(), key=lambda job: (job.touched_at, job.id), reverse=True)
