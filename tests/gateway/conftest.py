@@ -38,12 +38,11 @@ class Stranger(httpx.AsyncBaseTransport):
 
 @dataclass(frozen=True)
 class Kind:
-    """One transport on one event loop. `proves`: its errors can prove that nothing left; `tells`: its progress too."""
+    """One transport on one event loop. `tells`: its progress can prove that nothing left."""
 
     name: str
     backend: str
     make: Callable[..., httpx.AsyncBaseTransport] | None
-    proves: bool = True
     tells: bool = True
 
     def client(
@@ -87,7 +86,7 @@ OURS = Kind("default", "asyncio", None)
 KINDS = (
     OURS,
     Kind("pool", "asyncio", httpx.AsyncHTTPTransport),
-    Kind("unknown", "asyncio", stranger, proves=False, tells=False),
+    Kind("unknown", "asyncio", stranger, tells=False),
 )
 
 

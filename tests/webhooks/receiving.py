@@ -11,6 +11,7 @@ import anyio
 import httpx
 from starlette.types import ASGIApp
 
+from tests.webhooks.payload_forms import Call, whole
 from voiceflow_worker.asgi.server import fast_protocol, serving
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import SessionSummary
@@ -19,38 +20,8 @@ from voiceflow_worker.webhooks import PATH, SettlesSummaries, webhook_app
 SECRET = "Basic c2VjcmV0"
 
 
-def summary(**payload: object) -> dict[str, Any]:
-    return {
-        "namespace": "VOICE",
-        "eventType": "SESSION_SUMMARY",
-        "description": "Summary of a session that has ended",
-        "payload": {
-            "sessionId": "5ab17a4e-5b28-4d2c-a5c1-2c1e0f1d9d70",
-            "subAccountId": "acme",
-            "sessionStatus": "COMPLETED",
-            "startTime": "2026-07-01T09:00:00.000Z",
-            "endTime": "2026-07-01T09:00:25.000Z",
-            "lastAction": "HANGUP",
-            "callCount": 1,
-            "clientRequestId": "default.01J.1",
-            "details": {
-                "callA": {
-                    "callId": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
-                    "callDirection": "OUTBOUND",
-                    "callType": "PSTN",
-                    "initiatedTimestamp": "2026-07-01T09:00:00.000Z",
-                    "disconnectedTimestamp": "2026-07-01T09:00:25.000Z",
-                    "source": "6531234567",
-                    "destination": "6587654321",
-                    "sourceRefId": "null",
-                    "callStatus": "COMPLETED",
-                    "callDuration": 20,
-                    "callQuality": {"mos": 4.2, "packetLossRate": 0.1, "jitter": 1.5},
-                }
-            },
-            **payload,
-        },
-    }
+def summary(**changes: object) -> dict[str, Any]:
+    return whole(Call("default.01J.1", "5ab17a4e-5b28-4d2c-a5c1-2c1e0f1d9d70"), **changes)
 
 
 def other(event_type: str, **payload: object) -> dict[str, Any]:
