@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import pytest
 
 from tests.docs.pages import DOCS, section
+from tests.support.plain_jobs import NOW, POLICY, a_job
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.jobs.evidence import summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, Post
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.job import JobState, Post
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import (
     API_CODES,
@@ -21,7 +20,6 @@ from voiceflow_worker.model.reports.status import (
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 PAGE = DOCS / "8x8-notes.md"
-CREATED_AT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 def api_codes() -> str:
@@ -51,14 +49,10 @@ def errors() -> Iterable[CodeEntry]:
 
 def state_after(status: SessionStatus) -> str:
     """What a submitted call becomes by a summary with this status."""
-    at = CREATED_AT
-    post = Post(number=1, client_request_id="q.1.1", began_at=at, valid_until=at, verdict=VerdictKind.CREATED)
-    job = Job(
-        id="q.1", queue="q", state=JobState.SUBMITTED, due_at=at, destination="+6587654321", body="{}",
-        body_digest="", source="+6531234567", created_at=at, post_count=1, posts=(post,),
-    )  # fmt: skip
+    post = Post(number=1, client_request_id="q.1.1", began_at=NOW, valid_until=NOW, verdict=VerdictKind.CREATED)
+    job = a_job(JobState.SUBMITTED, post_count=1, posts=(post,))
     outcome = Outcome(status=status, status_text=status.value)
-    return summarised(job, 1, outcome, at=at, policy=CallPolicy()).state.value
+    return summarised(job, 1, outcome, at=NOW, policy=POLICY).state.value
 
 
 def table(header: list[str], rows: Iterable[list[str]]) -> str:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from tests.support.plain_jobs import NOW, a_job
 from voiceflow_worker import Caller, CallFlow, InvalidInputError, Job, JobState, approval_call, approval_data, choice_of
 from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.approval import approval
@@ -14,15 +14,11 @@ from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Dire
 
 pytestmark = pytest.mark.anyio
 
-NOW = datetime(2026, 7, 1, 4, tzinfo=UTC)
 OURS, THEIRS, VOICE = "+6531234567", "+6587654321", "en-US-BenjaminRUS"
 
 
 def job(flow: CallFlow, data: dict[str, object] | None = None) -> Job:
-    return Job(
-        id="default.01J", queue="default", state=JobState.SUBMITTED, due_at=NOW, destination=THEIRS,
-        body=flow.to_json().decode(), body_digest="", source=OURS, created_at=NOW, menu="approval", data=data,
-    )  # fmt: skip
+    return a_job(JobState.SUBMITTED, body=flow.to_json().decode(), menu="approval", data=data)
 
 
 async def pressed(job: Job, *keys: str) -> MenuAnswer:

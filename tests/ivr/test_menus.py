@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.support.flows import flow
+from tests.support.plain_jobs import NOW, a_job
 from voiceflow_worker import END, AfterBridge, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
 from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
@@ -19,7 +19,6 @@ from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Dire
 
 pytestmark = pytest.mark.anyio
 
-NOW = datetime(2026, 7, 1, 4, tzinfo=UTC)
 VOICE = "en-US-BenjaminRUS"
 
 
@@ -32,11 +31,8 @@ def made(name: str, **more: Any) -> Menu:
 def job(menu: Menu | None = None, *, name: str | None = None, asks: bool = True) -> Job:
     asked = menu or made("any")
     call = asked.call("+6587654321", source="+6531234567") if asks else flow()
-    return Job(
-        id="default.01J", queue="default", state=JobState.SUBMITTED, due_at=NOW, destination="+6587654321",
-        body=call.to_json().decode(), body_digest="", source="+6531234567", created_at=NOW,
-        menu=name or (menu.name if menu else None),
-    )  # fmt: skip
+    named = name or (menu.name if menu else None)
+    return a_job(JobState.SUBMITTED, body=call.to_json().decode(), menu=named)
 
 
 async def answered(menus: Menus, job: Job | None = None, *, to: str | None = None, **event: Any) -> MenuAnswer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import plain_jobs
+from tests.support.plain_jobs import HOUR, MINUTE, NOW, POLICY, SECOND
 from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.model.jobs.call_log import (
     ExportRow,
@@ -20,7 +22,7 @@ from voiceflow_worker.model.jobs.call_log import (
     window_of,
 )
 from voiceflow_worker.model.jobs.evidence import answered, found_placed, summarised
-from voiceflow_worker.model.jobs.job import Post, RedialPolicy
+from voiceflow_worker.model.jobs.job import Post
 from voiceflow_worker.model.jobs.lifecycle import resolve
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.events import Direction
@@ -28,12 +30,7 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
-NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 SOURCE, ANA, BEN = "+6531234567", "+6587654321", "+6587654322"
-POLICY = CallPolicy()
 SKEW = POLICY.clock_skew
 
 
@@ -47,22 +44,9 @@ def a_post(number: int = 1, *, began_at: datetime = NOW, verdict: VerdictKind | 
     )
 
 
-def a_job(*posts: Post, state: JobState = JobState.IN_DOUBT, redial: RedialPolicy | None = None) -> Job:
-    return Job(
-        id="default.1",
-        queue="default",
-        state=state,
-        due_at=NOW,
-        destination=ANA,
-        source=SOURCE,
-        body="{}",
-        body_digest="x",
-        created_at=NOW - MINUTE,
-        reason="the answer did not come",
-        post_count=len(posts),
-        posts=posts or (a_post(),),
-        redial=redial,
-    )
+def a_job(*posts: Post) -> Job:
+    posts = posts or (a_post(),)
+    return plain_jobs.a_job(JobState.IN_DOUBT, posts=posts, post_count=len(posts))
 
 
 def a_row(
