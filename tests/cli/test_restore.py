@@ -14,13 +14,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.cli.running import Program, Spawned
+from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
-from tests.support.waiting import wait_until
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.numbers.suppression import SuppressionList
@@ -76,10 +75,19 @@ def damage(path: Path, *, first: int, last: int) -> None:
     path.write_bytes(content)
 
 
-def settled_log(path: Path) -> None:
-    """Move the log into the file, as the last process to close it does."""
+def damage_the_last_pages(path: Path) -> None:
+    asked(path, "SELECT count(*) FROM jobs")  # whoever closes the store last moves the log into the file
+    pages = path.stat().st_size // 4096
+    damage(path, first=pages - 4, last=pages)
+
+
+def damage_a_row(path: Path) -> None:
+    asked(path, "UPDATE jobs SET record = 'junk' WHERE state = 'submitted' AND number = 5")
+
+
+def asked(path: Path, statement: str) -> None:
     db = apsw.Connection(str(path))
-    db.execute("SELECT count(*) FROM jobs").fetchall()
+    db.execute(statement).fetchall()
     db.close()
 
 
@@ -227,12 +235,14 @@ def test_an_unreadable_file_is_moved_aside_and_nothing_is_sent_until_somebody_lo
     assert aside.read_bytes() == log
 
 
-def test_nothing_is_taken_over_from_a_damaged_file_and_the_hold_says_so(voiceflow: Program) -> None:
+@pytest.mark.parametrize("spoil", [damage_the_last_pages, damage_a_row])
+def test_nothing_is_taken_over_from_a_damaged_file_and_the_hold_says_so(
+    voiceflow: Program, spoil: Callable[[Path], None]
+) -> None:
     backed_up(voiceflow)
     path = voiceflow.folder / "calls.db"
     sent_and_killed(path, 5)
-    settled_log(path)
-    damage(path, first=path.stat().st_size // 4096 - 4, last=path.stat().st_size // 4096)
+    spoil(path)
     ended = voiceflow("restore", "copy.db", "--json")
     assert ended.code == 0, ended.err
     taken = {"advanced": 0, "in_doubt": 0, "added": 0, "cancelled": 0, "was_read": False}
@@ -241,21 +251,6 @@ def test_nothing_is_taken_over_from_a_damaged_file_and_the_hold_says_so(voiceflo
     (held,) = voiceflow("status", "--json").document["holds"]
     assert "could not be read" in held["reason"]
     within(voiceflow.folder, sends_nothing)
-
-
-def test_nothing_is_taken_over_from_a_file_with_a_row_that_cannot_be_read(voiceflow: Program) -> None:
-    backed_up(voiceflow)
-    path = voiceflow.folder / "calls.db"
-    sent_and_killed(path, 5)
-    db = apsw.Connection(str(path))
-    db.execute("UPDATE jobs SET record = 'junk' WHERE state = 'submitted' AND number = 5")
-    db.close()
-    ended = voiceflow("restore", "copy.db", "--json")
-    assert ended.code == 0, ended.err
-    assert ended.document["taken_over"]["was_read"] is False
-    assert states(voiceflow.folder) == {"queued": COUNT}
-    (held,) = voiceflow("status", "--json").document["holds"]
-    assert "could not be read" in held["reason"]
 
 
 def test_a_store_that_is_gone_altogether_is_put_back_and_held(voiceflow: Program) -> None:
@@ -316,7 +311,6 @@ def test_a_plain_copy_with_its_log_is_a_backup_too(voiceflow: Program) -> None:
 
 # -- who is still there ------------------------------------------------------------------------------------------------
 
-HEARTBEATS = "SELECT 1 FROM records WHERE namespace IN ('worker', 'receiver')"
 HOLD_OPEN = """
 import sys
 from pathlib import Path
@@ -351,37 +345,6 @@ def test_a_process_without_heartbeats_is_noticed(voiceflow: Program, kind: str, 
         finally:
             other.kill()
     assert voiceflow("restore", "copy.db").code == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_frozen_worker_or_receiver_is_noticed_and_a_killed_one_is_not_waited_for(
-    voiceflow: Program, command: str
-) -> None:
-    backed_up(voiceflow)
-    assert voiceflow("hold").code == 0
-    environment = {
-        "VOICEFLOW_API_KEY": "key-1", "VOICEFLOW_SUB_ACCOUNT": "acme", "VOICEFLOW_BASE_URL": "http://127.0.0.1:1",
-    }  # fmt: skip
-    options = ["--port", "0"] if command == "serve" else []
-    with Spawned([command, *options], voiceflow.folder, environment) as running:
-        running.wait_for("is ready" if command == "serve" else "sends queue")
-        wait_for_heartbeat(voiceflow.folder / "calls.db")
-        running.tell(signal.SIGSTOP)
-        ended = voiceflow("restore", "copy.db")
-        assert ended.code == 3
-        assert f"in use by process {running.process.pid}" in ended.err
-        running.tell(signal.SIGKILL)
-        running.process.wait(30)
-    assert voiceflow("restore", "copy.db").code == 0
-
-
-def wait_for_heartbeat(path: Path) -> None:
-    db = apsw.Connection(str(path))
-    try:
-        wait_until(lambda: bool(db.execute(HEARTBEATS).fetchall()), "a heartbeat")
-    finally:
-        db.close()
 
 
 # -- killed in the middle ----------------------------------------------------------------------------------------------
