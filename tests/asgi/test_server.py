@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.asgi.server import Address, serving
+from voiceflow_worker.asgi.server import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -124,11 +124,3 @@ async def test_the_peer_address_is_not_rewritten() -> None:
     async with serving(app_of(Route("/who", who))) as address, httpx.AsyncClient() as client:
         answer = await client.get(f"{address.url}/who", headers={"X-Forwarded-For": "203.0.113.9"})
     assert answer.text == "127.0.0.1"
-
-
-@pytest.mark.parametrize(
-    ("address", "url"),
-    [(Address("127.0.0.1", 8080), "http://127.0.0.1:8080"), (Address("::1", 8080), "http://[::1]:8080")],
-)
-def test_an_address_prints_as_a_url(address: Address, url: str) -> None:
-    assert address.url == url

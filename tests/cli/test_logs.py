@@ -50,14 +50,3 @@ def test_every_line_names_its_process_where_there_are_several(capsys: pytest.Cap
     structlog.get_logger("voiceflow.worker").info("ours")
     logging.getLogger("somebody").warning("theirs")
     assert ["4711" in line for line in capsys.readouterr().err.splitlines()] == [True, True]
-
-
-@pytest.mark.parametrize("form", ["console", "json"])
-def test_what_a_library_repeats_is_one_line(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    log_to_stderr(form=form, level="info")
-    for _ in range(1000):
-        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
-    for place in range(3):
-        logging.getLogger("asyncio").error(f"no descriptor\nsocket: {place}")  # noqa: G004 (as asyncio does)
-    logging.getLogger("uvicorn.error").warning("Something else.")
-    assert len(capsys.readouterr().err.splitlines()) == 3

@@ -78,18 +78,16 @@ def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
     return replace(job, state=S.QUEUED, worker_id=None, due_at=_in_its_window(job, due_at), reason=reason)
 
 
-def begin(
-    job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, not_after: datetime | None = None
-) -> Job:
+def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) -> Job:
     """Journal the next POST, before its first byte leaves: from now on only evidence moves the job.
 
-    The `validUntil` of the POST is the earliest of four times: the end of the submit window, the validity of the job,
-    the end of its calling window, and `not_after`, the end of the lock on its number. After that time, 8x8 drops the
-    POST (-1015, -2007), and no phone can ring for it. This time is committed with the journal entry.
+    The `validUntil` of the POST is the earliest of three times: the end of the submit window, the validity of the job,
+    and the end of its calling window. After that time, 8x8 drops the POST (-1015, -2007), and no phone can ring for it.
+    This time is committed with the journal entry.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1
-    ends = (at + policy.submit_window, job.valid_until, not_after, job.closes(at=at))
+    ends = (at + policy.submit_window, job.valid_until, job.closes(at=at))
     valid_until = min(end for end in ends if end is not None)
     # A request has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ). The time is never rounded up, or the call could come late.
     valid_until = valid_until.replace(microsecond=valid_until.microsecond // 1000 * 1000)
