@@ -1,7 +1,7 @@
 """A store in memory, opened by `shelf://name`. It lasts until the process ends.
 
 This is an example of a third-party backend. It is the memory store of voiceflow-worker under another URL. A real
-backend implements the nine methods of `core/store_port.py` with its own driver.
+backend implements the nine methods of `core/ports/store.py` with its own driver.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The memory store keeps the contract of `core/store_port.py`, and each sentence of the contract can fail."""
+"""The memory store keeps the contract of `core/ports/store.py`, and each sentence of the contract can fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.errors import leaves
 from voiceflow_worker.backends.contract import QUEUE, Opener, StoreContract
 from voiceflow_worker.backends.memory import store as memory_store
 from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,

@@ -22,7 +22,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.store_port import gate_key
+from voiceflow_worker.core.ports.store import gate_key
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome

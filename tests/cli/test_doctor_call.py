@@ -19,8 +19,8 @@ from tests.support.waiting import wait_until
 from voiceflow_worker import Job
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.core.sending.set_rate import set_limits
-from voiceflow_worker.core.store_port import Put, Step, Unit
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.job import JobState
 

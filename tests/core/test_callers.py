@@ -15,9 +15,9 @@ from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.store import Query
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.core.store_port import Query
 from voiceflow_worker.core.units import SESSION
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary

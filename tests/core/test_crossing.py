@@ -11,8 +11,8 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.voices import created
 from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.core.store_port import Page
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.reports.status import SessionStatus
 

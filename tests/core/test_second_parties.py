@@ -14,7 +14,7 @@ from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.store_port import Page
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.flows.parties import second_parties

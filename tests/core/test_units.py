@@ -12,7 +12,7 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     Answer,
     AtMost,

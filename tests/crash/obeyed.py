@@ -41,7 +41,7 @@ from voiceflow_worker.core import queue as queue_module
 from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers import suppression as suppression_module
 from voiceflow_worker.core.numbers.suppression import SuppressionList
-from voiceflow_worker.core.store_port import OpenGate
+from voiceflow_worker.core.ports.store import OpenGate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 

@@ -12,7 +12,7 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.events.callers import Callers
 from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.store_port import Absent, Step
+from voiceflow_worker.core.ports.store import Absent, Step
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState

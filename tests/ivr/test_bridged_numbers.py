@@ -17,7 +17,7 @@ from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, St
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.core.store_port import Page
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY, changed
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary

@@ -28,7 +28,7 @@ from voiceflow_worker import (
     open_store,
 )  # fmt: skip
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.store_port import Page
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks.menus.once import CLAIMS

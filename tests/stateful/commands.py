@@ -21,9 +21,9 @@ from voiceflow_worker import CallRequest, Job, open_store
 from voiceflow_worker.core.admission import CheckedCall, new_job
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.store import Result, Step
 from voiceflow_worker.core.sending.journal import Unsent
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.core.store_port import Result, Step
 from voiceflow_worker.core.units import inserted
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError, VoiceflowError
 from voiceflow_worker.model.jobs.job import JobState as S

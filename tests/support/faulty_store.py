@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     Clock,
     Event,
     Query,
@@ -168,6 +168,3 @@ class FaultyStore:
     async def prune(self, queue: str, **options: Any) -> int:
         pruned: int = await self._carried_out("prune", queue, **options)
         return pruned
-
-    async def close(self) -> None:
-        await self._store.close()

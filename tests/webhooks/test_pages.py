@@ -36,7 +36,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.store_port import gate_key
+from voiceflow_worker.core.ports.store import gate_key
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post

@@ -12,7 +12,7 @@ import anyio
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.store_port import Drop, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 
 PAUSE = 0.25

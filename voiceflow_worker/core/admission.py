@@ -12,7 +12,7 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refus
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
 from voiceflow_worker.core.ports.reading import gates_at, owners_of
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Owner,
     Record,

@@ -12,10 +12,10 @@ from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches
+from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from
 from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.core.store_port import GATES, Drop, Result, Step, Unit, gate_from
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState

@@ -1,7 +1,7 @@
 """What is stored together: pure functions that turn a change of a job into a unit of a store's step.
 
 No function reads a clock, a store or a setting. A unit names the conditions under which its change may be stored, and a
-store only checks them (`store_port`). So every lock, place, opt-out and session is stored with the change that it
+store only checks them (`ports/store.py`). So every lock, place, opt-out and session is stored with the change that it
 belongs to, and there is nothing to do before a commit, after it, or again.
 
 - **Numbers.** A journal entry locks its numbers: `number` records for the person called, `party` records for the
@@ -22,7 +22,7 @@ from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import Suppression, entry_text
 from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     Absent,
     AtMost,

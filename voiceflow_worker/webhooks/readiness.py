@@ -11,7 +11,7 @@ import anyio
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.store_port import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import StoreError
 
 Probe: TypeAlias = Callable[[], Awaitable[object]]

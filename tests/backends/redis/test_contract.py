@@ -1,4 +1,4 @@
-"""A Redis store keeps the contract of `core/store_port.py` on one server.
+"""A Redis store keeps the contract of `core/ports/store.py` on one server.
 
 On other servers it is the same program: the newest server is asked about the script that does most, a cluster about
 what spans its slots and nodes, a pair behind a sentinel about writes that a replica must confirm.

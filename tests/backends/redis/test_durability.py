@@ -18,7 +18,7 @@ from voiceflow_worker.backends.redis.connection.durability import Guarantee, Ser
 from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.store_port import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,

@@ -17,7 +17,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis.connection.line import Access, Line
 from voiceflow_worker.backends.redis.connection.url import parse_url
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.store_port import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs, commit, new_job
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.store_port import Put, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Put, Same, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 

@@ -12,7 +12,7 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
-from voiceflow_worker.core.store_port import Owner
+from voiceflow_worker.core.ports.store import Owner
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sa
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
-from voiceflow_worker.core.store_port import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 

@@ -19,7 +19,7 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerO
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.store_port import Step
+from voiceflow_worker.core.ports.store import Step
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio

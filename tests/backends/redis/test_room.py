@@ -18,7 +18,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete,
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind, Query
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.store_port import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,7 @@ from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sql
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.store_port import Result
+from voiceflow_worker.core.ports.store import Result
 from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio

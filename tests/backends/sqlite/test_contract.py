@@ -1,4 +1,4 @@
-"""The SQLite store keeps the contract of `core/store_port.py`."""
+"""The SQLite store keeps the contract of `core/ports/store.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tests.support.errors import leaves
 from voiceflow_worker.backends.contract import Opener, StoreContract
 from voiceflow_worker.backends.sqlite import open_sqlite, write
-from voiceflow_worker.core.store_port import Absent, AtMost, Mode, OpenGate, Put, Same, Unit
+from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Put, Same, Unit
 
 
 class TestSqlite(StoreContract):

@@ -21,7 +21,7 @@ from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
-from voiceflow_worker.core.store_port import Page, Put, Step, Unit
+from voiceflow_worker.core.ports.store import Page, Put, Step, Unit
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 

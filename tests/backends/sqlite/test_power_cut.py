@@ -21,7 +21,7 @@ from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.store_port import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job, JobState
 

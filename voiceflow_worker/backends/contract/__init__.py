@@ -1,4 +1,4 @@
-"""The contract of a store (`core/store_port.py`), as a test suite that every backend must pass.
+"""The contract of a store (`core/ports/store.py`), as a test suite that every backend must pass.
 
 It needs pytest and anyio's pytest plugin, which comes with anyio. The fixture `opener` is a function that opens a store
 of the backend under test. Within a test, each call of the function opens the same storage, as if from another process.

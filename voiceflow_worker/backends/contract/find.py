@@ -26,7 +26,7 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
-from voiceflow_worker.core.store_port import Delete, Order, Query, Store, Unit, tally_change
+from voiceflow_worker.core.ports.store import Delete, Order, Query, Store, Unit, tally_change
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from voiceflow_worker.core.store_port import Store
+from voiceflow_worker.core.ports.store import Store
 
 Opener = Callable[[], AbstractAsyncContextManager[Store]]
 """A function that opens the storage under test. Each call opens the same storage."""

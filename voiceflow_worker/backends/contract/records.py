@@ -24,7 +24,7 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     OPEN_STAYS,
     Delete,

@@ -10,7 +10,7 @@ from itertools import count as counter
 from typing import Any
 
 from voiceflow_worker.core.ports import Event, Store
-from voiceflow_worker.core.store_port import Answer, Insert, Replace, Result, Step, Unit, tally_change
+from voiceflow_worker.core.ports.store import Answer, Insert, Replace, Result, Step, Unit, tally_change
 from voiceflow_worker.core.units import deleted, inserted
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy

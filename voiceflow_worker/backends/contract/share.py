@@ -8,7 +8,7 @@ import anyio.lowlevel
 from voiceflow_worker.backends.contract.ground import Ground, Opener
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.writing import DONE, next_of, states, stored, to, write
-from voiceflow_worker.core.store_port import Query, Result, Store
+from voiceflow_worker.core.ports.store import Query, Result, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 

@@ -28,7 +28,7 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
-from voiceflow_worker.core.store_port import Limits, Query, Slots, Store, Unit, limits_put
+from voiceflow_worker.core.ports.store import Limits, Query, Slots, Store, Unit, limits_put
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState

@@ -1,4 +1,4 @@
-"""What `write` promises. The numbers in comments are those of the sentences in `core/store_port.py`."""
+"""What `write` promises. The numbers in comments are those of the sentences in `core/ports/store.py`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
     Answer,

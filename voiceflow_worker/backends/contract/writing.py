@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     Answer,
     Event,
     EventKind,

@@ -1,4 +1,4 @@
-"""The store in memory, which is also the readable reference of the contract in `core/store_port.py`.
+"""The store in memory, which is also the readable reference of the contract in `core/ports/store.py`.
 
 It looks through all jobs where other stores have indexes. A backend that differs from this one is wrong, or the
 contract has a gap.
@@ -22,7 +22,7 @@ from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,
     Absent,
@@ -456,9 +456,6 @@ class MemoryStore:
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         await checkpoint()
         return self.memory.prune(queue, now, events_before, limit)
-
-    async def close(self) -> None:
-        await checkpoint()
 
 
 @asynccontextmanager

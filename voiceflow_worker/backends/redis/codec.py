@@ -16,7 +16,7 @@ from voiceflow_worker.backends.record import event_from, from_micros, job_from, 
 from voiceflow_worker.backends.tombstones import known_state, remembered, tombstone_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,

@@ -1,4 +1,4 @@
-"""A store in Redis: the nine methods of `core/store_port.py`, each a script, so that it is one step."""
+"""A store in Redis: the nine methods of `core/ports/store.py`, each a script, so that it is one step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from voiceflow_worker.backends.redis.connection.survey import Packing, Survey, p
 from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
 from voiceflow_worker.backends.redis.finding import Finding
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     Answer,
     Page,
     Query,
@@ -155,9 +155,6 @@ class RedisStore:
         times = {"now": micros(now), "events_before": micros(events_before)}
         pruned: int = await self.link.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
         return pruned
-
-    async def close(self) -> None:
-        """Nothing: the store is closed by its context manager."""
 
 
 def _numbers(pairs: Sequence[str | int]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import JOB_BY_NUMBER, standing
-from voiceflow_worker.core.store_port import GATES, LIMITS, gate_key, is_closed, limits_from
+from voiceflow_worker.core.ports.store import GATES, LIMITS, gate_key, is_closed, limits_from
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import STATE
 

@@ -28,7 +28,7 @@ from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
 from voiceflow_worker.backends.tombstones import remembered
-from voiceflow_worker.core.store_port import Order, Page, Query, Record, Wanted
+from voiceflow_worker.core.ports.store import Order, Page, Query, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The SQLite store: the nine methods of `core/store_port.py` over one file."""
+"""The SQLite store: the nine methods of `core/ports/store.py` over one file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from voiceflow_worker.backends.sqlite.write import write
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.clock import SystemClock
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     LIMITS,
     Clock,
     Order,
@@ -197,9 +197,6 @@ class SqliteStore:
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))
-
-    async def close(self) -> None:
-        """Nothing: the store is closed by its context manager."""
 
 
 def _take(

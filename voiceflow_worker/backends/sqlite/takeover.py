@@ -16,7 +16,7 @@ from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import JOB_BY_ID, job_of, owner_of_key, record_from, standing
 from voiceflow_worker.backends.sqlite.write import Writing
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     Insert,
     Put,

@@ -18,7 +18,7 @@ from voiceflow_worker.backends.sqlite.reading import (
 )
 from voiceflow_worker.backends.tombstones import tombstone_of
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     Absent,
     Answer,
@@ -90,7 +90,7 @@ _DROP = "DELETE FROM records WHERE namespace = ?1 AND key = ?2 AND (?3 IS NULL O
 
 
 def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Written]:
-    """Write a step, as `core/store_port.py` promises."""
+    """Write a step, as `core/ports/store.py` promises."""
     work = Writing(transaction, at)
     puts = [put for unit in step.units for put in unit.puts]
     vetted = step.server in {None, ""} and (step.known is None or work.failed_by(step.known, puts) is None)

@@ -11,7 +11,7 @@ from voiceflow_worker.core.numbers.suppression import entry_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.store_port import Absent, Answer, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, Answer, Result, Step, Unit
 from voiceflow_worker.errors import StaleJobError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.spellings import spellings

@@ -24,9 +24,9 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports.store import Same, Step
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
-from voiceflow_worker.core.store_port import Same, Step
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.store_port import gate_key
+from voiceflow_worker.core.ports.store import gate_key
 
 BATCH = "batch-name"
 """Namespace of the names of batches, by queue and name."""

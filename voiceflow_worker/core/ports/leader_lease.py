@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.store_port import Absent, Drop, Put, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, Drop, Put, Result, Step, Unit
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"

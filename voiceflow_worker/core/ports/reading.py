@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,
     Limits,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import structlog
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.store_port import Drop, Mode, Page, Put, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Mode, Page, Put, Step, Unit
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.retrying import gather, retry_briefly
-from voiceflow_worker.core.store_port import Answer, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Answer, Result, Step, Unit
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered

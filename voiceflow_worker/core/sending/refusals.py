@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import entry_of
-from voiceflow_worker.core.sending.journal import Refused, Unsent
-from voiceflow_worker.core.store_port import (
+from voiceflow_worker.core.ports.store import (
     GATES,
     Absent,
     Answer,
@@ -24,6 +23,7 @@ from voiceflow_worker.core.store_port import (
     gate_key,
     is_closed,
 )
+from voiceflow_worker.core.sending.journal import Refused, Unsent
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.spellings import spellings

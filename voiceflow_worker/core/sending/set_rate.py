@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.store_port import Step, Unit, limits_put
+from voiceflow_worker.core.ports.store import Step, Unit, limits_put
 
 NAMESPACE = "set-rate"
 

@@ -16,6 +16,7 @@ from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.leaving import LEAVES_WITHIN
 from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent
 from voiceflow_worker.core.sending.refusals import keys_of, refused_by, sorted_out
@@ -25,7 +26,6 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.settling.voice_check import VoiceCheck, VoiceList
-from voiceflow_worker.core.store_port import Record
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.job import Job, JobState

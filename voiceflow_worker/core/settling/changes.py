@@ -11,7 +11,7 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.reading import read_each
-from voiceflow_worker.core.store_port import Result, Step, Unit
+from voiceflow_worker.core.ports.store import Result, Step, Unit
 from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy

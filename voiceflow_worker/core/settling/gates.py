@@ -5,7 +5,7 @@ from __future__ import annotations
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.store_port import GATES, Result, Step, gate_key
+from voiceflow_worker.core.ports.store import GATES, Result, Step, gate_key
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 
 

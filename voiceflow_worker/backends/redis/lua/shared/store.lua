@@ -37,7 +37,7 @@ local function record_at(namespace, key, now)
     return string.sub(kept, bar + 1), string.sub(kept, 1, bar - 1)
 end
 
--- Whether the record of a gate says that it is closed (`is_closed` in core/store_port.py).
+-- Whether the record of a gate says that it is closed (`is_closed` in core/ports/store.py).
 local function is_closed(gate)
     return gate ~= nil and string.sub(gate, 1, 5) ~= 'open '
 end

@@ -511,7 +511,7 @@ class Clock(Protocol):
 
 
 class Store(Protocol):
-    """An open store."""
+    """An open store. The context manager that opened it closes it, and finishes the steps that are on their way."""
 
     @property
     def url(self) -> str:
@@ -588,8 +588,4 @@ class Store(Protocol):
 
         At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left.
         """
-        ...
-
-    async def close(self) -> None:
-        """Close the store. Steps that are on their way are finished first, even if the caller is cancelled."""
         ...
