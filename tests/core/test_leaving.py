@@ -14,8 +14,10 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.journal import Journal, Unsent
 from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.core.sending.submit import Flight
+from voiceflow_worker.model.jobs.job import Job
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +44,23 @@ async def test_a_call_that_is_delayed_after_its_journal_entry_goes_back(
     clock.advance(timedelta(seconds=2.1))
     await engine.submitter.fly(begun)
     assert (await engine.state(job), voice.placed) == ("queued", [])
+
+
+async def test_a_call_that_goes_back_without_a_wait_gets_its_old_place(engine: Engine, clock: ManualClock) -> None:
+    """Workers that share a rate put calls back all the time: the first rows of a file would come last."""
+    first = await engine.enqueue(number(0))
+    clock.advance(timedelta(seconds=1))
+    second = await engine.enqueue(number(1))
+    clock.advance(timedelta(minutes=1))
+
+    async def leased() -> Job:
+        now = clock.now()
+        (job,) = await engine.store.lease("default", worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now)
+        return job
+
+    journal = Journal(engine.store, engine.policy, lease=timedelta(minutes=1))
+    await journal.put_back([Unsent(await leased(), "no departure")])
+    assert [(await leased()).id for _ in range(2)] == [first.id, second.id]
 
 
 async def test_a_hold_returns_when_the_calls_that_were_about_to_leave_have_left_or_can_no_longer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -40,6 +40,12 @@ class Unsent:
     job: Job
     reason: str
     wait: timedelta = timedelta()
+
+    def due_at(self, now: datetime) -> datetime:
+        """When the job is due again."""
+        if self.wait or self.job.post_count or not self.job.may_ring(at=now):
+            return now + self.wait
+        return min(self.job.not_before or self.job.created_at, now)
 
 
 class Begun(NamedTuple):
@@ -98,10 +104,13 @@ class Journal:
         )
 
     async def put_back(self, unsent: Sequence[Unsent]) -> None:
-        """Put back leased jobs that were not journalled."""
+        """Put back leased jobs that were not journalled. Without a wait, a call that was never sent gets its old place.
+
+        Workers that share a rate put back what they have no departure for; the first rows of a file would come last.
+        """
         now = self._store.clock.now()
         await self._move(
-            [(each.job, lifecycle.release(each.job, due_at=now + each.wait, reason=each.reason)) for each in unsent]
+            [(each.job, lifecycle.release(each.job, due_at=each.due_at(now), reason=each.reason)) for each in unsent]
         )
 
     async def cancel(self, jobs: Sequence[tuple[Job, str]]) -> None:
