@@ -30,7 +30,6 @@ if HAS_AIRFLOW:
             "AIRFLOW__CORE__DAGS_FOLDER": f"{_home}/dags",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor" if sys.platform != "win32" else "SequentialExecutor",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home}/airflow.db",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{_home}/logs",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

@@ -10,18 +10,10 @@ from tests.cli.running import Program, Spawned
 from tests.cli.stored import completed, enqueued, url_of
 
 
-def test_it_tells_its_version(voiceflow: Program) -> None:
-    ended = voiceflow("--version")
-    assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith("voiceflow-worker 0.")
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nonsense"], 'Unknown command "nonsense"'),
         (["status", "--nonsense"], "Unknown option: --nonsense"),
-        (["calls", "show"], "ID requires an argument"),
         (["calls", "resolve", "default.1", "--note", "x"], "--placed"),
         (["calls", "resolve", "default.1", "--placed", "--not-placed", "--note", "x"], "specified multiple times"),
         (["calls", "list", "--state", "nonsense"], '"in_doubt"'),
