@@ -17,20 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from voiceflow_worker import (
-    AfterBridge,
-    Caller,
-    CallFlow,
-    End,
-    Menu,
-    MenuEvents,
-    Sandbox,
-    Store,
-    open_store,
-    receiver_app,
-)
+from voiceflow_worker import Caller, CallFlow, End, Menu, MenuEvents, Sandbox, Store, open_store, receiver_app
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.ivr import AfterBridge
 from voiceflow_worker.sandbox import InboundOrder
 from voiceflow_worker.webhooks import PATH
 

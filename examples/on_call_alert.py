@@ -24,7 +24,6 @@ from voiceflow_worker import (
     Job,
     Menu,
     MenuEvents,
-    OutcomeTimeoutError,
     Sandbox,
     SessionStatus,
     Store,
@@ -35,6 +34,7 @@ from voiceflow_worker import (
     receiver_app,
 )
 from voiceflow_worker.asgi import serving
+from voiceflow_worker.errors import OutcomeTimeoutError
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 

@@ -21,7 +21,8 @@ from airflow_provider.calls.task_record import record_batch, recorded_batches, r
 from voiceflow_worker import CallQueue, Finding, Job
 
 if TYPE_CHECKING:
-    from voiceflow_worker import CampaignOptions, EnqueueReport
+    from voiceflow_worker import CampaignOptions
+    from voiceflow_worker.types import EnqueueReport
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ def _sentence(found: Finding) -> str:
 
 
 def _bad_rows(checked: CheckedRows, *, total: int) -> Exception:
-    from voiceflow_worker import CampaignFileError
+    from voiceflow_worker.errors import CampaignFileError
 
     errors = checked.errors
     lines = "; ".join(map(_sentence, errors[:MOST_NAMED]))

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from voiceflow_worker import CallQueue, Job, JobState, TooLateError, VoiceflowError
+from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError
+from voiceflow_worker.errors import TooLateError
 
 # Stored with cancelled calls, and compared by later tries.
 STOPPED_BY_AIRFLOW = "its Airflow task was stopped"

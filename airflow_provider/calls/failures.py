@@ -7,17 +7,13 @@ from contextlib import contextmanager
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from voiceflow_worker import (
-    CallFlowError,
-    InvalidInputError,
-    Job,
-    JobState,
+from voiceflow_worker import CallFlowError, InvalidInputError, Job, JobState, VoiceflowError
+from voiceflow_worker.errors import (
     RedisForgetsError,
     StoreCorruptError,
     StoreReadOnlyError,
     StoreVersionError,
     UnknownBackendError,
-    VoiceflowError,
 )
 
 _FINAL = (

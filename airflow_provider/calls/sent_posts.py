@@ -20,7 +20,8 @@ from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError
 from voiceflow_worker.core.ports.reading import get_jobs
 
 if TYPE_CHECKING:
-    from voiceflow_worker import Verdict, VoiceClient
+    from voiceflow_worker import VoiceClient
+    from voiceflow_worker.types import Verdict
 
 KEY = "voiceflow_posts"
 MOST_KEPT = 100

@@ -20,8 +20,9 @@ from airflow_provider.calls.made_calls import (
 )
 from airflow_provider.calls.request import RequestedCall
 from airflow_provider.calls.task_record import refuse_unknown_calls
-from voiceflow_worker import CallQueue, InvalidInputError, Job, KeyConflictError, TooLateError, telephone_of
+from voiceflow_worker import CallQueue, InvalidInputError, Job, telephone_of
 from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.errors import KeyConflictError, TooLateError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 from anyio import to_thread
 
-from voiceflow_worker import CallQueue, SettingsError, load_settings, open_store
+from voiceflow_worker import CallQueue, load_settings, open_store
+from voiceflow_worker.errors import SettingsError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -124,7 +125,8 @@ class VoiceFlowHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Check that 8x8 accepts the API key and that the store can be opened. Nobody is called."""
-        from voiceflow_worker import RequestFailedError, VoiceflowError, VoiceUnavailableError
+        from voiceflow_worker import VoiceflowError
+        from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
 
         try:
             self.settings()  # reads the connection, which must not block the event loop

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider.calls.identity import TaskIdentity, digest
 from airflow_provider.calls.waiting.polling import StopFlag, WaitedTooLongError, poll
 from airflow_provider.calls.waiting.worker import sending
-from voiceflow_worker import CallQueue, Job, TooLateError, VoiceflowError, telephone_of, usual_form
+from voiceflow_worker import CallQueue, Job, VoiceflowError, telephone_of, usual_form
+from voiceflow_worker.errors import TooLateError
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
@@ -106,7 +107,7 @@ async def _call(queue: CallQueue, escalation: Escalation, number: str, *, key: t
 
     `key` has the telephone of the number, and the place of this call (from 1) among the calls to the telephone.
     """
-    from voiceflow_worker import approval_call, approval_data
+    from voiceflow_worker.ivr import approval_call, approval_data
 
     # Not the place in the list: a second callback may have the numbers in another order.
     unique_key = f"airflow-alarm-{digest(*escalation.occasion, *key)[:40]}"

@@ -28,7 +28,8 @@ from voiceflow_worker import CallQueue, InvalidInputError, JobState
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceflow_worker import CampaignOptions, Job, RedialPolicy, Report
+    from voiceflow_worker import CampaignOptions, Job, RedialPolicy
+    from voiceflow_worker.types import Report
 
 
 class VoiceCampaignOperator(CallingTask):

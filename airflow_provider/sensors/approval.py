@@ -95,7 +95,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
             return self._judged(job)
 
     def _requested(self, context: Context) -> RequestedCall:
-        from voiceflow_worker import approval_call, approval_data
+        from voiceflow_worker.ivr import approval_call, approval_data
 
         settings = self.hook.settings()
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile

@@ -18,7 +18,8 @@ from airflow_provider.calls.waiting.polling import WaitLog
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.shared_store import shared_queue
-from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError
+from voiceflow_worker import CallQueue, VoiceflowError
+from voiceflow_worker.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from tests.webhooks.stored_calls import ended, in_doubt
 from voiceflow_worker import (
     CallPolicy,
     CallQueue,
-    IllegalMoveError,
     InvalidInputError,
     JobState,
     SessionStatus,
@@ -38,6 +37,7 @@ from voiceflow_worker.acts import (
 )
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.errors import IllegalMoveError
 
 pytestmark = pytest.mark.anyio
 

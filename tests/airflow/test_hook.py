@@ -11,7 +11,8 @@ import pytest
 
 from airflow_provider.hooks.voice import VoiceFlowHook
 from tests.support.processes import running
-from voiceflow_worker import SettingsError, WebhookType
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.types import WebhookType
 
 KEY = "a-key-that-nobody-may-see"
 Connect = Callable[..., None]

@@ -148,7 +148,7 @@ async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path
 
 
 async def test_a_store_that_cannot_be_opened_is_an_error_for_all_its_triggers() -> None:
-    from voiceflow_worker import StoreError
+    from voiceflow_worker.errors import StoreError
 
     async def use() -> None:
         async with shared_store("sqlite:////nowhere/at/all.db"):

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitOptions, WaitStatus, status_of
-from voiceflow_worker import Job, JobState, Post
+from voiceflow_worker import Job, JobState
+from voiceflow_worker.types import Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 OPTIONS = WaitOptions(goal=Goal.OUTCOME, sends=True, patience=timedelta(minutes=15))

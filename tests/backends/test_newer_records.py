@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import Job, JobState, Store, StoreVersionError, SuppressionList, open_store
+from voiceflow_worker import Job, JobState, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write
@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.gates import order_gate
 from voiceflow_worker.core.settling.sessions import PARKED, SESSIONS, Sessions
-from voiceflow_worker.errors import SuppressedNumberError
+from voiceflow_worker.errors import StoreVersionError, SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.reports.status import SessionStatus
 

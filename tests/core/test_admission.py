@@ -15,9 +15,7 @@ from voiceflow_worker import (
     CallPolicy,
     CallQueue,
     CallRequest,
-    HookOptions,
     InvalidInputError,
-    OutcomeWebhook,
     RedialPolicy,
     Store,
     VoiceClient,
@@ -27,6 +25,8 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.person_limit import PersonLimit
+from voiceflow_worker.notify import OutcomeWebhook
+from voiceflow_worker.types import HookOptions
 
 pytestmark = pytest.mark.anyio
 

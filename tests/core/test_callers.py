@@ -9,7 +9,7 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
-from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, Settler, Store
+from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
@@ -23,6 +23,7 @@ from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.types import KeyPress
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import Job, JobState, PhoneNumberError
+from voiceflow_worker import Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.numbers.suppression import SuppressionList
@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.errors import InvalidInputError, SuppressedNumberError
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, SuppressedNumberError
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 
 pytestmark = pytest.mark.anyio

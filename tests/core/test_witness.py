@@ -19,7 +19,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, JobState, VerdictKind, Worker, open_store
+from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.backends.memory import MemoryStore
@@ -36,6 +36,7 @@ from voiceflow_worker.model.jobs.job import NoteKind
 from voiceflow_worker.model.jobs.person_limit import PersonLimit
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.jobs.setback import REASON
+from voiceflow_worker.types import VerdictKind
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)

@@ -16,14 +16,8 @@ from tests.crash.laboratory import Laboratory
 from tests.crash.lights import Lights
 from tests.crash.menu import NEVER_CALLED
 from tests.crash.mix import REDIAL, Mix, is_never_reached, suppressed_in
-from voiceflow_worker import (
-    CallFlowError,
-    JobState,
-    StoreUnavailableError,
-    SuppressedNumberError,
-    SuppressionList,
-    open_store,
-)
+from voiceflow_worker import CallFlowError, JobState, SuppressionList, open_store
+from voiceflow_worker.errors import StoreUnavailableError, SuppressedNumberError
 
 FED_AT_ONCE = 400
 ROWS = 20

@@ -12,7 +12,8 @@ import anyio
 
 from tests.crash.laboratory import Laboratory
 from tests.support.processes import Process, voiceflow
-from voiceflow_worker import CallQueue, IllegalMoveError, JobState, open_store
+from voiceflow_worker import CallQueue, JobState, open_store
+from voiceflow_worker.errors import IllegalMoveError
 
 NOTICED_WITHIN = 30.0
 SETTLED_WITHIN = 60.0

@@ -19,24 +19,14 @@ from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, Wo
 from tests.crash.points import Fuse
 from tests.crash.sabotage import sabotaged
 from tests.crash.watched import WatchedStore, WatchedVoice, WatchedWitness
-from voiceflow_worker import (
-    CallQueue,
-    IllegalMoveError,
-    JobState,
-    MenuEvents,
-    StoreUnavailableError,
-    TooLateError,
-    VoiceClient,
-    Worker,
-    WorkerOptions,
-    open_store,
-)
+from voiceflow_worker import CallQueue, JobState, MenuEvents, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Witness
 from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.errors import IllegalMoveError, StoreUnavailableError, TooLateError
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks.app import webhook_app
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from voiceflow_worker import SettingsError, VoiceClient, load_settings
+from voiceflow_worker import VoiceClient, load_settings
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.notify.webhook import OutcomeWebhook
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

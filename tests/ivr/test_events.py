@@ -13,22 +13,11 @@ from tests.ivr.asking import OURS, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
-from voiceflow_worker import (
-    END,
-    Caller,
-    CallQueue,
-    End,
-    Job,
-    JobState,
-    Menu,
-    Store,
-    StoreUnavailableError,
-    approval_call,
-    approval_data,
-    open_store,
-)  # fmt: skip
+from voiceflow_worker import END, Caller, CallQueue, End, Job, JobState, Menu, Store, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks.menus.once import CLAIMS

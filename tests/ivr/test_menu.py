@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from voiceflow_worker import BACK, END, AfterBridge, Again, Caller, CallFlow, End, InvalidInputError, Menu, Rehearsal
+from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Menu
+from voiceflow_worker.ivr import AfterBridge, Rehearsal
 from voiceflow_worker.ivr.answer import Result
 from voiceflow_worker.ivr.menus import Menus
 from voiceflow_worker.ivr.rehearsal import SpokenAnswer

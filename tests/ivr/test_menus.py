@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.flows import flow
 from tests.support.plain_jobs import NOW, a_job
-from voiceflow_worker import END, AfterBridge, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
+from voiceflow_worker import END, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
+from voiceflow_worker.ivr import AfterBridge
 from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
 from voiceflow_worker.ivr.graph.check import check_menus

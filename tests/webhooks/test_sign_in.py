@@ -21,9 +21,10 @@ from tests.webhooks.signing_in import (
     sign_in,
     signed_in,
 )
-from voiceflow_worker import SettingsError, Store
+from voiceflow_worker import Store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, PageRole, PageSessions
 from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import MOST_ADDRESSES, WrongSecrets

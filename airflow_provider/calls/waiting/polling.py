@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions, WaitStatus
-from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, VoiceflowError
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from voiceflow_worker import CallPolicy

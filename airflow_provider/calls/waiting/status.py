@@ -10,8 +10,9 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from voiceflow_worker import CallQueue, Job, JobNotFoundError, JobState
+from voiceflow_worker import CallQueue, Job, JobState
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
+from voiceflow_worker.errors import JobNotFoundError
 
 GRACE = timedelta(seconds=10)
 """The time that a worker or a receiver has to settle an overdue job before the task sweeps."""

@@ -1,0 +1,62 @@
+"""What calls of the library take and return, for annotations: the results, reports and options of its classes."""
+
+from __future__ import annotations
+
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions
+from voiceflow_worker.campaigns.preview.prices import PriceTable
+from voiceflow_worker.core.admission import Enqueued
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.numbers.suppression import Suppression
+from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
+from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
+from voiceflow_worker.core.outcomes.stream import OutcomeStream
+from voiceflow_worker.core.overview.batches import BatchProgress
+from voiceflow_worker.core.overview.drain import DrainResult
+from voiceflow_worker.core.overview.report import Report
+from voiceflow_worker.core.overview.status import QueueStatus
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.finding import Severity
+from voiceflow_worker.gateway.account.resources import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
+from voiceflow_worker.gateway.client import PlacedCall
+from voiceflow_worker.model.jobs.job import KeyPress, Post
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.records.call_outcome import OutcomeKind
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+
+__all__ = [
+    "BatchProgress",
+    "CallLeg",
+    "CallProgress",
+    "Campaign",
+    "DrainResult",
+    "EnqueueReport",
+    "Enqueued",
+    "HookCounts",
+    "HookOptions",
+    "KeyPress",
+    "Outcome",
+    "OutcomeKind",
+    "OutcomeStream",
+    "Outcomes",
+    "OwnedNumber",
+    "ParkedOutcome",
+    "PlacedCall",
+    "Post",
+    "Preview",
+    "PreviewOptions",
+    "PriceTable",
+    "QueueStatus",
+    "Recording",
+    "Report",
+    "Severity",
+    "SpeechProfile",
+    "SummaryResult",
+    "Suppression",
+    "Verdict",
+    "VerdictKind",
+    "Webhook",
+    "WebhookType",
+]
