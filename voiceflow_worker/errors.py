@@ -135,7 +135,7 @@ class SuppressedNumber:
 class SuppressedNumberError(InvalidInputError):
     """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` lists the calls concerned."""
 
-    remedies = (Remedy.UNSUPPRESS,)
+    remedies: tuple[Remedy, ...] = (Remedy.UNSUPPRESS,)
 
     def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
         self.suppressed: tuple[SuppressedNumber, ...] = tuple(suppressed)

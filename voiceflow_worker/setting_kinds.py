@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Literal, TypeAlias, cast
+from typing import Annotated, Final, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -79,7 +79,7 @@ def text_of(secret: SecretStr | None) -> str | None:
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Text = Annotated[str, AfterValidator(str.strip)]
-Folded = BeforeValidator(_folded)
+Folded: Final = BeforeValidator(_folded)
 PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_duration)]
 Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
 YesNo = Annotated[Literal["no", "yes"], BeforeValidator(yes_or_no)]

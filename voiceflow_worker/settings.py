@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -179,7 +179,7 @@ def _layers() -> tuple[_Layer, ...]:
 class Settings(BaseModel):
     """All settings, read and checked, from `load_settings`. The repr does not show secrets."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # Not in the repr, because it may hold a password (redis://:password@host).
     store: Text = Field(default="sqlite:///voiceflow.db", repr=False)

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
@@ -110,7 +110,7 @@ def _who(_type: Any, tokens: Sequence[Token]) -> str:
     return read_name(tokens[0].value)
 
 
-Flag = Parameter(negative=(), show_default=False)
+Flag: Final = Parameter(negative=(), show_default=False)
 """The parameter of a switch that has no `--no-…` form."""
 DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
 MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]

@@ -54,8 +54,8 @@ class Crew:
 
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
-        self.exit_code = ExitCode.DONE
-        self.stopping = False
+        self.exit_code: ExitCode = ExitCode.DONE
+        self.stopping: bool = False
 
     def stop(self) -> None:
         """Ask every process to stop. If called again, ask them to stop at once."""

@@ -160,7 +160,7 @@ class _Approval(Menu):
         return "yes" if caller.digits in (yes if isinstance(yes, str) else next(iter(choices))) else "no"
 
 
-approval = _Approval("approval", prompt=_question, voice_profile=_voice, fallback=_goodbye)
+approval: Menu = _Approval("approval", prompt=_question, voice_profile=_voice, fallback=_goodbye)
 
 
 @approval.capture(max_digits=1, complete_on_hash=False)

@@ -15,25 +15,27 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         counter = partial(Counter, registry=registry)
-        self.answers = counter("voiceflow_webhook_answers", "Answers given to webhook requests.", ["status"])
-        self.events = counter("voiceflow_webhook_events", "Events received, by their kind.", ["kind"])
-        self.summaries = counter("voiceflow_webhook_summaries", "Session summaries, by their effect.", ["result"])
-        self.refusals = counter("voiceflow_webhook_refusals", "Requests refused, by the reason.", ["reason"])
-        self.odd = counter(
+        self.answers: Counter = counter("voiceflow_webhook_answers", "Answers given to webhook requests.", ["status"])
+        self.events: Counter = counter("voiceflow_webhook_events", "Events received, by their kind.", ["kind"])
+        self.summaries: Counter = counter(
+            "voiceflow_webhook_summaries", "Session summaries, by their effect.", ["result"]
+        )
+        self.refusals: Counter = counter("voiceflow_webhook_refusals", "Requests refused, by the reason.", ["reason"])
+        self.odd: Counter = counter(
             "voiceflow_webhook_odd",
             "Events that could not be understood, by the reason.",
             ["reason"],
         )
-        self.store_failures = counter(
+        self.store_failures: Counter = counter(
             "voiceflow_webhook_store_failures", "Events answered 503 because they could not be stored."
         )
-        self.store_timeouts = counter(
+        self.store_timeouts: Counter = counter(
             "voiceflow_webhook_store_timeouts", "Events answered 503 because handling them took longer than the limit."
         )
-        self.in_store = Gauge(
+        self.in_store: Gauge = Gauge(
             "voiceflow_webhook_in_store", "Events that the store or on_event is handling now.", registry=registry
         )
-        self.seconds = Histogram(
+        self.seconds: Histogram = Histogram(
             "voiceflow_webhook_seconds",
             "Time from the arrival of a request to its answer.",
             buckets=_BUCKETS,

@@ -86,7 +86,7 @@ class Memory:
         self.tombstones: dict[tuple[str, str], tuple[Job, datetime]] = {}
         self.recorded: dict[str, dict[str, Record]] = {}
         self.events: dict[int, Event] = {}
-        self.sequence = 0
+        self.sequence: int = 0
         self.live: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
         self.pruned: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
         self.changes: defaultdict[str, int] = defaultdict(lambda: 1)

@@ -90,7 +90,7 @@ class RequestMaker:
         self._purpose = purpose
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
-        self.menu_texts = texts_of(options)
+        self.menu_texts: MenuTexts | None = texts_of(options)
         self._stored: frozenset[str] = frozenset()
         if self.menu_texts is not None:
             self._stored = self.menu_texts.names & {DESTINATION, *RESERVED}

@@ -50,11 +50,11 @@ class CsvRows(RowSource):
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
-        self.header = self._read_header(row_name(number_column or DESTINATION))
+        self.header: tuple[str, ...] = self._read_header(row_name(number_column or DESTINATION))
         if judge is None:
             self.columns = read_columns(self.header, number_column, place=file)
             return
-        self.columns = tuple(map(canonical_name, self.header))
+        self.columns: tuple[str, ...] = tuple(map(canonical_name, self.header))
         if problem := judge(self.columns):
             raise CampaignFileError(f"{file} {problem}")
 
@@ -72,11 +72,11 @@ class CsvRows(RowSource):
             # The name of a column may have line breaks. The delimiter is still unknown, so quotes are counted.
             while text.count('"') % 2 and more < _LONGEST_HEADER and (following := self._lines.take()) is not None:
                 text, more = text + following.text, more + 1
-            self.delimiter = self.delimiter or _delimiter_of(text, numbers)
+            self.delimiter: str = self.delimiter or _delimiter_of(text, numbers)
             cells = _cells(text, self.delimiter)
             if isinstance(cells, str):
                 raise CampaignFileError(f"{self._file}, line {line.number}: the header {cells}")
-            self.header_row = line.number
+            self.header_row: int | None = line.number
             return cells
         raise CampaignFileError(
             f"{self._file} is empty; it needs a header line with a column named destination, and rows"

@@ -59,17 +59,17 @@ class ExcelRows(RowSource):
         self._file = file
         self._on_bytes = on_bytes
         with self._workbook() as (_, book):
-            self.sheet = self._chosen(book, sheet)
+            self.sheet: str = self._chosen(book, sheet)
             row, header = next(_filled_rows(book[self.sheet]), (1, ()))
             self._place = f"{file}, sheet {self.sheet}"
             if not header:
                 raise CampaignFileError(
                     f"{self._place} is empty; it needs a header row with a column named destination"
                 )
-            self.header = tuple(map(self._name, header))
-        self.header_row = row
+            self.header: tuple[str, ...] = tuple(map(self._name, header))
+        self.header_row: int | None = row
         title = "" if len(header) > 1 else f"; row {row} has only one cell: remove titles above the header"
-        self.columns = read_columns(self.header, number_column, place=self._place, hint=title)
+        self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=self._place, hint=title)
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)

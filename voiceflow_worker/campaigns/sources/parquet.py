@@ -30,7 +30,7 @@ class ParquetRows(RowSource):
     """The rows of a Parquet file, numbered from 1. The constructor reads the schema. Raises CampaignFileError."""
 
     kind = FileKind.PARQUET
-    header_row = None
+    header_row: int | None = None
 
     def __init__(
         self, file: InputFile, *, number_column: str | None = None, on_bytes: Callable[[int], None] | None = None
@@ -38,8 +38,8 @@ class ParquetRows(RowSource):
         self._file = file
         self._on_bytes = on_bytes
         with self._table() as table:
-            self.header = tuple(map(str, table.schema_arrow.names))
-        self.columns = read_columns(self.header, number_column, place=file)
+            self.header: tuple[str, ...] = tuple(map(str, table.schema_arrow.names))
+        self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=file)
 
     def __iter__(self) -> Iterator[RawRow]:
         number = 0

@@ -75,7 +75,7 @@ class RollbackGuard:
         self._server: str | None = None
         self._token: str | None = None
         self._quiet_until = float("-inf")
-        self.restarts = 0
+        self.restarts: int = 0
         """The number of restarts of the store's server that this worker has noticed."""
         self._vetted = 0
         self._recovering = anyio.Lock()

@@ -52,10 +52,10 @@ class OutboxReader:
         self._places = places(store)
         self._saved: int | None = None
         self._looked_for_forgotten: float | None = None
-        self.place = 0
-        self.is_behind = True
+        self.place: int = 0
+        self.is_behind: bool = True
         """Whether the last page was full, so that there may be more to read."""
-        self.gaps = 0
+        self.gaps: int = 0
         """How many times events were deleted before this reader had read them."""
 
     async def open(self) -> None:

@@ -28,7 +28,7 @@ class Holds:
         self._pause = FIRST_PAUSE
         self._paused_until: datetime | None = None
         self._closed_at = float("-inf")
-        self.reason = ""
+        self.reason: str = ""
 
     def close(self, hold: Hold) -> Gate:
         """Hold the queue for this worker at once. Pass the returned gate to `order` to hold the queue for all workers.

@@ -10,6 +10,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
+from voiceflow_worker.model.reports.outcome import Outcome
 
 SESSIONS = units.SESSION
 _OF_NOBODY_HERE = "elsewhere.unknown.0"
@@ -26,7 +27,7 @@ class Sessions:
 
     def __init__(self, store: Store) -> None:
         self._posts = text_records(store, SESSIONS, keep_for=units.SESSION_KEPT)
-        self.parked = RecordSet(
+        self.parked: RecordSet[Outcome] = RecordSet(
             store,
             PARKED,
             write=lambda outcome: json.dumps(outcome_record(outcome)),

@@ -44,8 +44,8 @@ class AnswerParser:
         self._length: int | None = None
         self._is_chunked = False
         self._is_whole = False
-        self.is_over = False
-        self.has_more = False
+        self.is_over: bool = False
+        self.has_more: bool = False
         self._collector = _Collector()
         self._parser = httptools.HttpResponseParser(self._collector)
 
@@ -152,7 +152,8 @@ class AnswerParser:
 
     def _finish(self, *, is_whole: bool, has_more: bool = False) -> None:
         self._is_whole = is_whole and len(self._body) <= LONGEST_BODY
-        self.is_over, self.has_more = True, has_more
+        self.is_over = True
+        self.has_more = has_more
 
 
 class _Collector:

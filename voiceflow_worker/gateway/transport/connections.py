@@ -173,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     def __init__(self, connections: set[Connection], timeouts: Timeouts) -> None:
-        self.posts = 0
+        self.posts: int = 0
         self.has_more: bool = False
         self.has_ended: asyncio.Event = asyncio.Event()
         self._connections = connections

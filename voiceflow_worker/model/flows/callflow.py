@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import orjson
 
@@ -65,7 +65,7 @@ class CallFlow:
     _body: Mapping[str, object]
     _reply: bool = False
 
-    bridge = _BridgeDescriptor()
+    bridge: ClassVar[_BridgeDescriptor] = _BridgeDescriptor()
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -47,7 +48,7 @@ def _written(time: datetime | None) -> str | None:
 
 
 _leg = maker(CallLeg, dict.fromkeys(_LEG_TIMES, datetime.fromisoformat))
-outcome_from = maker(
+outcome_from: Callable[..., Outcome] = maker(
     Outcome,
     {
         "status": lambda text: _STATUSES[text] if text in _STATUSES else SessionStatus(text),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import cast
+from typing import Any, cast
 
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -49,7 +49,7 @@ class ConnectionTellingProtocol(H11Protocol):
         """Put the connection into the `state` of the scope of each of its requests."""
         transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
-        self.app_state = {**self.app_state, IN_STATE: ServiceConnection(transport)}
+        self.app_state: dict[str, Any] = {**self.app_state, IN_STATE: ServiceConnection(transport)}
 
 
 def connection_of(scope: Scope) -> ServiceConnection:

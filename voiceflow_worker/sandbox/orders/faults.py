@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -99,7 +99,7 @@ class Fault(DestinationOrder):
     by default "before" for status, platform and throttle, else "after".
     """
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True)
 
     fault: FaultKind
     next_calls: int | None = Field(default=None, alias="next", ge=1)

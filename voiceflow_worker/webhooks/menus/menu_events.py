@@ -144,9 +144,9 @@ class MenuEvents:
         handler_limit: timedelta = HANDLER_LIMIT,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        self.menu_names = tuple(menu.name for menu in reachable(menus))
+        self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
         own: Sequence[Menu] = () if any(menu.name == approval.name for menu in menus) else (approval,)
-        self.menus = Menus(*menus, beside=own, handler_limit=handler_limit)
+        self.menus: Menus = Menus(*menus, beside=own, handler_limit=handler_limit)
         self._store = store
         policy = policy or CallPolicy()
         self._callers = Callers(store, policy)

@@ -44,7 +44,7 @@ class PageActing:
     """The actions of operators, each with its confirmation page. Other people see the command to type instead."""
 
     def __init__(self, operator: Operator) -> None:
-        self.actions = {action.name: action(operator) for action in ACTIONS}
+        self.actions: dict[str, PageAction] = {action.name: action(operator) for action in ACTIONS}
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
     def commands(self, name: str, subject: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ class StaticFiles:
         # Read now, because later no file descriptor may be left.
         place = resources.files("voiceflow_worker.webhooks.pages").joinpath(FOLDER)
         self._files = {name: place.joinpath(name).read_bytes() for name in _KINDS}
-        self.version = sha256(b"".join(self._files.values())).hexdigest()[:12]
+        self.version: str = sha256(b"".join(self._files.values())).hexdigest()[:12]
 
     def answer(self, name: str, *, version: str | None) -> Response | None:
         """The response with the file of this name; None if there is no such file.

@@ -22,9 +22,9 @@ CONNECT_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for an answer. The slowest script, an enqueue of 20,000 jobs, takes about 1.5 s."""
 _KEEPALIVE = {
-    option: seconds
+    getattr(socket, name): seconds
     for name, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
-    if (option := getattr(socket, name, None)) is not None
+    if hasattr(socket, name)
 }
 _BUFFER = 64 * 1024  # bytes
 

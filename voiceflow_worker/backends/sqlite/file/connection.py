@@ -25,7 +25,7 @@ class Connection:
         # Plans must not depend on the bound values. Otherwise SQLite plans a join again for each row, because its
         # statistics might suggest another plan. This takes 20 µs instead of 2.
         self._db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        self.is_log_long = False
+        self.is_log_long: bool = False
         """Whether the WAL was long at the last commit of this connection, if `leave_log` was called."""
 
     def run(self, statements: str, bindings: Bindings = ()) -> None:

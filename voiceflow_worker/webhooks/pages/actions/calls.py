@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 from voiceflow_worker.acts import Act, ActRefusedError, CancelCall, Operator, Question, Redial, Resolve
 from voiceflow_worker.errors import InvalidInputError, JobError
@@ -29,7 +30,10 @@ _PLACED, _NOT_PLACED = "placed", "not-placed"
 class CancelCallAction(PageAction):
     """The cancellation of a call that was not sent."""
 
-    name, words, argument, options = "cancel-call", "calls cancel", "call", "--reason …"
+    name: ClassVar[str] = "cancel-call"
+    words: ClassVar[str] = "calls cancel"
+    argument: ClassVar[str] = "call"
+    options: ClassVar[str] = "--reason …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         return CancelCall(operator=operator, call=form.one("call"), note=reason_in(form))
@@ -38,7 +42,10 @@ class CancelCallAction(PageAction):
 class RedialAction(PageAction):
     """The redial of a call that has ended."""
 
-    name, words, argument, options = "redial", "calls redial", "call", "--note …"
+    name: ClassVar[str] = "redial"
+    words: ClassVar[str] = "calls redial"
+    argument: ClassVar[str] = "call"
+    options: ClassVar[str] = "--note …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         force = form.one("force") == "yes"
@@ -54,7 +61,9 @@ class RedialAction(PageAction):
 class ResolveAction(PageAction):
     """The resolution of one or several doubts, with a note."""
 
-    name, words, argument = "resolve", "calls resolve", "call"
+    name: ClassVar[str] = "resolve"
+    words: ClassVar[str] = "calls resolve"
+    argument: ClassVar[str] = "call"
     options = "--placed|--not-placed --note …"
     room = INBOX
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from anyio.to_thread import run_sync
 
@@ -28,7 +29,7 @@ MOST_AT_ONCE = 1000
 class ListAction(PageAction):
     """The addition of numbers to the list."""
 
-    hidden = ()
+    hidden: ClassVar[tuple[str, ...]] = ()
     room = PAGE
 
     async def fields(self, form: PageForm) -> tuple[FormField, ...]:
@@ -43,7 +44,9 @@ class ListAction(PageAction):
 class SuppressAction(ListAction):
     """The addition of numbers to the list."""
 
-    name, words, options = "suppress", "suppress add NUMBER", "--reason …"
+    name: ClassVar[str] = "suppress"
+    words: ClassVar[str] = "suppress add NUMBER"
+    options: ClassVar[str] = "--reason …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         return Suppress(
@@ -71,7 +74,11 @@ class SuppressAction(ListAction):
 class UnsuppressAction(PageAction):
     """The removal of a number from the list."""
 
-    name, words, argument, hidden, room = "unsuppress", "suppress remove", "number", ("number",), PAGE
+    name: ClassVar[str] = "unsuppress"
+    words: ClassVar[str] = "suppress remove"
+    argument: ClassVar[str] = "number"
+    hidden: ClassVar[tuple[str, ...]] = ("number",)
+    room: ClassVar[str] = PAGE
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         return Unsuppress(operator=operator, numbers=[form.one("number")])
@@ -80,7 +87,9 @@ class UnsuppressAction(PageAction):
 class ImportNumbersAction(ListAction):
     """The addition of the numbers in a file to the list."""
 
-    name, words, options = "import-numbers", "suppress import FILE", "--reason …"
+    name: ClassVar[str] = "import-numbers"
+    words: ClassVar[str] = "suppress import FILE"
+    options: ClassVar[str] = "--reason …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         """The act. The file is not read before it is sent."""

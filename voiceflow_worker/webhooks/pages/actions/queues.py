@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import ClassVar
 
 import anyio
 
@@ -35,7 +36,9 @@ _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "
 class HoldAction(PageAction):
     """The hold of a queue or of one batch."""
 
-    name, words, options = "hold", "hold", "--reason …"
+    name: ClassVar[str] = "hold"
+    words: ClassVar[str] = "hold"
+    options: ClassVar[str] = "--reason …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         return Hold(
@@ -55,7 +58,8 @@ class HoldAction(PageAction):
 class ResumeAction(PageAction):
     """The resumption of a held queue or batch."""
 
-    name, words = "resume", "resume"
+    name: ClassVar[str] = "resume"
+    words: ClassVar[str] = "resume"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         return Resume(operator=operator, queue=form.one("queue"), batch=form.exactly("batch") or None)
@@ -64,7 +68,9 @@ class ResumeAction(PageAction):
 class CancelBatchAction(PageAction):
     """The cancellation of a batch. It cannot be undone."""
 
-    name, words, options = "cancel-batch", "calls cancel", "--reason …"
+    name: ClassVar[str] = "cancel-batch"
+    words: ClassVar[str] = "calls cancel"
+    options: ClassVar[str] = "--reason …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         batch = form.exactly("batch") or None
@@ -74,8 +80,10 @@ class CancelBatchAction(PageAction):
 class RedialBatchAction(PageAction):
     """The redial of a batch by outcome. A person first chooses outcomes, and then sees how many phones will ring."""
 
-    name, words, options = "redial-batch", "calls redial", "--outcome {outcome} --note …"
-    hidden = ("queue", "batch", "outcome", "times")
+    name: ClassVar[str] = "redial-batch"
+    words: ClassVar[str] = "calls redial"
+    options: ClassVar[str] = "--outcome {outcome} --note …"
+    hidden: ClassVar[tuple[str, ...]] = ("queue", "batch", "outcome", "times")
 
     async def made(self, form: PageForm, operator: Operator) -> RedialBatch:
         return RedialBatch(
