@@ -39,11 +39,10 @@ class _BridgeDescriptor:
 
     # If it were a class method, `flow.bridge(…)` would silently lose the actions of the flow.
     def __get__(self, flow: CallFlow | None, owner: type[CallFlow]) -> _Bridge:
-        begun = owner.reply() if flow is None else flow
-
         def bridge(
             *, source: str, destination: str, recording: bool | None = None, client_action_id: str | None = None
         ) -> CallFlow:
+            begun = owner.reply() if flow is None else flow
             named = begun if client_action_id is None else begun.replace(client_action_id=client_action_id)
             return named.then_call(destination, source=source, recording=recording)
 
