@@ -43,19 +43,20 @@ OURS, DESK = "+6531234567", "+6531234568"
 
 appointment = Menu(
     "appointment",
-    prompt="Hello {name}. Your appointment is {time}. To confirm it press 1, to move it press 2, to cancel it press 3.",
+    prompt="Hello {{name}}. Your appointment is {{time}}. To confirm it press 1, to move it press 2, to cancel it "
+    "press 3.",
     voice_profile="en-US-BenjaminRUS",
     again="Sorry, that is not a valid choice.",
     fallback=End("We will call you again about it. Goodbye."),
 )
 move = Menu(
     "move",
-    prompt="You could also come {other_time}. To take that press 1, to speak to us press 2, to go back press 9.",
+    prompt="You could also come {{other_time}}. To take that press 1, to speak to us press 2, to go back press 9.",
 )
-appointment.on("1", result="confirmed", goto=End("Thank you, {name}. See you {time}."))
+appointment.on("1", result="confirmed", goto=End("Thank you, {{name}}. See you {{time}}."))
 appointment.on("2", goto=move)
 appointment.on("3", result="cancelled", goto=End("Your appointment is cancelled. Goodbye."))
-move.on("1", result="moved", goto=End("Thank you, {name}. See you {other_time}."))
+move.on("1", result="moved", goto=End("Thank you, {{name}}. See you {{other_time}}."))
 move.on("2", result="asked for us", goto=CallFlow.bridge(source=OURS, destination=DESK))
 move.on("9", goto=BACK)
 

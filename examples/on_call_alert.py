@@ -42,7 +42,7 @@ from voiceflow_worker.webhooks import PATH
 
 alarm = Menu(
     "alarm",
-    prompt="This is an alarm. {text}. To take it press 1, to pass it on press 2.",
+    prompt="This is an alarm. {{text}}. To take it press 1, to pass it on press 2.",
     voice_profile="en-US-BenjaminRUS",
     again="Sorry, that is not a valid choice.",
     fallback=End("The alarm goes to the next person."),

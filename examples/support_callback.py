@@ -45,7 +45,8 @@ LATER, PROMISE = timedelta(hours=2), End("Thank you. We call you again in two ho
 
 callback = Menu(
     "callback",
-    prompt="Hello {name}. We return your call about {subject}. To be connected press 1, to be called later press 2.",
+    prompt="Hello {{name}}. We return your call about {{subject}}. To be connected press 1, to be called later "
+    "press 2.",
     voice_profile="en-US-BenjaminRUS",
     again="Sorry, that is not a valid choice.",
     fallback=End("Please call us when it suits you. Goodbye."),

@@ -163,7 +163,7 @@ def test_a_second_call_may_be_fixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Hello {{ name", "Hello {{ first name }}", "{% if name %}Hello", "{{ name | shout }}"]
+    "text", ["Hello {{ name", "Hello {{ first name }}", "{% if name %}Hello", "{{ name | shout }}", "Hello {name}"]
 )
 def test_a_template_that_cannot_be_compiled_names_the_place(tmp_path: Path, text: str) -> None:
     error = refused(tmp_path, body(text=text))

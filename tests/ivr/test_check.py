@@ -27,7 +27,7 @@ def told(*roots: Menu, **more: Any) -> list[str]:
 
 
 def test_menus_with_nothing_wrong_have_no_findings() -> None:
-    main, inner = ending(), Menu("inner", prompt="Hello {name}.")
+    main, inner = ending(), Menu("inner", prompt="Hello {{name}}.")
     main.on("2", goto=inner)
     inner.on("9", goto=BACK)
     inner.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
@@ -95,9 +95,9 @@ def test_prompts_that_are_too_long_or_empty() -> None:
 
 
 def test_a_value_that_the_data_does_not_have() -> None:
-    main = ending(prompt="Hello {name}.")
+    main = ending(prompt="Hello {{name}}.")
     assert told(main) == []
-    assert any("{name} has no value" in each for each in told(main, data={"day": "Monday"}))
+    assert any("{{name}} has no value" in each for each in told(main, data={"day": "Monday"}))
 
 
 def test_texts_by_language_where_no_language_is_set() -> None:

@@ -25,10 +25,10 @@ MENUS = """
 from voiceflow_worker import Again, Caller, CallFlow, End, Menu
 
 confirm = Menu(
-    "confirm", prompt="Hello {name}. To confirm press 1, to speak to us press 2.",
+    "confirm", prompt="Hello {{name}}. To confirm press 1, to speak to us press 2.",
     voice_profile="en-US-BenjaminRUS", fallback="Goodbye.",
 )
-confirm.on("1", result="confirmed", goto=End("Thank you, {name}."))
+confirm.on("1", result="confirmed", goto=End("Thank you, {{name}}."))
 confirm.on("2", goto=CallFlow.bridge(source="+6531234567", destination="+6587654322"))
 made = Menu("made", prompt=lambda caller: "Hm.", voice_profile="v", fallback=End("Bye."))
 made.on("1", goto=End())
@@ -100,9 +100,11 @@ def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.Captu
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7, 7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm"]) == 1  # its prompt lacks a value
-    assert "confirm: {name} has no value, because the call has no data; the fallback follows" in capfd.readouterr().err
+    assert (
+        "confirm: {{name}} has no value, because the call has no data; the fallback follows" in capfd.readouterr().err
+    )
     assert run(["ivr", "play", "menus_of_test:confirm", "--data", "day=Monday"]) == 1
-    assert "{name} has no value, because the data of the call has only day;" in capfd.readouterr().err
+    assert "{{name}} has no value, because the data of the call has only day;" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name"]) == 2
 
 
@@ -142,8 +144,8 @@ def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
 ) -> None:
     (folder / "menus_of_test.py").write_text(
         "from voiceflow_worker import End, Menu\n"
-        'ask = Menu("ask", prompt="Hello {name}. To confirm {day|date} press 1.", voice_profile="{voice_profile}")\n'
-        'ask.on("1", goto=End("Thank you, {Name}. See you on {day|date}."))\n'
+        'ask = Menu("ask", prompt="Hello {{name}}. For {{day|date}} press 1.", voice_profile="{{voice_profile}}")\n'
+        'ask.on("1", goto=End("Thank you, {{Name}}. See you on {{day|date}}."))\n'
     )
     (folder / "people.csv").write_text("destination,Name,Day\n+6587654321,Tan,2030-01-31\n")
     options = ["--ivr", "menus_of_test:ask", "--source", "+6531234567", "--voice-profile", "de-DE-KatjaNeural"]
@@ -163,9 +165,9 @@ def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
 @pytest.mark.parametrize(
     ("end", "row", "column"),
     [
-        ("Thank you, {nmae}.", "Tan,2030-01-31", "nmae"),
-        ("Thank you, {name}.", ",2030-01-31", "name"),
-        ("See you on {day|date}.", "Tan,tomorrow", "day"),
+        ("Thank you, {{nmae}}.", "Tan,2030-01-31", "nmae"),
+        ("Thank you, {{name}}.", ",2030-01-31", "name"),
+        ("See you on {{day|date}}.", "Tan,tomorrow", "day"),
     ],
 )
 def test_a_text_of_a_later_step_that_a_row_cannot_fill_in_is_found_before_a_call(
@@ -191,9 +193,11 @@ def test_a_name_that_only_one_text_has_and_that_is_almost_another_is_reported(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = folder / "menus_of_test.py"
-    path.write_text(MENUS.replace("Thank you, {name}", "Thank you, {nmae}") + 'confirm.on("3", goto="Yes, {name}.")\n')
+    path.write_text(
+        MENUS.replace("Thank you, {{name}}", "Thank you, {{nmae}}") + 'confirm.on("3", goto="Yes, {{name}}.")\n'
+    )
     assert run(["ivr", "check", "menus_of_test:confirm", "--json"]) == 0
-    assert "{nmae}; did you mean {name}" in capfd.readouterr().out
+    assert "{{nmae}}; did you mean {{name}}" in capfd.readouterr().out
 
 
 def test_serve_refuses_menus_with_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ class Counting:
         self.ran: list[Caller] = []
         self.go_on: anyio.Event | None = None
         self.began = anyio.Event()
-        self.main = Menu("main", prompt="Hello {name}. Press 1.", voice_profile="en-US-X", fallback=End("Goodbye."))
+        self.main = Menu("main", prompt="Hello {{name}}. Press 1.", voice_profile="en-US-X", fallback=End("Goodbye."))
         self.main.on("2", goto="Two.")
         self.main.on("3", goto=End("Done."))
 

@@ -102,7 +102,7 @@ class Choice:
 class Menu(Manner):
     """A question, and the step that follows each answer.
 
-    `prompt` is spoken: a text with `{name}` from the job's data, a text for each language, or a function of the caller.
+    `prompt` is spoken: a template of the job's data (`{{name}}`), one for each language, or a function of the caller.
     `play` is the address of a recording that is played before the prompt. After a wrong key, or none, `again` and the
     prompt are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a text to end with,
     `END`, or a handler. The fallback also comes when a handler fails.

@@ -10,24 +10,28 @@ from typing import TypeAlias
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.flows.speech_filters import SpecimenText
-from voiceflow_worker.model.flows.template_text import TemplateSyntaxProblemError, TemplateText, UnfitValueError
+from voiceflow_worker.model.flows.template_text import (
+    TemplateSyntaxProblemError,
+    TemplateText,
+    UnfitValueError,
+    is_template,
+    require_filled_in,
+)
 from voiceflow_worker.model.text.names import name_among
 
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
-"""One of three: a text, in which `{name}` stands for a value of the job's data, and `{day|date}` for one with a filter
-of campaign texts; a mapping from languages to such texts; or a function that takes the caller and returns the text to
-speak."""
+"""One of three: a template, in which `{{name}}` stands for a value of the job's data, as in campaigns; a mapping from
+languages to such templates; or a function that takes the caller and returns the text to speak."""
 
 _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
 
 
-_PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_VALUE = re.compile(r"\s*[^\W\d]\w*\s*(\|.*)?", re.DOTALL)
+_VALUE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 
 def spoken(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:
-    """A declared text for one caller: in the menu's language, with `{name}` filled in from the job's data.
+    """A declared text for one caller: in the menu's language, with `{{name}}` filled in from the job's data.
 
     Filters write values in the language of the voice that `voice` returns. Raises InvalidInputError if a value or the
     language is missing. If the text is a function, its errors are passed on.
@@ -47,7 +51,7 @@ def literal(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = 
 
 
 def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] | None = None) -> str:
-    """A template with its values filled in; a plain `{name}` whose value is empty is left out.
+    """A template with its values filled in; a plain `{{name}}` whose value is empty is left out.
 
     Raises InvalidInputError for a missing value, a value that a filter cannot use, and a malformed template.
     """
@@ -56,28 +60,23 @@ def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] |
 
 @lru_cache(maxsize=1024)
 def parts_of(template: str) -> tuple[str | TemplateText, ...]:
-    """The parts of a template: constant texts and values.
+    """The parts of a template: constant texts and values. A template with conditions is one value.
 
-    A value is a name in curly brackets, with filters of campaign texts, such as `{day|date}`. Raises InvalidInputError
-    for a malformed template.
+    Raises InvalidInputError for a malformed template.
     """
     parts: list[str | TemplateText] = []
     end = 0
-    for found in _PART.finditer(template):
-        parts.append(template[end : found.start()])
-        end = found.end()
-        if found[0] in {"{{", "}}"}:
-            parts.append(found[0][0])
-            continue
-        if found[1] is None or not _VALUE.fullmatch(found[1]):
-            raise InvalidInputError(
-                f"{template[:60]!r} is not a valid template; write {{name}} or {{day|date}} for a value, {{{{ for {{, "
-                "and }} for }"
-            )
-        try:
-            parts.append(TemplateText(f"{{{{{found[1]}}}}}", path="", param=None))
-        except TemplateSyntaxProblemError as error:
-            raise InvalidInputError(f"{template[:60]!r} {error}") from None
+    try:
+        require_filled_in(template)
+        if "{%" in template or "{#" in template:
+            return (TemplateText(template, path="", param=None),)
+        for found in _VALUE.finditer(template):
+            parts += [template[end : found.start()], TemplateText(found[0], path="", param=None)]
+            end = found.end()
+        if is_template(template[end:]):
+            TemplateText(template[end:], path="", param=None)  # raises an error: a bracket is missing
+    except TemplateSyntaxProblemError as error:
+        raise InvalidInputError(f"{template[:60]!r} {error}") from None
     return tuple(part for part in (*parts, template[end:]) if part != "")
 
 
@@ -87,7 +86,7 @@ def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], s
     try:
         return str(value.filled(data if voice is None else {**data, "voice_profile": voice()}))
     except UnfitValueError as error:
-        missing = [f"{{{problem.column}}}" for problem in error.problems if problem.is_missing]
+        missing = [f"{{{{{problem.column}}}}}" for problem in error.problems if problem.is_missing]
         if not missing:
             raise InvalidInputError(str(error)) from None
         has = f"the data of the call has only {', '.join(map(str, data))}" if data else "the call has no data"

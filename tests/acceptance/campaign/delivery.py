@@ -2,13 +2,13 @@ from voiceflow_worker import Caller, End, Menu, SuppressionList
 
 delivery = Menu(
     "delivery",
-    prompt="Hello {name}. Your parcel {parcel} comes tomorrow. If you are at home press 1, for another day press 2, "
-    "not to be called again press 9.",
+    prompt="Hello {{name}}. Your parcel {{parcel}} comes tomorrow. If you are at home press 1, for another day press "
+    "2, not to be called again press 9.",
     voice_profile="en-US-JennyNeural",
     again="Sorry, that is not a valid choice.",
     fallback=End("Goodbye."),
 )
-delivery.on("1", result="confirmed", goto=End("Thank you, {name}. See you tomorrow."))
+delivery.on("1", result="confirmed", goto=End("Thank you, {{name}}. See you tomorrow."))
 delivery.on("2", result="another day", goto=End("We will write to you about another day."))
 
 

@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.flows.actions import PARAMS, Action, Param
+from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.template_text import (
     LEFT_OUT,
@@ -26,6 +26,7 @@ from voiceflow_worker.model.flows.template_text import (
     TemplateText,
     UnfitValueError,
     is_template,
+    require_filled_in,
 )
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
@@ -173,6 +174,8 @@ class FlowTemplate:
 
         `param` describes the value, `params` the values under its keys. `voice` is the voiceProfile beside the value.
         """
+        if isinstance(value, str) and param is not None and param.kind is ParamKind.SPEECH:
+            require_filled_in(value, path=path)
         if isinstance(value, str) and is_template(value):
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)
             self._texts.append(text)
@@ -210,35 +213,27 @@ def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:
 
 
 def opening_template(menu: Menu) -> FlowTemplate:
-    """The template of a call that begins with this menu. It has `{{column}}` where the menu's texts have `{column}`.
+    """The template of a call that begins with this menu.
 
-    Raises InvalidInputError if a text of the menu is a function, or contains `{{` or `{%`.
+    Raises InvalidInputError if a text of the menu is a function.
     """
     asking = copy(menu)
     for name in ("prompt", "play", "voice_profile", "success_message", "failure_message"):
         if (text := getattr(menu, name)) is not None:
-            setattr(asking, name, _with_columns(menu, text))
+            setattr(asking, name, _not_filled_in(menu, text))
     body = asking.call(PLACEHOLDER, source=PLACEHOLDER).to_body()
     # Each row has its own destination; the source comes from the row or the options.
     body["callflow"][0] = {"action": Action.MAKE_CALL.value}
     return FlowTemplate.parse(body, name=f"menu {menu.name}")
 
 
-def _with_columns(menu: Menu, text: Text) -> Text:
-    """The text for which the menu speaks `{{column}}` instead of the value of `{column}`."""
-    from voiceflow_worker.ivr.speech import parts_of
+def _not_filled_in(menu: Menu, text: Text) -> Text:
+    """The text for which the menu speaks its template, instead of filling it in."""
+    from voiceflow_worker.ivr.speech import in_language
 
     if callable(text):
         raise InvalidInputError(
             f"the prompt or voice of menu {menu.name} is a function, which a file cannot use: enqueue "
             f"these calls from Python (menu.call), or {Remedy.GIVE_TEMPLATE}"
         ).remedied(Remedy.GIVE_TEMPLATE)
-    if isinstance(text, Mapping):
-        return {language: str(_with_columns(menu, each)) for language, each in text.items()}
-    if "{{" in text or "{%" in text:
-        raise InvalidInputError(
-            f"a text of menu {menu.name} contains {{{{ or {{%, which a campaign template would replace: "
-            f"{Remedy.GIVE_TEMPLATE}"
-        ).remedied(Remedy.GIVE_TEMPLATE)
-    parts = (part if isinstance(part, str) else part.text for part in parts_of(text))
-    return "".join(part.replace("{", "{{").replace("}", "}}") for part in parts)
+    return lambda caller: text if isinstance(text, str) else in_language(text, caller.language)

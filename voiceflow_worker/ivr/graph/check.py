@@ -99,7 +99,7 @@ class MenuTexts:
                             name = name_among(data, problem.column or "")
                             why = (
                                 f"is empty, but a text of the menu needs it ({place}); fill it in, or write "
-                                f"{{{name}|default('something')}}"
+                                f"{{{{ {name} or 'something' }}}}"
                                 if name in data
                                 else f"is needed by a text of the menu ({place})"
                             )
@@ -248,7 +248,7 @@ class _Walk:
             others = [other for other in used if other != name and len(used[other]) > 1]
             if len(places) == 1 and (close := get_close_matches(name, others, n=1, cutoff=0.75)):
                 yield _warning(
-                    f"only this text has {{{name}}}; did you mean {{{close[0]}}}, which other texts have?",
+                    f"only this text has {{{{{name}}}}}; did you mean {{{{{close[0]}}}}}, which other texts have?",
                     path=next(iter(places)),
                 )
 

@@ -32,6 +32,7 @@ _NO_TEST = re.compile(r"No test named '(\w+)'")
 _NO_PART = re.compile(r"has no (?:attribute|element) '?(\w+)")
 _MIXED = re.compile("can only concatenate|not supported between|unsupported operand|bad operand")
 _FORBIDDEN = "the template has something other than columns, filters and conditions; remove it"
+_LONE = re.compile(r"\{\s*[^\W\d][^{}]*\}")
 _PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
@@ -69,6 +70,16 @@ class TemplateSyntaxProblemError(ValueError):
 def is_template(text: str) -> bool:
     """True if a text contains Jinja syntax."""
     return "{{" in text or "{%" in text or "{#" in text
+
+
+def require_filled_in(text: str, *, path: str = "") -> None:
+    """Raise TemplateSyntaxProblemError if a text to speak has a name in single brackets, which nothing fills in."""
+    if lone := _LONE.search(_PIECE.sub("", text)):
+        inner = lone[0][1:-1].strip()
+        raise TemplateSyntaxProblemError(
+            f"cannot be read as a template: {lone[0]} would be spoken as it stands; write {{{{{inner}}}}} for a value",
+            path=path,
+        )
 
 
 class TemplateText:
