@@ -158,7 +158,7 @@ def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
         prompts = [entry["params"]["promptMessage"] for entry in json.loads(job.body)["callflow"][1:]]
         return [*prompts, (await call.begin()).text, (await call.press("1")).text]
 
-    asked = "Hello Tan. To confirm 31. Januar 2030 press 1."
+    asked = "Hello Tan. For 31. Januar 2030 press 1."
     assert anyio.run(heard) == [asked, asked, "Thank you, Tan. See you on 31. Januar 2030."]
 
 
