@@ -30,6 +30,7 @@ class Remedy(StrEnum):
     NAME_COUNTRY = (
         "give the country of national numbers, or international for digits that begin with their country code"
     )
+    NAME_DATE_ORDER = "give the order of day, month and year in the file's dates"
     NAME_OUTCOMES = "name the outcomes after which to redial, or allow no redial"
     NAME_SHEET = "name the sheet to read"
     NAME_TIME_ZONE = "give the calls a time zone"

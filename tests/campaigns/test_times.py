@@ -16,6 +16,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.times import DateOrder, read_time, read_zone
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Remedy
 
 SINGAPORE = ZoneInfo("Asia/Singapore")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -193,6 +194,8 @@ def test_dates_in_the_order_of_the_option_are_read_in_time_columns_and_texts(
     )
     assert (text_of(request), request.data) == ("On 31 December 2026.", {"day": "2026-12-31"})
     assert [(row, column) for row, column, _, _ in told(rows)] == [(3, "day")]
+    unordered = [found for row in read(path, replace(options, date_order=None)) for found in row.findings]
+    assert Remedy.NAME_DATE_ORDER in {found.remedy for found in unordered}
 
 
 def test_an_option_may_say_today_or_tomorrow_in_its_zone() -> None:

@@ -54,7 +54,7 @@ class CalledBefore:
             ago = duration_in_words(self.age)
             message = (
                 f"{rows} would say to a number what another batch says to it, {example}, enqueued {ago} ago. If this "
-                f"is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key"
+                f"is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key. Try campaigns out in another store"
             )
         return Finding(
             file=file,

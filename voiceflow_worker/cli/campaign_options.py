@@ -107,7 +107,7 @@ class RowOptions:
     valid_until: Annotated[str | None, _option("TIME")] = None
     not_before: Annotated[str | None, _option("TIME", WHEN)] = None
     time_zone: Annotated[str | None, _option("ZONE", WHEN)] = None
-    date_order: Annotated[Literal["dmy", "mdy", "ymd"] | None, _option("ORDER")] = None
+    date_order: Annotated[Literal["dmy", "mdy", "ymd"] | None, _option("ORDER", WHO)] = None
     priority: Annotated[int | None, _option("N")] = None
     window: Annotated[str | None, _option("HOURS", WHEN)] = None
     days: Annotated[str | None, _option("DAYS")] = None

@@ -125,7 +125,7 @@ async def enqueue(
         output.note(
             "--stop-after-cost counts only known prices; run `voiceflow reconcile --prices` regularly to read them"
         )
-    return ExitCode.BAD_INPUT if report.refused else ExitCode.DONE
+    return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
 
 
 def _shown_on(shown: Meter) -> OnProgress:

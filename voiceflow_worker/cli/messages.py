@@ -110,6 +110,7 @@ _TYPED: Mapping[Remedy, str] = {
     Remedy.NAME_BATCH: "--batch",
     Remedy.NAME_COLUMN: "--number-column NAME",
     Remedy.NAME_COUNTRY: "--country SG, or --country international",
+    Remedy.NAME_DATE_ORDER: "--date-order dmy",
     Remedy.NAME_OUTCOMES: "--redial-on busy,no_answer, or --redial-max 0",
     Remedy.NAME_SHEET: "--sheet NAME",
     Remedy.NAME_TIME_ZONE: "--time-zone, or a column time_zone",

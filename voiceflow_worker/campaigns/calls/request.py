@@ -13,6 +13,7 @@ from voiceflow_worker.campaigns.calls.keys import row_key
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.times import begins_with_ordered_date
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
@@ -112,6 +113,7 @@ class RequestMaker:
         data = work.data(work.given(destination, source), self._stored)
         if self.menu_texts is not None:
             work.against_menu(self.menu_texts, data or {})
+        work.explain_dates()
         findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
         if findings and any(found.is_error for found in findings):
             return ReadRow(raw, findings=findings)
@@ -269,6 +271,14 @@ class _Work:
             self._error(priority_problem(text) or "", column="priority")
             return 0
         return int(found)
+
+    def explain_dates(self) -> None:
+        """Add a remedy to the errors of cells with a date such as 31/1/2030, if nobody gave the order of its parts."""
+        for place, found in enumerate(self.findings):
+            value = self.values.variables.get(found.column or "")
+            if found.is_error and self.options.date_order is None and begins_with_ordered_date(str(value or "")):
+                message = f"{found.message}; or {Remedy.NAME_DATE_ORDER}"
+                self.findings[place] = replace(found, message=message, remedy=Remedy.NAME_DATE_ORDER)
 
     def _error(
         self,

@@ -68,6 +68,12 @@ def with_iso_date(text: str, order: DateOrder) -> str:
     return f"{day}{' ' + rest.lstrip(', ') if rest else ''}"
 
 
+def begins_with_ordered_date(text: str) -> bool:
+    """True if a text begins with a date such as 31/1/2030, whose parts have an order that only its writer knows."""
+    match = _DATE.match(text)
+    return match is not None and len(match[1]) != 4
+
+
 def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) -> datetime:
     """The time in a text, in UTC. A time without an offset is a local time of `zone`.
 
@@ -83,7 +89,8 @@ def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) 
     match = _FORM.fullmatch(written)
     if match is None:
         raise ValueError(
-            f"{text[:40]!r} is not a time; write it as {_EXAMPLE}, or as 2030-01-31 09:00 with a time_zone"
+            f"{text[:40]!r} is not a time; write it as {_EXAMPLE}, or as 2030-01-31 09:00 or tomorrow 09:00 with a "
+            "time_zone"
         )
     day_text, clock, offset = match.groups()
     two_digits = clock if clock[1] != ":" else f"0{clock}"
