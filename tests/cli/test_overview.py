@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from tests.cli.running import Program
 from tests.cli.stored import completed, enqueued, url_of, within
 from tests.support.engine import Engine
+from tests.support.flows import flow
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.model.hours.window import CallWindow
 
 
 def beats(rate: float, batches: dict[str, float]) -> Callable[[Engine], Awaitable[None]]:
@@ -52,6 +55,22 @@ def test_a_held_batch_names_its_hold_and_has_no_end(voiceflow: Program) -> None:
     assert "batch people is held until somebody resumes it: wrong text" in voiceflow("batches", *store).out
     (queue,) = voiceflow("queues", "--json", *store).lines
     assert queue["hold"] is None
+
+
+def test_a_batch_whose_window_is_closed_says_when_its_next_call_may_begin(voiceflow: Program) -> None:
+    store, zone = ("--store", url_of(voiceflow.folder)), ZoneInfo("Asia/Singapore")
+    opens = (datetime.now(zone) + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+    window = CallWindow.parse(f"{opens:%H:%M}-{opens + timedelta(hours=1):%H:%M}")
+
+    async def work(engine: Engine) -> None:
+        await engine.queue.enqueue(flow(), batch_id="people", window=window, time_zone="Asia/Singapore")
+
+    within(voiceflow.folder, work)
+    (people,) = voiceflow("batches", "--json", *store).lines
+    assert datetime.fromisoformat(people["next_at"]) == opens
+    assert datetime.fromisoformat(voiceflow("status", "--json", *store).document["next_at"]) == opens
+    for command in ("batches", "status"):
+        assert f"the next call may begin at {opens:%Y-%m-%d %H:%M:%S} Asia/Singapore" in voiceflow(command, *store).out
 
 
 def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: Program) -> None:

@@ -15,6 +15,7 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "queue": "default",
         "states": {state.value: 2 if state is JobState.QUEUED else 0 for state in JobState},
         "due": 2,
+        "next_at": None,
         "rate": {"limit": None, "now": 0},
         "workers": 0,
         "holds": [],

@@ -213,9 +213,10 @@ class CampaignRows:
         if needed:
             found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
             lines = "; ".join(f"{each.column} {each.message}" for each in found)
-            raise CampaignFileError(
-                f"{self.file}: {lines}; columns found: {', '.join(filter(None, self.source.columns))}", found
-            ).remedied(*(each.remedy for each in found if each.remedy is not None))
+            columns = ", ".join(filter(None, self.source.header or self.source.columns))
+            raise CampaignFileError(f"{self.file}: {lines}; columns found: {columns}", found).remedied(
+                *(each.remedy for each in found if each.remedy is not None)
+            )
         unused = [name for name in self.source.columns if name and not self._is_wanted(name)]
         return (*template.findings, *(self._unused_column(name) for name in unused))
 

@@ -15,14 +15,12 @@ from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.ports import Order, Query
-from voiceflow_worker.core.ports.reading import count_states, find_jobs
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -106,11 +104,10 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
 
 
 async def _why_later(calls: CallQueue) -> str:
-    """When the next queued call of a drained queue is due, and why others wait, as a clause."""
-    query = Query(queue=calls.name, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
-    now, first = calls.store.clock.now(), await find_jobs(calls.store, query)
-    words = [f"the next is due at {in_words(job.due_at)}" for job in first if job.due_at > now]
-    waiting = (await calls.status()).waiting.in_words()
+    """When the next queued call of a drained queue may begin, and why others wait, as a clause."""
+    status = await calls.status()
+    words = [] if status.next_call is None else [f"the next may begin at {status.next_call.in_words()}"]
+    waiting = status.waiting.in_words()
     return "; ".join([*words, *([f"waiting: {waiting}"] if waiting else [])])
 
 

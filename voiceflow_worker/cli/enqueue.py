@@ -165,6 +165,8 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         counts = f"{report.enqueued} enqueued, {duplicates}, {report.rejected} bad"
         counts += f", {report.suppressed} suppressed" if report.suppressed else ""
         output.say(f"{file}: batch {report.batch_id}: {counts}")
+        if report.duplicates and not report.enqueued:
+            output.note("these calls are in the store already; a trial belongs in a store of its own (--store URL)")
     if rejects is not None and report.rejected:
         batch = shlex.quote(report.batch_id)
         remedy = f"correct them, then enqueue {rejects} with --batch {batch}"

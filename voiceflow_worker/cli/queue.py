@@ -50,6 +50,8 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     if found.due:
         oldest = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
         output.say(f"due: {found.due}; the oldest has waited {oldest}")
+    if found.next_call is not None:
+        output.say(f"the next call may begin at {found.next_call.in_words()}")
     if found.due and not found.workers:
         output.say("no worker is running: `voiceflow worker` sends due calls")
     waiting = found.waiting.in_words()
@@ -107,6 +109,9 @@ def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: 
         return
     columns = (column, "#calls", "#done", "#%", "#calls/s", "#remaining", "#in doubt")
     output.table(columns, [(name(each), *_figures(each)) for each in found])
+    for each in found:
+        if each.next_call is not None and each.hold is None:
+            output.say(f"{name(each)}: the next call may begin at {each.next_call.in_words()}")
     for gate in dict.fromkeys(each.hold for each in found if each.hold is not None):
         output.say(closed_in_words(gate))
 

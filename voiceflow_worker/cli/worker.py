@@ -180,7 +180,11 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
         )
     with suppress(StoreError):  # the worker reports it
         if trouble := (await waiting_menus(calls.store, calls.name)).trouble:
-            output.note(f"{trouble}; start a receiver with this menu (`voiceflow serve --ivr MODULE:MENU`)")
+            queue = "" if calls.name == "default" else f" --queue {calls.name}"
+            output.note(
+                f"{trouble}. To stop these calls, press Ctrl-C or run `voiceflow hold{queue}`; then start a receiver "
+                "with the menu (`voiceflow serve --ivr MODULE:MENU`)"
+            )
 
 
 @asynccontextmanager

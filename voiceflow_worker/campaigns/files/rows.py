@@ -51,7 +51,7 @@ def read_columns(
     wanted = row_name(number_column) if number_column is not None else None
     names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
     present = [name for name in names if name]
-    shown = ", ".join(present) or "nothing"
+    shown = ", ".join(filter(None, map(str.strip, header))) or "nothing"
     if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
         if any(sum(map(str.isdigit, name)) >= 7 for name in present):
             raise CampaignFileError(

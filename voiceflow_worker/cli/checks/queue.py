@@ -138,7 +138,7 @@ class WaitingMenus:
             return None
         return (
             f"waiting calls begin with menus, but no running receiver serves {', '.join(self.unserved)}: each person "
-            "hears the question, and then the call ends"
+            "hears the question, no key is answered, and the call ends"
         )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.waiting import due_count, held_count
+from voiceflow_worker.core.overview.waiting import NextCall, due_count, held_count, next_call
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
@@ -32,7 +32,8 @@ class BatchProgress:
     `rate_now` is in calls per second, over the last 5 seconds. `hold` is the closed gate of the batch or of its queue,
     if any. `ends_at` is the time at which the last call leaves, at the present rate. It is None if no call waits or
     none can leave, and if it cannot be known: if a call waits behind a hold, or is not due by then, because it waits
-    for its redial, its window or its time. `unknown` then says why, in words.
+    for its redial, its window or its time. `unknown` then says why, in words. `next_call` is when the next call may
+    begin, if none of the waiting calls may begin now.
     """
 
     queue: str
@@ -43,6 +44,7 @@ class BatchProgress:
     at: datetime
     ends_at: datetime | None
     unknown: str = ""
+    next_call: NextCall | None = None
 
     @property
     def total(self) -> int:
@@ -79,6 +81,7 @@ class BatchProgress:
             "done": self.done,
             "rate_now": self.rate_now,
             "ends_at": rfc3339(self.ends_at),
+            "next_at": rfc3339(None if self.next_call is None else self.next_call.at),
             "hold": None if self.hold is None else gate_as_json(self.hold),
             "doubts": self.doubts,
         }
@@ -161,6 +164,7 @@ async def _of(
         at=at,
         ends_at=ends_at,
         unknown=unknown,
+        next_call=await next_call(store, queue, batch_id=batch_id) if states[JobState.QUEUED] else None,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from voiceflow_worker.core.numbers.health import NumberHealth, OddNumber
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.waiting import WaitingCounts, read_waiting
+from voiceflow_worker.core.overview.waiting import NextCall, WaitingCounts, next_call, read_waiting
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.model.jobs.gate import Gate
@@ -19,7 +19,8 @@ from voiceflow_worker.model.text.moment import rfc3339
 class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
 
-    `oldest_due_seconds` is how long the oldest due call has been due.
+    `oldest_due_seconds` is how long the oldest due call has been due. `next_call` is when the next call may begin, if
+    none of the waiting calls may begin now.
     """
 
     queue: str
@@ -30,6 +31,7 @@ class QueueStatus:
     rate_now: float
     workers: int
     holds: tuple[Gate, ...]
+    next_call: NextCall | None = None
     waiting: WaitingCounts = field(default_factory=WaitingCounts)
     has_receiver: bool = False
     odd_numbers: tuple[OddNumber, ...] = ()
@@ -51,6 +53,7 @@ class QueueStatus:
             "states": {state.value: self.states[state] for state in JobState},
             "due": self.due,
             "oldest_due_seconds": self.oldest_due_seconds,
+            "next_at": rfc3339(None if self.next_call is None else self.next_call.at),
             "rate": {"limit": self.limits.rate if self.limits else None, "now": self.rate_now},
             "workers": self.workers,
             "holds": [
@@ -86,6 +89,7 @@ async def read_status(store: Store, queue: str) -> QueueStatus:
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
         holds=holds,
+        next_call=await next_call(store, queue),
         waiting=await read_waiting(
             store,
             queue,

@@ -6,16 +6,22 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.records.waiting import BUSY, CAPPED, OUTSIDE_WINDOW
+from voiceflow_worker.model.text.moment import in_words
 
 _TURN = "for their turn"
 MOST_READ = 2000
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
+
+MOST_NEXT = 100
+"""The most queued calls that are read for the time of the next call, by due time."""
 
 _QUEUED = frozenset({JobState.QUEUED})
 
@@ -55,6 +61,18 @@ class WaitingCounts:
         return ", ".join(
             f"{count if why in {_TURN, 'behind a hold'} else f'{least}{count}'} {why}" for count, why in counts if count
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NextCall:
+    """The time from which the next call may begin, and the time zone of this call if it is known."""
+
+    at: datetime
+    zone: ZoneInfo | None
+
+    def in_words(self) -> str:
+        """The time in the call's own time zone, else in UTC."""
+        return in_words(self.at, self.zone)
 
 
 async def read_waiting(
@@ -100,6 +118,22 @@ def why_it_waits(job: Job, *, at: datetime) -> str | None:
     if job.reason == OUTSIDE_WINDOW or not job.may_ring(at=at):
         return "window"
     return "redial" if job.redials and job.due_at > at else None
+
+
+async def next_call(store: Store, queue: str, *, batch_id: str | None = None) -> NextCall | None:
+    """When the next queued call of a queue, or of one batch of it, may begin; None if one may begin now or none waits.
+
+    Of calls with windows in several time zones, the first `MOST_NEXT` by due time are looked at.
+    """
+    now = store.clock.now()
+    query = Query(queue=queue, batch_id=batch_id, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT)
+    begins = [
+        NextCall(at, zone_named(job.time_zone or ""))
+        for job in await find_jobs(store, query)
+        if (at := job.opens(at=max(now, job.due_at))) is not None
+    ]
+    first = min(begins, key=lambda each: each.at, default=None)
+    return first if first is not None and first.at > now else None
 
 
 async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
