@@ -9,27 +9,29 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.check import check_file
+from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 
 CALL = {"action": "makeCall", "params": {"source": "6531234567", "destination": "+6587654321"}}
+pytestmark = pytest.mark.anyio
+
 PLAY = {"action": "playFile", "params": {"fileUrl": "https://example.com/a.mp3"}}
 
 
 @pytest.mark.parametrize("readable", [1, 99, 100, 101, 250])
-def test_the_rows_before_one_that_ends_the_reading_are_reported(readable: int, tmp_path: Path) -> None:
+async def test_the_rows_before_one_that_ends_the_reading_are_reported(readable: int, tmp_path: Path) -> None:
     path = tmp_path / "campaign.csv"
     rows = [f"none,Customer {row}" for row in range(readable)]
     path.write_bytes("\n".join(["destination,name", *rows, ""]).encode() + b"+6587654321,\xff\n")
-    report = check_file(path, OPTIONS, now=NOW)
-    assert (report.rows, report.bad) == (readable, readable)
+    report = await check_file(path, OPTIONS, now=NOW)
+    assert (report.rows, report.rejected) == (readable, readable)
     assert "is not UTF-8" in report.findings[-1].message
 
 
-def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_judged(tmp_path: Path) -> None:
+async def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_judged(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,priority\nnone,Ana,\n+6587654321,Ben,high\n+6587654321,Cleo,\n")
-    report = check_file(path, now=NOW)
+    report = await check_file(path, now=NOW)
     assert [(found.row, found.column, found.is_error) for found in report.findings] == [
         (1, None, False),
         (2, "destination", True),
@@ -38,9 +40,9 @@ def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_judged
     assert report.findings[0].message.startswith("only numbers and reserved columns are checked")
 
 
-def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     path = file_of(tmp_path, "phone,name\n+6587654321,Ana\n")
-    report = check_file(path, OPTIONS, now=NOW)
+    report = await check_file(path, OPTIONS, now=NOW)
     assert (report.is_valid, report.rows) == (False, 0)
     (found,) = report.findings
     assert (found.file, found.row, found.is_error) == (str(path), None, True)
@@ -48,26 +50,30 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     assert found.remedy is Remedy.NAME_COLUMN
 
 
-def test_the_files_that_would_be_played_are_listed_with_their_first_line(tmp_path: Path) -> None:
+async def test_the_files_that_would_be_played_are_listed_with_their_first_line(tmp_path: Path) -> None:
     body = {"callflow": [CALL, PLAY]}
     other = json.loads(json.dumps(body).replace("a.mp3", "b.wav").replace("87654321", "87654322"))
     path = file_of(tmp_path, "\n".join(map(json.dumps, (body, other, body))), "calls.jsonl")
-    assert check_file(path, now=NOW).file_urls == {"https://example.com/a.mp3": 1, "https://example.com/b.wav": 2}
+    assert (await check_file(path, now=NOW)).file_urls == {
+        "https://example.com/a.mp3": 1,
+        "https://example.com/b.wav": 2,
+    }
 
 
-def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: Path) -> None:
+async def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: Path) -> None:
     say = {"action": "say", "params": {"text": "Hello {{name}}.", "repetition": 2}}
     call = {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}}
     path = file_of(tmp_path, json.dumps({"callflow": [call, say]}), "flow.json")
-    assert (check_file(path, now=NOW).is_valid, check_file(path, now=NOW).findings) == (True, ())
+    report = await check_file(path, now=NOW)
+    assert (report.is_valid, report.findings) == (True, ())
     say["params"] = {"text": "Hello {{name}}.", "repetition": 5}
     path = file_of(tmp_path, json.dumps({"callflow": [call, say]}), "flow.json")
-    report = check_file(path, now=NOW)
+    report = await check_file(path, now=NOW)
     assert [(found.file, found.path, found.code) for found in report.findings] == [
         (str(path), "$.callflow[1].params.repetition", -1009)
     ]
 
 
-def test_a_wrong_option_is_not_a_finding_of_the_file(tmp_path: Path) -> None:
+async def test_a_wrong_option_is_not_a_finding_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="'Mars' is not the code of a country"):
-        check_file(file_of(tmp_path, "destination\n1\n"), CampaignOptions(country="Mars"), now=NOW)
+        await check_file(file_of(tmp_path, "destination\n1\n"), CampaignOptions(country="Mars"), now=NOW)

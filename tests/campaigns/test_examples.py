@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.campaigns.reading import read, requests
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.check import check_file
+from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.model.numbers.phone import country_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -58,6 +59,6 @@ def test_the_example_campaign_is_wrong_in_each_way_that_people_get_wrong(options
 
 @pytest.mark.parametrize("name", ["text-to-speech.json", "play-file.json"])
 def test_the_bodies_of_the_guide_are_valid(name: str) -> None:
-    report = check_file(EXAMPLES / name, now=datetime.now(UTC))
+    report = asyncio.run(check_file(EXAMPLES / name, now=datetime.now(UTC)))
     assert report.is_valid
     assert [found.path for found in report.findings] == ["$.callflow[0].params.source"], "6512345678 is not assigned"

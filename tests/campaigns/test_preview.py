@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +16,7 @@ from hypothesis import strategies as st
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.check import check_file
-from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
 from voiceflow_worker.campaigns.preview import course
 from voiceflow_worker.campaigns.preview.course import CallPlan, CallTimes
 from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, seconds_of, speech_of
@@ -37,7 +37,8 @@ none,Ben
 
 
 def previewed(path: Path, options: PreviewOptions | None = None, **more: object) -> Preview:
-    report = check_file(path, replace(OPTIONS, **more), now=NOW, assumptions=options or PreviewOptions())  # type: ignore[arg-type]
+    chosen = replace(OPTIONS, **more)  # type: ignore[arg-type]
+    report = asyncio.run(check_file(path, chosen, now=NOW, assumptions=options or PreviewOptions()))
     assert report.preview is not None
     return report.preview
 

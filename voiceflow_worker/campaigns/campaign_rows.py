@@ -100,7 +100,7 @@ class CampaignRows:
     def __iter__(self) -> Iterator[ReadRow]:
         """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""
         found_any = False
-        for raws in _in_parts(self.source):
+        for raws in in_parts(self.source, _AT_ONCE):
             found_any = True
             yield from self.read(raws)
         self.refuse_empty(found_any=found_any)
@@ -252,13 +252,13 @@ class CampaignRows:
         return tuple(self._unused_column(name, raw.number) for name in new)
 
 
-def _in_parts(source: Iterable[RawRow]) -> Iterator[list[RawRow]]:
-    """Lists of at most `_AT_ONCE` rows. If the rest of the file cannot be read, the rows before it come first."""
+def in_parts(source: Iterable[RawRow], size: int) -> Iterator[list[RawRow]]:
+    """Lists of at most `size` rows. If the rest of the file cannot be read, the rows before it come first."""
     part: list[RawRow] = []
     try:
         for raw in source:
             part.append(raw)
-            if len(part) == _AT_ONCE:
+            if len(part) == size:
                 yield part
                 part = []
     except CampaignFileError:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
@@ -16,19 +15,23 @@ from typing import Any, Protocol
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import CallsBefore
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.packs import Packs
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
-from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
 from voiceflow_worker.campaigns.intake import Intake
 from voiceflow_worker.campaigns.preview.preview import PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.sources.detection import kind_of, open_source
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.flows.template_text import is_template
+from voiceflow_worker.model.flows.values import is_list, is_object
 
 CHUNK = 1000
 """The number of rows enqueued in one trip to the store. A larger number could delay a worker on the same store."""
@@ -81,20 +84,7 @@ async def enqueue_file(
     again.
     """
     now = _now(queue, now)
-    read_bytes = 0
-
-    def on_bytes(count: int) -> None:
-        nonlocal read_bytes
-        read_bytes = count  # reported with the next chunk, in the caller's own thread
-
-    def report(phase: Phase, done: int, total: int, rows: int) -> None:
-        if progress is not None and phase is Phase.ENQUEUEING:
-            progress(phase, done=done, total=total, rows=rows)
-        elif progress is not None:
-            size = campaign.input.size if campaign.input is not None else 0
-            progress(phase, done=read_bytes, total=max(size, read_bytes), rows=rows)
-
-    campaign = open_campaign(path, options, now=now, on_bytes=on_bytes)
+    campaign, report = _opened(path, options, now=now, purpose=Purpose.ENQUEUE, progress=progress)
     with ExitStack() as stack:
         rejected = None
         if rejects is not None and campaign.input is not None:
@@ -104,6 +94,55 @@ async def enqueue_file(
         return await enqueueing.run(
             dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
         )
+
+
+async def check_file(
+    path: Path | InputFile,
+    options: CampaignOptions | None = None,
+    *,
+    now: datetime,
+    assumptions: PreviewOptions | None = None,
+    progress: OnProgress | None = None,
+) -> EnqueueReport:
+    """Report every problem of a campaign, a request body or a call flow template: a dry run without a store.
+
+    A validity that has passed is a warning. Without a template in the options, only the numbers and reserved columns of
+    a table are checked. If the file itself is a template, only its constant parts are checked. A file that cannot be
+    read is reported as a finding. Raises InvalidInputError for a wrong option.
+    """
+    chosen = options or CampaignOptions()
+    tally = Tally(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
+    try:
+        template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path, chosen)
+        if template is not None:
+            tally.rows = tally.valid = 1
+            tally.findings.add(template.findings)
+            return tally.report(refused=False, now=now)
+        campaign, report = _opened(path, chosen, now=now, purpose=Purpose.CHECK, progress=progress)
+    except CampaignFileError as error:
+        tally.unreadable(error)
+        return tally.report(refused=True, now=now)
+    if campaign.is_bare or campaign.source.kind is FileKind.JSON:
+        assumptions = None
+    enqueueing = _Enqueueing(None, campaign, chosen, skip_bad=False, again=False, checks=True)
+    return await enqueueing.run(dry_run=True, now=now, assumptions=assumptions, progress=report)
+
+
+def _template_in(path: Path | InputFile, options: CampaignOptions) -> FlowTemplate | None:
+    """The call flow template that the file is; None if it is not one. Raises CampaignFileError."""
+    file = InputFile(path) if isinstance(path, Path) else path
+    if (options.file_kind or kind_of(file)) is not FileKind.JSON:
+        return None
+    found = next((raw.data for raw in open_source(file, kind=FileKind.JSON)), None)
+    return FlowTemplate.parse(found, name=str(path)) if _is_template(found) else None
+
+
+def _is_template(value: object) -> bool:
+    if isinstance(value, str):
+        return is_template(value)
+    if is_object(value):
+        return any(_is_template(item) for item in value.values())
+    return is_list(value) and any(_is_template(item) for item in value)
 
 
 async def enqueue_rows(
@@ -130,6 +169,35 @@ async def enqueue_rows(
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
 
+Report = Callable[[Phase, int, int, int], None]
+
+
+def _opened(
+    path: Path | InputFile,
+    options: CampaignOptions | None,
+    *,
+    now: datetime,
+    purpose: Purpose,
+    progress: OnProgress | None,
+) -> tuple[CampaignRows, Report]:
+    """The opened campaign, and the function that reports its progress. Raises CampaignFileError, InvalidInputError."""
+    read_bytes = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal read_bytes
+        read_bytes = count  # reported with the next chunk, in the caller's own thread
+
+    def report(phase: Phase, done: int, total: int, rows: int) -> None:
+        if progress is not None and phase is Phase.ENQUEUEING:
+            progress(phase, done=done, total=total, rows=rows)
+        elif progress is not None:
+            size = campaign.input.size if campaign.input is not None else 0
+            progress(phase, done=read_bytes, total=max(size, read_bytes), rows=rows)
+
+    campaign = open_campaign(path, options, now=now, purpose=purpose, on_bytes=on_bytes)
+    return campaign, report
+
+
 def _now(queue: CallQueue | None, now: datetime | None) -> datetime:
     if now is not None:
         return now
@@ -146,6 +214,8 @@ class _Enqueueing:
     _: KW_ONLY
     skip_bad: bool
     again: bool
+    checks: bool = False
+    """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
 
     async def run(
         self,
@@ -154,7 +224,7 @@ class _Enqueueing:
         now: datetime,
         assumptions: PreviewOptions | None,
         rejected: RejectsFile | None = None,
-        progress: Callable[[Phase, int, int, int], None] | None = None,
+        progress: Report | None = None,
     ) -> EnqueueReport:
         """Enqueue the rows: see `enqueue_file`. `progress` gets the phase, rows done, their total, and rows read."""
         queue, campaign = self.queue, self.campaign
@@ -168,16 +238,23 @@ class _Enqueueing:
         before = CallsBefore(queue, campaign.keys) if queue is not None and not self.again else None
         with TemporaryFile() as file:
             held = Packs(file)
-            async with aclosing(self._chunks()) as chunks:
-                async for rows in chunks:
-                    judged = await intake.judge(rows)
-                    tally.judged(judged, rejected)
-                    if before is not None:
-                        await before.add(judged.new)
-                    _hold(judged.new, held)
-                    if progress is not None:
-                        progress(Phase.READING, 0, 0, tally.rows)
-            campaign.refuse_empty(found_any=tally.rows > 0)
+            try:
+                async with aclosing(self._chunks()) as chunks:
+                    async for rows in chunks:
+                        judged = await intake.judge(rows)
+                        tally.judged(judged, rejected)
+                        if self.checks:
+                            tally.listen(judged.new)
+                        if before is not None:
+                            await before.add(judged.new)
+                        _hold(judged.new, held)
+                        if progress is not None:
+                            progress(Phase.READING, 0, 0, tally.rows)
+                campaign.refuse_empty(found_any=tally.rows > 0)
+            except CampaignFileError as error:
+                if not self.checks:
+                    raise
+                tally.unreadable(error)
             tally.findings.add(campaign.repeats())
             refused = tally.rejected > 0 and not self.skip_bad
             if before is not None and not refused:
@@ -195,15 +272,10 @@ class _Enqueueing:
 
     async def _chunks(self) -> AsyncGenerator[list[ReadRow]]:
         """The rows of the campaign. They are read in a thread, because a worker may share this event loop."""
-        raws = iter(self.campaign.source)
-        take = partial(_taken, raws)
+        take = partial(next, in_parts(self.campaign.source, CHUNK), None)
         # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
         while part := await to_thread.run_sync(take) if self.campaign.input is not None else take():
             yield await to_thread.run_sync(self.campaign.read, part)
-
-
-def _taken(raws: Iterator[RawRow]) -> list[RawRow]:
-    return list(islice(raws, CHUNK))
 
 
 def _hold(rows: Sequence[ReadRow], held: Packs) -> None:

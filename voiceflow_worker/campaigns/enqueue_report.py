@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+
+import orjson
 
 from voiceflow_worker.campaigns.called_before import CalledBefore
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -12,8 +14,12 @@ from voiceflow_worker.campaigns.files.findings import Findings
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
 from voiceflow_worker.campaigns.intake import Judged, Taken
 from voiceflow_worker.campaigns.preview.preview import Preview, PreviewMaker
+from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.flows.actions import Action, heard_in
 
+_PLAYS = f'"{Action.PLAY_FILE.value}"'
+"""A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
 _NO_COUNTS = frozenset({"file", "findings", "preview"})
 
 
@@ -42,11 +48,20 @@ class EnqueueReport:
     refused: bool
     preview: Preview | None = None
     """The preview of a dry run, if it was asked for."""
+    file_urls: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Of a check: the URL of every audio file to be played, with the line of the first row that plays it."""
+
+    @property
+    def is_valid(self) -> bool:
+        """True if no finding is an error."""
+        return not any(found.is_error for found in self.findings)
 
     def as_json(self) -> dict[str, object]:
         """The report as a JSON object, for scripts."""
         shown = {
-            each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"refused", "preview"}
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in {"refused", "preview", "file_urls"}
         }
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         return {**shown, "findings": [found.as_json() for found in self.findings], **preview}
@@ -68,6 +83,7 @@ class Tally:
     rejected: int = 0
     again: int = 0
     preview: PreviewMaker | None = None
+    file_urls: dict[str, int] = field(default_factory=dict[str, int])
 
     def called_before(self, found: Iterable[CalledBefore]) -> None:
         """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
@@ -75,6 +91,21 @@ class Tally:
         for each in found:
             self.again += each.count
             self.findings.add([each.finding(file=self.file, severity=severity)])
+
+    def listen(self, rows: Iterable[ReadRow]) -> None:
+        """Note the audio files that the calls of these rows play."""
+        for row in rows:
+            if row.call is not None and _PLAYS in row.call.body:
+                for heard in heard_in(orjson.loads(row.call.body)):
+                    if heard.action is Action.PLAY_FILE:
+                        self.file_urls.setdefault(heard.text, row.raw.number)
+
+    def unreadable(self, error: CampaignFileError) -> None:
+        """Report a file that cannot be read as findings."""
+        # The file has a field of its own in the finding, so its name is left out of the message.
+        message = str(error).removeprefix(self.file or "").lstrip(" :,")
+        remedy = next(iter(error.remedies), None)
+        self.findings.add(error.findings or (Finding(file=self.file, message=message, remedy=remedy),))
 
     def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
         """Count rows that were read, and write the bad ones to `rejects`."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 from anyio import get_cancelled_exc_class
-from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -42,7 +40,6 @@ from voiceflow_worker.model.text.rate import rate_in_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voiceflow_worker.campaigns.check import CheckReport
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.campaigns.preview.preview import Preview, SampleText
@@ -208,7 +205,7 @@ async def check(
         voiceflow check reminder.json body.json --fetch
         voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
     """
-    from voiceflow_worker.campaigns.check import check_file
+    from voiceflow_worker.campaigns.enqueue import check_file
     from voiceflow_worker.cli.audio_files import look_at
 
     settings = settings_from()
@@ -220,43 +217,32 @@ async def check(
     for file in files:
         async with input_file(file) as source:
             with meter(f"checking {source.name}") as shown:
-                report = await run_sync(
-                    partial(
-                        check_file, source, options, now=now, assumptions=assumed, on_bytes=_bytes_read(shown, source)
-                    )
-                )
-        findings = typed([*report.findings, *(await look_at(report.file_urls, file=report.file) if fetch else [])])
+                report = await check_file(source, options, now=now, assumptions=assumed, progress=_shown_on(shown))
+        fetched = await look_at(report.file_urls, file=str(source)) if fetch else []
+        findings = typed([*report.findings, *fetched])
         valid = valid and not any(found.is_error for found in findings)
-        _tell_checked(output, report, findings)
+        _tell_checked(output, report, findings, file=str(source))
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
 
 
-def _bytes_read(shown: Meter, file: InputFile) -> Callable[[int], None]:
-    size = file.size
-
-    def show(done: int) -> None:
-        shown(done, max(size, done), f"{done} of {max(size, done)} bytes read")
-
-    return show
-
-
-def _tell_checked(output: Output, report: CheckReport, findings: Sequence[Finding]) -> None:
+def _tell_checked(output: Output, report: EnqueueReport, findings: Sequence[Finding], *, file: str) -> None:
     for found in findings:
         output.document(found.as_json())
-    if report.preview is not None:
+    preview = report.preview if report.preview is not None and report.preview.calls else None
+    if preview is not None:
         # This line has the fields of a finding too, so that a script can read all lines in one way.
-        document = Finding(file=report.file, message="preview").as_json() | {"severity": None}
-        output.document({**document, "preview": report.preview.as_json()})
+        document = Finding(file=file, message="preview").as_json() | {"severity": None}
+        output.document({**document, "preview": preview.as_json()})
     if output.as_json:
         return
     tell_findings(output, findings)
     errors = sum(found.is_error for found in findings)
     what = "a duplicate" if report.duplicates == 1 else "duplicates"
     duplicates = f", {report.duplicates} of them {what}" if report.duplicates else ""
-    if report.preview is not None:
-        _tell_preview(output, report.preview)
-    rows = f"{count_of(report.rows, 'call' if report.preview is None else 'row')}{duplicates}"
-    output.say(f"{report.file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")
+    if preview is not None:
+        _tell_preview(output, preview)
+    rows = f"{count_of(report.rows, 'call' if preview is None else 'row')}{duplicates}"
+    output.say(f"{file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")
 
 
 _MOST_COUNTRIES = 8
