@@ -67,6 +67,10 @@ _REFUSED = {
 """Settings that some expect but that do not exist, each with a remedy. Loading the settings fails while one is set."""
 _FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
+DEFAULT = "the default"
+"""The place of a setting that is not set anywhere."""
+_FIRST_ADVANCED = "wait_for_store"
+"""The first setting, in the order of the class, that hardly any installation changes."""
 _OPTIONS = {"notify_url": "--notify"}
 """Options whose names differ from those of their settings."""
 _ADDRESSES = frozenset({"store", "base_url"})
@@ -113,11 +117,15 @@ class UnknownVariable:
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """One setting for people. `value` is its text, with secrets hidden; `place` is its origin."""
+    """One setting for people. `value` is its text, with secrets hidden; `place` is its origin.
+
+    Hardly any installation changes a setting that `is_advanced`.
+    """
 
     variable: str
     value: str
     place: str
+    is_advanced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,24 +192,33 @@ class Settings(BaseModel):
     # Not in the repr, because it may hold a password (redis://:password@host).
     store: Text = Field(default="sqlite:///voiceflow.db", repr=False)
     queue: Queue = "default"
-    wait_for_store: Duration = timedelta(seconds=30)
-    """The longest wait of a command for a store that is locked or does not exist yet."""
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
-    base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
-    allow_plain_http: YesNo = "no"
     source: Text | None = None
     voice_profile: Text | None = None
     rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""
-    burst: Count = 1
-    concurrency: Count = 50
     max_active: Count | None = None
-    shared_numbers: Numbers = ()
-    """Numbers to which many calls may bridge at once."""
     max_per_person: Annotated[PersonLimit | None, BeforeValidator(read_person_limit)] = None
     """The most attempts to call one person within a span of time, over all batches of the queue."""
     redial_on: Annotated[tuple[str, ...], BeforeValidator(redial_words)] = ()
+    webhook_secret: Secret | None = None
+    """The whole value of the Authorization header that 8x8 sends with its events."""
+    # Not in the repr, because its query may hold a token of the other system.
+    notify_url: Annotated[str, AfterValidator(read_notify_url)] | None = Field(default=None, repr=False)
+    notify_secret: Secret | None = None
+    ui_secret: Secret | None = None
+    ui_operator_secret: Secret | None = None
+
+    # Advanced: hardly any installation changes these.
+    wait_for_store: Duration = timedelta(seconds=30)
+    """The longest wait of a command for a store that is locked or does not exist yet."""
+    base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
+    allow_plain_http: YesNo = "no"
+    burst: Count = 1
+    concurrency: Count = 50
+    shared_numbers: Numbers = ()
+    """Numbers to which many calls may bridge at once."""
     redial_max: Annotated[int, Field(ge=0)] = 1
     redial_after: Duration = timedelta(minutes=30)
     connect_timeout: PositiveDuration = timedelta(seconds=5)
@@ -214,18 +231,11 @@ class Settings(BaseModel):
     outcomes: Annotated[Literal["webhook", "none"], Folded] = "webhook"
     summary_deadline: PositiveDuration = timedelta(hours=2)
     shutdown_grace: Duration = timedelta(seconds=30)
-    webhook_secret: Secret | None = None
-    """The whole value of the Authorization header that 8x8 sends with its events."""
     webhook_allow: Networks = ()
     trusted_proxies: Networks = ()
-    # Not in the repr, because its query may hold a token of the other system.
-    notify_url: Annotated[str, AfterValidator(read_notify_url)] | None = Field(default=None, repr=False)
-    notify_secret: Secret | None = None
     state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
-    ui_secret: Secret | None = None
-    ui_operator_secret: Secret | None = None
     log_format: Annotated[Literal["console", "json"], Folded] = "console"
     log_level: Annotated[LogLevel, Folded] = "info"
 
@@ -300,13 +310,15 @@ class Settings(BaseModel):
 
     def shown(self) -> tuple[ShownSetting, ...]:
         """Every setting for people, in the order of this class, with secrets hidden."""
+        names = list(type(self).model_fields)
         return tuple(
             ShownSetting(
                 variable=PREFIX + name.upper(),
                 value=_shown_value(name, getattr(self, name)),
-                place=self.place_of(name) or "the default",
+                place=self.place_of(name) or DEFAULT,
+                is_advanced=names.index(name) >= names.index(_FIRST_ADVANCED),
             )
-            for name in type(self).model_fields
+            for name in names
         )
 
 

@@ -7,10 +7,18 @@ from tests.cli.running import Program
 from voiceflow_worker.sandbox import Sandbox
 
 
-def test_every_setting_is_shown_with_its_place(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_set_is_shown_with_its_place_and_the_rest_on_demand(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VOICEFLOW_RATE", "7")
     (voiceflow.folder / "voiceflow.toml").write_text('queue = "reminders"\n')
-    found = {line["setting"]: (line["value"], line["from"]) for line in voiceflow("config", "show", "--json").lines}
+    assert [line["setting"] for line in voiceflow("config", "show", "--json").lines] == [
+        "VOICEFLOW_QUEUE",
+        "VOICEFLOW_RATE",
+        "VOICEFLOW_WAIT_FOR_STORE",  # which the fixtures set
+    ]
+    lines = voiceflow("config", "show", "--all", "--json").lines
+    found = {line["setting"]: (line["value"], line["from"]) for line in lines}
     assert found["VOICEFLOW_RATE"] == ("7.0", "VOICEFLOW_RATE (the environment)")
     assert found["VOICEFLOW_QUEUE"] == ("reminders", "queue (voiceflow.toml)")
     assert found["VOICEFLOW_BURST"] == ("1", "the default")

@@ -13,8 +13,9 @@ PAGE = DOCS / "settings.md"
 
 
 def documented() -> list[tuple[str, str]]:
-    """(variable, default) of every row of the page's table."""
-    rows = table_rows(PAGE.read_text(encoding="utf-8"), under="variable")
+    """(variable, default) of every row of the page's two tables."""
+    daily, advanced = PAGE.read_text(encoding="utf-8").split("## Advanced")
+    rows = [*table_rows(daily, under="variable"), *table_rows(advanced, under="variable")]
     return [(row[0].strip("`"), row[1].strip("`")) for row in rows]
 
 

@@ -108,18 +108,28 @@ def _row(line: Diagnosis) -> tuple[str, str, str]:
     return line.level.value, line.check, f"{line.message}{remedy}"
 
 
-def show(*, json: JsonOption = False) -> None:
-    """Show every setting and its origin. Secrets are hidden.
+def show(*, all_: Annotated[bool, Flag, Parameter(name="--all")] = False, json: JsonOption = False) -> None:
+    """Show the settings that differ from their defaults, each with its origin. Secrets are hidden.
+
+    Args:
+        all_: Show every setting, the advanced ones last.
 
     Examples:
         voiceflow config show
-        voiceflow config show --json | jq 'select(.setting == "VOICEFLOW_RATE")'
+        voiceflow config show --all --json | jq 'select(.setting == "VOICEFLOW_RATE")'
     """
-    from voiceflow_worker.settings import unknown_variables
+    from voiceflow_worker.settings import DEFAULT, unknown_variables
 
     output = Output(as_json=json)
-    settings = settings_from().shown()
-    rows = [{"setting": each.variable, "value": each.value, "from": each.place} for each in settings]
-    output.records(rows, nothing="there are no settings")
+    shown = [each for each in settings_from().shown() if all_ or each.place != DEFAULT]
+    for title, advanced in ((None, False), ("Advanced", True)):
+        rows = [
+            {"setting": each.variable, "value": each.value, "from": each.place}
+            for each in shown
+            if each.is_advanced is advanced
+        ]
+        output.records(rows, title=title)
+    if not shown:
+        output.note("all settings have their defaults; --all shows them")
     for unknown in unknown_variables():
         output.note(unknown.in_words())

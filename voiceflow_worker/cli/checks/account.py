@@ -14,16 +14,16 @@ from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.text.duration import write_duration
-from voiceflow_worker.settings import unknown_variables
+from voiceflow_worker.settings import DEFAULT, unknown_variables
 
 ZONE = "Asia/Singapore"
 
 
 async def settings(context: CheckContext) -> Diagnosis:
     """List the settings that differ from the defaults, grouped by origin."""
-    given = [shown for shown in context.settings.shown() if shown.place != "the default"]
+    given = [shown for shown in context.settings.shown() if shown.place != DEFAULT]
     if not given:
-        return ok("all settings have their defaults (`voiceflow config show`)")
+        return ok("all settings have their defaults (`voiceflow config show --all`)")
     places: dict[str, list[str]] = {}
     for shown in given:
         name, _, place = shown.place.rpartition(" (")
