@@ -14,12 +14,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList, why_refused
-from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json, gate_in_words
-from voiceflow_worker.core.overview.story import one_line
+from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words, one_line
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import count_states, gates_of, limits_of
+from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs import lifecycle

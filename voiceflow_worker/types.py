@@ -11,7 +11,7 @@ from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.numbers.suppression import Suppression
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
-from voiceflow_worker.core.outcomes.stream import OutcomeStream
+from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.overview.batches import BatchProgress
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.report import Report

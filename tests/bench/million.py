@@ -19,9 +19,7 @@ from itertools import islice
 
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.core.ports.batch_names import BATCH
-from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
 from voiceflow_worker.core.ports.store import gate_key
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.charge import Charge

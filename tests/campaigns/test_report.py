@@ -17,8 +17,7 @@ from voiceflow_worker.campaigns.reports.line_spool import COLUMNS, report_line
 from voiceflow_worker.campaigns.reports.report_csv import harmless
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.campaigns.reports.report_html import chart_of
-from voiceflow_worker.core.overview.report import build_report
-from voiceflow_worker.core.overview.report_tables import ReportTable, Share
+from voiceflow_worker.core.overview.report import ReportTable, Share, build_report
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Outcome

@@ -20,7 +20,7 @@ from voiceflow_worker import Job
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Put, Step, Unit
-from voiceflow_worker.core.sending.set_rate import set_limits
+from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.job import JobState
 

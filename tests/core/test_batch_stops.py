@@ -16,9 +16,9 @@ from voiceflow_worker import Job
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.settling import batch_stops
-from voiceflow_worker.core.settling.batch_stops import RULES, BatchStops
+from voiceflow_worker.core.settling import holds as batch_stops
 from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.holds import RULES, BatchStops
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.evidence import charged
 from voiceflow_worker.model.jobs.stop_rules import LeastAnswerRate, StopRules, read_answer_rate, read_cost

@@ -16,7 +16,7 @@ from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Calle
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Query
-from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.units import SESSION
 from voiceflow_worker.model.jobs.job import RedialPolicy

@@ -12,8 +12,15 @@ from tests.support.manual_time import passing
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.sending.departures import CLOCKS_DIFFER, HORIZON, PATIENCE, STALE, Departure, Departures
-from voiceflow_worker.core.sending.set_rate import set_limits
+from voiceflow_worker.core.sending.departures import (
+    CLOCKS_DIFFER,
+    HORIZON,
+    PATIENCE,
+    STALE,
+    Departure,
+    Departures,
+    set_limits,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -19,12 +19,10 @@ from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import delete
-from voiceflow_worker.core.outcomes.hook import HookOptions
-from voiceflow_worker.core.outcomes.hook_backlog import HookBacklog, PendingOutcome
+from voiceflow_worker.core.outcomes.hook import HookBacklog, HookOptions, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.leader_lease import LENGTH
-from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.record_set import LENGTH, QueueNames
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 

@@ -13,9 +13,8 @@ from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.departures import Departures, set_limits
 from voiceflow_worker.core.sending.journal import Journal, Unsent
-from voiceflow_worker.core.sending.set_rate import set_limits
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.model.jobs.job import Job
 

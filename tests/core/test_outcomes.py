@@ -17,10 +17,10 @@ from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import delete
-from voiceflow_worker.core.outcomes.stream import OutcomeStream
+from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.leader_lease import LENGTH
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.record_set import LENGTH
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from voiceflow_worker.core.ports.rate_limited_log import RateLimitedLog
+from voiceflow_worker.core.ports.retrying import RateLimitedLog
 
 
 def test_what_repeats_is_reported_once_a_second_and_counted() -> None:

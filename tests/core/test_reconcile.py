@@ -19,10 +19,8 @@ from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.settling.log_spans import Look
-from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Reconciled, Reconciler
+from voiceflow_worker.core.ports.record_set import QueueNames, text_records
+from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Look, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.units import changed

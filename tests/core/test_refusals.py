@@ -20,7 +20,7 @@ from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.settling.batch_stops import BatchStops
+from voiceflow_worker.core.settling.holds import BatchStops
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, Noted, RefusalRuns
 from voiceflow_worker.core.settling.settle import Answered
 from voiceflow_worker.model.jobs.gate import GateScope, GateState

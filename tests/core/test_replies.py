@@ -17,8 +17,7 @@ from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.sending.departures import Departures
-from voiceflow_worker.core.sending.set_rate import set_limits
+from voiceflow_worker.core.sending.departures import Departures, set_limits
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate

@@ -15,7 +15,7 @@ from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.settling.gates import order_gate
+from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import (
     KeyConflictError,

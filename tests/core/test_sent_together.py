@@ -18,7 +18,7 @@ from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.sending.senders import Senders
+from voiceflow_worker.core.sending.submit import Senders
 from voiceflow_worker.core.worker import MANY_SLOTS
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind

@@ -15,8 +15,7 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.record_set import QueueNames, text_records
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, SuppressedNumberError

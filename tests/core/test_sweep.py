@@ -15,7 +15,7 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Event, EventKind, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.settling.gates import order_gate
+from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.core.sweep import IDLE, PAGE, Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState

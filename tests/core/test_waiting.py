@@ -12,11 +12,11 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, open_store
 from voiceflow_worker.backends.contract.samples import commit, moved
-from voiceflow_worker.core.overview import waiting as module
+from voiceflow_worker.core.overview import status as module
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview.waiting import WaitingCounts
+from voiceflow_worker.core.overview.status import WaitingCounts
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.sending.set_rate import set_limits
+from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -24,7 +24,7 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-from voiceflow_worker.core.guard import journal_check
+from voiceflow_worker.core.guard import rollback as journal_check
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of

@@ -19,7 +19,7 @@ from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.records.call_outcome import CallOutcome

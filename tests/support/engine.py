@@ -20,8 +20,8 @@ from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.core.settling.refusals import VoiceList
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
-from voiceflow_worker.core.settling.voice_check import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -15,8 +15,8 @@ from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued, hostile
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.webhooks.pages.acting import ACTIONS
 from voiceflow_worker.webhooks.pages.site import Pages
 

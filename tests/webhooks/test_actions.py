@@ -22,8 +22,8 @@ from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Query
-from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus

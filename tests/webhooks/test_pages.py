@@ -31,11 +31,9 @@ from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
 from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview.rate_history import RateHistory
+from voiceflow_worker.core.overview.status import RateHistory
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.batch_names import BATCH
-from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
 from voiceflow_worker.core.ports.store import gate_key
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError

@@ -10,7 +10,7 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.settling.batch_stops import BatchStops
+from voiceflow_worker.core.settling.holds import BatchStops
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED

@@ -13,8 +13,8 @@ from voiceflow_worker.cli.messages import ExitCode, resume_of
 from voiceflow_worker.cli.output import Meter, Output, meter
 from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.core.overview.drain import DrainResult
-from voiceflow_worker.core.overview.gate_story import closed_in_words, gate_as_json
 from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError

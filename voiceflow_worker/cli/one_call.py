@@ -19,9 +19,8 @@ from voiceflow_worker.cli.opening import opened_queue, voice_client
 from voiceflow_worker.cli.process import signals_to
 from voiceflow_worker.cli.workers import worker_of
 from voiceflow_worker.core.events.progress import CallProgress, Heard
-from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.overview.story import ending, progress_in_words
+from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow

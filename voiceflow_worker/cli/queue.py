@@ -12,7 +12,7 @@ from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.overview.gate_story import closed_in_words
+from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState

@@ -23,8 +23,7 @@ from voiceflow_worker.model.text.counting import count_of
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.report import Report
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.core.settling.log_spans import Look
-    from voiceflow_worker.core.settling.reconcile import Reconciled
+    from voiceflow_worker.core.settling.reconcile import Look, Reconciled
     from voiceflow_worker.settings import Settings
 
 
@@ -67,7 +66,7 @@ async def report(
     from voiceflow_worker.campaigns.calls.times import read_zone
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.overview.report import build_report, reports_as_rich
-    from voiceflow_worker.core.ports.batch_names import BatchNames
+    from voiceflow_worker.core.ports.record_set import BatchNames
 
     try:
         zone = None if time_zone is None else read_zone(time_zone)
@@ -163,7 +162,7 @@ async def reconcile(
 async def _read_prices(
     output: Output, calls: CallQueue, voice: CallLog, settings: Settings, *, batch: str | None, since: timedelta | None
 ) -> ExitCode:
-    from voiceflow_worker.core.settling.prices import Prices
+    from voiceflow_worker.core.settling.reconcile import Prices
 
     reader = Prices(calls.store, voice, queue=calls.name, policy=settings.policy())
     sent_after = None if since is None else calls.store.clock.now() - since

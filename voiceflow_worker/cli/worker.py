@@ -164,7 +164,7 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
     from voiceflow_worker.cli.checks.queue import waiting_menus
-    from voiceflow_worker.core.sending.set_rate import SetRate
+    from voiceflow_worker.core.sending.departures import SetRate
 
     wanted = settings.rate
     held = (await SetRate(calls.store, calls.name).over(Limits(rate=wanted))).rate

@@ -20,8 +20,8 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.numbers.suppression import Suppression, entry_text
-from voiceflow_worker.core.ports.batch_names import BATCH
 from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.record_set import BATCH
 from voiceflow_worker.core.ports.store import (
     GATES,
     Absent,

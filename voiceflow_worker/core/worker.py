@@ -17,20 +17,18 @@ from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.overview.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.overview.heartbeat import EVERY
-from voiceflow_worker.core.overview.pulse import Pulse
+from voiceflow_worker.core.overview.status import Pulse
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness
-from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
-from voiceflow_worker.core.sending.departures import Departures
-from voiceflow_worker.core.sending.senders import Senders
-from voiceflow_worker.core.sending.set_rate import SetRate, set_limits
-from voiceflow_worker.core.sending.submit import Flight, Submitter
+from voiceflow_worker.core.ports.record_set import QueueNames
+from voiceflow_worker.core.sending.departures import Departures, SetRate, set_limits
+from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
-from voiceflow_worker.core.settling.voice_check import VoiceList
+from voiceflow_worker.core.settling.refusals import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job, JobState

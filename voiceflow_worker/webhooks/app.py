@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
-from voiceflow_worker.core.overview.rate_history import RateHistory
+from voiceflow_worker.core.overview.status import RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.settling.settle import Settler

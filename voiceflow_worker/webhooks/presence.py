@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
-from voiceflow_worker.core.overview.rate_history import SAMPLED_EVERY, RateHistory
+from voiceflow_worker.core.overview.status import SAMPLED_EVERY, RateHistory
 from voiceflow_worker.errors import StoreError
 
 _log = structlog.get_logger("voiceflow.webhooks")

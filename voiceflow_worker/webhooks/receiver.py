@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.ports.rate_limited_log import RateLimitedLog
+from voiceflow_worker.core.ports.retrying import RateLimitedLog
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.reports.events import (
     CallAction,

@@ -16,7 +16,7 @@ from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.store import Page, Put, Record, Step, Unit
-from voiceflow_worker.core.sending.set_rate import set_limits
+from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio

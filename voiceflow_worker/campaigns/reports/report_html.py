@@ -12,8 +12,7 @@ from pathlib import Path
 from voiceflow_worker.campaigns.files.packs import whole_file
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
 from voiceflow_worker.campaigns.reports.report_csv import data_text
-from voiceflow_worker.core.overview.report import Report, tables_of, totals_table
-from voiceflow_worker.core.overview.report_tables import ReportTable, Share, shown_cell
+from voiceflow_worker.core.overview.report import Report, ReportTable, Share, shown_cell, tables_of, totals_table
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.moment import in_words, zone_words
 from voiceflow_worker.model.text.printable import shown_in_page

@@ -14,8 +14,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.files.packs import whole_file
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
-from voiceflow_worker.core.overview.report import Report, tables_of, totals_table
-from voiceflow_worker.core.overview.report_tables import ReportTable, Share
+from voiceflow_worker.core.overview.report import Report, ReportTable, Share, tables_of, totals_table
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.moment import in_words, zone_words
 from voiceflow_worker.model.text.printable import printable

@@ -9,12 +9,12 @@ from voiceflow_worker.cli.checks.context import CheckContext, Diagnosis, failure
 from voiceflow_worker.cli.messages import resume_of
 from voiceflow_worker.core.guard.rollback import SET_BACK
 from voiceflow_worker.core.numbers.health import NumberHealth
-from voiceflow_worker.core.overview.gate_story import closed_in_words
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.overview.status import read_status
+from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
-from voiceflow_worker.core.sending.set_rate import SetRate
+from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import is_e164, normalise

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.leaving import until_left
-from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
+from voiceflow_worker.core.ports.record_set import QueueNames, RecordSet, report_unreadable
 from voiceflow_worker.core.ports.store import Mode, Put, Record, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job

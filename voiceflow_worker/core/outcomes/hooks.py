@@ -12,14 +12,20 @@ from typing import TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from voiceflow_worker.core.outcomes.hook import Handler, Hook, HookCounts, HookOptions
-from voiceflow_worker.core.outcomes.hook_backlog import HookBacklog, PendingOutcome
-from voiceflow_worker.core.outcomes.hook_lane import HookLane, reader_name
+from voiceflow_worker.core.outcomes.hook import (
+    Handler,
+    Hook,
+    HookBacklog,
+    HookCounts,
+    HookLane,
+    HookOptions,
+    PendingOutcome,
+    reader_name,
+)
 from voiceflow_worker.core.outcomes.outbox import last_sequence, places
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.record_set import QueueNames, RecordSet
 from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState

@@ -1,4 +1,4 @@
-"""The outbox of a queue: the events of its outcomes, and the place of each reader in them.
+"""Outcomes as events: their reader, the stream of a queue, and the wait for one call's outcome.
 
 Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not. The
 sweep also records which events were deleted, so that a reader that comes too late reports the gap.
@@ -6,16 +6,30 @@ sweep also records which events were deleted, so that a reader that comes too la
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Self
 
+import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.core.ports.reading import get_jobs, read_each
+from voiceflow_worker.core.ports.record_set import LeaderLease, RecordSet, json_records
+from voiceflow_worker.core.ports.retrying import Retry
+from voiceflow_worker.errors import (
+    JobNotFoundError,
+    OutcomeTimeoutError,
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
 from voiceflow_worker.model.text.moment import in_words
 
@@ -173,3 +187,213 @@ def _refused_place(name: str, error: Exception) -> int:
         f"the place of reader {name} cannot be read by this version of voiceflow-worker, because a newer version "
         "wrote it. Upgrade this installation; nothing was delivered."
     ) from error
+
+
+STAND_BY = timedelta(seconds=1)
+
+
+class OutcomeStream:
+    """The outcomes of a queue, one after the other, without end; made by `CallQueue.outcomes`.
+
+    Iterate over it with `async for`; it waits while the store is unavailable. With a consumer's name, an outcome counts
+    as processed when the next one is requested. If the consumer stops before that, the next consumer of this name gets
+    the outcome again. The next consumer begins at once if the stream was closed (by `async with` or `aclose`), else
+    half a minute later.
+    """
+
+    def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:
+        self._store = store
+        self._attempts = attempts
+        name = None if consumer is None else f"stream/{consumer}/{queue}"
+        self._lease = None if name is None else LeaderLease(store, name)
+        self._reader = OutboxReader(store, queue, name=name, since=since)
+        self._retry = Retry(store.clock, what=f"the outcomes of {queue}")
+        self._page: deque[Event] = deque()
+        self._given: int | None = None
+        self._is_current = False
+        self._is_closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> CallOutcome:
+        while not self._is_closed:
+            await self._retry(self._hold_place)
+            if self._given is not None:
+                await self._retry(partial(self._reader.save, self._given))
+                self._given = None
+                continue
+            if not self._page:
+                await self._retry(self._read)
+            if not self._page:
+                await self._store.clock.sleep(LOOK_EVERY.total_seconds())
+                continue
+            outcome = await self._retry(self._next)
+            if outcome is not None:
+                return outcome
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the stream. The last outcome that the stream returned does not count as processed."""
+        self._is_closed = True
+        if self._lease is not None:
+            with suppress(StoreError):
+                await self._lease.give_back()
+
+    async def _hold_place(self) -> None:
+        """Wait for the lease of the consumer's name. If another process has read further, go to its position."""
+        lease = self._lease
+        while lease is not None and not lease.is_fresh:
+            self._is_current = self._is_current and not lease.is_over
+            if not await lease.take():
+                await self._store.clock.sleep(STAND_BY.total_seconds())
+        if self._is_current:
+            return
+        if await self._reader.is_overtaken():
+            self._given = None
+            self._page.clear()
+            await self._reader.open()
+        self._is_current = True
+
+    async def _read(self) -> None:
+        events = await self._reader.page()
+        self._page.extend(event for event in events if self._attempts or event.kind is not EventKind.ATTEMPTED)
+        if not self._page:
+            await self._reader.save(self._reader.place)
+
+    async def _next(self) -> CallOutcome | None:
+        """The next outcome of the page; None if its call is no longer in the store.
+
+        Raises StoreVersionError for a call that a newer version wrote. The position then stays before the outcome, so
+        that no outcome is lost.
+        """
+        event = self._page[0]
+        job = (await get_jobs(self._store, [event.job_id])).get(event.job_id)
+        self._page.popleft()
+        self._given = event.sequence
+        if job is None:
+            _log.warning("an outcome is left out: its call has been deleted", job=event.job_id)
+            return None
+        return outcome_of(event, job)
+
+
+WAIT_LOOKS_EVERY = timedelta(milliseconds=200)
+LOOKING_SHARE = 0.2
+"""The largest share of the time that reads may take. A long read for many waiters is followed by a long pause."""
+LOOK_LIMIT = 2.0
+"""Seconds after which a read without an answer is given up, as if the store were unavailable. A time-out can be late by
+this much."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    job_id: str
+    timeout: timedelta | None
+    deadline: float | None
+    woken: anyio.Event = field(default_factory=anyio.Event)
+    state: JobState | None = None
+    job: Job | None = None
+    error: Exception | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.job is not None or self.error is not None
+
+    def end(self, *, job: Job | None = None, error: Exception | None = None) -> None:
+        self.job, self.error = job, error
+        self.woken.set()
+
+
+class OutcomeWatch:
+    """Waits for calls of one store to end. There is no background task: one waiter at a time reads for all."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[_Waiter, None] = {}
+        self._is_led = False
+
+    async def wait(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - a promise of its own error
+        """Wait until the job has ended, and return it. Raises `OutcomeTimeoutError` and `JobNotFoundError`."""
+        now = self._store.clock.monotonic()
+        mine = _Waiter(job_id, timeout, None if timeout is None else now + timeout.total_seconds())
+        self._waiting[mine] = None
+        try:
+            while not mine.is_over:
+                if self._is_led:
+                    await mine.woken.wait()
+                    if not mine.is_over:
+                        mine.woken = anyio.Event()
+                else:
+                    await self._lead(mine)
+        finally:
+            self._waiting.pop(mine, None)
+            self._hand_on()
+        if mine.error is not None:
+            raise mine.error
+        if mine.job is None:  # pragma: no cover - a waiter is over with one or the other
+            raise AssertionError("a wait ended without a job and without an error")
+        return mine.job
+
+    async def _lead(self, mine: _Waiter) -> None:
+        clock = self._store.clock
+        self._is_led = True
+        try:
+            while True:
+                began = clock.monotonic()
+                # Shielded: a look for all waiters must not end because one of them is cancelled.
+                with anyio.move_on_after(LOOK_LIMIT, shield=True):
+                    await self._look()
+                now = clock.monotonic()
+                self._time_out(now)
+                if mine.is_over:
+                    return
+                pause = max(WAIT_LOOKS_EVERY.total_seconds(), (now - began) * (1 / LOOKING_SHARE - 1))
+                nearest = min((each.deadline for each in self._waiting if each.deadline is not None), default=None)
+                await clock.sleep(pause if nearest is None else max(min(pause, nearest - now), 0.001))
+        finally:
+            self._is_led = False
+
+    async def _look(self) -> None:
+        waiting = [each for each in self._waiting if not each.is_over]
+        try:
+            found = await read_each(self._store, list({each.job_id for each in waiting}))
+        except StoreUnavailableError as error:
+            _log.debug("the store is unavailable; still waiting for outcomes", waiters=len(waiting), error=str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - waiting does not help: all waiters get it
+            for each in waiting:
+                each.end(error=error)
+            return
+        for each in waiting:
+            job = found.jobs.get(each.job_id)
+            if each.job_id in found.unreadable:
+                each.end(error=found.unreadable[each.job_id])
+            elif job is None:
+                each.end(error=JobNotFoundError(each.job_id))
+            elif job.state.is_final:
+                each.end(job=job)
+            else:
+                each.state = job.state
+
+    def _time_out(self, now: float) -> None:
+        for each in self._waiting:
+            if each.deadline is not None and each.timeout is not None and each.deadline <= now and not each.is_over:
+                state = None if each.state is None else each.state.value
+                each.end(error=OutcomeTimeoutError(each.job_id, state=state, waited=each.timeout))
+
+    def _hand_on(self) -> None:
+        """Wake the first waiter, which then reads the store for all waiters."""
+        if self._is_led:
+            return
+        for each in self._waiting:
+            if not each.is_over:
+                each.woken.set()
+                return

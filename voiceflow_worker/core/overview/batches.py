@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.waiting import NextCall, due_count, held_count, next_call
+from voiceflow_worker.core.overview.status import NextCall, due_count, held_count, next_call
+from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.batch_names import BatchNames
-from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
+from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.waiting import due_count, held_count
+from voiceflow_worker.core.overview.status import due_count, held_count
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState

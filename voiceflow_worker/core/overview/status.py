@@ -1,18 +1,266 @@
-"""The status of a queue, for people and dashboards."""
+"""The status of a queue: states, rate, workers, and why queued calls wait."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
 
 from voiceflow_worker.core.numbers.health import NumberHealth, OddNumber
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.waiting import NextCall, WaitingCounts, next_call, read_waiting
+from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
-from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.moment import rfc3339
+from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.jobs.gate import Gate, GateScope
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.numbers.time_zone import zone_named
+from voiceflow_worker.model.records.waiting import BUSY, CAPPED, OUTSIDE_WINDOW
+from voiceflow_worker.model.text.moment import in_words, rfc3339
+
+_log = structlog.get_logger("voiceflow.worker")
+
+RATE_WINDOW = 5.0
+BATCHES_SHOWN = 50
+
+
+class Pulse:
+    """Counts the POSTs of one worker that 8x8 has answered, and stores the worker's heartbeats.
+
+    `in_flight` returns the number of calls that the worker is sending.
+    """
+
+    def __init__(self, store: Store, *, queue: str, worker_id: str, in_flight: Callable[[], int]) -> None:
+        self._clock = store.clock
+        self._heartbeats = Heartbeats(store)
+        self._queue = queue
+        self._worker_id = worker_id
+        self._in_flight = in_flight
+        self._answered: deque[tuple[float, str | None]] = deque()
+
+    def count(self, batch_id: str | None) -> None:
+        """Count a POST that 8x8 has answered, for a call of this batch."""
+        self._answered.append((self._clock.monotonic(), batch_id))
+
+    async def beat(self) -> None:
+        """Store a heartbeat. Raises StoreError."""
+        await self._heartbeats.worker(self._now())
+
+    async def end(self) -> None:
+        """Delete the heartbeat of a worker that stops. A failure is only logged."""
+        try:
+            await self._heartbeats.worker_left(self._now())
+        except VoiceflowError as error:
+            _log.warning("the heartbeat of this worker was not deleted; it expires by itself", error=str(error))
+
+    def _now(self) -> WorkerBeat:
+        now = self._clock.monotonic()
+        while self._answered and self._answered[0][0] < now - RATE_WINDOW:
+            self._answered.popleft()
+        batches = Counter(batch_id for _, batch_id in self._answered if batch_id is not None)
+        return WorkerBeat(
+            worker_id=self._worker_id,
+            queue=self._queue,
+            rate=len(self._answered) / RATE_WINDOW,
+            in_flight=self._in_flight(),
+            batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
+        )
+
+
+NAMESPACE = "rate-history"
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+SAMPLED_EVERY = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinuteRates:
+    """The mean rate of each queue in one minute, in calls per second."""
+
+    rates: Mapping[str, float]
+
+
+class RateHistory:
+    """Samples the heartbeats of workers, and keeps the mean of each minute for an hour.
+
+    All receivers see the same heartbeats, so only the first receiver that has the mean of a minute stores it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._clock = store.clock
+        self._beats = Heartbeats(store)
+        self._minutes = json_records(store, NAMESPACE, MinuteRates, keep_for=HOUR + MINUTE, durable=False)
+        self._minute: datetime | None = None
+        self._samples: list[Mapping[str, float]] = []
+
+    async def sample(self) -> None:
+        """Take a sample. When a new minute has begun, store the mean of the minute before. Raises StoreError."""
+        minute = self._clock.now().replace(second=0, microsecond=0)
+        if self._minute is not None and minute != self._minute and self._samples:
+            await self._minutes.add({_key(self._minute): MinuteRates(rates=_mean(self._samples))})
+        if minute != self._minute:
+            self._minute, self._samples = minute, []
+        self._samples.append(await self._beats.rates())
+
+    async def last_hour(self) -> Sequence[tuple[datetime, Mapping[str, float]]]:
+        """The mean rates of the queues in each recorded minute of the last hour, oldest first. Raises StoreError."""
+        since = _key(self._clock.now() - HOUR)
+        found = await self._minutes.page(after=since)
+        return [(datetime.fromisoformat(key), value.rates) for key, value in found if value is not None]
+
+
+def _key(minute: datetime) -> str:
+    return minute.astimezone(UTC).isoformat(timespec="minutes")
+
+
+def _mean(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for each in samples:
+        total.update(each)
+    return {queue: round(rate / len(samples), 3) for queue, rate in total.items()}
+
+
+_TURN = "for their turn"
+MOST_READ = 2000
+"""The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
+
+MOST_NEXT = 100
+"""The most queued calls that are read for the time of the next call, by due time."""
+
+_QUEUED = frozenset({JobState.QUEUED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingCounts:
+    """Counts of queued calls by reason; each call counts once.
+
+    `hold` counts due calls behind a hold. `rate` counts due calls without another reason, while a worker is alive and
+    the queue has a rate or a limit of open calls. The other counts cover only the first `MOST_READ` queued calls by due
+    time. If `is_exact` is False, they are lower bounds, and `rate` is an upper bound.
+    """
+
+    number_busy: int = 0
+    window: int = 0
+    redial: int = 0
+    rate: int = 0
+    hold: int = 0
+    max_per_person: int = 0
+    is_exact: bool = True
+
+    def as_json(self) -> dict[str, int]:
+        """The counts as JSON, for scripts."""
+        return {name: count for name, count in asdict(self).items() if name != "is_exact"}
+
+    def in_words(self) -> str:
+        """The counts as a clause, such as `2 for a busy number, 10 for a redial`; empty when nothing waits."""
+        counts = (
+            (self.number_busy, "for a busy number"),
+            (self.window, "for their calling window"),
+            (self.redial, "for a redial"),
+            (self.max_per_person, "for the limit per person"),
+            (self.rate, _TURN),
+            (self.hold, "behind a hold"),
+        )
+        least = "" if self.is_exact else "at least "
+        return ", ".join(
+            f"{count if why in {_TURN, 'behind a hold'} else f'{least}{count}'} {why}" for count, why in counts if count
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NextCall:
+    """The time from which the next call may begin, and the time zone of this call if it is known."""
+
+    at: datetime
+    zone: ZoneInfo | None
+
+    def in_words(self) -> str:
+        """The time in the call's own time zone, else in UTC."""
+        return in_words(self.at, self.zone)
+
+
+async def read_waiting(
+    store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool
+) -> WaitingCounts:
+    """Count the queued calls of a queue by the reason why they wait.
+
+    `holds` are the closed gates. `sending` means that a worker is alive, and `limited` that the queue has a rate or
+    a limit of open calls.
+    """
+    now = store.clock.now()
+    queued = (await count_states(store, queue))[JobState.QUEUED]
+    if not queued:
+        return WaitingCounts()
+    due = await due_count(store, queue, by=now)
+    hold = await held_count(store, queue, holds, by=now)
+    jobs = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
+    seen: Counter[str] = Counter()
+    explained = 0
+    for job in jobs:
+        why = None if job.due_at <= now and _is_held(job, holds) else why_it_waits(job, at=now)
+        if why is not None:
+            seen[why] += 1
+            explained += job.due_at <= now
+    rate = max(due - hold - explained, 0) if sending and limited else 0
+    return WaitingCounts(
+        number_busy=seen["number_busy"],
+        window=seen["window"],
+        redial=seen["redial"],
+        rate=rate,
+        hold=hold,
+        max_per_person=seen["max_per_person"],
+        is_exact=len(jobs) < MOST_READ,
+    )
+
+
+def why_it_waits(job: Job, *, at: datetime) -> str | None:
+    """The field of `WaitingCounts` for a call that a busy number, limit, window or redial keeps back; else None."""
+    if BUSY in (job.reason or ""):
+        return "number_busy"
+    if CAPPED in (job.reason or ""):
+        return "max_per_person"
+    if job.reason == OUTSIDE_WINDOW or not job.may_ring(at=at):
+        return "window"
+    return "redial" if job.redials and job.due_at > at else None
+
+
+async def next_call(store: Store, queue: str, *, batch_id: str | None = None) -> NextCall | None:
+    """When the next queued call of a queue, or of one batch of it, may begin; None if one may begin now or none waits.
+
+    Of calls with windows in several time zones, the first `MOST_NEXT` by due time are looked at.
+    """
+    now = store.clock.now()
+    query = Query(queue=queue, batch_id=batch_id, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT)
+    begins = [
+        NextCall(at, zone_named(job.time_zone or ""))
+        for job in await find_jobs(store, query)
+        if (at := job.opens(at=max(now, job.due_at))) is not None
+    ]
+    first = min(begins, key=lambda each: each.at, default=None)
+    return first if first is not None and first.at > now else None
+
+
+async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
+    """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
+    return (await count_states(store, queue, batch_id=batch_id, due_before=by))[JobState.QUEUED]
+
+
+async def held_count(
+    store: Store, queue: str, holds: Iterable[Gate], *, by: datetime, batch_id: str | None = None
+) -> int:
+    """The number of queued jobs that are due by this time and behind these closed gates."""
+    gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
+    if any(gate.scope is GateScope.QUEUE for gate in gates):
+        return await due_count(store, queue, by=by, batch_id=batch_id)
+    return sum([await due_count(store, queue, by=by, batch_id=gate.name) for gate in gates])
+
+
+def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:
+    return any(gate.scope is GateScope.QUEUE or gate.name == job.batch_id for gate in holds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The story of one call as text, for the command line and for pages, and the call's progress as JSON for scripts."""
+"""The story of a call: its timeline, and what a held batch or queue says about it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,37 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.events.progress import Heard, LegState, Recording
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus, api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.printable import printable_line
+
+
+def gate_in_words(gate: Gate) -> str:
+    """A closed gate as a clause, without its reason."""
+    if gate.state is GateState.CANCELLED:
+        return f"{gate.scope.value} {gate.name} is cancelled"
+    end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"
+    return f"{gate.scope.value} {gate.name} is held {end}"
+
+
+def closed_in_words(gate: Gate) -> str:
+    """A closed gate as a clause, with its reason."""
+    return gate_in_words(gate) + (f": {gate.reason}" if gate.reason else "")
+
+
+def gate_as_json(gate: Gate) -> dict[str, object]:
+    """A gate as JSON, for scripts: the fields that `status` shows, and the gate's state."""
+    return {
+        "scope": gate.scope.value,
+        "name": gate.name,
+        "state": gate.state.value,
+        "until": rfc3339(gate.until),
+        "reason": gate.reason,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Reconciliation of calls in doubt, and of calls without a summary, with the log of 8x8.
+"""Doubts and overdue calls against the log of 8x8: its spans, the evidence, and the prices.
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
 to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. By
@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from itertools import product
+from typing import Protocol, TypeVar
 
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import CallLog, Order, Query, Store
-from voiceflow_worker.core.ports.leader_lease import LeaderLease
-from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages
+from voiceflow_worker.core.ports.record_set import LeaderLease, QueueNames
 from voiceflow_worker.core.ports.retrying import gather
-from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
-from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import SESSION_KEPT
 from voiceflow_worker.errors import JobError
@@ -39,10 +38,55 @@ from voiceflow_worker.model.jobs.call_log import (
     may_own,
     window_of,
 )
-from voiceflow_worker.model.jobs.evidence import found_placed
-from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.model.jobs.evidence import charged, found_placed, session_of
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.spellings import spellings
+
+SPAN = timedelta(hours=2)
+"""The approximate longest range of one export. With 50 calls a second, such an export has 360,000 rows."""
+MARGIN = timedelta(minutes=1)
+"""Each range begins this much before the first possible time of its calls. 8x8 does not document whether it rounds the
+range to minutes."""
+PAGE = 500
+
+
+class _HasWindow(Protocol):
+    @property
+    def window(self) -> Window: ...
+
+
+Case = TypeVar("Case", bound=_HasWindow)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The next request for a part of the log: request `number` of `count`, made for this many `calls`."""
+
+    number: int
+    count: int
+    calls: int
+    asked: Window
+
+
+def spans(cases: Sequence[Case]) -> list[list[Case]]:
+    """The calls to look up (`cases`) in groups, the oldest first. Each group needs about `SPAN` of the log."""
+    groups: list[list[Case]] = []
+    for case in sorted(cases, key=lambda each: each.window.since):
+        if not groups or case.window.until - groups[-1][0].window.since > SPAN:
+            groups.append([])
+        groups[-1].append(case)
+    return groups
+
+
+def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: datetime) -> Window:
+    """The range of the log that has the rows of a group, up to `latest`.
+
+    The range covers the longest possible call, because 8x8 does not document which of a row's times counts.
+    """
+    until = max(case.window.until for case in group) + longest_call
+    return Window(min(case.window.since for case in group) - MARGIN, min(until, latest))
+
 
 EVERY = timedelta(minutes=3)
 """The interval at which the workers of a queue together request its log."""
@@ -263,3 +307,107 @@ def _counted(job: Job, number: int) -> Reconciled:
     if post is not None and post.was_placed:
         return Reconciled(looked_at=1, placed=1)
     return Reconciled(looked_at=1, not_placed=1)
+
+
+@dataclass(slots=True, kw_only=True)
+class Priced:
+    """Counts of sessions: `looked_at` had no price before, and `priced` of them have one now. `cost` is by currency."""
+
+    looked_at: int = 0
+    priced: int = 0
+    cost: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+
+    @property
+    def open(self) -> int:
+        """The number of sessions that still have no price."""
+        return self.looked_at - self.priced
+
+    def as_json(self) -> dict[str, object]:
+        """The counts as JSON, for scripts."""
+        cost = {currency: float(price) for currency, price in sorted(self.cost.items())}
+        return {"looked_at": self.looked_at, "priced": self.priced, "open": self.open, "cost": cost}
+
+
+@dataclass(frozen=True, slots=True)
+class _UnpricedPost:
+    """One POST whose price is looked for; `legs` is the number of legs in its summary."""
+
+    job_id: str
+    number: int
+    session_id: str
+    legs: int
+    window: Window
+
+
+class Prices:
+    """Reads the prices of the calls of one queue. Many processes may read at once: a repeated price changes nothing."""
+
+    def __init__(self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy) -> None:
+        self._store = store
+        self._call_log = call_log
+        self._queue = queue
+        self._policy = policy
+        self._changes = Changes(store, policy)
+
+    async def read(
+        self,
+        *,
+        batch_id: str | None = None,
+        since: datetime | None = None,
+        tell: Callable[[Look], None] = lambda _: None,
+    ) -> Priced:
+        """Read the prices of ended calls that have none yet.
+
+        With `batch_id`, only calls of this batch are read; with `since`, only POSTs begun at this time or later. `tell`
+        is called before each log is requested. Raises `CallLogError`, keeping the prices of earlier logs, and
+        `StoreError`.
+        """
+        total = Priced()
+        groups = spans(await self._cases(batch_id, since))
+        for number, group in enumerate(groups, 1):
+            latest = self._store.clock.now() + timedelta(seconds=1)
+            asked = range_of(group, longest_call=self._policy.longest_call, latest=latest)
+            tell(Look(number, len(groups), len(group), asked))
+            log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
+            book = await to_thread.run_sync(SessionBook, log.rows)
+            for start in range(0, len(group), PAGE):
+                await gather(
+                    *(
+                        partial(self._price, case, book.get(case.session_id), total)
+                        for case in group[start : start + PAGE]
+                    )
+                )
+        return total
+
+    async def _price(self, case: _UnpricedPost, session: LoggedSession | None, total: Priced) -> None:
+        total.looked_at += 1
+        charge = session.charge if session is not None and len(session.legs) >= case.legs else None
+        if charge is None:
+            return
+        apply = partial(charged, number=case.number, session_id=case.session_id, charge=charge)
+        with contextlib.suppress(JobError):  # it has been deleted
+            await self._changes.change(case.job_id, apply)
+            total.priced += 1
+            if charge.currency is not None:
+                total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price
+
+    async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_UnpricedPost]:
+        query = Query(queue=self._queue, states=FINAL_STATES, batch_id=batch_id, limit=PAGE)
+        return [
+            case async for page in find_pages(self._store, query) for job in page for case in self._of_job(job, since)
+        ]
+
+    def _of_job(self, job: Job, since: datetime | None) -> list[_UnpricedPost]:
+        skew = self._policy.clock_skew
+        return [
+            _UnpricedPost(job.id, post.number, session_id, _legs(post), window_of(post, skew=skew))
+            for post in job.posts
+            if post.charge is None
+            and post.may_have_rung
+            and (session_id := session_of(post)) is not None
+            and (since is None or post.began_at >= since)
+        ]
+
+
+def _legs(post: Post) -> int:
+    return len(post.outcome.legs) if post.outcome is not None else 0

@@ -1,4 +1,4 @@
-"""Runs of refusals: a batch whose calls are all refused for one reason is held.
+"""Refusals that stop a queue or a batch, and the check of voices.
 
 8x8 refuses every row if the account does not have the voice, or if the source may not call. Without a hold, a campaign
 of 50,000 rows would fail row by row.
@@ -6,9 +6,13 @@ of 50,000 rows would fail row by row.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
+from typing import Protocol
 
 import anyio
 import structlog
@@ -16,13 +20,74 @@ import structlog
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.record_set import RecordSet
-from voiceflow_worker.core.settling.batch_stops import stop_rules
-from voiceflow_worker.core.settling.gates import order_gate
-from voiceflow_worker.core.settling.voice_check import voices_of
+from voiceflow_worker.core.settling.holds import order_gate, stop_rules
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.status import api_code, session_error
+
+PATIENCE = 5.0
+"""The longest time, in seconds, that the first calls wait while the list of voices is read. Without the list, no voice
+is checked."""
+_VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
+
+_log = structlog.get_logger("voiceflow.worker")
+
+
+class NamedVoice(Protocol):
+    """One voice of the account."""
+
+    @property
+    def code(self) -> str:
+        """The name of the voice in call flows."""
+        ...
+
+
+class VoiceList(Protocol):
+    """A source of the account's voices, such as a `VoiceClient`."""
+
+    async def speech_profiles(self) -> Sequence[NamedVoice]:
+        """All voices. May raise any exception."""
+        ...
+
+
+def voices_of(job: Job) -> list[str]:
+    """The voices that a call's flow names, each once."""
+    return list(dict.fromkeys(json.loads(found) for found in _VOICE.findall(job.body)))
+
+
+class VoiceCheck:
+    """Warns of voices that the account does not have, once each; the list is read once."""
+
+    def __init__(self, voices: VoiceList | None) -> None:
+        self._voices = voices
+        self._known: frozenset[str] | None = None
+        self._seen: set[str] = set()
+
+    async def look(self, jobs: Sequence[Job]) -> None:
+        """Check calls that are about to be sent. Raises nothing if 8x8 fails."""
+        if self._voices is None:
+            return
+        new = {voice for job in jobs for voice in voices_of(job)} - self._seen
+        if not new:
+            return
+        self._seen |= new
+        if self._known is None:
+            self._known = await self._ask(self._voices)
+        for voice in sorted(new - self._known) if self._known else ():
+            near = get_close_matches(voice, self._known, n=3)
+            _log.warning(
+                "the account does not have this voice: 8x8 will refuse calls with it (-1002)", voice=voice, near=near
+            )
+
+    async def _ask(self, voices: VoiceList) -> frozenset[str]:
+        with anyio.move_on_after(PATIENCE):
+            try:
+                return frozenset(each.code for each in await voices.speech_profiles())
+            except Exception as error:  # noqa: BLE001 - without the list calls are sent unchecked
+                _log.info("the voices of the account could not be read; voices are not checked", error=str(error))
+        return frozenset()
+
 
 RUNS = "refused-run"
 KEPT = timedelta(days=1)
@@ -34,8 +99,6 @@ ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
 """Codes of answers that every row gets, because their cause is in the account or the flow."""
 SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
 """Codes in session summaries that every row gets, because their cause is in the account or the flow."""
-
-_log = structlog.get_logger("voiceflow.refusals")
 
 
 @dataclass(frozen=True, slots=True)

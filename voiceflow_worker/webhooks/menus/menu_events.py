@@ -14,8 +14,7 @@ import anyio
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from voiceflow_worker.core.events.bridges import Bridges
-from voiceflow_worker.core.events.callers import Callers, MenuCall
+from voiceflow_worker.core.events.callers import Bridges, Callers, MenuCall
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.retrying import gather

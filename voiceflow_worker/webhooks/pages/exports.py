@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.names import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, sentence

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batches, read_queue
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.rate_history import HOUR, MINUTE, RateHistory
+from voiceflow_worker.core.overview.status import HOUR, MINUTE, RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.identity import job_of, queue_of
-from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number, usual_form
