@@ -35,7 +35,7 @@ from voiceflow_worker.acts import (
     Suppress,
     UnknownSubjectError,
 )
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import IllegalMoveError
 

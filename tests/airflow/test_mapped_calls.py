@@ -16,7 +16,7 @@ from airflow_provider.calls.single_call import OnClear, enqueue_once
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 
 pytestmark = pytest.mark.anyio
 

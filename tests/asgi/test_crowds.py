@@ -19,11 +19,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.support.waiting import until
-from voiceflow_worker.asgi.connections import ConnectionLimits
-from voiceflow_worker.asgi.descriptors import connections_that_fit, raise_limit
-from voiceflow_worker.asgi.listener import AT_ONCE
-from voiceflow_worker.asgi.load_shedding import LoadShedding
-from voiceflow_worker.asgi.server import fast_protocol, serving, uvicorn_protocol
+from voiceflow_worker.asgi.connections import ConnectionLimits, LoadShedding, connections_that_fit, raise_limit
+from voiceflow_worker.asgi.server import AT_ONCE, fast_protocol, serving, uvicorn_protocol
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, SuppressionList, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write
 from voiceflow_worker.backends.witness import JournalFiles

@@ -50,7 +50,7 @@ def test_while_8x8_is_away_it_is_tried_again(
 ) -> None:
     from voiceflow_worker.gateway.client import VoiceClient
 
-    monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.resources.TRIES", 1)
     monkeypatch.setattr("voiceflow_worker.cli.serve.FIRST_PAUSE", timedelta(0))
     lines: list[str] = []
     found = VoiceClient.from_settings

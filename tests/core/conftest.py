@@ -15,7 +15,7 @@ from tests.support.redis_server import RedisServer, standalone
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 
 

@@ -21,7 +21,7 @@ from voiceflow_worker import (
     VoiceClient,
     WorkerOptions,
 )
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.person_limit import PersonLimit

@@ -11,7 +11,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.settling import batch_redial

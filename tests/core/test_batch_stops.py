@@ -13,7 +13,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.settling import holds as batch_stops

@@ -10,8 +10,7 @@ from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import delete
+from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records

@@ -16,7 +16,7 @@ from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import JobState, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.units import NUMBER
 

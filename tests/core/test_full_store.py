@@ -14,7 +14,7 @@ from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.errors import StoreReadOnlyError
 from voiceflow_worker.model.jobs.policy import OutcomeSource

@@ -17,8 +17,7 @@ from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import delete
+from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.hook import HookBacklog, HookOptions, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store

@@ -9,7 +9,7 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job, JobState, SuppressionList
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.reports.status import SessionStatus
 

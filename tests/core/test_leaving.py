@@ -11,7 +11,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.sending.departures import Departures, set_limits
 from voiceflow_worker.core.sending.journal import Journal, Unsent

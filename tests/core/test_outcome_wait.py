@@ -14,7 +14,7 @@ from tests.support.flows import flow, number
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, SessionStatus
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import JobNotFoundError, OutcomeTimeoutError, StoreCorruptError, VoiceflowError
 

@@ -15,8 +15,7 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import delete
+from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs

@@ -11,7 +11,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, Job, JobState
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.person_limit import PersonLimit, read_person_limit

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.support.engine import Engine
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.reports.events import CallStatus, Direction, RecordingReady

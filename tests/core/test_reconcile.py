@@ -16,8 +16,7 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import commit
+from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.record_set import QueueNames, text_records
 from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Look, Reconciled, Reconciler

@@ -10,8 +10,7 @@ from tests.support.engine import LEASE, Engine
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import JobState
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import delete
+from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records

@@ -11,7 +11,7 @@ from tests.support.engine import Engine
 from tests.support.flows import SOURCE, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Page

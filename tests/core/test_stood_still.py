@@ -15,7 +15,7 @@ from tests.support.flows import number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import text_records

@@ -11,7 +11,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store

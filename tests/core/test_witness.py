@@ -20,8 +20,7 @@ from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import commit
+from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.guard import rollback as journal_check

@@ -14,8 +14,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import commit
+from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY, changed

@@ -14,7 +14,7 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import END, Caller, CallQueue, End, Job, JobState, Menu, Store, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip

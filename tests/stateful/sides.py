@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import CallPolicy, CallQueue, Job
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Event, Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.sending.journal import Journal

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store, Voice

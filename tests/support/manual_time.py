@@ -12,7 +12,7 @@ import sniffio
 
 from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import Worker
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 
 STEP = timedelta(milliseconds=100)
 

@@ -19,8 +19,7 @@ from tests.webhooks.signing_in import HOST, OPERATORS, READERS, Form, confirmed,
 from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.record_set import QueueNames

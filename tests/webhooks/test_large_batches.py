@@ -15,7 +15,7 @@ from tests.support.waiting import until
 from tests.webhooks.signing_in import READERS, receiver, signed_in
 from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import Store, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.breakdown import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError

@@ -26,8 +26,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.signing_in import Form
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
+from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs, commit, delete
 from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat

@@ -13,7 +13,7 @@ from tests.support.voices import ScriptedVoice
 from tests.webhooks.signing_in import Form, confirmed, receiver, signed_in
 from tests.webhooks.stored_calls import ended, in_doubt
 from voiceflow_worker import CallQueue, JobState, SessionStatus, Store, open_store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 
 pytestmark = pytest.mark.anyio
 

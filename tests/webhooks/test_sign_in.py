@@ -22,7 +22,7 @@ from tests.webhooks.signing_in import (
     signed_in,
 )
 from voiceflow_worker import Store
-from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import receiver_app

@@ -1,15 +1,68 @@
-"""Limits on the connections of a server: how many may be open, and how long a request may take to arrive."""
+"""Limits on the connections of a server: how many, how long a request may take, and whom an overload turns away."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import re
+import resource
 import select
+import socket
+import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum, auto
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
+
+MOST_RAISED = 65_536
+"""The highest limit that `raise_limit` sets. Some systems allow 10^9, and allocate tables of that size."""
+MOST = 4096
+"""The most connections that a server may have open, even if there are more descriptors. Each takes about 30 KB, so all
+take 120 MB."""
+LEAST = 16
+_KEPT_LEAST, _KEPT_MOST = 40, 128
+"""The least and the most descriptors that are kept free for the store, journal files and notifications. Between these
+bounds, an eighth of the process's limit is kept free."""
+_OPEN = (Path("/proc/self/fd"), Path("/dev/fd"))
+_GUESSED = 32
+
+
+def raise_limit() -> int:
+    """Raise this process's limit on open files towards the hard limit (`ulimit -Hn`), and return the new limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_RAISED if hard == resource.RLIM_INFINITY else min(hard, MOST_RAISED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):  # macOS refuses more than its own OPEN_MAX
+            return soft
+        return wanted
+    return soft
+
+
+def connections_that_fit() -> int:
+    """The number of connections that may be opened now, with enough descriptors left for everything else."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MOST
+    kept = max(_KEPT_LEAST, min(_KEPT_MOST, limit // 8))
+    return max(LEAST, min(MOST, limit - _open_now() - kept))
+
+
+def _open_now() -> int:
+    for folder in _OPEN:
+        try:
+            return len(os.listdir(folder))  # noqa: PTH208 (only the number is needed, not the paths)
+        except OSError:
+            continue
+    return _GUESSED
+
 
 if TYPE_CHECKING:
 
@@ -244,3 +297,87 @@ class _LimitedProtocol(_Uvicorn):
         if self.client_connection is not None:
             self.limiter.disconnected(self.client_connection)
             self.client_connection = None
+
+
+_LAST_DATA = struct.Struct("=52xI")
+"""`tcpi_last_data_recv` in the struct tcp_info of Linux: milliseconds since data arrived."""
+_BACKLOG = struct.Struct("=24xII")
+"""`tcpi_unacked` and `tcpi_sacked`: for a listening socket, the length of its backlog and the limit of that length."""
+_CROWDED = 8
+"""The backlog is crowded when more than 1/8 of its places are taken. The threshold is low because a full backlog drops
+new connections, whose clients then wait 1 s before they try again."""
+_IS_LINUX = sys.platform.startswith("linux")
+_LONGEST = 65_536
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+_QUESTIONS = (b"GET ", b"HEAD ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadShedding:
+    """The rule for turning requests away.
+
+    It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
+    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait; if the backlog is crowded, all
+    are turned away at once. GET and HEAD requests are admitted.
+    """
+
+    answer: bytes
+    busy_at: int
+    count: Callable[[], None] = lambda: None
+    patience: timedelta = timedelta(milliseconds=400)
+
+
+class ShedDecision(Enum):
+    """The decision on a connection to a busy server."""
+
+    ADMIT = auto()
+    SHED = auto()
+    WAIT = auto()
+
+
+def is_crowded(listening: socket.socket) -> bool:
+    """Whether more than an eighth of the backlog is full; always False on systems other than Linux."""
+    if not _IS_LINUX:
+        return False
+    waiting, most = _BACKLOG.unpack(listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG.size))
+    return bool(waiting * _CROWDED > most)
+
+
+def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) -> ShedDecision:
+    """Decide whether a connection is admitted, waits or is turned away, by the request in its buffer.
+
+    A complete request, except GET and HEAD, is turned away if it has waited too long, or if the backlog is `crowded`.
+    Otherwise it waits. Every other connection is admitted.
+    """
+    try:
+        seen = connection.recv(_LONGEST, socket.MSG_PEEK)
+    except OSError:  # no data yet, or the connection is closed: the protocol will handle it
+        return ShedDecision.ADMIT
+    if not _is_whole(seen):
+        return ShedDecision.ADMIT
+    if not crowded and _waited(connection) < shedding.patience / timedelta(milliseconds=1):
+        return ShedDecision.WAIT
+    with contextlib.suppress(OSError):
+        # A socket that is closed with unread data resets the connection, and the answer may be lost (RFC 9112 §9.6).
+        connection.recv(_LONGEST)
+        connection.send(shedding.answer)
+    connection.close()
+    shedding.count()
+    return ShedDecision.SHED
+
+
+def _is_whole(request: bytes) -> bool:
+    """Whether these bytes are one complete request with a method other than GET and HEAD."""
+    if not request or request.startswith(_QUESTIONS):
+        return False
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head + b"\r\n")
+    return bool(end) and length is not None and len(body) == int(length[1])
+
+
+def _waited(connection: socket.socket) -> int:
+    """Milliseconds since the request arrived in the socket's buffer; a very large number if unknown."""
+    if not _IS_LINUX:
+        return sys.maxsize
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
+    return int(_LAST_DATA.unpack(info)[0])

@@ -1,4 +1,4 @@
-"""The stored form of a job: a head of indexed columns, the body, and a JSON record of all other fields.
+"""The stored form of a job, what deletion leaves of it, and which jobs a query matches.
 
 orjson writes the record, without the fields that have their defaults. pydantic's TypeAdapter over the same dataclasses
 is no faster, and costs 160 ms at first use. It also skips unknown fields, which would lose data of a newer version.
@@ -14,18 +14,34 @@ from typing import Any, TypeVar
 
 import orjson
 
-from voiceflow_worker.core.ports import Event, EventKind
+from voiceflow_worker.core.ports import Event, EventKind, Order, Query
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import maker, writer
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
+from voiceflow_worker.model.jobs.totals import outcome_name
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.reports.charge import Charge, charge_from, charge_record
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.storable import half_pair_problem
+
+
+def matches(query: Query, job: Job) -> bool:
+    """Whether a job matches a query, apart from `ids`, `unique_keys` and `limit`."""
+    return (
+        job.queue == query.queue
+        and (query.states is None or job.state in query.states)
+        and (query.batch_id is None or job.batch_id == query.batch_id)
+        and (query.destination is None or job.destination == query.destination)
+        and (query.outcomes is None or outcome_name(job) in query.outcomes)
+        and (query.due_before is None or job.due_at <= query.due_before)
+        and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
+        and (query.after is None or (job.id < query.after if query.order is Order.NEWEST else job.id > query.after))
+    )
+
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -239,3 +255,53 @@ def loads(record: str | bytes) -> dict[str, Any]:
     """Read a record that `dumps` wrote. Raises ValueError for other texts."""
     fields: dict[str, Any] = json.loads(record) if record[:1].isspace() else orjson.loads(record)
     return fields
+
+
+Tombstone = tuple[str, str | None, str, str, str, int, int, int | None, int | None]
+"""The record of a deleted job that had a unique key: queue, key, id, body digest, state, and the times due_at,
+created_at, not_before and valid_until in microseconds. It has nothing about the person who was called."""
+
+
+def tombstone_of(job: Job) -> Tombstone:
+    """The tombstone of a job that is being deleted."""
+    return (
+        job.queue,
+        job.unique_key,
+        job.id,
+        job.body_digest,
+        job.state.value,
+        to_micros(job.due_at),
+        to_micros(job.created_at),
+        to_micros_or_none(job.not_before),
+        to_micros_or_none(job.valid_until),
+    )
+
+
+def remembered(tombstone: Sequence[Any]) -> Job:
+    """The deleted job, from its tombstone. Raises StoreVersionError if only a newer version knows its state."""
+    queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
+    return Job(
+        id=job_id,
+        queue=queue,
+        state=known_state(state, owner=job_id),
+        due_at=from_micros(due_at),
+        destination="",
+        unique_key=unique_key,
+        valid_until=from_micros_or_none(valid_until),
+        body="",
+        body_digest=body_digest,
+        source="",
+        created_at=from_micros(created_at),
+        not_before=from_micros_or_none(not_before),
+    )
+
+
+def known_state(state: str, *, owner: str) -> JobState:
+    """The state with this name. Raises StoreVersionError if only a newer version knows it.
+
+    `owner` is the id of the job that has this state and owns a key, for the message.
+    """
+    try:
+        return JobState(state)
+    except ValueError as error:
+        raise newer(f"the state of call {owner}, which owns a key,", error) from error

@@ -1,17 +1,61 @@
-"""The registry of backends. The scheme of a store URL chooses the backend."""
+"""The registry of backends, the addresses of files in store URLs, and the choice of journal files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from voiceflow_worker.errors import UnknownBackendError
+from voiceflow_worker.backends.witness import JournalFiles, journal_folder
+from voiceflow_worker.errors import SettingsError, UnknownBackendError
 from voiceflow_worker.model.text.hiding import without_secrets
+from voiceflow_worker.settings import Settings
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Clock, Store
+
+
+def path_of(url: str) -> Path:
+    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
+
+    The text after the third slash is the path; nothing in it is decoded. Raises SettingsError for a URL with a host or
+    options, or without a file.
+    """
+    scheme, _, rest = url.partition(":")
+    shown = without_secrets(url, options=True)
+    example = f"write {scheme}:///relative.db or {scheme}:////absolute.db"
+    if rest.startswith("//") and not rest.startswith("///"):
+        raise SettingsError(f"the store URL {shown!r} has a host, but a file needs none; {example}")
+    name, _, options = rest.removeprefix("//").removeprefix("/").partition("?")
+    if options:
+        raise SettingsError(f"the store URL {shown!r} has options, but the URL of a file has none; {example}")
+    if not name or name.endswith("/"):
+        raise SettingsError(f"the store URL {shown!r} names no file; {example}")
+    if name == ":memory:":
+        raise SettingsError(f"the store URL {shown!r} is SQLite's name for a database in memory; write memory://")
+    return Path(name).absolute()
+
+
+def file_of(url: str) -> Path | None:
+    """The file in a URL of a SQLite store; None for other stores. Raises SettingsError if the URL is wrong."""
+    return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None
+
+
+def journal_files(settings: Settings) -> JournalFiles | None:
+    """The journal files of the store, in which workers record the calls that they send; None for no journal files.
+
+    A Redis store always has journal files, because its server may restart by itself from an older state. A SQLite store
+    returns to an older state only if a person replaces its file, so it has journal files only if `state_dir` is set.
+    Journal files have a disadvantage there: if a person deletes the store to start anew, a worker holds the queue. A
+    store in memory has no journal files.
+    """
+    scheme = settings.store.partition(":")[0].lower()
+    if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):
+        return None
+    return JournalFiles(journal_folder(settings.store, settings.state_folder()))
+
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
 """The entry point group in which a package registers backends. The name of an entry is a URL scheme, its value an

@@ -1,4 +1,4 @@
-"""Opening a store at the start of a command, with retries while the store is locked or not there yet."""
+"""Opening a store at the start of a command, with retries; and waking those who wait for a change."""
 
 from __future__ import annotations
 
@@ -9,11 +9,61 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.registry import open_store
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.store import Drop, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
+
+
+class NextChange:
+    """The next change of a queue, for which tasks can wait. Time limits go by a clock, which a test may set by hand."""
+
+    __slots__ = ("_happened", "_waits")
+
+    def __init__(self) -> None:
+        self._happened = False
+        self._waits: set[anyio.CancelScope] = set()
+
+    def happen(self) -> None:
+        """Wake all tasks that wait for this change."""
+        self._happened = True
+        for wait in self._waits:
+            wait.cancel()
+
+    async def wait(self, clock: Clock, *, within: float) -> None:
+        """Wait for the change, but at most `within` seconds by `clock`."""
+        if self._happened:
+            await checkpoint()
+            return
+        # A sleep that is cut short wakes its task in one step. A task for the sleep, beside an event, took 0.2 ms more.
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                await clock.sleep(within)
+            finally:
+                self._waits.discard(scope)
+
+
+class Wakeups:
+    """The next changes of all queues. One is made when a task begins to wait, and is dropped when the change happens.
+
+    Get the next change before you read the store, so that a change after the reading wakes you.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[str, NextChange] = {}
+
+    def next(self, queue: str) -> NextChange:
+        """The next change of the queue."""
+        return self._next.setdefault(queue, NextChange())
+
+    def wake(self, queue: str) -> None:
+        """Wake all tasks that wait for this queue."""
+        if (change := self._next.pop(queue, None)) is not None:
+            change.happen()
+
 
 PAUSE = 0.25
 """Seconds between two tries."""

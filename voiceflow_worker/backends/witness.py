@@ -58,7 +58,7 @@ def _identity(store_url: str) -> str:
     """The name of a store, the same for all spellings of its URL, and different for every store."""
     scheme = store_url.partition(":")[0].lower()
     if scheme in {"sqlite", "file"}:
-        from voiceflow_worker.backends.file_address import path_of
+        from voiceflow_worker.backends.registry import path_of
 
         return f"sqlite:{path_of(store_url).resolve()}"
     if not scheme.startswith(("redis", "valkey")):

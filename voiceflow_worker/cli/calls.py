@@ -198,7 +198,7 @@ async def resolve(
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"
     """
     from voiceflow_worker.acts import Resolve
-    from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
+    from voiceflow_worker.gateway.client import time_at_8x8
 
     settings = common.settings()
     witnessed = None if placed else await time_at_8x8(settings)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import sleep
 
-from voiceflow_worker.backends.file_address import file_of
-from voiceflow_worker.backends.registry import is_redis
+from voiceflow_worker.backends.registry import file_of, is_redis
 from voiceflow_worker.backends.waiting import PAUSE, StoreWait, opened_in_time
 from voiceflow_worker.cli.messages import ExitCode, with_remedies
 from voiceflow_worker.cli.output import Output, UndoneError, confirm
@@ -21,7 +20,7 @@ from voiceflow_worker.model.jobs.redial import redial_policy
 
 if TYPE_CHECKING:
     from voiceflow_worker.acts import Act, Operator
-    from voiceflow_worker.backends.sqlite.file.same_files import Identities
+    from voiceflow_worker.backends.sqlite.file.opening import Identities
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings

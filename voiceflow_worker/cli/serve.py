@@ -77,7 +77,7 @@ async def serve(
     import anyio
     from prometheus_client import CollectorRegistry
 
-    from voiceflow_worker.asgi.descriptors import raise_limit
+    from voiceflow_worker.asgi.connections import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account.resources import WebhookType
     from voiceflow_worker.notify.running import HookMetrics, notifier_of, notifying

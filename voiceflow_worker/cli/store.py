@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.file_address import file_of
+from voiceflow_worker.backends.registry import file_of
 from voiceflow_worker.backends.waiting import PAUSE, StoreWait
 from voiceflow_worker.cli.opening import require_store, store_wait
 from voiceflow_worker.cli.options import Flag, WholeStoreOptions

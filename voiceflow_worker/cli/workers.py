@@ -14,8 +14,8 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
-from voiceflow_worker.backends.journal_choice import journal_files
-from voiceflow_worker.backends.sqlite.file.same_files import Identities
+from voiceflow_worker.backends.registry import journal_files
+from voiceflow_worker.backends.sqlite.file.opening import Identities
 from voiceflow_worker.cli.messages import ExitCode, error_line, explained
 from voiceflow_worker.cli.opening import opened_queue, settings_from, voice_client
 from voiceflow_worker.cli.output import Output

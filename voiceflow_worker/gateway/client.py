@@ -17,13 +17,18 @@ import httpx
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import wire
-from voiceflow_worker.gateway.account import api
+from voiceflow_worker.gateway.account import resources as api
 from voiceflow_worker.gateway.answers.answer import AnswerReader
-from voiceflow_worker.gateway.answers.retry_after import read_date
-from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness
+from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, read_date
 from voiceflow_worker.gateway.rest.wire import RestWire
-from voiceflow_worker.gateway.transport.proof import AnswerProof
-from voiceflow_worker.gateway.transport.transports import Carrier, DefaultTransport, Timeouts, carry, check_transport
+from voiceflow_worker.gateway.transport.transports import (
+    AnswerProof,
+    Carrier,
+    DefaultTransport,
+    Timeouts,
+    carry,
+    check_transport,
+)
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
@@ -318,3 +323,16 @@ class VoiceClient(api.AccountApi):
         if message == verdict.message and (hold is None or reason == hold.reason):
             return verdict
         return replace(verdict, message=message, hold=None if hold is None else replace(hold, reason=reason))
+
+
+PATIENCE = timedelta(seconds=3)
+"""The longest wait for an answer of 8x8, because a person is waiting."""
+
+
+async def time_at_8x8(settings: Settings) -> datetime | None:
+    """The present time by the clock of 8x8; None if there is no API key, or no answer within `PATIENCE`."""
+    if settings.missing_for_calls():
+        return None
+
+    async with VoiceClient.from_settings(settings, patience=PATIENCE) as voice:
+        return await voice.server_time()

@@ -13,8 +13,7 @@ import orjson
 from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import AnswerReader
-from voiceflow_worker.gateway.answers.retry_after import read_retry_after
-from voiceflow_worker.gateway.answers.verdict import describe
+from voiceflow_worker.gateway.answers.verdict import describe, read_retry_after
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.model.text.duration import checked_duration
 from voiceflow_worker.model.text.web_address import is_plain_and_remote

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from voiceflow_worker.asgi.load_shedding import LoadShedding
+from voiceflow_worker.asgi.connections import LoadShedding
 from voiceflow_worker.webhooks.gatekeeper import Network, is_within, read_address
 
 BUSY_AT = 256

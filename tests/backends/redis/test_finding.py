@@ -13,7 +13,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.contract.totals import post
-from voiceflow_worker.backends.matching import matches
+from voiceflow_worker.backends.record import matches
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from coredis.exceptions import PrimaryNotFoundError
 
 from tests.support.redis_server import WatchedPair, free_port
-from voiceflow_worker.backends.redis.connection.primary import primary
+from voiceflow_worker.backends.redis.connection.link import primary
 from voiceflow_worker.backends.redis.connection.url import RedisURL, parse_url
 
 pytestmark = pytest.mark.anyio

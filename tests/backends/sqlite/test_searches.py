@@ -14,8 +14,9 @@ import pytest
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.find import FOUND
 from voiceflow_worker.backends.contract.samples import add_jobs, delete
-from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, lease, open_sqlite, reading, write
+from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite, reading, write
 from voiceflow_worker.backends.sqlite import store as sqlite_store
+from voiceflow_worker.backends.sqlite import write as lease
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search

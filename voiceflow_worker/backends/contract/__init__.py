@@ -26,14 +26,15 @@ import pytest
 
 pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
-from voiceflow_worker.backends.contract.clock import ManualClock as ManualClock
 from voiceflow_worker.backends.contract.find import JobsContract as JobsContract
-from voiceflow_worker.backends.contract.ground import Ground as Ground
-from voiceflow_worker.backends.contract.ground import Opener as Opener
 from voiceflow_worker.backends.contract.records import EventsContract as EventsContract
 from voiceflow_worker.backends.contract.records import RecordsContract as RecordsContract
+from voiceflow_worker.backends.contract.records import ShareContract as ShareContract
 from voiceflow_worker.backends.contract.samples import NOW as NOW
 from voiceflow_worker.backends.contract.samples import QUEUE as QUEUE
+from voiceflow_worker.backends.contract.samples import Ground as Ground
+from voiceflow_worker.backends.contract.samples import ManualClock as ManualClock
+from voiceflow_worker.backends.contract.samples import Opener as Opener
 from voiceflow_worker.backends.contract.samples import add_jobs as add_jobs
 from voiceflow_worker.backends.contract.samples import commit as commit
 from voiceflow_worker.backends.contract.samples import delete as delete
@@ -41,7 +42,6 @@ from voiceflow_worker.backends.contract.samples import full_job as full_job
 from voiceflow_worker.backends.contract.samples import moved as moved
 from voiceflow_worker.backends.contract.samples import sample_job as sample_job
 from voiceflow_worker.backends.contract.samples import sample_jobs as sample_jobs
-from voiceflow_worker.backends.contract.share import ShareContract as ShareContract
 from voiceflow_worker.backends.contract.totals import TotalsContract as TotalsContract
 from voiceflow_worker.backends.contract.work import LeaseContract as LeaseContract
 from voiceflow_worker.backends.contract.work import TakeContract as TakeContract

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.totals import post
 from voiceflow_worker.backends.contract.writing import (
     DAY,

@@ -1,13 +1,18 @@
-"""Sample jobs and moves for tests."""
+"""What the contract's tests stand on: the ground with its clock, sample jobs and moves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count as counter
 from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import Event, Store
 from voiceflow_worker.core.ports.store import Answer, Insert, Replace, Result, Step, Unit, tally_change
@@ -18,6 +23,65 @@ from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+
+_START = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class ManualClock:
+    """A `Clock` for tests. Time passes only by `advance`, which wakes tasks when their sleep is over.
+
+    `jump` sets only the wall clock, as an administrator or a time server would. The monotonic clock stays the same.
+    """
+
+    def __init__(self, start: datetime = _START) -> None:
+        self._now = start
+        self._monotonic = 0.0
+        self._sleepers: list[tuple[float, anyio.Event]] = []
+
+    @property
+    def sleepers(self) -> int:
+        """The number of tasks that are asleep."""
+        return len(self._sleepers)
+
+    @property
+    def next_wake(self) -> timedelta | None:
+        """The time until the first task wakes up; None if no task is asleep."""
+        if not self._sleepers:
+            return None
+        return timedelta(seconds=max(min(until for until, _ in self._sleepers) - self._monotonic, 0.0))
+
+    def now(self) -> datetime:
+        """The current time, in UTC."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds since the clock was made."""
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until the clock has advanced by `seconds`. With zero or less, only let other tasks run."""
+        if seconds <= 0:
+            await checkpoint()
+            return
+        sleeper = (self._monotonic + seconds, anyio.Event())
+        self._sleepers.append(sleeper)
+        try:
+            await sleeper[1].wait()
+        finally:
+            self._sleepers.remove(sleeper)
+
+    def advance(self, by: timedelta) -> None:
+        """Advance both clocks, and wake the tasks whose sleep is over."""
+        self._now += by
+        self._monotonic += by.total_seconds()
+        for until, event in self._sleepers:
+            if until <= self._monotonic:
+                event.set()
+
+    def jump(self, by: timedelta) -> None:
+        """Set the wall clock forward, or back with a negative step."""
+        self._now += by
+
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 QUEUE = "default"
@@ -155,3 +219,29 @@ async def delete(store: Store, jobs: Sequence[Job], *, keep_keys_until: datetime
 async def _done(store: Store, units: tuple[Unit, ...]) -> list[bool]:
     written = await store.write(Step(units=units), now=store.clock.now())
     return [answer.result is Result.DONE for answer in written.answers]
+
+
+Opener = Callable[[], AbstractAsyncContextManager[Store]]
+"""A function that opens the storage under test. Each call opens the same storage."""
+
+
+@pytest.mark.anyio
+class Ground:
+    """The base class of all parts of the contract. A subclass must define the fixture `opener`."""
+
+    @pytest.fixture
+    def opener(self) -> Opener:
+        """The function that opens the storage under test. The storage is empty when a test begins."""
+        raise NotImplementedError("a subclass of the contract must define the fixture `opener`")
+
+    @pytest.fixture
+    async def store(self, opener: Opener) -> AsyncGenerator[Store]:
+        """The open store."""
+        async with opener() as store:
+            yield store
+
+    @pytest.fixture
+    async def other(self, opener: Opener, store: Store) -> AsyncGenerator[Store]:  # noqa: ARG002 - opened after it
+        """The same storage, opened a second time, as by another worker."""
+        async with opener() as other:
+            yield other

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.writing import DAY, MICROSECOND, leased, next_of, stored, to, write
 from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post

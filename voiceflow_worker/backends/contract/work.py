@@ -9,8 +9,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.writing import (
     DAY,
     DONE,

@@ -10,8 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, full_job, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, full_job, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.writing import (
     DAY,
     DONE,

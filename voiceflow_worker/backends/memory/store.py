@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.matching import matches
-from voiceflow_worker.backends.wakeups import Wakeups
+from voiceflow_worker.backends.record import matches
+from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (

@@ -12,8 +12,17 @@ from typing import Any
 
 import orjson
 
-from voiceflow_worker.backends.record import event_from, from_micros, job_from, newer, record_of, to_micros
-from voiceflow_worker.backends.tombstones import known_state, remembered, tombstone_of
+from voiceflow_worker.backends.record import (
+    event_from,
+    from_micros,
+    job_from,
+    known_state,
+    newer,
+    record_of,
+    remembered,
+    to_micros,
+    tombstone_of,
+)
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (

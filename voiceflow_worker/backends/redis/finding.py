@@ -7,8 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from voiceflow_worker.backends.matching import matches
-from voiceflow_worker.backends.record import readable
+from voiceflow_worker.backends.record import matches, readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.core.ports.store import Order, Query

@@ -17,17 +17,17 @@ from pathlib import Path
 import apsw
 
 from voiceflow_worker.backends.record import from_micros, to_micros
-from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.faults import BUSY, translated, translating
+from voiceflow_worker.backends.sqlite.file.connection import BUSY, Connection, translated, translating
 from voiceflow_worker.backends.sqlite.file.opening import (
     APPLICATION_ID,
     SCHEMA_VERSION,
+    index_of_log,
+    log_of,
     open_file,
     open_reader,
     require_sound,
     require_store,
 )
-from voiceflow_worker.backends.sqlite.file.same_files import index_of_log, log_of
 from voiceflow_worker.backends.sqlite.takeover import (
     Progress,
     TakenOver,

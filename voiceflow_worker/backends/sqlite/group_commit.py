@@ -29,10 +29,14 @@ import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.backends.disk_speed import DiskSpeed
-from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.faults import BUSY, is_failed_flush, other_version, translated
-from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
-from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
+from voiceflow_worker.backends.sqlite.file.connection import (
+    BUSY,
+    Connection,
+    is_failed_flush,
+    other_version,
+    translated,
+)
+from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION, SameFiles
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.totals import STATE
 

@@ -16,18 +16,16 @@ import orjson
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.backends.record import (
     from_micros_or_none,
     job_from,
+    matches,
     readable,
+    remembered,
     to_micros_or_none,
 )
-from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
-from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
-from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
-from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
-from voiceflow_worker.backends.tombstones import remembered
+from voiceflow_worker.backends.sqlite.file.connection import BUSY, Connection, Row, translating
+from voiceflow_worker.backends.sqlite.file.opening import SameFiles, open_reader, persist
 from voiceflow_worker.core.ports.store import Order, Page, Query, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job, JobState
 

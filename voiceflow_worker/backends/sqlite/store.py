@@ -14,15 +14,11 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.backends.file_address import path_of
-from voiceflow_worker.backends.matching import matches
-from voiceflow_worker.backends.record import event_from, readable, to_micros, to_micros_or_none
-from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.faults import BUSY
-from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader, parts
-from voiceflow_worker.backends.sqlite.file.same_files import Identities, SameFiles
+from voiceflow_worker.backends.record import event_from, matches, readable, to_micros, to_micros_or_none
+from voiceflow_worker.backends.registry import path_of
+from voiceflow_worker.backends.sqlite.file.connection import BUSY, Connection
+from voiceflow_worker.backends.sqlite.file.opening import Identities, SameFiles, open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
-from voiceflow_worker.backends.sqlite.lease import lease
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
     find,
@@ -32,8 +28,8 @@ from voiceflow_worker.backends.sqlite.reading import (
     read_records,
     standing,
 )
-from voiceflow_worker.backends.sqlite.write import write
-from voiceflow_worker.backends.wakeups import Wakeups
+from voiceflow_worker.backends.sqlite.write import lease, write
+from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.store import (

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio import to_thread
 
-from voiceflow_worker.backends.file_address import file_of
-from voiceflow_worker.backends.registry import is_redis, open_store
+from voiceflow_worker.backends.registry import file_of, is_redis, open_store
 from voiceflow_worker.backends.sqlite.file.opening import stores_near
 from voiceflow_worker.cli.messages import with_remedies
 from voiceflow_worker.core.ports import Store

@@ -11,8 +11,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from voiceflow_worker.backends.file_address import file_of
-from voiceflow_worker.backends.journal_choice import journal_files
+from voiceflow_worker.backends.registry import file_of, journal_files
 from voiceflow_worker.cli.checks.context import Check, CheckContext, Diagnosis, failure, in_thread, ok, warning
 from voiceflow_worker.core.guard.rollback import JournalCheck, check_journals
 from voiceflow_worker.model.text.counting import count_of

@@ -1,4 +1,4 @@
-"""HTTP answers: read to the end, or up to the point where the connection broke off."""
+"""HTTP answers: their parser, and answers read to the end or up to the point where the connection broke off."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import anyio
+import httptools
 import httpx
 import orjson
 
@@ -134,3 +135,184 @@ def decoded(body: bytes, headers: RawHeaders) -> bytes | None:
         return httpx.Response(200, headers=encodings, content=body).content
     except httpx.DecodingError:
         return None
+
+
+LONGEST_HEAD = 64 * 1024
+"""The most bytes of a head. An answer to a call has a few hundred."""
+_END_OF_HEAD = b"\r\n\r\n"
+_SWITCHING = 101
+_WITHOUT_BODY = frozenset({_SWITCHING, 204, 304})
+
+
+class UnreadableAnswerError(Exception):
+    """What came is not an answer of HTTP/1."""
+
+
+class AnswerParser:
+    """Reads one answer, in whatever pieces it comes. Interim answers (1xx) are skipped.
+
+    `is_over` means that nothing more is read: the answer is complete, or its body is too long or damaged. `has_more`
+    means that further bytes came together with the end of the answer. They belong to no request.
+    """
+
+    __slots__ = (
+        "_body",
+        "_collector",
+        "_is_chunked",
+        "_is_whole",
+        "_length",
+        "_parser",
+        "_status",
+        "_unread",
+        "has_more",
+        "is_over",
+    )
+
+    def __init__(self) -> None:
+        self._unread = b""
+        self._status = 0  # until the head is complete
+        self._body = b""
+        self._length: int | None = None
+        self._is_chunked = False
+        self._is_whole = False
+        self.is_over: bool = False
+        self.has_more: bool = False
+        self._collector = _Collector()
+        self._parser = httptools.HttpResponseParser(self._collector)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head of the answer is complete."""
+        return self._status > 0
+
+    @property
+    def keeps_connection(self) -> bool:
+        """Whether the answer is complete, and does not announce the end of its connection (RFC 9112 §9.3)."""
+        if not self._is_whole or self._status == _SWITCHING or self._parser.get_http_version() != "1.1":
+            return False
+        if self._length is None and not self._is_chunked:
+            return False
+        return not any(
+            name.lower() == b"connection" and b"close" in value.lower() for name, value in self._collector.headers
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Read the next bytes. Raises UnreadableAnswerError if they are no head of an answer."""
+        self._unread += data
+        while not self.has_head:
+            end = self._unread.find(_END_OF_HEAD)
+            if end < 0:
+                if len(self._unread) > LONGEST_HEAD:
+                    raise UnreadableAnswerError(f"the head of the answer has more than {LONGEST_HEAD // 1024} KiB")
+                return
+            end += len(_END_OF_HEAD)
+            head, self._unread = self._unread[:end], self._unread[end:]
+            self._read_head(head)
+        unread, self._unread = self._unread, b""
+        if self._is_chunked:
+            self._read_chunks(unread)
+        else:
+            self._read_body(unread)
+
+    def connection_ended(self, *, in_order: bool) -> None:
+        """Read the end of the connection, which is the end of a body that states no length."""
+        if self.has_head and not self.is_over:
+            self._finish(is_whole=in_order and self._length is None and not self._is_chunked)
+
+    def answer(self, *, post_was_cut: bool) -> Answer:
+        """The answer, with the part of its body that has been read so far."""
+        body = decoded(self._body, self._collector.headers) if self._is_whole else self._body
+        return Answer(
+            status=self._status,
+            raw_headers=self._collector.headers,
+            body=self._body if body is None else body,
+            is_whole=self._is_whole and body is not None,
+            post_was_cut=post_was_cut,
+        )
+
+    def _read_head(self, head: bytes) -> None:
+        try:
+            self._parser.feed_data(head)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # llhttp stops after a 101: what follows is another protocol.
+            if not self._collector.has_head or self._parser.get_status_code() != _SWITCHING:
+                raise UnreadableAnswerError(str(error)) from error
+        if not self._collector.has_head:
+            raise UnreadableAnswerError("the answer begins with empty lines")
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 and status != _SWITCHING:
+            self._collector = _Collector()
+            self._parser = httptools.HttpResponseParser(self._collector)
+            return
+        self._status = status
+        for name, value in self._collector.headers:
+            plain = name.lower()
+            if plain == b"content-length":
+                self._length = int(value)
+            elif plain == b"transfer-encoding":
+                self._is_chunked = value.lower().rpartition(b",")[2].strip() == b"chunked"
+        if status in _WITHOUT_BODY:
+            self._length, self._is_chunked = 0, False
+
+    def _read_body(self, data: bytes) -> None:
+        self._body += data
+        length = self._length
+        if length is not None and length <= LONGEST_BODY:
+            if len(self._body) >= length:
+                has_more = len(self._body) > length
+                self._body = self._body[:length]
+                self._finish(is_whole=True, has_more=has_more)
+        elif len(self._body) > LONGEST_BODY:
+            self._finish(is_whole=False)
+
+    def _read_chunks(self, data: bytes) -> None:
+        collector = self._collector
+        collector.last_bytes = (collector.last_bytes + data)[-5:]
+        was_damaged = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            was_damaged = True
+        self._body = b"".join(collector.body)
+        if collector.is_complete:
+            # llhttp skips empty lines after an answer. They too belong to no request.
+            ends_it = collector.last_bytes.endswith(_END_OF_HEAD) and not collector.last_bytes.startswith(b"\n")
+            self._finish(is_whole=True, has_more=was_damaged or collector.has_begun_another or not ends_it)
+        elif was_damaged or len(self._body) > LONGEST_BODY:
+            self._finish(is_whole=False)
+
+    def _finish(self, *, is_whole: bool, has_more: bool = False) -> None:
+        self._is_whole = is_whole and len(self._body) <= LONGEST_BODY
+        self.is_over = True
+        self.has_more = has_more
+
+
+class _Collector:
+    """The callbacks of the parser: they collect the headers, and the body of a chunked answer."""
+
+    __slots__ = ("body", "has_begun_another", "has_head", "headers", "is_complete", "last_bytes")
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.has_head = False
+        self.is_complete = False
+        self.has_begun_another = False
+        self.last_bytes = b""
+
+    def on_message_begin(self) -> None:
+        self.has_begun_another = self.is_complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.has_head:  # trailers are not needed
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.has_head = True
+
+    def on_body(self, body: bytes) -> None:
+        if not self.is_complete:
+            self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.is_complete = True

@@ -14,8 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
-from voiceflow_worker.gateway.answers.retry_after import read_retry_after
-from voiceflow_worker.gateway.answers.verdict import describe, quote
+from voiceflow_worker.gateway.answers.verdict import describe, quote, read_retry_after
 from voiceflow_worker.gateway.rest.wire import RestWire
 
 LONGEST_ANSWER = 8 * 1024 * 1024

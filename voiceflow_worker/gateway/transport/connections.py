@@ -16,8 +16,7 @@ from typing import Any, cast
 import anyio
 import httpx
 
-from voiceflow_worker.gateway.answers.answer import Answer
-from voiceflow_worker.gateway.answers.answer_parser import AnswerParser, UnreadableAnswerError
+from voiceflow_worker.gateway.answers.answer import Answer, AnswerParser, UnreadableAnswerError
 from voiceflow_worker.gateway.transport.transports import Timeouts
 from voiceflow_worker.model.reports.verdict import PostProgress
 
