@@ -9,8 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.jobs.person_limit import PersonLimit
-from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import load_settings, unknown_variables
 

@@ -24,12 +24,12 @@ from .errors import VoiceflowError as VoiceflowError
 from .finding import Finding as Finding
 from .gateway.client import VoiceClient as VoiceClient
 from .ivr.caller import Caller as Caller
+from .ivr.menu import BACK as BACK
+from .ivr.menu import END as END
+from .ivr.menu import Again as Again
+from .ivr.menu import End as End
 from .ivr.menu import Menu as Menu
 from .ivr.opening_hours import OpeningHours as OpeningHours
-from .ivr.steps import BACK as BACK
-from .ivr.steps import END as END
-from .ivr.steps import Again as Again
-from .ivr.steps import End as End
 from .model.flows.callflow import CallFlow as CallFlow
 from .model.hours.window import CallWindow as CallWindow
 from .model.jobs.job import Job as Job

@@ -27,11 +27,8 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.records.call_json import call_as_json
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.names import QUEUE_NAME
-from voiceflow_worker.model.text.rate import rate_in_words
-from voiceflow_worker.model.text.who import by_person
+from voiceflow_worker.model.text.wording import by_person, count_of, in_words, rate_in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.files.number_file import NumberFile

@@ -15,8 +15,7 @@ from voiceflow_worker.backends.contract.samples import full_job
 from voiceflow_worker.backends.record import Head, from_micros, head_of, job_from, record_of, to_micros
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, Post
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import Charge, Outcome
 
 TIMES = st.datetimes(timezones=st.just(UTC))
 

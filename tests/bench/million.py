@@ -22,8 +22,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
 from voiceflow_worker.core.ports.store import gate_key
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 BATCHES = 300

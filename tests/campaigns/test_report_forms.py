@@ -25,7 +25,7 @@ from voiceflow_worker.core.overview.report import (
     build_report,
 )
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
-from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 

@@ -13,7 +13,7 @@ import pytest
 from tests.cli.running import Program
 from tests.support.processes import voiceflow as process
 from tests.support.stage import stage
-from voiceflow_worker.notify.signature import verify_notification
+from voiceflow_worker.notify.webhook import verify_notification
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

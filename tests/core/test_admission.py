@@ -24,7 +24,7 @@ from voiceflow_worker import (
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.admission import PRIORITIES
-from voiceflow_worker.model.jobs.person_limit import PersonLimit
+from voiceflow_worker.model.jobs.policy import PersonLimit
 from voiceflow_worker.notify import OutcomeWebhook
 from voiceflow_worker.types import HookOptions
 

@@ -21,8 +21,8 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import RULES, BatchStops
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.evidence import charged
-from voiceflow_worker.model.jobs.stop_rules import LeastAnswerRate, StopRules, read_answer_rate, read_cost
-from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.jobs.policy import LeastAnswerRate, StopRules, read_answer_rate, read_cost
+from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio

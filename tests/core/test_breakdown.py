@@ -24,8 +24,7 @@ from voiceflow_worker.core.overview.breakdown import (
 )
 from voiceflow_worker.core.overview.report import build_full_report
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 

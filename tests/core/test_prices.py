@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.reconcile import Prices, Reconciler
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedSession
 from voiceflow_worker.model.records.call_json import call_as_json
-from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio

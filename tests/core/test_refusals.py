@@ -24,7 +24,7 @@ from voiceflow_worker.core.settling.holds import BatchStops
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, RUNS, Noted, RefusalRuns
 from voiceflow_worker.core.settling.settle import Answered
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
-from voiceflow_worker.model.jobs.stop_rules import StopRules
+from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio

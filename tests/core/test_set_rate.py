@@ -14,7 +14,7 @@ from voiceflow_worker import CallQueue, InvalidInputError, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import limits_of
-from voiceflow_worker.model.text.rate import SLOWEST
+from voiceflow_worker.model.text.wording import SLOWEST
 
 pytestmark = pytest.mark.anyio
 

@@ -19,8 +19,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.model.jobs.person_limit import PersonLimit
-from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio

@@ -32,8 +32,7 @@ from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import NoteKind
-from voiceflow_worker.model.jobs.person_limit import PersonLimit
-from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.setback import REASON
 from voiceflow_worker.types import VerdictKind
 

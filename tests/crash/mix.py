@@ -11,7 +11,7 @@ from tests.crash.asked import Asked, Kind
 from tests.crash.menu import AGENTS, main
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import CallFlow, CallRequest, RedialPolicy
-from voiceflow_worker.model.jobs.redial import read_redial_on
+from voiceflow_worker.model.jobs.policy import read_redial_on
 
 SHARES: Mapping[Kind, int] = {
     Kind.PLAIN: 44,

@@ -8,9 +8,8 @@ import pytest
 from tests.support.plain_jobs import NOW, a_job
 from voiceflow_worker import Caller, CallFlow, InvalidInputError, Job, JobState
 from voiceflow_worker.ivr import approval_call, approval_data, choice_of
-from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.approval import approval
-from voiceflow_worker.ivr.menus import Menus
+from voiceflow_worker.ivr.menus import MenuAnswer, Menus
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,7 @@ import pytest
 
 from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Menu
 from voiceflow_worker.ivr import AfterBridge, Rehearsal
-from voiceflow_worker.ivr.answer import Result
-from voiceflow_worker.ivr.menus import Menus
+from voiceflow_worker.ivr.menus import Menus, Result
 from voiceflow_worker.ivr.rehearsal import SpokenAnswer
 from voiceflow_worker.model.reports.events import CallAction
 

@@ -11,11 +11,9 @@ from tests.support.flows import flow
 from tests.support.plain_jobs import NOW, a_job
 from voiceflow_worker import END, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
 from voiceflow_worker.ivr import AfterBridge
-from voiceflow_worker.ivr.answer import MenuAnswer, Result
-from voiceflow_worker.ivr.bridging import bridge_result
+from voiceflow_worker.ivr.caller import CallPhase, Position, bridge_result
 from voiceflow_worker.ivr.graph.check import check_menus
-from voiceflow_worker.ivr.menus import Menus
-from voiceflow_worker.ivr.position import CallPhase, Position
+from voiceflow_worker.ivr.menus import MenuAnswer, Menus, Result
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.ivr.position import LONGEST, CallPhase, Position
+from voiceflow_worker.ivr.caller import LONGEST, CallPhase, Position
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,31}", fullmatch=True)
 

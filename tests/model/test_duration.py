@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.text.duration import read_duration, write_duration
+from voiceflow_worker.model.text.wording import read_duration, write_duration
 
 
 @pytest.mark.parametrize(

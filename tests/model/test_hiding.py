@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.text.hiding import without_secrets, without_secrets_in
+from voiceflow_worker.model.text.printable import without_secrets, without_secrets_in
 
 
 @pytest.mark.parametrize(

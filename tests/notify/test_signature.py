@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import NotificationError, SettingsError
-from voiceflow_worker.notify.signature import Secrets, verify_notification
+from voiceflow_worker.notify.webhook import Secrets, verify_notification
 
 # The example that the libraries of Standard Webhooks test themselves with.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.sandbox.calling import ANA, BEN, PATH, SOURCE, Caller, body, calling
-from voiceflow_worker.model.flows.validity import write_valid_until
+from voiceflow_worker.model.flows.rules import write_valid_until
 from voiceflow_worker.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio

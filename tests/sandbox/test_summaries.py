@@ -12,7 +12,7 @@ import pytest
 
 from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, settled
 from tests.sandbox.menus import Receiver, receiving
-from voiceflow_worker.model.flows.validity import write_valid_until
+from voiceflow_worker.model.flows.rules import write_valid_until
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox

@@ -22,11 +22,10 @@ from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.jobs.totals import outcome_name
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
-from voiceflow_worker.model.reports.charge import Charge, charge_from, charge_record
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import Charge, Outcome, charge_from, charge_record
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.model.text.storable import half_pair_problem
+from voiceflow_worker.model.text.printable import half_pair_problem
 
 
 def matches(query: Query, job: Job) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.errors import SettingsError, UnknownBackendError
-from voiceflow_worker.model.text.hiding import without_secrets
+from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.settings import Settings
 
 if TYPE_CHECKING:

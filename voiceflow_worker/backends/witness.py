@@ -33,7 +33,7 @@ from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.hiding import HIDDEN, without_secrets
+from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 
 _log = structlog.get_logger("voiceflow.witness")
 

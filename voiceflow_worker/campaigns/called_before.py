@@ -17,8 +17,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.spellings import telephone_of
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import duration_in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words
 
 PAGE = 1000
 """The number of calls that are read in one trip to the store."""

@@ -27,9 +27,7 @@ from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.numbers.spellings import telephone_of
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import LONGEST
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.graph.check import MenuTexts

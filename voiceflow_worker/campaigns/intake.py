@@ -13,9 +13,9 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.holds import BatchStops
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.stop_rules import StopRules
+from voiceflow_worker.model.jobs.policy import StopRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.opening import settings_from, voice_client
 from voiceflow_worker.cli.options import JsonOption, YesOption
 from voiceflow_worker.cli.output import Output, UndoneError, confirm
-from voiceflow_worker.model.text.moment import rfc3339
+from voiceflow_worker.model.text.wording import rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.client import VoiceClient

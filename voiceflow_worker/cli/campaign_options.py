@@ -24,8 +24,7 @@ from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.redial import redial_policy
-from voiceflow_worker.model.jobs.stop_rules import StopRules, read_answer_rate, read_cost
+from voiceflow_worker.model.jobs.policy import StopRules, read_answer_rate, read_cost, redial_policy
 from voiceflow_worker.model.text.file_remedy import file_remedy
 
 if TYPE_CHECKING:

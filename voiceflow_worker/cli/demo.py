@@ -28,7 +28,7 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.records.call_json import call_as_json
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport

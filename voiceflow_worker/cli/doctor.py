@@ -14,7 +14,7 @@ from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.cli.checks.context import Diagnosis

@@ -20,7 +20,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -173,7 +173,7 @@ async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
     """
     if hooks is None:
         return
-    from voiceflow_worker.notify.running import HOOK
+    from voiceflow_worker.notify.webhook import HOOK
 
     scope = anyio.CancelScope()
     async with signals_to(lambda _: scope.cancel()):

@@ -33,9 +33,7 @@ from voiceflow_worker.cli.process import collect_less
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import duration_in_words
-from voiceflow_worker.model.text.rate import rate_in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,7 +21,7 @@ from voiceflow_worker.cli.options import JsonOption, MomentOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

@@ -22,10 +22,9 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
-from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.file_remedy import file_remedy
-from voiceflow_worker.model.text.hiding import without_secrets_in
-from voiceflow_worker.model.text.printable import printable
+from voiceflow_worker.model.text.printable import printable, without_secrets_in
+from voiceflow_worker.model.text.wording import count_of
 
 
 class ExitCode(IntEnum):

@@ -32,9 +32,8 @@ from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.model.text.duration import write_duration
-from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.printable import printable_line
+from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
 
 if TYPE_CHECKING:
     from voiceflow_worker.cli.output import Output

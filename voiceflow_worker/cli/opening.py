@@ -16,7 +16,7 @@ from voiceflow_worker.cli.output import Output, UndoneError, confirm
 from voiceflow_worker.cli.process import log_to_stderr
 from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.jobs.redial import redial_policy
+from voiceflow_worker.model.jobs.policy import redial_policy
 
 if TYPE_CHECKING:
     from voiceflow_worker.acts import Act, Operator

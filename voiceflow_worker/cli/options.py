@@ -15,9 +15,8 @@ from cyclopts.validators import Number
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.model.text.rate import read_rate
 from voiceflow_worker.model.text.web_address import read_notify_url
-from voiceflow_worker.model.text.who import read_name
+from voiceflow_worker.model.text.wording import read_name, read_rate
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel

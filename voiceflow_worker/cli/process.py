@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import anyio
 
 from voiceflow_worker.core.ports.retrying import RateLimitedLog
-from voiceflow_worker.model.text.hiding import without_secrets_in
-from voiceflow_worker.model.text.printable import printable, printable_json, printable_line
+from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
 
 if TYPE_CHECKING:
     from structlog.typing import ExcInfo, Processor

@@ -16,9 +16,7 @@ from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import duration_in_words
-from voiceflow_worker.model.text.rate import rate_in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.batches import BatchProgress

@@ -18,7 +18,7 @@ from voiceflow_worker.cli.output import Meter, Output, meter
 from voiceflow_worker.core.ports import CallLog
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.report import Report

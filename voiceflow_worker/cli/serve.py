@@ -80,7 +80,7 @@ async def serve(
     from voiceflow_worker.asgi.connections import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account.resources import WebhookType
-    from voiceflow_worker.notify.running import HookMetrics, notifier_of, notifying
+    from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
     from voiceflow_worker.webhooks.app import PATH
     from voiceflow_worker.webhooks.from_settings import receiver_of
     from voiceflow_worker.webhooks.loading import load_what_is_read_later

@@ -18,8 +18,7 @@ from voiceflow_worker.cli.opening import require_store, store_wait
 from voiceflow_worker.cli.options import Flag, WholeStoreOptions
 from voiceflow_worker.cli.output import meter
 from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError, StoreUnavailableError
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import in_words, rfc3339
+from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups import BackedUp, Restored

@@ -14,7 +14,7 @@ from voiceflow_worker.cli.messages import ExitCode, tell_findings, typed
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
 from voiceflow_worker.cli.output import first
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList

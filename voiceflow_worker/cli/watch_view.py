@@ -19,9 +19,8 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import rfc3339
 from voiceflow_worker.model.text.printable import printable_line
+from voiceflow_worker.model.text.wording import count_of, rfc3339
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -18,7 +18,7 @@ from voiceflow_worker.cli.process import collect_less, signals_to
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.text.rate import rate_in_words
+from voiceflow_worker.model.text.wording import rate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -76,7 +76,7 @@ async def worker(
         "retry_not_created_5xx": retry_not_created_5xx or None,
     }
     from voiceflow_worker.cli.drain_report import tell_the_rest
-    from voiceflow_worker.notify.running import notifier_of, notifying
+    from voiceflow_worker.notify.webhook import notifier_of, notifying
 
     settings = settings_from(**options, notify_url=notify)
     voice_client(settings)  # reports missing settings before anything is opened
@@ -219,7 +219,7 @@ async def _metrics(calls: CallQueue, hooks: OutcomeHooks | None, *, port: int | 
         return
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.worker_metrics import metrics_app
-    from voiceflow_worker.notify.running import HookMetrics
+    from voiceflow_worker.notify.webhook import HookMetrics
 
     async with serving(metrics_app(calls, None if hooks is None else HookMetrics(hooks)), port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.text.duration import checked_duration
+from voiceflow_worker.model.text.wording import checked_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,11 +29,9 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import checked_time, end_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.redial import read_redial_on
+from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.text.duration import checked_duration
-from voiceflow_worker.model.text.rate import SLOWEST, is_rate
+from voiceflow_worker.model.text.wording import SLOWEST, checked_duration, is_rate
 
 _PAGE = 500
 

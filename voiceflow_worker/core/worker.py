@@ -34,7 +34,7 @@ from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreE
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.reports.verdict import Verdict
-from voiceflow_worker.model.text.rate import SLOWEST
+from voiceflow_worker.model.text.wording import SLOWEST
 
 _log = structlog.get_logger("voiceflow.worker")
 

@@ -32,8 +32,8 @@ from voiceflow_worker.gateway.transport.transports import (
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
-from voiceflow_worker.model.text.duration import checked_duration
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
+from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest.client import RestClient

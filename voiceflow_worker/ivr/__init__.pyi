@@ -2,6 +2,6 @@
 from .approval import approval_call as approval_call
 from .approval import approval_data as approval_data
 from .approval import choice_of as choice_of
-from .bridging import BridgeResult as BridgeResult
+from .caller import BridgeResult as BridgeResult
 from .menu import AfterBridge as AfterBridge
 from .rehearsal import Rehearsal as Rehearsal

@@ -9,13 +9,12 @@ import orjson
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.menu import Choice, Menu
+from voiceflow_worker.ivr.menu import Again, Choice, End, Menu
 from voiceflow_worker.ivr.speech import joined
-from voiceflow_worker.ivr.steps import Again, End
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
-from voiceflow_worker.model.records.data import checked_data
+from voiceflow_worker.model.records.call_json import checked_data
 
 Data: TypeAlias = Mapping[str, object]
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeGuard
 
-from voiceflow_worker.ivr.bridging import BridgeResult
-from voiceflow_worker.ivr.menu import Choice, Go, Handler, Manner, Menu, Step
-from voiceflow_worker.ivr.steps import BACK, END, Again, Back, End
+from voiceflow_worker.ivr.caller import BridgeResult
+from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}

@@ -6,18 +6,42 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Final, TypeAlias, TypeVar, overload
 
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.bridging import BridgeResult
-from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.position import NAME
+from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller
 from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
-from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.text.duration import checked_duration
+from voiceflow_worker.model.text.wording import checked_duration
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of the call: a hang-up, after a last text if there is one."""
+
+    text: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Another try after invalid input: `text` is spoken, then the question. The fallback comes after the last try."""
+
+    text: Text | None = None
+
+
+class Back(Enum):
+    """The step back to the menu that the caller came from."""
+
+    BACK = "back"
+
+
+END = End()
+BACK = Back.BACK
+"""The step back to the menu that led here. At the first menu, it asks that menu's question again."""
+
 
 H = TypeVar("H", bound="Handler")
 

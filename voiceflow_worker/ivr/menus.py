@@ -1,28 +1,116 @@
-"""The menus of a receiver: the answer to each event of a call."""
+"""The menus of a receiver: the answer to each event of a call, and the handlers that give it."""
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias, cast
 
+import anyio
+import orjson
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.answer import MenuAnswer, Result
-from voiceflow_worker.ivr.bridging import bridge_result
-from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, bridge_result
 from voiceflow_worker.ivr.edges import is_handler, manner_of, menu_of, onto, reachable
-from voiceflow_worker.ivr.handling import HandlerTooSlowError, handled
-from voiceflow_worker.ivr.menu import AfterBridge, Go, Handler, Manner, Menu, Step
-from voiceflow_worker.ivr.position import CallPhase, Position
+from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, End, Go, Handler, Manner, Menu, Step
 from voiceflow_worker.ivr.speech import Text, literal, spoken
-from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
+
+
+class Result(StrEnum):
+    """The result of an event, for metrics and logs."""
+
+    STARTED = "started"
+    """The first question of a call was asked."""
+    LED_ON = "led_on"
+    """The keys were valid, and the next step followed."""
+    ASKED_AGAIN = "asked_again"
+    """A try brought a wrong key or none, and tries were left: the question was asked again."""
+    GAVE_UP = "gave_up"
+    """The last try brought a wrong key or none: the fallback followed. Or too many questions ended the call."""
+    FAILED = "failed"
+    """A handler or a prompt failed, or gave something that cannot be sent: the fallback or a hang-up followed."""
+    TOO_SLOW = "too_slow"
+    """A handler took longer than its limit: the fallback or a hang-up followed."""
+    NOT_BRIDGED = "not_bridged"
+    """The bridge was refused, for example because the other party is in a call: the fallback or a hang-up followed."""
+    WENT_ON = "went_on"
+    """A text, a recording or a bridge was over: the next action followed."""
+    ENDED = "ended"
+    """The menus had come to an end: the call was hung up."""
+    NO_MENU = "no_menu"
+    """No menu takes this call: the fallback of the default menu or a hang-up followed."""
+    REPEATED = "repeated"
+    """The event was answered before: it got the same answer again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MenuAnswer:
+    """The answer to an event: a valid call flow, with the next position in its `clientActionId`.
+
+    `menu` is the name of the menu that asked, and `press` the keys pressed there, which the receiver stores. `trouble`
+    describes a failure, and `error` is its exception, if any. `seconds` is the duration of the handler; None if no
+    handler ran.
+    """
+
+    flow: CallFlow
+    result: Result
+    menu: str = ""
+    press: KeyPress | None = None
+    trouble: str | None = None
+    error: BaseException | None = None
+    seconds: float | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The body of the HTTP answer to 8x8."""
+        return orjson.dumps(self.flow.to_body())
+
+
+THREADS = 100
+"""The most sync handlers that run at one time. A handler that hangs is abandoned, together with its thread."""
+
+
+class HandlerTooSlowError(Exception):
+    """Raised inside this package when a handler took longer than its limit."""
+
+
+async def handled(handler: Handler, caller: Caller, *, limit: timedelta) -> Step:
+    """Run a handler and return its step. Raises HandlerTooSlowError, and the errors of the handler."""
+    step: Step | None = None
+    with anyio.move_on_after(limit.total_seconds()) as scope:
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+            step = await cast("Awaitable[Step]", handler(caller))
+        else:
+            given = await to_thread.run_sync(handler, caller, abandon_on_cancel=True, limiter=_threads())
+            step = await given if inspect.isawaitable(given) else given
+    if scope.cancelled_caught:
+        raise HandlerTooSlowError(f"the handler took longer than {limit.total_seconds():g} s")
+    return cast("Step", step)
+
+
+_limiter: RunVar[CapacityLimiter] = RunVar("voiceflow-handler-threads")
+
+
+def _threads() -> CapacityLimiter:
+    """The limiter for threads of handlers. In the default limiter, handlers that hang would block other threads."""
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(THREADS)
+        _limiter.set(limiter)
+        return limiter
+
 
 HANDLER_LIMIT = timedelta(seconds=3)
 """The default time limit of a handler. It is short, because a person waits for the answer. The limit that 8x8 sets for

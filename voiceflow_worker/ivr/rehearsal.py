@@ -9,12 +9,9 @@ from typing import cast
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.answer import MenuAnswer
-from voiceflow_worker.ivr.bridging import BridgeResult
-from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.caller import BridgeResult, Caller, CallPhase, Position
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus, Plan
-from voiceflow_worker.ivr.position import CallPhase, Position
+from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, Menus, Plan
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.client import time_at_8x8
-from voiceflow_worker.notify.running import HookMetrics, notifier_of, notifying
+from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.app import receiver_app

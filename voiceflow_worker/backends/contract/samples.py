@@ -19,8 +19,7 @@ from voiceflow_worker.core.ports.store import Answer, Insert, Replace, Result, S
 from voiceflow_worker.core.units import deleted, inserted
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 

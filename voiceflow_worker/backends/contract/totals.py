@@ -10,8 +10,7 @@ from voiceflow_worker.backends.contract.writing import DAY, MICROSECOND, leased,
 from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 

@@ -59,7 +59,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gcra import departures
+from voiceflow_worker.model.jobs.gate import departures
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 

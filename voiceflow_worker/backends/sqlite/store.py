@@ -46,7 +46,7 @@ from voiceflow_worker.core.ports.store import (
     limits_from,
 )
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.gcra import departures
+from voiceflow_worker.model.jobs.gate import departures
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 

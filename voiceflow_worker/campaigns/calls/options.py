@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.calls.times import DateOrder
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.stop_rules import StopRules
+from voiceflow_worker.model.jobs.policy import StopRules
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

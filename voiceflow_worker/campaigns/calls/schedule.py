@@ -11,11 +11,10 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.times import read_time, read_zone
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until
-from voiceflow_worker.model.hours.opening import first_opening
-from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
+from voiceflow_worker.model.hours.window import CallWindow, first_opening
 from voiceflow_worker.model.jobs.admission import time_problem
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.wording import in_words
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 """The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""

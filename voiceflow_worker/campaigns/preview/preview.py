@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.preview.prices import Price, PriceTable
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.text.moment import rfc3339
+from voiceflow_worker.model.text.wording import rfc3339
 
 CHARACTERS_A_SECOND = 15.0
 """The pace of a voice that reads an alphabet: 150 words a minute."""

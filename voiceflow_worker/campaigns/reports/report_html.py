@@ -14,8 +14,8 @@ from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColum
 from voiceflow_worker.campaigns.reports.report_csv import data_text
 from voiceflow_worker.core.overview.report import Report, ReportTable, Share, shown_cell, tables_of, totals_table
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.moment import in_words, zone_words
 from voiceflow_worker.model.text.printable import shown_in_page
+from voiceflow_worker.model.text.wording import in_words, zone_words
 
 MOST_ROWS = 5000
 """The largest number of calls in the table, because browsers are slow with more. The CSV file has all calls."""

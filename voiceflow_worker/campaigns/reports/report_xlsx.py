@@ -16,8 +16,8 @@ from voiceflow_worker.campaigns.files.packs import whole_file
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
 from voiceflow_worker.core.overview.report import Report, ReportTable, Share, tables_of, totals_table
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.moment import in_words, zone_words
 from voiceflow_worker.model.text.printable import printable
+from voiceflow_worker.model.text.wording import in_words, zone_words
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook

@@ -13,7 +13,7 @@ from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, Settin
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.numbers.phone import normalise
-from voiceflow_worker.model.text.duration import write_duration
+from voiceflow_worker.model.text.wording import write_duration
 from voiceflow_worker.settings import DEFAULT, unknown_variables
 
 ZONE = "Asia/Singapore"

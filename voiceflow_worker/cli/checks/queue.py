@@ -18,9 +18,7 @@ from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.duration import duration_in_words
-from voiceflow_worker.model.text.rate import rate_in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 
 MOST_DOUBTS = 1000
 

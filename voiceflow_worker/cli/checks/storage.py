@@ -14,7 +14,7 @@ from pathlib import Path
 from voiceflow_worker.backends.registry import file_of, journal_files
 from voiceflow_worker.cli.checks.context import Check, CheckContext, Diagnosis, failure, in_thread, ok, warning
 from voiceflow_worker.core.guard.rollback import JournalCheck, check_journals
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE

@@ -14,8 +14,8 @@ from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.text.duration import duration_in_words
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.model.text.wording import duration_in_words
 from voiceflow_worker.settings import Settings
 from voiceflow_worker.webhooks.app import PATH
 

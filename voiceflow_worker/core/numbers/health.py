@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.reports.events import NumberUpdate
-from voiceflow_worker.model.text.moment import in_words, rfc3339
+from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 NAMESPACE = "number-health"
 KEPT = timedelta(days=30)

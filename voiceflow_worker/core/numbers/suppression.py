@@ -15,9 +15,9 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
-from voiceflow_worker.model.records.cancellation import LISTED
-from voiceflow_worker.model.text.moment import in_words, rfc3339
-from voiceflow_worker.model.text.storable import checked_text
+from voiceflow_worker.model.records.call_outcome import LISTED
+from voiceflow_worker.model.text.printable import checked_text
+from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 NAMESPACE = "suppressed"
 CHUNK = 1000

@@ -26,8 +26,7 @@ from voiceflow_worker.errors import HookGoneError, InvalidInputError, StoreError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.records.call_outcome import CallOutcome
-from voiceflow_worker.model.text.duration import checked_duration
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.wording import checked_duration, in_words
 
 WAITING = "hook-waiting"
 PARKED = "hook-parked"

@@ -31,7 +31,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.wording import in_words
 
 FORGOTTEN = "forgotten-events"
 PLACES = "outcome-place"

@@ -16,8 +16,7 @@ from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import rfc3339
+from voiceflow_worker.model.text.wording import count_of, rfc3339
 
 AT_ONCE = 8
 """The number of batches that are counted at the same time, to save time: a count mostly waits for the store."""

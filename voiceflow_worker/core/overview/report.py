@@ -12,9 +12,8 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.core.overview.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import printable_line
+from voiceflow_worker.model.text.wording import count_of, in_words
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

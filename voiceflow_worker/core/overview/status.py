@@ -19,8 +19,8 @@ from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.time_zone import zone_named
-from voiceflow_worker.model.records.waiting import BUSY, CAPPED, OUTSIDE_WINDOW
-from voiceflow_worker.model.text.moment import in_words, rfc3339
+from voiceflow_worker.model.records.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
+from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 _log = structlog.get_logger("voiceflow.worker")
 

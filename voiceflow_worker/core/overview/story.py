@@ -12,8 +12,8 @@ from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus, api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.printable import printable_line
+from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 
 def gate_in_words(gate: Gate) -> str:

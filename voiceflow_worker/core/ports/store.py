@@ -47,7 +47,7 @@ from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
-from voiceflow_worker.model.text.storable import checked_text
+from voiceflow_worker.model.text.printable import checked_text
 
 MOST_TOGETHER = 1000
 """The most units of a step that is written `together`. On Redis such a step is one script, about 50 µs a unit."""

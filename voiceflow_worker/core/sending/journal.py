@@ -22,7 +22,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.records.waiting import OUTSIDE_WINDOW
+from voiceflow_worker.model.records.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.journal")

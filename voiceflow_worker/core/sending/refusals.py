@@ -27,7 +27,7 @@ from voiceflow_worker.core.sending.journal import Refused, Unsent
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.spellings import spellings
-from voiceflow_worker.model.records.waiting import BUSY, CAPPED
+from voiceflow_worker.model.records.call_json import BUSY, CAPPED
 
 NUMBER_BUSY = timedelta(seconds=2)
 """The time that a job waits if its number is busy with another call."""

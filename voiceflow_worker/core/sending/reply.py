@@ -12,7 +12,7 @@ from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.verdict import Hold, Verdict
-from voiceflow_worker.model.text.duration import duration_in_words
+from voiceflow_worker.model.text.wording import duration_in_words
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports.store import GATES, Result, Step, gate_key
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.jobs.stop_rules import Measured, StopRules, why_stop
+from voiceflow_worker.model.jobs.policy import Measured, StopRules, why_stop
 from voiceflow_worker.model.reports.verdict import Hold
 
 

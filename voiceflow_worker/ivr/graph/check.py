@@ -15,9 +15,8 @@ from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.edges import edges_of, is_handler, manner_of, menu_of, onto, reachable
-from voiceflow_worker.ivr.menu import Go, Manner, Menu, Step
+from voiceflow_worker.ivr.menu import END, Again, Back, End, Go, Manner, Menu, Step
 from voiceflow_worker.ivr.speech import Text, filled, in_language, parts_of, specimens, spoken
-from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.template_text import TemplateText, UnfitValueError

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from voiceflow_worker.ivr.edges import Edge, edges_of, reachable
-from voiceflow_worker.ivr.menu import Go, Menu, Step
+from voiceflow_worker.ivr.menu import Again, Back, End, Go, Menu, Step
 from voiceflow_worker.ivr.speech import Text
-from voiceflow_worker.ivr.steps import Again, Back, End
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.flows.callflow import CallFlow
 

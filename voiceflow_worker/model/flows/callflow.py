@@ -12,10 +12,9 @@ import orjson
 from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action, read_action
-from voiceflow_worker.model.flows.meaning import copy_of, meaning_of
+from voiceflow_worker.model.flows.canonical import copy_of, meaning_of
 from voiceflow_worker.model.flows.parties import destinations
-from voiceflow_worker.model.flows.rules import find_problems
-from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until, write_valid_until
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, find_problems, read_valid_until, write_valid_until
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.numbers import phone
 

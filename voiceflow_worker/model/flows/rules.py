@@ -6,8 +6,9 @@ function raises, whatever the body is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
 from voiceflow_worker.finding import Finding, Severity
@@ -20,7 +21,6 @@ from voiceflow_worker.model.flows.actions import (
     Param,
     ParamKind,
 )
-from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import (
     describe,
     file_warning,
@@ -32,6 +32,35 @@ from voiceflow_worker.model.flows.values import (
     unspeakable,
 )
 from voiceflow_worker.model.numbers import phone
+
+VALIDITY_EXPIRED = -1015
+"""The 8x8 code for a `validUntil` that has passed."""
+
+# 8x8 documents three decimals and UTC. Here, 0 to 9 decimals are accepted, but no other zone than Z.
+_VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)
+
+
+def read_valid_until(value: object) -> datetime | None:
+    """The time in a `validUntil`, as an aware datetime in UTC; None if it is not a valid time."""
+    if not isinstance(value, str) or _VALID_UNTIL.fullmatch(value) is None:
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:  # the 30th of February, 25 o'clock
+        return None
+
+
+def write_valid_until(moment: datetime) -> str:
+    """The time as 8x8 documents it, rounded down to the millisecond.
+
+    Raises ValueError for a time without a zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(
+            f"valid_until needs a time zone: {moment.isoformat()}; use datetime.now(UTC) + … or an aware datetime"
+        )
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
 
 _ACTION_NAMES = ",".join(Action)
 _BY_FOLDED_NAME = {action.value.casefold(): action for action in Action}

@@ -9,7 +9,7 @@ from typing import TypeGuard, cast
 from urllib.parse import urlsplit
 
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, ParamKind
-from voiceflow_worker.model.text.storable import half_pair_in
+from voiceflow_worker.model.text.printable import half_pair_in
 
 # Tab, line feed and carriage return are whitespace to a speech engine; the other control characters are noise, and
 # lone surrogates cannot be sent at all (RFC 8259 §8.2).

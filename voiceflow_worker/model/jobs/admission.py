@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
-from voiceflow_worker.model.text.duration import checked_duration
-from voiceflow_worker.model.text.moment import in_words
-from voiceflow_worker.model.text.storable import half_pair_problem
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.text.printable import half_pair_problem
+from voiceflow_worker.model.text.wording import checked_duration, in_words
 
 PRIORITIES = range(-1_000_000, 1_000_001)
 """The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both keep the order of

@@ -17,12 +17,11 @@ from enum import IntEnum
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.spellings import spellings
-from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.events import Direction
-from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

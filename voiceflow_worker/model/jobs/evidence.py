@@ -22,8 +22,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, Outcome
+from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, NotSentCause, Verdict, VerdictKind
 

@@ -12,11 +12,10 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.parties import second_parties
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.time_zone import zone_named
-from voiceflow_worker.model.reports.charge import Charge
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
-from voiceflow_worker.model.text.duration import checked_duration
+from voiceflow_worker.model.text.wording import checked_duration
 
 
 class JobState(StrEnum):

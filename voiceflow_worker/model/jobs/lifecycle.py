@@ -20,8 +20,8 @@ from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.model.text.moment import in_words
-from voiceflow_worker.model.text.storable import checked_text
+from voiceflow_worker.model.text.printable import checked_text
+from voiceflow_worker.model.text.wording import in_words
 
 S = JobState
 

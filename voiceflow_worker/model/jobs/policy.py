@@ -1,15 +1,253 @@
-"""The policy of a queue: time limits of calls, and the meaning of missing evidence."""
+"""The policies of a queue: time limits, redials, attempts for each person, and when a batch stops itself."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.person_limit import PersonLimit
-from voiceflow_worker.model.text.duration import LONGEST, checked_duration
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.text.wording import LONGEST, checked_duration, count_of, read_duration, write_duration
+
+_S = SessionStatus
+_GROUPS = {"UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}), "FAILED": frozenset({_S.FAILED, _S.ERROR})}
+_ALONE = {status.value: status for status in (_S.NO_ANSWER, _S.BUSY, _S.CANCELED, _S.ERROR)}
+_ALONE["CANCELLED"] = _S.CANCELED
+_WORDS = "busy, no_answer, canceled, unreached (these three together), error, or failed (error included)"
+
+
+def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
+    """The statuses that a text such as `busy,no-answer` names.
+
+    `unreached` is NO_ANSWER, BUSY and CANCELED together, and `failed` is FAILED and ERROR. Raises InvalidInputError for
+    an unknown word, for an opt-out, and for COMPLETED (the person was reached).
+    """
+    words = text.split(",") if isinstance(text, str) else list(text)
+    found: set[SessionStatus] = set()
+    for word in words:
+        name = _name(word)
+        if name in _GROUPS:
+            found |= _GROUPS[name]
+        elif name in _ALONE:
+            found.add(_ALONE[name])
+        elif name in OPT_OUTS:
+            raise InvalidInputError(f"{word.strip()} cannot be redialled: the person asked not to be called")
+        elif name == SessionStatus.COMPLETED:
+            raise InvalidInputError("COMPLETED cannot be redialled: the person was reached")
+        else:
+            raise InvalidInputError(f"{word.strip()[:40]!r} is not an outcome that can be redialled; give {_WORDS}")
+    return frozenset(found)
+
+
+def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozenset[str]:
+    """The outcomes that words such as `busy` or `busy,no-answer` mean, named as in totals.
+
+    `others` are valid names besides the known statuses, such as new statuses of 8x8. Raises InvalidInputError.
+    """
+    known = {_name(each): {each} for each in (*others, *SessionStatus)} | {"CANCELLED": {_S.CANCELED.value}}
+    known |= {"REACHED": {each.value for each in REACHED}, "UNREACHED": {each.value for each in _GROUPS["UNREACHED"]}}
+    found: set[str] = set()
+    for word in ",".join(words).split(","):
+        if _name(word) not in known:
+            raise InvalidInputError(
+                f"{word.strip()[:40]!r} is not an outcome; give one or more of: {', '.join(sorted(known)).lower()}"
+            )
+        found |= known[_name(word)]
+    return frozenset(found)
+
+
+def _name(word: str) -> str:
+    return word.strip().upper().replace("-", "_").replace(" ", "_")
+
+
+def redial_words(value: object) -> tuple[str, ...]:
+    """The names of the statuses that a setting such as `busy,no-answer` means. Raises ValueError."""
+    try:
+        found = read_redial_on(value if isinstance(value, str) else [str(each) for each in _listed(value)])
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from None
+    return tuple(sorted(status.value for status in found))
+
+
+def _listed(value: object) -> Iterable[object]:
+    if isinstance(value, tuple | list | frozenset | set):
+        return value  # pyright: ignore[reportUnknownVariableType] - a TOML array: each is read as text
+    raise ValueError("name outcomes, separated by commas, such as busy,no_answer")
+
+
+def redial_policy(on: str | Iterable[str], *, limit: int, after: timedelta) -> RedialPolicy:
+    """A redial policy. Raises InvalidInputError for a limit above 0 without outcomes after which to call again."""
+    statuses = read_redial_on(on)
+    if limit > 0 and not statuses:
+        raise InvalidInputError(
+            f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}"
+        ).remedied(Remedy.NAME_OUTCOMES)
+    return RedialPolicy(on=statuses, limit=limit, after=after)
+
+
+MOST_ATTEMPTS = 20
+"""The highest limit that can be set. It is low, because a store keeps a record for each attempt within the span."""
+_REMEDY = "give a number of attempts and a span of time, such as 3/24h"
+
+
+@dataclass(frozen=True, slots=True)
+class PersonLimit:
+    """A limit: at most `attempts` attempts to call one person within any `span` of time."""
+
+    attempts: int
+    span: timedelta
+
+    def __post_init__(self) -> None:
+        checked_duration("span", self.span)
+        if not 1 <= self.attempts <= MOST_ATTEMPTS or not timedelta() < self.span <= LONGEST:
+            raise InvalidInputError(
+                f"a limit per person of {self.in_words()} is impossible: give 1 to {MOST_ATTEMPTS} attempts within a "
+                f"span of more than 0 and at most {LONGEST.days} days"
+            )
+
+    def in_words(self) -> str:
+        """The limit as a clause: `3 attempts within 24h`."""
+        return f"{count_of(self.attempts, 'attempt')} within {write_duration(self.span)}"
+
+    def __str__(self) -> str:
+        return f"{self.attempts}/{write_duration(self.span)}"
+
+
+def read_person_limit(value: object) -> PersonLimit:
+    """The limit that a text such as `3/24h` names. Raises ValueError."""
+    if isinstance(value, PersonLimit):
+        return value
+    attempts, slash, span = str(value).partition("/")
+    if not slash:
+        raise ValueError(f"it has no span of time; {_REMEDY}")
+    try:
+        most = int(attempts)
+    except ValueError:
+        raise ValueError(f"{attempts[:20]!r} is not a number of attempts; {_REMEDY}") from None
+    try:
+        return PersonLimit(most, read_duration(span))
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from None
+    except ValueError as error:
+        raise ValueError(f"{span[:20]!r} cannot be the span of time: {error}") from None
+
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*/\s*(\d{1,9})\s*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LeastAnswerRate:
+    """The least percentage of answered calls. `5%/200` is 5 %, applied once 200 calls have an outcome."""
+
+    percent: float
+    calls: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percent <= 100 or self.calls < 1:
+            raise InvalidInputError(
+                "the percentage must be above 0 and at most 100, and the number of calls at least 1"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.percent:g}%/{self.calls}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRules:
+    """The stop rules of one batch. None means no rule.
+
+    `after_cost` is an amount in any currency. `after_refused` is a number of consecutive refusals for one reason; with
+    0 they never stop the batch, and with None the usual number does.
+    """
+
+    after_cost: Decimal | None = None
+    answer_rate_below: LeastAnswerRate | None = None
+    after_refused: int | None = None
+
+    @property
+    def needs_totals(self) -> bool:
+        """Whether a rule is checked against the totals of the batch."""
+        return self.after_cost is not None or self.answer_rate_below is not None
+
+    def over(self, earlier: StopRules | None) -> StopRules:
+        """These rules, and the earlier ones where these are None."""
+        if earlier is None:
+            return self
+        return StopRules(
+            after_cost=earlier.after_cost if self.after_cost is None else self.after_cost,
+            answer_rate_below=self.answer_rate_below or earlier.answer_rate_below,
+            after_refused=earlier.after_refused if self.after_refused is None else self.after_refused,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The figures that stop rules check: calls with an outcome, answered calls, and the cost by currency."""
+
+    ended: int
+    answered: int
+    cost: dict[str, Decimal]
+
+    @classmethod
+    def of(cls, totals: Totals) -> Measured:
+        """The figures of these totals."""
+        return cls(ended=sum(totals.outcomes.values()), answered=totals.answered, cost=totals.cost)
+
+    def since(self, earlier: Measured | None) -> Measured:
+        """The figures added since `earlier`; all figures if the earlier calls were deleted meanwhile."""
+        if earlier is None or self.ended < earlier.ended:
+            return self
+        cost = {currency: amount - earlier.cost.get(currency, Decimal(0)) for currency, amount in self.cost.items()}
+        return Measured(ended=self.ended - earlier.ended, answered=self.answered - earlier.answered, cost=cost)
+
+
+def why_stop(rules: StopRules, figures: Measured) -> str | None:
+    """The reason to stop, with the figure and the limit, as a clause; None if there is none."""
+    if rules.after_cost is not None:
+        for currency, amount in sorted(figures.cost.items()):
+            if amount >= rules.after_cost:
+                return f"its calls have cost {amount} {currency}, and the limit is {rules.after_cost}"
+    least = rules.answer_rate_below
+    if least is not None and figures.ended >= least.calls:
+        percent = 100 * figures.answered / figures.ended
+        if percent < least.percent:
+            return (
+                f"{figures.answered} of {figures.ended} calls were answered ({percent:.1f}%), less than the required "
+                f"{least.percent:g}%"
+            )
+    return None
+
+
+def read_cost(text: str) -> Decimal:
+    """The amount that a text such as `50` or `12.50` names. Raises ValueError."""
+    try:
+        amount = Decimal(text.strip())
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or amount <= 0:
+        raise ValueError(f"{text!r} is not a cost: give an amount above 0, such as 50 or 12.50")
+    return amount
+
+
+def read_answer_rate(text: str) -> LeastAnswerRate:
+    """The least rate that a text such as `5%/200` names. Raises ValueError."""
+    match = _RATE.fullmatch(text)
+    try:
+        if match is None:
+            raise InvalidInputError("its form is wrong")
+        return LeastAnswerRate(float(match[1]), int(match[2]))
+    except InvalidInputError as error:
+        raise ValueError(
+            f"{text!r} is not an answer rate: {error}; give a percentage and a number of calls, such as 5%/200"
+        ) from None
 
 
 class OutcomeSource(StrEnum):

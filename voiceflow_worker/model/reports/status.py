@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
 
-from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 
 
 class SessionStatus(StrEnum):

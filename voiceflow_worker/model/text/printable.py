@@ -1,4 +1,4 @@
-"""Foreign text made safe for display: without control characters and changes of direction.
+"""Foreign text made safe: for display, for stores, and without secrets and numbers in logs.
 
 Control characters (U+0000 to U+001F, U+007F to U+009F) move the cursor, clear the screen, change the title of the
 window, and on some terminals type text. Bidirectional overrides and isolates reorder a line (Unicode TR 36 §2.4). Half
@@ -6,6 +6,11 @@ a surrogate pair cannot be written at all. Joiners and marks of ordinary writing
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from voiceflow_worker.errors import InvalidInputError
 
 _STEERING = (
     *range(0x20),
@@ -39,3 +44,95 @@ def printable_json(document: str) -> str:
 def shown_in_page(value: object) -> object:
     """The value as a page shows it (Jinja's `finalize`): text made `printable`, markup unchanged."""
     return value.translate(_IN_PAGES) if type(value) is str else value
+
+
+HIDDEN = "***"
+
+_FILES = frozenset({"sqlite", "file"})
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}", re.ASCII)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_USER = re.compile(r"[\w.~%+-]*", re.ASCII)
+_OPEN_OPTIONS = frozenset({"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode"})
+"""Options of store URLs whose values are not secret."""
+_OPEN_VALUE = re.compile(r"[a-z0-9-]{1,20}")
+# Paths of files may contain an @.
+_IN_TEXT = re.compile(r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)([^\s@]*)@(?=\S)")
+
+
+def without_secrets(url: str, *, options: bool = False) -> str:
+    """The URL without the password that it may carry, and without its query.
+
+    With `options`, the options of the query that cannot be secret are shown.
+    """
+    head, rest = _parted(url)
+    place, mark, query = rest.partition("?")
+    shown = _shown_options(query) if mark and options else ""
+    if head.partition(":")[0].lower() in _FILES and place.startswith("/"):
+        return head + place + shown  # a plain path: it is not decoded, and has no user in front
+    place, hash_mark, fragment = place.partition("#")
+    if "@" in query or (hash_mark and "@" in fragment):
+        return head + HIDDEN  # a password may begin before the mark and end at this @
+    credentials, at, host = place.rpartition("@")
+    if not at:
+        is_open = "://" in head or ":" not in place or _HOST_AND_PORT.fullmatch(place)
+        return head + (place if is_open else HIDDEN) + shown
+    user, colon, _ = credentials.partition(":")
+    if not colon:
+        return f"{head}{HIDDEN}@{host}{shown}"  # the user may be a token
+    return f"{head}{user if _USER.fullmatch(user) else HIDDEN}:{HIDDEN}@{host}{shown}"
+
+
+def without_secrets_in(text: str, *, known: Iterable[str] = ()) -> str:
+    """A text in which the passwords of URLs, and the secrets in `known`, are hidden."""
+    for secret in known:
+        text = text.replace(secret, HIDDEN)
+    return _IN_TEXT.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
+
+
+def _parted(url: str) -> tuple[str, str]:
+    """The scheme with its separator, and the rest. The scheme is empty for `me:password@host`."""
+    for mark in ("://", ":"):
+        scheme, found, rest = url.partition(mark)
+        if found and _SCHEME.fullmatch(scheme) and (mark == "://" or scheme.lower() in _FILES | {"memory"}):
+            return scheme + mark, rest
+    return "", url
+
+
+def _shown_options(query: str) -> str:
+    if not query:
+        return ""
+    shown: list[str] = []
+    for option in query.split("&"):
+        name, _, value = option.partition("=")
+        if name in _OPEN_OPTIONS and _OPEN_VALUE.fullmatch(value):
+            shown.append(option)
+        elif HIDDEN not in shown:
+            shown.append(HIDDEN)
+    return "?" + "&".join(shown)
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def half_pair_in(text: str) -> re.Match[str] | None:
+    """The first place in a text that has half of a surrogate pair, high or low; None if there is none."""
+    return None if text.isascii() else _HALF.search(text)
+
+
+def half_pair_problem(text: str) -> str | None:
+    """The error message, without its subject, for a text that no store can keep; None for any other text."""
+    found = half_pair_in(text)
+    if found is None:
+        return None
+    return (
+        f"has half a surrogate pair (U+{ord(found[0]):04X}) at character {found.start() + 1}, which no store can keep; "
+        "remove it"
+    )
+
+
+def checked_text(name: str, text: str) -> str:
+    """The text, if a store can keep it. Otherwise raises InvalidInputError; its message begins with `name`."""
+    problem = half_pair_problem(text)
+    if problem is not None:
+        raise InvalidInputError(f"{name} {problem}")
+    return text

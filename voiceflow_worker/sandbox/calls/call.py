@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.model.flows.actions import Action, read_action
-from voiceflow_worker.model.flows.validity import read_valid_until
+from voiceflow_worker.model.flows.rules import read_valid_until
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -19,12 +19,11 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.errors import StoreError, VoiceflowError
-from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.edges import reachable
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus
+from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, Menus, Result
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from voiceflow_worker.backends.redis.connection.line import Access, Node
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.text.hiding import without_secrets
+from voiceflow_worker.model.text.printable import without_secrets
 
 
 class Topology(StrEnum):

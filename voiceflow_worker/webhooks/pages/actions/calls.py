@@ -8,7 +8,7 @@ from typing import ClassVar
 from voiceflow_worker.acts import Act, ActRefusedError, CancelCall, Operator, Question, Redial, Resolve
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.webhooks.pages.actions.action import (
     ActionDone,
     Confirmation,

@@ -11,8 +11,8 @@ import anyio
 
 from voiceflow_worker.acts import Act, CancelBatch, Hold, Operator, Question, RedialBatch, Resume
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.redial import read_redial_on
-from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.jobs.policy import read_redial_on
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.webhooks.pages.actions.action import (
     ActionDone,
     Confirmation,

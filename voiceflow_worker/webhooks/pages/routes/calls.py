@@ -15,7 +15,7 @@ from voiceflow_worker.core.ports.identity import first_ulid
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
-from voiceflow_worker.model.jobs.redial import read_outcomes
+from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TypeAlias
 
-from voiceflow_worker.model.jobs.gcra import departures
+from voiceflow_worker.model.jobs.gate import departures
 
 Address: TypeAlias = IPv4Address | IPv6Address
 MOST_ADDRESSES = 10_000

@@ -1,0 +1,136 @@
+"""Counts, durations, moments, rates and names of people in words, and as people write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import cast
+from zoneinfo import ZoneInfo
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.printable import printable_line
+
+
+def count_of(number: int, noun: str) -> str:
+    """The number with its noun, such as `1 call` or `2 calls`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def in_words(at: datetime, zone: ZoneInfo | None = None) -> str:
+    """The time as `2026-11-20 09:00:00 UTC`, rounded down to the second; in `zone`, if it is given."""
+    return f"{at.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S} {zone_words(zone)}"
+
+
+def zone_words(zone: ZoneInfo | None) -> str:
+    """The name of a zone; UTC for None."""
+    return "UTC" if zone is None else zone.key
+
+
+def rfc3339(time: datetime | None) -> str | None:
+    """A time in UTC with milliseconds and Z, as all JSON of this library writes it."""
+    if time is None:
+        return None
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+LONGEST = timedelta(days=36_500)
+"""The longest duration that is accepted: 100 years. A time of this century plus this duration is a time that every
+store keeps exactly."""
+_SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
+
+
+def read_duration(text: str) -> timedelta:
+    """The duration that a text such as `30` (seconds), `500ms`, `5m`, `2h` or `7d` means. Raises ValueError."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError("give a number of seconds, or a number with a unit, such as 500ms, 30s, 5m, 2h or 7d")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"the duration is too long; give at most {LONGEST.days} days")
+    return timedelta(seconds=seconds)
+
+
+def checked_duration(name: str, value: object, *, positive: bool = False) -> timedelta:
+    """The value, if it is a timedelta, and with `positive` above 0. Otherwise raises InvalidInputError."""
+    if not isinstance(value, timedelta):
+        raise InvalidInputError(
+            f"{name} is {str(value)[:40]!r}, which is not a timedelta; give a timedelta, such as timedelta(seconds=30)"
+        )
+    if positive and value <= timedelta():
+        raise InvalidInputError(
+            f"{name} is {value}, which is not above 0; give a timedelta, such as timedelta(seconds=30)"
+        )
+    return value
+
+
+def write_duration(duration: timedelta) -> str:
+    """A text that `read_duration` reads as this duration, in the largest unit that fits: `30d`, `90s`, `500ms`."""
+    micros = duration // timedelta(microseconds=1)
+    if not micros:
+        return "0s"
+    for unit, size in _MICROSECONDS.items():
+        # A few minutes are written in seconds, as in the documentation of the settings: 60s, 120s.
+        if micros % size == 0 and (unit != "m" or micros >= 5 * size):
+            return f"{micros // size}{unit}"
+    return f"{duration.total_seconds():.6f}".rstrip("0") + "s"
+
+
+def duration_in_words(duration: timedelta) -> str:
+    """A duration for people, in its two largest units: `40 s`, `3 h 12 min`, `2 d 4 h`. Negative ones are `0 s`."""
+    seconds = max(round(duration.total_seconds()), 0)
+    for unit, size, smaller, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            rest = seconds % size // part
+            return f"{seconds // size} {unit} {rest} {smaller}" if rest else f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+SLOWEST = 1e-6
+"""The lowest rate: a call in twelve days. With a much lower rate, the next departure could be beyond the calendar."""
+
+
+def read_rate(value: object) -> float | None:
+    """The calls per second that a value such as `10`, `0.5` or `"2"` means; None for `unlimited`. Raises ValueError."""
+    if isinstance(value, str) and value.strip().lower() == "unlimited":
+        return None
+    try:
+        found = math.nan if isinstance(value, bool) else float(cast("float", value))
+    except (TypeError, ValueError):
+        found = math.nan
+    if not is_rate(found):
+        raise ValueError(f"give calls per second, at least {SLOWEST:f}, such as 10 or 0.5, or unlimited")
+    return found
+
+
+def is_rate(rate: float) -> bool:
+    """Whether a queue can have this rate, in calls per second."""
+    return SLOWEST <= rate < math.inf
+
+
+def rate_in_words(rate: float | None) -> str:
+    """A rate for people: `10 calls/s`, or `unlimited`."""
+    return "unlimited" if rate is None else f"{rate:g} calls/s"
+
+
+LONGEST_NAME = 60
+
+
+def by_person(who: str | None, text: str | None, done: str) -> str:
+    """A person's reason with their name, such as `a wrong date (by Mary)`.
+
+    Without a reason, the text says what was `done`: `held by Mary`, or `held by a person` if no name is known.
+    """
+    if not text:
+        return f"{done} by {who or 'a person'}"
+    return text if who is None else f"{text} (by {who})"
+
+
+def read_name(text: str) -> str:
+    """The name of a person on one line. Raises ValueError for an empty or too long name."""
+    name = printable_line(" ".join(text.split()))
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise ValueError(f"give a name of 1 to {LONGEST_NAME} characters")
+    return name
